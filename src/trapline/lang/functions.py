@@ -1,0 +1,128 @@
+"""Decorators that put a plain Python function into the subset, and the exception that is a trap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+INLINE = "inline"
+COLD = "cold"
+PRIMITIVE = "primitive"
+
+
+class Trap(Exception):
+    """A synchronous exception raised by a subset function.
+
+    `cause` is the exception code; `tval`, `tval2`, `tinst` are what the trap registers get (64 bits);
+    `gva` is 1 when tval is a guest virtual address (Hypervisor chapter, mstatus.GVA and hstatus.GVA).
+    """
+
+    def __init__(self, cause: int, tval: int = 0, tval2: int = 0, tinst: int = 0, gva: int = 0) -> None:
+        super().__init__(int(cause), int(tval))
+        self.cause, self.tval, self.tval2 = int(cause), int(tval), int(tval2)
+        self.tinst, self.gva = int(tinst), int(gva)
+
+
+class IllegalInstruction(Trap):
+    """Cause 2; tval becomes the instruction bits when the trap is delivered."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
+
+
+class VirtualInstruction(Trap):
+    """Cause 22; tval becomes the instruction bits when the trap is delivered."""
+
+    def __init__(self) -> None:
+        super().__init__(22)
+
+
+def inline(function: F) -> F:
+    """A subset function compiled into its callers: the fast path."""
+    function.__subset__ = INLINE  # type: ignore[attr-defined]
+    return function
+
+
+def cold(function: F) -> F:
+    """A subset function compiled once and called: page walker, take_trap, CSR access."""
+    function.__subset__ = COLD  # type: ignore[attr-defined]
+    return function
+
+
+def primitive(function: F) -> F:
+    """One of the closed list that the compiler implements itself."""
+    function.__subset__ = PRIMITIVE  # type: ignore[attr-defined]
+    return function
+
+
+@dataclass(slots=True)
+class Instruction:
+    """One instruction: assembly text, encoding and meaning.
+
+    `pattern` reads from the most significant bit: literals of 0 and 1, register fields (rd rs1 rs2 rs3,
+    with ' for the three-bit registers), rm, csr, shamt, and immediates with their bit slices.
+    """
+
+    text: str
+    pattern: str
+    extension: str
+    function: Callable[..., None] | None = None
+    expands: str | None = None
+    where: Callable[[dict[str, int]], bool] | None = None
+    name: str = ""
+    operands: tuple[str, ...] = field(default=())
+    effects_first: bool = False
+
+
+INSTRUCTIONS: list[Instruction] = []
+
+
+def instruction(
+    text: str,
+    pattern: str,
+    *,
+    extension: str,
+    where: Callable[[dict[str, int]], bool] | None = None,
+    partial: bool = False,
+) -> Callable[[F], F]:
+    """Declare the decorated subset function as the meaning of an instruction.
+
+    `extension` is the ISA-string name that gates it; several joined by "&" must all be on, by "|" any.
+    `where` restricts the encoding by its fields (decode time). `partial` permits an architectural
+    write before the last call that may trap.
+    """
+
+    def register(function: F) -> F:
+        code = function.__code__
+        names = code.co_varnames[1 : code.co_argcount]
+        function.__subset__ = "instruction"  # type: ignore[attr-defined]
+        INSTRUCTIONS.append(
+            Instruction(text, pattern, extension, function, None, where, text.split()[0], tuple(names), partial)
+        )
+        return function
+
+    return register
+
+
+def compressed(
+    text: str,
+    pattern: str,
+    expands: str,
+    *,
+    extension: str = "C",
+    where: Callable[[dict[str, int]], bool] | None = None,
+) -> None:
+    """Declare a 16-bit encoding as another spelling of a 32-bit instruction.
+
+    `expands` is the target and its operands, for example "addi rd=rd, rs1=rd, imm=imm" or
+    "jalr rd=1, rs1=rs1, imm=0": each operand is a field of the pattern or a number.
+    """
+    INSTRUCTIONS.append(Instruction(text, pattern, extension, None, expands, where, text.split()[0]))
+
+
+def dispatch(table: dict[int, Callable[..., Any]], key: int, *args: Any) -> Any:
+    """Call the subset function that `table` holds for `key` (a switch in native code)."""
+    return table[int(key)](*args)

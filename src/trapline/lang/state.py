@@ -1,0 +1,171 @@
+"""The declaration of the hart's whole state, and the object through which subset functions see it.
+
+One flat block of 64-bit words holds all of it, so that CPython, native code and hosted levels work
+on the same memory and saving a hart is one copy.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from typing import Any
+
+from trapline.lang.layout import Layout
+from trapline.lang.values import MASK64, U64, _new
+
+LAYOUT = Layout()
+
+# Registers. x[32] is where native code puts writes to x0.
+LAYOUT.array("x", 33)
+LAYOUT.array("f", 32)
+LAYOUT.word("pc", "next_pc", "insn", "insn_length")
+
+# Where the hart is: priv is 0 U, 1 S, 3 M (2 never); virt is V.
+LAYOUT.word("priv", "virt")
+
+# The trap being raised (filled by `raise Trap(...)`).
+LAYOUT.word("trap_cause", "trap_tval", "trap_tval2", "trap_tinst", "trap_gva")
+
+# Machine-level CSRs.
+LAYOUT.word("misa", "mvendorid", "marchid", "mimpid", "mhartid", "mconfigptr")
+LAYOUT.word("mstatus", "mtvec", "medeleg", "mideleg", "mie", "mip", "mcounteren", "mcountinhibit")
+LAYOUT.word("mscratch", "mepc", "mcause", "mtval", "mtval2", "mtinst", "menvcfg", "mseccfg")
+LAYOUT.array("mhpmevent", 32)
+LAYOUT.array("mhpmcounter", 32)  # 0 and 2 hold the offsets of mcycle and minstret to `instret`
+LAYOUT.array("pmpcfg", 16)  # one byte-wide configuration a word
+LAYOUT.array("pmpaddr", 16)
+LAYOUT.array("mstateen", 4)
+
+# Supervisor-level CSRs (sstatus, sie, sip are views of mstatus, mie, mip).
+LAYOUT.word("stvec", "sscratch", "sepc", "scause", "stval", "satp", "scounteren", "senvcfg")
+LAYOUT.word("stimecmp", "scountovf")
+LAYOUT.array("sstateen", 4)
+
+# Hypervisor and virtual-supervisor CSRs (hie, hip, hvip, vsie, vsip are views of mie and mip).
+LAYOUT.word("hstatus", "hedeleg", "hideleg", "hvien", "hvictl", "hcounteren", "hgeie", "hgeip", "htval", "htinst")
+LAYOUT.word("henvcfg", "htimedelta", "hgatp", "hvip")
+LAYOUT.array("hstateen", 4)
+LAYOUT.word("vsstatus", "vstvec", "vsscratch", "vsepc", "vscause", "vstval", "vsatp", "vstimecmp")
+
+# Floating point: fflags and frm.
+LAYOUT.word("fflags", "frm")
+
+# What this hart is: switches of the ISA string and the WARL masks derived from them. Every `has_x`
+# is 0 or 1 and is named after the extension in lower case.
+LAYOUT.word("has_m", "has_a", "has_f", "has_d", "has_c", "has_h", "has_s", "has_u", "has_zfh", "has_zfhmin")
+LAYOUT.word("has_zicntr", "has_zihpm", "has_zicbom", "has_zicboz", "has_zicbop", "has_zawrs", "has_zifencei")
+LAYOUT.word("has_svinval", "has_svnapot", "has_svpbmt", "has_svadu", "has_sstc", "has_sscofpmf", "has_zicsr")
+LAYOUT.word("has_smstateen", "has_smaia", "has_zkr", "has_zicclsm")
+LAYOUT.word("has_sv48", "has_sv57", "geilen", "pmp_count", "asid_bits", "vmid_bits", "pa_bits")
+LAYOUT.word("misaligned_hardware")  # 1: the hart splits misaligned scalar accesses; 0: causes 4 and 6
+LAYOUT.word("tinst_transformed")  # 1: explicit accesses write a transformed instruction to xtinst; 0: zero
+LAYOUT.word("cache_block")  # bytes, of cbo.zero and the others
+
+# Derived from CSRs by privilege.derived.update_derived, never written elsewhere.
+LAYOUT.word("fp_ready")  # 1: floating-point instructions may run (FS on in every level that counts)
+LAYOUT.word("fp_clean")  # 1: a floating-point write must first mark FS dirty
+LAYOUT.word("data_priv", "data_virt")  # effective mode of loads and stores (MPRV, MPV)
+LAYOUT.word("irq_cause")  # 1 + code of the interrupt to take before the next instruction; 0: none
+LAYOUT.word("irq_level")  # where it goes: 0 M, 1 HS, 2 VS
+LAYOUT.array("ctx_key", 4)  # all that changes translation or permission
+LAYOUT.word("pmp_active")  # 1: some PMP entry is on or some is locked
+
+# Time, in instructions retired since reset.
+LAYOUT.word("instret")  # exact whenever a cold function runs
+LAYOUT.word("time_ratio")  # instructions for one tick of the time CSR
+LAYOUT.word("time_offset")  # ticks added to instret / time_ratio
+
+# LR/SC: the reservation's physical address, or all ones.
+LAYOUT.word("reservation")
+
+# Physical memory: regions sorted by address. kind: 0 none, 1 RAM, 2 ROM, 3 device, 4 hole.
+REGIONS = 24
+LAYOUT.word("region_count")
+LAYOUT.array("region_base", REGIONS)
+LAYOUT.array("region_size", REGIONS)
+LAYOUT.array("region_host", REGIONS)  # host address of the first byte
+LAYOUT.array("region_kind", REGIONS)
+LAYOUT.array("region_noexec", REGIONS)
+
+# Hosted levels and ways out of native code. attention: 1 look up the next pc again, 2 leave.
+LAYOUT.word("hosted_m", "hosted_hs")
+LAYOUT.word("attention", "exit_reason", "exit_arg")
+
+# Counters, always on. Mode index: U 0, HS 1, M 3, VU 4, VS 5.
+TRAP_CAUSES, TRAP_ORIGINS, TRAP_DESTINATIONS = 64, 8, 4
+LAYOUT.array("trap_count", TRAP_CAUSES * TRAP_ORIGINS * TRAP_DESTINATIONS)
+LAYOUT.array("mode_instret", 8)  # instructions retired in each mode, up to the last change of mode
+LAYOUT.word("mode_since")  # instret at the last change of mode
+
+# Second results of subset functions that have more than one.
+LAYOUT.word("walk_gpa", "walk_pte", "walk_level", "walk_perm", "walk_page")
+LAYOUT.array("scratch", 8)
+
+
+class _Words:
+    """An array field as subset functions index it."""
+
+    __slots__ = ("_base", "_count", "_mem")
+
+    def __init__(self, mem: Any, base: int, count: int) -> None:
+        self._mem, self._base, self._count = mem, base, count
+
+    def __getitem__(self, index: int) -> U64:
+        if not 0 <= index < self._count:
+            raise IndexError(f"index {int(index)} outside 0..{self._count - 1}")
+        return _new(U64, self._mem[self._base + index])
+
+    def __setitem__(self, index: int, value: int) -> None:
+        if not 0 <= index < self._count:
+            raise IndexError(f"index {int(index)} outside 0..{self._count - 1}")
+        self._mem[self._base + index] = value & MASK64
+
+    def __len__(self) -> int:
+        return self._count
+
+
+class _XRegisters(_Words):
+    """x0..x31: x0 stays 0."""
+
+    __slots__ = ()
+
+    def __setitem__(self, index: int, value: int) -> None:
+        if index != 0:
+            self._mem[index] = value & MASK64
+
+
+def _word(index: int) -> property:
+    def read(self: Hart) -> U64:
+        return _new(U64, self.mem[index])
+
+    def write(self: Hart, value: int) -> None:
+        self.mem[index] = value & MASK64
+
+    return property(read, write)
+
+
+class Hart:
+    """One hart's state. Fields are those of LAYOUT; reading gives U64, writing takes 64-bit values.
+
+    `devices` maps a memory region's number to the object that answers device accesses
+    (`load(hart, offset, size) -> int`, `store(hart, offset, size, value)`).
+    """
+
+    def __init__(self, words: int | None = None) -> None:
+        size = max(words or 0, LAYOUT.words) * 8
+        self.block = mmap.mmap(-1, -(-size // 4096) * 4096)
+        self.mem = memoryview(self.block).cast("Q")
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.block))
+        self.devices: dict[int, Any] = {}
+        for f in LAYOUT.fields.values():
+            if f.array:
+                kind = _XRegisters if f.name == "x" else _Words
+                self.__dict__[f.name] = kind(self.mem, f.index, f.count)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"the hart has no field {name!r}")
+
+
+for _field in LAYOUT.fields.values():
+    if not _field.array:
+        setattr(Hart, _field.name, _word(_field.index))
