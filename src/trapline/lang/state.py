@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+from collections.abc import Callable
 from typing import Any
 
 from trapline.lang.layout import Layout
@@ -161,6 +162,19 @@ class Hart:
             if f.array:
                 kind = _XRegisters if f.name == "x" else _Words
                 self.__dict__[f.name] = kind(self.mem, f.index, f.count)
+
+    def call(self, function: Callable[..., Any], *args: int) -> Any:
+        """Run a subset function on this hart for hosted software; raises Trap if it traps."""
+        return function(self, *[a if isinstance(a, (U64, bool)) else U64(a) for a in args])
+
+    def on_flush_translations(self) -> None:
+        """Replaced by an engine that caches translations."""
+
+    def on_flush_page(self, va: int) -> None:
+        """Replaced by an engine that caches translations."""
+
+    def on_flush_code(self) -> None:
+        """Replaced by an engine that caches decoded instructions."""
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"the hart has no field {name!r}")

@@ -1,0 +1,54 @@
+"""Primitives that steer the engine: jumps, leaving native code, forgetting translations and code.
+
+Under CPython they act on the same state words that native code uses, so hosted software may call
+them while native code is not running.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trapline.lang.functions import primitive
+from trapline.lang.values import U64
+
+ATTENTION_RESUME = 1  # the next pc, the context or an interrupt must be looked at again
+ATTENTION_LEAVE = 2  # native code returns to its caller before the next instruction
+
+EXIT_LIMIT = 1  # the instruction limit of this run was reached
+EXIT_HOSTED_M = 2  # a trap was delivered to a hosted M-mode
+EXIT_HOSTED_HS = 3  # a trap was delivered to a hosted HS-mode
+EXIT_WFI = 4  # wfi, wrs.nto or wrs.sto stalls; pc is already past it
+EXIT_TIMER = 5  # a CSR write moved a timer deadline; run again
+EXIT_STOP = 6  # a device or hook asked to stop
+EXIT_INTERNAL = 16  # first of the engine's own reasons; never seen by callers of run()
+
+
+@primitive
+def jump(hart: Any, target: U64) -> None:
+    """Continue at `target` after this instruction."""
+    hart.next_pc = target
+
+
+@primitive
+def leave(hart: Any, reason: int) -> None:
+    """Leave native code after this instruction with one of the EXIT_ reasons."""
+    hart.exit_reason = reason
+    hart.attention = hart.attention | ATTENTION_LEAVE
+
+
+@primitive
+def flush_translations(hart: Any) -> None:
+    """Forget every cached translation of this hart."""
+    hart.on_flush_translations()
+
+
+@primitive
+def flush_page(hart: Any, va: U64) -> None:
+    """Forget the cached translations of the page (of any size) that holds `va`, in every context."""
+    hart.on_flush_page(int(va))
+
+
+@primitive
+def flush_code(hart: Any) -> None:
+    """fence.i: instructions fetched from now on see every earlier store."""
+    hart.on_flush_code()
