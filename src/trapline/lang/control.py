@@ -52,3 +52,17 @@ def flush_page(hart: Any, va: U64) -> None:
 def flush_code(hart: Any) -> None:
     """fence.i: instructions fetched from now on see every earlier store."""
     hart.on_flush_code()
+
+
+@primitive
+def cache_translation(hart: Any, va: U64, pa: U64, access: int, region: U64, priv: U64) -> None:
+    """Remember that `va` translates to `pa` for this kind of access in the current context.
+
+    Nothing under CPython: the reference engine has no TLB.
+    """
+
+
+@primitive
+def transformed_instruction(hart: Any) -> U64:
+    """The transformed form of hart.insn for xtinst, or 0 (Hypervisor chapter, Transformed Instruction)."""
+    return U64(hart.on_transform())

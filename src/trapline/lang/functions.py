@@ -58,6 +58,16 @@ def primitive(function: F) -> F:
     return function
 
 
+def fast_path(name: str) -> Callable[[F], F]:
+    """A cold function that the engine may replace by an inline TLB probe of this name."""
+
+    def mark(function: F) -> F:
+        function.__fast_path__ = name  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
 @dataclass(slots=True)
 class Instruction:
     """One instruction: assembly text, encoding and meaning.

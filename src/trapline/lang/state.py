@@ -71,6 +71,9 @@ LAYOUT.word("irq_level")  # where it goes: 0 M, 1 HS, 2 VS
 LAYOUT.array("ctx_key", 4)  # all that changes translation or permission
 LAYOUT.word("pmp_active")  # 1: some PMP entry is on or some is locked
 
+# The address of the explicit access under way, for the transformed instruction's Addr. Offset.
+LAYOUT.word("access_va")
+
 # Time, in instructions retired since reset.
 LAYOUT.word("instret")  # exact whenever a cold function runs
 LAYOUT.word("time_ratio")  # instructions for one tick of the time CSR
@@ -166,6 +169,10 @@ class Hart:
     def call(self, function: Callable[..., Any], *args: int) -> Any:
         """Run a subset function on this hart for hosted software; raises Trap if it traps."""
         return function(self, *[a if isinstance(a, (U64, bool)) else U64(a) for a in args])
+
+    def on_transform(self) -> int:
+        """Replaced by an engine that can decode: the transformed instruction of the access under way."""
+        return 0
 
     def on_flush_translations(self) -> None:
         """Replaced by an engine that caches translations."""

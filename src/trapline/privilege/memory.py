@@ -1,0 +1,325 @@
+"""Explicit memory accesses and instruction fetch: alignment, translation, protection, then the bytes.
+
+The order of checks is the order of exception priorities that this hart chose (Privileged spec,
+synchronous exception priority): a misaligned access that traps does so before translation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trapline.lang.control import cache_translation
+from trapline.lang.functions import Trap, cold, fast_path
+from trapline.lang.memory import device_load, device_store, host_load, host_store
+from trapline.lang.values import U64
+from trapline.privilege.protection import check_physical, region_of
+from trapline.privilege.translation import ACCESS_FETCH, ACCESS_LOAD, ACCESS_MANAGE, ACCESS_STORE, translate
+
+KIND_RAM, KIND_ROM, KIND_DEVICE, KIND_HOLE = 1, 2, 3, 4
+
+CAUSE_INST_ACCESS, CAUSE_LOAD_MISALIGNED, CAUSE_LOAD_ACCESS = 1, 4, 5
+CAUSE_STORE_MISALIGNED, CAUSE_STORE_ACCESS = 6, 7
+HSTATUS_SPVP = 1 << 8
+NO_RESERVATION = 0xFFFF_FFFF_FFFF_FFFF
+
+
+@cold
+def host_read(address: U64, size: U64) -> U64:
+    """Read 1, 2, 4 or 8 bytes at a host address."""
+    if size == 8:
+        return host_load(address, 8)
+    if size == 4:
+        return host_load(address, 4)
+    if size == 2:
+        return host_load(address, 2)
+    return host_load(address, 1)
+
+
+@cold
+def host_write(address: U64, size: U64, value: U64) -> None:
+    """Write the low 1, 2, 4 or 8 bytes of value at a host address."""
+    if size == 8:
+        host_store(address, 8, value)
+    elif size == 4:
+        host_store(address, 4, value)
+    elif size == 2:
+        host_store(address, 2, value)
+    else:
+        host_store(address, 1, value)
+
+
+@cold
+def check_load(hart: Any, va: U64, pa: U64, size: U64, priv: U64, virt: U64) -> U64:
+    """Return the number of the region to read from, or raise a load access fault."""
+    if not check_physical(hart, pa, size, ACCESS_LOAD, priv):
+        raise Trap(CAUSE_LOAD_ACCESS, va, 0, 0, virt)
+    return region_of(hart, pa)
+
+
+@cold
+def check_store(hart: Any, va: U64, pa: U64, size: U64, priv: U64, virt: U64) -> U64:
+    """Return the number of the region to write to, or raise a store/AMO access fault."""
+    if not check_physical(hart, pa, size, ACCESS_STORE, priv):
+        raise Trap(CAUSE_STORE_ACCESS, va, 0, 0, virt)
+    return region_of(hart, pa)
+
+
+@cold
+def read_region(hart: Any, region: U64, pa: U64, size: U64) -> U64:
+    """Read from RAM, ROM or a device."""
+    offset = pa - hart.region_base[region]
+    if hart.region_kind[region] == KIND_DEVICE:
+        return device_load(hart, region, offset, size)
+    return host_read(hart.region_host[region] + offset, size)
+
+
+@cold
+def write_region(hart: Any, region: U64, pa: U64, size: U64, value: U64) -> None:
+    """Write to RAM or a device."""
+    offset = pa - hart.region_base[region]
+    if hart.region_kind[region] == KIND_DEVICE:
+        device_store(hart, region, offset, size, value)
+    else:
+        host_write(hart.region_host[region] + offset, size, value)
+
+
+@cold
+def check_split_load(hart: Any, va: U64, pa: U64, size: U64, priv: U64, virt: U64) -> U64:
+    """As check_load for a part of a misaligned access, which no device takes."""
+    region = check_load(hart, va, pa, size, priv, virt)
+    if hart.region_kind[region] == KIND_DEVICE:
+        raise Trap(CAUSE_LOAD_ACCESS, va, 0, 0, virt)
+    return hart.region_host[region] + (pa - hart.region_base[region])
+
+
+@cold
+def check_split_store(hart: Any, va: U64, pa: U64, size: U64, priv: U64, virt: U64) -> U64:
+    """As check_store for a part of a misaligned access, which no device takes."""
+    region = check_store(hart, va, pa, size, priv, virt)
+    if hart.region_kind[region] == KIND_DEVICE:
+        raise Trap(CAUSE_STORE_ACCESS, va, 0, 0, virt)
+    return hart.region_host[region] + (pa - hart.region_base[region])
+
+
+@cold
+def load_misaligned(hart: Any, va: U64, size: U64, priv: U64, virt: U64, hlvx: U64) -> U64:
+    """A load whose address is no multiple of its size: cause 4, or split where the hart does it."""
+    if hart.misaligned_hardware == 0:
+        raise Trap(CAUSE_LOAD_MISALIGNED, va, 0, 0, virt)
+    first = size
+    if (va & 4095) + size > 4096:
+        first = 4096 - (va & 4095)
+    low = check_split_load(hart, va, translate(hart, va, ACCESS_LOAD, priv, virt, hlvx), first, priv, virt)
+    high = low + first
+    if first != size:
+        rest = va + first
+        high = check_split_load(
+            hart, rest, translate(hart, rest, ACCESS_LOAD, priv, virt, hlvx), size - first, priv, virt
+        )
+    value = U64(0)
+    for i in range(8):
+        if i < size:
+            if i < first:
+                value = value | (host_load(low + i, 1) << (i * 8))
+            else:
+                value = value | (host_load(high + (i - first), 1) << (i * 8))
+    return value
+
+
+@cold
+def store_misaligned(hart: Any, va: U64, size: U64, value: U64, priv: U64, virt: U64) -> None:
+    """A store whose address is no multiple of its size: cause 6, or split after both parts are checked."""
+    if hart.misaligned_hardware == 0:
+        raise Trap(CAUSE_STORE_MISALIGNED, va, 0, 0, virt)
+    first = size
+    if (va & 4095) + size > 4096:
+        first = 4096 - (va & 4095)
+    low = check_split_store(hart, va, translate(hart, va, ACCESS_STORE, priv, virt, 0), first, priv, virt)
+    high = low + first
+    if first != size:
+        rest = va + first
+        high = check_split_store(
+            hart, rest, translate(hart, rest, ACCESS_STORE, priv, virt, 0), size - first, priv, virt
+        )
+    for i in range(8):
+        if i < size:
+            if i < first:
+                host_store(low + i, 1, value >> (i * 8))
+            else:
+                host_store(high + (i - first), 1, value >> (i * 8))
+
+
+@fast_path("load")
+@cold
+def load(hart: Any, va: U64, size: U64) -> U64:
+    """Load `size` bytes, zero-extended, in the hart's effective data mode (MPRV applies)."""
+    hart.access_va = va
+    priv = hart.data_priv
+    virt = hart.data_virt
+    if va & (size - 1) != 0:
+        return load_misaligned(hart, va, size, priv, virt, 0)
+    pa = translate(hart, va, ACCESS_LOAD, priv, virt, 0)
+    region = check_load(hart, va, pa, size, priv, virt)
+    if hart.region_kind[region] != KIND_DEVICE:
+        cache_translation(hart, va, pa, ACCESS_LOAD, region, priv)
+    return read_region(hart, region, pa, size)
+
+
+@fast_path("store")
+@cold
+def store(hart: Any, va: U64, size: U64, value: U64) -> None:
+    """Store the low `size` bytes of value in the hart's effective data mode."""
+    hart.access_va = va
+    priv = hart.data_priv
+    virt = hart.data_virt
+    if va & (size - 1) != 0:
+        store_misaligned(hart, va, size, value, priv, virt)
+        return
+    pa = translate(hart, va, ACCESS_STORE, priv, virt, 0)
+    region = check_store(hart, va, pa, size, priv, virt)
+    if hart.region_kind[region] != KIND_DEVICE:
+        cache_translation(hart, va, pa, ACCESS_STORE, region, priv)
+    write_region(hart, region, pa, size, value)
+
+
+@cold
+def atomic_address(hart: Any, va: U64, size: U64) -> U64:
+    """Physical address of an SC or AMO after every guard; devices take no atomics."""
+    hart.access_va = va
+    virt = hart.data_virt
+    if va & (size - 1) != 0:
+        if hart.misaligned_hardware != 0:
+            raise Trap(CAUSE_STORE_ACCESS, va, 0, 0, virt)
+        raise Trap(CAUSE_STORE_MISALIGNED, va, 0, 0, virt)
+    pa = translate(hart, va, ACCESS_STORE, hart.data_priv, virt, 0)
+    region = check_store(hart, va, pa, size, hart.data_priv, virt)
+    if not check_physical(hart, pa, size, ACCESS_LOAD, hart.data_priv) or hart.region_kind[region] == KIND_DEVICE:
+        raise Trap(CAUSE_STORE_ACCESS, va, 0, 0, virt)
+    cache_translation(hart, va, pa, ACCESS_STORE, region, hart.data_priv)
+    return pa
+
+
+@fast_path("amo_load")
+@cold
+def amo_load(hart: Any, va: U64, size: U64) -> U64:
+    """Read for an AMO: the page is writable, so the store that follows cannot trap."""
+    pa = atomic_address(hart, va, size)
+    return read_region(hart, region_of(hart, pa), pa, size)
+
+
+@cold
+def load_reserved(hart: Any, va: U64, size: U64) -> U64:
+    """LR: a load that registers a reservation on the physical address."""
+    hart.access_va = va
+    priv = hart.data_priv
+    virt = hart.data_virt
+    if va & (size - 1) != 0:
+        if hart.misaligned_hardware != 0:
+            raise Trap(CAUSE_LOAD_ACCESS, va, 0, 0, virt)
+        raise Trap(CAUSE_LOAD_MISALIGNED, va, 0, 0, virt)
+    pa = translate(hart, va, ACCESS_LOAD, priv, virt, 0)
+    region = check_load(hart, va, pa, size, priv, virt)
+    if hart.region_kind[region] == KIND_DEVICE:
+        raise Trap(CAUSE_LOAD_ACCESS, va, 0, 0, virt)
+    hart.reservation = pa
+    return read_region(hart, region, pa, size)
+
+
+@cold
+def store_conditional(hart: Any, va: U64, size: U64, value: U64) -> U64:
+    """SC: write if the reservation still covers the address; return 0, or 1 when it failed."""
+    pa = atomic_address(hart, va, size)
+    held = hart.reservation
+    hart.reservation = NO_RESERVATION
+    if held != pa:
+        return U64(1)
+    write_region(hart, region_of(hart, pa), pa, size, value)
+    return U64(0)
+
+
+@cold
+def guest_load(hart: Any, va: U64, size: U64, hlvx: U64) -> U64:
+    """HLV and HLVX: a load as if V=1 at the privilege of hstatus.SPVP."""
+    hart.access_va = va
+    priv = U64(0)
+    if hart.hstatus & HSTATUS_SPVP != 0:
+        priv = U64(1)
+    if va & (size - 1) != 0:
+        return load_misaligned(hart, va, size, priv, 1, hlvx)
+    pa = translate(hart, va, ACCESS_LOAD, priv, 1, hlvx)
+    region = check_load(hart, va, pa, size, priv, 1)
+    if hlvx != 0 and not check_physical(hart, pa, size, ACCESS_FETCH, priv):
+        raise Trap(CAUSE_LOAD_ACCESS, va, 0, 0, 1)
+    return read_region(hart, region, pa, size)
+
+
+@cold
+def guest_store(hart: Any, va: U64, size: U64, value: U64) -> None:
+    """HSV: a store as if V=1 at the privilege of hstatus.SPVP."""
+    hart.access_va = va
+    priv = U64(0)
+    if hart.hstatus & HSTATUS_SPVP != 0:
+        priv = U64(1)
+    if va & (size - 1) != 0:
+        store_misaligned(hart, va, size, value, priv, 1)
+        return
+    pa = translate(hart, va, ACCESS_STORE, priv, 1, 0)
+    region = check_store(hart, va, pa, size, priv, 1)
+    write_region(hart, region, pa, size, value)
+
+
+@cold
+def zero_block(hart: Any, va: U64) -> None:
+    """cbo.zero: store zeros to the cache block that holds va; faults report va itself."""
+    hart.access_va = va
+    size = hart.cache_block
+    block = va & ~(size - 1)
+    virt = hart.data_virt
+    pa = translate(hart, va, ACCESS_STORE, hart.data_priv, virt, 0) & ~(size - 1)
+    region = check_store(hart, va, pa, size, hart.data_priv, virt)
+    if hart.region_kind[region] == KIND_DEVICE:
+        raise Trap(CAUSE_STORE_ACCESS, va, 0, 0, virt)
+    cache_translation(hart, block, pa, ACCESS_STORE, region, hart.data_priv)
+    address = hart.region_host[region] + (pa - hart.region_base[region])
+    for i in range(512):
+        if i * 8 < size:
+            host_store(address + i * 8, 8, U64(0))
+
+
+@cold
+def manage_block(hart: Any, va: U64) -> None:
+    """cbo.clean, cbo.flush, cbo.inval: permitted where a load or a store would be; faults are store faults."""
+    hart.access_va = va
+    virt = hart.data_virt
+    pa = translate(hart, va, ACCESS_MANAGE, hart.data_priv, virt, 0)
+    size = hart.cache_block
+    block = pa & ~(size - 1)
+    if not check_physical(hart, block, size, ACCESS_LOAD, hart.data_priv) and not check_physical(
+        hart, block, size, ACCESS_STORE, hart.data_priv
+    ):
+        raise Trap(CAUSE_STORE_ACCESS, va, 0, 0, virt)
+
+
+@cold
+def fetch_parcel(hart: Any, va: U64) -> U64:
+    """Fetch 16 bits at va in the hart's own mode."""
+    pa = translate(hart, va, ACCESS_FETCH, hart.priv, hart.virt, 0)
+    if not check_physical(hart, pa, 2, ACCESS_FETCH, hart.priv):
+        raise Trap(CAUSE_INST_ACCESS, va, 0, 0, hart.virt)
+    region = region_of(hart, pa)
+    cache_translation(hart, va, pa, ACCESS_FETCH, region, hart.priv)
+    return host_load(hart.region_host[region] + (pa - hart.region_base[region]), 2)
+
+
+@cold
+def fetch(hart: Any) -> U64:
+    """Fetch the instruction at hart.pc; sets hart.insn and hart.insn_length."""
+    low = fetch_parcel(hart, hart.pc)
+    if low & 3 != 3:
+        hart.insn = low
+        hart.insn_length = 2
+        return low
+    bits = low | (fetch_parcel(hart, hart.pc + 2) << 16)
+    hart.insn = bits
+    hart.insn_length = 4
+    return bits
