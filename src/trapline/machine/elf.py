@@ -1,0 +1,139 @@
+"""Reading an ELF64 RISC-V executable: segments, entry, symbols; every defect gets its own message."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+
+EM_RISCV = 243
+_PT_LOAD, _PF_X, _PF_W = 1, 1, 2
+_SHT_SYMTAB = 2
+_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
+_PROGRAM = struct.Struct("<IIQQQQQQ")
+_SECTION = struct.Struct("<IIQQQQIIQQ")
+_SYMBOL = struct.Struct("<IBBHQQ")
+_MACHINES = {3: "x86", 40: "ARM", 62: "x86-64", 183: "AArch64", 8: "MIPS", 21: "PowerPC64", 258: "LoongArch"}
+
+
+class ImageError(ValueError):
+    """A program image that cannot be loaded; the message names the file and the defect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A PT_LOAD segment: `data` at `address`, zeros up to `size`."""
+
+    address: int
+    virtual: int
+    size: int
+    data: memoryview = field(repr=False)
+    executable: bool = False
+    writable: bool = False
+
+    @property
+    def end(self) -> int:
+        """The first address behind the segment."""
+        return self.address + self.size
+
+
+@dataclass(frozen=True, slots=True)
+class Elf:
+    """A parsed executable; `entry` is the physical address that corresponds to e_entry."""
+
+    name: str
+    entry: int
+    segments: tuple[Segment, ...]
+    symbols: dict[str, int] = field(repr=False)
+
+    @property
+    def low(self) -> int:
+        """The lowest address that a segment fills."""
+        return min(s.address for s in self.segments)
+
+    @property
+    def high(self) -> int:
+        """The first address behind all segments."""
+        return max(s.end for s in self.segments)
+
+
+def is_elf(data: bytes) -> bool:
+    """Return whether the bytes start as any ELF file does."""
+    return data[:4] == b"\x7fELF"
+
+
+def parse(data: bytes, name: str) -> Elf:
+    """Parse an ELF64 little-endian RISC-V executable; ImageError otherwise."""
+    if not is_elf(data):
+        raise ImageError(f"{name}: not an ELF file")
+    if len(data) < 20:
+        raise ImageError(f"{name}: truncated ELF: {len(data)} bytes")
+    _check_ident(data, name)
+    if len(data) < _HEADER.size:
+        raise ImageError(f"{name}: truncated ELF header: {len(data)} bytes of {_HEADER.size}")
+    (_, kind, _, _, entry, phoff, shoff, _, _, phentsize, phnum, shentsize, shnum, _) = _HEADER.unpack_from(data)
+    if kind not in (2, 3):
+        what = {1: "a relocatable object", 4: "a core dump"}.get(kind, f"of type {kind}")
+        raise ImageError(f"{name}: ELF is {what}, not an executable: link it first")
+    segments = _segments(memoryview(data), name, phoff, phentsize, phnum)
+    symbols = _symbols(data, shoff, shentsize, shnum)
+    return Elf(name, _physical_entry(entry, segments), segments, symbols)
+
+
+def _check_ident(data: bytes, name: str) -> None:
+    bits, order = data[4], data[5]
+    endian = "big" if order == 2 else "little"
+    machine = int.from_bytes(data[18:20], "big" if order == 2 else "little")
+    if order != 1:
+        raise ImageError(f"{name}: {endian}-endian ELF: only little-endian RV64 runs here")
+    if machine != EM_RISCV:
+        shown = _MACHINES.get(machine, "another machine")
+        raise ImageError(f"{name}: ELF for {shown} (e_machine {machine}), not RISC-V ({EM_RISCV})")
+    if bits != 2:
+        raise ImageError(f"{name}: 32-bit ELF: only RV64 runs here")
+
+
+def _segments(data: memoryview, name: str, offset: int, entry_size: int, count: int) -> tuple[Segment, ...]:
+    if entry_size < _PROGRAM.size or offset + count * entry_size > len(data):
+        raise ImageError(f"{name}: truncated ELF: program headers end at {offset + count * entry_size:#x}, "
+                         f"the file at {len(data):#x}")  # fmt: skip
+    found = []
+    for index in range(count):
+        kind, flags, start, virtual, physical, filled, size, _ = _PROGRAM.unpack_from(data, offset + index * entry_size)
+        if kind != _PT_LOAD or size == 0:
+            continue
+        if start + filled > len(data):
+            raise ImageError(
+                f"{name}: truncated ELF: segment {index} ends at {start + filled:#x}, the file at {len(data):#x}"
+            )
+        if filled > size:
+            raise ImageError(f"{name}: ELF segment {index} has more file bytes ({filled:#x}) than memory ({size:#x})")
+        contents = data[start : start + filled]
+        found.append(Segment(physical, virtual, size, contents, bool(flags & _PF_X), bool(flags & _PF_W)))
+    if not found:
+        raise ImageError(f"{name}: ELF has no segment to load")
+    return tuple(found)
+
+
+def _physical_entry(entry: int, segments: tuple[Segment, ...]) -> int:
+    for s in segments:
+        if s.virtual <= entry < s.virtual + s.size:
+            return entry - s.virtual + s.address
+    return entry
+
+
+def _symbols(data: bytes, offset: int, entry_size: int, count: int) -> dict[str, int]:
+    """Return the named symbols; a stripped or damaged table gives none, it is not needed to run."""
+    if entry_size < _SECTION.size or offset + count * entry_size > len(data):
+        return {}
+    sections = [_SECTION.unpack_from(data, offset + i * entry_size) for i in range(count)]
+    symbols: dict[str, int] = {}
+    for _, kind, _, _, start, size, link, _, _, each in sections:
+        if kind != _SHT_SYMTAB or link >= count or each < _SYMBOL.size or start + size > len(data):
+            continue
+        names = data[sections[link][4] : sections[link][4] + sections[link][5]]
+        for at in range(start, start + size - each + 1, each):
+            name_at, _, _, section, value, _ = _SYMBOL.unpack_from(data, at)
+            end = names.find(b"\0", name_at)
+            if name_at and section and end > name_at:
+                symbols.setdefault(names[name_at:end].decode("latin-1"), value)
+    return symbols

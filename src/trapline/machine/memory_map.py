@@ -1,0 +1,39 @@
+"""The physical address map of QEMU's `virt` board, which real firmware and kernels know.
+
+Source: the board's documented memory map (hw/riscv/virt, used as a fact) and its device tree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A range of physical addresses."""
+
+    base: int
+    size: int
+
+    @property
+    def end(self) -> int:
+        """The first address behind the range."""
+        return self.base + self.size
+
+
+RESET_ROM = Window(0x1000, 0xF000)
+TEST_FINISHER = Window(0x10_0000, 0x1000)
+RTC = Window(0x10_1000, 0x1000)
+CLINT = Window(0x0200_0000, 0x1_0000)
+PLIC = Window(0x0C00_0000, 0x60_0000)
+UART = Window(0x1000_0000, 0x100)
+RAM_BASE = 0x8000_0000
+
+UART_IRQ = 10
+PLIC_SOURCES = 96
+UART_CLOCK = 3_686_400
+
+KERNEL_OFFSET = 0x20_0000  # where fw_jump and the Image header of a 64-bit kernel expect the next stage
+DEFAULT_TIMEBASE = 10_000_000
+DEFAULT_RATIO = 100
+DEFAULT_MEMORY = 256 << 20

@@ -1,0 +1,198 @@
+"""Physical memory of a board: RAM, ROM, devices and holes, shared by its harts."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from trapline.lang.state import REGIONS, Hart
+
+KIND_NONE, KIND_RAM, KIND_ROM, KIND_DEVICE, KIND_HOLE = range(5)
+KIND_NAMES = ("none", "ram", "rom", "device", "hole")
+
+_PAGE = 4096
+
+
+class Device(Protocol):
+    """What answers accesses to a device region; `offset` counts from the region's base."""
+
+    def load(self, hart: Hart, offset: int, size: int) -> int:
+        """Return `size` bytes, zero-extended."""
+        ...
+
+    def store(self, hart: Hart, offset: int, size: int, value: int) -> None:
+        """Take the low `size` bytes of `value`."""
+        ...
+
+
+class Backing:
+    """Host memory behind RAM or ROM: anonymous, zero until touched; or a private copy of a file."""
+
+    def __init__(self, size: int, file: Any = None) -> None:
+        self.size = size
+        if file is None:
+            self.block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        else:
+            self.block = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.block))
+        self.view = memoryview(self.block)
+
+
+@dataclass(slots=True)
+class Region:
+    """One range of physical addresses with one memory attribute (PMA)."""
+
+    name: str
+    base: int
+    size: int
+    kind: int
+    no_execute: bool = False
+    device: Device | None = None
+    backing: Backing | None = field(default=None, repr=False)
+    start: int = 0  # of the region inside its backing
+
+    @property
+    def end(self) -> int:
+        """The first address behind the region."""
+        return self.base + self.size
+
+    @property
+    def host(self) -> int:
+        """The host address of the first byte, 0 for a device or a hole."""
+        return self.backing.address + self.start if self.backing else 0
+
+    def describe(self) -> str:
+        """Name and range for messages."""
+        return f"{self.name} [{self.base:#x}..{self.end - 1:#x}]"
+
+
+class Regions:
+    """The regions of a board, sorted by address, without overlap."""
+
+    def __init__(self) -> None:
+        self._regions: list[Region] = []
+
+    def __iter__(self) -> Iterator[Region]:
+        return iter(self._regions)
+
+    def __len__(self) -> int:
+        return len(self._regions)
+
+    def add(self, region: Region) -> Region:
+        """Add a region; ValueError if it is empty, beyond 56 bits, or overlaps another."""
+        if region.size <= 0 or region.base < 0 or region.end > 1 << 56:
+            raise ValueError(f"region {region.name} at {region.base:#x} has an impossible size {region.size:#x}")
+        for other in self._regions:
+            if region.base < other.end and other.base < region.end:
+                raise ValueError(f"{region.describe()} overlaps {other.describe()}")
+        if len(self._regions) >= REGIONS:
+            raise ValueError(f"more than {REGIONS} memory regions: no room for {region.describe()}")
+        self._regions.append(region)
+        self._regions.sort(key=lambda r: r.base)
+        return region
+
+    def ram(self, name: str, base: int, size: int, *, no_execute: bool = False, file: Any = None) -> Region:
+        """Add RAM: zeros, or the contents of `file` (writes stay private)."""
+        return self._memory(name, base, size, KIND_RAM, no_execute, file)
+
+    def rom(self, name: str, base: int, size: int, *, no_execute: bool = False, file: Any = None) -> Region:
+        """Add ROM: harts read and fetch, stores take an access fault; `write` fills it."""
+        return self._memory(name, base, size, KIND_ROM, no_execute, file)
+
+    def _memory(self, name: str, base: int, size: int, kind: int, no_execute: bool, file: Any) -> Region:
+        if base % _PAGE or size % _PAGE:
+            raise ValueError(f"{name} at {base:#x}, size {size:#x}: not a multiple of the page size {_PAGE:#x}")
+        region = self.add(Region(name, base, size, kind, no_execute))
+        try:
+            region.backing = Backing(size, file)
+        except (OSError, OverflowError, ValueError) as error:
+            self._regions.remove(region)
+            raise ValueError(f"{name}: the host cannot provide {size:#x} bytes: {error}") from error
+        return region
+
+    def device(self, name: str, base: int, size: int, device: Device) -> Region:
+        """Add a device."""
+        return self.add(Region(name, base, size, KIND_DEVICE, True, device))
+
+    def hole(self, name: str, base: int, size: int) -> Region:
+        """Add a range whose every access is an access fault, as between regions, but with a name."""
+        return self.add(Region(name, base, size, KIND_HOLE, True))
+
+    def remove(self, region: Region) -> None:
+        """Take a region out."""
+        self._regions.remove(region)
+
+    def find(self, address: int) -> Region | None:
+        """Return the region that holds `address`."""
+        for region in self._regions:
+            if region.base <= address < region.end:
+                return region
+        return None
+
+    def carve(self, name: str, base: int, size: int, device: Device) -> Region:
+        """Put a device over a part of RAM; `memory_below(base)` still reaches the RAM behind it."""
+        below = self.find(base)
+        if below is None or below.backing is None or base + size > below.end:
+            raise ValueError(f"{name} [{base:#x}..{base + size - 1:#x}] does not lie in memory")
+        self._regions.remove(below)
+        if base > below.base:
+            self.add(self._part(below, below.base, base))
+        if base + size < below.end:
+            self.add(self._part(below, base + size, below.end))
+        cover = Region(name, base, size, KIND_DEVICE, True, device, below.backing, below.start + base - below.base)
+        return self.add(cover)
+
+    @staticmethod
+    def _part(whole: Region, base: int, end: int) -> Region:
+        start = whole.start + base - whole.base
+        return Region(whole.name, base, end - base, whole.kind, whole.no_execute, None, whole.backing, start)
+
+    def install(self, hart: Hart) -> None:
+        """Write the regions into a hart's state and let it forget what it knew of the old ones."""
+        hart.region_count = len(self._regions)
+        hart.devices.clear()
+        for index in range(REGIONS):
+            region = self._regions[index] if index < len(self._regions) else None
+            hart.region_base[index] = region.base if region else 0
+            hart.region_size[index] = region.size if region else 0
+            hart.region_kind[index] = region.kind if region else KIND_NONE
+            hart.region_host[index] = region.host if region else 0
+            hart.region_noexec[index] = int(region.no_execute) if region else 0
+            if region and region.device is not None:
+                hart.devices[index] = region.device
+        hart.on_flush_translations()
+
+    def view(self, address: int, size: int) -> memoryview:
+        """Return the host memory behind [address, address+size), which must lie in one backing."""
+        region = self.find(address)
+        if region is None or region.backing is None:
+            raise ValueError(f"no memory at {address:#x}")
+        start = region.start + address - region.base
+        last = self.find(address + size - 1) if size else region
+        if last is None or last.backing is not region.backing:
+            raise ValueError(f"[{address:#x}..{address + size - 1:#x}] does not lie in memory ({region.describe()})")
+        return region.backing.view[start : start + size]
+
+    def read(self, address: int, size: int) -> bytes:
+        """Copy bytes out of RAM or ROM."""
+        return bytes(self.view(address, size))
+
+    def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
+        """Copy bytes into RAM or ROM, as a loader does: attributes do not matter."""
+        if len(data):
+            self.view(address, len(data))[:] = data
+
+    def ram_ranges(self) -> list[tuple[int, int]]:
+        """Return (base, size) of each stretch of RAM; what a carved device covers counts as RAM."""
+        ranges: list[tuple[int, int]] = []
+        for region in self._regions:
+            if region.kind != KIND_RAM and not (region.kind == KIND_DEVICE and region.backing):
+                continue
+            if ranges and sum(ranges[-1]) == region.base:
+                ranges[-1] = (ranges[-1][0], ranges[-1][1] + region.size)
+            else:
+                ranges.append((region.base, region.size))
+        return ranges
