@@ -1,0 +1,24 @@
+/* U -> S -> U: a system call under Sv39. */
+#define TRAP_NAME "u_s"
+#include "loop.h"
+
+    enter_loop 0, 0
+
+loop_setup:
+    li t0, 1 << 8
+    csrw medeleg, t0
+    la t0, host_trap
+    csrw stvec, t0
+    ret
+
+    .align 2
+host_trap:
+    csrr t0, scause
+    addi t0, t0, -8
+    bnez t0, 1f
+    addi s2, s2, 1
+    csrr t0, sepc
+    addi t0, t0, 4
+    csrw sepc, t0
+    sret
+1:  unimp
