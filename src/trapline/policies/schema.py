@@ -1,0 +1,189 @@
+"""What a policy file may say, and what a resolved policy is.
+
+A file holds rules. A rule of a versioned family says since and until (inclusive) which version it
+holds; resolving a version picks exactly one rule for each cause. A plain file has no versions.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import msgspec
+
+
+class PolicyError(ValueError):
+    """A policy that cannot be used; the message names the bad value."""
+
+
+class Action(enum.StrEnum):
+    """What HS-mode does with a trap of the guest that reaches it."""
+
+    REDIRECT = "redirect"  # software entry into VS-mode at vstvec
+    MAP = "map"  # map the page of a memory slot into the G-stage
+    MMIO = "mmio"  # decode the access and give it to a device
+    SBI = "sbi"  # serve the call
+    EMULATE = "emulate"  # decode a virtual instruction
+    DEBUG = "debug"  # KVM_EXIT_DEBUG
+    EXIT = "exit"  # KVM_EXIT_UNKNOWN to the VMM, without an error
+    KILL = "kill"  # KVM_RUN fails with an errno
+
+
+class Default(enum.StrEnum):
+    """What happens to a cause without a rule."""
+
+    REDIRECT = "redirect"
+    EXIT = "exit"
+    KILL = "kill"
+
+
+class Condition(enum.StrEnum):
+    """A state of the vCPU without which a rule's action is a kill."""
+
+    CFI = "henvcfg-cfi"  # henvcfg.LPE or henvcfg.SSE is set
+
+
+class Ranged(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Fields of every rule: the versions for which it holds (both ends included), and who says so."""
+
+    since: str = ""
+    until: str = ""
+    source: str = ""
+
+
+class CauseRule(Ranged, frozen=True, kw_only=True):
+    """One cause: whether it is delegated, and what HS-mode does when it arrives there all the same."""
+
+    action: Action
+    delegate: bool | None = None  # the bit in hedeleg; unsaid: as inherited, else clear
+    spv: bool = True  # the action needs hstatus.SPV = 1 (the trap came from the guest); else kill
+    errno: int = 14  # of a kill; also when `spv` or `condition` fails
+    condition: Condition | None = None
+    if_debug: Action | None = None  # while KVM_SET_GUEST_DEBUG is on
+    debug_undelegates: bool = False  # KVM_SET_GUEST_DEBUG takes the hedeleg bit back
+    counters: tuple[str, ...] = ()  # statistics moved when the exit is handled, in order
+    firmware_event: str = ""  # SBI PMU firmware event that the guest may count
+    without_slot: Action | None = None  # guest page faults outside every memory slot
+    without_slot_as: str = ""  # the cause that the guest sees if that is a redirect
+    without_slot_errno: int = 95
+    note: str = ""
+
+
+class Word(Ranged, frozen=True, kw_only=True):
+    """A CSR value."""
+
+    value: int
+
+
+class Counter(Ranged, frozen=True, kw_only=True):
+    """A statistics counter, in the hypervisor's own order."""
+
+    name: str
+
+
+class Named(Ranged, frozen=True, kw_only=True):
+    """Something that is there or not: a known bug, a tracepoint, an FWFT feature."""
+
+    name: str
+    note: str = ""
+
+
+class CsrRule(Ranged, frozen=True, kw_only=True):
+    """CSR numbers first..last, trapped as virtual instruction, and who emulates them."""
+
+    name: str
+    first: int
+    last: int
+    emulate: str  # counter, user, illegal
+    requires: str = ""
+
+
+class SbiRule(Ranged, frozen=True, kw_only=True):
+    """SBI extension identifiers first..last offered to the guest."""
+
+    name: str
+    first: int
+    last: int
+    mode: str  # kernel, forward, event (KVM_EXIT_SYSTEM_EVENT)
+    enabled: bool = True
+
+
+class Mmio(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which accesses the MMIO decoder understands, and how it fails."""
+
+    instructions: tuple[str, ...]
+    unsupported_errno: int = 95
+    misaligned_errno: int = 5
+
+
+class PolicyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The TOML file."""
+
+    default: Default
+    name: str = ""
+    family: str = ""
+    versions: tuple[str, ...] = ()
+    description: str = ""
+    extends: str = ""
+    default_errno: int = 14
+    hedeleg: int | tuple[str, ...] | None = None
+    hideleg: int | None = None
+    hcounteren: int | tuple[Word, ...] | None = None
+    cause: dict[str, CauseRule | tuple[CauseRule, ...]] = {}
+    counter: tuple[Counter, ...] = ()
+    bug: tuple[Named, ...] = ()
+    without_bug: tuple[str, ...] = ()
+    tracepoint: tuple[Named, ...] = ()
+    fwft: tuple[Named, ...] = ()
+    csr: tuple[CsrRule, ...] = ()
+    sbi: tuple[SbiRule, ...] = ()
+    mmio: Mmio | None = None
+    note: tuple[Named, ...] = ()
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """A resolved policy: one answer for every cause, no versions left."""
+
+    name: str
+    family: str = ""
+    version: str = ""
+    description: str = ""
+    default: CauseRule
+    hedeleg: int
+    hideleg: int
+    hcounteren: int
+    debug_undelegates: int
+    causes: dict[int, CauseRule]
+    counters: tuple[Counter, ...]
+    bugs: tuple[Named, ...]
+    tracepoints: tuple[Named, ...]
+    fwft: tuple[Named, ...]
+    csrs: tuple[CsrRule, ...]
+    sbi: tuple[SbiRule, ...]
+    mmio: Mmio
+    notes: tuple[Named, ...]
+
+    def rule(self, cause: int) -> CauseRule:
+        """Return what is done with `cause` when it arrives in HS-mode."""
+        return self.causes.get(cause, self.default)
+
+    def delegates(self, cause: int) -> bool:
+        """Whether hedeleg has the bit of `cause`."""
+        return cause < 64 and bool(self.hedeleg >> cause & 1)
+
+    def has_bug(self, name: str) -> bool:
+        """Whether the hypervisor has the known bug `name`."""
+        return any(b.name == name for b in self.bugs)
+
+    def csr_rule(self, number: int) -> CsrRule | None:
+        """Return who emulates CSR `number`, if anyone."""
+        return next((r for r in self.csrs if r.first <= number <= r.last), None)
+
+    def sbi_rule(self, extension: int) -> SbiRule | None:
+        """Return how SBI extension `extension` is offered, if it is."""
+        return next((r for r in self.sbi if r.first <= extension <= r.last), None)
+
+    def as_data(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        data: dict[str, Any] = msgspec.to_builtins(self, str_keys=True)
+        return data

@@ -1,0 +1,89 @@
+"""The other hypervisors, and the positions of the 2024 thread."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from trapline.policies import Action, describe, diff, load_policy, policy_names, show
+
+ALL = (0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 13, 15)
+
+
+@pytest.mark.parametrize("name", policy_names())
+def test_every_preset_resolves_and_becomes_json(name: str) -> None:
+    """Each preset loads, says something about every cause and can be written as JSON."""
+    policy = load_policy(name)
+    assert policy.name == name
+    assert json.loads(json.dumps(policy.as_data()))["hedeleg"] == policy.hedeleg
+    assert len(show(policy)) >= 22
+    assert all(policy.delegates(c) == bool(r.delegate) for c, r in policy.causes.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "hedeleg"),
+    [
+        ("xvisor", 0xB10D), ("bao", 0xB108), ("hvisor", 0xB108), ("salus", 0xB15D), ("zhou", 0xB109),
+        ("patel", 0xB108), ("holland-1", 0xB1FF), ("holland-2", 0xB1FF), ("none", 0),
+    ],
+)  # fmt: skip
+def test_hedeleg(name: str, hedeleg: int) -> None:
+    """Each preset writes the mask of its hypervisor or of its author's proposal."""
+    assert load_policy(name).hedeleg == hedeleg
+
+
+def test_zhou_adds_one_redirect_to_6_11() -> None:
+    """Quan Zhou's patch changes the instruction access fault and nothing else."""
+    changes = diff(load_policy("linux-6.11"), load_policy("zhou"))
+    assert [(d.what, d.left, d.right) for d in changes] == [("cause inst-access", "kill -14", "redirect")]
+
+
+def test_patel_redirects_and_counts_the_unexpected() -> None:
+    """What a supervisor does not expect is redirected and has a counter; the rest is delegated."""
+    policy = load_policy("patel")
+    for cause in (0, 1, 2, 4, 5, 6, 7):
+        assert policy.rule(cause).action is Action.REDIRECT
+        assert policy.rule(cause).counters
+        assert not policy.delegates(cause)
+    assert all(policy.delegates(c) for c in (3, 8, 12, 13, 15))
+
+
+def test_holland_differs_only_in_the_fallback() -> None:
+    """Both readings delegate the same causes; only the second also redirects them in HS-mode."""
+    trusting, careful = load_policy("holland-1"), load_policy("holland-2")
+    assert trusting.hedeleg == careful.hedeleg
+    for cause in ALL:
+        assert careful.rule(cause).action is Action.REDIRECT
+        assert trusting.rule(cause).action is (Action.DEBUG if cause == 3 else Action.KILL)
+
+
+def test_salus_redirects_exactly_what_it_delegates() -> None:
+    """A trap whose hedeleg bit Salus set is re-injected when it arrives in HS-mode all the same."""
+    policy = load_policy("salus")
+    redirected = {c for c in range(16) if policy.rule(c).action is Action.REDIRECT}
+    assert redirected == {c for c in range(16) if policy.delegates(c)}
+
+
+def test_none_kills_whatever_could_be_redirected() -> None:
+    """The empty policy delegates nothing and redirects nothing."""
+    policy = load_policy("none")
+    assert {describe(policy.rule(c)) for c in ALL} == {"kill -14"}
+
+
+def test_bao_handles_three_causes() -> None:
+    """Bao and hvisor know calls and data guest page faults; everything else stops them."""
+    for name in ("bao", "hvisor"):
+        policy = load_policy(name)
+        assert {c for c in range(24) if policy.rule(c).action is not Action.KILL} == {10, 21, 23}
+
+
+def test_other_hypervisors_have_no_bugs_of_kvm() -> None:
+    """Known bugs of the kernel's KVM are not attributed to others."""
+    for name in ("xvisor", "bao", "hvisor", "salus", "none"):
+        assert load_policy(name).bugs == ()
+
+
+def test_diff_of_equal_policies_is_empty() -> None:
+    """Two releases with the same rules do not differ."""
+    assert diff(load_policy("linux-6.15"), load_policy("linux-6.16")) == []
