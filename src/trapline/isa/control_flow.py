@@ -1,0 +1,26 @@
+"""What branches and jumps share: the check of the target's alignment, before any effect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trapline.lang.control import jump
+from trapline.lang.functions import Trap, inline
+from trapline.lang.values import U64
+
+CAUSE_INST_MISALIGNED = 0
+
+
+@inline
+def check_target(hart: Any, target: U64) -> None:
+    """Raise instruction-address-misaligned on the jump itself if IALIGN=32 and the target is not aligned."""
+    if hart.has_c == 0 and target & 2 != 0:
+        raise Trap(CAUSE_INST_MISALIGNED, target, 0, 0, hart.virt)
+
+
+@inline
+def branch(hart: Any, offset: U64) -> None:
+    """Continue at pc + offset."""
+    target = hart.pc + offset
+    check_target(hart, target)
+    jump(hart, target)

@@ -1,0 +1,320 @@
+"""RV64I base integer instruction set (Unprivileged spec, RV32I and RV64I chapters)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trapline.isa.control_flow import branch, check_target
+from trapline.lang.control import jump
+from trapline.lang.functions import Trap, instruction
+from trapline.lang.values import U64, sext, signed, u64, unsigned, zext
+from trapline.privilege.guards import ecall_cause
+from trapline.privilege.memory import load, store
+
+EVEN = 0xFFFF_FFFF_FFFF_FFFE
+CAUSE_BREAKPOINT = 3
+
+
+# Upper immediates and jumps.
+
+
+@instruction("lui rd, upper", "imm[31:12] rd 0110111", extension="I")
+def lui(hart: Any, rd: U64, imm: U64) -> None:
+    hart.x[rd] = imm
+
+
+@instruction("auipc rd, upper", "imm[31:12] rd 0010111", extension="I")
+def auipc(hart: Any, rd: U64, imm: U64) -> None:
+    hart.x[rd] = hart.pc + imm
+
+
+@instruction("jal rd, target", "imm[20|10:1|11|19:12] rd 1101111", extension="I")
+def jal(hart: Any, rd: U64, imm: U64) -> None:
+    link = hart.next_pc
+    target = hart.pc + imm
+    check_target(hart, target)
+    jump(hart, target)
+    hart.x[rd] = link
+
+
+@instruction("jalr rd, imm(rs1)", "imm[11:0] rs1 000 rd 1100111", extension="I")
+def jalr(hart: Any, rd: U64, rs1: U64, imm: U64) -> None:
+    link = hart.next_pc
+    target = (hart.x[rs1] + imm) & EVEN
+    check_target(hart, target)
+    jump(hart, target)
+    hart.x[rd] = link
+
+
+# Branches: a branch that is not taken never traps.
+
+
+@instruction("beq rs1, rs2, target", "imm[12|10:5] rs2 rs1 000 imm[4:1|11] 1100011", extension="I")
+def beq(hart: Any, rs1: U64, rs2: U64, imm: U64) -> None:
+    if hart.x[rs1] == hart.x[rs2]:
+        branch(hart, imm)
+
+
+@instruction("bne rs1, rs2, target", "imm[12|10:5] rs2 rs1 001 imm[4:1|11] 1100011", extension="I")
+def bne(hart: Any, rs1: U64, rs2: U64, imm: U64) -> None:
+    if hart.x[rs1] != hart.x[rs2]:
+        branch(hart, imm)
+
+
+@instruction("blt rs1, rs2, target", "imm[12|10:5] rs2 rs1 100 imm[4:1|11] 1100011", extension="I")
+def blt(hart: Any, rs1: U64, rs2: U64, imm: U64) -> None:
+    if signed(hart.x[rs1]) < signed(hart.x[rs2]):
+        branch(hart, imm)
+
+
+@instruction("bge rs1, rs2, target", "imm[12|10:5] rs2 rs1 101 imm[4:1|11] 1100011", extension="I")
+def bge(hart: Any, rs1: U64, rs2: U64, imm: U64) -> None:
+    if signed(hart.x[rs1]) >= signed(hart.x[rs2]):
+        branch(hart, imm)
+
+
+@instruction("bltu rs1, rs2, target", "imm[12|10:5] rs2 rs1 110 imm[4:1|11] 1100011", extension="I")
+def bltu(hart: Any, rs1: U64, rs2: U64, imm: U64) -> None:
+    if hart.x[rs1] < hart.x[rs2]:
+        branch(hart, imm)
+
+
+@instruction("bgeu rs1, rs2, target", "imm[12|10:5] rs2 rs1 111 imm[4:1|11] 1100011", extension="I")
+def bgeu(hart: Any, rs1: U64, rs2: U64, imm: U64) -> None:
+    if hart.x[rs1] >= hart.x[rs2]:
+        branch(hart, imm)
+
+
+# Loads and stores.
+
+
+@instruction("lb rd, imm(rs1)", "imm[11:0] rs1 000 rd 0000011", extension="I")
+def lb(hart: Any, rd: U64, rs1: U64, imm: U64) -> None:
+    hart.x[rd] = sext(load(hart, hart.x[rs1] + imm, 1), 8)
+
+
+@instruction("lh rd, imm(rs1)", "imm[11:0] rs1 001 rd 0000011", extension="I")
+def lh(hart: Any, rd: U64, rs1: U64, imm: U64) -> None:
+    hart.x[rd] = sext(load(hart, hart.x[rs1] + imm, 2), 16)
+
+
+@instruction("lw rd, imm(rs1)", "imm[11:0] rs1 010 rd 0000011", extension="I")
+def lw(hart: Any, rd: U64, rs1: U64, imm: U64) -> None:
+    hart.x[rd] = sext(load(hart, hart.x[rs1] + imm, 4), 32)
+
+
+@instruction("ld rd, imm(rs1)", "imm[11:0] rs1 011 rd 0000011", extension="I")
+def ld(hart: Any, rd: U64, rs1: U64, imm: U64) -> None:
+    hart.x[rd] = load(hart, hart.x[rs1] + imm, 8)
+
+
+@instruction("lbu rd, imm(rs1)", "imm[11:0] rs1 100 rd 0000011", extension="I")
+def lbu(hart: Any, rd: U64, rs1: U64, imm: U64) -> None:
+    hart.x[rd] = load(hart, hart.x[rs1] + imm, 1)
+
+
+@instruction("lhu rd, imm(rs1)", "imm[11:0] rs1 101 rd 0000011", extension="I")
+def lhu(hart: Any, rd: U64, rs1: U64, imm: U64) -> None:
+    hart.x[rd] = load(hart, hart.x[rs1] + imm, 2)
+
+
+@instruction("lwu rd, imm(rs1)", "imm[11:0] rs1 110 rd 0000011", extension="I")
+def lwu(hart: Any, rd: U64, rs1: U64, imm: U64) -> None:
+    hart.x[rd] = load(hart, hart.x[rs1] + imm, 4)
+
+
+@instruction("sb rs2, imm(rs1)", "imm[11:5] rs2 rs1 000 imm[4:0] 0100011", extension="I")
+def sb(hart: Any, rs1: U64, rs2: U64, imm: U64) -> None:
+    store(hart, hart.x[rs1] + imm, 1, hart.x[rs2])
+
+
+@instruction("sh rs2, imm(rs1)", "imm[11:5] rs2 rs1 001 imm[4:0] 0100011", extension="I")
+def sh(hart: Any, rs1: U64, rs2: U64, imm: U64) -> None:
+    store(hart, hart.x[rs1] + imm, 2, hart.x[rs2])
+
+
+@instruction("sw rs2, imm(rs1)", "imm[11:5] rs2 rs1 010 imm[4:0] 0100011", extension="I")
+def sw(hart: Any, rs1: U64, rs2: U64, imm: U64) -> None:
+    store(hart, hart.x[rs1] + imm, 4, hart.x[rs2])
+
+
+@instruction("sd rs2, imm(rs1)", "imm[11:5] rs2 rs1 011 imm[4:0] 0100011", extension="I")
+def sd(hart: Any, rs1: U64, rs2: U64, imm: U64) -> None:
+    store(hart, hart.x[rs1] + imm, 8, hart.x[rs2])
+
+
+# Register with immediate.
+
+
+@instruction("addi rd, rs1, imm", "imm[11:0] rs1 000 rd 0010011", extension="I")
+def addi(hart: Any, rd: U64, rs1: U64, imm: U64) -> None:
+    hart.x[rd] = hart.x[rs1] + imm
+
+
+@instruction("slti rd, rs1, imm", "imm[11:0] rs1 010 rd 0010011", extension="I")
+def slti(hart: Any, rd: U64, rs1: U64, imm: U64) -> None:
+    hart.x[rd] = u64(signed(hart.x[rs1]) < signed(imm))
+
+
+@instruction("sltiu rd, rs1, imm", "imm[11:0] rs1 011 rd 0010011", extension="I")
+def sltiu(hart: Any, rd: U64, rs1: U64, imm: U64) -> None:
+    hart.x[rd] = u64(hart.x[rs1] < imm)
+
+
+@instruction("xori rd, rs1, imm", "imm[11:0] rs1 100 rd 0010011", extension="I")
+def xori(hart: Any, rd: U64, rs1: U64, imm: U64) -> None:
+    hart.x[rd] = hart.x[rs1] ^ imm
+
+
+@instruction("ori rd, rs1, imm", "imm[11:0] rs1 110 rd 0010011", extension="I")
+def ori(hart: Any, rd: U64, rs1: U64, imm: U64) -> None:
+    hart.x[rd] = hart.x[rs1] | imm
+
+
+@instruction("andi rd, rs1, imm", "imm[11:0] rs1 111 rd 0010011", extension="I")
+def andi(hart: Any, rd: U64, rs1: U64, imm: U64) -> None:
+    hart.x[rd] = hart.x[rs1] & imm
+
+
+@instruction("slli rd, rs1, shamt", "000000 shamt[5:0] rs1 001 rd 0010011", extension="I")
+def slli(hart: Any, rd: U64, rs1: U64, shamt: U64) -> None:
+    hart.x[rd] = hart.x[rs1] << (shamt & 63)
+
+
+@instruction("srli rd, rs1, shamt", "000000 shamt[5:0] rs1 101 rd 0010011", extension="I")
+def srli(hart: Any, rd: U64, rs1: U64, shamt: U64) -> None:
+    hart.x[rd] = hart.x[rs1] >> (shamt & 63)
+
+
+@instruction("srai rd, rs1, shamt", "010000 shamt[5:0] rs1 101 rd 0010011", extension="I")
+def srai(hart: Any, rd: U64, rs1: U64, shamt: U64) -> None:
+    hart.x[rd] = unsigned(signed(hart.x[rs1]) >> (shamt & 63))
+
+
+@instruction("addiw rd, rs1, imm", "imm[11:0] rs1 000 rd 0011011", extension="I")
+def addiw(hart: Any, rd: U64, rs1: U64, imm: U64) -> None:
+    hart.x[rd] = sext(hart.x[rs1] + imm, 32)
+
+
+@instruction("slliw rd, rs1, shamt", "0000000 shamt[4:0] rs1 001 rd 0011011", extension="I")
+def slliw(hart: Any, rd: U64, rs1: U64, shamt: U64) -> None:
+    hart.x[rd] = sext(hart.x[rs1] << (shamt & 31), 32)
+
+
+@instruction("srliw rd, rs1, shamt", "0000000 shamt[4:0] rs1 101 rd 0011011", extension="I")
+def srliw(hart: Any, rd: U64, rs1: U64, shamt: U64) -> None:
+    hart.x[rd] = sext(zext(hart.x[rs1], 32) >> (shamt & 31), 32)
+
+
+@instruction("sraiw rd, rs1, shamt", "0100000 shamt[4:0] rs1 101 rd 0011011", extension="I")
+def sraiw(hart: Any, rd: U64, rs1: U64, shamt: U64) -> None:
+    hart.x[rd] = unsigned(signed(sext(hart.x[rs1], 32)) >> (shamt & 31))
+
+
+# Register with register.
+
+
+@instruction("add rd, rs1, rs2", "0000000 rs2 rs1 000 rd 0110011", extension="I")
+def add(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+    hart.x[rd] = hart.x[rs1] + hart.x[rs2]
+
+
+@instruction("sub rd, rs1, rs2", "0100000 rs2 rs1 000 rd 0110011", extension="I")
+def sub(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+    hart.x[rd] = hart.x[rs1] - hart.x[rs2]
+
+
+@instruction("sll rd, rs1, rs2", "0000000 rs2 rs1 001 rd 0110011", extension="I")
+def sll(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+    hart.x[rd] = hart.x[rs1] << (hart.x[rs2] & 63)
+
+
+@instruction("slt rd, rs1, rs2", "0000000 rs2 rs1 010 rd 0110011", extension="I")
+def slt(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+    hart.x[rd] = u64(signed(hart.x[rs1]) < signed(hart.x[rs2]))
+
+
+@instruction("sltu rd, rs1, rs2", "0000000 rs2 rs1 011 rd 0110011", extension="I")
+def sltu(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+    hart.x[rd] = u64(hart.x[rs1] < hart.x[rs2])
+
+
+@instruction("xor rd, rs1, rs2", "0000000 rs2 rs1 100 rd 0110011", extension="I")
+def xor(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+    hart.x[rd] = hart.x[rs1] ^ hart.x[rs2]
+
+
+@instruction("srl rd, rs1, rs2", "0000000 rs2 rs1 101 rd 0110011", extension="I")
+def srl(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+    hart.x[rd] = hart.x[rs1] >> (hart.x[rs2] & 63)
+
+
+@instruction("sra rd, rs1, rs2", "0100000 rs2 rs1 101 rd 0110011", extension="I")
+def sra(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+    hart.x[rd] = unsigned(signed(hart.x[rs1]) >> (hart.x[rs2] & 63))
+
+
+@instruction("or rd, rs1, rs2", "0000000 rs2 rs1 110 rd 0110011", extension="I")
+def or_(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+    hart.x[rd] = hart.x[rs1] | hart.x[rs2]
+
+
+@instruction("and rd, rs1, rs2", "0000000 rs2 rs1 111 rd 0110011", extension="I")
+def and_(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+    hart.x[rd] = hart.x[rs1] & hart.x[rs2]
+
+
+@instruction("addw rd, rs1, rs2", "0000000 rs2 rs1 000 rd 0111011", extension="I")
+def addw(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+    hart.x[rd] = sext(hart.x[rs1] + hart.x[rs2], 32)
+
+
+@instruction("subw rd, rs1, rs2", "0100000 rs2 rs1 000 rd 0111011", extension="I")
+def subw(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+    hart.x[rd] = sext(hart.x[rs1] - hart.x[rs2], 32)
+
+
+@instruction("sllw rd, rs1, rs2", "0000000 rs2 rs1 001 rd 0111011", extension="I")
+def sllw(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+    hart.x[rd] = sext(hart.x[rs1] << (hart.x[rs2] & 31), 32)
+
+
+@instruction("srlw rd, rs1, rs2", "0000000 rs2 rs1 101 rd 0111011", extension="I")
+def srlw(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+    hart.x[rd] = sext(zext(hart.x[rs1], 32) >> (hart.x[rs2] & 31), 32)
+
+
+@instruction("sraw rd, rs1, rs2", "0100000 rs2 rs1 101 rd 0111011", extension="I")
+def sraw(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+    hart.x[rd] = unsigned(signed(sext(hart.x[rs1], 32)) >> (hart.x[rs2] & 31))
+
+
+# Memory ordering: memory is sequentially consistent here, so every fence, with reserved fields too, is a nop.
+
+
+@instruction("fence pred, succ", "fm pred succ rs1 000 rd 0001111", extension="I")
+def fence(hart: Any) -> None:
+    pass
+
+
+@instruction("fence.tso", "1000 0011 0011 00000 000 00000 0001111", extension="I")
+def fence_tso(hart: Any) -> None:
+    pass
+
+
+@instruction("pause", "0000 0001 0000 00000 000 00000 0001111", extension="I")
+def pause(hart: Any) -> None:
+    pass
+
+
+# Environment calls.
+
+
+@instruction("ecall", "000000000000 00000 000 00000 1110011", extension="I")
+def ecall(hart: Any) -> None:
+    raise Trap(ecall_cause(hart))
+
+
+@instruction("ebreak", "000000000001 00000 000 00000 1110011", extension="I")
+def ebreak(hart: Any) -> None:
+    raise Trap(CAUSE_BREAKPOINT, hart.pc, 0, 0, hart.virt)
