@@ -1,0 +1,42 @@
+"""When a result of the host's floating-point unit may stand for the integer one.
+
+The host computes addition to square root and fused multiply-add of singles and doubles. Its result is
+taken where it has the same bits and the same flags:
+
+- The rounding mode is RNE, which is the host's.
+- NX is already set. Then an operation with a normal finite result leaves fflags as they are: NV and
+  DZ come with a NaN or an infinity, OF with the infinity or (in other modes) the largest number,
+  UF with a result near or below the smallest normal number, all of which the test turns away.
+- The result is at least 2^f times the smallest normal number. That covers tininess, wherever the host
+  detects it, zeros from underflow, and hosts that were told to flush subnormal numbers to zero:
+  a flushed operand changes such a sum by less than half a unit, and makes a product, a quotient or a
+  root zero, infinite or NaN, which is turned away too. Only in a * b + c could it hide, so there the
+  operands must be normal or zero.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trapline.isa.softfloat_parts import NX
+from trapline.lang.functions import inline
+from trapline.lang.values import U64
+
+
+@inline
+def host_may_round(hart: Any, mode: U64) -> bool:
+    """Whether the mode is RNE and NX is set."""
+    return mode | (~hart.fflags & NX) == 0
+
+
+@inline
+def result_stands(result: U64, e: U64, f: U64) -> bool:
+    """Whether the host's result is finite and far enough above the subnormal numbers."""
+    field = (result >> f) & ((1 << e) - 1)
+    return field - (f + 4) < (1 << e) - 1 - (f + 4)
+
+
+@inline
+def is_normal_or_zero(a: U64, e: U64, f: U64) -> bool:
+    """Whether no setting of the host makes it read something else than `a`."""
+    return (a >> f) & ((1 << e) - 1) != 0 or a & ((1 << f) - 1) == 0
