@@ -1,0 +1,1 @@
+"""Engines that run a hart: the reference engine under CPython and the native one."""

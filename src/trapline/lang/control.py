@@ -6,6 +6,7 @@ them while native code is not running.
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 from trapline.lang.functions import primitive
@@ -66,3 +67,15 @@ def cache_translation(hart: Any, va: U64, pa: U64, access: int, region: U64, pri
 def transformed_instruction(hart: Any) -> U64:
     """The transformed form of hart.insn for xtinst, or 0 (Hypervisor chapter, Transformed Instruction)."""
     return U64(hart.on_transform())
+
+
+@primitive
+def instruction_bits(hart: Any) -> U64:
+    """The bits of the instruction at hart.pc, 16 or 32 of them."""
+    return U64(hart.insn)
+
+
+@primitive
+def fill_ones(address: U64, size: U64) -> None:
+    """Set `size` bytes at a host address to 0xff."""
+    ctypes.memset(int(address), 0xFF, int(size))

@@ -15,6 +15,7 @@ from trapline.lang.layout import Layout
 from trapline.lang.values import MASK64, U64, _new
 
 LAYOUT = Layout()
+REGIONS = 24
 
 # Registers. x[32] is where native code puts writes to x0.
 LAYOUT.array("x", 33)
@@ -72,6 +73,23 @@ LAYOUT.word("irq_level")  # where it goes: 0 M, 1 HS, 2 VS
 LAYOUT.array("ctx_key", 4)  # all that changes translation or permission
 LAYOUT.word("pmp_active")  # 1: some PMP entry is on or some is locked
 
+# Instructions that trapped instead of retiring: instret counts every attempt, minstret those that retired.
+LAYOUT.word("not_retired")
+
+# The native engine's own words: translation sets, decoded code, callbacks, and the instruction budget.
+LAYOUT.word("tlb_base", "tlb_ptr", "ctx_current", "ctx_next", "tlb_big")
+LAYOUT.array("ctx_used", 16)
+LAYOUT.array("ctx_keys", 64)
+LAYOUT.array("region_info", REGIONS)  # host address of one word a page: its table of decoded records, bit 0 written to
+LAYOUT.word("code_table", "code_k", "code_host", "fetch_uncached")
+LAYOUT.word("dirty_count")
+LAYOUT.array("dirty_info", 64)
+LAYOUT.word("fn_device_load", "fn_device_store", "fn_flush_code", "fn_transform")
+LAYOUT.word("ic_base", "ic_margin", "ic_left", "native_exit", "host_fma")
+LAYOUT.array("step_record", 8, align=2)
+LAYOUT.array("step_handlers", 64)
+LAYOUT.word("call_failed")
+
 # The address of the explicit access under way, for the transformed instruction's Addr. Offset.
 LAYOUT.word("access_va")
 
@@ -84,7 +102,6 @@ LAYOUT.word("time_offset")  # ticks added to instret / time_ratio
 LAYOUT.word("reservation")
 
 # Physical memory: regions sorted by address. kind: 0 none, 1 RAM, 2 ROM, 3 device, 4 hole.
-REGIONS = 24
 LAYOUT.word("region_count")
 LAYOUT.array("region_base", REGIONS)
 LAYOUT.array("region_size", REGIONS)

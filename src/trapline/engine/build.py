@@ -1,0 +1,117 @@
+"""Builds the native code: every instruction and rule through LLVM into one position-independent image."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from trapline.engine.compiler import handlers
+from trapline.engine.compiler.module import PREAMBLE, ModuleBuilder
+from trapline.engine.link import Image, link
+from trapline.lang.functions import INSTRUCTIONS, Instruction
+
+ENGINE_FUNCTIONS = {
+    "flush_all_sets": "trapline.engine.tlb",
+    "flush_page_sets": "trapline.engine.tlb",
+    "flush_store_sets": "trapline.engine.tlb",
+    "flush_fetch_sets": "trapline.engine.tlb",
+    "fill_translation": "trapline.engine.tlb",
+    "select_context": "trapline.engine.tlb",
+    "bits_at_pc": "trapline.engine.tlb",
+}
+
+# Cold functions that hosted software and the engine call by name.
+EXPORTS = {
+    **ENGINE_FUNCTIONS,
+    "deliver_exception": "trapline.privilege.deliver",
+    "raise_illegal": "trapline.privilege.deliver",
+    "take_trap": "trapline.privilege.trap",
+    "take_interrupt": "trapline.privilege.trap",
+    "mret": "trapline.privilege.returns",
+    "sret": "trapline.privilege.returns",
+    "check_csr": "trapline.privilege.csr",
+    "csr_read": "trapline.privilege.csr",
+    "csr_write": "trapline.privilege.csr",
+    "effective_csr": "trapline.privilege.csr",
+    "update_derived": "trapline.privilege.derived",
+    "pending": "trapline.privilege.interrupts",
+    "translate": "trapline.privilege.translation",
+    "load": "trapline.privilege.memory",
+    "store": "trapline.privilege.memory",
+    "guest_load": "trapline.privilege.memory",
+    "guest_store": "trapline.privilege.memory",
+    "fetch_parcel": "trapline.privilege.memory",
+}
+
+
+def expansion_targets() -> set[str]:
+    """Names of the instructions that have a 16-bit spelling."""
+    return {i.expands.split()[0] for i in INSTRUCTIONS if i.expands}
+
+
+def instruction_texts(module: ModuleBuilder) -> tuple[list[str], list[str]]:
+    """Handlers of all instructions: their text and names."""
+    texts, names = [], []
+    short = expansion_targets()
+    for instruction in INSTRUCTIONS:
+        if instruction.function is None:
+            continue
+        normal = module.function(instruction.function)
+        target = "target" in instruction.text
+        module.late_bail = False
+        fast = module.function(instruction.function, fast=True)
+        quick = not (fast.always_bails or fast.late_bail)
+        for length in (2, 4) if instruction.name in short else (4,):
+            name = f"{instruction.name}_{length}"
+            texts.append(handlers.slow_handler(name, instruction, normal, length, target=target))
+            names.append(f"s.{name}")
+            if not quick:
+                continue
+            texts.append(handlers.fast_handler(name, instruction, fast, length, kind="x", slow=name))
+            names.append(f"h.{name}")
+            if target:
+                inside = module.function(instruction.function, fast=True, assume={"has_c": 1})
+                for kind in ("f", "b"):
+                    texts.append(handlers.fast_handler(f"{name}{kind}", instruction, inside, length, kind=kind, slow=name))
+                    names.append(f"h.{name}{kind}")
+    return texts, names
+
+
+def module_text(*, host_has_fma: bool) -> tuple[str, list[str]]:
+    """The LLVM IR of the whole engine and the names that must be found in it."""
+    importlib.import_module("trapline.isa.all")
+    engine = {n: getattr(importlib.import_module(m), n) for n, m in ENGINE_FUNCTIONS.items()}
+    module = ModuleBuilder(engine, host_has_fma=host_has_fma)
+    exports: dict[str, Callable[..., Any]] = {n: getattr(importlib.import_module(m), n) for n, m in EXPORTS.items()}
+    compiled = {name: module.function(function) for name, function in exports.items()}
+    texts, names = instruction_texts(module)
+    texts += handlers.joints(module, compiled)
+    for name, function in exports.items():
+        texts.append(handlers.thunk(compiled[name], module.parameters(function)))
+        names.append(f"c.{compiled[name].symbol}")
+    names += ["run", *[f"h.{n}" for n in ("undecoded", "page_end", "step_end", "undefined", "straddle")]]
+    return "\n\n".join([PREAMBLE, *module.text, *texts]), names
+
+
+def compile_image(progress: Callable[[str], None] = lambda text: None) -> Image:
+    """Compile everything for this host. Imports LLVM; takes seconds."""
+    import llvmlite.binding as llvm
+
+    progress("translating the semantics")
+    features = llvm.get_host_cpu_features()
+    text, names = module_text(host_has_fma=bool(features.get("fma")))
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    module = llvm.parse_assembly(text)
+    module.verify()
+    machine = llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=features.flatten(), opt=2, reloc="pic", codemodel="small"
+    )
+    progress(f"optimising {len(names)} handlers")
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    progress("generating code")
+    return link(machine.emit_object(module), names)

@@ -1,0 +1,1 @@
+"""From the AST of a subset function to LLVM IR text."""

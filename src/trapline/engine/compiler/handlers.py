@@ -1,0 +1,440 @@
+"""The tail-threaded interpreter: one LLVM function an instruction and length, and the ones that join them.
+
+Every handler has the signature (state, record, instructions left, TLB set) under preserve_nonecc, so that
+the four stay in registers; it ends by a tail call of the next record's handler. A fast handler holds the
+fast reading of an instruction; when that bails out, the slow handler runs the normal reading, which
+keeps pc and time in the state. Counting: `ic` falls by one an attempt; ic + ic_margin are left in all.
+"""
+
+from __future__ import annotations
+
+from trapline.engine.compiler.module import Compiled, ModuleBuilder
+from trapline.engine.tlb_layout import FETCH_AREA, FETCH_ENTRIES, STRADDLE_SLOT
+from trapline.lang.control import ATTENTION_LEAVE
+from trapline.lang.functions import Instruction
+from trapline.lang.state import LAYOUT
+
+CC = "preserve_nonecc"
+ARGS = "ptr noalias %st, ptr %rec, i64 %ic, ptr %tlb"
+EXIT_LIMIT, EXIT_UNDECODED, EXIT_NEW_PAGE, EXIT_SLOW, EXIT_STRADDLE, EXIT_SEMANTIC = 1, 2, 3, 4, 5, 6
+UNLIKELY, LIKELY = ", !prof !1", ", !prof !0"
+IMMEDIATES = ("imm", "uimm", "shamt", "csr", "rm")
+
+
+class Handler:
+    """Text of one handler."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.lines, self.n = name, [], 0
+
+    def emit(self, text: str) -> None:
+        self.lines.append("  " + text)
+
+    def value(self, text: str) -> str:
+        self.n += 1
+        self.emit(f"%h{self.n} = {text}")
+        return f"%h{self.n}"
+
+    def label(self, name: str) -> None:
+        self.lines.append(f"{name}:")
+
+    def field(self, name: str) -> str:
+        return self.value(f"getelementptr inbounds i8, ptr %st, i64 {LAYOUT.fields[name].index * 8}")
+
+    def get(self, name: str) -> str:
+        return self.value(f"load i64, ptr {self.field(name)}, align 8")
+
+    def put(self, name: str, operand: str | int) -> None:
+        self.emit(f"store i64 {operand}, ptr {self.field(name)}, align 8")
+
+    def byte(self, offset: int) -> str:
+        pointer = self.value(f"getelementptr inbounds i8, ptr %rec, i64 {offset}")
+        return self.value(f"zext i8 {self.value(f'load i8, ptr {pointer}, align 1')} to i64")
+
+    def imm32(self) -> str:
+        pointer = self.value("getelementptr inbounds i8, ptr %rec, i64 12")
+        return self.value(f"sext i32 {self.value(f'load i32, ptr {pointer}, align 4')} to i64")
+
+    def pc(self) -> str:
+        place = self.value("ptrtoint ptr %rec to i64")
+        return self.value(f"add i64 {self.value(f'lshr i64 {place}, 3')}, {self.get('code_k')}")
+
+    def tail(self, target: str, *, rec: str = "%rec", ic: str = "%ic", tlb: str = "%tlb") -> None:
+        self.emit(f"musttail call {CC} void {target}(ptr %st, ptr {rec}, i64 {ic}, ptr {tlb})")
+        self.emit("ret void")
+
+    def dispatch(self, rec: str, *, ic: str = "%ic1", tlb: str = "%tlb") -> None:
+        self.tail(self.value(f"load ptr, ptr {rec}, align 8"), rec=rec, ic=ic, tlb=tlb)
+
+    def next(self, length: int) -> None:
+        self.dispatch(self.value(f"getelementptr inbounds i8, ptr %rec, i64 {length * 8}"))
+
+    def instret(self, ic: str = "%ic") -> None:
+        self.put("instret", self.value(f"sub i64 {self.get('ic_base')}, {ic}"))
+
+    def leave(self, code: int, *, ic: str = "%ic") -> None:
+        self.put("native_exit", code)
+        self.instret(ic)
+        self.emit("ret void")
+
+    def jump_pc(self, pc: str, *, ic: str = "%ic1", tlb: str = "%tlb") -> None:
+        """Go on at pc: budget, fetch TLB, record."""
+        self.n += 1
+        n = self.n
+        spent = self.value(f"icmp slt i64 {ic}, 0")
+        self.emit(f"br i1 {spent}, label %spent{n}, label %look{n}{UNLIKELY}")
+        self.label(f"spent{n}")
+        self.put("next_pc", pc)
+        self.tail("@h.budget", ic=ic, tlb=tlb)
+        self.label(f"look{n}")
+        entry, hit = self.probe(pc, tlb)
+        self.emit(f"br i1 {hit}, label %hit{n}, label %miss{n}{LIKELY}")
+        self.label(f"hit{n}")
+        rec = self.enter_page(entry, pc)
+        self.dispatch(rec, ic=ic, tlb=tlb)
+        self.label(f"miss{n}")
+        self.put("next_pc", pc)
+        self.tail("@h.fetch_miss", ic=ic, tlb=tlb)
+
+    def probe(self, pc: str, tlb: str) -> tuple[str, str]:
+        index = self.value(f"and i64 {self.value(f'lshr i64 {pc}, 7')}, {(FETCH_ENTRIES - 1) * 32}")
+        entry = self.value(f"getelementptr inbounds i8, ptr {tlb}, i64 {index}")
+        entry = self.value(f"getelementptr inbounds i8, ptr {entry}, i64 {FETCH_AREA}")
+        tag = self.value(f"load i64, ptr {entry}, align 16")
+        return entry, self.value(f"icmp eq i64 {tag}, {self.value(f'and i64 {pc}, -4096')}")
+
+    def word_at(self, base: str, offset: int) -> str:
+        return self.value(f"load i64, ptr {self.value(f'getelementptr inbounds i8, ptr {base}, i64 {offset}')}, align 8")
+
+    def enter_page(self, entry: str, pc: str) -> str:
+        """Make the page of a fetch entry current; return the record of pc."""
+        table = self.word_at(entry, 8)
+        self.put("code_table", table)
+        self.put("code_k", self.word_at(entry, 16))
+        self.put("code_host", self.word_at(entry, 24))
+        offset = self.value(f"shl i64 {self.value(f'and i64 {pc}, 4095')}, 3")
+        return self.value(f"inttoptr i64 {self.value(f'add i64 {table}, {offset}')} to ptr")
+
+    def text(self) -> str:
+        body = "\n".join(self.lines)
+        return f"define {CC} void @{self.name}({ARGS}) nounwind {{\n{body}\n}}"
+
+
+def operands(h: Handler, instruction: Instruction, *, slow: bool, target: bool) -> list[str]:
+    """The instruction's operands out of the record."""
+    out = []
+    for name in instruction.operands:
+        if name == "rd":
+            word = h.byte(8)
+            if slow:
+                is_dummy = h.value(f"icmp eq i64 {word}, 32")
+                word = h.value(f"select i1 {is_dummy}, i64 0, i64 {word}")
+        elif name in ("rs1", "rs2"):
+            word = h.byte(9 if name == "rs1" else 10)
+        elif "rs3" in instruction.operands:
+            word = h.imm32()
+            if name == "rs3":
+                word = h.value(f"lshr i64 {word}, 8")
+            else:
+                word = h.value(f"and i64 {word}, 255")
+        elif name in IMMEDIATES:
+            word = h.imm32()
+            if target:
+                word = h.value(f"ashr i64 {word}, 3")
+        else:
+            raise ValueError(f"{instruction.name}: operand {name!r} has no place in a record")
+        out.append(word)
+    return out
+
+
+def slow_handler(name: str, instruction: Instruction, compiled: Compiled, length: int, *, target: bool) -> str:
+    """The normal reading, with pc, next_pc and instret in the state."""
+    h = Handler(f"s.{name}")
+    pc = h.pc()
+    h.put("pc", pc)
+    h.put("next_pc", h.value(f"add i64 {pc}, {length}"))
+    h.instret()
+    h.emit("%ic1 = add i64 %ic, -1")
+    given = ", ".join(["ptr %st", *[f"i64 {o}" for o in operands(h, instruction, slow=True, target=target)]])
+    call = f"call fastcc {compiled.result_type()} @{compiled.symbol}({given})"
+    if compiled.may_fail:
+        h.emit(f"%failed = {call}")
+        h.emit(f"br i1 %failed, label %trapped, label %retired{UNLIKELY}")
+        h.label("trapped")
+        h.tail("@h.deliver", ic="%ic1")
+        h.label("retired")
+    else:
+        h.emit(call)
+    if compiled.jumps:
+        h.tail("@h.resume", ic="%ic1")
+    else:
+        wanted = h.value(f"icmp ne i64 {h.get('attention')}, 0")
+        h.emit(f"br i1 {wanted}, label %attend, label %on")
+        h.label("attend")
+        h.tail("@h.resume", ic="%ic1")
+        h.label("on")
+        h.next(length)
+    return h.text()
+
+
+def fast_handler(
+    name: str, instruction: Instruction, compiled: Compiled, length: int, *, kind: str, slow: str
+) -> str:
+    """The fast reading; `kind` says where a taken branch lands: f forward in the page, b back, x anywhere."""
+    h = Handler(f"h.{name}")
+    target = kind in ("f", "b") or "target" in instruction.text
+    h.emit("%ic1 = add i64 %ic, -1")
+    pc = h.pc()
+    h.emit("%np = alloca i64")
+    h.emit("%jumped = alloca i1")
+    h.emit(f"store i64 {h.value(f'add i64 {pc}, {length}')}, ptr %np")
+    h.emit("store i1 false, ptr %jumped")
+    given = [f"i64 {o}" for o in operands(h, instruction, slow=False, target=target)]
+    args = ", ".join(["ptr %st", *given, f"i64 {pc}", "ptr %np", "ptr %tlb", "ptr %jumped"])
+    call = f"call fastcc {compiled.result_type()} @{compiled.symbol}({args})"
+    if compiled.may_fail:
+        h.emit(f"%bails = {call}")
+        h.emit(f"br i1 %bails, label %bail, label %good{UNLIKELY}")
+        h.label("bail")
+        h.tail(f"@s.{slow}")
+        h.label("good")
+    else:
+        h.emit(call)
+    if compiled.jumps:
+        h.emit("%taken = load i1, ptr %jumped")
+        h.emit("br i1 %taken, label %jump, label %fall")
+        h.label("jump")
+        jump_taken(h, kind)
+        h.label("fall")
+    h.next(length)
+    return h.text()
+
+
+def jump_taken(h: Handler, kind: str) -> None:
+    """Go to a taken branch's target."""
+    if kind == "x":
+        h.jump_pc(h.value("load i64, ptr %np"))
+        return
+    if kind == "b":
+        h.emit(f"br i1 {h.value('icmp slt i64 %ic1, 0')}, label %spent, label %back{UNLIKELY}")
+        h.label("spent")
+        h.put("next_pc", h.value("load i64, ptr %np"))
+        h.tail("@h.budget", ic="%ic1")
+        h.label("back")
+    h.dispatch(h.value(f"getelementptr inbounds i8, ptr %rec, i64 {h.imm32()}"))
+
+
+def joints(module: ModuleBuilder, functions: dict[str, Compiled]) -> list[str]:
+    """The handlers that join the others: delivery, resumption, budget, fetch, page ends, exits."""
+    return [
+        deliver(functions),
+        resume(functions),
+        budget(),
+        step(),
+        fetch_miss(functions),
+        straddle(functions),
+        *simple_joints(functions),
+    ]
+
+
+def deliver(functions: dict[str, Compiled]) -> str:
+    h = Handler("h.deliver")
+    h.emit(f"call fastcc void @{functions['deliver_exception'].symbol}(ptr %st)")
+    h.tail("@h.resume")
+    return h.text()
+
+
+def resume(functions: dict[str, Compiled]) -> str:
+    """Attention: leave, take an interrupt, or go on at next_pc in the context of now."""
+    h = Handler("h.resume")
+    attention = h.get("attention")
+    h.put("attention", 0)
+    wants_out = h.value(f"icmp ne i64 {h.value(f'and i64 {attention}, {ATTENTION_LEAVE}')}, 0")
+    h.emit(f"br i1 {wants_out}, label %out, label %stay{UNLIKELY}")
+    h.label("out")
+    h.put("pc", h.get("next_pc"))
+    h.leave(EXIT_SEMANTIC)
+    h.label("stay")
+    irq = h.value(f"icmp ne i64 {h.get('irq_cause')}, 0")
+    h.emit(f"br i1 {irq}, label %interrupt, label %go{UNLIKELY}")
+    h.label("interrupt")
+    h.put("pc", h.get("next_pc"))
+    h.instret()
+    h.emit(f"call fastcc void @{functions['take_interrupt'].symbol}(ptr %st)")
+    h.tail("@h.resume")
+    h.label("go")
+    h.emit(f"call fastcc void @{functions['select_context'].symbol}(ptr %st)")
+    h.emit(f"%set = load ptr, ptr {h.field('tlb_ptr')}, align 8")
+    h.jump_pc(h.get("next_pc"), ic="%ic", tlb="%set")
+    return h.text()
+
+
+def budget() -> str:
+    """ic ran out at next_pc: leave at the limit, else run the rest one instruction at a time."""
+    h = Handler("h.budget")
+    left = h.value(f"add i64 %ic, {h.get('ic_margin')}")
+    h.emit(f"br i1 {h.value(f'icmp sle i64 {left}, 0')}, label %limit, label %more")
+    h.label("limit")
+    h.put("pc", h.get("next_pc"))
+    h.leave(EXIT_LIMIT)
+    h.label("more")
+    h.put("ic_base", h.value(f"sub i64 {h.get('ic_base')}, %ic"))
+    h.put("ic_margin", left)
+    h.tail("@h.step", ic="0")
+    return h.text()
+
+
+def step() -> str:
+    """Run the record of next_pc from a copy whose successors come back to the budget."""
+    h = Handler("h.step")
+    pc = h.get("next_pc")
+    entry, hit = h.probe(pc, "%tlb")
+    h.emit(f"br i1 {hit}, label %hit, label %miss")
+    h.label("hit")
+    rec = h.enter_page(entry, pc)
+    scratch = h.field("step_record")
+    aux_at = h.value(f"getelementptr inbounds i8, ptr {rec}, i64 11")
+    aux = h.value(f"zext i8 {h.value(f'load i8, ptr {aux_at}, align 1')} to i64")
+    own = h.value(f"load i64, ptr {rec}, align 8")
+    twin_at = h.value(f"getelementptr inbounds i64, ptr {h.field('step_handlers')}, i64 {aux}")
+    twin = h.value(f"load i64, ptr {twin_at}, align 8")
+    plain = h.value(f"icmp eq i64 {aux}, 0")
+    handler = h.value(f"select i1 {plain}, i64 {own}, i64 {twin}")
+    h.emit(f"store i64 {handler}, ptr {scratch}, align 8")
+    rest = h.word_at(rec, 8)
+    h.emit(f"store i64 {rest}, ptr {h.value(f'getelementptr inbounds i8, ptr {scratch}, i64 8')}, align 8")
+    place = h.value(f"lshr i64 {h.value(f'ptrtoint ptr {scratch} to i64')}, 3")
+    h.put("code_k", h.value(f"sub i64 {pc}, {place}"))
+    h.dispatch(scratch, ic="%ic")
+    h.label("miss")
+    h.put("ic_base", h.value(f"add i64 {h.get('ic_base')}, -1"))
+    h.put("ic_margin", h.value(f"add i64 {h.get('ic_margin')}, 1"))
+    h.tail("@h.fetch_miss", ic="-1")
+    return h.text()
+
+
+def fetch_miss(functions: dict[str, Compiled]) -> str:
+    """The fetch TLB does not know next_pc: walk, then go on, trap, or ask Python for the page's records."""
+    h = Handler("h.fetch_miss")
+    pc = h.get("next_pc")
+    h.put("pc", pc)
+    h.instret()
+    h.put("fetch_uncached", 1)
+    fetch = functions["fetch_parcel"]
+    both = h.value(f"call fastcc {fetch.result_type()} @{fetch.symbol}(ptr %st, i64 {pc})")
+    failed = h.value(f"extractvalue {fetch.result_type()} {both}, 1")
+    h.emit(f"br i1 {failed}, label %trapped, label %fetched")
+    h.label("trapped")
+    h.emit("%ic1 = add i64 %ic, -1")
+    h.tail("@h.deliver", ic="%ic1")
+    h.label("fetched")
+    uncached = h.get("fetch_uncached")
+    h.emit(f"br i1 {h.value(f'icmp eq i64 {uncached}, 0')}, label %go, label %ask")
+    h.label("go")
+    h.jump_pc(pc, ic="%ic")
+    h.label("ask")
+    code = h.value(f"select i1 {h.value(f'icmp eq i64 {uncached}, 1')}, i64 {EXIT_SLOW}, i64 {EXIT_NEW_PAGE}")
+    h.put("native_exit", code)
+    h.emit("ret void")
+    return h.text()
+
+
+def straddle(functions: dict[str, Compiled]) -> str:
+    """A 32-bit instruction in the last two bytes of a page: its second half comes from the next one."""
+    h = Handler("h.straddle")
+    pc = h.pc()
+    second = h.value(f"add i64 {pc}, 2")
+    entry, hit = h.probe(second, "%tlb")
+    h.emit(f"br i1 {hit}, label %hit, label %miss{LIKELY}")
+    h.label("hit")
+    quick = h.value(f"inttoptr i64 {h.word_at(entry, 24)} to ptr")
+    half_hit = h.value(f"zext i16 {h.value(f'load i16, ptr {quick}, align 2')} to i64")
+    h.emit("br label %compare")
+    h.label("miss")
+    h.put("pc", pc)
+    h.instret()
+    fetch = functions["fetch_parcel"]
+    both = h.value(f"call fastcc {fetch.result_type()} @{fetch.symbol}(ptr %st, i64 {second})")
+    failed = h.value(f"extractvalue {fetch.result_type()} {both}, 1")
+    half_miss = h.value(f"extractvalue {fetch.result_type()} {both}, 0")
+    h.emit(f"br i1 {failed}, label %trapped, label %compare")
+    h.label("trapped")
+    h.emit("%ic1 = add i64 %ic, -1")
+    h.tail("@h.deliver", ic="%ic1")
+    h.label("compare")
+    half = h.value(f"phi i64 [ {half_hit}, %hit ], [ {half_miss}, %miss ]")
+    known = h.value(f"icmp eq i64 {half}, {h.value(f'and i64 {h.imm32()}, 65535')}")
+    h.emit(f"br i1 {known}, label %same, label %differs{LIKELY}")
+    h.label("same")
+    last = h.value(f"add i64 {h.get('code_host')}, 4094")
+    last = h.value(f"inttoptr i64 {last} to ptr")
+    low = h.value(f"zext i16 {h.value(f'load i16, ptr {last}, align 2')} to i64")
+    h.put("insn", h.value(f"or i64 {low}, {h.value(f'shl i64 {half}, 16')}"))
+    place = h.value(f"add i64 {h.get('code_table')}, {STRADDLE_SLOT * 16}")
+    h.put("code_k", h.value(f"sub i64 {pc}, {h.value(f'lshr i64 {place}, 3')}"))
+    h.dispatch(h.value(f"inttoptr i64 {place} to ptr"), ic="%ic")
+    h.label("differs")
+    h.put("pc", pc)
+    h.put("insn", half)
+    h.leave(EXIT_STRADDLE)
+    return h.text()
+
+
+def simple_joints(functions: dict[str, Compiled]) -> list[str]:
+    """Undecoded records, page ends, single steps, undefined instructions, and the way in."""
+    undecoded = Handler("h.undecoded")
+    undecoded.put("pc", undecoded.pc())
+    undecoded.leave(EXIT_UNDECODED)
+    page_end = Handler("h.page_end")
+    page_end.jump_pc(page_end.pc(), ic="%ic")
+    step_end = Handler("h.step_end")
+    step_end.put("next_pc", step_end.pc())
+    step_end.tail("@h.budget")
+    undefined = Handler("h.undefined")
+    undefined.put("pc", undefined.pc())
+    undefined.instret()
+    undefined.emit("%ic1 = add i64 %ic, -1")
+    undefined.emit(f"call fastcc void @{functions['raise_illegal'].symbol}(ptr %st)")
+    undefined.tail("@h.resume", ic="%ic1")
+    run = (
+        "define void @run(ptr %st, i64 %ic) nounwind {\n"
+        f"  call {CC} void @h.resume(ptr %st, ptr null, i64 %ic, ptr null)\n  ret void\n}}"
+    )
+    return [undecoded.text(), page_end.text(), step_end.text(), undefined.text(), run]
+
+
+def thunk(compiled: Compiled, parameters: list[tuple[str, str]]) -> str:
+    """A C function through which hosted software calls a cold function."""
+    given = ", ".join(["ptr %st", *[f"i64 %a{i}" for i in range(len(parameters))]])
+    head = given
+    result = compiled.result_type()
+    lines = []
+    args = ["ptr %st"]
+    for i, (_, type_) in enumerate(parameters):
+        if type_ == "b":
+            lines.append(f"  %b{i} = trunc i64 %a{i} to i1")
+            args.append(f"i1 %b{i}")
+        else:
+            args.append(f"i64 %a{i}")
+    failed = LAYOUT.fields["call_failed"].index * 8
+    call = f"call fastcc {result} @{compiled.symbol}({', '.join(args)})"
+    value = "0"
+    if result == "void":
+        lines.append(f"  {call}")
+    else:
+        lines.append(f"  %r = {call}")
+    if compiled.may_fail:
+        flag = "%r" if compiled.returns == "void" else "%flag"
+        if flag == "%flag":
+            lines.append(f"  %flag = extractvalue {result} %r, 1")
+            lines.append(f"  %v = extractvalue {result} %r, 0")
+            value = "%v"
+        lines.append(f"  %wide = zext i1 {flag} to i64")
+        lines.append(f"  %place = getelementptr inbounds i8, ptr %st, i64 {failed}")
+        lines.append("  store i64 %wide, ptr %place, align 8")
+    elif result != "void":
+        value = "%r"
+    if compiled.returns == "b":
+        lines.append(f"  %long = zext i1 {value} to i64")
+        value = "%long"
+    return f"define i64 @c.{compiled.symbol}({head}) nounwind {{\n" + "\n".join(lines) + f"\n  ret i64 {value}\n}}"

@@ -1,0 +1,248 @@
+"""All compiled functions of one LLVM module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from trapline.engine.compiler.emitter import LLVM, FunctionEmitter, to_i64
+from trapline.engine.compiler.source import B, INLINE, U, VOID, annotation, definition, has_hart, kind
+
+PREAMBLE = """
+!0 = !{!"branch_weights", i32 2000, i32 1}
+!1 = !{!"branch_weights", i32 1, i32 2000}
+declare i64 @llvm.ctlz.i64(i64, i1)
+declare i64 @llvm.cttz.i64(i64, i1)
+declare i64 @llvm.ctpop.i64(i64)
+declare i64 @llvm.bswap.i64(i64)
+declare double @llvm.sqrt.f64(double)
+declare float @llvm.sqrt.f32(float)
+declare double @llvm.fma.f64(double, double, double)
+declare float @llvm.fma.f32(float, float, float)
+declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
+"""
+
+# State that a function may not touch when it is called from a fast handler, which keeps pc and time in registers.
+POSITION = {"pc", "next_pc", "insn", "insn_length", "instret", "attention", "exit_reason", "exit_arg"}
+POSITION_PRIMITIVES = {
+    "jump", "leave", "flush_translations", "flush_page", "flush_code", "cache_translation", "device_load",
+    "device_store", "transformed_instruction", "instruction_bits",
+}  # fmt: skip
+
+
+@dataclass(slots=True)
+class Compiled:
+    """What callers need to know of a compiled function."""
+
+    symbol: str
+    returns: str
+    fast: bool
+    may_fail: bool = False
+    always_bails: bool = False
+    late_bail: bool = False
+    writes: bool = False
+    writes_x: bool = False
+    jumps: bool = False
+    touches: set[str] = field(default_factory=set)
+
+    def result_type(self) -> str:
+        """The LLVM return type: the value, and whether the call failed."""
+        if not self.may_fail:
+            return LLVM.get(self.returns, "void")
+        return "i1" if self.returns == VOID else f"{{ {LLVM[self.returns]}, i1 }}"
+
+
+class ModuleBuilder:
+    """Compiles functions on demand and collects their text."""
+
+    def __init__(self, engine_functions: dict[str, Callable[..., Any]], *, host_has_fma: bool) -> None:
+        self.text: list[str] = []
+        self.done: dict[Any, Compiled] = {}
+        self.names: dict[str, int] = {}
+        self.tables: dict[int, str] = {}
+        self.keep: list[Any] = []
+        self.memberships: dict[int, str] = {}
+        self.engine_functions = engine_functions
+        self.host_has_fma = host_has_fma
+        self.late_bail = False
+        self.stack: list[set[str]] = []
+
+    def engine_function(self, name: str) -> Callable[..., Any]:
+        """The subset function that stands behind a primitive."""
+        return self.engine_functions[name]
+
+    def symbol(self, name: str) -> str:
+        """A unique symbol that still shows the function's name (perf map)."""
+        count = self.names.get(name, 0)
+        self.names[name] = count + 1
+        return name if count == 0 else f"{name}.{count}"
+
+    def touch(self, emitter: FunctionEmitter, name: str) -> None:
+        """Note a primitive used by the function under compilation."""
+        if name in POSITION_PRIMITIVES:
+            self.stack[-1].add(name)
+
+    def parameters(self, function: Callable[..., Any]) -> list[tuple[str, str]]:
+        """Names and types of the parameters after hart."""
+        args = definition(function).args.args
+        return [(a.arg, annotation(a.annotation, U)) for a in (args[1:] if has_hart(function) else args)]
+
+    def is_pure(self, function: Callable[..., Any]) -> bool:
+        """Whether a cold function may run from a fast handler: it cannot trap and needs no position."""
+        compiled = self.function(function)
+        return not compiled.may_fail and not compiled.touches
+
+    def function(
+        self, function: Callable[..., Any], *, fast: bool = False, assume: dict[str, int] | None = None
+    ) -> Compiled:
+        """Compile a function in one reading, once."""
+        assume = assume or {}
+        key = (function, fast, tuple(sorted(assume.items())) if fast else ())
+        if key in self.done:
+            found = self.done[key]
+            self.late_bail |= found.late_bail
+            if self.stack:
+                self.stack[-1] |= found.touches
+            return found
+        saved, self.late_bail = self.late_bail, False
+        self.stack.append(set())
+        emitter = FunctionEmitter(self, function, fast=fast, assume=assume if fast else {})
+        body = emitter.compile()
+        touches = self.stack.pop()
+        touches |= POSITION & fields_of(function)
+        if self.stack:
+            self.stack[-1] |= touches
+        symbol = self.symbol(function.__name__ + (".fast" if fast else ""))
+        compiled = Compiled(
+            symbol, emitter.returns, fast, emitter.may_fail, emitter.always_bails, self.late_bail, emitter.wrote,
+            emitter.writes_x, emitter.jumps, touches,
+        )  # fmt: skip
+        self.late_bail |= saved
+        self.text.append(self.assemble(function, emitter, compiled, body))
+        self.done[key] = compiled
+        return compiled
+
+    def assemble(
+        self, function: Callable[..., Any], emitter: FunctionEmitter, compiled: Compiled, body: str
+    ) -> str:
+        """The whole definition, with returns and failures in their final form."""
+        params = ["ptr noalias %hart"] if has_hart(function) else []
+        params += [f"{LLVM[t]} %a.{n}" for n, t in emitter.parameters()]
+        if compiled.fast:
+            params += ["i64 %pc", "ptr %np", "ptr %tlb", "ptr %jumped"]
+        allocas = [f"  {slot} = alloca {LLVM[t]}" for slot, t in dict.fromkeys(emitter.locals.values())]
+        inlined = compiled.fast or kind(function) == INLINE
+        attributes = "alwaysinline nounwind" if inlined else "noinline nounwind"
+        head = f"define internal fastcc {compiled.result_type()} @{compiled.symbol}({', '.join(params)}) {attributes} {{"
+        lines = [finish(line, compiled, number) for number, line in enumerate(body.split("\n"))]
+        return "\n".join([head, *allocas, *lines, "}"])
+
+    def table(self, table: tuple[int, ...]) -> str:
+        """A constant array for a module-level tuple."""
+        if id(table) not in self.tables:
+            name = self.symbol("table")
+            items = ", ".join(f"i64 {to_i64(v)}" for v in table)
+            self.text.append(f"@{name} = internal unnamed_addr constant [{len(table)} x i64] [{items}]")
+            self.tables[id(table)] = name
+            self.keep.append(table)
+        return self.tables[id(table)]
+
+    def membership(self, table: dict[int, Any]) -> str:
+        """A function that tells whether a key is in a dispatch table."""
+        if id(table) not in self.memberships:
+            name = self.symbol("in_table")
+            cases = " ".join(f"i64 {to_i64(k)}, label %yes" for k in table)
+            self.text.append(
+                f"define internal fastcc i1 @{name}(i64 %key) nounwind {{\n  switch i64 %key, label %no [ {cases} ]\n"
+                "yes:\n  ret i1 true\nno:\n  ret i1 false\n}"
+            )
+            self.memberships[id(table)] = name
+            self.keep.append(table)
+        return self.memberships[id(table)]
+
+    def switch(self, table: dict[int, Callable[..., Any]]) -> Compiled:
+        """A function that calls the entry of a dispatch table."""
+        key = ("switch", id(table))
+        if key in self.done:
+            found = self.done[key]
+            if self.stack:
+                self.stack[-1] |= found.touches
+            return found
+        self.keep.append(table)
+        entries = {k: self.function(f) for k, f in table.items()}
+        sample = next(iter(table.values()))
+        returns = next(iter(entries.values())).returns
+        compiled = Compiled(self.symbol("switch"), returns, False)
+        for entry in entries.values():
+            if entry.returns != returns:
+                raise TypeError(f"dispatch table mixes result types ({entry.symbol})")
+            compiled.may_fail |= entry.may_fail
+            compiled.writes |= entry.writes
+            compiled.touches |= entry.touches
+        params = self.parameters(sample)
+        head = ["i64 %key", *(["ptr noalias %hart"] if has_hart(sample) else []), *[f"{LLVM[t]} %a.{n}" for n, t in params]]
+        targets = {e.symbol: e for e in entries.values()}
+        labels = {symbol: f"T{i}" for i, symbol in enumerate(targets)}
+        cases = " ".join(f"i64 {to_i64(k)}, label %{labels[e.symbol]}" for k, e in entries.items())
+        lines = [f"  switch i64 %key, label %none [ {cases} ]", "none:", "  unreachable"]
+        for symbol, entry in targets.items():
+            lines.append(f"{labels[symbol]}:")
+            args = ", ".join([*(["ptr %hart"] if has_hart(sample) else []), *[f"{LLVM[t]} %a.{n}" for n, t in params]])
+            lines += switch_case(compiled, entry, labels[symbol], args)
+        self.text.append(
+            f"define internal fastcc {compiled.result_type()} @{compiled.symbol}({', '.join(head)}) nounwind {{\n"
+            + "\n".join(lines)
+            + "\n}"
+        )
+        self.done[key] = compiled
+        if self.stack:
+            self.stack[-1] |= compiled.touches
+        return compiled
+
+
+def switch_case(compiled: Compiled, entry: Compiled, label: str, args: str) -> list[str]:
+    """Call one entry and return its result in the switch's own form."""
+    result, own = entry.result_type(), compiled.result_type()
+    call = f"call fastcc {result} @{entry.symbol}({args})"
+    if result == own:
+        return [f"  {call}", "  ret void"] if own == "void" else [f"  %r{label} = {call}", f"  ret {own} %r{label}"]
+    if result == "void":
+        return [f"  {call}", "  ret i1 false"]
+    return [
+        f"  %r{label} = {call}",
+        f"  %s{label} = insertvalue {own} {{ {result} poison, i1 false }}, {result} %r{label}, 0",
+        f"  ret {own} %s{label}",
+    ]
+
+
+def fields_of(function: Callable[..., Any]) -> set[str]:
+    """The hart fields that a function names itself."""
+    import ast
+
+    return {
+        n.attr
+        for n in ast.walk(definition(function))
+        if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name) and n.value.id == "hart"
+    }
+
+
+def finish(line: str, compiled: Compiled, number: int) -> str:
+    """Turn the RETURN and FAIL marks into LLVM returns."""
+    mark, _, operand = line.strip().partition(" ")
+    type_ = LLVM.get(compiled.returns, "void")
+    if mark == "FAIL":
+        if compiled.returns == VOID:
+            return "  ret i1 true"
+        return f"  ret {{ {type_}, i1 }} {{ {type_} poison, i1 true }}"
+    if mark != "RETURN":
+        return line
+    if not compiled.may_fail:
+        return f"  ret {type_} {operand}" if operand else "  ret void"
+    if compiled.returns == VOID:
+        return "  ret i1 false"
+    both = f"{{ {type_}, i1 }}"
+    return f"  %ret{number} = insertvalue {both} {{ {type_} poison, i1 false }}, {type_} {operand}, 0\n  ret {both} %ret{number}"
+
+
+__all__ = ["B", "Compiled", "ModuleBuilder"]

@@ -1,0 +1,308 @@
+"""The closed list of primitives, as LLVM."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from trapline.engine import tlb_layout as tlb
+from trapline.engine.compiler.source import B, S, U, SubsetError
+from trapline.lang.control import ATTENTION_LEAVE, ATTENTION_RESUME
+
+if TYPE_CHECKING:
+    from trapline.engine.compiler.emitter import FunctionEmitter
+
+Result = tuple[str, str] | None
+Lowering = Callable[["FunctionEmitter", ast.Call], Result]
+TABLE: dict[str, Lowering] = {}
+
+UNLIKELY_BAIL = ", !prof !0"
+INT = {1: "i8", 2: "i16", 4: "i32", 8: "i64"}
+
+
+def lowering(*names: str) -> Callable[[Lowering], Lowering]:
+    """Register the lowering of the primitives called `names`."""
+
+    def register(function: Lowering) -> Lowering:
+        for name in names:
+            TABLE[name] = function
+        return function
+
+    return register
+
+
+def lower(e: FunctionEmitter, node: ast.Call, target: Any) -> Result:
+    """Emit the call of a primitive."""
+    name = target.__name__
+    e.module.touch(e, name)
+    if name.startswith("host_f"):
+        return _host_float(e, node, name)
+    if name not in TABLE:
+        raise SubsetError(f"line {node.lineno}: primitive {name!r} has no lowering: {ast.unparse(node)}")
+    return TABLE[name](e, node)
+
+
+def _literal(e: FunctionEmitter, node: ast.expr) -> int:
+    number = e.constant(node)
+    if number is None:
+        raise e.error(node, "must be a literal")
+    return number
+
+
+def _words(e: FunctionEmitter, node: ast.Call) -> list[str]:
+    return [e.as_word(a) for a in node.args]
+
+
+@lowering("signed")
+def _signed(e: FunctionEmitter, node: ast.Call) -> Result:
+    return e.as_word(node.args[0]), S
+
+
+@lowering("unsigned")
+def _unsigned(e: FunctionEmitter, node: ast.Call) -> Result:
+    value, type_ = e.expression(node.args[0], S)
+    if type_ != S:
+        raise e.error(node, "unsigned() takes an S64")
+    return value, U
+
+
+@lowering("u64")
+def _u64(e: FunctionEmitter, node: ast.Call) -> Result:
+    value, type_ = e.expression(node.args[0])
+    if type_ != B:
+        raise e.error(node, "u64() takes a bool")
+    return e.value(f"zext i1 {value} to i64"), U
+
+
+@lowering("sext", "zext")
+def _extend(e: FunctionEmitter, node: ast.Call) -> Result:
+    assert isinstance(node.func, ast.Name)
+    value, bits = e.as_word(node.args[0]), _literal(e, node.args[1])
+    if bits == 64:
+        return value, U
+    narrow = e.value(f"trunc i64 {value} to i{bits}")
+    return e.value(f"{node.func.id} i{bits} {narrow} to i64"), U
+
+
+@lowering("bit")
+def _bit(e: FunctionEmitter, node: ast.Call) -> Result:
+    value, number = _words(e, node)
+    shifted = e.value(f"lshr i64 {value}, {number}")
+    return e.value(f"trunc i64 {shifted} to i1"), B
+
+
+@lowering("mulhu", "mulh", "mulhsu")
+def _multiply_high(e: FunctionEmitter, node: ast.Call) -> Result:
+    assert isinstance(node.func, ast.Name)
+    a, b = _words(e, node)
+    first = "zext" if node.func.id == "mulhu" else "sext"
+    second = "sext" if node.func.id == "mulh" else "zext"
+    wide_a, wide_b = e.value(f"{first} i64 {a} to i128"), e.value(f"{second} i64 {b} to i128")
+    high = e.value(f"lshr i128 {e.value(f'mul i128 {wide_a}, {wide_b}')}, 64")
+    return e.value(f"trunc i128 {high} to i64"), U
+
+
+@lowering("udiv", "urem")
+def _unsigned_division(e: FunctionEmitter, node: ast.Call) -> Result:
+    assert isinstance(node.func, ast.Name)
+    a, b = _words(e, node)
+    return e.value(f"{node.func.id} i64 {a}, {b}"), U
+
+
+@lowering("sdiv", "srem")
+def _signed_division(e: FunctionEmitter, node: ast.Call) -> Result:
+    assert isinstance(node.func, ast.Name)
+    operands = [e.expression(a, S) for a in node.args]
+    if any(t != S for _, t in operands):
+        raise e.error(node, "takes S64")
+    return e.value(f"{node.func.id} i64 {operands[0][0]}, {operands[1][0]}"), S
+
+
+@lowering("clz", "ctz")
+def _count_zeros(e: FunctionEmitter, node: ast.Call) -> Result:
+    assert isinstance(node.func, ast.Name)
+    name = {"clz": "ctlz", "ctz": "cttz"}[node.func.id]
+    return e.value(f"call i64 @llvm.{name}.i64(i64 {e.as_word(node.args[0])}, i1 false)"), U
+
+
+@lowering("popcount", "byte_reverse")
+def _bits(e: FunctionEmitter, node: ast.Call) -> Result:
+    assert isinstance(node.func, ast.Name)
+    name = {"popcount": "ctpop", "byte_reverse": "bswap"}[node.func.id]
+    return e.value(f"call i64 @llvm.{name}.i64(i64 {e.as_word(node.args[0])})"), U
+
+
+@lowering("host_load")
+def _host_load(e: FunctionEmitter, node: ast.Call) -> Result:
+    address, size = e.as_word(node.args[0]), _literal(e, node.args[1])
+    pointer = e.value(f"inttoptr i64 {address} to ptr")
+    return load_bytes(e, pointer, size), U
+
+
+def load_bytes(e: FunctionEmitter, pointer: str, size: int) -> str:
+    """Load little-endian bytes, zero-extended."""
+    value = e.value(f"load {INT[size]}, ptr {pointer}, align 1")
+    return value if size == 8 else e.value(f"zext {INT[size]} {value} to i64")
+
+
+@lowering("host_store")
+def _host_store(e: FunctionEmitter, node: ast.Call) -> Result:
+    address, size, value = e.as_word(node.args[0]), _literal(e, node.args[1]), e.as_word(node.args[2])
+    store_bytes(e, e.value(f"inttoptr i64 {address} to ptr"), size, value)
+    e.wrote = True
+    return None
+
+
+def store_bytes(e: FunctionEmitter, pointer: str, size: int, value: str) -> None:
+    """Store the low bytes of a word."""
+    if size != 8:
+        value = e.value(f"trunc i64 {value} to {INT[size]}")
+    e.emit(f"store {INT[size]} {value}, ptr {pointer}, align 1")
+
+
+@lowering("jump")
+def _jump(e: FunctionEmitter, node: ast.Call) -> Result:
+    target = e.as_word(node.args[1])
+    e.jumps = True
+    if e.fast:
+        e.emit(f"store i64 {target}, ptr %np")
+        e.emit("store i1 true, ptr %jumped")
+    else:
+        e.emit(f"store i64 {target}, ptr {e.field_pointer('next_pc')}, align 8")
+    return None
+
+
+def _attention(e: FunctionEmitter, flag: int) -> None:
+    pointer = e.field_pointer("attention")
+    old = e.value(f"load i64, ptr {pointer}, align 8")
+    e.emit(f"store i64 {e.value(f'or i64 {old}, {flag}')}, ptr {pointer}, align 8")
+
+
+@lowering("leave")
+def _leave(e: FunctionEmitter, node: ast.Call) -> Result:
+    reason = e.as_word(node.args[1])
+    e.emit(f"store i64 {reason}, ptr {e.field_pointer('exit_reason')}, align 8")
+    _attention(e, ATTENTION_LEAVE)
+    return None
+
+
+def _helper(e: FunctionEmitter, name: str, *args: str) -> str:
+    function = e.module.engine_function(name)
+    compiled = e.module.function(function)
+    text = f"call fastcc {compiled.result_type()} @{compiled.symbol}({', '.join(['ptr %hart', *args])})"
+    if compiled.result_type() == "void":
+        e.emit(text)
+        return ""
+    return e.value(text)
+
+
+@lowering("flush_translations")
+def _flush_translations(e: FunctionEmitter, node: ast.Call) -> Result:
+    _helper(e, "flush_all_sets")
+    _attention(e, ATTENTION_RESUME)
+    return None
+
+
+@lowering("flush_page")
+def _flush_page(e: FunctionEmitter, node: ast.Call) -> Result:
+    _helper(e, "flush_page_sets", f"i64 {e.as_word(node.args[1])}")
+    _attention(e, ATTENTION_RESUME)
+    return None
+
+
+@lowering("flush_code")
+def _flush_code(e: FunctionEmitter, node: ast.Call) -> Result:
+    _callback(e, "fn_flush_code", [])
+    _attention(e, ATTENTION_RESUME)
+    return None
+
+
+@lowering("cache_translation")
+def _cache_translation(e: FunctionEmitter, node: ast.Call) -> Result:
+    _helper(e, "fill_translation", *[f"i64 {w}" for w in [e.as_word(a) for a in node.args[1:]]])
+    return None
+
+
+def _callback(e: FunctionEmitter, field: str, args: list[str]) -> str:
+    pointer = e.value(f"load ptr, ptr {e.field_pointer(field)}, align 8")
+    given = ", ".join(["ptr %hart", *[f"i64 {a}" for a in [*args, "0", "0", "0", "0"][:4]]])
+    return e.value(f"call i64 {pointer}({given})")
+
+
+@lowering("device_load")
+def _device_load(e: FunctionEmitter, node: ast.Call) -> Result:
+    return _callback(e, "fn_device_load", [e.as_word(a) for a in node.args[1:]]), U
+
+
+@lowering("device_store")
+def _device_store(e: FunctionEmitter, node: ast.Call) -> Result:
+    _callback(e, "fn_device_store", [e.as_word(a) for a in node.args[1:]])
+    return None
+
+
+@lowering("transformed_instruction")
+def _transformed_instruction(e: FunctionEmitter, node: ast.Call) -> Result:
+    return _callback(e, "fn_transform", []), U
+
+
+@lowering("instruction_bits")
+def _instruction_bits(e: FunctionEmitter, node: ast.Call) -> Result:
+    return _helper(e, "bits_at_pc"), U
+
+
+@lowering("fill_ones")
+def _fill_ones(e: FunctionEmitter, node: ast.Call) -> Result:
+    address, size = _words(e, node)
+    e.emit(
+        f"call void @llvm.memset.p0.i64(ptr {e.value(f'inttoptr i64 {address} to ptr')}, i8 -1, i64 {size}, i1 false)"
+    )
+    return None
+
+
+def _host_float(e: FunctionEmitter, node: ast.Call, name: str) -> Result:
+    _, width, op = name.split("_")
+    type_, int_ = {"f64": ("double", "i64"), "f32": ("float", "i32")}[width]
+    operands = []
+    for word in _words(e, node):
+        if width == "f32":
+            word = e.value(f"trunc i64 {word} to i32")
+        operands.append(e.value(f"bitcast {int_} {word} to {type_}"))
+    simple = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
+    if op in simple:
+        result = e.value(f"{simple[op]} {type_} {operands[0]}, {operands[1]}")
+    elif op == "fma" and not e.module.host_has_fma:
+        return "0", U
+    elif op in ("sqrt", "fma"):
+        given = ", ".join(f"{type_} {o}" for o in operands)
+        result = e.value(f"call {type_} @llvm.{op}.{width}({given})")
+    else:
+        raise e.error(node, "host float primitive has no lowering")
+    bits = e.value(f"bitcast {type_} {result} to {int_}")
+    return (bits if width == "f64" else e.value(f"zext i32 {bits} to i64")), U
+
+
+def fast_access(e: FunctionEmitter, node: ast.Call, name: str) -> Result:
+    """The inline TLB probe of a load, store or AMO; a miss bails out to the normal reading."""
+    args = node.args[1:]
+    size = _literal(e, args[1])
+    va = e.as_word(args[0])
+    area = tlb.LOAD_AREA if name == "load" else tlb.STORE_AREA
+    index = e.value(f"and i64 {e.value(f'lshr i64 {va}, 8')}, {(tlb.DATA_ENTRIES - 1) * 16}")
+    entry = e.value(f"getelementptr inbounds i8, ptr %tlb, i64 {index}")
+    if area:
+        entry = e.value(f"getelementptr inbounds i8, ptr {entry}, i64 {area}")
+    tag = e.value(f"load i64, ptr {entry}, align 16")
+    wanted = e.value(f"and i64 {va}, {-4096 | (size - 1)}")
+    hit, miss = e.label(), e.label()
+    e.branch(e.value(f"icmp eq i64 {tag}, {wanted}"), hit, miss, UNLIKELY_BAIL)
+    e.place_label(miss)
+    e.fail()
+    e.place_label(hit)
+    delta = e.value(f"load i64, ptr {e.value(f'getelementptr inbounds i8, ptr {entry}, i64 8')}, align 8")
+    pointer = e.value(f"inttoptr i64 {e.value(f'add i64 {va}, {delta}')} to ptr")
+    if name == "store":
+        store_bytes(e, pointer, size, e.as_word(args[2]))
+        e.wrote = True
+        return None
+    return load_bytes(e, pointer, size), U

@@ -1,0 +1,65 @@
+"""Where a subset function's AST, globals and types come from."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+from trapline.lang.functions import COLD, INLINE, PRIMITIVE
+
+U, S, B, VOID = "u", "s", "b", "void"
+TYPES = {"U64": U, "int": U, "S64": S, "bool": B, "None": VOID, "Any": U}
+
+
+class SubsetError(SyntaxError):
+    """A construct that is not in the subset, named with its file and line."""
+
+
+@functools.cache
+def definition(function: Callable[..., Any]) -> ast.FunctionDef:
+    """Return the function's AST with line numbers of its file."""
+    text = getattr(function, "__subset_source__", None)
+    first = 1
+    if text is None:
+        lines, first = inspect.getsourcelines(function)
+        text = "".join(lines)
+    tree = ast.parse(textwrap.dedent(text))
+    ast.increment_lineno(tree, first - 1)
+    node = tree.body[0]
+    assert isinstance(node, ast.FunctionDef)
+    return node
+
+
+def annotation(node: ast.expr | None, default: str) -> str:
+    """Return the type that an annotation names."""
+    if node is None:
+        return default
+    name = node.value if isinstance(node, ast.Constant) else getattr(node, "id", ast.unparse(node))
+    if name not in TYPES:
+        raise SubsetError(f"line {node.lineno}: type {name!r} is not in the subset")
+    return TYPES[name]
+
+
+def kind(function: Any) -> str:
+    """Return how a callable takes part: inline, cold, instruction, primitive, or '' for none."""
+    return getattr(function, "__subset__", "")
+
+
+def is_subset(function: Any) -> bool:
+    """Whether the compiler may compile this callable."""
+    return kind(function) in (INLINE, COLD, "instruction")
+
+
+def is_primitive(function: Any) -> bool:
+    """Whether the compiler implements this callable itself."""
+    return kind(function) == PRIMITIVE
+
+
+def has_hart(function: Callable[..., Any]) -> bool:
+    """Whether the first parameter is the hart."""
+    args = definition(function).args.args
+    return bool(args) and args[0].arg == "hart"

@@ -1,0 +1,65 @@
+"""A small linker: one relocatable x86-64 ELF object becomes one flat image that runs at any address."""
+
+from __future__ import annotations
+
+import io
+import struct
+from dataclasses import dataclass
+
+R_X86_64_64, R_X86_64_PC32, R_X86_64_PLT32 = 1, 2, 4
+SHF_ALLOC = 2
+
+
+class LinkError(RuntimeError):
+    """The object needs something that the image cannot give; names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """Bytes that run at any page-aligned address, and offsets of the named functions."""
+
+    code: bytes
+    symbols: dict[str, int]
+
+
+def link(obj: bytes, names: list[str]) -> Image:
+    """Lay the object's sections out, resolve its relocations, and look the names up."""
+    from elftools.elf.elffile import ELFFile
+    from elftools.elf.relocation import RelocationSection
+
+    elf = ELFFile(io.BytesIO(obj))
+    if elf["e_machine"] != "EM_X86_64":
+        raise LinkError(f"native code for {elf['e_machine']} is not supported: use --engine reference")
+    image, places = bytearray(), {}
+    for index, section in enumerate(elf.iter_sections()):
+        if section["sh_flags"] & SHF_ALLOC and section["sh_size"] and section.name != ".eh_frame":
+            image += bytes(-len(image) % max(section["sh_addralign"], 1))
+            places[index] = len(image)
+            image += section.data() if section["sh_type"] != "SHT_NOBITS" else bytes(section["sh_size"])
+    table = elf.get_section_by_name(".symtab")
+    where = {}
+    for number, symbol in enumerate(table.iter_symbols()):
+        if symbol["st_shndx"] in places:
+            where[number] = (symbol.name, places[symbol["st_shndx"]] + symbol["st_value"])
+    for section in elf.iter_sections():
+        if isinstance(section, RelocationSection) and section["sh_info"] in places:
+            base = places[section["sh_info"]]
+            for reloc in section.iter_relocations():
+                relocate(image, base, reloc, where, table)
+    found = {name: offset for name, offset in where.values()}
+    missing = [n for n in names if n not in found]
+    if missing:
+        raise LinkError(f"the compiled object lacks {missing[0]!r} and {len(missing) - 1} more")
+    return Image(bytes(image), {n: found[n] for n in names})
+
+
+def relocate(image: bytearray, base: int, reloc: object, where: dict[int, tuple[str, int]], table: object) -> None:
+    """Resolve one relocation; only position-independent ones are accepted."""
+    info = reloc["r_info_type"]  # type: ignore[index]
+    number = reloc["r_info_sym"]  # type: ignore[index]
+    if number not in where or info not in (R_X86_64_PC32, R_X86_64_PLT32):
+        name = table.get_symbol(number).name  # type: ignore[attr-defined]
+        raise LinkError(f"the compiled code refers to {name!r} by relocation type {info}, which no host library gives")
+    place = base + reloc["r_offset"]  # type: ignore[index]
+    value = where[number][1] + reloc["r_addend"] - place  # type: ignore[index]
+    struct.pack_into("<i", image, place, value)

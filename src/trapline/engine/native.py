@@ -1,0 +1,225 @@
+"""The native engine: runs the compiled image and serves what native code asks of Python."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from trapline.engine.cache import load_image
+from trapline.engine.code import PAGE, CodeStore
+from trapline.engine.compiler_names import step_index
+from trapline.engine.reference import ReferenceEngine
+from trapline.engine.tlb_layout import CONTEXTS, SET_BYTES
+from trapline.isa.decode import Decoder
+from trapline.lang.control import ATTENTION_LEAVE, EXIT_LIMIT, EXIT_STOP
+from trapline.lang.functions import Trap
+from trapline.lang.state import LAYOUT
+from trapline.lang.values import U64
+
+if TYPE_CHECKING:
+    from trapline.engine.link import Image
+    from trapline.lang.state import Hart
+
+NATIVE_LIMIT, UNDECODED, NEW_PAGE, SLOW, STRADDLE, SEMANTIC = 1, 2, 3, 4, 5, 6
+MARGIN = 2100  # more than the attempts between two looks at the budget
+CALLBACK = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p, *[ctypes.c_uint64] * 4)
+STEP_SLOTS = 4
+
+_image: tuple[Image, int, mmap.mmap] | None = None
+
+
+def _loaded(progress: Callable[[str], None]) -> tuple[dict[str, int], mmap.mmap]:
+    """Map the image once a process; return the addresses of its symbols."""
+    global _image
+    if _image is None:
+        image = load_image(progress)
+        memory = mmap.mmap(-1, len(image.code) + PAGE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+        memory[: len(image.code)] = image.code
+        _image = image, ctypes.addressof(ctypes.c_char.from_buffer(memory)), memory
+    image, base, memory = _image
+    return {name: base + offset for name, offset in image.symbols.items()}, memory
+
+
+class NativeEngine:
+    """Runs harts of one machine natively. `progress` is told when the image has to be compiled first."""
+
+    name = "native"
+
+    def __init__(self, progress: Callable[[str], None] = lambda text: None) -> None:
+        self.symbols, _ = _loaded(progress)
+        self.code = CodeStore(self.symbols, step_index())
+        self.reference = ReferenceEngine()
+        self._run = ctypes.CFUNCTYPE(None, ctypes.c_uint64, ctypes.c_int64)(self.symbols["run"])
+        self._harts: list[Hart] = []
+        self._keep: dict[int, list[Any]] = {}
+        self._infos: dict[tuple[int, int], tuple[int, Any]] = {}
+        self._failure: BaseException | None = None
+        self._calls: dict[str, Any] = {}
+        self._words = {name: f.index for name, f in LAYOUT.fields.items()}
+
+    def attach(self, hart: Hart) -> None:
+        """Prepare a hart whose extensions and memory regions are configured; again when they change."""
+        self._allocate(hart)
+        self.regions_changed(hart)
+        decoder = Decoder(hart)
+        if self.code.decoder is None or self.code.decoder.enabled != decoder.enabled:
+            self.code.decoder = decoder
+            self.code.forget_all()
+        self.reference.attach(hart)
+        hart.call = partial(self.call, hart)  # type: ignore[method-assign]
+        hart.on_flush_translations = lambda: self._plain("c.flush_all_sets", hart)  # type: ignore[method-assign]
+        hart.on_flush_page = lambda va: self._plain("c.flush_page_sets", hart, va)  # type: ignore[method-assign]
+        hart.on_flush_code = partial(self._flush_code, hart)  # type: ignore[method-assign]
+
+    def _allocate(self, hart: Hart) -> None:
+        if id(hart) in self._keep:
+            return
+        sets = mmap.mmap(-1, CONTEXTS * SET_BYTES)
+        hart.tlb_base = ctypes.addressof(ctypes.c_char.from_buffer(sets))
+        hart.tlb_ptr = 0
+        hart.ctx_current = CONTEXTS
+        callbacks = [
+            CALLBACK(self._guard(hart, lambda region, offset, size, _: hart.devices[region].load(hart, offset, size))),
+            CALLBACK(self._guard(hart, lambda region, offset, size, value: self._device_store(hart, region, offset, size, value))),
+            CALLBACK(self._guard(hart, lambda *_: self._flush_code(hart))),
+            CALLBACK(self._guard(hart, lambda *_: hart.on_transform())),
+        ]  # fmt: skip
+        names = ("fn_device_load", "fn_device_store", "fn_flush_code", "fn_transform")
+        for name, callback in zip(names, callbacks, strict=True):
+            setattr(hart, name, ctypes.cast(callback, ctypes.c_void_p).value or 0)
+        for slot in range(1, STEP_SLOTS):
+            hart.step_record[slot * 2] = self.symbols["h.step_end"]
+        for (name, length), number in step_index().items():
+            hart.step_handlers[number] = self.symbols.get(f"h.{name}_{length}", 0)
+        hart.host_fma = 1
+        self._keep[id(hart)] = [sets, callbacks]
+        self._harts.append(hart)
+
+    @staticmethod
+    def _device_store(hart: Hart, region: int, offset: int, size: int, value: int) -> int:
+        hart.devices[region].store(hart, offset, size, value & (1 << size * 8) - 1)
+        return 0
+
+    def _guard(self, hart: Hart, action: Callable[..., Any]) -> Callable[..., int]:
+        """An exception in a callback stops native code and is raised by run()."""
+
+        def call(_: int, a: int, b: int, c: int, d: int) -> int:
+            try:
+                return int(action(a, b, c, d) or 0) & 0xFFFF_FFFF_FFFF_FFFF
+            except BaseException as error:  # noqa: BLE001  (native frames lie between here and run())
+                self._failure = error
+                hart.exit_reason = EXIT_STOP
+                hart.attention = hart.attention | ATTENTION_LEAVE
+                return 0
+
+        return call
+
+    def regions_changed(self, hart: Hart) -> None:
+        """Give every memory region its page infos and forget all translations."""
+        for i in range(int(hart.region_count)):
+            host, base, size = (int(a[i]) for a in (hart.region_host, hart.region_base, hart.region_size))
+            if host == 0:
+                hart.region_info[i] = 0
+                continue
+            key = (host - (base & (PAGE - 1)), size)
+            if key not in self._infos:
+                memory = mmap.mmap(-1, (size // PAGE + 2) * 8)
+                self._infos[key] = ctypes.addressof(ctypes.c_char.from_buffer(memory)), memory
+            hart.region_info[i] = self._infos[key][0]
+        self._plain("c.flush_all_sets", hart)
+
+    def _page_of(self, info: int) -> int:
+        """Host address of the page that an info word describes."""
+        for (host, size), (start, _) in self._infos.items():
+            if start <= info < start + (size // PAGE + 2) * 8:
+                return host + (info - start) // 8 * PAGE
+        raise LookupError("no page for this info word")
+
+    def code_written(self, host: int, size: int) -> None:
+        """Someone other than the hart changed memory: forget code decoded from it."""
+        for page in list(self.code.by_table.values()):
+            if page.host < host + size and host < page.host + PAGE:
+                self.code.forget(page)
+
+    def _flush_code(self, hart: Hart) -> None:
+        infos: set[int] | None = set()
+        for other in self._harts:
+            count = int(other.dirty_count)
+            if count > len(other.dirty_info):
+                infos = None
+            elif infos is not None:
+                infos |= {int(other.dirty_info[i]) for i in range(count)}
+            other.dirty_count = 0
+        self.code.synchronise(infos)
+        for other in self._harts:
+            self._plain("c.flush_store_sets", other)
+
+    # --- hosted software ---
+    def _plain(self, name: str, hart: Hart, *args: int) -> int:
+        function = self._calls.get(name)
+        if function is None:
+            prototype = ctypes.CFUNCTYPE(ctypes.c_uint64, *[ctypes.c_uint64] * (1 + len(args)))
+            function = self._calls[name] = prototype(self.symbols[name])
+        return int(function(hart.address, *args))
+
+    def call(self, hart: Hart, function: Callable[..., Any], *args: int) -> Any:
+        """Run a subset function for hosted software: natively where it is exported."""
+        name = f"c.{function.__name__}"
+        if name not in self.symbols:
+            return function(hart, *[a if isinstance(a, U64 | bool) else U64(a) for a in args])
+        mem, words = hart.mem, self._words
+        mem[words["call_failed"]] = 0
+        result = self._plain(name, hart, *[int(a) & 0xFFFF_FFFF_FFFF_FFFF for a in args])
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+        if mem[words["call_failed"]]:
+            raise Trap(*[mem[words[f"trap_{n}"]] for n in ("cause", "tval", "tval2", "tinst", "gva")])
+        return U64(result)
+
+    # --- running ---
+    def run(self, hart: Hart, limit: int) -> int:
+        """Run until `limit` more attempts or another reason to leave (EXIT_*)."""
+        mem, words = hart.mem, self._words
+        instret, pc, next_pc = words["instret"], words["pc"], words["next_pc"]
+        margin, base, why = words["ic_margin"], words["ic_base"], words["native_exit"]
+        end = mem[instret] + limit
+        mem[words["attention"]] = 0
+        while True:
+            left = end - mem[instret]
+            ic = left - MARGIN if left > MARGIN else -1
+            mem[margin] = left - ic
+            mem[base] = (mem[instret] + ic) & 0xFFFF_FFFF_FFFF_FFFF
+            mem[next_pc] = mem[pc]
+            self._run(hart.address, ic)
+            reason = mem[why]
+            if reason == UNDECODED:
+                self.code.decode_block(self.code.by_table[mem[words["code_table"]]], mem[pc] & (PAGE - 1))
+            elif reason == NATIVE_LIMIT:
+                return EXIT_LIMIT
+            elif reason == SEMANTIC:
+                if self._failure is not None:
+                    failure, self._failure = self._failure, None
+                    raise failure
+                return int(mem[words["exit_reason"]])
+            elif reason == NEW_PAGE:
+                info = mem[words["fetch_uncached"]]
+                self.code.new_page(self._page_of(info), info)
+            elif reason == STRADDLE:
+                self.code.decode_straddle(self.code.by_table[mem[words["code_table"]]], mem[words["insn"]])
+            elif self._slow_step(hart):
+                return int(hart.exit_reason)
+
+    def _slow_step(self, hart: Hart) -> bool:
+        """One instruction from a page that cannot be cached, by the reference engine."""
+        self.reference.step(hart)
+        leaving = hart.attention & ATTENTION_LEAVE != 0
+        hart.attention = 0
+        return bool(leaving)
+
+    def step(self, hart: Hart) -> int:
+        """Run one attempt."""
+        return self.run(hart, 1)

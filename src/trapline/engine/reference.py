@@ -1,0 +1,69 @@
+"""The reference engine: CPython runs the semantics as they stand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trapline.isa.decode import Decoder
+from trapline.lang.control import ATTENTION_LEAVE, EXIT_LIMIT
+from trapline.lang.functions import IllegalInstruction, Trap
+from trapline.lang.values import U64
+from trapline.privilege.deliver import deliver_exception
+from trapline.privilege.memory import fetch
+from trapline.privilege.trap import take_interrupt
+
+if TYPE_CHECKING:
+    from trapline.lang.state import Hart
+
+REGISTERS = frozenset({"rd", "rs1", "rs2", "rs3"})
+
+
+class ReferenceEngine:
+    """Fetch, decode, execute, one instruction at a time; no cache of any kind but decoding."""
+
+    name = "reference"
+
+    def __init__(self) -> None:
+        self._decoders: dict[int, Decoder] = {}
+
+    def attach(self, hart: Hart) -> None:
+        """Prepare a hart whose extensions are configured."""
+        self._decoders[id(hart)] = Decoder(hart)
+
+    def code_written(self, pa: int, size: int) -> None:
+        """Nothing is cached."""
+
+    def step(self, hart: Hart) -> None:
+        """Execute one instruction, or take the trap that it raises; counts one attempt."""
+        decoder = self._decoders.get(id(hart)) or Decoder(hart)
+        self._decoders[id(hart)] = decoder
+        try:
+            bits = int(fetch(hart))
+            found = decoder.decode(bits)
+            if found is None or found.instruction.function is None:
+                raise IllegalInstruction
+            hart.next_pc = hart.pc + found.length
+            given = found.operands
+            function = found.instruction.function
+            function(hart, *[given[n] if n in REGISTERS else U64(given[n]) for n in found.instruction.operands])
+        except Trap as trap:
+            hart.trap_cause, hart.trap_tval, hart.trap_tval2 = trap.cause, trap.tval, trap.tval2
+            hart.trap_tinst, hart.trap_gva = trap.tinst, trap.gva
+            deliver_exception(hart)
+        hart.instret = hart.instret + 1
+        hart.pc = hart.next_pc
+
+    def run(self, hart: Hart, limit: int) -> int:
+        """Run until `limit` more attempts or another reason to leave (EXIT_*)."""
+        end = int(hart.instret) + limit
+        hart.attention = 0
+        while True:
+            if hart.irq_cause != 0:
+                take_interrupt(hart)
+                hart.pc = hart.next_pc
+            if hart.attention & ATTENTION_LEAVE != 0:
+                hart.attention = 0
+                return int(hart.exit_reason)
+            if int(hart.instret) >= end:
+                return EXIT_LIMIT
+            self.step(hart)

@@ -1,0 +1,167 @@
+"""The software TLB of native code, in the subset: filling, flushing, and the interning of contexts.
+
+A context is everything that changes translation or permission (hart.ctx_key, computed by
+privilege.derived). Each has a set of its own, so a switch of V or privilege flushes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trapline.engine.tlb_layout import (
+    CONTEXTS,
+    DATA_ENTRIES,
+    FETCH_AREA,
+    FETCH_ENTRIES,
+    SET_BYTES,
+    STORE_AREA,
+)
+from trapline.lang.control import fill_ones
+from trapline.lang.functions import cold
+from trapline.lang.memory import host_load, host_store
+from trapline.lang.values import U64
+from trapline.privilege.protection import pmp_page_uniform
+from trapline.privilege.translation import ACCESS_FETCH, ACCESS_STORE
+
+EMPTY = 0xFFFF_FFFF_FFFF_FFFF
+DIRTY_LIMIT = 64
+
+
+@cold
+def note_written(hart: Any, info: U64) -> None:
+    """A page with decoded code becomes writable: fence.i has to compare it."""
+    hart.dirty_info[hart.dirty_count & (DIRTY_LIMIT - 1)] = info
+    hart.dirty_count = hart.dirty_count + 1
+    host_store(info, 8, host_load(info, 8) | 1)
+
+
+@cold
+def fill_translation(hart: Any, va: U64, pa: U64, access: U64, region: U64, priv: U64) -> None:
+    """Install a translation in the current context's set when one answer holds for the whole page."""
+    if hart.tlb_ptr == 0:
+        return
+    page = pa & ~4095
+    base = hart.region_base[region]
+    if page < base or page - base + 4096 > hart.region_size[region]:
+        return
+    if hart.pmp_active != 0 and not pmp_page_uniform(hart, pa):
+        return
+    if hart.walk_page != 0:
+        hart.tlb_big = 1
+    tag = va & ~4095
+    host = hart.region_host[region] + (page - base)
+    info = hart.region_info[region] + ((page - (base & ~4095)) >> 9)
+    if access == ACCESS_FETCH:
+        table = host_load(info, 8) & ~1
+        if table != 0:
+            entry = hart.tlb_ptr + FETCH_AREA + ((va >> 12) & (FETCH_ENTRIES - 1)) * 32
+            host_store(entry, 8, tag)
+            host_store(entry + 8, 8, table)
+            host_store(entry + 16, 8, tag - (table >> 3))
+            host_store(entry + 24, 8, host)
+            hart.fetch_uncached = 0
+        else:
+            hart.fetch_uncached = info
+        return
+    entry = hart.tlb_ptr + ((va >> 12) & (DATA_ENTRIES - 1)) * 16
+    if access == ACCESS_STORE:
+        entry = entry + STORE_AREA
+        known = host_load(info, 8)
+        if known != 0 and known & 1 == 0:
+            note_written(hart, info)
+    host_store(entry, 8, tag)
+    host_store(entry + 8, 8, host - tag)
+
+
+@cold
+def flush_all_sets(hart: Any) -> None:
+    """Forget every translation of this hart."""
+    hart.tlb_big = 0
+    for i in range(CONTEXTS):
+        if hart.ctx_used[i] != 0:
+            fill_ones(hart.tlb_base + i * SET_BYTES, U64(SET_BYTES))
+            hart.ctx_used[i] = 0
+    hart.ctx_current = CONTEXTS
+
+
+@cold
+def flush_page_sets(hart: Any, va: U64) -> None:
+    """Forget one page in every set, or everything when larger pages may be cached."""
+    if hart.tlb_big != 0:
+        flush_all_sets(hart)
+        return
+    for i in range(CONTEXTS):
+        if hart.ctx_used[i] != 0:
+            base = hart.tlb_base + i * SET_BYTES
+            data = base + ((va >> 12) & (DATA_ENTRIES - 1)) * 16
+            host_store(data, 8, U64(EMPTY))
+            host_store(data + STORE_AREA, 8, U64(EMPTY))
+            host_store(base + FETCH_AREA + ((va >> 12) & (FETCH_ENTRIES - 1)) * 32, 8, U64(EMPTY))
+
+
+@cold
+def flush_store_sets(hart: Any) -> None:
+    """Forget which pages may be written without notice."""
+    for i in range(CONTEXTS):
+        if hart.ctx_used[i] != 0:
+            fill_ones(hart.tlb_base + i * SET_BYTES + STORE_AREA, U64(DATA_ENTRIES * 16))
+
+
+@cold
+def flush_fetch_sets(hart: Any) -> None:
+    """Forget where decoded code lies."""
+    for i in range(CONTEXTS):
+        if hart.ctx_used[i] != 0:
+            fill_ones(hart.tlb_base + i * SET_BYTES + FETCH_AREA, U64(FETCH_ENTRIES * 32))
+
+
+@cold
+def find_context(hart: Any) -> None:
+    """Point tlb_ptr at the set of hart.ctx_key, taking over the oldest set for a new key."""
+    chosen = U64(CONTEXTS)
+    for i in range(CONTEXTS):
+        if (
+            hart.ctx_used[i] != 0
+            and hart.ctx_keys[i * 4] == hart.ctx_key[0]
+            and hart.ctx_keys[i * 4 + 1] == hart.ctx_key[1]
+            and hart.ctx_keys[i * 4 + 2] == hart.ctx_key[2]
+            and hart.ctx_keys[i * 4 + 3] == hart.ctx_key[3]
+        ):
+            chosen = U64(0) + i
+            break
+    if chosen == CONTEXTS:
+        chosen = hart.ctx_next
+        hart.ctx_next = (chosen + 1) & (CONTEXTS - 1)
+        hart.ctx_used[chosen] = 1
+        for j in range(4):
+            hart.ctx_keys[chosen * 4 + j] = hart.ctx_key[j]
+        fill_ones(hart.tlb_base + chosen * SET_BYTES, U64(SET_BYTES))
+    hart.ctx_current = chosen
+    hart.tlb_ptr = hart.tlb_base + chosen * SET_BYTES
+
+
+@cold
+def select_context(hart: Any) -> None:
+    """Make tlb_ptr follow hart.ctx_key."""
+    current = hart.ctx_current
+    if current < CONTEXTS:
+        if (
+            hart.ctx_keys[current * 4] == hart.ctx_key[0]
+            and hart.ctx_keys[current * 4 + 1] == hart.ctx_key[1]
+            and hart.ctx_keys[current * 4 + 2] == hart.ctx_key[2]
+            and hart.ctx_keys[current * 4 + 3] == hart.ctx_key[3]
+        ):
+            return
+    find_context(hart)
+
+
+@cold
+def bits_at_pc(hart: Any) -> U64:
+    """The instruction's bits, read again from the page that native code runs in."""
+    offset = hart.pc & 4095
+    low = host_load(hart.code_host + offset, 2)
+    if low & 3 != 3:
+        return low
+    if offset == 4094:
+        return hart.insn
+    return low | (host_load(hart.code_host + offset + 2, 2) << 16)

@@ -1,0 +1,19 @@
+"""Where the software TLB lies: sets (one a context) of load, store and fetch entries.
+
+A load or store entry is 16 bytes: tag (page address of the VA), host address minus VA. A fetch entry
+is 32 bytes: tag, address of the page's decoded records, pc base of those records, host address of
+the page's bytes. A tag of all ones matches nothing.
+"""
+
+DATA_ENTRIES = 512
+FETCH_ENTRIES = 256
+LOAD_AREA = 0
+STORE_AREA = DATA_ENTRIES * 16
+FETCH_AREA = STORE_AREA + DATA_ENTRIES * 16
+SET_BYTES = FETCH_AREA + FETCH_ENTRIES * 32
+CONTEXTS = 16
+
+RECORD_BYTES = 16
+RECORD_SLOTS = 2048  # one for each 2-byte place of a page
+STRADDLE_SLOT = 2049  # the decoded instruction that starts in the page's last two bytes
+TABLE_BYTES = 2056 * RECORD_BYTES

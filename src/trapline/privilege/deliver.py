@@ -1,0 +1,41 @@
+"""From a raised exception to the trap registers: what both engines do when an instruction traps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trapline.lang.control import instruction_bits, transformed_instruction
+from trapline.lang.functions import cold
+from trapline.lang.values import U64
+from trapline.privilege.trap import take_trap
+
+ILLEGAL_INSTRUCTION, VIRTUAL_INSTRUCTION = 2, 22
+EXPLICIT_ACCESS_CAUSES = 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 13 | 1 << 15 | 1 << 21 | 1 << 23
+
+
+@cold
+def deliver_exception(hart: Any) -> None:
+    """Take the trap described by hart.trap_*, raised by the instruction at hart.pc."""
+    cause = hart.trap_cause
+    tval = hart.trap_tval
+    tinst = hart.trap_tinst
+    if cause == ILLEGAL_INSTRUCTION or cause == VIRTUAL_INSTRUCTION:
+        tval = instruction_bits(hart)
+    elif hart.tinst_transformed != 0 and tinst == 0 and (EXPLICIT_ACCESS_CAUSES >> (cause & 63)) & 1 != 0:
+        hart.insn = instruction_bits(hart)
+        tinst = transformed_instruction(hart)
+    hart.not_retired = hart.not_retired + 1
+    take_trap(hart, cause, hart.pc, tval, hart.trap_tval2, tinst, hart.trap_gva)
+
+
+@cold
+def raise_illegal(hart: Any) -> None:
+    """Deliver illegal instruction for bits that decode to nothing."""
+    hart.trap_cause = ILLEGAL_INSTRUCTION
+    hart.trap_tval2 = 0
+    hart.trap_tinst = 0
+    hart.trap_gva = 0
+    deliver_exception(hart)
+
+
+__all__ = ["U64", "deliver_exception", "raise_illegal"]
