@@ -64,6 +64,11 @@ LAYOUT.word("misaligned_hardware")  # 1: the hart splits misaligned scalar acces
 LAYOUT.word("tinst_transformed")  # 1: explicit accesses write a transformed instruction to xtinst; 0: zero
 LAYOUT.word("cache_block")  # bytes, of cbo.zero and the others
 
+# WARL masks of this hart: the writable bits (set by privilege.isa_string).
+LAYOUT.word("medeleg_mask", "hedeleg_mask", "mideleg_mask", "mideleg_ones", "mie_mask", "mip_mask")
+LAYOUT.word("mstatus_mask", "counteren_mask", "mcountinhibit_mask", "mhpmevent_mask")
+LAYOUT.word("menvcfg_mask", "senvcfg_mask", "mstateen_mask", "hstatus_mask", "hgeie_mask")
+
 # Derived from CSRs by privilege.derived.update_derived, never written elsewhere.
 LAYOUT.word("fp_ready")  # 1: floating-point instructions may run (FS on in every level that counts)
 LAYOUT.word("fp_clean")  # 1: a floating-point write must first mark FS dirty
@@ -71,7 +76,11 @@ LAYOUT.word("data_priv", "data_virt")  # effective mode of loads and stores (MPR
 LAYOUT.word("irq_cause")  # 1 + code of the interrupt to take before the next instruction; 0: none
 LAYOUT.word("irq_level")  # where it goes: 0 M, 1 HS, 2 VS
 LAYOUT.array("ctx_key", 4)  # all that changes translation or permission
-LAYOUT.word("pmp_active")  # 1: some PMP entry is on or some is locked
+LAYOUT.word("pmp_active")  # 0: PMP permits everything everywhere; 1: its entries must be looked at
+LAYOUT.array("pmp_low", 16)  # first and last byte of each entry; an entry that is off has low > high
+LAYOUT.array("pmp_high", 16)
+LAYOUT.word("seip_software")  # mip.SEIP as M-mode software wrote it; the device's line is in mip
+LAYOUT.word("stimer_at", "vstimer_at")  # the instret at which (v)stimecmp becomes pending; all ones: never
 
 # Instructions that trapped instead of retiring: instret counts every attempt, minstret those that retired.
 LAYOUT.word("not_retired")
