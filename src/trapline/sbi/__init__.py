@@ -1,0 +1,1 @@
+"""The Supervisor Binary Interface, written once: served by the hosted firmware and by the hosted KVM."""
