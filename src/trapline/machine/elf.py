@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 EM_RISCV = 243
 _PT_LOAD, _PF_X, _PF_W = 1, 1, 2
-_SHT_SYMTAB = 2
+_SHT_SYMTAB, _STB_GLOBAL = 2, 1
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _PROGRAM = struct.Struct("<IIQQQQQQ")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
@@ -132,8 +132,10 @@ def _symbols(data: bytes, offset: int, entry_size: int, count: int) -> dict[str,
             continue
         names = data[sections[link][4] : sections[link][4] + sections[link][5]]
         for at in range(start, start + size - each + 1, each):
-            name_at, _, _, section, value, _ = _SYMBOL.unpack_from(data, at)
+            name_at, info, _, section, value, _ = _SYMBOL.unpack_from(data, at)
             end = names.find(b"\0", name_at)
             if name_at and section and end > name_at:
-                symbols.setdefault(names[name_at:end].decode("latin-1"), value)
+                name = names[name_at:end].decode("latin-1")
+                if info >> 4 == _STB_GLOBAL or name not in symbols:
+                    symbols[name] = value
     return symbols

@@ -1,0 +1,240 @@
+"""The user's side of the serial port: a terminal in raw mode, a pipe, or a script.
+
+An input source says which bytes have arrived; every arrival is logged with the hart's position
+(instructions retired, ticks), so that a session replays exactly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+CTRL_A = 0x01
+HELP = b"\r\nCtrl-A x  quit\r\nCtrl-A Ctrl-A  send Ctrl-A\r\nCtrl-A h  this help\r\nCtrl-A c  reserved\r\n"
+Position = tuple[int, int]  # instructions retired, ticks
+
+
+class InputSource(Protocol):
+    """Where typed bytes come from."""
+
+    live: bool  # a person may still type: an idle machine waits for real
+
+    def poll(self, position: Position) -> bytes:
+        """Return what has arrived by now, without waiting."""
+        ...
+
+    def wait(self, seconds: float | None) -> bool:
+        """Wait for input, for at most `seconds`; return whether more can ever come."""
+        ...
+
+    def next_position(self) -> Position | None:
+        """Return the position at which the next bytes are due, if that is known."""
+        ...
+
+    def on_output(self, data: bytes) -> None:
+        """The guest wrote `data`."""
+        ...
+
+
+class NoInput:
+    """Nothing is ever typed."""
+
+    live = False
+
+    def poll(self, position: Position) -> bytes:
+        """Return nothing."""
+        return b""
+
+    def wait(self, seconds: float | None) -> bool:
+        """Return that nothing comes."""
+        return False
+
+    def next_position(self) -> Position | None:
+        """Return that nothing is due."""
+        return None
+
+    def on_output(self, data: bytes) -> None:
+        """Ignore it."""
+
+
+class Replay(NoInput):
+    """Bytes at recorded positions: the log of an earlier session, or a schedule made by hand."""
+
+    def __init__(self, events: Sequence[tuple[Position, bytes]]) -> None:
+        self._events = list(events)
+
+    def poll(self, position: Position) -> bytes:
+        """Return the bytes that were due up to `position`."""
+        data = b""
+        while self._events and position >= self._events[0][0]:
+            data += self._events.pop(0)[1]
+        return data
+
+    def next_position(self) -> Position | None:
+        """Return the next recorded position."""
+        return self._events[0][0] if self._events else None
+
+
+class Script(NoInput):
+    """Answers to prompts: each (expected, answer) pair sends `answer` once the guest has written `expected`."""
+
+    def __init__(self, steps: Sequence[tuple[bytes, bytes]]) -> None:
+        self._steps = list(steps)
+        self._seen = b""
+        self._due = b""
+
+    @property
+    def finished(self) -> bool:
+        """Whether every expected text has appeared."""
+        return not self._steps
+
+    def on_output(self, data: bytes) -> None:
+        """Match the output so far against the next prompt."""
+        self._seen += data
+        while self._steps and (at := self._seen.find(self._steps[0][0])) >= 0:
+            expected, answer = self._steps.pop(0)
+            self._seen = self._seen[at + len(expected) :]
+            self._due += answer
+
+    def poll(self, position: Position) -> bytes:
+        """Return the answers whose prompts have appeared."""
+        data, self._due = self._due, b""
+        return data
+
+    def wait(self, seconds: float | None) -> bool:
+        """Return whether an answer is waiting to be read."""
+        return bool(self._due)
+
+
+class FileInput(NoInput):
+    """A file descriptor: terminal, pipe or file."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._ended = False
+        self.live = os.isatty(descriptor)
+
+    def poll(self, position: Position) -> bytes:
+        """Read what is there."""
+        if self._ended or not self._ready(0):
+            return b""
+        data = os.read(self._descriptor, 4096)
+        self._ended = not data
+        return data
+
+    def wait(self, seconds: float | None) -> bool:
+        """Wait for input; at the end of a file no more comes."""
+        if not self._ended:
+            self._ready(seconds)
+        return not self._ended
+
+    def _ready(self, seconds: float | None) -> bool:
+        try:
+            return bool(select.select([self._descriptor], [], [], seconds)[0])
+        except (OSError, ValueError):
+            self._ended = True
+            return False
+
+
+class Console:
+    """Joins an input source and an output sink, and understands Ctrl-A where a person types."""
+
+    def __init__(
+        self,
+        output: Callable[[bytes], Any] | None = None,
+        source: InputSource | None = None,
+        *,
+        escape: bool | None = None,
+    ) -> None:
+        self._output = output or (lambda data: None)
+        self.source: InputSource = source or NoInput()
+        self._escape = self.source.live if escape is None else escape
+        self._after_escape = False
+        self._buffer = bytearray()
+        self.log: list[tuple[Position, bytes]] = []
+        self.quit_requested = False
+
+    def write(self, data: bytes) -> None:
+        """The guest transmits; lines go out at once, the rest at the next `flush`."""
+        self._buffer += data
+        self.source.on_output(data)
+        if data[-1:] == b"\n" or len(self._buffer) >= 4096:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand on what the guest has transmitted."""
+        if self._buffer:
+            data, self._buffer = bytes(self._buffer), bytearray()
+            self._output(data)
+
+    def poll(self, position: Position) -> bytes:
+        """Return input that has arrived for the guest."""
+        data = self.source.poll(position)
+        if data and self._escape:
+            data = self._filter(data)
+        if data:
+            self.log.append((position, data))
+        return data
+
+    def wait(self, seconds: float | None) -> bool:
+        """Sleep until input arrives; return whether any can still come."""
+        self.flush()
+        return self.source.wait(seconds)
+
+    def _filter(self, data: bytes) -> bytes:
+        passed = bytearray()
+        for byte in data:
+            if not self._after_escape:
+                if byte == CTRL_A:
+                    self._after_escape = True
+                else:
+                    passed.append(byte)
+                continue
+            self._after_escape = False
+            if byte in b"xX":
+                self.quit_requested = True
+            elif byte == CTRL_A:
+                passed.append(CTRL_A)
+            else:
+                self._output(HELP)
+        return bytes(passed)
+
+
+@contextlib.contextmanager
+def terminal(descriptor: int | None = None) -> Iterator[Console]:
+    """The process's own terminal (or pipe) as a console; raw mode ends with the block, whatever happens."""
+    fd = _stdin() if descriptor is None else descriptor
+    console = Console(_to_stdout, FileInput(fd) if fd is not None else NoInput())
+    if fd is None or not os.isatty(fd):
+        yield console
+        return
+    import termios
+    import tty
+
+    saved = termios.tcgetattr(fd)
+    tty.setraw(fd)
+    # Output keeps its processing: other text of this process still needs "\n" to return the carriage.
+    mode = termios.tcgetattr(fd)
+    mode[1] = saved[1]
+    termios.tcsetattr(fd, termios.TCSANOW, mode)
+    try:
+        yield console
+    finally:
+        console.flush()
+        termios.tcsetattr(fd, termios.TCSADRAIN, saved)
+
+
+def _stdin() -> int | None:
+    try:
+        return sys.stdin.fileno()
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _to_stdout(data: bytes) -> None:
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()

@@ -1,0 +1,133 @@
+"""The device tree of the board, as real firmware and kernels read it (Devicetree Specification; Linux's
+bindings for RISC-V CPUs, ns16550a, sifive,clint0, sifive,plic-1.0.0, sifive,test0, goldfish-rtc).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from trapline.machine import memory_map as mm
+from trapline.machine.fdt import Node, cells64, write_fdt
+
+_M_SOFT, _M_TIMER, _S_EXT, _M_EXT = 3, 7, 9, 11
+
+
+@dataclass(frozen=True, slots=True)
+class BoardTree:
+    """What the tree describes."""
+
+    isa: str
+    memory: Sequence[tuple[int, int]]
+    harts: int = 1
+    mmu: str = "riscv,sv39"
+    timebase: int = mm.DEFAULT_TIMEBASE
+    bootargs: str = ""
+    initrd: tuple[int, int] | None = None  # first byte, first byte behind
+    machine_mode: bool = True  # False: what a guest sees; its PLIC has no M-mode contexts
+    finisher: bool = True
+    clint: bool = True
+    plic: bool = True
+    rtc: bool = True
+    model: str = "trapline,virt"
+    compatible: tuple[str, ...] = ("riscv-virtio",)
+
+
+def isa_extensions(isa: str) -> list[str]:
+    """Split an ISA string into the words of riscv,isa-extensions."""
+    single, *multi = isa.lower().split("_")
+    letters = single[4:].replace("g", "imafd")
+    words = list(letters)
+    if "g" in single[4:]:
+        multi = ["zicsr", "zifencei", *multi]
+    return list(dict.fromkeys(words + [m for m in multi if m]))
+
+
+def board_tree(board: BoardTree) -> Node:
+    """Build the tree."""
+    root = Node("")
+    root.set("#address-cells", 2).set("#size-cells", 2)
+    root.set("compatible", list(board.compatible)).set("model", board.model)
+    root.add(_chosen(board))
+    for base, size in board.memory:
+        root.add(Node(f"memory@{base:x}", device_type="memory", reg=cells64(base, size)))
+    root.add(_cpus(board))
+    root.add(_soc(board))
+    if board.finisher:
+        _power(root, board.harts + 2)
+    return root
+
+
+def board_blob(board: BoardTree) -> bytes:
+    """Return the flattened tree with room for firmware to add reservations."""
+    return write_fdt(board_tree(board), padding=1024)
+
+
+def _chosen(board: BoardTree) -> Node:
+    chosen = Node("chosen").set("stdout-path", f"/soc/serial@{mm.UART.base:x}")
+    if board.bootargs:
+        chosen.set("bootargs", board.bootargs)
+    if board.initrd:
+        chosen.set("linux,initrd-start", cells64(board.initrd[0]))
+        chosen.set("linux,initrd-end", cells64(board.initrd[1]))
+    return chosen
+
+
+def _interrupt_phandle(hart: int) -> int:
+    return hart + 1
+
+
+def _cpus(board: BoardTree) -> Node:
+    cpus = Node("cpus").set("#address-cells", 1).set("#size-cells", 0).set("timebase-frequency", board.timebase)
+    words = isa_extensions(board.isa)
+    for hart in range(board.harts):
+        cpu = cpus.add(Node(f"cpu@{hart:x}", device_type="cpu", reg=hart, status="okay", compatible="riscv"))
+        cpu.set("riscv,isa", board.isa.lower()).set("riscv,isa-base", "rv64i").set("riscv,isa-extensions", words)
+        cpu.set("mmu-type", board.mmu)
+        for word, name in (("zicbom", "cbom"), ("zicboz", "cboz"), ("zicbop", "cbop")):
+            if word in words:
+                cpu.set(f"riscv,{name}-block-size", 64)
+        controller = cpu.add(Node("interrupt-controller")).set("#interrupt-cells", 1).set("interrupt-controller", None)
+        controller.set("compatible", "riscv,cpu-intc").set("phandle", _interrupt_phandle(hart))
+    return cpus
+
+
+def _soc(board: BoardTree) -> Node:
+    soc = Node("soc").set("#address-cells", 2).set("#size-cells", 2).set("compatible", "simple-bus").set("ranges", None)
+    plic = board.harts + 1
+    if board.finisher:
+        test = soc.add(_device("test", mm.TEST_FINISHER, ["sifive,test1", "sifive,test0", "syscon"]))
+        test.set("phandle", board.harts + 2)
+    if board.rtc:
+        soc.add(_device("rtc", mm.RTC, "google,goldfish-rtc"))
+    if board.clint:
+        clint = soc.add(_device("clint", mm.CLINT, ["sifive,clint0", "riscv,clint0"]))
+        clint.set("interrupts-extended", _wires(board.harts, _M_SOFT, _M_TIMER))
+    if board.plic:
+        soc.add(_plic(board, plic))
+    uart = soc.add(_device("serial", mm.UART, "ns16550a")).set("clock-frequency", mm.UART_CLOCK)
+    if board.plic:
+        uart.set("interrupts", mm.UART_IRQ).set("interrupt-parent", plic)
+    return soc
+
+
+def _plic(board: BoardTree, phandle: int) -> Node:
+    node = _device("plic", mm.PLIC, ["sifive,plic-1.0.0", "riscv,plic0"])
+    node.set("#interrupt-cells", 1).set("#address-cells", 0).set("interrupt-controller", None)
+    causes = (_M_EXT, _S_EXT) if board.machine_mode else (_S_EXT,)
+    node.set("interrupts-extended", _wires(board.harts, *causes))
+    return node.set("riscv,ndev", mm.PLIC_SOURCES - 1).set("phandle", phandle)
+
+
+def _device(name: str, window: mm.Window, compatible: str | list[str]) -> Node:
+    return Node(f"{name}@{window.base:x}").set("compatible", compatible).set("reg", cells64(window.base, window.size))
+
+
+def _wires(harts: int, *causes: int) -> list[int]:
+    return [cell for hart in range(harts) for cause in causes for cell in (_interrupt_phandle(hart), cause)]
+
+
+def _power(root: Node, syscon: int) -> None:
+    for name, value in (("poweroff", 0x5555), ("reboot", 0x7777)):
+        node = root.add(Node(name, compatible=f"syscon-{name}"))
+        node.set("regmap", syscon).set("offset", 0).set("value", value)

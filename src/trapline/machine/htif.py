@@ -1,0 +1,129 @@
+"""Host-target interface: how bare test programs print and exit (the `tohost`/`fromhost` words of riscv-tests).
+
+A command is one 64-bit word: device in bits 63..56, command in 55..48, payload below. Device 0 is
+the system-call proxy (an odd payload is an exit code), device 1 the console.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+from trapline.lang.state import Hart
+from trapline.machine.regions import Regions
+
+PAGE = 4096
+SYS_WRITE, SYS_EXIT = 64, 93
+_LONELY_HALF = 1000  # instructions after which a lone 32-bit store counts as the whole command
+
+
+class HtifError(RuntimeError):
+    """The program asked the host for something that is not served; the message names it."""
+
+
+class Htif:
+    """Serves the commands; `cover` puts it over the RAM page of `tohost`, `poll` works without that."""
+
+    def __init__(
+        self,
+        regions: Regions,
+        tohost: int,
+        fromhost: int | None,
+        finish: Callable[[Hart, int], None],
+        output: Callable[[bytes], None],
+        read_input: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        if tohost % 8 or (fromhost or 0) % 8:
+            raise ValueError(f"tohost {tohost:#x} and fromhost {fromhost or 0:#x} must be aligned to 8 bytes")
+        self._regions, self.tohost, self.fromhost = regions, tohost, fromhost
+        self._finish, self._output, self._read_input = finish, output, read_input
+        self._page = tohost & -PAGE
+        self._memory = regions.view(self._page, PAGE)
+        self._half_since: int | None = None
+        self._waiting_read = False
+        self.covered = False
+
+    def cover(self) -> None:
+        """Become a device over the page of tohost, so that a command is served at its store."""
+        self._regions.carve("htif", self._page, PAGE, self)
+        self.covered = True
+
+    def load(self, hart: Hart, offset: int, size: int) -> int:
+        """The page reads as the RAM behind it."""
+        return int.from_bytes(self._memory[offset : offset + size], "little")
+
+    def store(self, hart: Hart, offset: int, size: int, value: int) -> None:
+        """The page is RAM, but a store that completes tohost is a command."""
+        self._memory[offset : offset + size] = (value & (1 << 8 * size) - 1).to_bytes(size, "little")
+        at = self._page + offset - self.tohost
+        if at == 0 and size == 8:
+            self._serve(hart)
+        elif at == 4 and size == 4:
+            self._serve(hart)
+        elif 0 <= at < 8:
+            # The low half: the high half follows, unless the program is one that stores only this half.
+            if at == 0 and self._half_since is not None:
+                self._serve(hart)
+            else:
+                self._half_since = int(hart.instret)
+
+    def poll(self, hart: Hart) -> None:
+        """Between slices: serve a lone half, or, where no device covers the page, any command."""
+        if self._waiting_read:
+            self._answer_read()
+        if not self.covered:
+            self._serve(hart)
+        elif self._half_since is not None and int(hart.instret) - self._half_since >= _LONELY_HALF:
+            self._serve(hart)
+
+    def _serve(self, hart: Hart) -> None:
+        self._half_since = None
+        at = self.tohost - self._page
+        command = int.from_bytes(self._memory[at : at + 8], "little")
+        if command == 0:
+            return
+        device, action, payload = command >> 56, command >> 48 & 0xFF, command & (1 << 48) - 1
+        if (device, action) == (0, 0) and payload & 1:
+            self._finish(hart, payload >> 1)
+            return
+        self._memory[at : at + 8] = bytes(8)
+        match device, action:
+            case 0, 0:
+                self._system_call(hart, payload)
+                self._respond(1)
+            case 1, 0:
+                self._waiting_read = True
+                self._answer_read()
+            case 1, 1:
+                self._output(bytes((payload & 0xFF,)))
+            case _:
+                raise HtifError(f"tohost command {command:#018x}: no device {device} with command {action}")
+
+    def _system_call(self, hart: Hart, block: int) -> None:
+        try:
+            number, a0, a1, a2 = struct.unpack("<4Q", self._regions.read(block, 32))
+        except ValueError as error:
+            raise HtifError(f"tohost system call with arguments outside memory: {error}") from error
+        if number == SYS_EXIT:
+            self._finish(hart, a0 & 0xFF)
+            return
+        if number != SYS_WRITE:
+            raise HtifError(f"tohost system call {number} is not served (write 64 and exit 93 are)")
+        try:
+            data = self._regions.read(a1, a2)
+            result = len(data) if a0 in (1, 2) else -9  # EBADF
+        except ValueError:
+            data, result = b"", -14  # EFAULT
+        if result > 0:
+            self._output(data)
+        self._regions.write(block, struct.pack("<q", result))
+
+    def _answer_read(self) -> None:
+        byte = self._read_input()
+        if byte is not None:
+            self._waiting_read = False
+            self._respond(1 << 56 | 0x100 | byte)
+
+    def _respond(self, value: int) -> None:
+        if self.fromhost is not None:
+            self._regions.write(self.fromhost, value.to_bytes(8, "little"))

@@ -1,0 +1,104 @@
+"""Loading programs into memory: ELF, a Linux Image (plain, gzip, EFI zboot), or flat bytes."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from trapline.machine.elf import Elf, ImageError, is_elf, parse
+from trapline.machine.regions import Regions
+
+# Documentation/arch/riscv/boot-image-header of Linux: two instructions, text_offset, image_size, flags, version, magics.
+_LINUX_HEADER = struct.Struct("<IIQQQIIQ8s4sI")
+_LINUX_MAGIC, _LINUX_MAGIC2 = b"RISCV\0\0\0", b"RSC\x05"
+_FLAG_BIG_ENDIAN = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Where a program lies: entry point and the range of memory that it occupies, BSS included."""
+
+    entry: int
+    low: int
+    high: int
+    kind: str
+    elf: Elf | None = None
+
+
+def read_program(path: str | Path) -> bytes:
+    """Read a program file and unpack what is a compressed kernel; ImageError names the trouble."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: {error.strerror or error}") from error
+    if not data:
+        raise ImageError(f"{path}: the file is empty")
+    return _unpack(data, str(path))
+
+
+def _unpack(data: bytes, name: str) -> bytes:
+    if data[:2] == b"MZ" and data[4:8] == b"zimg" and len(data) >= 64:
+        offset, size = struct.unpack_from("<II", data, 8)
+        kind = data[24:56].split(b"\0")[0].decode("latin-1")
+        if kind != "gzip":
+            raise ImageError(f"{name}: EFI zboot kernel compressed with {kind}: only gzip is supported")
+        data = data[offset : offset + size]
+    if data[:2] != b"\x1f\x8b":
+        return data
+    import gzip
+    import zlib
+
+    try:
+        return gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ImageError(f"{name}: damaged gzip data: {error}") from error
+
+
+def linux_header(data: bytes) -> tuple[int, int] | None:
+    """Return (text_offset, image_size) if the bytes are a Linux Image."""
+    if len(data) < _LINUX_HEADER.size:
+        return None
+    fields = _LINUX_HEADER.unpack_from(data)
+    if fields[8] != _LINUX_MAGIC and fields[9] != _LINUX_MAGIC2:
+        return None
+    return fields[2], fields[3]
+
+
+def load_program(regions: Regions, data: bytes, name: str, base: int) -> Loaded:
+    """Load an ELF where its segments say; a Linux Image or flat bytes at `base`.
+
+    `base` is the address for the first byte, which for an Image is already 2 MiB aligned RAM
+    (`text_offset` is relative to the start of RAM, which the caller has taken into account).
+    """
+    if is_elf(data):
+        return load_elf(regions, parse(data, name))
+    header = linux_header(data)
+    size = len(data)
+    if header is not None:
+        if _LINUX_HEADER.unpack_from(data)[4] & _FLAG_BIG_ENDIAN:
+            raise ImageError(f"{name}: big-endian Linux Image")
+        size = max(size, header[1])
+    _require_memory(regions, base, size, name)
+    regions.write(base, data)
+    return Loaded(base, base, base + size, "linux" if header else "flat")
+
+
+def load_elf(regions: Regions, elf: Elf) -> Loaded:
+    """Copy the segments into memory and clear what they declare beyond their file bytes."""
+    for segment in elf.segments:
+        _require_memory(regions, segment.address, segment.size, f"{elf.name}: segment")
+    for segment in elf.segments:
+        regions.write(segment.address, segment.data)
+        rest = segment.size - len(segment.data)
+        if rest:
+            regions.write(segment.address + len(segment.data), bytes(rest))
+    return Loaded(elf.entry, elf.low, elf.high, "elf", elf)
+
+
+def _require_memory(regions: Regions, base: int, size: int, what: str) -> None:
+    try:
+        regions.view(base, size)
+    except ValueError:
+        ranges = ", ".join(f"[{b:#x}..{b + s - 1:#x}]" for b, s in regions.ram_ranges()) or "none"
+        raise ImageError(f"{what} [{base:#x}..{base + size - 1:#x}] does not fit into memory (RAM: {ranges})") from None

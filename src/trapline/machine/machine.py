@@ -1,0 +1,376 @@
+"""A board like QEMU's `virt`, with its harts, memory and devices: what `trapline boot` runs."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trapline.lang.control import EXIT_STOP, leave
+from trapline.lang.state import Hart
+from trapline.machine import memory_map as mm
+from trapline.machine.clint import Clint, time_of
+from trapline.machine.console import Console
+from trapline.machine.device_tree import BoardTree, board_blob
+from trapline.machine.elf import ImageError, is_elf, parse
+from trapline.machine.htif import Htif
+from trapline.machine.image import Loaded, load_elf, load_program, read_program
+from trapline.machine.plic import Plic
+from trapline.machine.regions import Regions
+from trapline.machine.reset_rom import spike_rom, virt_rom
+from trapline.machine.rtc import Rtc
+from trapline.machine.schedule import SLICE_NATIVE, SLICE_REFERENCE, Schedule
+from trapline.machine.test_finisher import TestFinisher
+from trapline.machine.timers import TimerLines
+from trapline.machine.uart import Uart
+from trapline.privilege.interrupts import pending
+from trapline.privilege.isa_string import DEFAULT_ISA, configure
+from trapline.privilege.reset import reset
+
+MISALIGNED = ("hardware", "trap")
+TINST = ("zero", "transformed")
+_HTIF_POLL = 5_000  # instructions between looks at a tohost that no device covers
+_IDLE_STEP = 0.1  # seconds between looks at Ctrl-C while waiting for input
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """Why a run ended.
+
+    `reason`: exit (the program ended the machine with `code`), reset (it asked for a reboot), limit
+    (instructions or seconds), quit (Ctrl-A x), interrupted (Ctrl-C), stuck (nothing can ever happen).
+    """
+
+    reason: str
+    code: int
+    instructions: int
+    message: str
+
+    @property
+    def exit_status(self) -> int:
+        """The exit code of a command that ran this."""
+        if self.reason in ("exit", "reset"):
+            return 0 if self.code == 0 else 1
+        return {"limit": 3, "interrupted": 130, "quit": 130}.get(self.reason, 1)
+
+
+def make_engine(engine: Any) -> Any:
+    """Return the engine called "native" or "reference", or the object given."""
+    if not isinstance(engine, str):
+        return engine
+    if engine == "reference":
+        from trapline.engine.reference import ReferenceEngine
+
+        return ReferenceEngine()
+    if engine == "native":
+        from trapline.engine.native import NativeEngine
+
+        return NativeEngine()
+    raise ValueError(f"unknown engine {engine!r}: native or reference")
+
+
+class Machine:
+    """The board. Load something, then `run`."""
+
+    def __init__(
+        self,
+        *,
+        isa: str = DEFAULT_ISA,
+        memory: int = mm.DEFAULT_MEMORY,
+        harts: int = 1,
+        engine: Any = "native",
+        timebase: int = mm.DEFAULT_TIMEBASE,
+        ratio: int = mm.DEFAULT_RATIO,
+        misaligned: str = "trap",
+        tinst: str = "zero",
+        console: Console | None = None,
+    ) -> None:
+        _check(isa, harts, timebase, ratio, misaligned, tinst)
+        self.isa, self.timebase, self.console = isa, timebase, console or Console()
+        self.regions = Regions()
+        self.engine = make_engine(engine)
+        self.harts = [Hart() for _ in range(harts)]
+        self.htif: Htif | None = None
+        self.symbols: dict[str, int] = {}
+        self.on_hosted: Callable[[Hart, int], None] | None = None
+        self._typed: deque[int] = deque()
+        self._ended: tuple[str, int, str] | None = None
+        self._make_board(memory)
+        for number, hart in enumerate(self.harts):
+            configure(hart, isa)
+            reset(hart, number, mm.RESET_ROM.base)
+            hart.time_ratio = ratio
+            hart.misaligned_hardware = int(misaligned == "hardware")
+            hart.tinst_transformed = int(tinst == "transformed")
+            self.engine.attach(hart)
+        self._install()
+        native = getattr(self.engine, "name", "") != "reference"
+        self.schedule = Schedule(self.harts, self.engine, self, SLICE_NATIVE if native else SLICE_REFERENCE)
+
+    def _make_board(self, memory: int) -> None:
+        regions = self.regions
+        self.clint = Clint(self.harts)
+        self.plic = Plic.for_harts(self.harts, mm.PLIC_SOURCES)
+        self.uart = Uart(self.console.write, lambda level: self.plic.set_level(mm.UART_IRQ, level))
+        self.timers = TimerLines(self.harts, self.clint)
+        finisher = TestFinisher(self._finish, lambda hart: self.stop("reset", 0, "the machine asked for a reset", hart))
+        self.rom = regions.rom("reset ROM", mm.RESET_ROM.base, mm.RESET_ROM.size)
+        regions.device("test finisher", mm.TEST_FINISHER.base, mm.TEST_FINISHER.size, finisher)
+        regions.device("rtc", mm.RTC.base, mm.RTC.size, Rtc(self.timebase))
+        regions.device("clint", mm.CLINT.base, mm.CLINT.size, self.clint)
+        regions.device("plic", mm.PLIC.base, mm.PLIC.size, self.plic)
+        regions.device("uart", mm.UART.base, mm.UART.size, self.uart)
+        self.ram = regions.ram("RAM", mm.RAM_BASE, memory)
+        self.memory = memory
+
+    def _install(self) -> None:
+        for hart in self.harts:
+            self.regions.install(hart)
+
+    # --- loading ---
+
+    def device_tree(self, bootargs: str = "", initrd: tuple[int, int] | None = None) -> bytes:
+        """Return the flattened device tree of this board."""
+        hart = self.harts[0]
+        mmu = "riscv,sv57" if hart.has_sv57 != 0 else "riscv,sv48" if hart.has_sv48 != 0 else "riscv,sv39"
+        ram = [(mm.RAM_BASE, self.memory)]
+        tree = BoardTree(self.isa, ram, len(self.harts), mmu, self.timebase, bootargs=bootargs, initrd=initrd)
+        return board_blob(tree)
+
+    def load(self, path: str | Path, *, htif: bool = True) -> Loaded:
+        """Load a bare program (ELF, or flat bytes for the start of RAM) that starts in M-mode."""
+        data = read_program(path)
+        if is_elf(data):
+            return self.load_elf(data, name=str(path), htif=htif)
+        loaded = load_program(self.regions, data, str(path), mm.RAM_BASE)
+        self._start_bare(loaded.entry)
+        return loaded
+
+    def load_elf(self, source: str | Path | bytes, *, name: str = "program", htif: bool = True) -> Loaded:
+        """Load an ELF executable; with the symbol tohost, HTIF serves it."""
+        data, name = (source, name) if isinstance(source, bytes) else (read_program(source), str(source))
+        elf = parse(data, name)
+        loaded = load_elf(self.regions, elf)
+        self.symbols = elf.symbols
+        if htif and "tohost" in elf.symbols:
+            self._make_htif(elf.symbols["tohost"], elf.symbols.get("fromhost"), loaded)
+        self._start_bare(loaded.entry)
+        return loaded
+
+    def _make_htif(self, tohost: int, fromhost: int | None, loaded: Loaded) -> None:
+        read = lambda: self._typed.popleft() if self._typed else None  # noqa: E731 - the one use
+        self.htif = Htif(self.regions, tohost, fromhost, self._finish, self.console.write, read)
+        page = tohost & -4096
+        segments = loaded.elf.segments if loaded.elf else ()
+        if any(s.executable and s.address < page + 4096 and page < s.end for s in segments):
+            # A device cannot be executed from: look at tohost now and then instead.
+            self.schedule.slice = min(self.schedule.slice, _HTIF_POLL)
+        else:
+            self.htif.cover()
+            self._install()
+
+    def _start_bare(self, entry: int) -> None:
+        rom = spike_rom(entry, self.device_tree())
+        self._write_rom(rom)
+
+    def _write_rom(self, rom: bytes) -> None:
+        if len(rom) > self.rom.size:
+            raise ValueError(f"the device tree is too large for the reset ROM ({len(rom):#x} bytes)")
+        self.regions.write(self.rom.base, rom)
+
+    def boot_bios(
+        self,
+        bios: str | Path,
+        kernel: str | Path | None = None,
+        initrd: str | Path | None = None,
+        append: str = "",
+    ) -> None:
+        """Place firmware, the next stage, initrd and device tree as QEMU does for `virt`."""
+        firmware = load_program(self.regions, read_program(bios), str(bios), mm.RAM_BASE)
+        entry = mm.RAM_BASE + mm.KERNEL_OFFSET
+        taken = [(firmware.low, firmware.high, str(bios))]
+        if kernel is not None:
+            stage = load_program(self.regions, read_program(kernel), str(kernel), entry)
+            _require_apart(taken, stage.low, stage.high, str(kernel))
+            entry = stage.entry
+        ramdisk = self._place_initrd(initrd, taken) if initrd is not None else None
+        blob = self.device_tree(append, ramdisk)
+        at = (min(self.ram.base + self.memory, 3 << 30) - len(blob)) & -(2 << 20)
+        _require_apart(taken, at, at + len(blob), "the device tree")
+        self.regions.write(at, blob)
+        self._write_rom(virt_rom(firmware.entry, at, entry))
+
+    def _place_initrd(self, path: str | Path, taken: list[tuple[int, int, str]]) -> tuple[int, int]:
+        data = read_program_raw(path)
+        start = mm.RAM_BASE + mm.KERNEL_OFFSET + min(self.memory // 2, 128 << 20)
+        try:
+            self.regions.write(start, data)
+        except ValueError as error:
+            raise ImageError(f"{path}: the initrd ({len(data):#x} bytes) does not fit into memory: {error}") from error
+        _require_apart(taken, start, start + len(data), str(path))
+        return start, start + len(data)
+
+    # --- running ---
+
+    def stop(self, reason: str, code: int, message: str, hart: Hart | None = None) -> None:
+        """End the run: from a device, with the hart that did it."""
+        if self._ended is None:
+            self._ended = (reason, code, message)
+        self.schedule.stop_requested = True
+        if hart is not None:
+            leave(hart, EXIT_STOP)
+
+    def _finish(self, hart: Hart, code: int) -> None:
+        self.stop("exit", code, "passed" if code == 0 else f"failed with code {code}", hart)
+
+    def run(self, max_instructions: int | None = None, max_seconds: float | None = None) -> RunResult:
+        """Run until the program ends, a limit is reached, or the user stops it; may be called again."""
+        schedule, done = self.schedule, 0
+        end_time = None if max_seconds is None else time.monotonic() + max_seconds
+        self._ended, schedule.stop_requested = None, False
+        try:
+            with self._sigint():
+                while self._ended is None:
+                    schedule.stop_requested = False
+                    budget = None if max_instructions is None else max_instructions - done
+                    if budget is not None and budget <= 0:
+                        self._ended = ("limit", 0, f"the limit of {max_instructions} instructions was reached")
+                    elif end_time is not None and time.monotonic() >= end_time:
+                        self._ended = ("limit", 0, f"the limit of {max_seconds} s was reached")
+                    else:
+                        done += self._round(budget)
+        finally:
+            self.console.flush()
+        reason, code, message = self._ended
+        return RunResult(reason, code, done, message)
+
+    def _round(self, budget: int | None) -> int:
+        due = self.console.source.next_position()
+        done = self.schedule.round(budget, due[1] if due else None)
+        if self.htif is not None:
+            self.htif.poll(self.harts[0])
+        self._receive()
+        if self._ended is None and self.schedule.all_asleep():
+            self._idle()
+        return done
+
+    def position(self) -> tuple[int, int]:
+        """Return where hart 0 is: instructions retired, ticks."""
+        return int(self.harts[0].instret), time_of(self.harts[0])
+
+    def _receive(self) -> bool:
+        """Pass typed bytes on; return whether there were any."""
+        data = self.console.poll(self.position())
+        if self.console.quit_requested:
+            self.stop("quit", 0, "Ctrl-A x")
+        if data and self.htif is not None:
+            self._typed.extend(data)
+        elif data:
+            self.uart.receive(data)
+        return bool(data)
+
+    def _idle(self) -> None:
+        """All harts sleep: pass the time to the next timer or input."""
+        deadline = self.schedule.next_deadline()
+        source = self.console.source
+        due = source.next_position()
+        if due is not None and (deadline is None or due[1] < deadline):
+            self.schedule.skip_to(due[1])
+        elif deadline is None:
+            if not self.console.wait(_IDLE_STEP):
+                self.stop("stuck", 1, "all harts wait for an interrupt that can never come")
+        elif source.live:
+            self._wait_in_real_time(deadline)
+        else:
+            self.schedule.skip_to(deadline)
+            return
+        self._receive()
+
+    def _wait_in_real_time(self, deadline: int) -> None:
+        """A person may type: let real time pass, so that an idle machine costs nothing."""
+        start, started = time_of(self.harts[0]), time.monotonic()
+        while self._ended is None:
+            passed = int((time.monotonic() - started) * self.timebase)
+            left = deadline - start - passed
+            self.schedule.skip_to(min(deadline, start + passed))
+            if left <= 0 or self._receive():
+                return
+            self.console.wait(min(left / self.timebase, _IDLE_STEP))
+
+    @contextlib.contextmanager
+    def _sigint(self) -> Iterator[None]:
+        """Ctrl-C ends the run between two instructions, never inside one; a second one interrupts at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def on_signal(*_: object) -> None:
+            if self._ended is not None and self._ended[0] == "interrupted":
+                raise KeyboardInterrupt
+            self.stop("interrupted", 130, "Ctrl-C")
+
+        previous = signal.signal(signal.SIGINT, on_signal)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, previous)
+
+    # --- what the schedule asks ---
+
+    def tick(self, index: int) -> None:
+        """Bring the hart's timer interrupts up to date."""
+        self.timers.tick(index)
+
+    def deadline(self, index: int) -> int | None:
+        """Return the hart's next timer deadline."""
+        return self.timers.deadline(index)
+
+    def wakes(self, index: int) -> bool:
+        """Return whether an interrupt that mie enables is pending (wfi ignores the global enables)."""
+        hart = self.harts[index]
+        return bool(int(pending(hart)) & int(hart.mie))
+
+    def handle(self, index: int, reason: int) -> None:
+        """A trap went to a hosted level."""
+        if self.on_hosted is None:
+            raise RuntimeError(f"hart {index} left the engine for reason {reason}, and no level is hosted")
+        self.on_hosted(self.harts[index], reason)
+
+
+def read_program_raw(path: str | Path) -> bytes:
+    """Read a file that must not be unpacked."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: {error.strerror or error}") from error
+
+
+def _require_apart(taken: list[tuple[int, int, str]], low: int, high: int, name: str) -> None:
+    for other_low, other_high, other in taken:
+        if low < other_high and other_low < high:
+            raise ImageError(
+                f"{name} [{low:#x}..{high - 1:#x}] overlaps {other} [{other_low:#x}..{other_high - 1:#x}]: "
+                "more memory may help"
+            )
+    taken.append((low, high, name))
+
+
+def _check(isa: str, harts: int, timebase: int, ratio: int, misaligned: str, tinst: str) -> None:
+    if not 1 <= harts <= 64:
+        raise ValueError(f"harts: {harts} is not in 1..64")
+    if timebase <= 0:
+        raise ValueError(f"timebase: {timebase} is not a positive frequency")
+    if ratio <= 0:
+        raise ValueError(f"ratio: {ratio} is not a positive number of instructions")
+    if misaligned not in MISALIGNED:
+        raise ValueError(f"misaligned: {misaligned!r} is not one of {', '.join(MISALIGNED)}")
+    if tinst not in TINST:
+        raise ValueError(f"tinst: {tinst!r} is not one of {', '.join(TINST)}")
+    if not isa:
+        raise ValueError("isa: the ISA string is empty")

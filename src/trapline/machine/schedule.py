@@ -1,0 +1,146 @@
+"""The deterministic schedule of a board's harts: fixed turns, exact timer deadlines, sleep.
+
+Time is counted in instructions. In each round every hart runs until the same tick; a turn is cut at
+the hart's next timer deadline, so that a timer interrupt is taken at an exact instruction. A sleeping
+hart's clock advances without instructions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from trapline.lang.control import EXIT_LIMIT, EXIT_STOP, EXIT_TIMER, EXIT_WFI
+from trapline.lang.state import Hart
+from trapline.machine.clint import time_of
+
+SLICE_NATIVE = 2_000_000
+SLICE_REFERENCE = 1_000
+STALL_RESERVATION = 1  # exit_arg of an EXIT_WFI by wrs.nto or wrs.sto: the stall ends by itself
+QUANTUM = 20_000  # instructions of a turn when several harts take turns; part of the behaviour
+
+
+class Board(Protocol):
+    """What the schedule asks of the machine around the harts."""
+
+    def tick(self, index: int) -> None:
+        """Bring the hart's timer interrupts up to date with its time."""
+
+    def deadline(self, index: int) -> int | None:
+        """Return the tick, later than now, of the hart's next timer interrupt."""
+
+    def wakes(self, index: int) -> bool:
+        """Return whether a sleeping hart has a reason to go on."""
+
+    def handle(self, index: int, reason: int) -> None:
+        """Serve another exit of the engine (a hosted level)."""
+
+
+class Schedule:
+    """Runs the harts; `stop_requested` ends the run at the next boundary."""
+
+    def __init__(self, harts: Sequence[Hart], engine: Any, board: Board, slice_instructions: int) -> None:
+        self.harts = harts
+        self.engine = engine
+        self.board = board
+        self.slice = slice_instructions
+        self.asleep = [False] * len(harts)
+        self.stop_requested = False
+        self.retired = 0
+        self._now = 0
+
+    def round(self, budget: int | None, latest: int | None = None) -> int:
+        """Let each hart run up to the next common tick (not beyond `latest`); return the instructions retired."""
+        harts = self.harts
+        self._now = max(self._now, min(time_of(h) for h in harts))
+        quantum = self.slice if len(harts) == 1 else QUANTUM
+        until = self._now + max(1, quantum // int(harts[0].time_ratio))
+        if latest is not None:
+            until = max(min(until, latest), self._now + 1)
+        done = 0
+        for index in range(len(harts)):
+            done += self._turn(index, until, None if budget is None else budget - done)
+            if self.stop_requested or (budget is not None and done >= budget):
+                break
+        else:
+            self._now = until
+        self.retired += done
+        return done
+
+    def all_asleep(self) -> bool:
+        """Return whether no hart can run before some event."""
+        return all(self.asleep) and not any(self.board.wakes(i) for i in range(len(self.harts)))
+
+    def next_deadline(self) -> int | None:
+        """Return the earliest timer deadline of all harts."""
+        found = [d for i in range(len(self.harts)) if (d := self.board.deadline(i)) is not None]
+        return min(found) if found else None
+
+    def skip_to(self, tick: int) -> None:
+        """All harts sleep: move every clock to `tick`."""
+        for index, hart in enumerate(self.harts):
+            _advance(hart, tick)
+            self.board.tick(index)
+        self._now = max(self._now, tick)
+
+    def _turn(self, index: int, until: int, budget: int | None) -> int:
+        hart, done = self.harts[index], 0
+        while not self.stop_requested and (budget is None or done < budget):
+            self.board.tick(index)
+            if time_of(hart) >= until:
+                break
+            if self.asleep[index] and not self._sleep(index, until):
+                break
+            limit = self._instructions_to(index, until)
+            if budget is not None:
+                limit = min(limit, budget - done)
+            before = int(hart.instret)
+            reason = int(self.engine.run(hart, min(limit, self.slice)))
+            done += int(hart.instret) - before
+            self._react(index, reason, until)
+        return done
+
+    def _sleep(self, index: int, until: int) -> bool:
+        """Pass a sleeping hart's time; return whether it woke before `until`."""
+        hart = self.harts[index]
+        deadline = self.board.deadline(index)
+        if not self.board.wakes(index) and deadline is not None and deadline < until:
+            _advance(hart, deadline)
+            self.board.tick(index)
+        if not self.board.wakes(index):
+            # Also after a deadline whose interrupt is not enabled: it wakes nobody.
+            _advance(hart, until)
+            return False
+        self.asleep[index] = False
+        return True
+
+    def _instructions_to(self, index: int, until: int) -> int:
+        hart = self.harts[index]
+        deadline = self.board.deadline(index)
+        tick = until if deadline is None else min(until, deadline)
+        ratio = int(hart.time_ratio)
+        return max(1, (tick - time_of(hart)) * ratio - int(hart.instret) % ratio)
+
+    def _react(self, index: int, reason: int, until: int) -> None:
+        if reason in (EXIT_LIMIT, EXIT_TIMER):
+            return
+        if reason == EXIT_STOP:
+            self.stop_requested = True
+        elif reason == EXIT_WFI:
+            self._stall(index, until)
+        else:
+            self.board.handle(index, reason)
+
+    def _stall(self, index: int, until: int) -> None:
+        hart = self.harts[index]
+        if int(hart.exit_arg) != STALL_RESERVATION:
+            self.asleep[index] = not self.board.wakes(index)
+        elif len(self.harts) > 1:
+            # wrs.*: another hart may store to the reservation set; look again in the next round.
+            _advance(hart, until)
+
+
+def _advance(hart: Hart, tick: int) -> None:
+    now = time_of(hart)
+    if tick > now:
+        hart.time_offset = int(hart.time_offset) + tick - now
