@@ -102,7 +102,7 @@ class S64(U64):
     __slots__ = ()
 
     def __new__(cls, value: int) -> S64:
-        value &= MASK64
+        value = int(value) & MASK64
         return _new(cls, value - (1 << 64) if value & _SIGN else value)
 
     def __add__(self, other: int) -> S64:
