@@ -93,7 +93,7 @@ LAYOUT.array("region_info", REGIONS)  # host address of one word a page: its tab
 LAYOUT.word("code_table", "code_k", "code_host", "fetch_uncached")
 LAYOUT.word("dirty_count")
 LAYOUT.array("dirty_info", 64)
-LAYOUT.word("fn_device_load", "fn_device_store", "fn_flush_code", "fn_transform")
+LAYOUT.word("fn_device_load", "fn_device_store", "fn_flush_code", "fn_transform", "fn_memset")
 LAYOUT.word("ic_base", "ic_margin", "ic_left", "native_exit", "host_fma")
 LAYOUT.array("step_record", 8, align=2)
 LAYOUT.array("step_handlers", 64)
@@ -127,6 +127,10 @@ TRAP_CAUSES, TRAP_ORIGINS, TRAP_DESTINATIONS = 64, 8, 4
 LAYOUT.array("trap_count", TRAP_CAUSES * TRAP_ORIGINS * TRAP_DESTINATIONS)
 LAYOUT.array("mode_instret", 8)  # instructions retired in each mode, up to the last change of mode
 LAYOUT.word("mode_since")  # instret at the last change of mode
+
+# What the hosted KVM saves of a guest when it leaves it (kvm.switch): the guest's pc, the HS-level
+# sstatus under which it ran (SPP is its privilege), and hstatus.
+LAYOUT.word("guest_sepc", "guest_sstatus", "guest_hstatus")
 
 # Second results of subset functions that have more than one.
 LAYOUT.word("walk_gpa", "walk_pte", "walk_level", "walk_perm", "walk_page")
