@@ -53,7 +53,7 @@ def _action(action: Action, errno: int) -> str:
 
 
 def _facts(policy: Policy) -> dict[str, str]:
-    facts = {name: f"{getattr(policy, name):#x}" for name in ("hedeleg", "hideleg", "hcounteren")}
+    facts = {name: f"{getattr(policy, name):#x}" for name in ("hedeleg", "hideleg", "hcounteren", "sbi_version")}
     for cause in sorted(set(causes.NAMES) | set(policy.causes)):
         where = "delegated, else " if policy.delegates(cause) else ""
         facts[f"cause {causes.name(cause)}"] = where + describe(policy.rule(cause))
@@ -64,6 +64,7 @@ def _facts(policy: Policy) -> dict[str, str]:
         "csr": policy.csrs,
         "sbi": policy.sbi,
         "fwft": policy.fwft,
+        "feature": policy.features,
         "tracepoint": policy.tracepoints,
     }
     for kind, entries in named.items():

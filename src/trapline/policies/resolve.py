@@ -50,13 +50,15 @@ def resolve(file: PolicyFile, name: str, version: str, base: Policy | None) -> P
         default=_default(file),
         hedeleg=hedeleg,
         hideleg=_hideleg(file, base),
-        hcounteren=_hcounteren(file, version, base),
+        hcounteren=_word("hcounteren", file.hcounteren, version, base.hcounteren if base else 0),
         debug_undelegates=sum(1 << c for c, r in rules.items() if r.debug_undelegates),
         causes=rules,
         counters=_merge(base.counters if base else (), holding(file.counter, version)),
         bugs=_bugs(file, version, base),
         tracepoints=_merge(base.tracepoints if base else (), holding(file.tracepoint, version)),
         fwft=_merge(base.fwft if base else (), holding(file.fwft, version)),
+        features=_merge(base.features if base else (), holding(file.feature, version)),
+        sbi_version=_word("sbi_version", file.sbi_version, version, base.sbi_version if base else 0),
         csrs=_csrs(file, version, base),
         sbi=_sbi(file, version, base),
         mmio=file.mmio or (base.mmio if base else _NO_MMIO),
@@ -67,9 +69,9 @@ def resolve(file: PolicyFile, name: str, version: str, base: Policy | None) -> P
 def check_ranges(file: PolicyFile) -> None:
     """Check every version that a file names, whether or not it is the one that is asked for."""
     tables: list[Iterable[Ranged]] = [file.counter, file.bug, file.tracepoint, file.fwft, file.csr, file.sbi, file.note]
+    tables.append(file.feature)
     tables += [r if isinstance(r, tuple) else (r,) for r in file.cause.values()]
-    if isinstance(file.hcounteren, tuple):
-        tables.append(file.hcounteren)
+    tables += [words for words in (file.hcounteren, file.sbi_version) if isinstance(words, tuple)]
     for rule in (r for table in tables for r in table):
         for version in (rule.since, rule.until):
             if version and not file.versions:
@@ -143,14 +145,13 @@ def _hideleg(file: PolicyFile, base: Policy | None) -> int:
     return value
 
 
-def _hcounteren(file: PolicyFile, version: str, base: Policy | None) -> int:
-    given = file.hcounteren
+def _word(what: str, given: int | tuple[Word, ...] | None, version: str, inherited: int) -> int:
     if isinstance(given, tuple):
-        rule: Word | None = the_one("hcounteren", given, version)
+        rule = the_one(what, given, version)
         given = rule.value if rule else None
-    value = given if given is not None else base.hcounteren if base else 0
+    value = given if given is not None else inherited
     if not 0 <= value < 1 << 32:
-        raise PolicyError(f"hcounteren {value:#x} is not a 32-bit value")
+        raise PolicyError(f"{what} {value:#x} is not a 32-bit value")
     return value
 
 

@@ -135,6 +135,8 @@ class PolicyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     without_bug: tuple[str, ...] = ()
     tracepoint: tuple[Named, ...] = ()
     fwft: tuple[Named, ...] = ()
+    feature: tuple[Named, ...] = ()
+    sbi_version: int | tuple[Word, ...] | None = None
     csr: tuple[CsrRule, ...] = ()
     sbi: tuple[SbiRule, ...] = ()
     mmio: Mmio | None = None
@@ -158,6 +160,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     bugs: tuple[Named, ...]
     tracepoints: tuple[Named, ...]
     fwft: tuple[Named, ...]
+    features: tuple[Named, ...]
+    sbi_version: int
     csrs: tuple[CsrRule, ...]
     sbi: tuple[SbiRule, ...]
     mmio: Mmio
@@ -174,6 +178,10 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     def has_bug(self, name: str) -> bool:
         """Whether the hypervisor has the known bug `name`."""
         return any(b.name == name for b in self.bugs)
+
+    def has_feature(self, name: str) -> bool:
+        """Whether the hypervisor can do `name`."""
+        return any(f.name == name for f in self.features)
 
     def csr_rule(self, number: int) -> CsrRule | None:
         """Return who emulates CSR `number`, if anyone."""
