@@ -3,32 +3,9 @@
 from __future__ import annotations
 
 from trapline.policies.schema import PolicyError
+from trapline.privilege.causes import CAUSE_NAMES
 
-# The kernel's EXC_ names in lower case with dashes.
-NAMES: dict[int, str] = {
-    0: "inst-misaligned",
-    1: "inst-access",
-    2: "inst-illegal",
-    3: "breakpoint",
-    4: "load-misaligned",
-    5: "load-access",
-    6: "store-misaligned",
-    7: "store-access",
-    8: "syscall",
-    9: "hypervisor-syscall",
-    10: "supervisor-syscall",
-    11: "machine-syscall",
-    12: "inst-page-fault",
-    13: "load-page-fault",
-    15: "store-page-fault",
-    16: "double-trap",
-    18: "software-check",
-    19: "hardware-error",
-    20: "inst-guest-page-fault",
-    21: "load-guest-page-fault",
-    22: "virtual-inst-fault",
-    23: "store-guest-page-fault",
-}
+NAMES: dict[int, str] = CAUSE_NAMES
 NUMBERS = {name: number for number, name in NAMES.items()}
 
 # Bits of hedeleg that the Hypervisor chapter makes read-only zero or keeps reserved.
