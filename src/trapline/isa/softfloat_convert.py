@@ -60,7 +60,7 @@ def from_signed(hart: Any, value: U64, mode: U64, e: U64, f: U64) -> U64:
 def saturated(hart: Any, sign: U64, top: U64, bottom: U64) -> U64:
     """The result of a conversion out of range: NV, and the nearest integer there is."""
     signal(hart, NV)
-    return -bottom if sign != 0 else top
+    return U64(0) - bottom if sign != 0 else top
 
 
 @inline
@@ -75,7 +75,7 @@ def to_integer(hart: Any, a: U64, mode: U64, top: U64, bottom: U64, e: U64, f: U
     if is_zero(a, e, f):
         return U64(0)
     power = scale(a, e, f) - bias(e)
-    if power > 63:
+    if power > 63 or is_infinite(a, e, f):
         return saturated(hart, sign, top, bottom)
     value = significand(a, e, f)
     whole = U64(0)
