@@ -1,0 +1,29 @@
+"""Zawrs: wait on a reservation set. A stall ends by an interrupt, as that of wfi, or by time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trapline.lang.control import EXIT_WFI, leave
+from trapline.lang.functions import inline, instruction
+from trapline.privilege.guards import require_wrs_nto
+from trapline.privilege.interrupts import pending
+from trapline.privilege.memory import NO_RESERVATION
+
+
+@inline
+def stall(hart: Any) -> None:
+    """Let others run if the reservation is still held and no interrupt waits."""
+    if hart.reservation != NO_RESERVATION and pending(hart) & hart.mie == 0:
+        leave(hart, EXIT_WFI)
+
+
+@instruction("wrs.nto", "000000001101 00000 000 00000 1110011", extension="Zawrs")
+def wrs_nto(hart: Any) -> None:
+    require_wrs_nto(hart)
+    stall(hart)
+
+
+@instruction("wrs.sto", "000000011101 00000 000 00000 1110011", extension="Zawrs")
+def wrs_sto(hart: Any) -> None:
+    stall(hart)
