@@ -95,6 +95,7 @@ class NativeEngine:
         for (name, length), number in step_index().items():
             hart.step_handlers[number] = self.symbols.get(f"h.{name}_{length}", 0)
         hart.host_fma = 1
+        hart.fn_memset = ctypes.cast(ctypes.CDLL(None).memset, ctypes.c_void_p).value or 0
         self._keep[id(hart)] = [sets, callbacks]
         self._harts.append(hart)
 

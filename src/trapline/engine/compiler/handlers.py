@@ -117,7 +117,7 @@ class Handler:
 
     def text(self) -> str:
         body = "\n".join(self.lines)
-        return f"define {CC} void @{self.name}({ARGS}) nounwind {{\n{body}\n}}"
+        return f'define {CC} void @{self.name}({ARGS}) nounwind "no-builtins" {{\n{body}\n}}'
 
 
 def operands(h: Handler, instruction: Instruction, *, slow: bool, target: bool) -> list[str]:

@@ -20,7 +20,6 @@ declare double @llvm.sqrt.f64(double)
 declare float @llvm.sqrt.f32(float)
 declare double @llvm.fma.f64(double, double, double)
 declare float @llvm.fma.f32(float, float, float)
-declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 """
 
 # State that a function may not touch when it is called from a fast handler, which keeps pc and time in registers.
@@ -133,7 +132,7 @@ class ModuleBuilder:
             params += ["i64 %pc", "ptr %np", "ptr %tlb", "ptr %jumped"]
         allocas = [f"  {slot} = alloca {LLVM[t]}" for slot, t in dict.fromkeys(emitter.locals.values())]
         inlined = compiled.fast or kind(function) == INLINE
-        attributes = "alwaysinline nounwind" if inlined else "noinline nounwind"
+        attributes = ("alwaysinline nounwind" if inlined else "noinline nounwind") + ' "no-builtins"'
         head = f"define internal fastcc {compiled.result_type()} @{compiled.symbol}({', '.join(params)}) {attributes} {{"
         lines = [finish(line, compiled, number) for number, line in enumerate(body.split("\n"))]
         return "\n".join([head, *allocas, *lines, "}"])

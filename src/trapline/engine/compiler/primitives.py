@@ -254,9 +254,9 @@ def _instruction_bits(e: FunctionEmitter, node: ast.Call) -> Result:
 @lowering("fill_ones")
 def _fill_ones(e: FunctionEmitter, node: ast.Call) -> Result:
     address, size = _words(e, node)
-    e.emit(
-        f"call void @llvm.memset.p0.i64(ptr {e.value(f'inttoptr i64 {address} to ptr')}, i8 -1, i64 {size}, i1 false)"
-    )
+    pointer = e.value(f"load ptr, ptr {e.field_pointer('fn_memset')}, align 8")
+    place = e.value(f"inttoptr i64 {address} to ptr")
+    e.emit(f"call void {pointer}(ptr {place}, i32 255, i64 {size})")
     return None
 
 

@@ -39,6 +39,7 @@ def annotation(node: ast.expr | None, default: str) -> str:
     if node is None:
         return default
     name = node.value if isinstance(node, ast.Constant) else getattr(node, "id", ast.unparse(node))
+    name = str(name)
     if name not in TYPES:
         raise SubsetError(f"line {node.lineno}: type {name!r} is not in the subset")
     return TYPES[name]
