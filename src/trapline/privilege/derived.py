@@ -1,0 +1,117 @@
+"""Everything in the hart's state that follows from CSRs and mode, recomputed by one function.
+
+Every CSR write, trap entry and return that matters calls update_derived, so these words are never
+stale when an instruction starts (a test compares them with a recomputation).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trapline.lang.control import ATTENTION_RESUME
+from trapline.lang.functions import cold, inline
+from trapline.lang.values import U64
+from trapline.privilege.fields import (
+    ENVCFG_ADUE,
+    ENVCFG_PBMTE,
+    MSTATUS_FS,
+    MSTATUS_MIE,
+    MSTATUS_MPP_SHIFT,
+    MSTATUS_MPRV,
+    MSTATUS_MPV,
+    MSTATUS_MXR,
+    MSTATUS_SIE,
+    MSTATUS_SUM,
+)
+from trapline.privilege.interrupts import highest, pending
+from trapline.privilege.modes import MACHINE, SUPERVISOR, TO_HS, TO_M, TO_VS, USER
+
+
+@inline
+def derive_fp(hart: Any) -> None:
+    """FS of sstatus, and of vsstatus when V=1: both must be on, both must become dirty."""
+    outer = hart.mstatus & MSTATUS_FS
+    inner = outer
+    if hart.virt != 0:
+        inner = hart.vsstatus & MSTATUS_FS
+    hart.fp_ready = U64(1) if outer != 0 and inner != 0 else U64(0)
+    hart.fp_clean = U64(0) if outer & inner == MSTATUS_FS else U64(1)
+
+
+@inline
+def derive_data_mode(hart: Any) -> None:
+    """MPRV: loads and stores at MPP and MPV; MPV does not matter when MPP is M."""
+    mstatus = hart.mstatus
+    if mstatus & MSTATUS_MPRV == 0:
+        hart.data_priv = hart.priv
+        hart.data_virt = hart.virt
+    else:
+        mpp = (mstatus >> MSTATUS_MPP_SHIFT) & 3
+        hart.data_priv = mpp
+        hart.data_virt = U64(1) if mpp != MACHINE and mstatus & MSTATUS_MPV != 0 else U64(0)
+
+
+@inline
+def derive_interrupt(hart: Any) -> None:
+    """The interrupt to take before the next instruction, and its level: M before HS before VS."""
+    active = pending(hart) & hart.mie
+    if active == 0:
+        hart.irq_cause = 0
+    else:
+        select_interrupt(hart, active)
+
+
+@cold
+def select_interrupt(hart: Any, active: U64) -> None:
+    """Pick among interrupts that are pending and enabled in mie (Hypervisor chapter, interrupt targets)."""
+    priv = hart.priv
+    hart.irq_cause = 0
+    to_m = active & ~hart.mideleg
+    to_hs = active & hart.mideleg & ~hart.hideleg
+    to_vs = active & hart.mideleg & hart.hideleg
+    if to_m != 0 and (priv != MACHINE or hart.mstatus & MSTATUS_MIE != 0):
+        hart.irq_cause = highest(to_m) + 1
+        hart.irq_level = TO_M
+    elif priv == MACHINE:
+        return
+    elif to_hs != 0 and (hart.virt != 0 or priv == USER or hart.mstatus & MSTATUS_SIE != 0):
+        hart.irq_cause = highest(to_hs) + 1
+        hart.irq_level = TO_HS
+    elif to_vs != 0 and hart.virt != 0 and (priv == USER or hart.vsstatus & MSTATUS_SIE != 0):
+        hart.irq_cause = highest(to_vs) + 1
+        hart.irq_level = TO_VS
+    if hart.irq_cause != 0:
+        hart.attention = hart.attention | ATTENTION_RESUME
+
+
+@inline
+def derive_context(hart: Any) -> None:
+    """ctx_key: all that changes a translation or its permissions, and nothing that does not."""
+    mode = hart.priv | (hart.virt << 2) | (hart.data_priv << 3) | (hart.data_virt << 5)
+    satp = U64(0)
+    vsatp = U64(0)
+    hgatp = U64(0)
+    if hart.virt | hart.data_virt != 0:
+        mode = mode | (hart.mstatus & MSTATUS_MXR) | ((hart.vsstatus & (MSTATUS_MXR | MSTATUS_SUM)) << 8)
+        mode = mode | (hart.menvcfg & (ENVCFG_ADUE | ENVCFG_PBMTE))
+        mode = mode | ((hart.henvcfg & (ENVCFG_ADUE | ENVCFG_PBMTE)) >> 8)
+        vsatp = hart.vsatp
+        hgatp = hart.hgatp
+    if (hart.virt == 0 and hart.priv <= SUPERVISOR) or (hart.data_virt == 0 and hart.data_priv <= SUPERVISOR):
+        mode = mode | (hart.mstatus & (MSTATUS_MXR | MSTATUS_SUM)) | (hart.menvcfg & (ENVCFG_ADUE | ENVCFG_PBMTE))
+        satp = hart.satp
+    if hart.ctx_key[0] != mode or hart.ctx_key[1] != satp or hart.ctx_key[2] != vsatp or hart.ctx_key[3] != hgatp:
+        hart.ctx_key[0] = mode
+        hart.ctx_key[1] = satp
+        hart.ctx_key[2] = vsatp
+        hart.ctx_key[3] = hgatp
+        hart.attention = hart.attention | ATTENTION_RESUME
+
+
+@cold
+def update_derived(hart: Any) -> None:
+    """Recompute what is derived; ask for attention when the context changed or an interrupt is due."""
+    derive_fp(hart)
+    derive_data_mode(hart)
+    derive_interrupt(hart)
+    derive_context(hart)

@@ -1,0 +1,121 @@
+"""Interrupts: what is pending, what is taken next, the views of mip and mie (Privileged spec and
+Hypervisor chapter, interrupt registers; Sstc).
+
+hart.mip holds the devices' lines and the latched bits, hart.hvip the bits that a hypervisor injects
+(VSSIP of mip, hip and vsip is hvip's). The comparators of Sstc and the guest external interrupts
+are ORed in by `pending` and stored nowhere.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trapline.lang.functions import cold, inline
+from trapline.lang.values import U64, mulhu, udiv
+from trapline.privilege.fields import (
+    ALL_ONES,
+    ENVCFG_STCE,
+    HSTATUS_VGEIN_SHIFT,
+    LCOFIP,
+    MEIP,
+    MSIP,
+    MTIP,
+    SEIP,
+    SGEIP,
+    SSIP,
+    STIP,
+    VSEIP,
+    VSSIP,
+    VSTIP,
+)
+
+
+@inline
+def guest_external(hart: Any) -> U64:
+    """SGEIP from hgeip and hgeie, and VSEIP from the guest external interrupt that VGEIN selects."""
+    bits = U64(0)
+    if hart.hgeip & hart.hgeie != 0:
+        bits = bits | SGEIP
+    vgein = (hart.hstatus >> HSTATUS_VGEIN_SHIFT) & 63
+    if vgein != 0 and (hart.hgeip >> vgein) & 1 != 0:
+        bits = bits | VSEIP
+    return bits
+
+
+@inline
+def pending(hart: Any) -> U64:
+    """The value of mip: every source ORed together."""
+    bits = hart.mip | hart.hvip | hart.seip_software
+    now = hart.instret
+    if now >= hart.stimer_at:
+        bits = bits | STIP
+    if now >= hart.vstimer_at:
+        bits = bits | VSTIP
+    if hart.geilen != 0:
+        bits = bits | guest_external(hart)
+    return bits
+
+
+@cold
+def highest(bits: U64) -> U64:
+    """Code of the interrupt that comes first among those set: MEI MSI MTI SEI SSI STI SGEI VSEI VSSI VSTI LCOFI."""
+    if bits & (MEIP | MSIP | MTIP) != 0:
+        if bits & MEIP != 0:
+            return U64(11)
+        return U64(3) if bits & MSIP != 0 else U64(7)
+    if bits & (SEIP | SSIP | STIP) != 0:
+        if bits & SEIP != 0:
+            return U64(9)
+        return U64(1) if bits & SSIP != 0 else U64(5)
+    if bits & SGEIP != 0:
+        return U64(12)
+    if bits & (VSEIP | VSSIP | VSTIP) != 0:
+        if bits & VSEIP != 0:
+            return U64(10)
+        return U64(2) if bits & VSSIP != 0 else U64(6)
+    return U64(13) if bits & LCOFIP != 0 else U64(0)
+
+
+@inline
+def time_now(hart: Any) -> U64:
+    """The time CSR at V=0, in ticks."""
+    return udiv(hart.instret, hart.time_ratio) + hart.time_offset
+
+
+@cold
+def deadline(hart: Any, now: U64, compare: U64) -> U64:
+    """The instret at which a time that is `now` at present reaches `compare`; 0 if it has, all ones if never."""
+    if now >= compare:
+        return U64(0)
+    ticks = udiv(hart.instret, hart.time_ratio) + (compare - now)
+    if ticks < compare - now or mulhu(ticks, hart.time_ratio) != 0:
+        return U64(ALL_ONES)
+    return ticks * hart.time_ratio
+
+
+@cold
+def update_timers(hart: Any) -> None:
+    """Recompute the deadlines of stimecmp and vstimecmp.
+
+    For whoever changes a comparator, htimedelta, STCE, time_ratio or time_offset; update_derived follows.
+    """
+    stimer = U64(ALL_ONES)
+    vstimer = U64(ALL_ONES)
+    if hart.has_sstc != 0 and hart.menvcfg & ENVCFG_STCE != 0:
+        now = time_now(hart)
+        stimer = deadline(hart, now, hart.stimecmp)
+        if hart.has_h != 0 and hart.henvcfg & ENVCFG_STCE != 0:
+            vstimer = deadline(hart, now + hart.htimedelta, hart.vstimecmp)
+    hart.stimer_at = stimer
+    hart.vstimer_at = vstimer
+
+
+@cold
+def next_timer(hart: Any) -> U64:
+    """The instret of the next Sstc deadline that lies ahead, or all ones: run no further without looking again."""
+    first = U64(ALL_ONES)
+    if hart.stimer_at > hart.instret:
+        first = hart.stimer_at
+    if hart.vstimer_at > hart.instret and hart.vstimer_at < first:
+        first = hart.vstimer_at
+    return first

@@ -1,0 +1,172 @@
+"""Trap entry: the only place where a trap is taken as hardware takes it.
+
+(Privileged spec, traps; Hypervisor chapter, trap entry.) Software that redirects a trap, firmware
+or hypervisor, writes CSRs instead and returns with mret or sret.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trapline.lang.control import ATTENTION_RESUME, EXIT_HOSTED_HS, EXIT_HOSTED_M, leave, transformed_instruction
+from trapline.lang.functions import cold, inline
+from trapline.lang.values import U64
+from trapline.privilege.causes import ILLEGAL_INST, INTERRUPT, VIRTUAL_INST
+from trapline.privilege.derived import update_derived
+from trapline.privilege.fields import (
+    HSTATUS_GVA,
+    HSTATUS_SPV,
+    HSTATUS_SPVP,
+    MSTATUS_GVA,
+    MSTATUS_MIE,
+    MSTATUS_MPIE,
+    MSTATUS_MPP,
+    MSTATUS_MPP_SHIFT,
+    MSTATUS_MPV,
+    MSTATUS_SIE,
+    MSTATUS_SPIE,
+    MSTATUS_SPP,
+)
+from trapline.privilege.modes import MACHINE, SUPERVISOR, TO_HS, TO_M, TO_VS, change_mode, mode_index
+
+# 4, 5, 6, 7, 13, 15, 21, 23: explicit loads and stores, whose xtinst may hold the instruction.
+EXPLICIT_ACCESSES = 0x00A0_A0F0
+
+
+@inline
+def handler(tvec: U64, code: U64, interrupt: U64) -> U64:
+    """Where xtvec sends a trap: vectored mode is for interrupts only."""
+    if interrupt != 0 and tvec & 1 != 0:
+        return (tvec & ~3) + (code << 2)
+    return tvec & ~3
+
+
+@inline
+def count_trap(hart: Any, code: U64, interrupt: U64, destination: U64) -> None:
+    """One more trap of this code from the present mode to this destination (see causes.trap_index)."""
+    index = ((code & 31) << 5) | (interrupt << 10) | (mode_index(hart) << 2) | destination
+    hart.trap_count[index] = hart.trap_count[index] + 1
+
+
+@inline
+def enter_m(hart: Any, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64, gva: U64) -> None:
+    """Trap into M-mode."""
+    old = hart.mstatus
+    new = old & ~(MSTATUS_MIE | MSTATUS_MPIE | MSTATUS_MPP | MSTATUS_MPV | MSTATUS_GVA)
+    if old & MSTATUS_MIE != 0:
+        new = new | MSTATUS_MPIE
+    if hart.virt != 0:
+        new = new | MSTATUS_MPV
+    if gva != 0:
+        new = new | MSTATUS_GVA
+    hart.mstatus = new | (hart.priv << MSTATUS_MPP_SHIFT)
+    hart.mepc = epc
+    hart.mcause = cause
+    hart.mtval = tval
+    hart.mtval2 = tval2
+    hart.mtinst = tinst
+    hart.next_pc = handler(hart.mtvec, cause & 63, cause >> 63)
+    change_mode(hart, MACHINE, 0, 0)
+
+
+@inline
+def enter_hs(hart: Any, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64, gva: U64) -> None:
+    """Trap into HS-mode; SPVP keeps its value unless the trap came from V=1."""
+    old = hart.mstatus
+    new = old & ~(MSTATUS_SIE | MSTATUS_SPIE | MSTATUS_SPP)
+    if old & MSTATUS_SIE != 0:
+        new = new | MSTATUS_SPIE
+    if hart.priv != 0:
+        new = new | MSTATUS_SPP
+    hart.mstatus = new
+    hstatus = hart.hstatus & ~(HSTATUS_SPV | HSTATUS_GVA)
+    if hart.virt != 0:
+        hstatus = (hstatus & ~HSTATUS_SPVP) | HSTATUS_SPV
+        if hart.priv != 0:
+            hstatus = hstatus | HSTATUS_SPVP
+    if gva != 0:
+        hstatus = hstatus | HSTATUS_GVA
+    hart.hstatus = hstatus
+    hart.sepc = epc
+    hart.scause = cause
+    hart.stval = tval
+    hart.htval = tval2
+    hart.htinst = tinst
+    hart.next_pc = handler(hart.stvec, cause & 63, cause >> 63)
+    change_mode(hart, SUPERVISOR, 0, 0)
+
+
+@inline
+def enter_vs(hart: Any, cause: U64, epc: U64, tval: U64) -> None:
+    """Trap into VS-mode: V stays 1 and nothing of HS or M changes; interrupts 2, 6, 10 become 1, 5, 9."""
+    old = hart.vsstatus
+    new = old & ~(MSTATUS_SIE | MSTATUS_SPIE | MSTATUS_SPP)
+    if old & MSTATUS_SIE != 0:
+        new = new | MSTATUS_SPIE
+    if hart.priv != 0:
+        new = new | MSTATUS_SPP
+    hart.vsstatus = new
+    seen = cause
+    if cause >> 63 != 0 and (cause & 63 == 2 or cause & 63 == 6 or cause & 63 == 10):
+        seen = cause - 1
+    hart.vsepc = epc
+    hart.vscause = seen
+    hart.vstval = tval
+    hart.next_pc = handler(hart.vstvec, seen & 63, seen >> 63)
+    change_mode(hart, SUPERVISOR, 1, 0)
+
+
+@cold
+def take_trap(hart: Any, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64, gva: U64) -> None:
+    """Deliver a synchronous exception or an interrupt (bit 63) to M, HS or VS; next_pc is its handler.
+
+    For interrupts `cause` has the code in mip (10 for VSEI). Where the destination is hosted, native
+    code is left once every CSR is written, with exit_arg = cause.
+    """
+    code = cause & 63
+    interrupt = cause >> 63
+    outer = hart.medeleg
+    inner = hart.hedeleg
+    if interrupt != 0:
+        outer = hart.mideleg
+        inner = hart.hideleg
+    hart.attention = hart.attention | ATTENTION_RESUME
+    if hart.priv == MACHINE or (outer >> code) & 1 == 0:
+        count_trap(hart, code, interrupt, TO_M)
+        enter_m(hart, cause, epc, tval, tval2, tinst, gva)
+        if hart.hosted_m != 0:
+            hart.exit_arg = cause
+            leave(hart, EXIT_HOSTED_M)
+    elif hart.virt == 0 or (inner >> code) & 1 == 0:
+        count_trap(hart, code, interrupt, TO_HS)
+        enter_hs(hart, cause, epc, tval, tval2, tinst, gva)
+        if hart.hosted_hs != 0:
+            hart.exit_arg = cause
+            leave(hart, EXIT_HOSTED_HS)
+    else:
+        count_trap(hart, code, interrupt, TO_VS)
+        enter_vs(hart, cause, epc, tval)
+    update_derived(hart)
+
+
+@cold
+def take_interrupt(hart: Any) -> None:
+    """Deliver the interrupt that update_derived selected, before the instruction at hart.pc."""
+    take_trap(hart, INTERRUPT | (hart.irq_cause - 1), hart.pc, 0, 0, 0, 0)
+
+
+@cold
+def deliver(hart: Any) -> None:
+    """Deliver the exception that the instruction at hart.pc raised (trap_cause and the others).
+
+    Illegal and virtual instruction get the instruction's bits as tval; explicit accesses get the
+    transformed instruction where the hart writes one.
+    """
+    cause = hart.trap_cause
+    tval = hart.trap_tval
+    tinst = hart.trap_tinst
+    if cause == ILLEGAL_INST or cause == VIRTUAL_INST:
+        tval = hart.insn
+    elif hart.tinst_transformed != 0 and tinst == 0 and (EXPLICIT_ACCESSES >> (cause & 63)) & 1 != 0:
+        tinst = transformed_instruction(hart)
+    take_trap(hart, cause, hart.pc, tval, hart.trap_tval2, tinst, hart.trap_gva)
