@@ -1,0 +1,141 @@
+"""Emulation of misaligned loads and stores, one byte at a time at the privilege of the code that trapped.
+
+As OpenSBI does it (sbi_trap_ldst.c): scalar integer and floating point loads and stores with their
+compressed forms; atomics, vectors and everything else are not emulated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from trapline.firmware.models import FirmwareModel
+from trapline.firmware.trap import MachineTrap
+from trapline.firmware.unprivileged import fetch_instruction, load_bytes, store_bytes
+from trapline.lang.functions import Trap
+from trapline.privilege import csr_numbers as csr
+from trapline.privilege.csr import csr_read, csr_write
+from trapline.privilege.fields import MSTATUS_FS
+
+if TYPE_CHECKING:
+    from trapline.isa.decode import Decoded, Decoder
+
+PSEUDO_READ_PTE, PSEUDO_WRITE_PTE = 0x3000, 0x3020
+RS1_SHIFT = 15
+NAN_BOX = 0xFFFF_FFFF_0000_0000
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A scalar access: bytes, sign extension, floating point."""
+
+    size: int
+    signed: bool = False
+    fp: bool = False
+
+
+LOADS = {
+    "lh": Kind(2, signed=True),
+    "lhu": Kind(2),
+    "lw": Kind(4, signed=True),
+    "lwu": Kind(4),
+    "ld": Kind(8),
+    "flw": Kind(4, fp=True),
+    "fld": Kind(8, fp=True),
+}
+STORES = {
+    "sh": Kind(2),
+    "sw": Kind(4),
+    "sd": Kind(8),
+    "fsw": Kind(4, fp=True),
+    "fsd": Kind(8, fp=True),
+}
+ZCB = frozenset(("c.lh", "c.lhu", "c.sh"))
+
+
+@lru_cache(maxsize=8)
+def _decoder(enabled: frozenset[str]) -> Decoder:
+    from trapline.isa.decode import Decoder
+
+    return Decoder(enabled)
+
+
+def decode(hart: Any, bits: int) -> Decoded | None:
+    """Decode with the extensions of this hart."""
+    from trapline.isa.decode import enabled_extensions
+
+    return _decoder(frozenset(enabled_extensions(hart))).decode(bits)
+
+
+def trapped_instruction(hart: Any, trap: MachineTrap) -> tuple[int, int]:
+    """Return bits and length of the instruction: from mtinst if it holds one, else fetched.
+
+    A transformed instruction has bit 0 set; bit 1 is clear if the original was compressed. Raises the
+    Trap of a failed fetch.
+    """
+    if trap.tinst & 1 and trap.tinst < 1 << 32:
+        return trap.tinst | 2, 4 if trap.tinst & 2 else 2
+    bits = fetch_instruction(hart, trap.epc)
+    return bits, 4 if bits & 3 == 3 else 2
+
+
+def fix_tinst(model: FirmwareModel, trap: MachineTrap, inner: Trap) -> MachineTrap:
+    """Make a byte access's fault look like one of the original instruction.
+
+    A pseudo-instruction stays; otherwise htinst is the original's with the distance in Addr. Offset, or 0.
+    """
+    fault = trap.replaced_by(inner)
+    if not model.fixes_tinst or inner.tinst in (PSEUDO_READ_PTE, PSEUDO_WRITE_PTE):
+        return fault
+    tinst = trap.tinst | inner.tval - trap.tval << RS1_SHIFT if trap.tinst else 0
+    return replace(fault, tinst=tinst & (1 << 64) - 1)
+
+
+def emulate(hart: Any, model: FirmwareModel, trap: MachineTrap) -> int | MachineTrap:
+    """Do the access that trapped; return its size, or the trap to redirect instead.
+
+    The caller steps over the instruction. mtval is the address: it is not computed again.
+    """
+    try:
+        bits, length = trapped_instruction(hart, trap)
+    except Trap as inner:
+        return trap.replaced_by(inner)
+    found = decode(hart, bits)
+    if found is None or (found.spelling.name in ZCB and not model.emulates_zcb):
+        return trap
+    name = found.instruction.name
+    try:
+        if name in LOADS:
+            kind = LOADS[name]
+            write_register(hart, trap, kind, found.operands["rd"], load_bytes(hart, trap.tval, kind.size))
+        elif name in STORES:
+            kind = STORES[name]
+            file = hart.f if kind.fp else hart.x
+            store_bytes(hart, trap.tval, kind.size, int(file[found.operands["rs2"]]))
+        else:
+            return trap
+    except Trap as inner:
+        return fix_tinst(model, trap, inner)
+    hart.call(csr_write, csr.MEPC, trap.epc + length)
+    return kind.size
+
+
+def write_register(hart: Any, trap: MachineTrap, kind: Kind, rd: int, value: int) -> None:
+    """Write a loaded value: sign-extended, NaN-boxed, or as it is."""
+    if kind.fp:
+        hart.f[rd] = value | (NAN_BOX if kind.size == 4 else 0)
+        mark_fp_dirty(hart, trap)
+        return
+    sign = 1 << 8 * kind.size - 1
+    hart.x[rd] = (value ^ sign) - sign if kind.signed else value
+
+
+def mark_fp_dirty(hart: Any, trap: MachineTrap) -> None:
+    """Set FS to Dirty in sstatus and, for a guest, in vsstatus.
+
+    OpenSBI leaves vsstatus alone. A guest kernel that saves registers by its own FS would lose this
+    value there; Dirty is always a correct answer.
+    """
+    for number in (csr.MSTATUS, csr.VSSTATUS) if trap.virt else (csr.MSTATUS,):
+        hart.call(csr_write, number, int(hart.call(csr_read, number)) | MSTATUS_FS)

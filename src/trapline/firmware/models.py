@@ -1,0 +1,187 @@
+"""Firmware models as data: what each delegates, redirects, emulates and serves.
+
+Facts of OpenSBI are from its sources (v0.6 to v1.9) and were measured with a probe in HS-mode on QEMU 7.2
+and Spike: hedeleg 0 and 0xb1ff, all causes from VS (see tests/firmware/test_measured_redirects.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from types import MappingProxyType
+
+from trapline.privilege import causes
+from trapline.sbi.host import SbiProfile
+from trapline.sbi.numbers import Implementation, SbiError, spec_version
+
+# Exceptions that OpenSBI delegates by default; a hart keeps those bits that it implements.
+OPENSBI_MEDELEG_0_8 = 0xF0_B509  # 0, 3, 8, 10, 12, 13, 15, 20 to 23 (sbi_hart.c, delegate_traps)
+OPENSBI_MEDELEG_1_6 = 0xF4_B509  # and 18, software check
+S_INTERRUPTS = 1 << causes.IRQ_SSI | 1 << causes.IRQ_STI | 1 << causes.IRQ_SEI
+LCOFI = 1 << causes.IRQ_LCOFI
+MISALIGNED = 1 << causes.LOAD_MISALIGNED | 1 << causes.STORE_MISALIGNED
+
+CBIE_FLUSH, CBCFE, CBZE = 1 << 4, 1 << 6, 1 << 7
+ADUE, PBMTE, STCE = 1 << 61, 1 << 62, 1 << 63
+ALL_ONES = (1 << 64) - 1
+
+
+class ToVs(Enum):
+    """Which traps from V=1 the firmware hands to VS-mode itself; all others go to HS-mode."""
+
+    HEDELEG = "hedeleg"  # those whose hedeleg bit is set, whatever medeleg says
+    PAGE_FAULTS = "page-faults"  # 12, 13 and 15 always, nothing else ever
+    NEVER = "never"
+
+
+@dataclass(frozen=True, slots=True)
+class FirmwareModel:
+    """One hosted firmware. All words are written with csr_write, so the hart's WARL masks apply."""
+
+    name: str
+    summary: str
+    sources: tuple[str, ...]
+    medeleg: int
+    to_vs: ToVs
+    sbi: SbiProfile
+    mideleg: int = S_INTERRUPTS | LCOFI
+    mcounteren: int = 0xFFFF_FFFF
+    scounteren: int = 7
+    menvcfg: int = CBIE_FLUSH | CBCFE | CBZE | PBMTE | STCE
+    mstateen0: int = 0xDE00_0000_0000_0000
+    # medeleg bits that this hart does not have: the model is of a hart and its firmware.
+    tied_zero: int = 0
+    # hstatus.GVA, and htval and htinst of traps from HS and U, are written by a redirect to HS.
+    writes_gva: bool = True
+    writes_htval_of_hs: bool = True
+    # A fault inside an emulated access reports the original instruction in htinst.
+    fixes_tinst: bool = True
+    emulates_misaligned: bool = True
+    emulates_zcb: bool = True
+    fetches_on_access_fault: bool = True
+    fwft: bool = True
+    counter_permissions: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse masks that are no 64-bit words."""
+        for word in ("medeleg", "mideleg", "menvcfg", "tied_zero"):
+            if not 0 <= getattr(self, word) <= ALL_ONES:
+                raise ValueError(f"firmware {self.name!r}: {word} {getattr(self, word):#x} is not a 64-bit value")
+
+
+def _opensbi(major: int, minor: int, spec: tuple[int, int], extensions: str) -> SbiProfile:
+    return SbiProfile(
+        version=spec_version(*spec),
+        implementation=Implementation.OPENSBI,
+        implementation_version=major << 16 | minor,
+        extensions=frozenset(extensions.split()),
+        high_address_error=SbiError.FAILED,
+        # sbi_ecall_srst.c compares the whole register
+        reset_argument_bits=64,
+    )
+
+
+_V0_3 = "v01 time ipi rfence hsm srst pmu"
+_OPENSBI_1_0 = FirmwareModel(
+    "opensbi-1.0",
+    "hands page faults of a guest to VS, everything else to HS; hedeleg is not looked at",
+    (
+        "OpenSBI v1.0 sbi_trap.c (rule since bbeb8e61)",
+        "measured: QEMU 7.2 with OpenSBI 1.0, hedeleg 0 and 0xb1ff",
+        "menvcfg, Sstc and Svpbmt set-up came with v1.1",
+    ),
+    OPENSBI_MEDELEG_0_8,
+    ToVs.PAGE_FAULTS,
+    _opensbi(1, 0, (0, 3), _V0_3),
+    menvcfg=0,
+    mstateen0=0,
+    writes_gva=False,
+    writes_htval_of_hs=False,
+    fixes_tinst=False,
+    emulates_zcb=False,
+    fetches_on_access_fault=False,
+    fwft=False,
+)
+_OPENSBI_1_1 = replace(
+    _OPENSBI_1_0,
+    name="opensbi-1.1",
+    summary="honours hedeleg without medeleg; leaves hstatus.GVA as it was",
+    sources=(
+        "OpenSBI adc3388d (hedeleg), 187127fb (tinst fix-up), both first in v1.1",
+        "measured: QEMU 7.2 with Debian's OpenSBI 1.1, hedeleg 0 and 0xb1ff",
+    ),
+    to_vs=ToVs.HEDELEG,
+    sbi=_opensbi(1, 1, (1, 0), _V0_3),
+    menvcfg=CBIE_FLUSH | CBCFE | CBZE | PBMTE | STCE,
+    mstateen0=0xDE00_0000_0000_0000,
+    fixes_tinst=True,
+)
+_OPENSBI_1_6 = replace(
+    _OPENSBI_1_1,
+    name="opensbi-1.6",
+    summary="honours hedeleg, writes hstatus.GVA (since 1.2), offers FWFT (since 1.5), delegates software check",
+    sources=(
+        "OpenSBI v1.6 sbi_trap.c, sbi_trap_ldst.c, sbi_fwft.c; 81e3ba77 (access faults, 1.5)",
+        "default medeleg read back by Debian's kernels 6.12.107 and 7.2.13: 0xf0b509",
+    ),
+    medeleg=OPENSBI_MEDELEG_1_6,
+    sbi=_opensbi(1, 6, (3, 0), f"{_V0_3} dbcn susp fwft"),
+    writes_gva=True,
+    writes_htval_of_hs=True,
+    emulates_zcb=True,
+    fetches_on_access_fault=True,
+    fwft=True,
+)
+_OPENSBI_1_9 = replace(
+    _OPENSBI_1_6,
+    name="opensbi-1.9",
+    summary="as 1.6 in everything that a guest's traps can tell",
+    sources=("measured: QEMU 7.2 and Spike with OpenSBI 1.9, hedeleg 0 and 0xb1ff", "OpenSBI v1.9 sbi_trap.c"),
+    sbi=_opensbi(1, 9, (3, 0), f"{_V0_3} dbcn susp fwft"),
+)
+_IGNORES_HEDELEG = replace(
+    _OPENSBI_1_9,
+    name="ignores-hedeleg",
+    summary="hands every trap that it does not emulate to HS, whatever hedeleg says",
+    sources=("the other reading of the specification: S. Holland, 12 Sep 2024, case (2)",),
+    to_vs=ToVs.NEVER,
+)
+_DELEGATES_ALL = replace(
+    _OPENSBI_1_9,
+    name="delegates-all",
+    summary="sets every medeleg bit but the SBI's: hardware takes all traps to HS, or to VS by hedeleg",
+    sources=("the least that firmware can do; nothing is emulated",),
+    medeleg=ALL_ONES & ~(1 << causes.ECALL_HS | 1 << causes.ECALL_M | 1 << causes.DOUBLE_TRAP),
+    emulates_misaligned=False,
+)
+_HARD_WIRED = replace(
+    _OPENSBI_1_9,
+    name="hard-wired",
+    summary="a hart whose medeleg bits are all tied to zero: firmware redirects every trap by hedeleg",
+    sources=("medeleg is WARL and any bit of it may be read-only zero (Privileged spec)",),
+    tied_zero=ALL_ONES,
+)
+
+MODELS: Mapping[str, FirmwareModel] = MappingProxyType(
+    {
+        m.name: m
+        for m in (
+            _OPENSBI_1_0,
+            _OPENSBI_1_1,
+            _OPENSBI_1_6,
+            _OPENSBI_1_9,
+            _IGNORES_HEDELEG,
+            _DELEGATES_ALL,
+            _HARD_WIRED,
+        )
+    }
+)
+DEFAULT_MODEL = "opensbi-1.6"
+
+
+def model(name: str) -> FirmwareModel:
+    """Return the model of this name."""
+    if name not in MODELS:
+        raise ValueError(f"unknown firmware {name!r} (known: {', '.join(MODELS)})")
+    return MODELS[name]

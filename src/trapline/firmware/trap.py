@@ -1,0 +1,66 @@
+"""The trap that firmware was entered with, as M-mode software reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from trapline.lang.functions import Trap
+from trapline.privilege import csr_numbers as csr
+from trapline.privilege.causes import INTERRUPT
+from trapline.privilege.csr import csr_read
+from trapline.privilege.fields import MSTATUS_GVA, MSTATUS_MPP, MSTATUS_MPP_SHIFT, MSTATUS_MPV
+from trapline.privilege.modes import MACHINE
+
+
+@dataclass(frozen=True, slots=True)
+class MachineTrap:
+    """mcause, mepc, mtval, mtval2, mtinst, and mstatus.GVA, MPP and MPV."""
+
+    cause: int
+    epc: int
+    tval: int
+    tval2: int
+    tinst: int
+    gva: bool
+    priv: int
+    virt: int
+
+    @property
+    def is_interrupt(self) -> bool:
+        """Return whether mcause has its top bit set."""
+        return bool(self.cause & INTERRUPT)
+
+    @property
+    def origin(self) -> int:
+        """Return the mode index of where the trap came from (privilege.modes)."""
+        return self.priv | self.virt << 2
+
+    @property
+    def from_machine(self) -> bool:
+        """Return whether the trap came from M-mode itself."""
+        return self.priv == MACHINE
+
+    def replaced_by(self, inner: Trap) -> MachineTrap:
+        """Return the trap of an access that was made on behalf of this one, raised at the same instruction."""
+        return MachineTrap(
+            inner.cause, self.epc, inner.tval, inner.tval2, inner.tinst, bool(inner.gva), self.priv, self.virt
+        )
+
+
+def read_trap(hart: Any) -> MachineTrap:
+    """Read the CSRs that take_trap wrote for M-mode."""
+    mstatus = int(hart.call(csr_read, csr.MSTATUS))
+    cause, epc, tval = (int(hart.call(csr_read, n)) for n in (csr.MCAUSE, csr.MEPC, csr.MTVAL))
+    has_h = hart.has_h != 0
+    tval2, tinst = (int(hart.call(csr_read, n)) if has_h else 0 for n in (csr.MTVAL2, csr.MTINST))
+    return MachineTrap(
+        cause,
+        epc,
+        tval,
+        tval2,
+        tinst,
+        bool(mstatus & MSTATUS_GVA),
+        (mstatus & MSTATUS_MPP) >> MSTATUS_MPP_SHIFT,
+        1 if mstatus & MSTATUS_MPV and (mstatus & MSTATUS_MPP) >> MSTATUS_MPP_SHIFT != MACHINE else 0,
+    )
