@@ -113,7 +113,7 @@ def host_f64_fma(a: U64, b: U64, c: U64) -> U64:
     try:
         return _bits64(float(exact))
     except OverflowError:
-        return _bits64(math.copysign(math.inf, exact))
+        return _bits64(math.inf if exact > 0 else -math.inf)
 
 
 @primitive

@@ -1,0 +1,44 @@
+"""The floating-point functions alone, compiled to native code: C functions by name."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import llvmlite.binding as llvm
+
+from trapline.engine.compiler.handlers import thunk
+from trapline.engine.compiler.module import PREAMBLE, ModuleBuilder
+from trapline.lang.functions import COLD, INLINE
+
+
+def compile_functions(modules: list[ModuleType]) -> tuple[Any, dict[str, Callable[..., int]]]:
+    """Compile every subset function with a hart that the modules define; keep the first result alive."""
+    builder = ModuleBuilder({}, host_has_fma=bool(llvm.get_host_cpu_features().get("fma")))
+    texts, signatures = [], {}
+    for module in modules:
+        for name, function in vars(module).items():
+            own = getattr(function, "__module__", "") == module.__name__
+            if own and getattr(function, "__subset__", "") in (COLD, INLINE):
+                compiled = builder.function(function)
+                parameters = builder.parameters(function)
+                texts.append(thunk(compiled, parameters))
+                signatures[name] = (f"c.{compiled.symbol}", len(parameters))
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    machine = llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=2
+    )
+    module = llvm.parse_assembly("\n\n".join([PREAMBLE, *builder.text, *texts]))
+    module.verify()
+    passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
+    passes.getModulePassManager().run(module, passes)
+    jit = llvm.create_mcjit_compiler(module, machine)
+    jit.finalize_object()
+    functions = {}
+    for name, (symbol, count) in signatures.items():
+        kind = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p, *[ctypes.c_uint64] * count)
+        functions[name] = kind(jit.get_function_address(symbol))
+    return jit, functions

@@ -1,0 +1,109 @@
+"""The compiled floating-point functions, and the host's fast path, against exact rational arithmetic."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import float_oracle as oracle
+import pytest
+from float_native import compile_functions
+from float_oracle import DOUBLE, FORMATS, MODES, NX, SINGLE, Format
+from float_values import hard_bits, triple
+
+from trapline.isa import softfloat_double, softfloat_half, softfloat_single
+from trapline.lang import floats
+from trapline.lang.state import LAYOUT, Hart
+from trapline.lang.values import U64
+
+HART = Hart()
+FFLAGS = LAYOUT.fields["fflags"].index
+ARITHMETIC = {"add": 2, "mul": 2, "div": 2, "sqrt": 1, "fma": 3}
+INTEGERS = {"w": (-(2**31), 2**31 - 1), "wu": (0, 2**32 - 1), "l": (-(2**63), 2**63 - 1), "lu": (0, 2**64 - 1)}
+BY_NAME = pytest.mark.parametrize("fmt", FORMATS, ids=lambda f: f.name)
+WITH_HOST = pytest.mark.parametrize("fmt", (SINGLE, DOUBLE), ids=lambda f: f.name)
+Native = dict[str, Callable[..., int]]
+
+
+@pytest.fixture(scope="module")
+def native() -> Native:
+    """Every function of the three formats, compiled."""
+    keep, functions = compile_functions([softfloat_half, softfloat_single, softfloat_double])
+    functions["keep"] = keep
+    return functions
+
+
+def call(function: Callable[..., int], before: int, *args: int) -> tuple[int, int]:
+    HART.mem[FFLAGS] = before
+    return function(HART.address, *args), HART.mem[FFLAGS]
+
+
+@BY_NAME
+def test_compiled_arithmetic(native: Native, fmt: Format) -> None:
+    """Native code gives exact bits and flags, with NX clear (integers) and set (the host where it may)."""
+    rng = random.Random(fmt.width + 10)
+    for _ in range(4000):
+        operands, mode = triple(fmt, rng), rng.choice((0, *MODES))
+        for op, count in ARITHMETIC.items():
+            args = operands[:count]
+            bits, flags = getattr(oracle, op)(fmt, *args, mode)
+            function = native[f"{fmt.name}_{op}"]
+            for before in (0, NX):
+                assert call(function, before, *args, mode) == (bits, flags | before), (op, [hex(a) for a in args], mode)
+
+
+@BY_NAME
+def test_compiled_conversions(native: Native, fmt: Format) -> None:
+    """Native conversions give exact bits and flags."""
+    rng = random.Random(fmt.width + 11)
+    for n in range(4000):
+        mode = n % 5
+        a = hard_bits(fmt, rng, min(fmt.emax + rng.randrange(66) << fmt.f, fmt.inf))
+        for target in FORMATS:
+            if target is not fmt:
+                function = native[f"{target.name}_from_{fmt.name}"]
+                assert call(function, 0, a, mode) == oracle.convert(fmt, target, a, mode), hex(a)
+        for name, (low, high) in INTEGERS.items():
+            value, flags = oracle.to_int(fmt, a, mode, low, high)
+            if name == "wu" and value >> 31:
+                value -= 1 << 32
+            result = call(native[f"{fmt.name}_to_{name}"], 0, a, mode)
+            assert result == (value & (2**64 - 1), flags), (name, hex(a), mode)
+        whole = rng.getrandbits(rng.randrange(1, 65)) ^ rng.choice((0, 2**64 - 1))
+        signed = whole - (whole >> 63 << 64)
+        assert call(native[f"{fmt.name}_from_l"], 0, whole, mode) == oracle.from_int(fmt, signed, mode)
+        assert call(native[f"{fmt.name}_from_lu"], 0, whole, mode) == oracle.from_int(fmt, whole, mode)
+
+
+@WITH_HOST
+def test_host_primitives(fmt: Format) -> None:
+    """The host's primitives round to nearest even wherever the result is normal."""
+    rng = random.Random(fmt.width + 12)
+    prefix = f"host_f{fmt.width}_"
+    for _ in range(2000):
+        operands = triple(fmt, rng)
+        for op, count in {**ARITHMETIC, "sub": 2}.items():
+            args = operands[:count]
+            got = int(getattr(floats, prefix + op)(*[U64(a) for a in args]))
+            if op == "sub":
+                op, args = "add", (args[0], args[1] ^ 1 << (fmt.width - 1))
+            bits, flags = getattr(oracle, op)(fmt, *args, oracle.RNE)
+            if 1 << fmt.f < fmt.magnitude(bits) < fmt.inf:
+                assert got == bits, (op, [hex(a) for a in args])
+            elif flags & oracle.NV or fmt.magnitude(bits) >= fmt.inf:
+                assert fmt.magnitude(got) >= fmt.inf, (op, [hex(a) for a in args])
+
+
+@WITH_HOST
+def test_host_path_under_cpython(fmt: Format) -> None:
+    """With NX set the reference engine gives the same bits and flags as the integer functions."""
+    module = {SINGLE: softfloat_single, DOUBLE: softfloat_double}[fmt]
+    rng = random.Random(fmt.width + 13)
+    for _ in range(1500):
+        operands = triple(fmt, rng)
+        for op, count in ARITHMETIC.items():
+            args = operands[:count]
+            bits, flags = getattr(oracle, op)(fmt, *args, oracle.RNE)
+            HART.fflags = NX
+            got = int(getattr(module, f"{fmt.name}_{op}")(HART, *[U64(a) for a in args], U64(oracle.RNE)))
+            assert (got, int(HART.fflags)) == (bits, flags | NX), (op, [hex(a) for a in args])
