@@ -12,6 +12,7 @@ from trapline.lang.control import EXIT_TIMER, leave
 from trapline.lang.state import Hart
 from trapline.lang.values import MASK64
 from trapline.machine.lines import MSIP, MTIP, set_line
+from trapline.privilege.derived import update_derived
 
 MTIMECMP = 0x4000
 MTIME = 0xBFF8
@@ -21,6 +22,14 @@ _NEVER = MASK64
 def time_of(hart: Hart) -> int:
     """Return the hart's time CSR, in ticks."""
     return int(hart.instret) // int(hart.time_ratio) + int(hart.time_offset) & MASK64
+
+
+def advance(hart: Hart, tick: int) -> None:
+    """Let the hart's time pass to `tick` without instructions."""
+    now = time_of(hart)
+    if tick > now:
+        hart.time_offset = int(hart.time_offset) + tick - now
+        hart.call(update_derived)
 
 
 class Clint:
@@ -70,6 +79,7 @@ class Clint:
         change = value - time_of(hart)
         for index, other in enumerate(self.harts):
             other.time_offset = int(other.time_offset) + change
+            other.call(update_derived)
             self.tick(index)
         leave(hart, EXIT_TIMER)
 

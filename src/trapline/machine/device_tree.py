@@ -87,8 +87,10 @@ def _cpus(board: BoardTree) -> Node:
         for word, name in (("zicbom", "cbom"), ("zicboz", "cboz"), ("zicbop", "cbop")):
             if word in words:
                 cpu.set(f"riscv,{name}-block-size", 64)
-        controller = cpu.add(Node("interrupt-controller")).set("#interrupt-cells", 1).set("interrupt-controller", None)
-        controller.set("compatible", "riscv,cpu-intc").set("phandle", _interrupt_phandle(hart))
+        controller = cpu.add(Node("interrupt-controller")).set("#interrupt-cells", 1).set("#address-cells", 0)
+        controller.set("interrupt-controller", None).set("compatible", "riscv,cpu-intc").set(
+            "phandle", _interrupt_phandle(hart)
+        )
     return cpus
 
 

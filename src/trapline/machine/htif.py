@@ -7,6 +7,7 @@ the system-call proxy (an odd payload is an exit code), device 1 the console.
 from __future__ import annotations
 
 import struct
+from collections import deque
 from collections.abc import Callable
 
 from trapline.lang.state import Hart
@@ -31,12 +32,13 @@ class Htif:
         fromhost: int | None,
         finish: Callable[[Hart, int], None],
         output: Callable[[bytes], None],
-        read_input: Callable[[], int | None] = lambda: None,
+        typed: deque[int] | None = None,
     ) -> None:
         if tohost % 8 or (fromhost or 0) % 8:
             raise ValueError(f"tohost {tohost:#x} and fromhost {fromhost or 0:#x} must be aligned to 8 bytes")
         self._regions, self.tohost, self.fromhost = regions, tohost, fromhost
-        self._finish, self._output, self._read_input = finish, output, read_input
+        self._finish, self._output = finish, output
+        self._typed = deque() if typed is None else typed
         self._page = tohost & -PAGE
         self._memory = regions.view(self._page, PAGE)
         self._half_since: int | None = None
@@ -56,9 +58,7 @@ class Htif:
         """The page is RAM, but a store that completes tohost is a command."""
         self._memory[offset : offset + size] = (value & (1 << 8 * size) - 1).to_bytes(size, "little")
         at = self._page + offset - self.tohost
-        if at == 0 and size == 8:
-            self._serve(hart)
-        elif at == 4 and size == 4:
+        if at == 0 and size == 8 or at == 4 and size == 4:
             self._serve(hart)
         elif 0 <= at < 8:
             # The low half: the high half follows, unless the program is one that stores only this half.
@@ -71,9 +71,7 @@ class Htif:
         """Between slices: serve a lone half, or, where no device covers the page, any command."""
         if self._waiting_read:
             self._answer_read()
-        if not self.covered:
-            self._serve(hart)
-        elif self._half_since is not None and int(hart.instret) - self._half_since >= _LONELY_HALF:
+        if not self.covered or self._half_since is not None and int(hart.instret) - self._half_since >= _LONELY_HALF:
             self._serve(hart)
 
     def _serve(self, hart: Hart) -> None:
@@ -119,10 +117,9 @@ class Htif:
         self._regions.write(block, struct.pack("<q", result))
 
     def _answer_read(self) -> None:
-        byte = self._read_input()
-        if byte is not None:
+        if self._typed:
             self._waiting_read = False
-            self._respond(1 << 56 | 0x100 | byte)
+            self._respond(1 << 56 | 0x100 | self._typed.popleft())
 
     def _respond(self, value: int) -> None:
         if self.fromhost is not None:

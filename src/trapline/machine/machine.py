@@ -101,6 +101,7 @@ class Machine:
         self.on_hosted: Callable[[Hart, int], None] | None = None
         self._typed: deque[int] = deque()
         self._ended: tuple[str, int, str] | None = None
+        self._attached = False
         self._make_board(memory)
         for number, hart in enumerate(self.harts):
             configure(hart, isa)
@@ -108,8 +109,10 @@ class Machine:
             hart.time_ratio = ratio
             hart.misaligned_hardware = int(misaligned == "hardware")
             hart.tinst_transformed = int(tinst == "transformed")
-            self.engine.attach(hart)
         self._install()
+        for hart in self.harts:
+            self.engine.attach(hart)
+        self._attached = True
         native = getattr(self.engine, "name", "") != "reference"
         self.schedule = Schedule(self.harts, self.engine, self, SLICE_NATIVE if native else SLICE_REFERENCE)
 
@@ -130,8 +133,11 @@ class Machine:
         self.memory = memory
 
     def _install(self) -> None:
+        changed = getattr(self.engine, "regions_changed", None)
         for hart in self.harts:
             self.regions.install(hart)
+            if changed is not None and self._attached:
+                changed(hart)
 
     # --- loading ---
 
@@ -164,8 +170,7 @@ class Machine:
         return loaded
 
     def _make_htif(self, tohost: int, fromhost: int | None, loaded: Loaded) -> None:
-        read = lambda: self._typed.popleft() if self._typed else None  # noqa: E731 - the one use
-        self.htif = Htif(self.regions, tohost, fromhost, self._finish, self.console.write, read)
+        self.htif = Htif(self.regions, tohost, fromhost, self._finish, self.console.write, self._typed)
         page = tohost & -4096
         segments = loaded.elf.segments if loaded.elf else ()
         if any(s.executable and s.address < page + 4096 and page < s.end for s in segments):

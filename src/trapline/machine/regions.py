@@ -61,8 +61,8 @@ class Region:
 
     @property
     def host(self) -> int:
-        """The host address of the first byte, 0 for a device or a hole."""
-        return self.backing.address + self.start if self.backing else 0
+        """The host address of the first byte that harts reach directly; 0 for a device or a hole."""
+        return self.backing.address + self.start if self.backing and self.kind != KIND_DEVICE else 0
 
     def describe(self) -> str:
         """Name and range for messages."""

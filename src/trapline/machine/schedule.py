@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from trapline.lang.control import EXIT_LIMIT, EXIT_STOP, EXIT_TIMER, EXIT_WFI
 from trapline.lang.state import Hart
-from trapline.machine.clint import time_of
+from trapline.machine.clint import advance, time_of
 
 SLICE_NATIVE = 2_000_000
 SLICE_REFERENCE = 1_000
@@ -79,7 +79,7 @@ class Schedule:
     def skip_to(self, tick: int) -> None:
         """All harts sleep: move every clock to `tick`."""
         for index, hart in enumerate(self.harts):
-            _advance(hart, tick)
+            advance(hart, tick)
             self.board.tick(index)
         self._now = max(self._now, tick)
 
@@ -105,11 +105,11 @@ class Schedule:
         hart = self.harts[index]
         deadline = self.board.deadline(index)
         if not self.board.wakes(index) and deadline is not None and deadline < until:
-            _advance(hart, deadline)
+            advance(hart, deadline)
             self.board.tick(index)
         if not self.board.wakes(index):
             # Also after a deadline whose interrupt is not enabled: it wakes nobody.
-            _advance(hart, until)
+            advance(hart, until)
             return False
         self.asleep[index] = False
         return True
@@ -137,10 +137,4 @@ class Schedule:
             self.asleep[index] = not self.board.wakes(index)
         elif len(self.harts) > 1:
             # wrs.*: another hart may store to the reservation set; look again in the next round.
-            _advance(hart, until)
-
-
-def _advance(hart: Hart, tick: int) -> None:
-    now = time_of(hart)
-    if tick > now:
-        hart.time_offset = int(hart.time_offset) + tick - now
+            advance(hart, until)

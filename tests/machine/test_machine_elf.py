@@ -1,0 +1,100 @@
+"""ELF, Image and flat files."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from pathlib import Path
+
+import pytest
+from machine_fakes import make_elf
+
+from trapline.machine.elf import ImageError, parse
+from trapline.machine.image import linux_header, load_elf, load_program, read_program
+from trapline.machine.regions import Regions
+
+BASE = 0x8000_0000
+
+
+def _memory(size: int = 0x10000) -> Regions:
+    regions = Regions()
+    regions.ram("RAM", BASE, size)
+    return regions
+
+
+def test_segments_entry_and_symbols() -> None:
+    """A segment is loaded, its BSS cleared, and symbols are found by name."""
+    regions = _memory()
+    regions.write(BASE, b"\xff" * 64)
+    data = make_elf(b"code", memory_size=16, entry=BASE + 2, symbols={"tohost": BASE + 8})
+    loaded = load_elf(regions, parse(data, "p"))
+    assert (loaded.entry, loaded.low, loaded.high) == (BASE + 2, BASE, BASE + 16)
+    assert regions.read(BASE, 17) == b"code" + bytes(12) + b"\xff"
+    assert loaded.elf is not None
+    assert loaded.elf.symbols == {"tohost": BASE + 8}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"hello", "p: not an ELF file"),
+        (b"\x7fELF\x02\x01", "p: truncated ELF: 6 bytes"),
+        (make_elf(b"code")[:50], "p: truncated ELF header: 50 bytes of 64"),
+        (make_elf(b"code")[:100], "p: truncated ELF: program headers end at 0x78, the file at 0x64"),
+        (make_elf(b"code" * 100)[:200], "p: truncated ELF: segment 0 ends at 0x208, the file at 0xc8"),
+        (make_elf(b"code", bits=1), "p: 32-bit ELF: only RV64 runs here"),
+        (make_elf(b"code", machine=62), "p: ELF for x86-64 (e_machine 62), not RISC-V (243)"),
+        (make_elf(b"code", machine=183, order=2), "p: big-endian ELF: only little-endian RV64 runs here"),
+        (make_elf(b"code", kind=1), "p: ELF is a relocatable object, not an executable: link it first"),
+        (make_elf(b"code", memory_size=2), "p: ELF segment 0 has more file bytes (0x4) than memory (0x2)"),
+    ],
+)
+def test_defects_have_their_own_messages(data: bytes, message: str) -> None:
+    """Each kind of unusable ELF is refused with one line that says what is wrong."""
+    with pytest.raises(ImageError) as caught:
+        parse(data, "p")
+    assert str(caught.value) == message
+
+
+def test_segment_outside_memory_names_both_ranges() -> None:
+    """A segment that does not fit is refused with its range and the memory's."""
+    elf = parse(make_elf(b"code", memory_size=0x20000), "p")
+    with pytest.raises(ImageError, match=r"p: segment \[0x80000000..0x8001ffff\].*RAM: \[0x80000000..0x8000ffff\]"):
+        load_elf(_memory(), elf)
+
+
+def _linux(image_size: int = 0x8000) -> bytes:
+    return struct.pack("<IIQQQIIQ8s4sI", 0x6F, 0, 0x20_0000, image_size, 0, 2, 0, 0, b"RISCV\0\0\0", b"RSC\x05", 0)
+
+
+def test_a_linux_image_occupies_its_declared_size() -> None:
+    """The Image header's image_size counts, not the length of the file."""
+    assert linux_header(_linux()) == (0x20_0000, 0x8000)
+    loaded = load_program(_memory(), _linux(), "Image", BASE + 0x1000)
+    assert (loaded.kind, loaded.entry, loaded.high) == ("linux", BASE + 0x1000, BASE + 0x9000)
+    with pytest.raises(ImageError, match="Image .* does not fit into memory"):
+        load_program(_memory(), _linux(0x10000), "Image", BASE + 0x1000)
+
+
+def test_compressed_kernels_are_unpacked(tmp_path: Path) -> None:
+    """Gzip and EFI zboot files with gzip inside become the Image; other compressions are named."""
+    packed = gzip.compress(_linux())
+    zboot = b"MZ\0\0zimg" + struct.pack("<II", 64, len(packed)) + bytes(8)
+    for name, data in (("a.gz", packed), ("b.efi", (zboot + b"gzip").ljust(64, b"\0") + packed)):
+        (tmp_path / name).write_bytes(data)
+        assert read_program(tmp_path / name) == _linux()
+    (tmp_path / "c.efi").write_bytes((zboot + b"zstd").ljust(64, b"\0") + packed)
+    with pytest.raises(ImageError, match="compressed with zstd"):
+        read_program(tmp_path / "c.efi")
+    (tmp_path / "d.gz").write_bytes(packed[:-20])
+    with pytest.raises(ImageError, match="damaged gzip"):
+        read_program(tmp_path / "d.gz")
+
+
+def test_missing_and_empty_files(tmp_path: Path) -> None:
+    """A file that is not there, and one that is empty, are named."""
+    with pytest.raises(ImageError, match="nothing: No such file or directory"):
+        read_program(tmp_path / "nothing")
+    (tmp_path / "empty").write_bytes(b"")
+    with pytest.raises(ImageError, match="the file is empty"):
+        read_program(tmp_path / "empty")
