@@ -8,6 +8,7 @@ from typing import Any
 
 from trapline.engine.compiler import handlers
 from trapline.engine.compiler.module import PREAMBLE, ModuleBuilder
+from trapline.engine.compiler.source import has_hart
 from trapline.engine.link import Image, link
 from trapline.lang.functions import INSTRUCTIONS, Instruction
 
@@ -94,19 +95,45 @@ def module_text(*, host_has_fma: bool) -> tuple[str, list[str]]:
     return "\n\n".join([PREAMBLE, *module.text, *texts]), names
 
 
+def compile_functions(functions: list[Callable[..., Any]]) -> Image:
+    """Compile subset functions alone, each as a C function `c.NAME`: for tests and experiments."""
+    engine = {n: getattr(importlib.import_module(m), n) for n, m in ENGINE_FUNCTIONS.items()}
+    module = ModuleBuilder(engine, host_has_fma=_host_has_fma())
+    texts, names = [], []
+    for function in functions:
+        compiled = module.function(function)
+        texts.append(handlers.thunk(compiled, module.parameters(function), with_hart=has_hart(function)))
+        names.append(f"c.{compiled.symbol}")
+    return generate("\n\n".join([PREAMBLE, *module.text, *texts]), names, lambda text: None)
+
+
 def compile_image(progress: Callable[[str], None] = lambda text: None) -> Image:
     """Compile everything for this host. Imports LLVM; takes seconds."""
+    progress("translating the semantics")
+    text, names = module_text(host_has_fma=_host_has_fma())
+    return generate(text, names, progress)
+
+
+def _host_has_fma() -> bool:
     import llvmlite.binding as llvm
 
-    progress("translating the semantics")
-    features = llvm.get_host_cpu_features()
-    text, names = module_text(host_has_fma=bool(features.get("fma")))
+    return bool(llvm.get_host_cpu_features().get("fma"))
+
+
+def generate(text: str, names: list[str], progress: Callable[[str], None]) -> Image:
+    """LLVM IR text to an image for this host."""
+    import llvmlite.binding as llvm
+
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     module = llvm.parse_assembly(text)
     module.verify()
     machine = llvm.Target.from_default_triple().create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=features.flatten(), opt=2, reloc="pic", codemodel="small"
+        cpu=llvm.get_host_cpu_name(),
+        features=llvm.get_host_cpu_features().flatten(),
+        opt=2,
+        reloc="pic",
+        codemodel="small",
     )
     progress(f"optimising {len(names)} handlers")
     options = llvm.create_pipeline_tuning_options(speed_level=2)

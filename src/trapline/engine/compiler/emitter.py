@@ -270,6 +270,8 @@ class FunctionEmitter:
             args = [ast.copy_location(ast.Constant(cause), node)]
         elif target is not Trap or node.exc.keywords or not 1 <= len(args) <= 5:
             raise self.error(node, "only Trap, IllegalInstruction and VirtualInstruction are raised, positionally")
+        if not has_hart(self.function):
+            raise self.error(node, "a function without `hart` cannot trap")
         if self.fast:
             if self.depth == 0:
                 self.always_bails = True
@@ -595,6 +597,8 @@ class FunctionEmitter:
             return self.value(text), compiled.returns
         result = self.value(text)
         self.may_fail = True
+        if compiled.always_bails and self.depth == 0:
+            self.always_bails = True
         failed = result if compiled.returns == VOID else self.value(f"extractvalue {result_type} {result}, 1")
         bad, good = self.label(), self.label()
         self.branch(failed, bad, good, ", !prof !1")

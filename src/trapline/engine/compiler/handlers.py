@@ -403,13 +403,13 @@ def simple_joints(functions: dict[str, Compiled]) -> list[str]:
     return [undecoded.text(), page_end.text(), step_end.text(), undefined.text(), run]
 
 
-def thunk(compiled: Compiled, parameters: list[tuple[str, str]]) -> str:
+def thunk(compiled: Compiled, parameters: list[tuple[str, str]], *, with_hart: bool = True) -> str:
     """A C function through which hosted software calls a cold function."""
     given = ", ".join(["ptr %st", *[f"i64 %a{i}" for i in range(len(parameters))]])
     head = given
     result = compiled.result_type()
     lines = []
-    args = ["ptr %st"]
+    args = ["ptr %st"] if with_hart else []
     for i, (_, type_) in enumerate(parameters):
         if type_ == "b":
             lines.append(f"  %b{i} = trunc i64 %a{i} to i1")

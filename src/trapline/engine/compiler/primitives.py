@@ -77,12 +77,12 @@ def _u64(e: FunctionEmitter, node: ast.Call) -> Result:
 
 @lowering("sext", "zext")
 def _extend(e: FunctionEmitter, node: ast.Call) -> Result:
-    assert isinstance(node.func, ast.Name)
+    name = e.resolve(node.func).__name__
     value, bits = e.as_word(node.args[0]), _literal(e, node.args[1])
     if bits == 64:
         return value, U
     narrow = e.value(f"trunc i64 {value} to i{bits}")
-    return e.value(f"{node.func.id} i{bits} {narrow} to i64"), U
+    return e.value(f"{name} i{bits} {narrow} to i64"), U
 
 
 @lowering("bit")
@@ -94,10 +94,10 @@ def _bit(e: FunctionEmitter, node: ast.Call) -> Result:
 
 @lowering("mulhu", "mulh", "mulhsu")
 def _multiply_high(e: FunctionEmitter, node: ast.Call) -> Result:
-    assert isinstance(node.func, ast.Name)
+    name = e.resolve(node.func).__name__
     a, b = _words(e, node)
-    first = "zext" if node.func.id == "mulhu" else "sext"
-    second = "sext" if node.func.id == "mulh" else "zext"
+    first = "zext" if name == "mulhu" else "sext"
+    second = "sext" if name == "mulh" else "zext"
     wide_a, wide_b = e.value(f"{first} i64 {a} to i128"), e.value(f"{second} i64 {b} to i128")
     high = e.value(f"lshr i128 {e.value(f'mul i128 {wide_a}, {wide_b}')}, 64")
     return e.value(f"trunc i128 {high} to i64"), U
@@ -105,31 +105,31 @@ def _multiply_high(e: FunctionEmitter, node: ast.Call) -> Result:
 
 @lowering("udiv", "urem")
 def _unsigned_division(e: FunctionEmitter, node: ast.Call) -> Result:
-    assert isinstance(node.func, ast.Name)
+    name = e.resolve(node.func).__name__
     a, b = _words(e, node)
-    return e.value(f"{node.func.id} i64 {a}, {b}"), U
+    return e.value(f"{name} i64 {a}, {b}"), U
 
 
 @lowering("sdiv", "srem")
 def _signed_division(e: FunctionEmitter, node: ast.Call) -> Result:
-    assert isinstance(node.func, ast.Name)
+    name = e.resolve(node.func).__name__
     operands = [e.expression(a, S) for a in node.args]
     if any(t != S for _, t in operands):
         raise e.error(node, "takes S64")
-    return e.value(f"{node.func.id} i64 {operands[0][0]}, {operands[1][0]}"), S
+    return e.value(f"{name} i64 {operands[0][0]}, {operands[1][0]}"), S
 
 
 @lowering("clz", "ctz")
 def _count_zeros(e: FunctionEmitter, node: ast.Call) -> Result:
-    assert isinstance(node.func, ast.Name)
-    name = {"clz": "ctlz", "ctz": "cttz"}[node.func.id]
+    name = e.resolve(node.func).__name__
+    name = {"clz": "ctlz", "ctz": "cttz"}[name]
     return e.value(f"call i64 @llvm.{name}.i64(i64 {e.as_word(node.args[0])}, i1 false)"), U
 
 
 @lowering("popcount", "byte_reverse")
 def _bits(e: FunctionEmitter, node: ast.Call) -> Result:
-    assert isinstance(node.func, ast.Name)
-    name = {"popcount": "ctpop", "byte_reverse": "bswap"}[node.func.id]
+    name = e.resolve(node.func).__name__
+    name = {"popcount": "ctpop", "byte_reverse": "bswap"}[name]
     return e.value(f"call i64 @llvm.{name}.i64(i64 {e.as_word(node.args[0])})"), U
 
 
