@@ -1,13 +1,12 @@
-"""Every instruction: importing this module fills trapline.lang.functions.INSTRUCTIONS."""
+"""Every instruction: importing this module fills trapline.lang.functions.INSTRUCTIONS.
+
+The order is that of the specification, and stays the same from run to run.
+"""
 
 from __future__ import annotations
 
-import importlib
-from importlib.util import find_spec
-
-MODULES = ("i", "zicsr", "zifencei", "privileged", "m", "a", "f", "d", "zfh", "zicond", "zba", "zbb", "zbc", "zbs")
-MODULES += ("zbkb", "zbkx", "zicbo", "zawrs", "h", "c")
-
-for _name in MODULES:
-    if find_spec(f"trapline.isa.{_name}"):  # TODO until all are there
-        importlib.import_module(f"trapline.isa.{_name}")
+# ruff: noqa: F401, I001
+from trapline.isa import i, zicsr, zifencei, privileged
+from trapline.isa import m, a, f, d, zfh, c
+from trapline.isa import zicond, zba, zbb, zbc, zbs, zbkb, zbkx
+from trapline.isa import zicbo, zawrs, h

@@ -11,7 +11,7 @@ from trapline.lang.control import EXIT_WFI, flush_page, flush_translations, leav
 from trapline.lang.functions import inline, instruction
 from trapline.lang.values import U64
 from trapline.privilege.guards import (
-    require_mret,
+    require_machine,
     require_sfence_inval,
     require_sfence_vma,
     require_sret,
@@ -24,7 +24,7 @@ from trapline.privilege.returns import sret as return_from_supervisor
 
 @instruction("mret", "0011000 00010 00000 000 00000 1110011", extension="I")
 def mret(hart: Any) -> None:
-    require_mret(hart)
+    require_machine(hart)
     return_from_machine(hart)
 
 
