@@ -67,7 +67,9 @@ class Format:
 
     def value(self, bits: int) -> Fraction:
         field, fraction = self.magnitude(bits) >> self.f, bits & ((1 << self.f) - 1)
-        exact = Fraction(fraction + ((1 << self.f) if field else 0)) * Fraction(2) ** (max(field, 1) - 1 + self.emin - self.f)
+        exact = Fraction(fraction + ((1 << self.f) if field else 0)) * Fraction(2) ** (
+            max(field, 1) - 1 + self.emin - self.f
+        )
         return -exact if self.negative(bits) else exact
 
 

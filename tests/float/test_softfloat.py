@@ -98,7 +98,11 @@ def test_conversion_between_formats(fmt: Format) -> None:
         for n in range(BULK):
             a = hard_bits(fmt, rng)
             if n % 3 == 0 and fmt.width > target.width:  # around what the target can hold
-                field = rng.choice((target.emin - 1, target.emin - target.f, target.emax, 0)) + fmt.emax + rng.randrange(-2, 3)
+                field = (
+                    rng.choice((target.emin - 1, target.emin - target.f, target.emax, 0))
+                    + fmt.emax
+                    + rng.randrange(-2, 3)
+                )
                 a = (a & ~fmt.inf) | field << fmt.f
             check(function, oracle.convert(fmt, target, a, n % 5), a, n % 5)
 
