@@ -81,6 +81,7 @@ LAYOUT.array("pmp_low", 16)  # first and last byte of each entry; an entry that 
 LAYOUT.array("pmp_high", 16)
 LAYOUT.word("seip_software")  # mip.SEIP as M-mode software wrote it; the device's line is in mip
 LAYOUT.word("stimer_at", "vstimer_at")  # the instret at which (v)stimecmp becomes pending; all ones: never
+LAYOUT.word("timer_offset", "timer_ratio")  # the time_offset and time_ratio for which those hold
 
 # Instructions that trapped instead of retiring: instret counts every attempt, minstret those that retired.
 LAYOUT.word("not_retired")

@@ -23,7 +23,7 @@ from trapline.privilege.fields import (
     MSTATUS_SIE,
     MSTATUS_SUM,
 )
-from trapline.privilege.interrupts import highest, pending
+from trapline.privilege.interrupts import highest, pending, update_timers
 from trapline.privilege.modes import MACHINE, SUPERVISOR, TO_HS, TO_M, TO_VS, USER
 
 
@@ -54,6 +54,8 @@ def derive_data_mode(hart: Any) -> None:
 @inline
 def derive_interrupt(hart: Any) -> None:
     """The interrupt to take before the next instruction, and its level: M before HS before VS."""
+    if hart.time_offset != hart.timer_offset or hart.time_ratio != hart.timer_ratio:
+        update_timers(hart)
     active = pending(hart) & hart.mie
     if active == 0:
         hart.irq_cause = 0

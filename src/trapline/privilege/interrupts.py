@@ -97,7 +97,8 @@ def deadline(hart: Any, now: U64, compare: U64) -> U64:
 def update_timers(hart: Any) -> None:
     """Recompute the deadlines of stimecmp and vstimecmp.
 
-    For whoever changes a comparator, htimedelta, STCE, time_ratio or time_offset; update_derived follows.
+    For whoever changes a comparator, htimedelta or STCE; a change of time_offset or time_ratio is
+    seen by update_derived.
     """
     stimer = U64(ALL_ONES)
     vstimer = U64(ALL_ONES)
@@ -108,6 +109,8 @@ def update_timers(hart: Any) -> None:
             vstimer = deadline(hart, now + hart.htimedelta, hart.vstimecmp)
     hart.stimer_at = stimer
     hart.vstimer_at = vstimer
+    hart.timer_offset = hart.time_offset
+    hart.timer_ratio = hart.time_ratio
 
 
 @cold

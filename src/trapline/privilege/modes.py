@@ -27,10 +27,14 @@ def mode_index(hart: Any) -> U64:
 
 
 @inline
-def change_mode(hart: Any, priv: U64, virt: U64, retired: U64) -> None:
-    """Enter a mode; `retired` is 1 when the instruction that does so will itself be counted."""
+def change_mode(hart: Any, priv: U64, virt: U64, attempt: U64) -> None:
+    """Enter a mode, and account the instructions that retired in the old one.
+
+    `attempt` is 1 when an instruction causes the change: instret will count it afterwards (and
+    not_retired has counted it already, if it traps).
+    """
     mode = mode_index(hart)
-    now = hart.instret + retired
+    now = hart.instret - hart.not_retired + attempt
     hart.mode_instret[mode] = hart.mode_instret[mode] + (now - hart.mode_since)
     hart.mode_since = now
     hart.priv = priv

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from trapline.lang.control import ATTENTION_RESUME, EXIT_HOSTED_HS, EXIT_HOSTED_M, leave, transformed_instruction
+from trapline.lang.control import ATTENTION_RESUME, EXIT_HOSTED_HS, EXIT_HOSTED_M, leave
 from trapline.lang.functions import cold, inline
 from trapline.lang.values import U64
-from trapline.privilege.causes import ILLEGAL_INST, INTERRUPT, VIRTUAL_INST
+from trapline.privilege.causes import INTERRUPT
 from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import (
     HSTATUS_GVA,
@@ -28,9 +28,6 @@ from trapline.privilege.fields import (
     MSTATUS_SPP,
 )
 from trapline.privilege.modes import MACHINE, SUPERVISOR, TO_HS, TO_M, TO_VS, change_mode, mode_index
-
-# 4, 5, 6, 7, 13, 15, 21, 23: explicit loads and stores, whose xtinst may hold the instruction.
-EXPLICIT_ACCESSES = 0x00A0_A0F0
 
 
 @inline
@@ -66,7 +63,7 @@ def enter_m(hart: Any, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64, 
     hart.mtval2 = tval2
     hart.mtinst = tinst
     hart.next_pc = handler(hart.mtvec, cause & 63, cause >> 63)
-    change_mode(hart, MACHINE, 0, 0)
+    change_mode(hart, MACHINE, 0, (cause >> 63) ^ 1)
 
 
 @inline
@@ -93,7 +90,7 @@ def enter_hs(hart: Any, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64,
     hart.htval = tval2
     hart.htinst = tinst
     hart.next_pc = handler(hart.stvec, cause & 63, cause >> 63)
-    change_mode(hart, SUPERVISOR, 0, 0)
+    change_mode(hart, SUPERVISOR, 0, (cause >> 63) ^ 1)
 
 
 @inline
@@ -113,7 +110,7 @@ def enter_vs(hart: Any, cause: U64, epc: U64, tval: U64) -> None:
     hart.vscause = seen
     hart.vstval = tval
     hart.next_pc = handler(hart.vstvec, seen & 63, seen >> 63)
-    change_mode(hart, SUPERVISOR, 1, 0)
+    change_mode(hart, SUPERVISOR, 1, (cause >> 63) ^ 1)
 
 
 @cold
@@ -153,20 +150,3 @@ def take_trap(hart: Any, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64
 def take_interrupt(hart: Any) -> None:
     """Deliver the interrupt that update_derived selected, before the instruction at hart.pc."""
     take_trap(hart, INTERRUPT | (hart.irq_cause - 1), hart.pc, 0, 0, 0, 0)
-
-
-@cold
-def deliver(hart: Any) -> None:
-    """Deliver the exception that the instruction at hart.pc raised (trap_cause and the others).
-
-    Illegal and virtual instruction get the instruction's bits as tval; explicit accesses get the
-    transformed instruction where the hart writes one.
-    """
-    cause = hart.trap_cause
-    tval = hart.trap_tval
-    tinst = hart.trap_tinst
-    if cause == ILLEGAL_INST or cause == VIRTUAL_INST:
-        tval = hart.insn
-    elif hart.tinst_transformed != 0 and tinst == 0 and (EXPLICIT_ACCESSES >> (cause & 63)) & 1 != 0:
-        tinst = transformed_instruction(hart)
-    take_trap(hart, cause, hart.pc, tval, hart.trap_tval2, tinst, hart.trap_gva)

@@ -1,0 +1,196 @@
+"""Writing the CSRs that steer translation, time and cache blocks: xatp, xenvcfg, (v)stimecmp, htimedelta."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trapline.lang.control import EXIT_TIMER, leave
+from trapline.lang.functions import IllegalInstruction, VirtualInstruction, cold, inline
+from trapline.lang.values import U64
+from trapline.privilege.counters import guard_counter
+from trapline.privilege.csr_numbers import TIME
+from trapline.privilege.derived import update_derived
+from trapline.privilege.fields import (
+    ATP_BARE,
+    ATP_MODE_SHIFT,
+    ATP_PPN,
+    ATP_SV39,
+    ATP_SV48,
+    ATP_SV57,
+    ENVCFG_ADUE,
+    ENVCFG_CBIE,
+    ENVCFG_PBMTE,
+    ENVCFG_STCE,
+    HGATP_VMID_SHIFT,
+    HSTATUS_VTVM,
+    MSTATUS_TVM,
+    STATEEN_ENVCFG,
+    STATEEN_SE,
+    STIP,
+)
+from trapline.privilege.interrupts import next_timer, update_timers
+from trapline.privilege.modes import MACHINE, SUPERVISOR
+
+ATP_MODE = 15 << ATP_MODE_SHIFT
+# 14 bits of VMID, and a root table of 16 KiB: two PPN bits are 0.
+HGATP_WRITABLE = (0x3FFF << HGATP_VMID_SHIFT) | (ATP_PPN & ~3)
+
+
+@inline
+def mode_exists(hart: Any, value: U64) -> bool:
+    """Whether the hart has the MODE of an xatp value."""
+    mode = value >> ATP_MODE_SHIFT
+    if mode == ATP_SV48:
+        return hart.has_sv48 != 0
+    if mode == ATP_SV57:
+        return hart.has_sv57 != 0
+    return mode == ATP_BARE or mode == ATP_SV39
+
+
+@cold
+def write_satp(hart: Any, value: U64) -> None:
+    """satp: a write with an unsupported MODE has no effect at all."""
+    if mode_exists(hart, value):
+        hart.satp = value
+        update_derived(hart)
+
+
+@cold
+def write_vsatp(hart: Any, value: U64) -> None:
+    """vsatp: as satp when VS-mode writes it; from outside, an unsupported MODE leaves just MODE as it was."""
+    if mode_exists(hart, value):
+        hart.vsatp = value
+    elif hart.virt == 0:
+        hart.vsatp = (hart.vsatp & ATP_MODE) | (value & ~ATP_MODE)
+    update_derived(hart)
+
+
+@cold
+def write_hgatp(hart: Any, value: U64) -> None:
+    """hgatp: an unsupported MODE leaves MODE as it was."""
+    mask = U64(HGATP_WRITABLE)
+    if mode_exists(hart, value):
+        mask = mask | ATP_MODE
+    hart.hgatp = (hart.hgatp & ~mask) | (value & mask)
+    update_derived(hart)
+
+
+@cold
+def guard_satp(hart: Any, csr: U64) -> None:
+    """satp: TVM traps it in HS-mode, VTVM in VS-mode."""
+    if hart.priv == SUPERVISOR:
+        if hart.virt == 0 and hart.mstatus & MSTATUS_TVM != 0:
+            raise IllegalInstruction()
+        if hart.virt != 0 and hart.hstatus & HSTATUS_VTVM != 0:
+            raise VirtualInstruction()
+
+
+@cold
+def guard_hgatp(hart: Any, csr: U64) -> None:
+    """hgatp: TVM traps it in HS-mode."""
+    if hart.priv == SUPERVISOR and hart.virt == 0 and hart.mstatus & MSTATUS_TVM != 0:
+        raise IllegalInstruction()
+
+
+@inline
+def legal_cbie(value: U64) -> U64:
+    """CBIE=2 is reserved and becomes 0."""
+    return value & ~ENVCFG_CBIE if value & ENVCFG_CBIE == 2 << 4 else value
+
+
+@cold
+def timer_changed(hart: Any) -> None:
+    """After a change of a comparator or its conditions; leave native code if a deadline came nearer."""
+    before = next_timer(hart)
+    update_timers(hart)
+    update_derived(hart)
+    if next_timer(hart) < before:
+        leave(hart, EXIT_TIMER)
+
+
+@cold
+def write_menvcfg(hart: Any, value: U64) -> None:
+    """menvcfg: with STCE, STIP is the comparator's and software's bit is gone."""
+    hart.menvcfg = legal_cbie(value) & hart.menvcfg_mask
+    if hart.menvcfg & ENVCFG_STCE != 0:
+        hart.mip = hart.mip & ~STIP
+    timer_changed(hart)
+
+
+@inline
+def henvcfg_visible(hart: Any) -> U64:
+    """ADUE, PBMTE and STCE of henvcfg are read-only zero where menvcfg's are 0."""
+    return hart.menvcfg | ~(ENVCFG_ADUE | ENVCFG_PBMTE | ENVCFG_STCE)
+
+
+@cold
+def read_henvcfg(hart: Any) -> U64:
+    """henvcfg."""
+    return hart.henvcfg & henvcfg_visible(hart)
+
+
+@cold
+def write_henvcfg(hart: Any, value: U64) -> None:
+    """henvcfg: the bits that menvcfg hides keep their value."""
+    mask = hart.menvcfg_mask & henvcfg_visible(hart)
+    hart.henvcfg = (hart.henvcfg & ~mask) | (legal_cbie(value) & mask)
+    timer_changed(hart)
+
+
+@cold
+def write_senvcfg(hart: Any, value: U64) -> None:
+    """senvcfg."""
+    hart.senvcfg = legal_cbie(value) & hart.senvcfg_mask
+
+
+@cold
+def guard_stimecmp(hart: Any, csr: U64) -> None:
+    """stimecmp and vstimecmp: menvcfg.STCE and the right to read time, then henvcfg.STCE when V=1 (Sstc)."""
+    if hart.priv != MACHINE and hart.menvcfg & ENVCFG_STCE == 0:
+        raise IllegalInstruction()
+    guard_counter(hart, TIME)
+    if hart.virt != 0 and hart.henvcfg & ENVCFG_STCE == 0:
+        raise VirtualInstruction()
+
+
+@cold
+def write_stimecmp(hart: Any, value: U64) -> None:
+    """stimecmp."""
+    hart.stimecmp = value
+    timer_changed(hart)
+
+
+@cold
+def write_vstimecmp(hart: Any, value: U64) -> None:
+    """vstimecmp."""
+    hart.vstimecmp = value
+    timer_changed(hart)
+
+
+@cold
+def write_htimedelta(hart: Any, value: U64) -> None:
+    """htimedelta."""
+    hart.htimedelta = value
+    timer_changed(hart)
+
+
+@cold
+def guard_envcfg(hart: Any, csr: U64) -> None:
+    """senvcfg and henvcfg under Smstateen: mstateen0.ENVCFG below M, hstateen0.ENVCFG when V=1."""
+    if hart.has_smstateen == 0 or hart.priv == MACHINE:
+        return
+    if hart.mstateen[0] & STATEEN_ENVCFG == 0:
+        raise IllegalInstruction()
+    if hart.virt != 0 and hart.hstateen[0] & STATEEN_ENVCFG == 0:
+        raise VirtualInstruction()
+
+
+@cold
+def guard_stateen(hart: Any, csr: U64) -> None:
+    """hstateen and sstateen: bit 63 of mstateen below M, of hstateen when V=1."""
+    if hart.priv == MACHINE:
+        return
+    if hart.mstateen[csr & 3] & STATEEN_SE == 0:
+        raise IllegalInstruction()
+    if hart.virt != 0 and hart.hstateen[csr & 3] & STATEEN_SE == 0:
+        raise VirtualInstruction()

@@ -1,0 +1,140 @@
+"""Reading and writing the status, delegation, floating-point and trap-handler CSRs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trapline.lang.functions import cold, inline
+from trapline.lang.values import U64
+from trapline.privilege.derived import update_derived
+from trapline.privilege.fields import (
+    HSTATUS_VGEIN,
+    HSTATUS_VGEIN_SHIFT,
+    MSTATUS_FS,
+    MSTATUS_MPP,
+    MSTATUS_MPP_SHIFT,
+    MSTATUS_SD,
+    SSTATUS_VISIBLE,
+    SSTATUS_WRITABLE,
+)
+from trapline.privilege.guards import mark_fp_dirty
+
+
+@inline
+def with_sd(status: U64) -> U64:
+    """SD summarizes FS; VS and XS do not exist."""
+    return status | MSTATUS_SD if status & MSTATUS_FS == MSTATUS_FS else status
+
+
+@cold
+def read_mstatus(hart: Any) -> U64:
+    """mstatus."""
+    return with_sd(hart.mstatus)
+
+
+@cold
+def write_mstatus(hart: Any, value: U64) -> None:
+    """mstatus: MPP is WARL, a mode that does not exist becomes U."""
+    new = value
+    mpp = (value >> MSTATUS_MPP_SHIFT) & 3
+    if mpp == 2 or (mpp == 1 and hart.has_s == 0):
+        new = value & ~MSTATUS_MPP
+    hart.mstatus = (hart.mstatus & ~hart.mstatus_mask) | (new & hart.mstatus_mask)
+    update_derived(hart)
+
+
+@cold
+def read_sstatus(hart: Any) -> U64:
+    """sstatus: the supervisor's part of mstatus."""
+    return with_sd(hart.mstatus & SSTATUS_VISIBLE)
+
+
+@cold
+def write_sstatus(hart: Any, value: U64) -> None:
+    """sstatus."""
+    mask = hart.mstatus_mask & SSTATUS_WRITABLE
+    hart.mstatus = (hart.mstatus & ~mask) | (value & mask)
+    update_derived(hart)
+
+
+@cold
+def read_vsstatus(hart: Any) -> U64:
+    """vsstatus."""
+    return with_sd(hart.vsstatus)
+
+
+@cold
+def write_vsstatus(hart: Any, value: U64) -> None:
+    """vsstatus: the same bits as sstatus."""
+    mask = hart.mstatus_mask & SSTATUS_WRITABLE
+    hart.vsstatus = (hart.vsstatus & ~mask) | (value & mask)
+    update_derived(hart)
+
+
+@cold
+def write_hstatus(hart: Any, value: U64) -> None:
+    """hstatus: VGEIN beyond GEILEN leaves VGEIN as it was."""
+    mask = hart.hstatus_mask
+    if (value >> HSTATUS_VGEIN_SHIFT) & 63 > hart.geilen:
+        mask = mask & ~HSTATUS_VGEIN
+    hart.hstatus = (hart.hstatus & ~mask) | (value & mask)
+    update_derived(hart)
+
+
+@inline
+def legal_epc(hart: Any, epc: U64) -> U64:
+    """xepc as it reads: IALIGN=32 hides bit 1."""
+    return epc if hart.has_c != 0 else epc & ~2
+
+
+@cold
+def read_mepc(hart: Any) -> U64:
+    """mepc."""
+    return legal_epc(hart, hart.mepc)
+
+
+@cold
+def read_sepc(hart: Any) -> U64:
+    """sepc."""
+    return legal_epc(hart, hart.sepc)
+
+
+@cold
+def read_vsepc(hart: Any) -> U64:
+    """vsepc."""
+    return legal_epc(hart, hart.vsepc)
+
+
+@cold
+def read_fcsr(hart: Any) -> U64:
+    """fcsr: frm above fflags."""
+    return hart.fflags | (hart.frm << 5)
+
+
+@cold
+def write_fcsr(hart: Any, value: U64) -> None:
+    """fcsr."""
+    hart.fflags = value & 31
+    hart.frm = (value >> 5) & 7
+    mark_fp_dirty(hart)
+
+
+@cold
+def write_fflags(hart: Any, value: U64) -> None:
+    """fflags."""
+    hart.fflags = value & 31
+    mark_fp_dirty(hart)
+
+
+@cold
+def write_frm(hart: Any, value: U64) -> None:
+    """frm: reserved rounding modes are kept; instructions that use them are illegal."""
+    hart.frm = value & 7
+    mark_fp_dirty(hart)
+
+
+@cold
+def write_mideleg(hart: Any, value: U64) -> None:
+    """mideleg: the VS-level interrupts and SGEI are read-only one with H."""
+    hart.mideleg = (value & hart.mideleg_mask) | hart.mideleg_ones
+    update_derived(hart)
