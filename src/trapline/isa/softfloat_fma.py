@@ -50,7 +50,7 @@ def fma_special(hart: Any, a: U64, b: U64, c: U64, sign: U64, e: U64, f: U64) ->
 @inline
 def shifted_high(high: U64, count: U64) -> U64:
     """The upper word of a 128-bit number shifted right."""
-    return 0 if count > 63 else high >> (count & 63)
+    return U64(0) if count > 63 else high >> (count & 63)
 
 
 @inline

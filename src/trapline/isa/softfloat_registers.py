@@ -25,10 +25,10 @@ def rounding_mode(hart: Any, rm: U64) -> U64:
 @inline
 def half_of(value: U64) -> U64:
     """The half-precision number in an f register; the canonical NaN if it is not NaN-boxed."""
-    return value & 0xFFFF if value >= HALF_BOX else HALF_NAN
+    return value & 0xFFFF if value >= HALF_BOX else U64(HALF_NAN)
 
 
 @inline
 def single_of(value: U64) -> U64:
     """The single-precision number in an f register; the canonical NaN if it is not NaN-boxed."""
-    return value & 0xFFFF_FFFF if value >= SINGLE_BOX else SINGLE_NAN
+    return value & 0xFFFF_FFFF if value >= SINGLE_BOX else U64(SINGLE_NAN)
