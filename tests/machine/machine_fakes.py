@@ -6,6 +6,7 @@ import struct
 
 from trapline.lang.control import EXIT_LIMIT
 from trapline.lang.state import Hart
+from trapline.privilege.memory import NO_RESERVATION
 
 
 class FakeHart(Hart):
@@ -14,6 +15,7 @@ class FakeHart(Hart):
     def __init__(self) -> None:
         super().__init__()
         self.time_ratio = 100
+        self.reservation = NO_RESERVATION
         self.calls: list[object] = []
 
     def call(self, function: object, *args: int) -> None:

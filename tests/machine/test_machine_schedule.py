@@ -6,7 +6,7 @@ from machine_fakes import FakeEngine, FakeHart
 
 from trapline.lang.control import EXIT_STOP, EXIT_WFI
 from trapline.machine.clint import time_of
-from trapline.machine.schedule import QUANTUM, STALL_RESERVATION, Schedule
+from trapline.machine.schedule import QUANTUM, Schedule
 
 
 class FakeBoard:
@@ -92,7 +92,7 @@ def test_a_reservation_stall_ends_by_itself() -> None:
     schedule, _, engine = _setup(2)
     engine.exits = {500: EXIT_WFI}
     for hart in schedule.harts:
-        hart.exit_arg = STALL_RESERVATION
+        hart.reservation = 0x8000_0000
     schedule.round(None)
     assert schedule.asleep == [False, False]
     assert engine.turns == [(0, 500), (0, 500)]

@@ -13,6 +13,7 @@ from trapline.lang.state import Hart
 from trapline.lang.values import MASK64
 from trapline.machine.lines import MSIP, MTIP, set_line
 from trapline.privilege.derived import update_derived
+from trapline.privilege.interrupts import update_timers
 
 MTIMECMP = 0x4000
 MTIME = 0xBFF8
@@ -24,12 +25,18 @@ def time_of(hart: Hart) -> int:
     return int(hart.instret) // int(hart.time_ratio) + int(hart.time_offset) & MASK64
 
 
+def time_changed(hart: Hart) -> None:
+    """After a change of time_offset: the deadlines of Sstc, and the interrupts that follow from them."""
+    hart.call(update_timers)
+    hart.call(update_derived)
+
+
 def advance(hart: Hart, tick: int) -> None:
     """Let the hart's time pass to `tick` without instructions."""
     now = time_of(hart)
     if tick > now:
         hart.time_offset = int(hart.time_offset) + tick - now
-        hart.call(update_derived)
+        time_changed(hart)
 
 
 class Clint:
@@ -79,7 +86,7 @@ class Clint:
         change = value - time_of(hart)
         for index, other in enumerate(self.harts):
             other.time_offset = int(other.time_offset) + change
-            other.call(update_derived)
+            time_changed(other)
             self.tick(index)
         leave(hart, EXIT_TIMER)
 

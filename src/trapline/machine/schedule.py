@@ -13,10 +13,10 @@ from typing import Any, Protocol
 from trapline.lang.control import EXIT_LIMIT, EXIT_STOP, EXIT_TIMER, EXIT_WFI
 from trapline.lang.state import Hart
 from trapline.machine.clint import advance, time_of
+from trapline.privilege.memory import NO_RESERVATION
 
 SLICE_NATIVE = 2_000_000
 SLICE_REFERENCE = 1_000
-STALL_RESERVATION = 1  # exit_arg of an EXIT_WFI by wrs.nto or wrs.sto: the stall ends by itself
 QUANTUM = 20_000  # instructions of a turn when several harts take turns; part of the behaviour
 
 
@@ -133,8 +133,11 @@ class Schedule:
 
     def _stall(self, index: int, until: int) -> None:
         hart = self.harts[index]
-        if int(hart.exit_arg) != STALL_RESERVATION:
+        if int(hart.reservation) == NO_RESERVATION:
             self.asleep[index] = not self.board.wakes(index)
-        elif len(self.harts) > 1:
-            # wrs.*: another hart may store to the reservation set; look again in the next round.
+            return
+        # With a reservation it may be wrs.*, whose stall ends by itself, and wfi may end early: go on after
+        # this turn. Losing the reservation is always allowed, and the next wfi sleeps.
+        hart.reservation = NO_RESERVATION
+        if len(self.harts) > 1:
             advance(hart, until)
