@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from trapline.firmware import cost, illegal, misaligned, outcome
 from trapline.firmware.board import Board, FirmwareSbi, HartRecord, change_bits
-from trapline.firmware.cost import Cost
+from trapline.firmware.cost import Cost, redirect_event
 from trapline.firmware.dump import dump
 from trapline.firmware.models import ALL_ONES, DEFAULT_MODEL, FirmwareModel, model
 from trapline.firmware.outcome import Outcome
@@ -39,7 +38,7 @@ from trapline.privilege.modes import MACHINE, SUPERVISOR
 from trapline.privilege.returns import mret
 from trapline.sbi.call import Effect, SbiCall
 from trapline.sbi.numbers import Feature, FirmwareEvent, HartState
-from trapline.sbi.serve import serve
+from trapline.sbi.serve import name_of, serve
 
 NOT_SUPPORTED, FAILED, NO_ENTRY = -2, -1, -1008
 PMPCFG0, PMPADDR0 = 0x3A0, 0x3B0
@@ -157,26 +156,23 @@ class Firmware:
         self.estimated_instructions += done.instructions
         return done
 
-    def _redirect(self, hart: Any, trap: MachineTrap, original: MachineTrap | None = None, spent: int = 0) -> Outcome:
+    def _redirect(self, hart: Any, trap: MachineTrap, original: MachineTrap | None = None) -> Outcome:
         """Hand a trap to VS or HS; one from M-mode itself is the end."""
         original = original or trap
         destination = redirect(hart, self.model, trap)
         if destination is None:
             return self._hang(hart, original, "trap redirect failed", NOT_SUPPORTED)
-        price = cost.redirect_cost(original.cause, self.model.fetches_on_access_fault)
-        if spent:
-            price = replace(price, instructions=price.instructions + spent, measured=False)
-        return Outcome(outcome.REDIRECT, destination, original, price, trap)
+        return Outcome(outcome.REDIRECT, destination, original, self.cost_of(redirect_event(original.cause)), trap)
 
     def _hang(self, hart: Any, trap: MachineTrap, message: str, error: int) -> Outcome:
-        return Outcome(outcome.HANG, outcome.HUNG, trap, cost.HANG, dump=dump(hart, trap, message, error))
+        return Outcome(outcome.HANG, outcome.HUNG, trap, cost.NOTHING, dump=dump(hart, trap, message, error))
 
     def _illegal(self, hart: Any, trap: MachineTrap) -> Outcome:
         if trap.from_machine:
             return self._hang(hart, trap, "illegal instruction handler failed", NOT_SUPPORTED)
         truly = illegal.emulate(hart, self.model, trap)
         if truly is None:
-            return Outcome(outcome.EMULATE, outcome.RESUME, trap, cost.CSR_EMULATION)
+            return Outcome(outcome.EMULATE, outcome.RESUME, trap, self.cost_of(cost.CSR_READ))
         return self._redirect(hart, truly, trap)
 
     def _misaligned(self, hart: Any, trap: MachineTrap) -> Outcome:
@@ -187,7 +183,7 @@ class Firmware:
         result = misaligned.emulate(hart, self.model, trap)
         if isinstance(result, MachineTrap):
             return self._redirect(hart, result, trap)
-        return Outcome(outcome.EMULATE, outcome.RESUME, trap, cost.misaligned_emulation(result))
+        return Outcome(outcome.EMULATE, outcome.RESUME, trap, self.cost_of(result))
 
     def _access_fault(self, hart: Any, trap: MachineTrap) -> Outcome:
         """Redirect; newer firmware first fetches the instruction for a platform's own emulation (there is none)."""
@@ -202,18 +198,20 @@ class Firmware:
 
     def _ecall(self, hart: Any, trap: MachineTrap) -> Outcome:
         """Serve the SBI; a fault on the caller's memory is the caller's."""
-        result = serve(self._sbi[int(hart.mhartid)], SbiCall.of(hart.x))
+        call = SbiCall.of(hart.x)
+        price = self.cost_of(f"{cost.SBI} {name_of(call.eid)}")
+        result = serve(self._sbi[int(hart.mhartid)], call)
         if result.effect is Effect.TRAP and result.trap is not None:
             return self._redirect(hart, trap.replaced_by(result.trap), trap)
         if result.effect is Effect.GONE:
-            return Outcome(outcome.SBI, outcome.STOPPED, trap, cost.SBI_CALL)
+            return Outcome(outcome.SBI, outcome.STOPPED, trap, price)
         result.write_to(hart.x)
         hart.call(csr_write, csr.MEPC, trap.epc + 4)
         state = self.records[int(hart.mhartid)].state
         if state is HartState.SUSPENDED:
             self._return(hart)
-            return Outcome(outcome.SBI, outcome.STOPPED, trap, cost.SBI_CALL)
-        return Outcome(outcome.SBI, outcome.RESUME, trap, cost.SBI_CALL)
+            return Outcome(outcome.SBI, outcome.STOPPED, trap, price)
+        return Outcome(outcome.SBI, outcome.RESUME, trap, price)
 
     def _interrupt(self, hart: Any, trap: MachineTrap) -> Outcome:
         """Pass the machine timer interrupt on to S-mode; no other is ever enabled (IPIs set SSIP directly)."""
@@ -221,11 +219,11 @@ class Firmware:
             return self._hang(hart, trap, "unhandled local interrupt", NO_ENTRY)
         change_bits(hart, csr.MIE, clear=MTIP)
         change_bits(hart, csr.MIP, set=STIP)
-        return Outcome(outcome.INTERRUPT, outcome.RESUME, trap, cost.MTIMER)
+        return Outcome(outcome.INTERRUPT, outcome.RESUME, trap, self.cost_of(cost.MTIMER))
 
-    def cost_of(self, cause: int) -> Cost:
-        """Return the estimate for a redirect of this cause."""
-        return cost.redirect_cost(cause, self.model.fetches_on_access_fault)
+    def cost_of(self, event: str) -> Cost:
+        """Return the estimate for an event (firmware.cost) on this firmware."""
+        return cost.cost_of(event, self.model.measured_on)
 
 
 HANDLERS: dict[int, Callable[[Firmware, Any, MachineTrap], Outcome]] = {

@@ -13,6 +13,7 @@ from trapline.firmware.trap import MachineTrap
 from trapline.firmware.unprivileged import fetch_instruction
 from trapline.lang.functions import Trap
 from trapline.privilege import csr_numbers as csr
+from trapline.privilege.counters import read_time
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.modes import MACHINE, SUPERVISOR, USER
 
@@ -58,7 +59,7 @@ def read_counter(hart: Any, model: FirmwareModel, trap: MachineTrap, bits: int) 
     if not CYCLE <= number <= HPMCOUNTER31 or not allowed_counters(hart, trap) >> (number - CYCLE) & 1:
         return None
     if number == TIME:
-        now = int(hart.instret) // max(int(hart.time_ratio), 1) + int(hart.time_offset)
+        now = int(hart.call(read_time))
         return now + (int(hart.call(csr_read, csr.HTIMEDELTA)) if trap.virt else 0) & (1 << 64) - 1
     return int(hart.call(csr_read, MCYCLE + number - CYCLE))
 

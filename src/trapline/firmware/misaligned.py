@@ -92,8 +92,8 @@ def fix_tinst(model: FirmwareModel, trap: MachineTrap, inner: Trap) -> MachineTr
     return replace(fault, tinst=tinst & (1 << 64) - 1)
 
 
-def emulate(hart: Any, model: FirmwareModel, trap: MachineTrap) -> int | MachineTrap:
-    """Do the access that trapped; return its size, or the trap to redirect instead.
+def emulate(hart: Any, model: FirmwareModel, trap: MachineTrap) -> str | MachineTrap:
+    """Do the access that trapped; return its mnemonic, or the trap to redirect instead.
 
     The caller steps over the instruction. mtval is the address: it is not computed again.
     """
@@ -118,7 +118,7 @@ def emulate(hart: Any, model: FirmwareModel, trap: MachineTrap) -> int | Machine
     except Trap as inner:
         return fix_tinst(model, trap, inner)
     hart.call(csr_write, csr.MEPC, trap.epc + length)
-    return kind.size
+    return name
 
 
 def write_register(hart: Any, trap: MachineTrap, kind: Kind, rd: int, value: int) -> None:

@@ -61,7 +61,8 @@ class FirmwareModel:
     emulates_zcb: bool = True
     fetches_on_access_fault: bool = True
     fwft: bool = True
-    counter_permissions: bool = True
+    # Whose measurements the cost estimates start from (firmware.cost).
+    measured_on: str = "1.6"
 
     def __post_init__(self) -> None:
         """Refuse masks that are no 64-bit words."""
@@ -102,6 +103,7 @@ _OPENSBI_1_0 = FirmwareModel(
     emulates_zcb=False,
     fetches_on_access_fault=False,
     fwft=False,
+    measured_on="1.1",
 )
 _OPENSBI_1_1 = replace(
     _OPENSBI_1_0,
@@ -132,6 +134,7 @@ _OPENSBI_1_6 = replace(
     emulates_zcb=True,
     fetches_on_access_fault=True,
     fwft=True,
+    measured_on="1.6",
 )
 _OPENSBI_1_9 = replace(
     _OPENSBI_1_6,
