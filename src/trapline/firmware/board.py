@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -12,6 +13,7 @@ from trapline.lang.control import flush_code, flush_translations
 from trapline.privilege import csr_numbers as csr
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.fields import MTIP, SSIP, STIP
+from trapline.privilege.memory import store
 from trapline.sbi.host import Access, Fence, RemoteFence, SbiProfile
 from trapline.sbi.numbers import HartState, SbiError
 from trapline.sbi.pmu import PmuState
@@ -52,7 +54,8 @@ class FirmwareSbi:
     """SbiHost of one hart."""
 
     def __init__(self, profile: SbiProfile, records: dict[int, HartRecord], hartid: int, board: Board | None) -> None:
-        self.profile, self.hartid, self.pmu = profile, hartid, records[hartid].pmu
+        self.profile, self.hartid = profile, hartid
+        self.pmu: PmuState | None = records[hartid].pmu
         self._records, self._board = records, board
         if not records[hartid].features and "fwft" in profile.extensions:
             records[hartid].features = features_of(records[hartid].hart)
@@ -164,8 +167,6 @@ class FirmwareSbi:
 
     def read_memory(self, start: int, size: int) -> bytes:
         """Read physical memory."""
-        import ctypes
-
         i = self._region(start, size, (RAM, ROM))
         if i is None:
             raise ValueError(f"no memory at {start:#x}, size {size:#x}")
@@ -173,15 +174,9 @@ class FirmwareSbi:
         return ctypes.string_at(int(hart.region_host[i]) + start - int(hart.region_base[i]), size)
 
     def write_memory(self, start: int, data: bytes) -> None:
-        """Write physical memory; instructions fetched later see it, as no hart may execute what DBCN reads."""
-        import ctypes
-
-        i = self._region(start, len(data), (RAM,))
-        if i is None:
-            raise ValueError(f"no memory at {start:#x}, size {len(data):#x}")
-        hart = self._me.hart
-        ctypes.memmove(int(hart.region_host[i]) + start - int(hart.region_base[i]), data, len(data))
-        flush_code(hart)
+        """Write physical memory by M-mode stores, so that code that was there is seen to change."""
+        for n, byte in enumerate(data):
+            self._me.hart.call(store, start + n, 1, byte)
 
     def load_word(self, va: int) -> int:
         """Read 8 bytes as the caller would."""
