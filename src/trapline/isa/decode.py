@@ -85,6 +85,16 @@ class Decoded:
         return f"<Decoded {self.bits:#x} {self.spelling.name} {self.operands}>"
 
 
+def encode(mnemonic: str, **operands: int) -> int:
+    """Return the bits of an instruction; fields that are not named are 0."""
+    return parse(by_name(mnemonic).pattern).encode(operands)
+
+
+def expanded_bits(decoded: Decoded) -> int:
+    """Return the 32-bit encoding of what a decoded instruction runs."""
+    return decoded.bits if decoded.length == 4 else parse(decoded.instruction.pattern).encode(decoded.operands)
+
+
 @cache
 def _expansion(expands: str) -> tuple[Instruction, Callable[[dict[str, int]], dict[str, int]]]:
     """Return the target of a compressed instruction and the function from its fields to the target's."""
