@@ -9,6 +9,7 @@ stands in for every other event of newer firmware.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from trapline.privilege import causes
 
@@ -68,6 +69,7 @@ class Cost:
 NOTHING = Cost(0, "the hart never comes back")
 
 
+@cache
 def cost_of(event: str, measured_on: str) -> Cost:
     """Return the cost of an event on firmware whose own measurements are `measured_on` ("1.1" or "1.6")."""
     own = event if event in OPENSBI_1_1 else LIKE.get(event, SBI if event.startswith(SBI) else "")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from trapline.firmware.cost import Cost
 from trapline.firmware.trap import MachineTrap
+from trapline.privilege.modes import MODE_NAMES
 
 # Words for the hops of a route (`how` in a route's JSON).
 REDIRECT = "firmware-redirect"
@@ -32,6 +33,13 @@ class Outcome:
     cost: Cost
     delivered: MachineTrap | None = None
     dump: str = ""
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """Return the modes from M-mode on: where the trap was handed to, or back to the code that trapped."""
+        if self.destination in (TO_HS, TO_VS):
+            return "M", self.destination
+        return ("M", MODE_NAMES[self.trap.origin]) if self.destination == RESUME else ("M",)
 
     @property
     def instructions(self) -> int:

@@ -1,9 +1,9 @@
 """A trap entry made by software: what firmware writes so that a lower level sees a trap.
 
-The first part is common to every software that enters a trap for someone else (the hosted KVM redirects
-with it too): the S-level CSRs and their VS-level twins have numbers 0x100 apart, and the trap value
-registers and the status stack are written alike. What differs between firmware and KVM stays with them:
-the mode bits of xtvec, hstatus, and the way back.
+The S-level CSRs and their VS-level twins have numbers 0x100 apart, and the trap value registers and the
+status stack of both are written alike. Different are what is around them: hstatus, htval and htinst for
+HS-mode, mstatus.MPV for VS-mode. (The hosted KVM's redirect, kvm.redirect, writes the VS-level ones too,
+but from its saved guest context and with vstvec unmasked: it stays apart.)
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from typing import Any
 
 from trapline.firmware.models import FirmwareModel, ToVs
 from trapline.firmware.trap import MachineTrap
-from trapline.lang.functions import cold
-from trapline.lang.values import U64
 from trapline.privilege import causes
 from trapline.privilege import csr_numbers as csr
 from trapline.privilege.csr import csr_read, csr_write
@@ -37,24 +35,20 @@ TVEC_MODE = 3
 PAGE_FAULTS = (causes.INST_PAGE_FAULT, causes.LOAD_PAGE_FAULT, causes.STORE_PAGE_FAULT)
 
 
-@cold
-def write_trap(hart: Any, bank: U64, cause: U64, epc: U64, tval: U64) -> None:
+def write_trap(hart: Any, bank: int, trap: MachineTrap) -> None:
     """Write cause, epc and tval of a bank of CSRs (0x100 S, 0x200 VS)."""
-    csr_write(hart, bank + TVAL, tval)
-    csr_write(hart, bank + EPC, epc)
-    csr_write(hart, bank + CAUSE, cause)
+    hart.call(csr_write, bank + TVAL, trap.tval)
+    hart.call(csr_write, bank + EPC, trap.epc)
+    hart.call(csr_write, bank + CAUSE, trap.cause)
 
 
-@cold
-def stack_status(hart: Any, bank: U64, spp: U64) -> None:
-    """Push the status stack of a bank: SPP := spp, SPIE := SIE, SIE := 0."""
-    status = csr_read(hart, bank + STATUS)
+def stack_status(hart: Any, bank: int, trap: MachineTrap) -> None:
+    """Push the status stack of a bank: SPP := the privilege that trapped, SPIE := SIE, SIE := 0."""
+    status = int(hart.call(csr_read, bank + STATUS))
     pushed = status & ~(MSTATUS_SPP | MSTATUS_SPIE | MSTATUS_SIE)
-    if spp != 0:
-        pushed = pushed | MSTATUS_SPP
-    if status & MSTATUS_SIE != 0:
-        pushed = pushed | MSTATUS_SPIE
-    csr_write(hart, bank + STATUS, pushed)
+    pushed |= MSTATUS_SPP if trap.priv == SUPERVISOR else 0
+    pushed |= MSTATUS_SPIE if status & MSTATUS_SIE else 0
+    hart.call(csr_write, bank + STATUS, pushed)
 
 
 def goes_to_vs(hart: Any, model: FirmwareModel, trap: MachineTrap) -> bool:
@@ -77,8 +71,8 @@ def redirect(hart: Any, model: FirmwareModel, trap: MachineTrap) -> str | None:
     bank = VS_BANK if to_vs else S_BANK
     if not to_vs and hart.has_h != 0:
         write_hypervisor_state(hart, model, trap)
-    hart.call(write_trap, bank, trap.cause, trap.epc, trap.tval)
-    hart.call(stack_status, bank, 1 if trap.priv == SUPERVISOR else 0)
+    write_trap(hart, bank, trap)
+    stack_status(hart, bank, trap)
     handler = int(hart.call(csr_read, bank + TVEC)) & ~TVEC_MODE
     mstatus = int(hart.call(csr_read, csr.MSTATUS)) & ~(MSTATUS_MPV | MSTATUS_MPP)
     mstatus |= SUPERVISOR << MSTATUS_MPP_SHIFT | (MSTATUS_MPV if to_vs else 0)

@@ -50,17 +50,12 @@ class MachineTrap:
 
 def read_trap(hart: Any) -> MachineTrap:
     """Read the CSRs that take_trap wrote for M-mode."""
-    mstatus = int(hart.call(csr_read, csr.MSTATUS))
-    cause, epc, tval = (int(hart.call(csr_read, n)) for n in (csr.MCAUSE, csr.MEPC, csr.MTVAL))
-    has_h = hart.has_h != 0
-    tval2, tinst = (int(hart.call(csr_read, n)) if has_h else 0 for n in (csr.MTVAL2, csr.MTINST))
-    return MachineTrap(
-        cause,
-        epc,
-        tval,
-        tval2,
-        tinst,
-        bool(mstatus & MSTATUS_GVA),
-        (mstatus & MSTATUS_MPP) >> MSTATUS_MPP_SHIFT,
-        1 if mstatus & MSTATUS_MPV and (mstatus & MSTATUS_MPP) >> MSTATUS_MPP_SHIFT != MACHINE else 0,
-    )
+    call = hart.call
+    mstatus = int(call(csr_read, csr.MSTATUS))
+    priv = (mstatus & MSTATUS_MPP) >> MSTATUS_MPP_SHIFT
+    virt = 1 if mstatus & MSTATUS_MPV and priv != MACHINE else 0
+    tval2 = tinst = 0
+    if hart.has_h != 0:
+        tval2, tinst = int(call(csr_read, csr.MTVAL2)), int(call(csr_read, csr.MTINST))
+    cause, epc, tval = int(call(csr_read, csr.MCAUSE)), int(call(csr_read, csr.MEPC)), int(call(csr_read, csr.MTVAL))
+    return MachineTrap(cause, epc, tval, tval2, tinst, bool(mstatus & MSTATUS_GVA), priv, virt)
