@@ -24,7 +24,7 @@ class Node:
         self.properties: dict[str, Value] = {}
         self.children: list[Node] = []
         for key, value in properties.items():
-            self.properties[key.replace("_", "-")] = value
+            self.properties[key] = value
 
     def set(self, key: str, value: Value) -> Node:
         """Set a property whose name is not a Python word."""

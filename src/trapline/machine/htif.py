@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from trapline.lang.state import Hart
+from trapline.lang.state import WATCHER, Hart
 from trapline.machine.regions import Regions
 
 PAGE = 4096
@@ -23,7 +23,7 @@ class HtifError(RuntimeError):
 
 
 class Htif:
-    """Serves the commands; `cover` puts it over the RAM page of `tohost`, `poll` works without that."""
+    """Serves the commands; `watch` makes every store to `tohost` known to it, `poll` works without that."""
 
     def __init__(
         self,
@@ -43,21 +43,18 @@ class Htif:
         self._memory = regions.view(self._page, PAGE)
         self._half_since: int | None = None
         self._waiting_read = False
-        self.covered = False
+        self.watched = False
 
-    def cover(self) -> None:
-        """Become a device over the page of tohost, so that a command is served at its store."""
-        self._regions.carve("htif", self._page, PAGE, self)
-        self.covered = True
-
-    def load(self, hart: Hart, offset: int, size: int) -> int:
-        """The page reads as the RAM behind it."""
-        return int.from_bytes(self._memory[offset : offset + size], "little")
+    def watch(self, harts: Iterable[Hart]) -> None:
+        """Be told of every store to tohost, so that a command is served at once."""
+        for hart in harts:
+            hart.watch_base, hart.watch_end = self.tohost, self.tohost + 8
+            hart.devices[WATCHER] = self
+        self.watched = True
 
     def store(self, hart: Hart, offset: int, size: int, value: int) -> None:
-        """The page is RAM, but a store that completes tohost is a command."""
-        self._memory[offset : offset + size] = (value & (1 << 8 * size) - 1).to_bytes(size, "little")
-        at = self._page + offset - self.tohost
+        """The word is RAM and already written; a store that completes it is a command."""
+        at = offset if offset < 1 << 63 else 0
         if at == 0 and size == 8 or at == 4 and size == 4:
             self._serve(hart)
         elif 0 <= at < 8:
@@ -68,10 +65,10 @@ class Htif:
                 self._half_since = int(hart.instret)
 
     def poll(self, hart: Hart) -> None:
-        """Between slices: serve a lone half, or, where no device covers the page, any command."""
+        """Between slices: serve a lone half, or, where nobody watches, any command."""
         if self._waiting_read:
             self._answer_read()
-        if not self.covered or self._half_since is not None and int(hart.instret) - self._half_since >= _LONELY_HALF:
+        if not self.watched or self._half_since is not None and int(hart.instret) - self._half_since >= _LONELY_HALF:
             self._serve(hart)
 
     def _serve(self, hart: Hart) -> None:

@@ -35,7 +35,6 @@ from trapline.privilege.reset import reset
 
 MISALIGNED = ("hardware", "trap")
 TINST = ("zero", "transformed")
-_HTIF_POLL = 5_000  # instructions between looks at a tohost that no device covers
 _IDLE_STEP = 0.1  # seconds between looks at Ctrl-C while waiting for input
 
 
@@ -171,14 +170,7 @@ class Machine:
 
     def _make_htif(self, tohost: int, fromhost: int | None, loaded: Loaded) -> None:
         self.htif = Htif(self.regions, tohost, fromhost, self._finish, self.console.write, self._typed)
-        page = tohost & -4096
-        segments = loaded.elf.segments if loaded.elf else ()
-        if any(s.executable and s.address < page + 4096 and page < s.end for s in segments):
-            # A device cannot be executed from: look at tohost now and then instead.
-            self.schedule.slice = min(self.schedule.slice, _HTIF_POLL)
-        else:
-            self.htif.cover()
-            self._install()
+        self.htif.watch(self.harts)
 
     def _start_bare(self, entry: int) -> None:
         rom = spike_rom(entry, self.device_tree())
