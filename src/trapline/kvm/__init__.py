@@ -1,0 +1,1 @@
+"""HS-mode, hosted: the files are named as the concerns of Linux's arch/riscv/kvm."""

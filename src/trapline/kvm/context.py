@@ -1,0 +1,105 @@
+"""What a vCPU shares with the VMM (kvm_run), and what KVM keeps of the guest while it is out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from trapline.kvm.numbers import Exit, SystemEvent
+
+
+@dataclass(frozen=True, slots=True)
+class CpuTrap:
+    """A trap as it arrived in HS-mode: struct kvm_cpu_trap."""
+
+    scause: int
+    sepc: int
+    stval: int
+    htval: int = 0
+    htinst: int = 0
+
+    @property
+    def is_interrupt(self) -> bool:
+        """Whether a host interrupt ended guest mode."""
+        return bool(self.scause >> 63)
+
+    @property
+    def gpa(self) -> int:
+        """The guest physical address of a guest page fault: htval holds it without its low two bits."""
+        return self.htval << 2 | self.stval & 3
+
+
+@dataclass(slots=True)
+class MmioAccess:
+    """kvm_run.mmio."""
+
+    phys_addr: int = 0
+    length: int = 0
+    is_write: bool = False
+    data: int = 0  # little endian; the VMM fills it for a read
+
+
+@dataclass(slots=True)
+class SbiForward:
+    """kvm_run.riscv_sbi; the VMM fills `ret`."""
+
+    extension_id: int = 0
+    function_id: int = 0
+    args: tuple[int, ...] = (0, 0, 0, 0, 0, 0)
+    ret: list[int] = field(default_factory=lambda: [0, 0])
+
+
+@dataclass(slots=True)
+class CsrAccess:
+    """kvm_run.riscv_csr; the VMM fills `ret_value`."""
+
+    csr_num: int = 0
+    new_value: int = 0
+    write_mask: int = 0
+    ret_value: int = 0
+
+
+@dataclass(slots=True)
+class SystemEventExit:
+    """kvm_run.system_event."""
+
+    type: SystemEvent = SystemEvent.SHUTDOWN
+    data: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class KvmRun:
+    """The shared page of KVM_RUN."""
+
+    exit_reason: Exit = Exit.UNKNOWN
+    immediate_exit: bool = False
+    mmio: MmioAccess = field(default_factory=MmioAccess)
+    riscv_sbi: SbiForward = field(default_factory=SbiForward)
+    riscv_csr: CsrAccess = field(default_factory=CsrAccess)
+    system_event: SystemEventExit = field(default_factory=SystemEventExit)
+
+
+@dataclass(slots=True)
+class GuestCsrs:
+    """The VS-level CSRs of a vCPU that is not loaded: struct kvm_vcpu_csr, in ONE_REG's order."""
+
+    vsstatus: int = 0
+    vsie: int = 0
+    vstvec: int = 0
+    vsscratch: int = 0
+    vsepc: int = 0
+    vscause: int = 0
+    vstval: int = 0
+    hvip: int = 0
+    vsatp: int = 0
+    scounteren: int = 7
+    senvcfg: int = 0
+
+
+@dataclass(slots=True)
+class VcpuConfig:
+    """Values that are written when a vCPU is loaded: struct kvm_vcpu_config."""
+
+    hedeleg: int = 0
+    hideleg: int = 0
+    henvcfg: int = 0
+    hstateen0: int = 0

@@ -1,0 +1,187 @@
+"""The G-stage page table of a VM, built lazily in simulated physical memory (gstage.c, mmu.c).
+
+Hypervisor chapter, two-stage address translation: Sv39x4, Sv48x4, Sv57x4; the root table has four
+times the entries. Leaves have U set, as every guest access counts as a user access, and A and D
+preset, so that hardware never needs to update them.
+"""
+
+from __future__ import annotations
+
+from trapline.machine.regions import Region
+
+PAGE_SHIFT, PAGE = 12, 4096
+PTE_V, PTE_R, PTE_W, PTE_X, PTE_U, PTE_G, PTE_A, PTE_D = (1 << n for n in range(8))
+LEAF = PTE_R | PTE_W | PTE_X
+PPN_SHIFT = 10
+PPN_MASK = (1 << 44) - 1
+ROOT_SIZE = 4 * PAGE
+
+MODES = {8: ("sv39x4", 3), 9: ("sv48x4", 4), 10: ("sv57x4", 5)}
+MODE_NUMBERS = {name: number for number, (name, _) in MODES.items()}
+
+
+class TableMemory:
+    """Pages for page tables out of one region of hypervisor memory."""
+
+    def __init__(self, region: Region) -> None:
+        if region.backing is None:
+            raise ValueError(f"{region.describe()} has no memory for page tables")
+        self.region = region
+        self.words = region.backing.view.cast("Q")
+        self._next = region.base
+        self._free: list[int] = []
+
+    def page(self) -> int:
+        """Return the physical address of a zeroed page."""
+        if self._free:
+            address = self._free.pop()
+            start = (address - self.region.base) >> 3
+            self.words[start : start + PAGE // 8] = memoryview(bytes(PAGE)).cast("Q")
+            return address
+        return self._take(PAGE)
+
+    def root(self) -> int:
+        """Return the physical address of a zeroed, aligned 16 KiB root table."""
+        self._next += -self._next % ROOT_SIZE
+        return self._take(ROOT_SIZE)
+
+    def free(self, address: int) -> None:
+        """Give a page back."""
+        self._free.append(address)
+
+    def _take(self, size: int) -> int:
+        if self._next + size > self.region.end:
+            raise MemoryError(f"hypervisor memory for page tables is exhausted ({self.region.size:#x} bytes)")
+        address = self._next
+        self._next += size
+        return address
+
+    def read(self, address: int) -> int:
+        """Read a page table entry."""
+        return self.words[(address - self.region.base) >> 3]
+
+    def write(self, address: int, value: int) -> None:
+        """Write a page table entry."""
+        self.words[(address - self.region.base) >> 3] = value
+
+
+class GStage:
+    """One VM's G-stage table."""
+
+    def __init__(self, memory: TableMemory, mode: int) -> None:
+        if mode not in MODES:
+            raise ValueError(f"unknown hgatp mode {mode!r} (known: {', '.join(f'{n} {m[0]}' for n, m in MODES.items())})")
+        self.memory = memory
+        self.mode = mode
+        self.levels = MODES[mode][1]
+        self.root = memory.root()
+        self.mapped_pages = 0
+
+    @property
+    def gpa_bits(self) -> int:
+        """Width of a guest physical address."""
+        return PAGE_SHIFT + 9 * self.levels + 2
+
+    def hgatp(self, vmid: int) -> int:
+        """Return the value of hgatp for this table."""
+        return self.mode << 60 | vmid << 44 | self.root >> PAGE_SHIFT
+
+    def index(self, gpa: int, level: int) -> int:
+        """Return the index of `gpa` in a table of `level` (0 is the table of 4 KiB leaves)."""
+        bits = 11 if level == self.levels - 1 else 9
+        return gpa >> (PAGE_SHIFT + 9 * level) & (1 << bits) - 1
+
+    def find(self, gpa: int) -> tuple[int, int, int]:
+        """Return (address, level, entry) of the leaf that maps `gpa`, or of the entry where the walk ends."""
+        table = self.root
+        for level in range(self.levels - 1, -1, -1):
+            address = table + 8 * self.index(gpa, level)
+            entry = self.memory.read(address)
+            if not entry & PTE_V or entry & LEAF or level == 0:
+                return address, level, entry
+            table = (entry >> PPN_SHIFT & PPN_MASK) << PAGE_SHIFT
+        raise AssertionError("a walk ends at level 0")
+
+    def map(self, gpa: int, hpa: int, level: int, *, writable: bool) -> bool:
+        """Map the block of `level` that holds `gpa`; return whether the entry changed."""
+        size = PAGE << 9 * level
+        if gpa % size or hpa % size:
+            raise ValueError(f"gpa {gpa:#x} and hpa {hpa:#x} are not aligned to {size:#x}")
+        address = self._entry(gpa, level)
+        old = self.memory.read(address)
+        new = hpa >> PAGE_SHIFT << PPN_SHIFT | PTE_V | PTE_R | PTE_X | PTE_U | PTE_A | PTE_D
+        if writable:
+            new |= PTE_W
+        if old == new:
+            return False
+        if old & PTE_V and not old & LEAF:
+            self._free_table(old, level - 1)
+        if not (old & PTE_V and old & LEAF):
+            self.mapped_pages += 1 << 9 * level
+        self.memory.write(address, new)
+        return True
+
+    def unmap(self, gpa: int, size: int) -> int:
+        """Remove every mapping inside [gpa, gpa + size), splitting larger blocks; return how many entries went."""
+        gone, at, end = 0, gpa, gpa + size
+        while at < end:
+            address, level, entry = self.find(at)
+            block = PAGE << 9 * level
+            if entry & PTE_V:
+                if at % block or at + block > end:
+                    self._split(address, level, entry)
+                    continue
+                self.memory.write(address, 0)
+                self.mapped_pages -= 1 << 9 * level
+                gone += 1
+            at = (at // block + 1) * block
+        return gone
+
+    def write_protect(self, gpa: int, size: int) -> int:
+        """Take W away from every mapping inside the range, splitting larger blocks; return how many changed."""
+        changed, at, end = 0, gpa, gpa + size
+        while at < end:
+            address, level, entry = self.find(at)
+            block = PAGE << 9 * level
+            if entry & PTE_V and level:
+                self._split(address, level, entry)
+                continue
+            if entry & PTE_W:
+                self.memory.write(address, entry & ~PTE_W)
+                changed += 1
+            at = (at // block + 1) * block
+        return changed
+
+    def _entry(self, gpa: int, level: int) -> int:
+        """Return the address of the entry at `level`, making the tables above it."""
+        table = self.root
+        for at in range(self.levels - 1, level, -1):
+            address = table + 8 * self.index(gpa, at)
+            entry = self.memory.read(address)
+            if entry & LEAF:
+                self._split(address, at, entry)
+                entry = self.memory.read(address)
+            elif not entry & PTE_V:
+                entry = self.memory.page() >> PAGE_SHIFT << PPN_SHIFT | PTE_V
+                self.memory.write(address, entry)
+            table = (entry >> PPN_SHIFT & PPN_MASK) << PAGE_SHIFT
+        return table + 8 * self.index(gpa, level)
+
+    def _split(self, address: int, level: int, entry: int) -> None:
+        """Replace a block by a table of the next smaller blocks."""
+        table = self.memory.page()
+        step = 1 << 9 * (level - 1) << PPN_SHIFT
+        for n in range(512):
+            self.memory.write(table + 8 * n, entry + n * step)
+        self.memory.write(address, table >> PAGE_SHIFT << PPN_SHIFT | PTE_V)
+
+    def _free_table(self, entry: int, level: int) -> None:
+        """Give back a table that a larger block replaces, and the tables below it."""
+        table = (entry >> PPN_SHIFT & PPN_MASK) << PAGE_SHIFT
+        for n in range(512):
+            below = self.memory.read(table + 8 * n)
+            if below & PTE_V and below & LEAF:
+                self.mapped_pages -= 1 << 9 * level
+            elif below & PTE_V:
+                self._free_table(below, level - 1)
+        self.memory.free(table)

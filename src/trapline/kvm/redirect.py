@@ -1,0 +1,33 @@
+"""Redirecting a trap into the guest: what kvm_riscv_vcpu_trap_redirect does to the guest's CSRs.
+
+Not a hardware trap entry: software writes the VS-level trap CSRs one by one and sends the guest to
+vstvec. It differs from hardware in what kvm-history knows of it: vstvec is not masked, nothing is
+vectored, htval and htinst are dropped, and before 6.3 the privilege was kept.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trapline.lang.functions import cold
+from trapline.lang.values import U64
+from trapline.privilege.csr import csr_read, csr_write
+from trapline.privilege.csr_numbers import VSCAUSE, VSEPC, VSSTATUS, VSTVAL, VSTVEC
+from trapline.privilege.fields import MSTATUS_SIE, MSTATUS_SPIE, MSTATUS_SPP
+
+
+@cold
+def trap_redirect(hart: Any, scause: U64, sepc: U64, stval: U64, keep_privilege: U64) -> None:
+    """Give the guest the trap (scause, sepc, stval); `keep_privilege` is the bug that 6.3 fixed."""
+    vsstatus = csr_read(hart, U64(VSSTATUS)) & ~(U64(MSTATUS_SPP) | MSTATUS_SPIE)
+    # The guest's privilege at the trap, as the trap into HS-mode saved it.
+    vsstatus = vsstatus | (hart.guest_sstatus & MSTATUS_SPP)
+    if vsstatus & MSTATUS_SIE != 0:
+        vsstatus = vsstatus | MSTATUS_SPIE
+    csr_write(hart, U64(VSSTATUS), vsstatus & ~U64(MSTATUS_SIE))
+    csr_write(hart, U64(VSCAUSE), scause)
+    csr_write(hart, U64(VSTVAL), stval)
+    csr_write(hart, U64(VSEPC), sepc)
+    hart.guest_sepc = csr_read(hart, U64(VSTVEC))
+    if keep_privilege == 0:
+        hart.guest_sstatus = hart.guest_sstatus | MSTATUS_SPP

@@ -1,0 +1,91 @@
+"""Several vCPUs in turns: the same order, the same lengths, the same trace every time.
+
+In each round every vCPU runs up to the same tick. The clock of one that blocks advances without
+instructions; when all block, all clocks jump to the next timer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trapline.kvm.numbers import MpState
+from trapline.kvm.vcpu import RunStop, Vcpu
+from trapline.machine.clint import time_of
+
+if TYPE_CHECKING:
+    from trapline.kvm.death import Death
+    from trapline.kvm.vm import Vm
+
+SLICE_NATIVE, SLICE_REFERENCE = 2_000_000, 1_000
+QUANTUM = 20_000  # instructions of a turn with more than one vCPU; part of the behaviour
+
+
+@dataclass(frozen=True, slots=True)
+class VmResult:
+    """Why `Vm.run` came back. reason: exit, killed, limit, halted, hung, stop."""
+
+    reason: str
+    vcpu: Vcpu | None = None
+
+    @property
+    def death(self) -> Death | None:
+        """What is known of a killed guest."""
+        return self.vcpu.death if self.vcpu is not None and self.reason == "killed" else None
+
+
+Vmm = Callable[[Vcpu], bool] | None
+
+_ENDS = {RunStop.ERROR: "killed", RunStop.HUNG: "hung", RunStop.STOP: "stop"}
+
+
+def run_vcpus(vm: Vm, vmm: Vmm, max_instructions: int | None) -> VmResult:
+    """Run until the VMM says stop, the guest dies, nothing can run any more, or the limit is reached."""
+    native = getattr(vm.engine, "name", "") != "reference"
+    length = (SLICE_NATIVE if native else SLICE_REFERENCE) if len(vm.vcpus) == 1 else QUANTUM
+    ratio = int(vm.vcpus[0].hart.time_ratio)
+    last = None if max_instructions is None else vm.instructions + max_instructions
+    while True:
+        until = min(time_of(v.hart) for v in vm.vcpus) + max(1, length // ratio)
+        for vcpu in vm.vcpus:
+            result = _turn(vm, vcpu, vmm, until, last)
+            if result is not None:
+                return result
+        if not any(_can_run(v) for v in vm.vcpus) and not _skip(vm):
+            return VmResult("halted")
+
+
+def _turn(vm: Vm, vcpu: Vcpu, vmm: Vmm, until: int, last: int | None) -> VmResult | None:
+    ratio = int(vcpu.hart.time_ratio)
+    while time_of(vcpu.hart) < until:
+        limit = (until - time_of(vcpu.hart)) * ratio - int(vcpu.hart.instret) % ratio
+        if last is not None:
+            limit = min(limit, last - vm.instructions)
+            if limit <= 0:
+                return VmResult("limit", vcpu)
+        stop = vcpu.run(max(1, limit))
+        if stop is RunStop.EXIT:
+            if vmm is None or not vmm(vcpu):
+                return VmResult("exit", vcpu)
+        elif stop is RunStop.BLOCKED:
+            deadline = vcpu.timer.deadline() if vcpu.mp_state is not MpState.STOPPED else None
+            vcpu.advance(until if deadline is None else min(until, deadline))
+        elif stop in _ENDS:
+            return VmResult(_ENDS[stop], vcpu)
+    return None
+
+
+def _can_run(vcpu: Vcpu) -> bool:
+    return vcpu.mp_state is not MpState.STOPPED and (not vcpu.blocked or vcpu.runnable())
+
+
+def _skip(vm: Vm) -> bool:
+    """All block: jump to the next timer; return whether there is one."""
+    waiting = [v for v in vm.vcpus if v.mp_state is not MpState.STOPPED]
+    ticks = [tick for v in waiting if (tick := v.timer.deadline()) is not None]
+    if not ticks:
+        return False
+    for vcpu in vm.vcpus:
+        vcpu.advance(min(ticks))
+    return True

@@ -1,0 +1,97 @@
+"""Memory slots: which guest physical addresses there are, and what host memory backs them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from trapline.machine.regions import Region
+
+PAGE = 4096
+
+
+class SlotKind(Enum):
+    """What backs a slot."""
+
+    RAM = "ram"
+    READ_ONLY = "ro"
+    FILE = "file"
+    HOLE = "hole"  # host physical addresses where nothing answers: accesses take access faults
+
+
+@dataclass(slots=True)
+class MemorySlot:
+    """A range of guest physical addresses."""
+
+    slot: int
+    gpa: int
+    size: int
+    kind: SlotKind
+    hpa: int = 0
+    file: Path | None = None
+    region: Region | None = field(default=None, repr=False)
+    dirty: set[int] | None = None  # page numbers written since the log was last read
+
+    @property
+    def end(self) -> int:
+        """The first guest physical address behind the slot."""
+        return self.gpa + self.size
+
+    @property
+    def writable(self) -> bool:
+        """Whether the guest may store."""
+        return self.kind is not SlotKind.READ_ONLY
+
+    def describe(self) -> str:
+        """Range and kind for messages."""
+        return f"slot {self.slot} [{self.gpa:#x}..{self.end - 1:#x}] {self.kind.value}"
+
+
+class SlotTable:
+    """The slots of a VM, without overlap."""
+
+    def __init__(self, gpa_bits: int) -> None:
+        self.gpa_bits = gpa_bits
+        self._slots: list[MemorySlot] = []
+
+    def __iter__(self) -> Iterator[MemorySlot]:
+        return iter(self._slots)
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def add(self, slot: MemorySlot) -> None:
+        """Add a slot; ValueError names what is wrong with it."""
+        if slot.gpa % PAGE or slot.size % PAGE or slot.size <= 0 or slot.gpa < 0:
+            raise ValueError(f"{slot.describe()}: address and size must be multiples of {PAGE:#x}, size not 0")
+        if slot.end > 1 << self.gpa_bits:
+            raise ValueError(f"{slot.describe()} lies beyond the {self.gpa_bits} bits of guest physical addresses")
+        for other in self._slots:
+            if slot.slot == other.slot:
+                raise ValueError(f"{slot.describe()}: {other.describe()} has the same number")
+            if slot.gpa < other.end and other.gpa < slot.end:
+                raise ValueError(f"{slot.describe()} overlaps {other.describe()}")
+        self._slots.append(slot)
+        self._slots.sort(key=lambda s: s.gpa)
+
+    def remove(self, slot: MemorySlot) -> None:
+        """Take a slot out."""
+        self._slots.remove(slot)
+
+    def find(self, gpa: int) -> MemorySlot | None:
+        """Return the slot that holds a guest physical address (gfn_to_memslot)."""
+        for slot in self._slots:
+            if slot.gpa <= gpa < slot.end:
+                return slot
+        return None
+
+    def number(self, slot: int) -> MemorySlot | None:
+        """Return the slot of that number."""
+        return next((s for s in self._slots if s.slot == slot), None)
+
+    def free_number(self) -> int:
+        """Return the lowest number that no slot has."""
+        used = {s.slot for s in self._slots}
+        return next(n for n in range(len(used) + 1) if n not in used)

@@ -1,0 +1,84 @@
+"""Statistics: KVM's own counters as of the policy's version, and what KVM does not count.
+
+KVM's names come from the policy, in KVM's order. Names under `trapline/` are ours: every cause by
+origin and outcome (delegated traps out of the hart's compiled counters), guest page faults, kills.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from trapline.policies import Policy
+from trapline.privilege.causes import INTERRUPT, cause_name, trap_index
+
+if TYPE_CHECKING:
+    from trapline.kvm.trace import TrapRecord
+    from trapline.lang.state import Hart
+
+GENERIC_VCPU = ("halt_wakeup", "halt_wait_ns", "blocking")
+GENERIC_VM = ("remote_tlb_flush", "remote_tlb_flush_requests")
+
+_DESTINATIONS = {0: "M", 1: "HS", 2: "VS"}
+_GUEST_ORIGINS = {4: "VU", 5: "VS"}
+_GUEST_PAGE_FAULTS = (20, 21, 23)
+
+
+class VcpuStats:
+    """One vCPU's counters."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.kvm: dict[str, int] = {c.name: 0 for c in policy.counters}
+        self.generic: dict[str, int] = dict.fromkeys(GENERIC_VCPU, 0)
+        self.outcomes: Counter[tuple[int, str, str, str]] = Counter()  # cause, origin, last hop, end
+
+    def count(self, name: str) -> None:
+        """Move one of KVM's counters; versions that lack it ignore that."""
+        if name in self.kvm:
+            self.kvm[name] += 1
+
+    def record(self, record: TrapRecord) -> None:
+        """Count the outcome of a trap that left the guest."""
+        self.outcomes[record.cause, record.origin, record.how[-1], record.end] += 1
+
+    def snapshot(self, hart: Hart) -> dict[str, int]:
+        """Return every counter by name: KVM's, the generic ones, ours."""
+        return {**self.kvm, **self.generic, **self.trapline(hart)}
+
+    def trapline(self, hart: Hart) -> dict[str, int]:
+        """Return what KVM does not count, without zeros."""
+        found = Counter[str]()
+        for (cause, origin, how, end), n in self.outcomes.items():
+            found[f"trapline/{cause_name(cause)}/{origin}/{how}/{end}"] += n
+            if cause in _GUEST_PAGE_FAULTS:
+                found["trapline/guest_page_faults"] += n
+            if cause == 1:
+                found["trapline/inst_access_exits"] += n
+            if end == "killed":
+                found["trapline/kills"] += n
+        for (cause, origin, destination), n in hardware_traps(hart).items():
+            if destination == "VS":
+                found[f"trapline/{cause_name(cause)}/{origin}/delegated"] += n
+        return dict(sorted(found.items()))
+
+
+def hardware_traps(hart: Hart) -> dict[tuple[int, str, str], int]:
+    """Return the compiled counters of guest traps: (cause, origin, destination of the hardware entry)."""
+    counts: dict[tuple[int, str, str], int] = {}
+    for code in range(64):
+        cause = INTERRUPT | code - 32 if code >= 32 else code
+        for mode, origin in _GUEST_ORIGINS.items():
+            for destination, name in _DESTINATIONS.items():
+                n = int(hart.trap_count[trap_index(cause, mode, destination)])
+                if n:
+                    counts[cause, origin, name] = n
+    return counts
+
+
+def total(snapshots: Iterable[dict[str, int]]) -> dict[str, int]:
+    """Sum the counters of several vCPUs, as KVM's debugfs does."""
+    summed = Counter[str]()
+    for snapshot in snapshots:
+        summed.update(snapshot)
+    return dict(summed)

@@ -1,0 +1,34 @@
+"""Entering and leaving the guest: the part of vcpu_switch.S that touches CSRs.
+
+Subset functions: hosted now, compiled whenever the engine is told to. The guest's general registers
+stay in the hart, since a hosted HS-mode needs none; its pc, its HS-level sstatus and hstatus are
+saved in the hart's guest_* words, as KVM's guest_context.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trapline.lang.functions import cold
+from trapline.lang.values import U64
+from trapline.privilege.csr import csr_read, csr_write
+from trapline.privilege.csr_numbers import HSTATUS, SEPC, SSTATUS
+from trapline.privilege.returns import sret
+
+
+@cold
+def enter_guest(hart: Any) -> None:
+    """Load sepc, sstatus and hstatus from the guest context and return into the guest with sret."""
+    csr_write(hart, U64(HSTATUS), hart.guest_hstatus)
+    csr_write(hart, U64(SSTATUS), hart.guest_sstatus)
+    csr_write(hart, U64(SEPC), hart.guest_sepc)
+    sret(hart)
+    hart.pc = hart.next_pc
+
+
+@cold
+def save_guest(hart: Any) -> None:
+    """Keep what trap entry left in sepc, sstatus and hstatus."""
+    hart.guest_sepc = csr_read(hart, U64(SEPC))
+    hart.guest_sstatus = csr_read(hart, U64(SSTATUS))
+    hart.guest_hstatus = csr_read(hart, U64(HSTATUS))

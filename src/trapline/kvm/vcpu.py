@@ -1,0 +1,440 @@
+"""A virtual CPU: its state while it is out, loading and putting it, and the KVM_RUN loop (vcpu.c).
+
+Each vCPU has a hart of its own. The general registers stay in the hart; VS-level CSRs are written
+when the vCPU is loaded and read back when something asks for them.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from trapline.firmware import outcome as firmware_outcome
+from trapline.isa.decode import Decoder
+from trapline.kvm import interrupts
+from trapline.kvm.context import CpuTrap, GuestCsrs, KvmRun, VcpuConfig
+from trapline.kvm.cost import estimate
+from trapline.kvm.death import Death, autopsy
+from trapline.kvm.mmio import MmioDecode, mmio_return
+from trapline.kvm.numbers import EINVAL, KVM_GUESTDBG_ENABLE, KVM_INTERRUPT_SET, KVM_INTERRUPT_UNSET, IRQ_VS_EXT, MpState
+from trapline.kvm.stats import VcpuStats
+from trapline.kvm.switch import enter_guest, save_guest
+from trapline.kvm.timer import VcpuTimer
+from trapline.kvm.trace import TrapRecord, origin_of
+from trapline.kvm.vcpu_exit import vcpu_exit
+from trapline.kvm.vcpu_insn import csr_return
+from trapline.kvm.vcpu_sbi import VcpuSbi, sbi_return
+from trapline.lang.control import EXIT_HOSTED_HS, EXIT_HOSTED_M, EXIT_STOP, EXIT_WFI
+from trapline.lang.state import Hart
+from trapline.machine.clint import time_of
+from trapline.policies import CauseRule, Policy
+from trapline.privilege import csr_numbers as csr
+from trapline.privilege.csr import csr_read, csr_write
+from trapline.privilege.derived import update_derived
+from trapline.privilege.fields import (
+    ENVCFG_ADUE,
+    ENVCFG_CBCFE,
+    ENVCFG_CBIE,
+    ENVCFG_CBZE,
+    ENVCFG_PBMTE,
+    ENVCFG_STCE,
+    HSTATUS_SPV,
+    HSTATUS_SPVP,
+    HSTATUS_VTW,
+    MSTATUS_FS,
+    MSTATUS_SPIE,
+    MSTATUS_SPP,
+    STATEEN_ENVCFG,
+    STATEEN_SE,
+)
+from trapline.privilege.interrupts import next_timer, update_timers
+from trapline.sbi.numbers import FirmwareEvent
+
+if TYPE_CHECKING:
+    from trapline.kvm.vm import Vm
+
+FS_INITIAL = 1 << 13
+A0, A1 = 10, 11
+
+# Fields of GuestCsrs and the CSRs that hold them while the vCPU is loaded; hideleg comes before vsie.
+GUEST_CSRS = {
+    "vsstatus": csr.VSSTATUS,
+    "vsie": csr.VSIE,
+    "vstvec": csr.VSTVEC,
+    "vsscratch": csr.VSSCRATCH,
+    "vsepc": csr.VSEPC,
+    "vscause": csr.VSCAUSE,
+    "vstval": csr.VSTVAL,
+    "hvip": csr.HVIP,
+    "vsatp": csr.VSATP,
+    "scounteren": csr.SCOUNTEREN,
+    "senvcfg": csr.SENVCFG,
+}
+
+
+class RunStop(Enum):
+    """Why `Vcpu.run` came back."""
+
+    EXIT = "exit"  # KVM_RUN returned 0: look at kvm_run.exit_reason
+    ERROR = "error"  # KVM_RUN failed: look at death
+    LIMIT = "limit"  # the instruction limit of this call
+    BLOCKED = "blocked"  # halted or stopped, nothing wakes it yet
+    HUNG = "hung"  # the firmware never came back
+    STOP = "stop"  # a device or a hook asked to stop
+
+
+class Vcpu:
+    """One virtual CPU of a VM. `kvm_run` is what it shares with the VMM."""
+
+    def __init__(self, vm: Vm, vcpu_id: int, hart: Hart) -> None:
+        self.vm, self.id, self.hart = vm, vcpu_id, hart
+        self.policy: Policy = vm.policy
+        self.kvm_run = KvmRun()
+        self.stats = VcpuStats(vm.policy)
+        self.decoder = Decoder(hart)
+        self.csrs = GuestCsrs()
+        self.config = VcpuConfig(hedeleg=vm.policy.hedeleg, hideleg=vm.policy.hideleg)
+        self.isa_disabled: set[str] = set()
+        self.irqs_pending = self.irqs_pending_mask = 0
+        self.guest_debug = False
+        self.loaded = self.ran_once = self.in_guest = False
+        self.mp_state = MpState.RUNNABLE if vcpu_id == 0 else MpState.STOPPED
+        self.blocked = self.yielded = False
+        self.death: Death | None = None
+        self.mmio_decode: MmioDecode | None = None
+        self.csr_insn: int | None = None
+        self.machine_ids = [int(hart.mvendorid), int(hart.marchid), int(hart.mimpid)]
+        self._reset_to: tuple[int, int] | None = None
+        self._path: list[str] = []
+        self._how: list[str] = []
+        self._end = ""
+        self.timer = VcpuTimer(self, sstc=hart.has_sstc != 0 and int(hart.menvcfg) & ENVCFG_STCE != 0)
+        self.sbi = VcpuSbi(self)
+        self.reset(0, 0)
+
+    # --- state ---
+    def reset(self, pc: int, opaque: int) -> None:
+        """Reset to VS-mode at `pc` with a0 the vCPU's id and a1 `opaque` (kvm_riscv_reset_vcpu)."""
+        self.put()
+        hart = self.hart
+        self.csrs = GuestCsrs()
+        for n in range(1, 32):
+            hart.x[n] = 0
+            hart.f[n] = 0
+        hart.f[0] = hart.fflags = hart.frm = 0
+        hart.x[A0], hart.x[A1] = self.id, opaque
+        hart.guest_sepc = pc
+        hart.guest_sstatus = MSTATUS_SPP | MSTATUS_SPIE | (FS_INITIAL if self.guest_has("f") else 0)
+        hart.guest_hstatus = HSTATUS_VTW | HSTATUS_SPVP | HSTATUS_SPV
+        self.timer.reset()
+        self.irqs_pending = self.irqs_pending_mask = 0
+        self.sbi.reset()
+        self.blocked = False
+
+    def guest_has(self, extension: str) -> bool:
+        """Whether the guest has the extension of this (lower case) name."""
+        if extension in self.isa_disabled or extension == "h":
+            return False
+        word = f"has_{extension}"
+        return extension == "i" or bool(getattr(self.hart, word, 0) != 0)
+
+    def configure_once(self) -> None:
+        """What KVM decides when a vCPU first runs: henvcfg and hstateen0 from the guest's extensions."""
+        if self.ran_once:
+            return
+        self.ran_once = True
+        for extension, bits in (
+            ("svpbmt", ENVCFG_PBMTE),
+            ("zicbom", ENVCFG_CBIE | ENVCFG_CBCFE),
+            ("zicboz", ENVCFG_CBZE),
+        ):
+            if self.guest_has(extension):
+                self.config.henvcfg |= bits
+        if self.timer.sstc:
+            self.config.henvcfg |= ENVCFG_STCE
+        if self.guest_has("svadu") and "svade" in self.isa_disabled:
+            self.config.henvcfg |= ENVCFG_ADUE
+        if self.guest_has("smstateen"):
+            self.config.hstateen0 |= STATEEN_ENVCFG | STATEEN_SE
+        elif self.hart.has_smstateen != 0:
+            self.config.hstateen0 |= STATEEN_ENVCFG
+
+    def load(self) -> None:
+        """Write the vCPU's CSRs into the hart."""
+        if self.loaded:
+            return
+        self.configure_once()
+        call = self.hart.call
+        call(csr_write, csr.HEDELEG, self.config.hedeleg)
+        call(csr_write, csr.HIDELEG, self.config.hideleg)
+        call(csr_write, csr.HENVCFG, self.config.henvcfg)
+        if self.hart.has_smstateen != 0:
+            call(csr_write, csr.HSTATEEN0, self.config.hstateen0)
+        call(csr_write, csr.HCOUNTEREN, self.policy.hcounteren)
+        self.vm.update_hgatp(self)
+        for field, number in GUEST_CSRS.items():
+            call(csr_write, number, getattr(self.csrs, field))
+        self.timer.restore()
+        self.loaded = True
+
+    def put(self) -> None:
+        """Read the vCPU's CSRs back; it must be loaded again before it runs."""
+        if not self.loaded:
+            return
+        if self.in_guest:
+            self._preempt()
+        for field, number in GUEST_CSRS.items():
+            if field != "hvip":
+                setattr(self.csrs, field, int(self.hart.call(csr_read, number)))
+        self.timer.sync()
+        self.timer.save()
+        self.loaded = False
+
+    def _preempt(self) -> None:
+        """Leave guest mode between two instructions, as if a host interrupt had come."""
+        hart = self.hart
+        hart.guest_sepc = hart.pc
+        status = int(hart.call(csr_read, csr.SSTATUS)) & ~MSTATUS_SPP | MSTATUS_SPIE
+        hart.guest_sstatus = status | (MSTATUS_SPP if hart.priv != 0 else 0)
+        hstatus = int(hart.call(csr_read, csr.HSTATUS)) & ~HSTATUS_SPVP | HSTATUS_SPV
+        hart.guest_hstatus = hstatus | (HSTATUS_SPVP if hart.priv != 0 else 0)
+        hart.priv, hart.virt = 1, 0
+        hart.call(update_derived)
+        self.in_guest = False
+        interrupts.sync_interrupts(self)
+
+    @property
+    def pc(self) -> int:
+        """The guest's pc."""
+        return int(self.hart.pc if self.in_guest else self.hart.guest_sepc)
+
+    def set_pc(self, pc: int) -> None:
+        """Move the guest."""
+        if self.in_guest:
+            self.put()
+        self.hart.guest_sepc = pc
+
+    # --- interrupts, debug, power ---
+    def set_interrupt(self, irq: int, *, level: bool = True) -> int:
+        """Make a VS-level interrupt pending, or take it back."""
+        return interrupts.set_interrupt(self, irq, level=level)
+
+    def interrupt(self, irq: int) -> int:
+        """KVM_INTERRUPT: KVM_INTERRUPT_SET or _UNSET drives the VS external interrupt."""
+        if irq not in (KVM_INTERRUPT_SET, KVM_INTERRUPT_UNSET):
+            return -EINVAL
+        return self.set_interrupt(IRQ_VS_EXT, level=irq == KVM_INTERRUPT_SET)
+
+    def set_guest_debug(self, control: int) -> int:
+        """KVM_SET_GUEST_DEBUG: while it is on, breakpoints leave the guest. Software breakpoints only."""
+        if not self.policy.debug_undelegates or control & ~KVM_GUESTDBG_ENABLE:
+            return -EINVAL
+        self.put()
+        self.guest_debug = bool(control & KVM_GUESTDBG_ENABLE)
+        bits = self.policy.debug_undelegates & self.policy.hedeleg
+        self.config.hedeleg = self.config.hedeleg & ~bits if self.guest_debug else self.config.hedeleg | bits
+        return 0
+
+    def get_mp_state(self) -> MpState:
+        """KVM_GET_MP_STATE."""
+        return self.mp_state
+
+    def set_mp_state(self, state: int) -> int:
+        """KVM_SET_MP_STATE; INIT_RECEIVED resets the registers where KVM can (6.16)."""
+        if state == MpState.INIT_RECEIVED and self.policy.has_feature("mp-state-reset"):
+            self.reset(0, 0)
+            state = MpState.RUNNABLE
+        elif state not in (MpState.RUNNABLE, MpState.STOPPED):
+            return -EINVAL
+        self.mp_state = MpState(state)
+        return 0
+
+    def start(self, pc: int, opaque: int) -> None:
+        """Power on at `pc` when it is next run (HSM)."""
+        self._reset_to = (pc, opaque)
+        self.mp_state = MpState.RUNNABLE
+
+    def halt(self) -> None:
+        """WFI: block until an interrupt is pending."""
+        self.blocked = not self.runnable()
+        self.stats.generic["blocking"] = int(self.blocked)
+
+    def runnable(self) -> bool:
+        """Whether something ends a WFI (kvm_arch_vcpu_runnable, kvm_cpu_has_pending_timer)."""
+        return interrupts.has_interrupts(self) or interrupts.timer_pending(self)
+
+    def advance(self, tick: int) -> None:
+        """Let time pass to `tick` without instructions."""
+        hart, now = self.hart, time_of(self.hart)
+        if tick > now:
+            hart.time_offset = int(hart.time_offset) + tick - now
+            hart.call(update_timers)
+            hart.call(update_derived)
+            if self.blocked:
+                self.stats.generic["halt_wait_ns"] += (tick - now) * 1_000_000_000 // self.vm.timebase
+        self.timer.tick()
+
+    def count_firmware_event(self, event: FirmwareEvent) -> None:
+        """Count an event of the guest's SBI PMU."""
+        if self.sbi.pmu is not None:
+            self.sbi.pmu.count(event)
+
+    # --- KVM_RUN ---
+    def run(self, limit: int) -> RunStop:
+        """KVM_RUN: finish what the last exit left open, then run until the guest needs the VMM."""
+        mmio_return(self)
+        sbi_return(self)
+        csr_return(self)
+        end = int(self.hart.instret) + limit
+        while True:
+            if not self._ready():
+                return RunStop.BLOCKED
+            self.load()
+            self.timer.tick()
+            if int(self.hart.instret) >= end:
+                return RunStop.LIMIT
+            self._enter()
+            stop = self._leave(int(self.vm.engine.run(self.hart, self._slice(end))))
+            if stop is not None:
+                return stop
+
+    def _ready(self) -> bool:
+        if self.mp_state is MpState.STOPPED:
+            return False
+        if self._reset_to is not None:
+            self.reset(*self._reset_to)
+            self._reset_to = None
+        if self.blocked:
+            self.timer.tick()
+            if not self.runnable():
+                return False
+            self.blocked = False
+            self.stats.generic["blocking"] = 0
+            self.stats.generic["halt_wakeup"] += 1
+        return True
+
+    def _slice(self, end: int) -> int:
+        """Return how many instructions may run before a timer must be looked at."""
+        hart = self.hart
+        end = min(end, int(hart.call(next_timer)))
+        if not self.timer.sstc and (tick := self.timer.deadline()) is not None:
+            ratio = int(hart.time_ratio)
+            end = min(end, (tick - int(hart.time_offset)) * ratio)
+        return max(1, end - int(hart.instret))
+
+    def _enter(self) -> None:
+        interrupts.flush_interrupts(self)
+        if not self.in_guest:
+            self.vm.update_hgatp(self)
+            self.hart.call(enter_guest)
+            self.in_guest = True
+        else:
+            self.hart.call(update_derived)
+
+    def _leave(self, reason: int) -> RunStop | None:
+        if reason == EXIT_HOSTED_HS:
+            return self._exit(("HS",), ("hardware",))
+        if reason == EXIT_HOSTED_M:
+            return self._firmware()
+        if reason == EXIT_STOP:
+            return RunStop.STOP
+        if reason == EXIT_WFI and int(self.hart.exit_arg) == 0:
+            self._preempt()
+            self.halt()
+        return None
+
+    def _firmware(self) -> RunStop | None:
+        """A trap went to M-mode first: let the firmware handle it and see where the guest is now."""
+        before = self.hart
+        cause, origin = int(before.mcause), self._machine_origin()
+        epc, tval = int(before.mepc), int(before.mtval)
+        done = self.vm.firmware.handle(before)
+        self._m_instructions = done.instructions
+        if done.destination == firmware_outcome.TO_HS:
+            return self._exit(("M", "HS"), ("hardware", done.how))
+        self._begin(cause, origin, epc, tval)
+        self._path.append("M")
+        self._how.append("hardware")
+        if done.destination == firmware_outcome.HUNG:
+            self.in_guest = False
+            self._finish("hung", done.how, None)
+            self.firmware_dump = done.dump
+            return RunStop.HUNG
+        end = "guest" if done.destination == firmware_outcome.TO_VS else "emulated"
+        if done.how == firmware_outcome.INTERRUPT:
+            end = "resumed"
+        self._finish(end, done.how, origin_of(self.hart.priv, self.hart.virt))
+        return None
+
+    def _machine_origin(self) -> str:
+        mstatus = int(self.hart.mstatus)
+        return origin_of(mstatus >> 11 & 3, mstatus >> 39 & 1)
+
+    def _exit(self, through: tuple[str, ...], how: tuple[str, ...]) -> RunStop | None:
+        """A trap reached HS-mode: account for it, look it up in the policy, go on or go out."""
+        hart = self.hart
+        hart.call(save_guest)
+        self.in_guest = False
+        trap = CpuTrap(int(hart.scause), int(hart.sepc), int(hart.stval), int(hart.htval), int(hart.htinst))
+        self._begin(trap.scause, self._guest_mode(), trap.sepc, trap.stval)
+        self._path += through
+        self._how += how
+        self.stats.count("exits")
+        interrupts.sync_interrupts(self)
+        self.timer.sync()
+        ret = vcpu_exit(self, trap)
+        gpa = trap.gpa if trap.scause in (20, 21, 23) else None
+        hops = self._pending_hop or ("hardware", "resumed")
+        self._finish(hops[1], hops[0], self._guest_mode() if ret > 0 else "VMM", -ret if ret < 0 else 0, gpa)
+        if self.death is not None and ret < 0:
+            self.death.routes = tuple(self.vm.last_traps)
+            return RunStop.ERROR
+        return RunStop.EXIT if ret == 0 else None
+
+    def _guest_mode(self) -> str:
+        virt = int(self.hart.guest_hstatus) & HSTATUS_SPV != 0
+        return origin_of(int(int(self.hart.guest_sstatus) & MSTATUS_SPP != 0), int(virt))
+
+    # --- records ---
+    _pending_hop: tuple[str, str] | None = None
+    _m_instructions = 0
+    firmware_dump = ""
+
+    def _begin(self, cause: int, origin: str, epc: int, tval: int) -> None:
+        self._path, self._how, self._pending_hop = [origin], [], None
+        self._trap = (cause, epc, tval)
+
+    def hop(self, how: str, end: str) -> None:
+        """Say what HS-mode did with the trap under way, and how it ends; the last word counts."""
+        self._pending_hop = (how, end)
+
+    def _finish(self, end: str, how: str, where: str | None, errno: int = 0, gpa: int | None = None) -> None:
+        if where is not None:
+            self._path.append(where)
+        self._how.append(how)
+        cause, epc, tval = self._trap
+        cost = estimate(how, end) if "HS" in self._path else None
+        record = TrapRecord(
+            instret=int(self.hart.instret),
+            vcpu=self.id,
+            cause=cause,
+            origin=self._path[0],
+            path=tuple(self._path),
+            how=tuple(self._how),
+            end=end,
+            errno=errno,
+            epc=epc,
+            tval=tval,
+            gpa=gpa,
+            m_instructions=self._m_instructions,
+            hs_instructions=cost.hs if cost else 0,
+            user_instructions=cost.user if cost else 0,
+        )
+        self._m_instructions = 0
+        self.vm.record(self, record)
+
+    def kill(self, trap: CpuTrap, rule: CauseRule, ret: int, lines: tuple[str, str, str]) -> None:
+        """KVM_RUN fails: keep everything that says why."""
+        for line in lines:
+            self.vm.log(f"kvm: {line}")
+        self.death = autopsy(self, trap, rule, -ret, lines)

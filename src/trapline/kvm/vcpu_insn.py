@@ -1,0 +1,121 @@
+"""Virtual instructions: WFI, WRS and CSR accesses that trapped; all others are illegal (vcpu_insn.c)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trapline.kvm.context import CpuTrap, CsrAccess
+from trapline.kvm.numbers import MASK64, Exit
+from trapline.kvm.unpriv import fetch_failed, fetch_guest
+from trapline.policies import CauseRule
+from trapline.privilege.causes import ILLEGAL_INST
+
+if TYPE_CHECKING:
+    from trapline.kvm.vcpu import Vcpu
+
+SYSTEM = 0b11100
+WFI = 0x10500073
+WRS_NTO, WRS_STO = 0x00D00073, 0x01D00073
+CYCLE, INSTRET = 0xC00, 0xC02
+
+
+def virtual_instruction(vcpu: Vcpu, trap: CpuTrap, rule: CauseRule) -> int:
+    """Emulate the instruction in stval, or give the guest an illegal instruction."""
+    insn = trap.stval
+    if insn & 3 != 3:
+        if insn == 0:
+            fetched = fetch_guest(vcpu)
+            if isinstance(fetched, CpuTrap):
+                return fetch_failed(vcpu, fetched, "kvm-emulate")
+            insn = fetched
+        if insn & 3 != 3:
+            return truly_illegal(vcpu, insn)
+    if insn >> 2 & 31 != SYSTEM:
+        return truly_illegal(vcpu, insn)
+    if insn == WFI:
+        return wfi(vcpu)
+    if insn in (WRS_NTO, WRS_STO) and vcpu.policy.has_feature("wrs"):
+        return wrs(vcpu)
+    if insn >> 12 & 3:
+        return csr_instruction(vcpu, insn)
+    return truly_illegal(vcpu, insn)
+
+
+def truly_illegal(vcpu: Vcpu, insn: int) -> int:
+    """The guest gets an illegal instruction exception with the bits in stval."""
+    from trapline.kvm.vcpu_exit import inject
+
+    inject(vcpu, CpuTrap(ILLEGAL_INST, int(vcpu.hart.guest_sepc), insn))
+    vcpu.hop("kvm-emulate", "guest")
+    return 1
+
+
+def wfi(vcpu: Vcpu) -> int:
+    """Halt until an interrupt is pending."""
+    vcpu.stats.count("wfi_exit_stat")
+    vcpu.halt()
+    return _next(vcpu)
+
+
+def wrs(vcpu: Vcpu) -> int:
+    """Yield to another vCPU."""
+    vcpu.stats.count("wrs_exit_stat")
+    vcpu.yielded = True
+    return _next(vcpu)
+
+
+def csr_instruction(vcpu: Vcpu, insn: int) -> int:
+    """A CSR instruction that trapped: emulated here, by the VMM, or illegal, as the policy says."""
+    number = insn >> 20
+    new_value, mask = _operands(vcpu, insn)
+    rule = vcpu.policy.csr_rule(number)
+    if rule is None or (rule.requires and not vcpu.guest_has(rule.requires)):
+        return truly_illegal(vcpu, insn)
+    vcpu.csr_insn = insn
+    vcpu.kvm_run.riscv_csr = CsrAccess(number, new_value, mask)
+    if rule.emulate == "user":
+        vcpu.stats.count("csr_exit_user")
+        vcpu.kvm_run.exit_reason = Exit.RISCV_CSR
+        vcpu.hop("kvm-emulate", "vmm")
+        return 0
+    value = read_counter(vcpu, number) if rule.emulate == "counter" and not mask else None
+    if value is None:
+        vcpu.csr_insn = None
+        return truly_illegal(vcpu, insn)
+    vcpu.kvm_run.riscv_csr.ret_value = value
+    vcpu.stats.count("csr_exit_kernel")
+    csr_return(vcpu)
+    vcpu.hop("kvm-emulate", "emulated")
+    return 1
+
+
+def csr_return(vcpu: Vcpu) -> None:
+    """Write the CSR's value to rd and step over the instruction, once."""
+    insn = vcpu.csr_insn
+    if insn is None:
+        return
+    vcpu.csr_insn = None
+    vcpu.hart.x[insn >> 7 & 31] = vcpu.kvm_run.riscv_csr.ret_value
+    vcpu.hart.guest_sepc = int(vcpu.hart.guest_sepc) + 4
+
+
+def read_counter(vcpu: Vcpu, number: int) -> int | None:
+    """A counter of the guest's PMU; no event is configured behind any of them, so they read 0."""
+    if number in (CYCLE, INSTRET) or vcpu.hart.has_zihpm != 0:
+        return 0
+    return None
+
+
+def _operands(vcpu: Vcpu, insn: int) -> tuple[int, int]:
+    """Return (new value, mask of bits to write): a read-modify-write in KVM's form."""
+    funct3, field = insn >> 12 & 7, insn >> 15 & 31
+    operand = field if funct3 & 4 else int(vcpu.hart.x[field])
+    if funct3 & 3 == 1:
+        return operand, MASK64
+    return (MASK64 if funct3 & 3 == 2 else 0), operand
+
+
+def _next(vcpu: Vcpu) -> int:
+    vcpu.hart.guest_sepc = int(vcpu.hart.guest_sepc) + 4
+    vcpu.hop("kvm-emulate", "emulated")
+    return 1

@@ -1,0 +1,280 @@
+"""SBI towards the guest: the shared SBI served by KVM, or forwarded to the VMM (vcpu_sbi.c).
+
+Which extensions there are, which are off by default and which are forwarded is the policy's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+from trapline.kvm.context import CpuTrap, SbiForward, SystemEventExit
+from trapline.kvm.numbers import IRQ_VS_SOFT, MASK64, Exit, MpState, SystemEvent
+from trapline.kvm.sbi_fwft import GuestFeature, guest_features
+from trapline.kvm.unpriv import read_word
+from trapline.lang.control import flush_code, flush_translations
+from trapline.lang.functions import Trap
+from trapline.policies import CauseRule
+from trapline.policies.schema import SbiRule
+from trapline.sbi.call import Effect, SbiCall, SbiOutcome
+from trapline.sbi.host import STANDARD, Access, Fence, HfenceService, RemoteFence, SbiProfile
+from trapline.sbi.numbers import Eid, FirmwareEvent, HartState, Implementation, SbiError
+from trapline.sbi.pmu import PmuState
+from trapline.sbi.serve import serve
+
+if TYPE_CHECKING:
+    from trapline.kvm.vcpu import Vcpu
+
+A0, A1 = 10, 11
+FWFT_SET, LOCK = 0, 1
+
+_RECEIVED = {
+    Fence.FENCE_I: FirmwareEvent.FENCE_I_RECEIVED,
+    Fence.SFENCE_VMA: FirmwareEvent.HFENCE_VVMA_RECEIVED,
+    Fence.SFENCE_VMA_ASID: FirmwareEvent.HFENCE_VVMA_ASID_RECEIVED,
+}
+
+
+def sbi_ecall(vcpu: Vcpu, trap: CpuTrap, rule: CauseRule) -> int:
+    """Serve an ecall from VS-mode. Unknown extensions are NOT_SUPPORTED and the guest goes on."""
+    call = SbiCall.of(vcpu.hart.x)
+    vcpu.hop("sbi", "resumed")
+    extension = vcpu.sbi.enabled_rule(call.eid)
+    if extension is None:
+        result = SbiOutcome(Effect.RETURN, SbiError.NOT_SUPPORTED)
+    elif extension.name == "MPXY":
+        result = SbiOutcome(Effect.FORWARD)
+    else:
+        vcpu.sbi.leaving = None
+        result = serve(vcpu.sbi, call)
+        vcpu.sbi.after_serve(call, result)
+    if result.effect is Effect.TRAP and result.trap is not None:
+        return _fault(vcpu, result.trap)
+    if result.effect is Effect.FORWARD or vcpu.sbi.leaving == "forward":
+        return forward(vcpu, call)
+    if vcpu.sbi.leaving == "event":
+        vcpu.hop("sbi", "vmm")
+        return 0
+    if result.effect is Effect.RETURN:
+        result.write_to(vcpu.hart.x)
+        vcpu.hart.guest_sepc = int(vcpu.hart.guest_sepc) + 4
+    return 1
+
+
+def _fault(vcpu: Vcpu, trap: Trap) -> int:
+    """The guest's pointer faulted: the guest gets the fault, at its ecall."""
+    from trapline.kvm.vcpu_exit import inject
+
+    inject(vcpu, CpuTrap(trap.cause, int(vcpu.hart.guest_sepc), trap.tval, trap.tval2, trap.tinst))
+    vcpu.hop("sbi", "guest")
+    return 1
+
+
+def forward(vcpu: Vcpu, call: SbiCall) -> int:
+    """KVM_EXIT_RISCV_SBI; the VMM's answer is taken when the vCPU runs again."""
+    vcpu.stats.count("ecall_exit_stat")
+    vcpu.kvm_run.riscv_sbi = SbiForward(call.eid, call.fid, call.args, [int(SbiError.NOT_SUPPORTED) & MASK64, 0])
+    vcpu.kvm_run.exit_reason = Exit.RISCV_SBI
+    vcpu.sbi.return_open = True
+    vcpu.hop("sbi", "vmm")
+    return 0
+
+
+def sbi_return(vcpu: Vcpu) -> None:
+    """Write the VMM's answer to a0 and a1 and step over the ecall, once."""
+    if not vcpu.sbi.return_open:
+        return
+    vcpu.sbi.return_open = False
+    vcpu.hart.x[A0] = vcpu.kvm_run.riscv_sbi.ret[0] & MASK64
+    vcpu.hart.x[A1] = vcpu.kvm_run.riscv_sbi.ret[1] & MASK64
+    vcpu.hart.guest_sepc = int(vcpu.hart.guest_sepc) + 4
+
+
+class VcpuSbi:
+    """SbiHost of one vCPU: harts are vCPUs, addresses are guest physical."""
+
+    def __init__(self, vcpu: Vcpu) -> None:
+        self.vcpu = vcpu
+        self.hartid = vcpu.id
+        self.enabled = {rule.name: rule.enabled for rule in vcpu.policy.sbi}
+        self.return_open = False
+        self.leaving: str | None = None
+        self.shared_memory: int | None = None
+        self.pmu: PmuState | None = PmuState() if any(r.name == "PMU" for r in vcpu.policy.sbi) else None
+        self.features: dict[int, GuestFeature] = guest_features(vcpu)
+        self.profile = self._profile()
+
+    def reset(self) -> None:
+        """A vCPU reset takes FWFT features and steal time back."""
+        self.shared_memory = None
+        for feature in self.features.values():
+            feature.reset()
+
+    def enabled_rule(self, eid: int) -> SbiRule | None:
+        """Return the policy's row of an extension that is there and on."""
+        rule = self.vcpu.policy.sbi_rule(eid)
+        return rule if rule is not None and self.enabled[rule.name] else None
+
+    def enable(self, name: str, on: bool) -> None:
+        """Switch an extension for this guest."""
+        self.enabled[name] = on
+        self.profile = self._profile()
+
+    def _profile(self) -> SbiProfile:
+        policy = self.vcpu.policy
+        rules = [r for r in policy.sbi if self.enabled[r.name]]
+        names = {r.name: "v01" if r.name == "v0.1" else r.name.lower() for r in rules}
+        known = {n for n in names.values() if n in STANDARD or n == "v01"}
+        forwarded = {names[r.name] for r in rules if r.mode == "forward" and r.name != "SUSP"} & known
+        return SbiProfile(
+            version=policy.sbi_version,
+            implementation=Implementation.KVM,
+            implementation_version=_version_code(policy.version),
+            extensions=frozenset(known - forwarded),
+            forwarded=frozenset(forwarded),
+            forwarded_ranges=tuple((r.first, r.last) for r in rules if names[r.name] not in known | {"base"}),
+            forwarded_eids=frozenset((Eid.CONSOLE_PUTCHAR, Eid.CONSOLE_GETCHAR)),
+            lenient_hart_masks=frozenset(("rfence",)),
+            hfence=HfenceService.NOP if policy.has_bug("hfence-calls-are-nops") else HfenceService.NOT_SUPPORTED,
+            suspend_types=frozenset((0,)),
+            reset_reasons=None,
+            reset_type_error=SbiError.NOT_SUPPORTED,
+            unknown_function={"time": SbiError.INVALID_PARAM},
+        )
+
+    def after_serve(self, call: SbiCall, result: SbiOutcome) -> None:
+        """6.18 to 7.1 applied the LOCK flag of an FWFT set even when the set had failed."""
+        if call.eid != Eid.FWFT or call.fid != FWFT_SET or not call.args[2] & LOCK:
+            return
+        feature = self.feature(call.args[0] & 0xFFFF_FFFF)
+        failed = result.error == SbiError.INVALID_PARAM and not call.args[2] & ~LOCK
+        if feature is not None and failed and self.vcpu.policy.has_bug("fwft-locks-on-failure"):
+            feature.locked = True
+
+    # --- harts ---
+    def hartids(self) -> Sequence[int]:
+        """Return all vCPUs."""
+        return [v.id for v in self.vcpu.vm.vcpus]
+
+    def machine_ids(self) -> tuple[int, int, int]:
+        """Return what the VMM or the host says."""
+        vendor, arch, imp = self.vcpu.machine_ids
+        return vendor, arch, imp
+
+    def hart_state(self, hartid: int) -> HartState:
+        """Stopped, suspended while it blocks, or started."""
+        other = self.vcpu.vm.vcpu(hartid)
+        if other.mp_state is MpState.STOPPED:
+            return HartState.STOPPED
+        return HartState.SUSPENDED if other.blocked else HartState.STARTED
+
+    def hart_start(self, hartid: int, start: int, opaque: int) -> SbiError:
+        """Power a vCPU on."""
+        self.vcpu.vm.vcpu(hartid).start(start, opaque)
+        return SbiError.SUCCESS
+
+    def hart_stop(self) -> SbiError:
+        """Power the caller off."""
+        self.vcpu.mp_state = MpState.STOPPED
+        return SbiError.SUCCESS
+
+    def hart_suspend(self) -> SbiError:
+        """Retentive suspend is a WFI."""
+        self.vcpu.halt()
+        return SbiError.SUCCESS
+
+    def hart_suspend_and_restart(self, resume: int, opaque: int) -> SbiError:
+        """Non-retentive suspend is not there."""
+        return SbiError.NOT_SUPPORTED
+
+    def system_suspend(self, resume: int, opaque: int) -> SbiError:
+        """Checked here, done by the VMM."""
+        self.leaving = "forward"
+        return SbiError.SUCCESS
+
+    def system_reset(self, kind: int, reason: int) -> None:
+        """KVM_EXIT_SYSTEM_EVENT; every vCPU stops."""
+        for other in self.vcpu.vm.vcpus:
+            other.mp_state = MpState.STOPPED
+        event = SystemEvent.SHUTDOWN if kind == 0 else SystemEvent.RESET
+        self.vcpu.kvm_run.system_event = SystemEventExit(event, (reason,))
+        self.vcpu.kvm_run.exit_reason = Exit.SYSTEM_EVENT
+        self.leaving = "event"
+
+    def has_hypervisor(self, hartid: int) -> bool:
+        """Guests have no H extension."""
+        return False
+
+    # --- timer, interrupts, fences ---
+    def set_timer(self, deadline: int) -> None:
+        """Program the vCPU's timer."""
+        self.vcpu.timer.next_event(deadline)
+
+    def send_ipi(self, harts: Collection[int]) -> None:
+        """Inject VS software interrupts."""
+        for n in harts:
+            other = self.vcpu.vm.vcpu(n)
+            other.set_interrupt(IRQ_VS_SOFT)
+            other.count_firmware_event(FirmwareEvent.IPI_RECEIVED)
+
+    def clear_ipi(self) -> bool:
+        """Take the caller's software interrupt back; KVM's v0.1 always returns 0."""
+        self.vcpu.set_interrupt(IRQ_VS_SOFT, level=False)
+        return False
+
+    def remote_fence(self, fence: RemoteFence) -> None:
+        """Forget code or translations on the named vCPUs: more than was asked for, never less."""
+        for n in fence.harts:
+            other = self.vcpu.vm.vcpu(n)
+            if fence.kind is Fence.FENCE_I:
+                flush_code(other.hart)
+            else:
+                flush_translations(other.hart)
+            other.count_firmware_event(_RECEIVED[fence.kind])
+
+    # --- memory ---
+    def accessible(self, start: int, size: int, access: Access) -> bool:
+        """Whether one slot holds the range. KVM does not look at start addresses of harts."""
+        if access is Access.EXECUTE:
+            return True
+        slot = self.vcpu.vm.slots.find(start)
+        return slot is not None and start + size <= slot.end and (slot.writable or access is Access.READ)
+
+    def read_memory(self, start: int, size: int) -> bytes:
+        """Read guest physical memory."""
+        return self.vcpu.vm.read_memory(start, size)
+
+    def write_memory(self, start: int, data: bytes) -> None:
+        """Write guest physical memory."""
+        self.vcpu.vm.write_memory(start, data)
+
+    def load_word(self, va: int) -> int:
+        """HLV.D with the guest's translation."""
+        return read_word(self.vcpu, va)
+
+    # --- the rest ---
+    def console_write(self, data: bytes) -> int:
+        """KVM has no console: these calls are forwarded."""
+        raise AssertionError("console calls are forwarded to the VMM")
+
+    def console_read(self, limit: int) -> bytes:
+        """KVM has no console: these calls are forwarded."""
+        raise AssertionError("console calls are forwarded to the VMM")
+
+    def feature(self, number: int) -> GuestFeature | None:
+        """Return a feature that exists and that the VMM has not switched off."""
+        feature = self.features.get(number)
+        return feature if feature is not None and feature.enabled else None
+
+    def steal_time(self, shared_memory: int | None) -> SbiError:
+        """Remember where; a deterministic host steals no time."""
+        self.shared_memory = shared_memory
+        return SbiError.SUCCESS
+
+
+def _version_code(version: str) -> int:
+    """LINUX_VERSION_CODE of a release."""
+    if not version:
+        return 0
+    major, minor = (int(part) for part in version.split("."))
+    return major << 16 | minor << 8

@@ -1,0 +1,296 @@
+"""A virtual machine: memory slots, the G-stage table, VMID, vCPUs (vm.c, mmu.c)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from trapline.firmware.firmware import Firmware
+from trapline.kvm.gstage import MODE_NUMBERS, MODES, PAGE, PTE_V, GStage, TableMemory
+from trapline.kvm.io_bus import IoBus
+from trapline.kvm.schedule import VmResult, run_vcpus
+from trapline.kvm.slots import MemorySlot, SlotKind, SlotTable
+from trapline.kvm.stats import GENERIC_VM, total
+from trapline.kvm.trace import TrapRecord
+from trapline.kvm.vcpu import Vcpu
+from trapline.kvm.vmid import Vmid, VmidSpace
+from trapline.lang.control import flush_translations
+from trapline.lang.state import Hart
+from trapline.lang.values import MASK64
+from trapline.machine.clint import time_of
+from trapline.machine.machine import make_engine
+from trapline.machine.memory_map import DEFAULT_RATIO, DEFAULT_TIMEBASE
+from trapline.machine.regions import Regions
+from trapline.policies import DEFAULT_POLICY, Policy, load_policy
+from trapline.policies.causes import name, unimplemented
+from trapline.privilege.csr import csr_read, csr_write
+from trapline.privilege.csr_numbers import HEDELEG, HGATP
+from trapline.privilege.isa_string import DEFAULT_ISA, configure
+from trapline.privilege.reset import reset
+
+# Host physical addresses: page tables from here, guest memory from there up.
+TABLES_BASE, TABLES_SIZE = 0x8000_0000, 64 << 20
+BACKING_BASE = 0x1_0000_0000
+GIGABYTE = 1 << 30
+LAST_TRAPS = 16
+
+
+class Vm:
+    """A VM under a trap policy, on simulated harts of its own.
+
+    `on_trap` is called with a TrapRecord for each trap that leaves the guest.
+    """
+
+    def __init__(
+        self,
+        policy: Policy | str | Path = DEFAULT_POLICY,
+        *,
+        firmware: Firmware | str = "opensbi-1.6",
+        host_fwft: bool = False,
+        isa: str = DEFAULT_ISA,
+        engine: Any = "native",
+        vcpus: int = 1,
+        timebase: int = DEFAULT_TIMEBASE,
+        ratio: int = DEFAULT_RATIO,
+        misaligned: str = "trap",
+        tinst: str = "zero",
+        gstage: str = "auto",
+        huge_pages: bool | None = None,
+    ) -> None:
+        if not 1 <= vcpus <= 64:
+            raise ValueError(f"{vcpus} vCPUs: expected 1 to 64")
+        if misaligned not in ("trap", "hardware"):
+            raise ValueError(f"misaligned {misaligned!r}: expected trap or hardware")
+        if tinst not in ("zero", "transformed"):
+            raise ValueError(f"tinst {tinst!r}: expected zero or transformed")
+        if gstage != "auto" and gstage not in MODE_NUMBERS:
+            raise ValueError(f"gstage {gstage!r}: expected auto, {', '.join(MODE_NUMBERS)}")
+        self.policy = policy if isinstance(policy, Policy) else load_policy(policy)
+        self.engine = make_engine(engine)
+        self.firmware = firmware if isinstance(firmware, Firmware) else Firmware(firmware, host_fwft=host_fwft)
+        self.isa, self.timebase = isa, timebase
+        self.regions = Regions()
+        self.tables = TableMemory(self.regions.ram("page tables", TABLES_BASE, TABLES_SIZE, no_execute=True))
+        self.io_bus = IoBus()
+        self.generic_stats = dict.fromkeys(GENERIC_VM, 0)
+        self.last_traps: deque[TrapRecord] = deque(maxlen=LAST_TRAPS)
+        self.log_lines: list[str] = []
+        self.on_trap: Callable[[TrapRecord], None] | None = None
+        self.on_log: Callable[[str], None] | None = None
+        self._backing_end = BACKING_BASE
+        harts = [self._make_hart(n, ratio, misaligned, tinst) for n in range(vcpus)]
+        if harts[0].has_h == 0:
+            raise ValueError(f"isa {isa!r} has no H extension: a guest needs it")
+        self.time_delta = -time_of(harts[0]) & MASK64
+        self.gstage = GStage(self.tables, self._gstage_mode(harts[0], gstage))
+        self.slots = SlotTable(self.gstage.gpa_bits)
+        self.huge_pages = self.policy.has_feature("transparent-huge-pages") if huge_pages is None else huge_pages
+        self.vmid, self.vmids = Vmid(), VmidSpace(int(harts[0].vmid_bits))
+        self._hgatp: dict[int, int] = {}
+        self.notes = self._notes(harts[0])
+        self.vcpus = [Vcpu(self, n, hart) for n, hart in enumerate(harts)]
+
+    # --- harts ---
+    def _make_hart(self, number: int, ratio: int, misaligned: str, tinst: str) -> Hart:
+        hart = Hart()
+        configure(hart, self.isa)
+        reset(hart, number, TABLES_BASE)
+        hart.time_ratio = ratio
+        hart.misaligned_hardware = int(misaligned == "hardware")
+        hart.tinst_transformed = int(tinst == "transformed")
+        hart.hosted_hs = 1
+        self.regions.install(hart)
+        self.engine.attach(hart)
+        self.firmware.setup(hart, TABLES_BASE)
+        return hart
+
+    def _gstage_mode(self, hart: Hart, wanted: str) -> int:
+        """Probe hgatp from the deepest mode down, as KVM does when it is loaded."""
+        found = [mode for mode in sorted(MODES, reverse=True) if self._mode_sticks(hart, mode)]
+        if not found:
+            raise ValueError(f"isa {self.isa!r} offers no G-stage mode")
+        if wanted == "auto":
+            return found[0]
+        if MODE_NUMBERS[wanted] not in found:
+            raise ValueError(f"gstage {wanted!r}: isa {self.isa!r} offers {', '.join(MODES[m][0] for m in found)}")
+        return MODE_NUMBERS[wanted]
+
+    @staticmethod
+    def _mode_sticks(hart: Hart, mode: int) -> bool:
+        hart.call(csr_write, HGATP, mode << 60)
+        sticks = int(hart.call(csr_read, HGATP)) >> 60 == mode
+        hart.call(csr_write, HGATP, 0)
+        return sticks
+
+    def _notes(self, hart: Hart) -> tuple[str, ...]:
+        """Say which bits of the policy's hedeleg this hart does not keep."""
+        hart.call(csr_write, HEDELEG, self.policy.hedeleg)
+        kept = int(hart.call(csr_read, HEDELEG))
+        lost = unimplemented(self.policy.hedeleg, kept)
+        notes = [f"hedeleg bit {n} ({name(n)}) is read-only zero on this hart" for n in lost]
+        return (*notes, *(f"{n.name}: {n.note or n.source}" for n in self.policy.notes))
+
+    @property
+    def host_delegates_misaligned(self) -> bool:
+        """Whether the host kernel got misaligned exceptions delegated to itself (FWFT)."""
+        return self.firmware.host_fwft_granted
+
+    def vcpu(self, vcpu_id: int) -> Vcpu:
+        """Return a vCPU; ValueError if there is none of that number."""
+        if not 0 <= vcpu_id < len(self.vcpus):
+            raise ValueError(f"no vCPU {vcpu_id} (there are {len(self.vcpus)})")
+        return self.vcpus[vcpu_id]
+
+    def update_hgatp(self, vcpu: Vcpu) -> None:
+        """Take a VMID if the VM has none that is current, and load hgatp."""
+        if self.vmids.update(self.vmid):
+            self.flush_all()
+        value = self.gstage.hgatp(self.vmid.vmid)
+        if self._hgatp.get(vcpu.id) != value:
+            self._hgatp[vcpu.id] = value
+            vcpu.hart.call(csr_write, HGATP, value)
+
+    # --- memory ---
+    def add_memory(
+        self, gpa: int, size: int, kind: SlotKind | str = SlotKind.RAM, *, file: Path | None = None, slot: int | None = None
+    ) -> MemorySlot:
+        """KVM_SET_USER_MEMORY_REGION: back guest physical addresses; ValueError says what is wrong."""
+        new = MemorySlot(self.slots.free_number() if slot is None else slot, gpa, size, SlotKind(kind), file=file)
+        self.slots.add(new)
+        # The same offset from a gigabyte as in the guest, so that large pages can map it.
+        new.hpa = self._backing_end + (gpa - self._backing_end) % GIGABYTE
+        self._backing_end = new.hpa + size + PAGE
+        try:
+            self._back(new)
+        except (OSError, ValueError):
+            self.slots.remove(new)
+            raise
+        self._regions_changed()
+        return new
+
+    def _back(self, slot: MemorySlot) -> None:
+        if slot.kind is SlotKind.HOLE:
+            return
+        title = f"slot {slot.slot}"
+        if slot.kind is SlotKind.FILE:
+            if slot.file is None:
+                raise ValueError(f"{slot.describe()} names no file")
+            with slot.file.open("rb") as file:
+                if slot.file.stat().st_size < slot.size:
+                    raise ValueError(f"{slot.describe()}: {str(slot.file)!r} is smaller than the slot")
+                slot.region = self.regions.ram(title, slot.hpa, slot.size, file=file)
+        else:
+            slot.region = self.regions.ram(title, slot.hpa, slot.size)
+
+    def remove_memory(self, slot: MemorySlot) -> None:
+        """Take a slot away: its pages are unmapped first."""
+        self.gstage.unmap(slot.gpa, slot.size)
+        self.flush_all()
+        self.slots.remove(slot)
+        if slot.region is not None:
+            self.regions.remove(slot.region)
+        self._regions_changed()
+
+    def _regions_changed(self) -> None:
+        for vcpu in self.vcpus:
+            self.regions.install(vcpu.hart)
+            self.engine.attach(vcpu.hart)
+
+    def map_page(self, slot: MemorySlot, gpa: int, *, write: bool) -> None:
+        """Map the page of `gpa`, or the largest block that slot and alignment allow."""
+        writable = slot.writable and (slot.dirty is None or write)
+        if slot.dirty is not None and write:
+            slot.dirty.add((gpa - slot.gpa) // PAGE)
+        level = self._level(slot, gpa)
+        block = gpa & -(PAGE << 9 * level)
+        replaced = self.gstage.find(gpa)[2] & PTE_V
+        if self.gstage.map(block, slot.hpa + block - slot.gpa, level, writable=writable) and replaced:
+            self.flush_all()
+
+    def _level(self, slot: MemorySlot, gpa: int) -> int:
+        if not self.huge_pages or slot.dirty is not None or slot.kind is SlotKind.HOLE:
+            return 0
+        size = PAGE << 9
+        block = gpa & -size
+        fits = slot.gpa <= block and block + size <= slot.end and (slot.hpa - slot.gpa) % size == 0
+        return 1 if fits and not self._has_small_pages(block) else 0
+
+    def _has_small_pages(self, block: int) -> bool:
+        _, level, entry = self.gstage.find(block)
+        return level == 0 and bool(entry & PTE_V)
+
+    def flush_all(self) -> None:
+        """Forget every translation of every vCPU (kvm_flush_remote_tlbs)."""
+        self.generic_stats["remote_tlb_flush_requests"] += 1
+        self.generic_stats["remote_tlb_flush"] += 1
+        for vcpu in self.vcpus:
+            flush_translations(vcpu.hart)
+
+    def log_dirty(self, slot: MemorySlot, *, on: bool) -> None:
+        """KVM_MEM_LOG_DIRTY_PAGES: write-protect the slot and note what the guest writes."""
+        slot.dirty = set() if on else None
+        if on:
+            self.gstage.write_protect(slot.gpa, slot.size)
+            self.flush_all()
+
+    def dirty_log(self, slot: MemorySlot) -> list[int]:
+        """KVM_GET_DIRTY_LOG: pages of the slot written since the last call, which are protected again."""
+        if slot.dirty is None:
+            raise ValueError(f"{slot.describe()} logs no dirty pages")
+        pages = sorted(slot.dirty)
+        slot.dirty.clear()
+        for page in pages:
+            self.gstage.write_protect(slot.gpa + page * PAGE, PAGE)
+        self.flush_all()
+        return pages
+
+    def read_memory(self, gpa: int, size: int) -> bytes:
+        """Read guest memory as the VMM does, through its own mapping; ValueError outside the slots."""
+        return bytes(self._view(gpa, size))
+
+    def write_memory(self, gpa: int, data: bytes | bytearray | memoryview) -> None:
+        """Write guest memory as the VMM does; ValueError outside the slots."""
+        view = self._view(gpa, len(data))
+        view[:] = data
+        slot = self.slots.find(gpa)
+        if slot is not None and slot.region is not None and len(data):
+            self.engine.code_written(slot.region.host + gpa - slot.gpa, len(data))
+
+    def _view(self, gpa: int, size: int) -> memoryview:
+        slot = self.slots.find(gpa)
+        if slot is None or slot.region is None or gpa + size > slot.end:
+            raise ValueError(f"no guest memory at [{gpa:#x}..{gpa + size - 1:#x}]")
+        return self.regions.view(slot.hpa + gpa - slot.gpa, size)
+
+    # --- running and watching ---
+    def run(self, vmm: Callable[[Vcpu], bool] | None = None, max_instructions: int | None = None) -> VmResult:
+        """Run all vCPUs, in turns of fixed length, until something ends it.
+
+        `vmm` is called when a vCPU leaves KVM_RUN; it returns whether to go on. Without it, the first
+        such exit ends the run.
+        """
+        return run_vcpus(self, vmm, max_instructions)
+
+    def record(self, vcpu: Vcpu, record: TrapRecord) -> None:
+        """Account for a trap that left the guest."""
+        vcpu.stats.record(record)
+        self.last_traps.append(record)
+        if self.on_trap is not None:
+            self.on_trap(record)
+
+    def log(self, line: str) -> None:
+        """Write a line to the host kernel's log."""
+        self.log_lines.append(line)
+        if self.on_log is not None:
+            self.on_log(line)
+
+    def stats(self) -> dict[str, int]:
+        """Return the counters of all vCPUs summed, and the VM's own."""
+        return {**total(v.stats.snapshot(v.hart) for v in self.vcpus), **self.generic_stats}
+
+    @property
+    def instructions(self) -> int:
+        """Instructions that all vCPUs have attempted."""
+        return sum(int(v.hart.instret) for v in self.vcpus)
