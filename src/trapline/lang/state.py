@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trapline.lang.layout import Layout
 from trapline.lang.values import MASK64, U64, _new
@@ -119,6 +119,10 @@ LAYOUT.array("region_host", REGIONS)  # host address of the first byte
 LAYOUT.array("region_kind", REGIONS)
 LAYOUT.array("region_noexec", REGIONS)
 
+# Stores to physical addresses from watch_base up to watch_end also reach the device numbered WATCHER.
+WATCHER = REGIONS
+LAYOUT.word("watch_base", "watch_end")
+
 # Hosted levels and ways out of native code. attention: 1 look up the next pc again, 2 leave.
 LAYOUT.word("hosted_m", "hosted_hs")
 LAYOUT.word("attention", "exit_reason", "exit_arg")
@@ -214,6 +218,11 @@ class Hart:
 
     def on_flush_code(self) -> None:
         """Replaced by an engine that caches decoded instructions."""
+
+    if TYPE_CHECKING:
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            """Fields are properties made from LAYOUT."""
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"the hart has no field {name!r}")
