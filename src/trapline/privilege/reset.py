@@ -98,7 +98,7 @@ def reset(hart: Any, hartid: int, pc: int) -> None:
     hart.hstatus = VSXL_64 if hart.has_h != 0 else 0
     hart.vsstatus = UXL_64 if hart.has_h != 0 else 0
     hart.mideleg = hart.mideleg_ones
-    hart.stimecmp = hart.vstimecmp = ALL_ONES
+    hart.stimecmp = hart.vstimecmp = 0
     hart.reservation = ALL_ONES
     if hart.time_ratio == 0:
         hart.time_ratio = 1
