@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from trapline.isa.registers import X_NAMES
+from trapline.isa.text import text
 from trapline.kvm.context import CpuTrap
 from trapline.kvm.numbers import ERRNO_NAMES
 from trapline.kvm.trace import TrapRecord
@@ -18,10 +20,6 @@ from trapline.privilege.memory import guest_load
 
 if TYPE_CHECKING:
     from trapline.kvm.vcpu import Vcpu
-
-REGISTERS = (
-    "zero ra sp gp tp t0 t1 t2 s0 s1 a0 a1 a2 a3 a4 a5 a6 a7 s2 s3 s4 s5 s6 s7 s8 s9 s10 s11 t3 t4 t5 t6"
-).split()
 
 LEVELS: dict[str, tuple[str, ...]] = {
     "M": ("mstatus", "mcause", "mepc", "mtval", "mtval2", "mtinst", "medeleg", "mideleg", "mie", "mip"),
@@ -117,7 +115,7 @@ def autopsy(vcpu: Vcpu, trap: CpuTrap, rule: CauseRule, errno: int, log: tuple[s
         instret=int(hart.instret),
         pc=trap.sepc,
         trap=trap,
-        registers={name: int(hart.x[n]) for n, name in enumerate(REGISTERS)},
+        registers={name: int(hart.x[n]) for n, name in enumerate(X_NAMES)},
         csrs={level: tuple(_csr(vcpu, name) for name in names) for level, names in LEVELS.items()},
         code=_code(vcpu, trap.sepc),
         walks=_walks(vcpu, trap),
@@ -181,6 +179,4 @@ def _text(vcpu: Vcpu, bits: int, pc: int) -> str:
     found: Any = vcpu.decoder.decode(bits)
     if found is None:
         return "illegal"
-    from trapline.isa.text import text
-
     return text(found, pc)

@@ -70,7 +70,9 @@ class GStage:
 
     def __init__(self, memory: TableMemory, mode: int) -> None:
         if mode not in MODES:
-            raise ValueError(f"unknown hgatp mode {mode!r} (known: {', '.join(f'{n} {m[0]}' for n, m in MODES.items())})")
+            raise ValueError(
+                f"unknown hgatp mode {mode!r} (known: {', '.join(f'{n} {m[0]}' for n, m in MODES.items())})"
+            )
         self.memory = memory
         self.mode = mode
         self.levels = MODES[mode][1]

@@ -42,11 +42,10 @@ def decode(vcpu: Vcpu, bits: int, insn_length: int, *, store: bool) -> MmioDecod
     base = found.instruction.name
     if (base[0] == "s") is not store:
         return None
-    bits_11_7 = bits >> 7 & 31
-    if name in ("c.swsp", "c.sdsp") and bits_11_7 == 0:
-        # KVM tests these bits as if they were rd.
-        if vcpu.policy.has_bug("mmio-refuses-sp-store-with-zero-bits"):
-            return None
+    # KVM tests bits 11:7 of these as if they were rd.
+    zero_bits = name in ("c.swsp", "c.sdsp") and bits >> 7 & 31 == 0
+    if zero_bits and vcpu.policy.has_bug("mmio-refuses-sp-store-with-zero-bits"):
+        return None
     register = int(found.operands["rs2" if store else "rd"])
     return MmioDecode(name, register, WIDTHS[base[1]], not base.endswith("u"), store, insn_length)
 

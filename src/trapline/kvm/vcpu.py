@@ -16,7 +16,14 @@ from trapline.kvm.context import CpuTrap, GuestCsrs, KvmRun, VcpuConfig
 from trapline.kvm.cost import estimate
 from trapline.kvm.death import Death, autopsy
 from trapline.kvm.mmio import MmioDecode, mmio_return
-from trapline.kvm.numbers import EINVAL, KVM_GUESTDBG_ENABLE, KVM_INTERRUPT_SET, KVM_INTERRUPT_UNSET, IRQ_VS_EXT, MpState
+from trapline.kvm.numbers import (
+    EINVAL,
+    IRQ_VS_EXT,
+    KVM_GUESTDBG_ENABLE,
+    KVM_INTERRUPT_SET,
+    KVM_INTERRUPT_UNSET,
+    MpState,
+)
 from trapline.kvm.stats import VcpuStats
 from trapline.kvm.switch import enter_guest, save_guest
 from trapline.kvm.timer import VcpuTimer
@@ -41,7 +48,6 @@ from trapline.privilege.fields import (
     HSTATUS_SPV,
     HSTATUS_SPVP,
     HSTATUS_VTW,
-    MSTATUS_FS,
     MSTATUS_SPIE,
     MSTATUS_SPP,
     STATEEN_ENVCFG,
@@ -93,7 +99,7 @@ class Vcpu:
         self.stats = VcpuStats(vm.policy)
         self.decoder = Decoder(hart)
         self.csrs = GuestCsrs()
-        self.config = VcpuConfig(hedeleg=vm.policy.hedeleg, hideleg=vm.policy.hideleg)
+        self.config: VcpuConfig = VcpuConfig(hedeleg=vm.policy.hedeleg, hideleg=vm.policy.hideleg)
         self.isa_disabled: set[str] = set()
         self.irqs_pending = self.irqs_pending_mask = 0
         self.guest_debug = False

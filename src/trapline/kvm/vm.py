@@ -154,7 +154,13 @@ class Vm:
 
     # --- memory ---
     def add_memory(
-        self, gpa: int, size: int, kind: SlotKind | str = SlotKind.RAM, *, file: Path | None = None, slot: int | None = None
+        self,
+        gpa: int,
+        size: int,
+        kind: SlotKind | str = SlotKind.RAM,
+        *,
+        file: Path | None = None,
+        slot: int | None = None,
     ) -> MemorySlot:
         """KVM_SET_USER_MEMORY_REGION: back guest physical addresses; ValueError says what is wrong."""
         new = MemorySlot(self.slots.free_number() if slot is None else slot, gpa, size, SlotKind(kind), file=file)
