@@ -65,6 +65,8 @@ def fill_translation(hart: Any, va: U64, pa: U64, access: U64, region: U64, priv
         return
     entry = hart.tlb_ptr + ((va >> 12) & (DATA_ENTRIES - 1)) * 16
     if access == ACCESS_STORE:
+        if page < hart.watch_end and page + 4096 > hart.watch_base:
+            return
         entry = entry + STORE_AREA
         known = host_load(info, 8)
         if known != 0 and known & 1 == 0:

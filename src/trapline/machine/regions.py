@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from trapline.lang.state import REGIONS, Hart
+from trapline.lang.state import REGIONS, WATCHER, Hart
 
 KIND_NONE, KIND_RAM, KIND_ROM, KIND_DEVICE, KIND_HOLE = range(5)
 KIND_NAMES = ("none", "ram", "rom", "device", "hole")
@@ -153,7 +153,8 @@ class Regions:
     def install(self, hart: Hart) -> None:
         """Write the regions into a hart's state and let it forget what it knew of the old ones."""
         hart.region_count = len(self._regions)
-        hart.devices.clear()
+        for number in [n for n in hart.devices if n != WATCHER]:
+            del hart.devices[number]
         for index in range(REGIONS):
             region = self._regions[index] if index < len(self._regions) else None
             hart.region_base[index] = region.base if region else 0

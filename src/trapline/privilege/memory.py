@@ -11,6 +11,7 @@ from typing import Any
 from trapline.lang.control import cache_translation
 from trapline.lang.functions import Trap, cold, fast_path
 from trapline.lang.memory import device_load, device_store, host_load, host_store
+from trapline.lang.state import WATCHER
 from trapline.lang.values import U64
 from trapline.privilege.protection import check_physical, region_of
 from trapline.privilege.translation import ACCESS_FETCH, ACCESS_LOAD, ACCESS_MANAGE, ACCESS_STORE, translate
@@ -75,12 +76,14 @@ def read_region(hart: Any, region: U64, pa: U64, size: U64) -> U64:
 
 @cold
 def write_region(hart: Any, region: U64, pa: U64, size: U64, value: U64) -> None:
-    """Write to RAM or a device."""
+    """Write to RAM or a device; a watched store is written first and then told."""
     offset = pa - hart.region_base[region]
     if hart.region_kind[region] == KIND_DEVICE:
         device_store(hart, region, offset, size, value)
-    else:
-        host_write(hart.region_host[region] + offset, size, value)
+        return
+    host_write(hart.region_host[region] + offset, size, value)
+    if pa < hart.watch_end and pa + size > hart.watch_base:
+        device_store(hart, WATCHER, pa - hart.watch_base, size, value)
 
 
 @cold
