@@ -78,7 +78,7 @@ def test_ipi_and_clear_ipi_change_ssip() -> None:
     bench = Bench()
     assert call(bench, Eid.IPI, 0, 1, 0) == (0, 0)
     assert int(bench.hart.call(csr_read, csr.MIP)) & SSIP
-    assert call(bench, Eid.CLEAR_IPI)[0] == 1
+    assert call(bench, Eid.CLEAR_IPI)[0] == 0  # OpenSBI does not tell
     assert int(bench.hart.call(csr_read, csr.MIP)) & SSIP == 0
     assert call(bench, Eid.IPI, 0, 2, 0) == (SbiError.INVALID_PARAM, 0)
 

@@ -20,7 +20,6 @@ from trapline.sbi.pmu import PmuState
 
 RAM, ROM = 1, 2
 ALL_ONES = (1 << 64) - 1
-START = (HartState.STOPPED, HartState.START_PENDING)
 
 
 class Board(Protocol):
@@ -86,9 +85,10 @@ class FirmwareSbi:
         change_bits(hart, csr.MIE, set=MTIP)
 
     def send_ipi(self, harts: Collection[int]) -> None:
-        """Make SSIP pending on each hart."""
-        for n in harts:
-            change_bits(self._records[n].hart, csr.MIP, set=SSIP)
+        """Make SSIP pending on each hart that runs or sleeps."""
+        for record in (self._records[n] for n in harts):
+            if record.state in (HartState.STARTED, HartState.SUSPENDED):
+                change_bits(record.hart, csr.MIP, set=SSIP)
 
     def clear_ipi(self) -> bool:
         """Clear the caller's SSIP."""

@@ -72,6 +72,7 @@ class FirmwareModel:
 
 
 def _opensbi(major: int, minor: int, spec: tuple[int, int], extensions: str) -> SbiProfile:
+    """How OpenSBI answers; what 1.1 does at the edges was compared with Debian's (tests/firmware)."""
     return SbiProfile(
         version=spec_version(*spec),
         implementation=Implementation.OPENSBI,
@@ -80,6 +81,12 @@ def _opensbi(major: int, minor: int, spec: tuple[int, int], extensions: str) -> 
         high_address_error=SbiError.FAILED,
         # sbi_ecall_srst.c compares the whole register
         reset_argument_bits=64,
+        # up to 1.5 harts of a mask that do not exist are skipped
+        lenient_hart_masks=frozenset(("ipi", "rfence") if minor < 6 else ()),
+        checks_hart_mask_base=True,
+        clear_ipi_reports=False,
+        # without a platform's HSM device
+        platform_suspend_error=SbiError.NOT_SUPPORTED,
     )
 
 

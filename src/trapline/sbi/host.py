@@ -83,11 +83,15 @@ class SbiProfile:
     forwarded_eids: frozenset[int] = frozenset()
     # Extensions whose hart masks may name harts that do not exist: these are skipped.
     lenient_hart_masks: frozenset[str] = frozenset()
+    # A base past the last hart is invalid even if the mask names nobody.
+    checks_hart_mask_base: bool = False
+    # v0.1 clear_ipi tells whether an IPI was pending.
+    clear_ipi_reports: bool = True
     hfence: HfenceService = HfenceService.SERVE
-    # HSM: types known but not provided give NOT_SUPPORTED, every other type INVALID_PARAM.
+    # HSM: types known but not provided give NOT_SUPPORTED, reserved types INVALID_PARAM.
     suspend_types: frozenset[int] = frozenset((0x0000_0000, 0x8000_0000))
     known_suspend_types: frozenset[int] = frozenset((0x0000_0000, 0x8000_0000))
-    suspend_type_bits: int = 32
+    platform_suspend_error: SbiError = SbiError.INVALID_PARAM
     reset_types: frozenset[int] = frozenset((0, 1, 2))
     reset_reasons: frozenset[int] | None = frozenset((0, 1))
     reset_type_error: SbiError = SbiError.INVALID_PARAM

@@ -7,6 +7,7 @@ from trapline.sbi.host import Access, SbiHost
 from trapline.sbi.numbers import Eid, HartState, SbiError
 
 NON_RETENTIVE = 1 << 31
+FIRST_PLATFORM_TYPE = 0x1000_0000
 
 
 def hart_start(host: SbiHost, call: SbiCall) -> SbiOutcome:
@@ -37,9 +38,10 @@ def hart_get_status(host: SbiHost, call: SbiCall) -> SbiOutcome:
 def hart_suspend(host: SbiHost, call: SbiCall) -> SbiOutcome:
     """Suspend the caller until an interrupt; suspend_type is a uint32_t, so upper bits are not looked at."""
     kind, resume, opaque = call.args[:3]
-    kind &= (1 << host.profile.suspend_type_bits) - 1
+    kind &= 0xFFFF_FFFF
     if kind not in host.profile.known_suspend_types:
-        return failure(SbiError.INVALID_PARAM)
+        platform = kind & ~NON_RETENTIVE >= FIRST_PLATFORM_TYPE
+        return failure(host.profile.platform_suspend_error if platform else SbiError.INVALID_PARAM)
     if kind not in host.profile.suspend_types:
         return failure(SbiError.NOT_SUPPORTED)
     if not kind & NON_RETENTIVE:

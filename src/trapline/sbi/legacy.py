@@ -37,7 +37,8 @@ def console_getchar(host: SbiHost, call: SbiCall) -> SbiOutcome:
 
 def clear_ipi(host: SbiHost, call: SbiCall) -> SbiOutcome:
     """Clear the caller's software interrupt; 1 if one was pending."""
-    return _returns(1 if host.clear_ipi() else 0)
+    pending = host.clear_ipi()
+    return _returns(1 if pending and host.profile.clear_ipi_reports else 0)
 
 
 def send_ipi(host: SbiHost, call: SbiCall) -> SbiOutcome:
