@@ -161,7 +161,7 @@ def test_floating_point_write_outside_leaves_vsstatus() -> None:
     assert board.read("fcsr") == 3 << 5
 
 
-SHADOWED = "sstatus sie stvec sscratch sepc scause stval sip satp stimecmp".split()
+SHADOWED = ["sstatus", "sie", "stvec", "sscratch", "sepc", "scause", "stval", "sip", "satp", "stimecmp"]
 
 
 def test_renaming_at_v1() -> None:
@@ -199,7 +199,6 @@ def test_state_enable(mstateen: int, hstateen: int, outcomes: tuple[int, ...]) -
 
 def test_debug_triggers_do_not_exist() -> None:
     """Corner case 18: without Sdtrig and Sdext their registers are illegal, also in M-mode."""
-    board = Board()
     assert not {0x7A0, 0x7A1, 0x7A5, 0x7A8, 0x7B0, 0x6A8, 0x5A8} & set(CSR_NAMES)
 
 

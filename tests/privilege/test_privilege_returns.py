@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
 from privilege_board import Board
+
 from trapline.privilege import fields
 from trapline.privilege.modes import MODE_BY_NAME
 from trapline.privilege.returns import mret, sret

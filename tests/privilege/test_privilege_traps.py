@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
 from privilege_board import Board
+
 from trapline.lang.control import EXIT_HOSTED_HS, EXIT_HOSTED_M
 from trapline.lang.values import U64
 from trapline.privilege import fields
