@@ -1,0 +1,107 @@
+"""What is derived is never stale."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from privilege_board import Board
+
+from trapline.lang.values import U64
+from trapline.privilege import fields
+from trapline.privilege.csr import csr_exists
+from trapline.privilege.csr_numbers import CSR_BY_NAME, CSR_NAMES
+from trapline.privilege.derived import update_derived
+from trapline.privilege.interrupts import update_timers
+from trapline.privilege.protection import update_pmp
+from trapline.privilege.returns import mret, sret
+from trapline.privilege.trap import take_trap
+
+WORDS = ("fp_ready", "fp_clean", "data_priv", "data_virt", "irq_cause", "pmp_active", "stimer_at", "vstimer_at")
+ARRAYS = ("ctx_key", "pmp_low", "pmp_high")
+CAUSES = [0, 2, 3, 5, 8, 12, 13, 15, 20, 21, 22, 23, 1 << 63 | 1, 1 << 63 | 10, 1 << 63 | 11]
+
+VALUES = st.integers(0, (1 << 64) - 1) | st.integers(0, 63).map(lambda n: 1 << n) | st.sampled_from([0, (1 << 64) - 1])
+STEPS = st.lists(
+    st.tuples(st.sampled_from(sorted(CSR_NAMES)), VALUES)
+    | st.tuples(st.just("trap"), st.sampled_from(CAUSES))
+    | st.tuples(st.sampled_from(["mret", "sret"]), st.just(0)),
+    max_size=12,
+)
+
+
+def derived(board: Board) -> dict[str, list[int]]:
+    h = board.hart
+    found = {name: [int(getattr(h, name))] for name in WORDS}
+    if found["irq_cause"] != [0]:
+        found["irq_level"] = [int(h.irq_level)]
+    return found | {name: [int(getattr(h, name)[i]) for i in range(len(getattr(h, name)))] for name in ARRAYS}
+
+
+@settings(max_examples=300, deadline=None)
+@given(STEPS)
+def test_stored_equals_recomputed(steps: list[tuple[int | str, int]]) -> None:
+    """After any CSR write, trap or return, what is derived equals a recomputation from scratch."""
+    board = Board()
+    h = board.hart
+    for step, value in steps:
+        if step == "trap":
+            take_trap(h, U64(value), U64(0x1000), U64(0), U64(0), U64(0), U64(0))
+        elif step == "mret":
+            mret(h)
+        elif step == "sret":
+            sret(h)
+        elif csr_exists(h, U64(int(step))):
+            board.write(CSR_NAMES[int(step)], value)
+        stored = derived(board)
+        update_pmp(h)
+        update_timers(h)
+        update_derived(h)
+        assert derived(board) == stored
+
+
+def test_only_what_translation_uses_changes_the_context() -> None:
+    """ctx_key follows the registers that the mode's translation depends on, and no others."""
+    board = Board()
+
+    def changes(csr: str, value: int, mode: str) -> bool:
+        board.mode(mode)
+        before = [int(board.hart.ctx_key[i]) for i in range(4)]
+        old = board.read(csr)
+        board.write(csr, old ^ value)
+        after = [int(board.hart.ctx_key[i]) for i in range(4)]
+        board.write(csr, old)
+        return before != after
+
+    pbmte, adue = fields.ENVCFG_PBMTE, fields.ENVCFG_ADUE
+    expected = {
+        ("satp", 8 << 60, "M"): False,
+        ("satp", 8 << 60, "HS"): True,
+        ("satp", 1 << 44, "U"): True,
+        ("satp", 8 << 60, "VS"): False,
+        ("vsatp", 8 << 60, "HS"): False,
+        ("vsatp", 8 << 60, "VU"): True,
+        ("hgatp", 1 << 44, "VS"): True,
+        ("hgatp", 1 << 44, "HS"): False,
+        ("mstatus", fields.MSTATUS_SUM, "HS"): True,
+        ("mstatus", fields.MSTATUS_SUM, "VS"): False,
+        ("mstatus", fields.MSTATUS_MXR, "VS"): True,
+        ("mstatus", fields.MSTATUS_SIE, "HS"): False,
+        ("vsstatus", fields.MSTATUS_SUM, "VS"): True,
+        ("vsstatus", fields.MSTATUS_MXR, "VU"): True,
+        ("vsstatus", fields.MSTATUS_MXR, "HS"): False,
+        ("menvcfg", pbmte, "HS"): True,
+        ("menvcfg", adue, "VS"): True,
+        ("menvcfg", pbmte, "M"): False,
+        ("mstatus", fields.MSTATUS_MPRV, "M"): True,
+    }
+    assert {case: changes(*case) for case in expected} == expected
+
+
+def test_mprv_translates_data_only() -> None:
+    """Corner case 8: MPRV makes loads and stores run at MPP and MPV; MPV does not count when MPP is M."""
+    board = Board()
+    h = board.hart
+    for mpp, mpv, data in ((0, 0, (0, 0)), (1, 1, (1, 1)), (0, 1, (0, 1)), (3, 1, (3, 0))):
+        board.write("mstatus", fields.MSTATUS_MPRV | mpp << 11 | mpv << 39)
+        assert (h.data_priv, h.data_virt) == data
+    assert len(CSR_BY_NAME) == len(CSR_NAMES)
