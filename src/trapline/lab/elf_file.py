@@ -1,0 +1,62 @@
+"""Writing a small static ELF64 for RISC-V: segments and global symbols, nothing else."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_EXEC, _RISCV, _LOAD, _RWX = 2, 243, 1, 7
+_DOUBLE_FLOAT_ABI_AND_RVC = 0x5
+_NULL, _SYMTAB, _STRTAB = 0, 2, 3
+_GLOBAL, _ABSOLUTE = 1 << 4, 0xFFF1
+
+
+@dataclass(frozen=True)
+class Part:
+    """Bytes at a physical address."""
+
+    address: int
+    data: bytes
+
+
+def write_elf(parts: Iterable[Part], symbols: dict[str, int], entry: int) -> bytes:
+    """Return an executable with one segment a part and these symbols."""
+    parts = tuple(parts)
+    names = b"\0.symtab\0.strtab\0" + b"".join(name.encode() + b"\0" for name in symbols)
+    table = bytes(24)
+    for name, value in symbols.items():
+        table += struct.pack("<IBBHQQ", names.index(b"\0" + name.encode() + b"\0") + 1, _GLOBAL, 0, _ABSOLUTE, value, 0)
+    at = 64 + 56 * len(parts)
+    programs = b""
+    for part in parts:
+        size = len(part.data)
+        programs += struct.pack("<IIQQQQQQ", _LOAD, _RWX, at, part.address, part.address, size, size, 1)
+        at += size
+    at_table, at_names = at, at + len(table)
+    at_sections = at_names + len(names)
+    header = struct.pack(
+        "<16sHHIQQQIHHHHHH",
+        b"\x7fELF\x02\x01\x01",
+        _EXEC,
+        _RISCV,
+        1,
+        entry,
+        64,
+        at_sections,
+        _DOUBLE_FLOAT_ABI_AND_RVC,
+        64,
+        56,
+        len(parts),
+        64,
+        3,
+        2,
+    )
+    sections = _section(0, _NULL)
+    sections += _section(1, _SYMTAB, at_table, len(table), link=2, info=1, entry=24)
+    sections += _section(9, _STRTAB, at_names, len(names))
+    return header + programs + b"".join(part.data for part in parts) + table + names + sections
+
+
+def _section(name: int, kind: int, offset: int = 0, size: int = 0, link: int = 0, info: int = 0, entry: int = 0) -> bytes:
+    return struct.pack("<IIQQQQIIQQ", name, kind, 0, 0, offset, size, link, info, 8 if offset else 0, entry)
