@@ -104,7 +104,7 @@ def _expansion(expands: str) -> tuple[Instruction, Callable[[dict[str, int]], di
     for part in filter(None, (p.strip() for p in rest.split(","))):
         field, _, value = part.partition("=")
         items.append(f"{field!r}:{value}" if value.lstrip("-").isdigit() else f"{field!r}:f[{value!r}]")
-    return target, eval("lambda f:{" + ",".join(items) + "}")  # noqa: S307  (from our own table)
+    return target, eval("lambda f:{" + ",".join(items) + "}")
 
 
 class _Entry:
@@ -155,7 +155,9 @@ class Decoder:
     """Decodes for one set of extensions (names as in the ISA string) or for a hart's."""
 
     def __init__(self, enabled: Iterable[str] | Any) -> None:
-        names = frozenset(enabled) if isinstance(enabled, (set, frozenset, list, tuple)) else enabled_extensions(enabled)
+        names = (
+            frozenset(enabled) if isinstance(enabled, (set, frozenset, list, tuple)) else enabled_extensions(enabled)
+        )
         self.enabled: frozenset[str] = frozenset(names)
         self._memo: dict[int, Decoded | None] = {}
         self._buckets: _Buckets = [[] for _ in range(256 + 24)]
