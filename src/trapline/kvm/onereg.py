@@ -260,8 +260,10 @@ def _set_timer(vcpu: Vcpu, number: int, reg: int, value: int) -> None:
         vcpu.timer.next_cycles = value
     elif number == 3:
         if value == 1:
-            # KVM passes the state itself as the next event here; user space sets `compare` first and again.
-            vcpu.timer.next_event(value)
+            # KVM hands the state's value itself on as the next event; with Sstc only the CSR would see it,
+            # and that is written again when the vCPU is loaded.
+            if not vcpu.timer.sstc:
+                vcpu.timer.next_event(value)
         elif not vcpu.timer.next_set:
             raise _refuse(EINVAL, reg, value)
         else:

@@ -37,7 +37,7 @@ class VmResult:
 
 Vmm = Callable[[Vcpu], bool] | None
 
-_ENDS = {RunStop.ERROR: "killed", RunStop.HUNG: "hung", RunStop.STOP: "stop"}
+_ENDS = {RunStop.ERROR: "killed", RunStop.HUNG: "hung", RunStop.STOP: "stop", RunStop.INTR: "stop"}
 
 
 def run_vcpus(vm: Vm, vmm: Vmm, max_instructions: int | None) -> VmResult:

@@ -22,6 +22,7 @@ from trapline.kvm.numbers import (
     KVM_GUESTDBG_ENABLE,
     KVM_INTERRUPT_SET,
     KVM_INTERRUPT_UNSET,
+    Exit,
     MpState,
 )
 from trapline.kvm.stats import VcpuStats
@@ -86,6 +87,7 @@ class RunStop(Enum):
     LIMIT = "limit"  # the instruction limit of this call
     BLOCKED = "blocked"  # halted or stopped, nothing wakes it yet
     HUNG = "hung"  # the firmware never came back
+    INTR = "intr"  # kvm_run.immediate_exit was set: -EINTR
     STOP = "stop"  # a device or a hook asked to stop
 
 
@@ -288,9 +290,10 @@ class Vcpu:
     # --- KVM_RUN ---
     def run(self, limit: int) -> RunStop:
         """KVM_RUN: finish what the last exit left open, then run until the guest needs the VMM."""
-        mmio_return(self)
-        sbi_return(self)
-        csr_return(self)
+        self.complete()
+        if self.kvm_run.immediate_exit:
+            self.kvm_run.exit_reason = Exit.INTR
+            return RunStop.INTR
         end = int(self.hart.instret) + limit
         while True:
             if not self._ready():
@@ -303,6 +306,12 @@ class Vcpu:
             stop = self._leave(int(self.vm.engine.run(self.hart, self._slice(end))))
             if stop is not None:
                 return stop
+
+    def complete(self) -> None:
+        """Take the VMM's answer to the last exit: the value of an MMIO load, of a call, of a CSR."""
+        mmio_return(self)
+        sbi_return(self)
+        csr_return(self)
 
     def _ready(self) -> bool:
         if self.mp_state is MpState.STOPPED:
