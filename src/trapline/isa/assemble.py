@@ -208,10 +208,8 @@ def _data(arguments: tuple[str, ...], size: int, symbols: dict[str, int]) -> byt
 
 
 def _padding(size: int) -> bytes:
-    """Return instructions that do nothing, or zeros where code cannot be."""
-    if size % 2:
-        return bytes(size)
-    return _C_NOP * (size % 4 // 2) + _NOP * (size // 4)
+    """Return instructions that do nothing, after a zero where code cannot be."""
+    return bytes(size % 2) + _C_NOP * (size % 4 // 2) + _NOP * (size // 4)
 
 
 def _pair(first: str, second: str, statement: _Statement, symbols: dict[str, int]) -> bytes:
