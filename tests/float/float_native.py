@@ -13,11 +13,26 @@ from trapline.engine.compiler.handlers import thunk
 from trapline.engine.compiler.module import PREAMBLE, ModuleBuilder
 from trapline.lang.functions import COLD, INLINE
 
+# Bits 6 and 15 of MXCSR: read and write subnormal numbers as zero, as a library built with -ffast-math leaves it.
+SET_MXCSR = """
+declare void @llvm.x86.sse.ldmxcsr(ptr)
+define i64 @set_mxcsr(ptr %st, i64 %value) nounwind {
+  %place = alloca i32
+  %narrow = trunc i64 %value to i32
+  store i32 %narrow, ptr %place
+  call void @llvm.x86.sse.ldmxcsr(ptr %place)
+  ret i64 0
+}
+"""
+
 
 def compile_functions(modules: list[ModuleType]) -> tuple[Any, dict[str, Callable[..., int]]]:
     """Compile every subset function with a hart that the modules define; keep the first result alive."""
     builder = ModuleBuilder({}, host_has_fma=bool(llvm.get_host_cpu_features().get("fma")))
     texts, signatures = [], {}
+    if llvm.get_process_triple().startswith("x86_64"):
+        texts.append(SET_MXCSR)
+        signatures["set_mxcsr"] = ("set_mxcsr", 1)
     for module in modules:
         for name, function in vars(module).items():
             own = getattr(function, "__module__", "") == module.__name__
