@@ -1,0 +1,25 @@
+"""Errors that a user can do something about: one clear line, never a traceback."""
+
+from __future__ import annotations
+
+
+class UsageError(Exception):
+    """Bad input: `what` is wrong, `where` it stands, and `remedy`, what to do about it."""
+
+    def __init__(self, what: str, where: str = "", remedy: str = "") -> None:
+        self.what, self.where, self.remedy = what, where, remedy
+        super().__init__(self.line())
+
+    def line(self) -> str:
+        """Return the message as one line."""
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        text = " ".join(text.split())
+        return f"{text} ({self.remedy})" if self.remedy else text
+
+
+def suggest(word: str, known: list[str] | tuple[str, ...]) -> str:
+    """Return "did you mean ...?" for a misspelt word, or nothing."""
+    import difflib
+
+    near = difflib.get_close_matches(word, known, n=2, cutoff=0.6)
+    return f"did you mean {' or '.join(near)}?" if near else ""

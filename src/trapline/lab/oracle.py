@@ -1,0 +1,128 @@
+"""What hardware itself would have given the guest: the same probes as the kernel of a real machine.
+
+The machine has no H extension and everything is delegated to S-mode; what is a slot in the VM is memory
+there, what is MMIO is a device, and where a slot has a hole nothing answers. A hypervisor that is faithful
+shows its guest the same cause, epc, tval and privilege.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Any
+
+from trapline.firmware.firmware import Firmware
+from trapline.lab import probe_image as image
+from trapline.lab.probe_image import Entry
+from trapline.lab.routes import GuestSees
+from trapline.lang.control import EXIT_HOSTED_M, EXIT_LIMIT, EXIT_STOP, EXIT_TIMER, EXIT_WFI, leave
+from trapline.lang.state import Hart
+from trapline.machine.machine import make_engine
+from trapline.machine.regions import Regions
+from trapline.privilege.derived import update_derived
+from trapline.privilege.fields import MSTATUS_SPP
+from trapline.privilege.interrupts import next_timer, update_timers
+from trapline.privilege.isa_string import DEFAULT_ISA, configure, extensions
+from trapline.privilege.reset import reset
+
+LIMIT = 4_000
+
+
+class _Nothing:
+    """A device that reads as zero."""
+
+    def load(self, hart: Hart, offset: int, size: int) -> int:
+        """Return 0."""
+        return 0
+
+    def store(self, hart: Hart, offset: int, size: int, value: int) -> None:
+        """Forget it."""
+
+
+class _Finisher(_Nothing):
+    """Ends the run at the END mark."""
+
+    ended = False
+
+    def store(self, hart: Hart, offset: int, size: int, value: int) -> None:
+        """Notice the end."""
+        if value == image.END:
+            self.ended = True
+            leave(hart, EXIT_STOP)
+
+
+def without_hypervisor(isa: str) -> str:
+    """Return an ISA string without H."""
+    return re.sub(r"^(rv64[a-gi-z]*)h", r"\1", isa)
+
+
+class Oracle:
+    """A machine without hypervisor for one ISA; `sees` runs a probe on it."""
+
+    def __init__(
+        self,
+        isa: str = DEFAULT_ISA,
+        misaligned: str = "trap",
+        engine: Any = "native",
+        only: frozenset[str] | None = None,
+    ) -> None:
+        self.engine = make_engine(engine)
+        self.hart = Hart()
+        self.isa, self.misaligned = without_hypervisor(isa), misaligned
+        self.image = image.build(frozenset(extensions(isa)), only)
+        self.regions = Regions()
+        self.finisher = _Finisher()
+        self.regions.device("finisher", image.FINISHER, 0x1000, self.finisher)
+        self.regions.device("mmio", image.MMIO_PAGE, 0x1000, _Nothing())
+        self.regions.device("no slot", image.NO_SLOT_TABLE, 0x1000, _Nothing())
+        self.regions.rom("read-only", image.READ_ONLY, image.READ_ONLY_SIZE)
+        self.regions.ram("RAM", image.RAM, image.RAM_SIZE)
+        self.regions.write(image.RAM, self.image.data)
+
+    def sees(self, entry: Entry) -> GuestSees | None:
+        """Return the first exception that the probe's handler gets, or None."""
+        hart, regions = self.hart, self.regions
+        configure(hart, self.isa)
+        reset(hart, 0, image.RAM)
+        hart.time_ratio = 100
+        hart.misaligned_hardware = int(self.misaligned == "hardware")
+        regions.install(hart)
+        self.engine.attach(hart)
+        regions.write(image.LOG, bytes(image.RECORD))
+        self.finisher.ended = False
+        firmware = Firmware("delegates-all")
+        firmware.setup(hart, entry.start)
+        self._run(firmware)
+        cause, epc, tval, status = memoryview(regions.read(image.LOG, image.RECORD)).cast("Q")
+        if epc == 0:
+            return None
+        return GuestSees(cause, epc, tval, "VS" if status & MSTATUS_SPP else "VU")
+
+    def _run(self, firmware: Firmware) -> None:
+        hart = self.hart
+        end = int(hart.instret) + LIMIT
+        while not self.finisher.ended and int(hart.instret) < end:
+            limit = min(end, int(hart.call(next_timer))) - int(hart.instret)
+            reason = int(self.engine.run(hart, max(1, limit)))
+            if reason == EXIT_HOSTED_M:
+                firmware.handle(hart)
+            elif reason == EXIT_WFI:
+                hart.time_offset = int(hart.time_offset) + 100
+                end = min(end, int(hart.instret) + 200)
+            elif reason not in (EXIT_LIMIT, EXIT_TIMER, EXIT_STOP):
+                break
+            hart.call(update_timers)
+            hart.call(update_derived)
+
+
+@lru_cache(maxsize=8)
+def expected(
+    isa: str = DEFAULT_ISA, only: frozenset[str] | None = None
+) -> dict[tuple[str, str], frozenset[GuestSees | None]]:
+    """Return, for every probe, what hardware may give: with misaligned accesses trapping or done."""
+    answers: dict[tuple[str, str], set[GuestSees | None]] = {}
+    for misaligned in ("trap", "hardware"):
+        oracle = Oracle(isa, misaligned, only=only)
+        for entry in oracle.image.entries:
+            answers.setdefault((entry.event.id, entry.mode), set()).add(oracle.sees(entry))
+    return {key: frozenset(seen) for key, seen in answers.items()}

@@ -1,0 +1,284 @@
+"""Running probes: one VM for all events, and for each the route that was observed.
+
+A route is built from what the machine did: records of traps that left the guest, the compiled trap
+counters and instruction counts of the hart, the log that the guest's own handler wrote, KVM's
+statistics. The policy is given to the VM and not looked at here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from trapline.firmware.firmware import Firmware
+from trapline.firmware.models import FirmwareModel
+from trapline.firmware.outcome import Outcome
+from trapline.kvm.cost import SOURCE as KVM_SOURCE
+from trapline.kvm.cost import estimate
+from trapline.kvm.death import Death
+from trapline.kvm.gstage import PAGE
+from trapline.kvm.numbers import Exit
+from trapline.kvm.slots import SlotKind
+from trapline.kvm.trace import TrapRecord, origin_of
+from trapline.kvm.vcpu import RunStop, Vcpu
+from trapline.kvm.vm import Vm
+from trapline.lab import probe_image as image
+from trapline.lab.probe_image import Entry, Image
+from trapline.lab.routes import Arrival, GuestSees, Route
+from trapline.lab.settings import Settings
+from trapline.lang.state import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
+from trapline.privilege.causes import INTERRUPT, cause_name
+from trapline.privilege.fields import HSTATUS_GVA, MSTATUS_SPP
+from trapline.privilege.isa_string import DEFAULT_ISA, extensions
+from trapline.privilege.modes import MODE_NAMES, MODE_VS, MODE_VU
+
+LIMIT = 4_000  # instructions that a probe may take from its entry to its end
+GUEST_MODES = (MODE_VU, MODE_VS)
+_TRAP_WORDS = TRAP_CAUSES * TRAP_ORIGINS * TRAP_DESTINATIONS
+_TRAP_COUNT, _MODE_INSTRET = LAYOUT.fields["trap_count"].index, LAYOUT.fields["mode_instret"].index
+
+
+class ProbeError(Exception):
+    """A probe did not reach its event: something below the lab is broken."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuestTrap:
+    """A row of the compiled counters: a trap that hardware took from the guest during the event."""
+
+    cause: int
+    origin: str
+    destination: str
+    count: int
+
+
+@dataclass(slots=True)
+class Observation:
+    """What one probe did, from the mark before the event to the mark behind it."""
+
+    entry: Entry
+    end: str = ""  # "" reached the end, else killed, hung, vmm
+    records: list[TrapRecord] = field(default_factory=list)
+    costs: list[tuple[str, int, str]] = field(default_factory=list)  # level, instructions, source
+    arrivals: list[Arrival] = field(default_factory=list)
+    traps: list[GuestTrap] = field(default_factory=list)
+    log: list[GuestSees] = field(default_factory=list)
+    instructions: dict[str, int] = field(default_factory=dict)
+    counters: dict[str, int] = field(default_factory=dict)
+    exits: list[str] = field(default_factory=list)
+    death: Death | None = None
+
+
+class _Watched(Firmware):
+    """Firmware that says what it did."""
+
+    def __init__(self, name: str | FirmwareModel, host_fwft: bool, watch: Callable[[Outcome], None]) -> None:
+        super().__init__(name, host_fwft=host_fwft)
+        self._watch = watch
+
+    def handle(self, hart: Any) -> Outcome:
+        """Handle a trap and tell."""
+        done = super().handle(hart)
+        self._watch(done)
+        return done
+
+
+class ProbeVm:
+    """A VM with the probe image in it; `run` raises one event."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        isa: str = DEFAULT_ISA,
+        engine: Any = "native",
+        firmware: FirmwareModel | None = None,
+        only: frozenset[str] | None = None,
+    ) -> None:
+        self.settings, self.isa, self.engine = settings, isa, engine
+        self._model = firmware
+        self.image: Image = image.build(frozenset(extensions(isa)), only)
+        self._build()
+
+    def _build(self) -> None:
+        s = self.settings
+        firmware = _Watched(self._model or s.firmware, s.host_fwft, self._on_firmware)
+        self.vm = Vm(s.policy, firmware=firmware, isa=self.isa, engine=self.engine, misaligned=s.misaligned)
+        self.vm.add_memory(image.RAM, image.RAM_SIZE)
+        self.vm.add_memory(image.HOLE, image.HOLE_SIZE, SlotKind.HOLE)
+        self.vm.add_memory(image.READ_ONLY, image.READ_ONLY_SIZE, SlotKind.READ_ONLY)
+        self.vm.write_memory(image.RAM, self.image.data)
+        self.vm.on_trap = self._on_trap
+        self.engine = self.vm.engine
+        self._now = Observation(self.image.entries[0])
+        for gpa in (*range(image.RAM, image.RAM + 0x1_0000, PAGE), image.TABLE, image.LOG, image.SCRATCH):
+            self._map(gpa)
+        self._map(image.HOLE)
+        self._map(image.READ_ONLY)
+
+    def _map(self, gpa: int) -> None:
+        """Map a page now, so that no event pays for a first touch that is not its own."""
+        slot = self.vm.slots.find(gpa)
+        if slot is not None:
+            self.vm.map_page(slot, gpa, write=slot.writable)
+
+    @property
+    def vcpu(self) -> Vcpu:
+        """The only vCPU."""
+        return self.vm.vcpus[0]
+
+    # --- watching ---
+    def _on_trap(self, record: TrapRecord) -> None:
+        now = self._now
+        now.records.append(record)
+        if "HS" in record.path:
+            cost = estimate(record.how[-1], record.end)
+            now.costs.append(("HS", cost.hs, KVM_SOURCE))
+            now.arrivals.append(self._arrival_hs(record))
+
+    def _on_firmware(self, done: Outcome) -> None:
+        now, trap = self._now, done.trap
+        now.costs.append(("M", done.instructions, done.cost.source))
+        origin = origin_of(trap.priv, trap.virt)
+        now.arrivals.append(
+            Arrival("M", trap.cause, trap.epc, trap.tval, trap.tval2, trap.tinst, bool(trap.gva), origin)
+        )
+
+    def _arrival_hs(self, record: TrapRecord) -> Arrival:
+        """Read the HS-level CSRs, which KVM has not changed since the trap."""
+        hart = self.vcpu.hart
+        return Arrival(
+            "HS",
+            int(hart.scause),
+            int(hart.sepc),
+            int(hart.stval),
+            int(hart.htval),
+            int(hart.htinst),
+            bool(int(hart.guest_hstatus) & HSTATUS_GVA),
+            record.origin,
+        )
+
+    # --- running ---
+    def run(self, entry: Entry) -> Observation:
+        """Raise one event and say what happened."""
+        vm, vcpu = self.vm, self.vcpu
+        vm.write_memory(image.LOG, bytes(image.RECORD * 8))
+        self._forget()
+        if vm.gstage.unmap(entry.virgin, PAGE):
+            vm.flush_all()
+        vcpu.reset(entry.start, 0)
+        self._now = now = Observation(entry)
+        if not self._until(image.MARK, now):
+            raise ProbeError(f"{entry.event.id} from {entry.mode}: {self._why(now)}")
+        if self._read_log():
+            raise ProbeError(f"{entry.event.id} from {entry.mode}: an exception before the event: {self._read_log()}")
+        now.records.clear()
+        now.costs.clear()
+        now.arrivals.clear()
+        now.exits.clear()
+        before = self._snapshot()
+        reached = self._until(image.END, now)
+        self._measure(now, before, self._snapshot(), reached)
+        if now.end == "hung":
+            self._build()
+        return now
+
+    def _forget(self) -> None:
+        """Drop what the last probe left open: the END write that KVM has not completed, a death."""
+        vcpu = self.vcpu
+        vcpu.mmio_decode = vcpu.csr_insn = vcpu.death = None
+        vcpu.sbi.return_open = False
+
+    def _why(self, now: Observation) -> str:
+        last = now.records[-1].route() if now.records else "no trap"
+        return f"the event was not reached ({now.end or 'no end'}; last: {last})"
+
+    def _until(self, mark: int, now: Observation) -> bool:
+        """Run until the guest writes `mark` to the test finisher; what ends it otherwise stands in now.end."""
+        vcpu = self.vcpu
+        end = int(vcpu.hart.instret) + LIMIT
+        while True:
+            stop = vcpu.run(max(1, end - int(vcpu.hart.instret)))
+            if stop is RunStop.EXIT:
+                mmio = vcpu.kvm_run.mmio
+                if vcpu.kvm_run.exit_reason is Exit.MMIO and mmio.phys_addr == image.FINISHER and mmio.is_write:
+                    now.end = "" if mmio.data == mark else "lost"
+                    return mmio.data == mark
+                if not self._serve(now):
+                    return False
+            elif stop is RunStop.BLOCKED and (tick := vcpu.timer.deadline()) is not None:
+                vcpu.advance(tick)
+            else:
+                now.end = "killed" if stop is RunStop.ERROR else "hung"
+                now.death = vcpu.death
+                return False
+
+    def _serve(self, now: Observation) -> bool:
+        """Answer an exit as a VMM without devices does; return whether the guest can go on."""
+        run = self.vcpu.kvm_run
+        now.exits.append(run.exit_reason.name)
+        if run.exit_reason is Exit.MMIO:
+            run.mmio.data = 0
+        elif run.exit_reason not in (Exit.RISCV_SBI, Exit.RISCV_CSR) or len(now.exits) > 8:
+            now.end = "vmm"
+            return False
+        return True
+
+    def _snapshot(self) -> tuple[list[int], list[int], dict[str, int]]:
+        hart = self.vcpu.hart
+        traps = hart.mem[_TRAP_COUNT : _TRAP_COUNT + _TRAP_WORDS].tolist()
+        return traps, hart.mem[_MODE_INSTRET : _MODE_INSTRET + 8].tolist(), self.vcpu.stats.snapshot(hart)
+
+    def _read_log(self) -> list[GuestSees]:
+        words = memoryview(self.vm.read_memory(image.LOG, image.RECORD * 8)).cast("Q")
+        seen = []
+        for at in range(0, len(words), 4):
+            cause, epc, tval, status = words[at : at + 4]
+            if epc == 0:
+                break
+            seen.append(GuestSees(cause, epc, tval, "VS" if status & MSTATUS_SPP else "VU"))
+        return seen
+
+    def _measure(self, now: Observation, before: Any, after: Any, reached: bool) -> None:
+        """Take differences; the write of END itself is the last record and is not part of the event."""
+        now.log = self._read_log()
+        skip = None
+        if reached and now.records and now.records[-1].gpa == image.FINISHER:
+            skip = now.records.pop()
+            for hop in ("HS", "M"):
+                if hop in skip.path:
+                    now.arrivals.pop()
+                    now.costs.pop()
+        traps, modes, counters = zip(before, after, strict=True)
+        now.traps = _trap_changes(traps[0], traps[1], skip)
+        now.instructions = {MODE_NAMES[m]: modes[1][m] - modes[0][m] for m in GUEST_MODES}
+        now.counters = {n: v - counters[0].get(n, 0) for n, v in counters[1].items() if v != counters[0].get(n, 0)}
+        if skip is not None:
+            _without(now.counters, skip)
+
+
+def _trap_changes(before: list[int], after: list[int], skip: TrapRecord | None) -> list[GuestTrap]:
+    found = []
+    for index, (old, new) in enumerate(zip(before, after, strict=True)):
+        if old == new:
+            continue
+        code, origin, destination = index >> 5, index >> 2 & 7, index & 3
+        cause = INTERRUPT | code - 32 if code >= 32 else code
+        count, origin_name = new - old, MODE_NAMES.get(origin, "?")
+        where = ("M", "HS", "VS")[destination]
+        if skip is not None and (cause, origin_name, where) == (skip.cause, skip.origin, skip.path[1]):
+            count -= 1
+        if count:
+            found.append(GuestTrap(cause, origin_name, where, count))
+    return found
+
+
+def _without(counters: dict[str, int], skip: TrapRecord) -> None:
+    """Take the write of END out of the statistics."""
+    ours = f"trapline/{skip.name}/{skip.origin}/{skip.how[-1]}/{skip.end}"
+    for name in ("exits", "mmio_exit_user", "trapline/guest_page_faults", ours):
+        if name in counters:
+            counters[name] -= 1
+            if counters[name] == 0:
+                del counters[name]

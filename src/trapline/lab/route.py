@@ -1,0 +1,151 @@
+"""`trapline route`: who gets cause X raised in mode Y, by executing a probe for every row."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trapline.lab.errors import UsageError
+from trapline.lab.events import EVENTS, UNREACHABLE
+from trapline.lab.probe import Observation, ProbeVm
+from trapline.lab.routes import Route
+from trapline.lab.settings import Settings, settings
+from trapline.policies import Policy
+from trapline.privilege.causes import CAUSE_NAMES, INTERRUPT, cause_name
+from trapline.privilege.isa_string import DEFAULT_ISA, extensions
+
+# Instructions that a level executes in software here: their number is a model of the real thing.
+_HOSTED = ("HS", "M")
+
+
+@dataclass(frozen=True, slots=True)
+class RouteTable:
+    """The matrix: what it holds for, its rows, and what cannot be raised."""
+
+    settings: Settings
+    routes: tuple[Route, ...]
+    notes: tuple[str, ...] = ()
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {**self.settings.head(), "routes": [r.as_data() for r in self.routes], "notes": list(self.notes)}
+
+
+def to_route(seen: Observation) -> Route:
+    """Build a row from what one probe did."""
+    event, mode = seen.entry.event, seen.entry.mode
+    path, how = _path(seen, mode)
+    first = _first_cause(seen)
+    cause = event.cause if first is None else first
+    levels = dict(seen.instructions)
+    for level, count, _ in seen.costs:
+        levels[level] = levels.get(level, 0) + count
+    sources = dict.fromkeys(source for level, _, source in seen.costs if level in _HOSTED)
+    return Route(
+        cause=cause,
+        name=cause_name(cause),
+        event=event.text,
+        from_=mode,
+        path=path,
+        how=how,
+        end=_end(seen, bool(how)),
+        errno=next((r.errno for r in reversed(seen.records) if r.errno), None),
+        guest_sees=seen.log[0] if seen.log else None,
+        counters=seen.counters,
+        instructions=levels,
+        estimated=bool(sources),
+        source="; ".join(sources),
+        arrivals=tuple(seen.arrivals),
+    )
+
+
+def _path(seen: Observation, mode: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Join the records, then the exceptions that hardware gave to the guest itself."""
+    path, how = [mode], []
+    for record in seen.records:
+        if not record.cause & INTERRUPT:
+            path += record.path[1:]
+            how += record.how
+    for trap in seen.traps:
+        if trap.destination == "VS" and not trap.cause & INTERRUPT:
+            path += ["VS"] * trap.count
+            how += ["hardware"] * trap.count
+    return tuple(path), tuple(how)
+
+
+def _first_cause(seen: Observation) -> int | None:
+    """Return the cause of the first exception that hardware took."""
+    for record in seen.records:
+        if not record.cause & INTERRUPT:
+            return record.cause
+    return next((t.cause for t in seen.traps if not t.cause & INTERRUPT), None)
+
+
+def _end(seen: Observation, trapped: bool) -> str:
+    if seen.end:
+        return seen.end
+    if not trapped:
+        return "no-trap"
+    ends = [r.end for r in seen.records if not r.cause & INTERRUPT]
+    return ends[-1] if ends and not (seen.log and ends[-1] != "guest") else "guest"
+
+
+def event_names(pattern: str | None) -> frozenset[str] | None:
+    """Return the events whose name or cause fits `pattern` (a regular expression, or a cause); None for all."""
+    if pattern is None:
+        return None
+    numbers = {name: number for number, name in CAUSE_NAMES.items()}
+    cause = int(pattern) if pattern.isdigit() else numbers.get(pattern)
+    if cause is not None:
+        found = {e.id for e in EVENTS if e.cause == cause}
+        why = UNREACHABLE.get(cause, "no event of this hart raises it")
+    else:
+        try:
+            found = {e.id for e in EVENTS if re.search(pattern, e.id)}
+        except re.error as error:
+            raise UsageError(f"--event {pattern!r} is no regular expression: {error}") from None
+        why = "trapline route without --event shows all"
+    if not found:
+        raise UsageError(f"no event fits {pattern!r}", remedy=why)
+    return frozenset(found)
+
+
+def without_compressed(isa: str) -> str:
+    """Return an ISA string without C (and without what needs it): the hart on which cause 0 exists."""
+    text = re.sub(r"^(rv64[abd-z]*)c", r"\1", isa)
+    return re.sub(r"_(zc[a-z]+)", "", text)
+
+
+def probe_vms(chosen: Settings, isa: str, engine: Any, only: frozenset[str] | None, **more: Any) -> Iterator[ProbeVm]:
+    """Yield the VM for cause 0, which needs a hart without C, and the one for everything else."""
+    bare = frozenset(e.id for e in EVENTS if "-c" in e.isa and (only is None or e.id in only))
+    if bare and "c" in extensions(isa):
+        yield ProbeVm(chosen, isa=without_compressed(isa), engine=engine, only=bare, **more)
+    if only is None or only - bare:
+        yield ProbeVm(chosen, isa=isa, engine=engine, only=only, **more)
+
+
+def route(
+    policy: str | Path | Policy = "linux-7.2",
+    *,
+    firmware: str = "opensbi-1.6",
+    host_fwft: bool = False,
+    misaligned: str = "trap",
+    isa: str = DEFAULT_ISA,
+    engine: Any = "native",
+    event: str | None = None,
+) -> RouteTable:
+    """Execute the probes under a policy and return the route of every event from VS and VU."""
+    chosen = settings(policy, firmware, host_fwft, misaligned)
+    rows: list[Route] = []
+    notes: list[str] = []
+    for probes in probe_vms(chosen, isa, engine, event_names(event)):
+        engine = probes.engine if engine == "native" else engine
+        notes += [n for n in probes.vm.notes if n not in notes]
+        rows += [to_route(probes.run(entry)) for entry in probes.image.entries]
+    if event is None:
+        notes += [f"cause {n} ({cause_name(n)}) cannot be raised by a guest: {why}" for n, why in UNREACHABLE.items()]
+    return RouteTable(chosen, tuple(rows), tuple(notes))

@@ -1,0 +1,91 @@
+"""A route: what one event did on its way through the levels, as it was observed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+ENDS = ("guest", "emulated", "resumed", "vmm", "killed", "hung", "no-trap")
+
+
+@dataclass(frozen=True, slots=True)
+class GuestSees:
+    """The first trap that the guest's own handler recorded."""
+
+    cause: int
+    epc: int
+    tval: int
+    privilege: str  # where the guest believes that it came from: VS or VU
+
+    def as_data(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {"cause": self.cause, "epc": self.epc, "tval": self.tval, "privilege": self.privilege}
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """The CSRs with which a trap arrived at a hosted level, M or HS."""
+
+    level: str
+    cause: int
+    epc: int
+    tval: int
+    tval2: int
+    tinst: int
+    gva: bool
+    origin: str
+
+    def as_data(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One row of the matrix. Field names are those of the JSON (see docs/route.md)."""
+
+    cause: int
+    name: str
+    event: str
+    from_: str
+    path: tuple[str, ...]
+    how: tuple[str, ...]
+    end: str
+    errno: int | None = None
+    guest_sees: GuestSees | None = None
+    counters: dict[str, int] = field(default_factory=dict)
+    instructions: dict[str, int] = field(default_factory=dict)
+    estimated: bool = False
+    source: str = ""
+    arrivals: tuple[Arrival, ...] = ()
+
+    def as_data(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {
+            "cause": self.cause,
+            "name": self.name,
+            "event": self.event,
+            "from": self.from_,
+            "path": list(self.path),
+            "how": list(self.how),
+            "end": self.end,
+            "errno": self.errno,
+            "guest_sees": self.guest_sees.as_data() if self.guest_sees else None,
+            "counters": self.counters,
+            "instructions": self.instructions,
+            "estimated": self.estimated,
+            "source": self.source,
+            "arrivals": [a.as_data() for a in self.arrivals],
+        }
+
+    def arrow(self) -> str:
+        """Return the path in one line."""
+        return " > ".join(self.path)
+
+    def outcome(self) -> str:
+        """Return the end with its errno, or with the cause that the guest saw."""
+        if self.end == "killed":
+            return f"killed -{self.errno}"
+        if self.end == "guest" and self.guest_sees is not None:
+            return f"guest {self.guest_sees.cause}"
+        return self.end

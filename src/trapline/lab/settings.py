@@ -1,0 +1,79 @@
+"""What heads every result: the policy, the firmware underneath, and who gets misaligned accesses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trapline.lab.errors import UsageError, suggest
+from trapline.policies import Policy, PolicyError, load_policy, policy_names
+
+MISALIGNED = ("hardware", "trap")
+ON_OFF = ("on", "off")
+DEFAULT_FIRMWARE = "opensbi-1.6"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A policy, a firmware model, and two switches."""
+
+    policy: Policy
+    firmware: str = DEFAULT_FIRMWARE
+    host_fwft: bool = False
+    misaligned: str = "trap"
+
+    def head(self) -> dict[str, Any]:
+        """Return what every JSON result begins with."""
+        return {
+            "policy": self.policy.name,
+            "firmware": self.firmware,
+            "host_fwft": self.host_fwft,
+            "misaligned": self.misaligned,
+        }
+
+    def line(self) -> str:
+        """Return the same for people."""
+        fwft = "on" if self.host_fwft else "off"
+        return f"policy {self.policy.name}   firmware {self.firmware}   host-fwft {fwft}   misaligned {self.misaligned}"
+
+    def options(self) -> str:
+        """Return the command line options that select these settings."""
+        fwft = "on" if self.host_fwft else "off"
+        text = f"--policy {self.policy.name} --firmware {self.firmware} --host-fwft {fwft}"
+        return text if self.misaligned == "trap" else f"{text} --misaligned {self.misaligned}"
+
+
+def policy_of(name: str | Path | Policy) -> Policy:
+    """Return a policy by preset name or TOML file; UsageError says what is wrong with it."""
+    if isinstance(name, Policy):
+        return name
+    try:
+        return load_policy(name)
+    except PolicyError as error:
+        raise UsageError(str(error), remedy=suggest(str(name), policy_names())) from None
+
+
+def firmware_of(name: str) -> str:
+    """Return the name of a firmware model that exists."""
+    from trapline.firmware.models import MODELS
+
+    if name not in MODELS:
+        raise UsageError(f"unknown firmware {name!r}", remedy=f"known: {', '.join(MODELS)}")
+    return name
+
+
+def settings(
+    policy: str | Path | Policy = "linux-7.2",
+    firmware: str = DEFAULT_FIRMWARE,
+    host_fwft: bool | str = False,
+    misaligned: str = "trap",
+) -> Settings:
+    """Return checked settings."""
+    if misaligned not in MISALIGNED:
+        raise UsageError(f"--misaligned {misaligned!r}", remedy="hardware or trap")
+    if isinstance(host_fwft, str):
+        if host_fwft not in ON_OFF:
+            raise UsageError(f"--host-fwft {host_fwft!r}", remedy="on or off")
+        host_fwft = host_fwft == "on"
+    return Settings(policy_of(policy), firmware_of(firmware), host_fwft, misaligned)
