@@ -59,6 +59,10 @@ class Board:
         """Store a doubleword of RAM."""
         ctypes.c_uint64.from_address(self.host + pa - RAM).value = value & (1 << 64) - 1
 
+    def buffer_bytes(self) -> bytes:
+        """All of RAM."""
+        return ctypes.string_at(self.host, RAM_SIZE)
+
     def table(self, pages: int = 1) -> int:
         """A zeroed page table, aligned to its size."""
         size = 4096 * pages
