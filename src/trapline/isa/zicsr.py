@@ -68,14 +68,14 @@ def csrrc(hart: Any, rd: U64, rs1: U64, csr: U64) -> None:
 
 @instruction("csrrwi rd, csr, zimm", "csr rs1 101 rd 1110011", extension="Zicsr")
 def csrrwi(hart: Any, rd: U64, rs1: U64, csr: U64) -> None:
-    swap(hart, rd, csr, rs1)
+    swap(hart, rd, csr, U64(rs1))
 
 
 @instruction("csrrsi rd, csr, zimm", "csr rs1 110 rd 1110011", extension="Zicsr")
 def csrrsi(hart: Any, rd: U64, rs1: U64, csr: U64) -> None:
-    set_bits(hart, rd, csr, rs1, rs1)
+    set_bits(hart, rd, csr, U64(rs1), rs1)
 
 
 @instruction("csrrci rd, csr, zimm", "csr rs1 111 rd 1110011", extension="Zicsr")
 def csrrci(hart: Any, rd: U64, rs1: U64, csr: U64) -> None:
-    clear_bits(hart, rd, csr, rs1, rs1)
+    clear_bits(hart, rd, csr, U64(rs1), rs1)
