@@ -16,6 +16,7 @@ from trapline.lang.control import EXIT_STOP, leave
 from trapline.lang.state import Hart
 from trapline.machine import memory_map as mm
 from trapline.machine.clint import Clint, time_of
+from trapline.machine.commit_log import CommitLog
 from trapline.machine.console import Console
 from trapline.machine.device_tree import BoardTree, board_blob
 from trapline.machine.elf import ImageError, is_elf, parse
@@ -173,8 +174,9 @@ class Machine:
         self.htif.watch(self.harts)
 
     def _start_bare(self, entry: int) -> None:
-        rom = spike_rom(entry, self.device_tree())
-        self._write_rom(rom)
+        """Reset as Spike does, whose users run bare programs: its ROM, and mtimecmp 0 (MTIP is pending)."""
+        self._write_rom(spike_rom(entry, self.device_tree()))
+        self.clint.mtimecmp = [0] * len(self.harts)
 
     def _write_rom(self, rom: bytes) -> None:
         if len(rom) > self.rom.size:
@@ -214,6 +216,11 @@ class Machine:
         return start, start + len(data)
 
     # --- running ---
+
+    def log_commits(self, write: Callable[[str], object]) -> None:
+        """From now on write a line for each retired instruction, in Spike's format (slow)."""
+        self.engine = self.schedule.engine = CommitLog(self.engine, self.regions, write)
+        self.schedule.slice = SLICE_REFERENCE
 
     def stop(self, reason: str, code: int, message: str, hart: Hart | None = None) -> None:
         """End the run: from a device, with the hart that did it."""
