@@ -73,25 +73,25 @@ def write_mcountinhibit(hart: Any, value: U64) -> None:
 @cold
 def read_cycle(hart: Any) -> U64:
     """cycle and mcycle."""
-    return read_counter(hart, CYCLE_SLOT)
+    return read_counter(hart, U64(CYCLE_SLOT))
 
 
 @cold
 def read_instret(hart: Any) -> U64:
     """instret and minstret."""
-    return read_counter(hart, INSTRET_SLOT)
+    return read_counter(hart, U64(INSTRET_SLOT))
 
 
 @cold
 def write_mcycle(hart: Any, value: U64) -> None:
     """mcycle."""
-    write_counter(hart, CYCLE_SLOT, value)
+    write_counter(hart, U64(CYCLE_SLOT), value)
 
 
 @cold
 def write_minstret(hart: Any, value: U64) -> None:
     """minstret."""
-    write_counter(hart, INSTRET_SLOT, value)
+    write_counter(hart, U64(INSTRET_SLOT), value)
 
 
 @cold

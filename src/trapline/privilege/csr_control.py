@@ -148,7 +148,7 @@ def guard_stimecmp(hart: Any, csr: U64) -> None:
     """stimecmp and vstimecmp: menvcfg.STCE and the right to read time, then henvcfg.STCE when V=1 (Sstc)."""
     if hart.priv != MACHINE and hart.menvcfg & ENVCFG_STCE == 0:
         raise IllegalInstruction()
-    guard_counter(hart, TIME)
+    guard_counter(hart, U64(TIME))
     if hart.virt != 0 and hart.henvcfg & ENVCFG_STCE == 0:
         raise VirtualInstruction()
 

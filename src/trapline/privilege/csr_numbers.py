@@ -52,7 +52,7 @@ _RUNS = {
 
 
 def _by_name() -> dict[str, int]:
-    names = {}
+    names: dict[str, int] = {}
     for constant, address in list(globals().items()):
         if constant.isupper() and not constant.startswith("_"):
             if constant in _RUNS:

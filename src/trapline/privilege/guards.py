@@ -155,19 +155,19 @@ def require_envcfg(hart: Any, bits: U64) -> None:
 @cold
 def require_cbo_inval(hart: Any) -> None:
     """CBO.INVAL (Zicbom): xenvcfg.CBIE."""
-    require_envcfg(hart, ENVCFG_CBIE)
+    require_envcfg(hart, U64(ENVCFG_CBIE))
 
 
 @cold
 def require_cbo_clean(hart: Any) -> None:
     """CBO.CLEAN and CBO.FLUSH (Zicbom): xenvcfg.CBCFE."""
-    require_envcfg(hart, ENVCFG_CBCFE)
+    require_envcfg(hart, U64(ENVCFG_CBCFE))
 
 
 @cold
 def require_cbo_zero(hart: Any) -> None:
     """CBO.ZERO (Zicboz): xenvcfg.CBZE."""
-    require_envcfg(hart, ENVCFG_CBZE)
+    require_envcfg(hart, U64(ENVCFG_CBZE))
 
 
 require_cbo_flush = require_cbo_clean

@@ -67,7 +67,7 @@ def sret(hart: Any) -> None:
         spp = previous_privilege(old)
         hart.vsstatus = restore_supervisor(old)
         hart.next_pc = return_address(hart, hart.vsepc)
-        change_mode(hart, spp, 1, 1)
+        change_mode(hart, spp, U64(1), U64(1))
     else:
         status = hart.mstatus
         target = previous_privilege(status)

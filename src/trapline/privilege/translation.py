@@ -52,7 +52,7 @@ GUEST_PAGE_FAULT = (21, 23, 20, 23)
 @cold
 def pte_place(hart: Any, pa: U64, kind: U64, va: U64, access: U64, virt: U64) -> U64:
     """Host address of a PTE that the walker may load or store (`kind`), or the access fault of the original access."""
-    if not check_physical(hart, pa, 8, kind, SUPERVISOR):
+    if not check_physical(hart, pa, U64(8), kind, U64(SUPERVISOR)):
         raise Trap(ACCESS_FAULT[access], va, 0, 0, virt)
     region = region_of(hart, pa)
     if hart.region_kind[region] != KIND_RAM and hart.region_kind[region] != KIND_ROM:
@@ -148,7 +148,7 @@ def g_stage(hart: Any, gpa: U64, kind: U64, va: U64, access: U64, hlvx: U64, pse
         level = level - 1
         index = (gpa >> ((level * 9 + 12) & 63)) & index_mask
         index_mask = U64(0x1FF)
-        place = pte_place(hart, table + (index << 3), ACCESS_LOAD, va, access, 1)
+        place = pte_place(hart, table + (index << 3), U64(ACCESS_LOAD), va, access, U64(1))
         pte = host_load(place, 8)
         if malformed(hart, pte, hart.menvcfg & ENVCFG_PBMTE):
             raise Trap(fault, va, gpa >> 2, pseudo, 1)
@@ -167,7 +167,7 @@ def g_stage(hart: Any, gpa: U64, kind: U64, va: U64, access: U64, hlvx: U64, pse
     if pte & wanted != wanted:
         if hart.menvcfg & ENVCFG_ADUE == 0:
             raise Trap(fault, va, gpa >> 2, pseudo, 1)
-        pte_place(hart, table + (index << 3), ACCESS_STORE, va, access, 1)
+        pte_place(hart, table + (index << 3), U64(ACCESS_STORE), va, access, U64(1))
         host_store(place, 8, pte | wanted)
     return pa
 
@@ -178,9 +178,9 @@ def first_stage_pte(hart: Any, address: U64, kind: U64, va: U64, access: U64, vi
     pa = address
     if virt != 0:
         if kind == ACCESS_STORE:
-            pa = g_stage(hart, address, ACCESS_STORE, va, access, 0, PSEUDO_WRITE_PTE)
+            pa = g_stage(hart, address, U64(ACCESS_STORE), va, access, U64(0), U64(PSEUDO_WRITE_PTE))
         else:
-            pa = g_stage(hart, address, ACCESS_LOAD, va, access, 0, PSEUDO_READ_PTE)
+            pa = g_stage(hart, address, U64(ACCESS_LOAD), va, access, U64(0), U64(PSEUDO_READ_PTE))
     return pte_place(hart, pa, kind, va, access, virt)
 
 
@@ -214,7 +214,7 @@ def first_stage(hart: Any, va: U64, access: U64, priv: U64, virt: U64, hlvx: U64
     for _ in range(5):
         level = level - 1
         address = table + (((va >> ((level * 9 + 12) & 63)) & 0x1FF) << 3)
-        place = first_stage_pte(hart, address, ACCESS_LOAD, va, access, virt)
+        place = first_stage_pte(hart, address, U64(ACCESS_LOAD), va, access, virt)
         pte = host_load(place, 8)
         if malformed(hart, pte, envcfg & ENVCFG_PBMTE):
             raise Trap(fault, va, 0, 0, virt)
@@ -237,7 +237,7 @@ def first_stage(hart: Any, va: U64, access: U64, priv: U64, virt: U64, hlvx: U64
         if envcfg & ENVCFG_ADUE == 0:
             raise Trap(fault, va, 0, 0, virt)
         large = hart.walk_page
-        place = first_stage_pte(hart, address, ACCESS_STORE, va, access, virt)
+        place = first_stage_pte(hart, address, U64(ACCESS_STORE), va, access, virt)
         host_store(place, 8, pte | wanted)
         hart.walk_page = large
     hart.walk_pte = pte
@@ -255,7 +255,7 @@ def translate(hart: Any, va: U64, access: U64, priv: U64, virt: U64, hlvx: U64) 
     if virt == 0:
         if priv == MACHINE:
             return va
-        return first_stage(hart, va, access, priv, 0, hlvx)
+        return first_stage(hart, va, access, priv, U64(0), hlvx)
     gpa = first_stage(hart, va, access, priv, virt, hlvx)
     hart.walk_gpa = gpa
-    return g_stage(hart, gpa, access, va, access, hlvx, 0)
+    return g_stage(hart, gpa, access, va, access, hlvx, U64(0))

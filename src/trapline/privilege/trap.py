@@ -63,7 +63,7 @@ def enter_m(hart: Any, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64, 
     hart.mtval2 = tval2
     hart.mtinst = tinst
     hart.next_pc = handler(hart.mtvec, cause & 63, cause >> 63)
-    change_mode(hart, MACHINE, 0, (cause >> 63) ^ 1)
+    change_mode(hart, U64(MACHINE), U64(0), (cause >> 63) ^ 1)
 
 
 @inline
@@ -90,7 +90,7 @@ def enter_hs(hart: Any, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64,
     hart.htval = tval2
     hart.htinst = tinst
     hart.next_pc = handler(hart.stvec, cause & 63, cause >> 63)
-    change_mode(hart, SUPERVISOR, 0, (cause >> 63) ^ 1)
+    change_mode(hart, U64(SUPERVISOR), U64(0), (cause >> 63) ^ 1)
 
 
 @inline
@@ -110,7 +110,7 @@ def enter_vs(hart: Any, cause: U64, epc: U64, tval: U64) -> None:
     hart.vscause = seen
     hart.vstval = tval
     hart.next_pc = handler(hart.vstvec, seen & 63, seen >> 63)
-    change_mode(hart, SUPERVISOR, 1, (cause >> 63) ^ 1)
+    change_mode(hart, U64(SUPERVISOR), U64(1), (cause >> 63) ^ 1)
 
 
 @cold
@@ -129,19 +129,19 @@ def take_trap(hart: Any, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64
         inner = hart.hideleg
     hart.attention = hart.attention | ATTENTION_RESUME
     if hart.priv == MACHINE or (outer >> code) & 1 == 0:
-        count_trap(hart, code, interrupt, TO_M)
+        count_trap(hart, code, interrupt, U64(TO_M))
         enter_m(hart, cause, epc, tval, tval2, tinst, gva)
         if hart.hosted_m != 0:
             hart.exit_arg = cause
             leave(hart, EXIT_HOSTED_M)
     elif hart.virt == 0 or (inner >> code) & 1 == 0:
-        count_trap(hart, code, interrupt, TO_HS)
+        count_trap(hart, code, interrupt, U64(TO_HS))
         enter_hs(hart, cause, epc, tval, tval2, tinst, gva)
         if hart.hosted_hs != 0:
             hart.exit_arg = cause
             leave(hart, EXIT_HOSTED_HS)
     else:
-        count_trap(hart, code, interrupt, TO_VS)
+        count_trap(hart, code, interrupt, U64(TO_VS))
         enter_vs(hart, cause, epc, tval)
     update_derived(hart)
 
@@ -149,4 +149,4 @@ def take_trap(hart: Any, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64
 @cold
 def take_interrupt(hart: Any) -> None:
     """Deliver the interrupt that update_derived selected, before the instruction at hart.pc."""
-    take_trap(hart, INTERRUPT | (hart.irq_cause - 1), hart.pc, 0, 0, 0, 0)
+    take_trap(hart, INTERRUPT | (hart.irq_cause - 1), hart.pc, U64(0), U64(0), U64(0), U64(0))
