@@ -22,6 +22,10 @@ ENGINE_FUNCTIONS = {
     "bits_at_pc": "trapline.engine.tlb",
 }
 
+# sstatus, sscratch, sepc, scause, stval; the same of VS, M, and what HS reads of a guest's trap.
+HOT_CSRS = (0x100, 0x140, 0x141, 0x142, 0x143, 0x205, 0x200, 0x240, 0x241, 0x242, 0x243)
+HOT_CSRS += (0x340, 0x341, 0x342, 0x343, 0x600, 0x643, 0x64A)
+
 # Cold functions that hosted software and the engine call by name.
 EXPORTS = {
     **ENGINE_FUNCTIONS,
@@ -79,6 +83,28 @@ def instruction_texts(module: ModuleBuilder) -> tuple[list[str], list[str]]:
     return texts, names
 
 
+def csr_texts(module: ModuleBuilder) -> tuple[list[str], list[str]]:
+    """Handlers of the CSR instructions for the registers that trap handlers use most."""
+    texts, names = [], []
+    module.late_bail = False
+    for instruction in INSTRUCTIONS:
+        if instruction.name not in ("csrrw", "csrrs", "csrrc") or instruction.function is None:
+            continue
+        for csr in HOT_CSRS:
+            keys = (csr, csr + 0x100) if csr >> 8 == 1 else (csr,)
+            known, name = {"csr": csr}, f"{instruction.name}_4@{csr:x}"
+            fast = module.function(instruction.function, fast=True, known=known, keys=keys)
+            if fast.late_bail and instruction.name == "csrrs":
+                known, name = {"csr": csr, "rs1": 0}, f"{name}r"
+                fast = module.function(instruction.function, fast=True, known=known, keys=keys)
+            if fast.always_bails or fast.late_bail:
+                continue
+            slow = f"{instruction.name}_4"
+            texts.append(handlers.fast_handler(name, instruction, fast, 4, kind="x", slow=slow, known=tuple(known)))
+            names.append(f"h.{name}")
+    return texts, names
+
+
 def module_text(*, host_has_fma: bool) -> tuple[str, list[str]]:
     """The LLVM IR of the whole engine and the names that must be found in it."""
     importlib.import_module("trapline.isa.all")
@@ -87,6 +113,8 @@ def module_text(*, host_has_fma: bool) -> tuple[str, list[str]]:
     exports: dict[str, Callable[..., Any]] = {n: getattr(importlib.import_module(m), n) for n, m in EXPORTS.items()}
     compiled = {name: module.function(function) for name, function in exports.items()}
     texts, names = instruction_texts(module)
+    hot_texts, hot_names = csr_texts(module)
+    texts, names = texts + hot_texts, names + hot_names
     texts += handlers.joints(module, compiled)
     for name, function in exports.items():
         texts.append(handlers.thunk(compiled[name], module.parameters(function)))

@@ -75,7 +75,14 @@ class CodeStore:
         if found is None or found.instruction.function is None:
             return (4 if bits & 3 == 3 else 2), "", 0, 0, True
         word, imm = pack(found)
-        return found.length, f"{found.instruction.name}_{found.length}", word, imm, found.instruction.name in ENDS
+        name = f"{found.instruction.name}_{found.length}"
+        if "csr" in found.operands:
+            special = f"{name}@{imm:x}"
+            if f"h.{special}r" in self.symbols and found.operands["rs1"] == 0:
+                name = f"{special}r"
+            elif f"h.{special}" in self.symbols:
+                name = special
+        return found.length, name, word, imm, found.instruction.name in ENDS
 
     def record(self, bits: int, offset: int, *, inside: bool) -> tuple[int, int, int, bool]:
         """Length, handler address, operand word and end mark of the instruction at a page offset."""

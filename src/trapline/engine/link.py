@@ -50,7 +50,7 @@ def link(obj: bytes, names: list[str]) -> Image:
     missing = [n for n in names if n not in found]
     if missing:
         raise LinkError(f"the compiled object lacks {missing[0]!r} and {len(missing) - 1} more")
-    return Image(bytes(image), {n: found[n] for n in names})
+    return Image(bytes(image), {n: o for n, o in found.items() if n})
 
 
 def relocate(image: bytearray, base: int, reloc: object, where: dict[int, tuple[str, int]], table: object) -> None:

@@ -17,7 +17,7 @@ from trapline.engine.tlb_layout import (
     STORE_AREA,
 )
 from trapline.lang.control import fill_ones
-from trapline.lang.functions import cold
+from trapline.lang.functions import cold, inline
 from trapline.lang.memory import host_load, host_store
 from trapline.lang.values import U64
 from trapline.privilege.protection import pmp_page_uniform
@@ -117,18 +117,24 @@ def flush_fetch_sets(hart: Any) -> None:
             fill_ones(hart.tlb_base + i * SET_BYTES + FETCH_AREA, U64(FETCH_ENTRIES * 32))
 
 
+@inline
+def same_context(hart: Any, number: U64) -> bool:
+    """Whether a set belongs to hart.ctx_key."""
+    return (
+        hart.ctx_used[number] != 0
+        and hart.ctx_keys[number * 4] == hart.ctx_key[0]
+        and hart.ctx_keys[number * 4 + 1] == hart.ctx_key[1]
+        and hart.ctx_keys[number * 4 + 2] == hart.ctx_key[2]
+        and hart.ctx_keys[number * 4 + 3] == hart.ctx_key[3]
+    )
+
+
 @cold
 def find_context(hart: Any) -> None:
     """Point tlb_ptr at the set of hart.ctx_key, taking over the oldest set for a new key."""
     chosen = U64(CONTEXTS)
     for i in range(CONTEXTS):
-        if (
-            hart.ctx_used[i] != 0
-            and hart.ctx_keys[i * 4] == hart.ctx_key[0]
-            and hart.ctx_keys[i * 4 + 1] == hart.ctx_key[1]
-            and hart.ctx_keys[i * 4 + 2] == hart.ctx_key[2]
-            and hart.ctx_keys[i * 4 + 3] == hart.ctx_key[3]
-        ):
+        if same_context(hart, i):
             chosen = U64(0) + i
             break
     if chosen == CONTEXTS:
@@ -138,23 +144,22 @@ def find_context(hart: Any) -> None:
         for j in range(4):
             hart.ctx_keys[chosen * 4 + j] = hart.ctx_key[j]
         fill_ones(hart.tlb_base + chosen * SET_BYTES, U64(SET_BYTES))
+    hart.ctx_hint[hart.ctx_key[0] & 7] = chosen
     hart.ctx_current = chosen
     hart.tlb_ptr = hart.tlb_base + chosen * SET_BYTES
 
 
 @cold
 def select_context(hart: Any) -> None:
-    """Make tlb_ptr follow hart.ctx_key."""
-    current = hart.ctx_current
-    if current < CONTEXTS:
-        if (
-            hart.ctx_keys[current * 4] == hart.ctx_key[0]
-            and hart.ctx_keys[current * 4 + 1] == hart.ctx_key[1]
-            and hart.ctx_keys[current * 4 + 2] == hart.ctx_key[2]
-            and hart.ctx_keys[current * 4 + 3] == hart.ctx_key[3]
-        ):
-            return
-    find_context(hart)
+    """Make tlb_ptr follow hart.ctx_key: the present set, or the one last used in this mode, or a search."""
+    if hart.ctx_current < CONTEXTS and same_context(hart, hart.ctx_current):
+        return
+    hint = hart.ctx_hint[hart.ctx_key[0] & 7]
+    if same_context(hart, hint):
+        hart.ctx_current = hint
+        hart.tlb_ptr = hart.tlb_base + hint * SET_BYTES
+    else:
+        find_context(hart)
 
 
 @cold

@@ -88,6 +88,7 @@ LAYOUT.word("not_retired")
 
 # The native engine's own words: translation sets, decoded code, callbacks, and the instruction budget.
 LAYOUT.word("tlb_base", "tlb_ptr", "ctx_current", "ctx_next", "tlb_big")
+LAYOUT.array("ctx_hint", 8)  # by mode index: the set last used
 LAYOUT.array("ctx_used", 16)
 LAYOUT.array("ctx_keys", 64)
 LAYOUT.array("region_info", REGIONS)  # host address of one word a page: its table of decoded records, bit 0 written to

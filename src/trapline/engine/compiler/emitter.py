@@ -45,8 +45,18 @@ FAST_OK_WRITES = {"access_va"}
 class FunctionEmitter:
     """Compiles one function in one reading."""
 
-    def __init__(self, module: ModuleBuilder, function: Callable[..., Any], *, fast: bool, assume: dict[str, int]):
+    def __init__(
+        self,
+        module: ModuleBuilder,
+        function: Callable[..., Any],
+        *,
+        fast: bool,
+        assume: dict[str, int],
+        known: dict[str, int],
+        keys: tuple[int, ...],
+    ):
         self.module, self.function, self.fast, self.assume = module, function, fast, assume
+        self.known, self.keys = known, keys
         self.node = definition(function)
         self.globals = function.__globals__
         self.lines: list[str] = []
@@ -102,6 +112,8 @@ class FunctionEmitter:
         if self.node.args.defaults or self.node.args.kwonlyargs or self.node.args.vararg:
             raise self.error(self.node, "default, keyword and star parameters are not in the subset")
         for arg in args[1:] if has_hart(self.function) else args:
+            if arg.arg in self.known:
+                continue
             type_ = annotation(arg.annotation, U)
             slot = f"%p.{arg.arg}"
             self.locals[arg.arg] = (slot, type_)
@@ -114,9 +126,8 @@ class FunctionEmitter:
         return "\n".join(self.lines)
 
     def parameters(self) -> list[tuple[str, str]]:
-        args = self.node.args.args
-        rest = args[1:] if has_hart(self.function) else args
-        return [(a.arg, annotation(a.annotation, U)) for a in rest]
+        """Names and types of the parameters that this reading still has."""
+        return [(n, t) for n, t in self.module.parameters(self.function) if n not in self.known]
 
     def body(self, statements: list[ast.stmt]) -> None:
         for statement in statements:
@@ -324,7 +335,7 @@ class FunctionEmitter:
     def resolve(self, node: ast.expr) -> Any:
         """The Python object that a module-level name or dotted name stands for, or None."""
         if isinstance(node, ast.Name):
-            if node.id in self.locals:
+            if node.id in self.locals or node.id in self.known:
                 return None
             return self.globals.get(node.id, getattr(builtins, node.id, None))
         if isinstance(node, ast.Attribute):
@@ -337,6 +348,8 @@ class FunctionEmitter:
         match node:
             case ast.Constant(value=int() as number):
                 return int(number)
+            case ast.Name(id=name) if name in self.known:
+                return self.known[name]
             case ast.Name() | ast.Attribute():
                 found = self.resolve(node)
                 return int(found) if isinstance(found, int) else None
@@ -355,6 +368,8 @@ class FunctionEmitter:
     def constant_condition(self, node: ast.expr) -> bool | None:
         match node:
             case ast.Compare(left=left, ops=[op], comparators=[right]):
+                if isinstance(op, ast.In):
+                    return self.known_membership(left, right)
                 a, b = self.assumed(left), self.assumed(right)
                 if a is None or b is None or type(op) not in EQUALITY:
                     return None
@@ -363,6 +378,15 @@ class FunctionEmitter:
                 if any(self.constant_condition(v) is False for v in node.values):
                     return False
         return None
+
+    def known_membership(self, left: ast.expr, right: ast.expr) -> bool | None:
+        """Whether a key is in a table, where the reading knows which keys can come."""
+        table, key = self.resolve(right), self.constant(left)
+        keys = self.keys if key is None else (key,)
+        if not isinstance(table, dict) or not keys:
+            return None
+        found = {k in table for k in keys}
+        return found.pop() if len(found) == 1 else None
 
     def assumed(self, node: ast.expr) -> int | None:
         match node:
@@ -553,7 +577,12 @@ class FunctionEmitter:
         hot = getattr(target, "__fast_path__", None)
         if self.fast and hot is not None:
             return primitives.fast_access(self, node, hot)
-        if self.fast and kind(target) == COLD:
+        return self.subset_call(node, target)
+
+    def subset_call(self, node: ast.Call, target: Callable[..., Any]) -> Value | None:
+        """Call a subset function in the reading that fits this one."""
+        folds = bool(self.keys) and self.module.folds(target)
+        if self.fast and kind(target) == COLD and not folds:
             compiled = self.module.function(target)
             if not self.module.is_pure(target):
                 if self.depth == 0:
@@ -561,17 +590,31 @@ class FunctionEmitter:
                 self.fail()
                 self.place_label(self.label())
                 return ("0" if compiled.returns != B else "false", compiled.returns)
-        compiled = self.module.function(target, fast=self.fast and kind(target) != COLD, assume=self.assume)
-        args = self.arguments(node, target)
-        return self.finish_call(compiled, args)
+            return self.finish_call(compiled, self.arguments(node, target, {}))
+        fast = self.fast and (kind(target) != COLD or folds)
+        known = self.known_arguments(node, target) if fast and self.keys else {}
+        compiled = self.module.function(
+            target, fast=fast, assume=self.assume, known=known, keys=self.keys if fast else ()
+        )
+        return self.finish_call(compiled, self.arguments(node, target, known))
 
-    def arguments(self, node: ast.Call, target: Callable[..., Any]) -> list[str]:
+    def known_arguments(self, node: ast.Call, target: Callable[..., Any]) -> dict[str, int]:
+        """Parameters that get a constant and are not assigned in the callee."""
+        given = node.args[1:] if has_hart(target) else node.args
+        names = [name for name, _ in self.module.parameters(target)]
+        changed = {n.id for n in ast.walk(definition(target)) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        found = {name: self.constant(arg) for name, arg in zip(names, given, strict=False) if name not in changed}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def arguments(self, node: ast.Call, target: Callable[..., Any], known: dict[str, int]) -> list[str]:
         params = self.module.parameters(target)
         given = node.args[1:] if has_hart(target) else node.args
         if len(params) != len(given):
             raise self.error(node, f"takes {len(params)} arguments")
         out = []
         for (name, type_), arg in zip(params, given, strict=True):
+            if name in known:
+                continue
             operand, actual = self.expression(arg, type_)
             if actual != type_:
                 raise self.error(node, f"parameter {name} is {type_}, gets {actual}")
@@ -589,6 +632,8 @@ class FunctionEmitter:
             self.module.late_bail = True
         result_type = compiled.result_type()
         text = f"call fastcc {result_type} @{compiled.symbol}({', '.join(args)})"
+        if not self.fast and self.module.on_trap_path(self.function, compiled.symbol):
+            text += " alwaysinline"
         if not compiled.may_fail:
             self.wrote |= compiled.writes
             if compiled.returns == VOID:
@@ -615,12 +660,46 @@ class FunctionEmitter:
         table = self.resolve(node.args[0])
         if not isinstance(table, dict) or not table:
             raise self.error(node, "dispatch takes a module-level dict")
+        rest = ast.copy_location(ast.Call(node.func, node.args[2:], []), node)
+        if self.keys:
+            return self.folded_dispatch(node, table, rest)
         compiled = self.module.switch(table)
         key = self.as_word(node.args[1])
-        sample = next(iter(table.values()))
-        rest = ast.Call(node.func, node.args[2:], [])
-        args = self.arguments(ast.copy_location(rest, node), sample)
+        args = self.arguments(rest, next(iter(table.values())), {})
         return self.finish_call(compiled, [f"i64 {key}", *args])
+
+    def folded_dispatch(self, node: ast.Call, table: dict[int, Any], rest: ast.Call) -> Value | None:
+        """A dispatch on one of few keys: direct calls."""
+        known = self.constant(node.args[1])
+        entries = {k: table[k] for k in (self.keys if known is None else (known,)) if k in table}
+        if not entries:
+            raise self.error(node, "no entry for the keys of this reading")
+        if len(entries) == 1:
+            return self.subset_call(rest, next(iter(entries.values())))
+        key, done, slot, type_ = self.as_word(node.args[1]), self.label(), "", VOID
+        wrote = before = self.wrote
+        self.depth += 1
+        last = list(entries)[-1]
+        for value, target in entries.items():
+            other = self.label()
+            if value != last:
+                here = self.label()
+                self.branch(self.value(f"icmp eq i64 {key}, {value}"), here, other)
+                self.place_label(here)
+            self.wrote = before
+            result = self.subset_call(rest, target)
+            if result is not None:
+                type_ = result[1]
+                slot = slot or self.module_slot(LLVM[type_])
+                self.emit(f"store {LLVM[type_]} {result[0]}, ptr {slot}")
+            wrote |= self.wrote
+            self.goto(done)
+            if value != last:
+                self.place_label(other)
+        self.depth -= 1
+        self.wrote = wrote
+        self.place_label(done)
+        return (self.value(f"load {LLVM[type_]}, ptr {slot}"), type_) if slot else None
 
 
 def to_i64(number: int) -> int:

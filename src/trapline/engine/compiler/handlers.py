@@ -117,13 +117,17 @@ class Handler:
 
     def text(self) -> str:
         body = "\n".join(self.lines)
-        return f'define {CC} void @{self.name}({ARGS}) nounwind "no-builtins" {{\n{body}\n}}'
+        return f'define {CC} void @"{self.name}"({ARGS}) nounwind "no-builtins" {{\n{body}\n}}'
 
 
-def operands(h: Handler, instruction: Instruction, *, slow: bool, target: bool) -> list[str]:
-    """The instruction's operands out of the record."""
+def operands(
+    h: Handler, instruction: Instruction, *, slow: bool, target: bool, known: tuple[str, ...] = ()
+) -> list[str]:
+    """The instruction's operands out of the record, without those that the handler knows."""
     out = []
     for name in instruction.operands:
+        if name in known:
+            continue
         if name == "rd":
             word = h.byte(8)
             if slow:
@@ -178,7 +182,14 @@ def slow_handler(name: str, instruction: Instruction, compiled: Compiled, length
 
 
 def fast_handler(
-    name: str, instruction: Instruction, compiled: Compiled, length: int, *, kind: str, slow: str
+    name: str,
+    instruction: Instruction,
+    compiled: Compiled,
+    length: int,
+    *,
+    kind: str,
+    slow: str,
+    known: tuple[str, ...] = (),
 ) -> str:
     """The fast reading; `kind` says where a taken branch lands: f forward in the page, b back, x anywhere."""
     h = Handler(f"h.{name}")
@@ -189,7 +200,7 @@ def fast_handler(
     h.emit("%jumped = alloca i1")
     h.emit(f"store i64 {h.value(f'add i64 {pc}, {length}')}, ptr %np")
     h.emit("store i1 false, ptr %jumped")
-    given = [f"i64 {o}" for o in operands(h, instruction, slow=False, target=target)]
+    given = [f"i64 {o}" for o in operands(h, instruction, slow=False, target=target, known=known)]
     args = ", ".join(["ptr %st", *given, f"i64 {pc}", "ptr %np", "ptr %tlb", "ptr %jumped"])
     call = f"call fastcc {compiled.result_type()} @{compiled.symbol}({args})"
     if compiled.may_fail:
@@ -239,7 +250,7 @@ def joints(module: ModuleBuilder, functions: dict[str, Compiled]) -> list[str]:
 
 def deliver(functions: dict[str, Compiled]) -> str:
     h = Handler("h.deliver")
-    h.emit(f"call fastcc void @{functions['deliver_exception'].symbol}(ptr %st)")
+    h.emit(f"call fastcc void @{functions['deliver_exception'].symbol}(ptr %st) alwaysinline")
     h.tail("@h.resume")
     return h.text()
 
@@ -263,7 +274,7 @@ def resume(functions: dict[str, Compiled]) -> str:
     h.emit(f"call fastcc void @{functions['take_interrupt'].symbol}(ptr %st)")
     h.tail("@h.resume")
     h.label("go")
-    h.emit(f"call fastcc void @{functions['select_context'].symbol}(ptr %st)")
+    h.emit(f"call fastcc void @{functions['select_context'].symbol}(ptr %st) alwaysinline")
     h.emit(f"%set = load ptr, ptr {h.field('tlb_ptr')}, align 8")
     h.jump_pc(h.get("next_pc"), ic="%ic", tlb="%set")
     return h.text()

@@ -30,6 +30,20 @@ POSITION_PRIMITIVES = {
 }  # fmt: skip
 
 
+# Rooms of cold functions that a reading for one CSR takes apart.
+FOLDED = {"trapline.privilege.csr", "trapline.privilege.csr_table", "trapline.privilege.csr_status"}
+
+
+# Calls between cold functions that are compiled in place, so that a trap costs tens of nanoseconds.
+TRAP_PATH = {
+    "deliver_exception": {"take_trap"},
+    "take_trap": {"update_derived"},
+    "mret": {"update_derived"},
+    "sret": {"update_derived", "require_sret", "sret"},
+}
+TRAP_PATH_CALLEES = {"deliver_exception", "take_trap", "update_derived", "select_context", "require_sret", "sret"}
+
+
 @dataclass(slots=True)
 class Compiled:
     """What callers need to know of a compiled function."""
@@ -67,6 +81,11 @@ class ModuleBuilder:
         self.late_bail = False
         self.stack: list[set[str]] = []
 
+    @staticmethod
+    def on_trap_path(caller: Callable[..., Any], symbol: str) -> bool:
+        """Whether a call is compiled in place although its target is cold."""
+        return symbol.split(".")[0] in TRAP_PATH.get(caller.__name__, ())
+
     def engine_function(self, name: str) -> Callable[..., Any]:
         """The subset function that stands behind a primitive."""
         return self.engine_functions[name]
@@ -92,12 +111,26 @@ class ModuleBuilder:
         compiled = self.function(function)
         return not compiled.may_fail and not compiled.touches
 
+    @staticmethod
+    def folds(function: Callable[..., Any]) -> bool:
+        """Whether a reading for known keys takes this cold function apart."""
+        return function.__module__ in FOLDED
+
     def function(
-        self, function: Callable[..., Any], *, fast: bool = False, assume: dict[str, int] | None = None
+        self,
+        function: Callable[..., Any],
+        *,
+        fast: bool = False,
+        assume: dict[str, int] | None = None,
+        known: dict[str, int] | None = None,
+        keys: tuple[int, ...] = (),
     ) -> Compiled:
-        """Compile a function in one reading, once."""
-        assume = assume or {}
-        key = (function, fast, tuple(sorted(assume.items())) if fast else ())
+        """Compile a function in one reading, once.
+
+        `assume` fixes fields of the hart, `known` parameters, `keys` what dispatch can be asked for.
+        """
+        assume, known = assume or {}, known or {}
+        key = (function, fast, tuple(sorted(assume.items())) if fast else (), tuple(sorted(known.items())), keys)
         if key in self.done:
             found = self.done[key]
             self.late_bail |= found.late_bail
@@ -106,7 +139,7 @@ class ModuleBuilder:
             return found
         saved, self.late_bail = self.late_bail, False
         self.stack.append(set())
-        emitter = FunctionEmitter(self, function, fast=fast, assume=assume if fast else {})
+        emitter = FunctionEmitter(self, function, fast=fast, assume=assume if fast else {}, known=known, keys=keys)
         body = emitter.compile()
         touches = self.stack.pop()
         touches |= POSITION & fields_of(function)
@@ -132,7 +165,8 @@ class ModuleBuilder:
             params += ["i64 %pc", "ptr %np", "ptr %tlb", "ptr %jumped"]
         allocas = [f"  {slot} = alloca {LLVM[t]}" for slot, t in dict.fromkeys(emitter.locals.values())]
         inlined = compiled.fast or kind(function) == INLINE
-        attributes = ("alwaysinline nounwind" if inlined else "noinline nounwind") + ' "no-builtins"'
+        attributes = "alwaysinline" if inlined else "" if function.__name__ in TRAP_PATH_CALLEES else "noinline"
+        attributes += ' nounwind "no-builtins"'
         head = f"define internal fastcc {compiled.result_type()} @{compiled.symbol}({', '.join(params)}) {attributes} {{"
         lines = [finish(line, compiled, number) for number, line in enumerate(body.split("\n"))]
         return "\n".join([head, *allocas, *lines, "}"])
