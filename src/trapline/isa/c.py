@@ -37,7 +37,9 @@ compressed(
     "addi rd=rd, rs1=2, imm=uimm",
     where=_nonzero_imm,
 )
-compressed("c.fld frd, uimm(rs1)", "001 uimm[5:3] rs1' uimm[7:6] rd' 00", "fld rd=rd, rs1=rs1, imm=uimm", extension="C&D")
+compressed(
+    "c.fld frd, uimm(rs1)", "001 uimm[5:3] rs1' uimm[7:6] rd' 00", "fld rd=rd, rs1=rs1, imm=uimm", extension="C&D"
+)
 compressed("c.lw rd, uimm(rs1)", "010 uimm[5:3] rs1' uimm[2|6] rd' 00", "lw rd=rd, rs1=rs1, imm=uimm")
 compressed("c.ld rd, uimm(rs1)", "011 uimm[5:3] rs1' uimm[7:6] rd' 00", "ld rd=rd, rs1=rs1, imm=uimm")
 compressed(
@@ -52,9 +54,7 @@ compressed("c.nop imm", "000 imm[5] 00000 imm[4:0] 01", "addi rd=0, rs1=0, imm=i
 compressed("c.addi rd, imm", "000 imm[5] rd imm[4:0] 01", "addi rd=rd, rs1=rd, imm=imm")
 compressed("c.addiw rd, imm", "001 imm[5] rd imm[4:0] 01", "addiw rd=rd, rs1=rd, imm=imm", where=_nonzero_rd)
 compressed("c.li rd, imm", "010 imm[5] rd imm[4:0] 01", "addi rd=rd, rs1=0, imm=imm")
-compressed(
-    "c.addi16sp sp, imm", "011 imm[9] 00010 imm[4|6|8:7|5] 01", "addi rd=2, rs1=2, imm=imm", where=_nonzero_imm
-)
+compressed("c.addi16sp sp, imm", "011 imm[9] 00010 imm[4|6|8:7|5] 01", "addi rd=2, rs1=2, imm=imm", where=_nonzero_imm)
 compressed(
     "c.lui rd, upper",
     "011 imm[17] rd imm[16:12] 01",

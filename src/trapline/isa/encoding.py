@@ -96,7 +96,7 @@ class Encoding:
         """Return the instruction with these operands; fields that are not named are 0."""
         unknown = operands.keys() - self.fields.keys()
         if unknown:
-            raise EncodingError(f"no field {sorted(unknown)[0]!r}")
+            raise EncodingError(f"no field {min(unknown)!r}")
         bits = self.match
         for name, value in operands.items():
             bits |= self.fields[name].insert(value)
