@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from trapline.lang.state import LAYOUT, TRAP_DESTINATIONS, TRAP_ORIGINS
 from trapline.policies import Policy
-from trapline.privilege.causes import INTERRUPT, cause_name, trap_index
+from trapline.privilege.causes import INTERRUPT, cause_name
 
 if TYPE_CHECKING:
     from trapline.kvm.trace import TrapRecord
@@ -23,6 +24,7 @@ GENERIC_VM = ("remote_tlb_flush", "remote_tlb_flush_requests")
 _DESTINATIONS = {0: "M", 1: "HS", 2: "VS"}
 _GUEST_ORIGINS = {4: "VU", 5: "VS"}
 _GUEST_PAGE_FAULTS = (20, 21, 23)
+_TRAP_COUNT, _ROW = LAYOUT.fields["trap_count"].index, TRAP_ORIGINS * TRAP_DESTINATIONS
 
 
 class VcpuStats:
@@ -67,11 +69,13 @@ def hardware_traps(hart: Hart) -> dict[tuple[int, str, str], int]:
     """Return the compiled counters of guest traps: (cause, origin, destination of the hardware entry)."""
     counts: dict[tuple[int, str, str], int] = {}
     for code in range(64):
+        start = _TRAP_COUNT + code * _ROW
+        if not any(row := hart.mem[start : start + _ROW].tolist()):
+            continue
         cause = INTERRUPT | code - 32 if code >= 32 else code
         for mode, origin in _GUEST_ORIGINS.items():
             for destination, name in _DESTINATIONS.items():
-                n = int(hart.trap_count[trap_index(cause, mode, destination)])
-                if n:
+                if n := row[mode * TRAP_DESTINATIONS + destination]:
                     counts[cause, origin, name] = n
     return counts
 

@@ -260,7 +260,10 @@ class ProbeVm:
 
 def _trap_changes(before: list[int], after: list[int], skip: TrapRecord | None) -> list[GuestTrap]:
     found = []
-    for index, (old, new) in enumerate(zip(before, after, strict=True)):
+    row = TRAP_ORIGINS * TRAP_DESTINATIONS
+    rows = [n for n in range(0, _TRAP_WORDS, row) if before[n : n + row] != after[n : n + row]]
+    for index in (n + m for n in rows for m in range(row)):
+        old, new = before[index], after[index]
         if old == new:
             continue
         code, origin, destination = index >> 5, index >> 2 & 7, index & 3
