@@ -16,6 +16,8 @@ BASE = 0x8000_0000
 MMIO = 0x1000_0000  # no slot
 HOLE = 0xC000_0000  # a slot behind which nothing answers
 
+ENGINE = "reference"  # test modules may set another
+
 START = """
     la t0, handler
     csrw stvec, t0
@@ -76,10 +78,10 @@ class Outcome:
 
 
 def run_event(
-    policy: Any, event: str, mode: str = "VS", *, engine: str = "reference", answer: int = 0, **options: Any
+    policy: Any, event: str, mode: str = "VS", *, engine: str = "", answer: int = 0, **options: Any
 ) -> Outcome:
     """Run a guest that does `event` in `mode`; the VMM answers reads with `answer`."""
-    vm = Vm(policy, engine=engine, **options)
+    vm = Vm(policy, engine=engine or ENGINE, **options)
     vm.add_memory(BASE, 0x10000)
     vm.add_memory(HOLE, 0x10000, "hole")
     vm.write_memory(BASE, assemble(START.format(enter=TO_VU if mode == "VU" else "", event=event), BASE))

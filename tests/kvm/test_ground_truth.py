@@ -6,6 +6,7 @@ itself) are tested under the settings that reproduce it.
 
 from __future__ import annotations
 
+import guest
 import pytest
 from guest import HOLE, MMIO, run_event
 
@@ -13,6 +14,13 @@ from trapline.kvm.numbers import Exit
 
 MODES = ("VS", "VU")
 VERSIONS = ("linux-6.12", "linux-7.2")
+
+
+@pytest.fixture(autouse=True, params=["reference", "native"])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each row holds on both engines."""
+    monkeypatch.setattr(guest, "ENGINE", request.param)
+
 
 GUEST_TRAPS = [
     ("illegal instruction", ".word 0xffffffff", 2),

@@ -122,12 +122,11 @@ flag: .dword 0
 """
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_two_vcpus_start_and_signal_each_other(engine: str) -> None:
+def test_two_vcpus_start_and_signal_each_other() -> None:
     """HSM starts the second vCPU, an IPI wakes it from WFI; twice the same run gives the same trace."""
     traces = []
     for _ in range(2):
-        vm = start(SMP, engine=engine, vcpus=2)
+        vm = start(SMP, engine="native", vcpus=2)
         records: list[TrapRecord] = []
         vm.on_trap = records.append
         assert vm.run(max_instructions=1_000_000).reason == "exit"
@@ -356,3 +355,31 @@ handler:
     vm.slots.find = unmap_then_find  # type: ignore[method-assign]
     vm.run(lambda v: v.kvm_run.exit_reason is Exit.MMIO, max_instructions=1000)
     assert int(vcpu.hart.x[18]) == (21 if policy == "linux-6.18" else 0)
+
+
+def test_wrs_yields_to_the_other_vcpus() -> None:
+    """A trapped wrs.nto counts, yields and goes on; before 6.11 it is an illegal instruction."""
+    assert run_event("linux-6.10", "wrs.nto").guest_sees in (None, 2)
+    outcome = run_event("linux-7.2", "la t0, handler\n lr.w t1, (t0)\n wrs.nto")
+    assert outcome.guest_sees is None
+
+
+def test_immediate_exit_completes_and_returns() -> None:
+    """With immediate_exit set KVM_RUN takes the VMM's answer and executes nothing."""
+    vm = start(f"li t0, {MMIO}\n lw a2, 0(t0)\n1: j 1b")
+    vm.run(max_instructions=100)
+    vcpu = vm.vcpus[0]
+    vcpu.kvm_run.mmio.data = 5
+    vcpu.kvm_run.immediate_exit = True
+    before = int(vcpu.hart.instret)
+    assert vcpu.run(100).value == "intr"
+    assert (int(vcpu.hart.x[12]), int(vcpu.hart.instret)) == (5, before)
+
+
+def test_a_hung_firmware_is_not_entered_again() -> None:
+    """Under a firmware that cannot go on the VM is reported as hung, with the firmware's last words."""
+    vm = start("1: j 1b")
+    hart = vm.vcpus[0].hart
+    vm.vcpus[0].firmware_dump = "sbi_trap_error"
+    assert vm.run(max_instructions=10).reason == "hung"
+    assert int(hart.instret) == 0

@@ -7,13 +7,17 @@ vectored, htval and htinst are dropped, and before 6.3 the privilege was kept.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trapline.lang.functions import cold
 from trapline.lang.values import U64
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.csr_numbers import VSCAUSE, VSEPC, VSSTATUS, VSTVAL, VSTVEC
 from trapline.privilege.fields import MSTATUS_SIE, MSTATUS_SPIE, MSTATUS_SPP
+
+if TYPE_CHECKING:
+    from trapline.kvm.context import CpuTrap
+    from trapline.kvm.vcpu import Vcpu
 
 
 @cold
@@ -31,3 +35,9 @@ def trap_redirect(hart: Any, scause: U64, sepc: U64, stval: U64, keep_privilege:
     hart.guest_sepc = csr_read(hart, U64(VSTVEC))
     if keep_privilege == 0:
         hart.guest_sstatus = hart.guest_sstatus | MSTATUS_SPP
+
+
+def inject(vcpu: Vcpu, trap: CpuTrap) -> None:
+    """Redirect a trap, real or made up, into the guest of a vCPU."""
+    keep = int(vcpu.policy.has_bug("redirect-keeps-privilege"))
+    vcpu.hart.call(trap_redirect, trap.scause, trap.sepc, trap.stval, keep)

@@ -71,6 +71,8 @@ def _turn(vm: Vm, vcpu: Vcpu, vmm: Vmm, until: int, last: int | None) -> VmResul
         elif stop is RunStop.BLOCKED:
             deadline = vcpu.timer.deadline() if vcpu.mp_state is not MpState.STOPPED else None
             vcpu.advance(until if deadline is None else min(until, deadline))
+        elif stop is RunStop.YIELD:
+            vcpu.advance(until)
         elif stop in _ENDS:
             return VmResult(_ENDS[stop], vcpu)
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trapline.kvm.context import CpuTrap
+from trapline.kvm.redirect import inject
 from trapline.lang.functions import Trap
 from trapline.privilege.causes import INST_PAGE_FAULT, LOAD_GUEST_PAGE_FAULT, LOAD_PAGE_FAULT
 from trapline.privilege.memory import guest_load
@@ -36,8 +37,6 @@ def fetch_guest(vcpu: Vcpu) -> int | CpuTrap:
 
 def fetch_failed(vcpu: Vcpu, fault: CpuTrap, how: str) -> int:
     """Give the fault of a fetch to the guest; since 6.19 a guest page fault makes it try again."""
-    from trapline.kvm.vcpu_exit import inject
-
     if fault.scause == LOAD_GUEST_PAGE_FAULT and not vcpu.policy.has_bug("injects-guest-page-fault-of-fetch"):
         vcpu.hop(how, "resumed")
         return 1

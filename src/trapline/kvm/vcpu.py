@@ -87,6 +87,7 @@ class RunStop(Enum):
     LIMIT = "limit"  # the instruction limit of this call
     BLOCKED = "blocked"  # halted or stopped, nothing wakes it yet
     HUNG = "hung"  # the firmware never came back
+    YIELD = "yield"  # a WRS gave the rest of the turn to the other vCPUs
     INTR = "intr"  # kvm_run.immediate_exit was set: -EINTR
     STOP = "stop"  # a device or a hook asked to stop
 
@@ -291,6 +292,8 @@ class Vcpu:
     def run(self, limit: int) -> RunStop:
         """KVM_RUN: finish what the last exit left open, then run until the guest needs the VMM."""
         self.complete()
+        if self.firmware_dump:
+            return RunStop.HUNG
         if self.kvm_run.immediate_exit:
             self.kvm_run.exit_reason = Exit.INTR
             return RunStop.INTR
@@ -306,6 +309,10 @@ class Vcpu:
             stop = self._leave(int(self.vm.engine.run(self.hart, self._slice(end))))
             if stop is not None:
                 return stop
+            if self.yielded:
+                self.yielded = False
+                if len(self.vm.vcpus) > 1:
+                    return RunStop.YIELD
 
     def complete(self) -> None:
         """Take the VMM's answer to the last exit: the value of an MMIO load, of a call, of a CSR."""
@@ -391,7 +398,7 @@ class Vcpu:
         hart.call(save_guest)
         self.in_guest = False
         trap = CpuTrap(int(hart.scause), int(hart.sepc), int(hart.stval), int(hart.htval), int(hart.htinst))
-        self._begin(trap.scause, self._guest_mode(), trap.sepc, trap.stval)
+        self._begin(trap.scause, self.guest_mode(), trap.sepc, trap.stval)
         self._path += through
         self._how += how
         self.stats.count("exits")
@@ -400,13 +407,13 @@ class Vcpu:
         ret = vcpu_exit(self, trap)
         gpa = trap.gpa if trap.scause in (20, 21, 23) else None
         hops = self._pending_hop or ("hardware", "resumed")
-        self._finish(hops[1], hops[0], self._guest_mode() if ret > 0 else "VMM", -ret if ret < 0 else 0, gpa)
+        self._finish(hops[1], hops[0], self.guest_mode() if ret > 0 else "VMM", -ret if ret < 0 else 0, gpa)
         if self.death is not None and ret < 0:
             self.death.routes = tuple(self.vm.last_traps)
             return RunStop.ERROR
         return RunStop.EXIT if ret == 0 else None
 
-    def _guest_mode(self) -> str:
+    def guest_mode(self) -> str:
         virt = int(self.hart.guest_hstatus) & HSTATUS_SPV != 0
         return origin_of(int(int(self.hart.guest_sstatus) & MSTATUS_SPP != 0), int(virt))
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from trapline.kvm.context import CpuTrap
 from trapline.kvm.mmio import mmio_access
 from trapline.kvm.numbers import Exit
-from trapline.kvm.redirect import trap_redirect
+from trapline.kvm.redirect import inject
 from trapline.kvm.vcpu_insn import virtual_instruction
 from trapline.kvm.vcpu_sbi import sbi_ecall
 from trapline.policies import Action, CauseRule, Condition
@@ -68,12 +68,6 @@ def redirect(vcpu: Vcpu, trap: CpuTrap, rule: CauseRule) -> int:
     inject(vcpu, trap)
     vcpu.hop("kvm-redirect", "guest")
     return 1
-
-
-def inject(vcpu: Vcpu, trap: CpuTrap) -> None:
-    """Redirect a trap, real or made up, into the guest."""
-    keep = int(vcpu.policy.has_bug("redirect-keeps-privilege"))
-    vcpu.hart.call(trap_redirect, trap.scause, trap.sepc, trap.stval, keep)
 
 
 def page_fault(vcpu: Vcpu, trap: CpuTrap, rule: CauseRule) -> int:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from trapline.kvm.context import CpuTrap, CsrAccess
 from trapline.kvm.numbers import MASK64, Exit
+from trapline.kvm.redirect import inject
 from trapline.kvm.unpriv import fetch_failed, fetch_guest
 from trapline.policies import CauseRule
 from trapline.privilege.causes import ILLEGAL_INST
@@ -43,8 +44,6 @@ def virtual_instruction(vcpu: Vcpu, trap: CpuTrap, rule: CauseRule) -> int:
 
 def truly_illegal(vcpu: Vcpu, insn: int) -> int:
     """The guest gets an illegal instruction exception with the bits in stval."""
-    from trapline.kvm.vcpu_exit import inject
-
     inject(vcpu, CpuTrap(ILLEGAL_INST, int(vcpu.hart.guest_sepc), insn))
     vcpu.hop("kvm-emulate", "guest")
     return 1

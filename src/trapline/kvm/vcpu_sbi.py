@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from trapline.kvm.context import CpuTrap, SbiForward, SystemEventExit
 from trapline.kvm.numbers import IRQ_VS_SOFT, MASK64, Exit, MpState, SystemEvent
+from trapline.kvm.redirect import inject
 from trapline.kvm.sbi_fwft import GuestFeature, guest_features
 from trapline.kvm.unpriv import read_word
 from trapline.lang.control import flush_code, flush_translations
@@ -63,8 +64,6 @@ def sbi_ecall(vcpu: Vcpu, trap: CpuTrap, rule: CauseRule) -> int:
 
 def _fault(vcpu: Vcpu, trap: Trap) -> int:
     """The guest's pointer faulted: the guest gets the fault, at its ecall."""
-    from trapline.kvm.vcpu_exit import inject
-
     inject(vcpu, CpuTrap(trap.cause, int(vcpu.hart.guest_sepc), trap.tval, trap.tval2, trap.tinst))
     vcpu.hop("sbi", "guest")
     return 1

@@ -196,6 +196,7 @@ class Vm:
         self.flush_all()
         self.slots.remove(slot)
         if slot.region is not None:
+            self.engine.code_written(slot.region.host, slot.size)
             self.regions.remove(slot.region)
         self._regions_changed()
 
