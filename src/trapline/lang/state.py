@@ -67,6 +67,7 @@ LAYOUT.word("cache_block")  # bytes, of cbo.zero and the others
 # WARL masks of this hart: the writable bits (set by privilege.isa_string).
 LAYOUT.word("medeleg_mask", "hedeleg_mask", "mideleg_mask", "mideleg_ones", "mie_mask", "mip_mask")
 LAYOUT.word("mstatus_mask", "counteren_mask", "mcountinhibit_mask", "mhpmevent_mask")
+LAYOUT.array("csr_map", 64)  # one bit for each CSR number: this hart has it
 LAYOUT.word("menvcfg_mask", "senvcfg_mask", "mstateen_mask", "hstatus_mask", "hgeie_mask")
 
 # Derived from CSRs by privilege.derived.update_derived, never written elsewhere.

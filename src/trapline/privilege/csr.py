@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from trapline.lang.functions import IllegalInstruction, VirtualInstruction, cold, dispatch
+from trapline.lang.functions import IllegalInstruction, VirtualInstruction, cold, dispatch, inline
 from trapline.lang.values import U64
-from trapline.privilege.csr_table import CSR_EXISTS, CSR_GUARD, CSR_READ, CSR_WRITE
+from trapline.privilege.csr_table import CSR_GUARD, CSR_READ, CSR_WRITE
 from trapline.privilege.modes import MACHINE, SUPERVISOR
 
 LEVEL_U, LEVEL_S, LEVEL_H, LEVEL_M = 0, 1, 2, 3
@@ -22,12 +22,10 @@ SHADOWED_HIGH = 0x1F | 1 << 0x0D
 SATP_BYTE = 0x80
 
 
-@cold
+@inline
 def csr_exists(hart: Any, csr: U64) -> bool:
-    """Whether this hart has the register at all."""
-    if csr in CSR_EXISTS:
-        return dispatch(CSR_EXISTS, csr, hart)
-    return False
+    """Whether this hart has the register at all (csr_map: the table's predicates, by isa_string.set_masks)."""
+    return (hart.csr_map[(csr >> 6) & 63] >> (csr & 63)) & 1 != 0
 
 
 @cold

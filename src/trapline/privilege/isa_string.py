@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from trapline.privilege.csr_table import CSR_EXISTS
 from trapline.privilege.fields import (
     COUNTEREN_CY,
     COUNTEREN_IR,
@@ -179,7 +180,7 @@ def configure(hart: Any, isa: str) -> None:
 
 
 def set_masks(hart: Any) -> None:
-    """Writable bits of the WARL registers; again after a change of has_ switches or geilen."""
+    """Which CSRs there are and their writable bits; again after a change of has_ switches, pmp_count or geilen."""
 
     def bits(switch: str, mask: int) -> int:
         return mask if getattr(hart, f"has_{switch}") != 0 else 0
@@ -208,6 +209,11 @@ def set_masks(hart: Any) -> None:
     hart.mstateen_mask = STATEEN_SE | STATEEN_ENVCFG
     hart.hstatus_mask = HSTATUS_WRITABLE | (HSTATUS_VGEIN if hart.geilen != 0 else 0)
     hart.hgeie_mask = ((1 << int(hart.geilen)) - 1) << 1
+    for word in range(64):
+        hart.csr_map[word] = 0
+    for number, exists in CSR_EXISTS.items():
+        if exists(hart):
+            hart.csr_map[number >> 6] = hart.csr_map[number >> 6] | 1 << (number & 63)
 
 
 def enabled_extensions(hart: Any) -> set[str]:
