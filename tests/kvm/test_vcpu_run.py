@@ -12,6 +12,7 @@ from trapline.kvm.numbers import EINVAL, KVM_INTERRUPT_SET, Exit, MpState, Syste
 from trapline.kvm.stats import hardware_traps
 from trapline.kvm.trace import TrapRecord
 from trapline.kvm.vm import Vm
+from trapline.policies import parse_policy
 
 ENGINES = ["reference", "native"]
 NOT_SUPPORTED, DENIED, INVALID_PARAM, DENIED_LOCKED = ((1 << 64) - n for n in (2, 4, 3, 14))
@@ -359,9 +360,22 @@ handler:
 
 def test_wrs_yields_to_the_other_vcpus() -> None:
     """A trapped wrs.nto counts, yields and goes on; before 6.11 it is an illegal instruction."""
-    assert run_event("linux-6.10", "wrs.nto").guest_sees in (None, 2)
-    outcome = run_event("linux-7.2", "la t0, handler\n lr.w t1, (t0)\n wrs.nto")
+    assert run_event("linux-6.10", "wrs.nto").guest_sees == 2
+    outcome = run_event("linux-7.2", "wrs.nto")
     assert outcome.guest_sees is None
+    assert outcome.vm.stats()["wrs_exit_stat"] == 1
+
+
+def test_sstc_for_guests_came_with_6_0() -> None:
+    """Up to 5.19 a guest that writes stimecmp gets an illegal instruction."""
+    assert run_event("linux-5.19", "csrr t0, stimecmp").guest_sees == 2
+    assert run_event("linux-6.0", "csrr t0, stimecmp").guest_sees is None
+
+
+def test_a_policy_that_maps_nothing_is_refused() -> None:
+    """Without a rule for guest page faults no guest could fetch its first instruction: an error says so."""
+    with pytest.raises(ValueError, match="does not map inst-guest-page-fault"):
+        Vm(parse_policy('default = "kill"', "mine"), engine="reference")
 
 
 def test_immediate_exit_completes_and_returns() -> None:

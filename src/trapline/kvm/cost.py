@@ -2,7 +2,7 @@
 
 A hosted HS-mode executes no RISC-V instructions, so these are estimates, marked as such wherever
 they are shown. They were measured on Debian's 6.12.107 kernel with its own KVM on QEMU 7.2 with
-OpenSBI 1.6, one hart, mean of 10,000 round trips (kernel-ground-truth): instructions retired between
+OpenSBI 1.6, one hart, mean of 10,000 round trips : instructions retired between
 the guest's trap and its next instruction, split into kvm.ko and the rest of the kernel.
 """
 

@@ -1,8 +1,8 @@
 """Redirecting a trap into the guest: what kvm_riscv_vcpu_trap_redirect does to the guest's CSRs.
 
 Not a hardware trap entry: software writes the VS-level trap CSRs one by one and sends the guest to
-vstvec. It differs from hardware in what kvm-history knows of it: vstvec is not masked, nothing is
-vectored, htval and htinst are dropped, and before 6.3 the privilege was kept.
+vstvec. It differs from hardware: vstvec is not masked, nothing is vectored, htval and htinst are
+dropped, and before 6.3 the privilege was kept.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ class Vcpu:
         self._path: list[str] = []
         self._how: list[str] = []
         self._end = ""
-        self.timer = VcpuTimer(self, sstc=hart.has_sstc != 0 and int(hart.menvcfg) & ENVCFG_STCE != 0)
+        self.timer = VcpuTimer(self, sstc=self._has_sstc())
         self.sbi = VcpuSbi(self)
         self.reset(0, 0)
 
@@ -146,6 +146,11 @@ class Vcpu:
             return False
         word = f"has_{extension}"
         return extension == "i" or bool(getattr(self.hart, word, 0) != 0)
+
+    def _has_sstc(self) -> bool:
+        """Whether the hart has Sstc, the firmware gave it to HS-mode, and this KVM gives it to guests."""
+        offered = self.hart.has_sstc != 0 and int(self.hart.menvcfg) & ENVCFG_STCE != 0
+        return bool(offered and self.policy.has_feature("sstc"))
 
     def configure_once(self) -> None:
         """What KVM decides when a vCPU first runs: henvcfg and hstateen0 from the guest's extensions."""

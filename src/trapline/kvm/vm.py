@@ -23,7 +23,7 @@ from trapline.machine.clint import time_of
 from trapline.machine.machine import make_engine
 from trapline.machine.memory_map import DEFAULT_RATIO, DEFAULT_TIMEBASE
 from trapline.machine.regions import Regions
-from trapline.policies import DEFAULT_POLICY, Policy, load_policy
+from trapline.policies import DEFAULT_POLICY, Action, Policy, load_policy
 from trapline.policies.causes import name, unimplemented
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.csr_numbers import HEDELEG, HGATP
@@ -68,6 +68,7 @@ class Vm:
         if gstage != "auto" and gstage not in MODE_NUMBERS:
             raise ValueError(f"gstage {gstage!r}: expected auto, {', '.join(MODE_NUMBERS)}")
         self.policy = policy if isinstance(policy, Policy) else load_policy(policy)
+        self._require_mapping()
         self.engine = make_engine(engine)
         self.firmware = firmware if isinstance(firmware, Firmware) else Firmware(firmware, host_fwft=host_fwft)
         self.isa, self.timebase = isa, timebase
@@ -91,6 +92,15 @@ class Vm:
         self._hgatp: dict[int, int] = {}
         self.notes = self._notes(harts[0])
         self.vcpus = [Vcpu(self, n, hart) for n, hart in enumerate(harts)]
+
+    def _require_mapping(self) -> None:
+        """Without a rule that maps guest page faults no guest runs: its first fetch would never succeed."""
+        for cause in (20, 21, 23):
+            if self.policy.rule(cause).action is not Action.MAP:
+                raise ValueError(
+                    f"policy {self.policy.name!r} does not map {name(cause)} ({self.policy.rule(cause).action.value}): "
+                    "no guest can run under it (extend a preset)"
+                )
 
     # --- harts ---
     def _make_hart(self, number: int, ratio: int, misaligned: str, tinst: str) -> Hart:
