@@ -10,7 +10,7 @@ from trapline.engine.compiler import handlers
 from trapline.engine.compiler.module import PREAMBLE, ModuleBuilder
 from trapline.engine.compiler.source import has_hart
 from trapline.engine.link import Image, link
-from trapline.lang.functions import INSTRUCTIONS, Instruction
+from trapline.lang.functions import INSTRUCTIONS
 
 ENGINE_FUNCTIONS = {
     "flush_all_sets": "trapline.engine.tlb",
@@ -23,8 +23,10 @@ ENGINE_FUNCTIONS = {
 }
 
 # sstatus, sscratch, sepc, scause, stval; the same of VS, M, and what HS reads of a guest's trap.
-HOT_CSRS = (0x100, 0x140, 0x141, 0x142, 0x143, 0x205, 0x200, 0x240, 0x241, 0x242, 0x243)
-HOT_CSRS += (0x340, 0x341, 0x342, 0x343, 0x600, 0x643, 0x64A)
+HOT_CSRS = (
+    *(0x100, 0x140, 0x141, 0x142, 0x143, 0x205, 0x200, 0x240, 0x241, 0x242, 0x243),
+    *(0x340, 0x341, 0x342, 0x343, 0x600, 0x643, 0x64A),
+)
 
 # Cold functions that hosted software and the engine call by name.
 EXPORTS = {
@@ -78,7 +80,9 @@ def instruction_texts(module: ModuleBuilder) -> tuple[list[str], list[str]]:
             if target:
                 inside = module.function(instruction.function, fast=True, assume={"has_c": 1})
                 for kind in ("f", "b"):
-                    texts.append(handlers.fast_handler(f"{name}{kind}", instruction, inside, length, kind=kind, slow=name))
+                    texts.append(
+                        handlers.fast_handler(f"{name}{kind}", instruction, inside, length, kind=kind, slow=name)
+                    )
                     names.append(f"h.{name}{kind}")
     return texts, names
 

@@ -28,7 +28,7 @@ def cache_directory() -> Path:
 
 def _cpu() -> str:
     try:
-        with open("/proc/cpuinfo") as lines:
+        with Path("/proc/cpuinfo").open() as lines:
             for line in lines:
                 if line.startswith(("flags", "Features")):
                     return line
@@ -79,7 +79,7 @@ def write_image(path: Path, image: Image) -> None:
     try:
         with os.fdopen(handle, "wb") as out:
             out.write(MAGIC + json.dumps(table).encode() + b"\n" + image.code)
-        os.replace(name, path)
+        Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 R_X86_64_64, R_X86_64_PC32, R_X86_64_PLT32 = 1, 2, 4
 SHF_ALLOC = 2
@@ -36,7 +37,7 @@ def link(obj: bytes, names: list[str]) -> Image:
             image += bytes(-len(image) % max(section["sh_addralign"], 1))
             places[index] = len(image)
             image += section.data() if section["sh_type"] != "SHT_NOBITS" else bytes(section["sh_size"])
-    table = elf.get_section_by_name(".symtab")
+    table: Any = elf.get_section_by_name(".symtab")
     where = {}
     for number, symbol in enumerate(table.iter_symbols()):
         if symbol["st_shndx"] in places:
@@ -46,7 +47,7 @@ def link(obj: bytes, names: list[str]) -> Image:
             base = places[section["sh_info"]]
             for reloc in section.iter_relocations():
                 relocate(image, base, reloc, where, table)
-    found = {name: offset for name, offset in where.values()}
+    found = dict(where.values())
     missing = [n for n in names if n not in found]
     if missing:
         raise LinkError(f"the compiled object lacks {missing[0]!r} and {len(missing) - 1} more")

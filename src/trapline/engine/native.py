@@ -70,8 +70,10 @@ class NativeEngine:
             self.code.forget_all()
         self.reference.attach(hart)
         hart.call = partial(self.call, hart)  # type: ignore[method-assign]
-        hart.on_flush_translations = lambda: self._plain("c.flush_all_sets", hart)  # type: ignore[method-assign]
-        hart.on_flush_page = lambda va: self._plain("c.flush_page_sets", hart, va)  # type: ignore[method-assign]
+        flush: Any = partial(self._plain, "c.flush_all_sets", hart)
+        hart.on_flush_translations = flush  # type: ignore[method-assign]
+        flush_page: Any = partial(self._plain, "c.flush_page_sets", hart)
+        hart.on_flush_page = flush_page  # type: ignore[method-assign]
         hart.on_flush_code = partial(self._flush_code, hart)  # type: ignore[method-assign]
 
     def _allocate(self, hart: Hart) -> None:
@@ -83,7 +85,7 @@ class NativeEngine:
         hart.ctx_current = CONTEXTS
         callbacks = [
             CALLBACK(self._guard(hart, lambda region, offset, size, _: hart.devices[region].load(hart, offset, size))),
-            CALLBACK(self._guard(hart, lambda region, offset, size, value: self._device_store(hart, region, offset, size, value))),
+            CALLBACK(self._guard(hart, partial(self._device_store, hart))),
             CALLBACK(self._guard(hart, lambda *_: self._flush_code(hart))),
             CALLBACK(self._guard(hart, lambda *_: hart.on_transform())),
         ]  # fmt: skip
@@ -110,7 +112,7 @@ class NativeEngine:
         def call(_: int, a: int, b: int, c: int, d: int) -> int:
             try:
                 return int(action(a, b, c, d) or 0) & 0xFFFF_FFFF_FFFF_FFFF
-            except BaseException as error:  # noqa: BLE001  (native frames lie between here and run())
+            except BaseException as error:
                 self._failure = error
                 hart.exit_reason = EXIT_STOP
                 hart.attention = hart.attention | ATTENTION_LEAVE

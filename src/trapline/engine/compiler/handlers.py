@@ -25,7 +25,8 @@ class Handler:
     """Text of one handler."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.lines, self.n = name, [], 0
+        self.name, self.n = name, 0
+        self.lines: list[str] = []
 
     def emit(self, text: str) -> None:
         self.lines.append("  " + text)
@@ -104,7 +105,9 @@ class Handler:
         return entry, self.value(f"icmp eq i64 {tag}, {self.value(f'and i64 {pc}, -4096')}")
 
     def word_at(self, base: str, offset: int) -> str:
-        return self.value(f"load i64, ptr {self.value(f'getelementptr inbounds i8, ptr {base}, i64 {offset}')}, align 8")
+        return self.value(
+            f"load i64, ptr {self.value(f'getelementptr inbounds i8, ptr {base}, i64 {offset}')}, align 8"
+        )
 
     def enter_page(self, entry: str, pc: str) -> str:
         """Make the page of a fetch entry current; return the record of pc."""

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from trapline.engine.compiler.emitter import LLVM, FunctionEmitter, to_i64
-from trapline.engine.compiler.source import B, INLINE, U, VOID, annotation, definition, has_hart, kind
+from trapline.engine.compiler.emitter import FunctionEmitter
+from trapline.engine.compiler.source import VOID, B, U, annotation, definition, has_hart, kind
+from trapline.engine.compiler.text import LLVM, to_i64
+from trapline.lang.functions import INLINE
 
 PREAMBLE = """
 !0 = !{!"branch_weights", i32 2000, i32 1}
@@ -96,7 +98,7 @@ class ModuleBuilder:
         self.names[name] = count + 1
         return name if count == 0 else f"{name}.{count}"
 
-    def touch(self, emitter: FunctionEmitter, name: str) -> None:
+    def touch(self, name: str) -> None:
         """Note a primitive used by the function under compilation."""
         if name in POSITION_PRIMITIVES:
             self.stack[-1].add(name)
@@ -155,9 +157,7 @@ class ModuleBuilder:
         self.done[key] = compiled
         return compiled
 
-    def assemble(
-        self, function: Callable[..., Any], emitter: FunctionEmitter, compiled: Compiled, body: str
-    ) -> str:
+    def assemble(self, function: Callable[..., Any], emitter: FunctionEmitter, compiled: Compiled, body: str) -> str:
         """The whole definition, with returns and failures in their final form."""
         params = ["ptr noalias %hart"] if has_hart(function) else []
         params += [f"{LLVM[t]} %a.{n}" for n, t in emitter.parameters()]
@@ -167,7 +167,9 @@ class ModuleBuilder:
         inlined = compiled.fast or kind(function) == INLINE
         attributes = "alwaysinline" if inlined else "" if function.__name__ in TRAP_PATH_CALLEES else "noinline"
         attributes += ' nounwind "no-builtins"'
-        head = f"define internal fastcc {compiled.result_type()} @{compiled.symbol}({', '.join(params)}) {attributes} {{"
+        head = (
+            f"define internal fastcc {compiled.result_type()} @{compiled.symbol}({', '.join(params)}) {attributes} {{"
+        )
         lines = [finish(line, compiled, number) for number, line in enumerate(body.split("\n"))]
         return "\n".join([head, *allocas, *lines, "}"])
 
@@ -214,7 +216,11 @@ class ModuleBuilder:
             compiled.writes |= entry.writes
             compiled.touches |= entry.touches
         params = self.parameters(sample)
-        head = ["i64 %key", *(["ptr noalias %hart"] if has_hart(sample) else []), *[f"{LLVM[t]} %a.{n}" for n, t in params]]
+        head = [
+            "i64 %key",
+            *(["ptr noalias %hart"] if has_hart(sample) else []),
+            *[f"{LLVM[t]} %a.{n}" for n, t in params],
+        ]
         targets = {e.symbol: e for e in entries.values()}
         labels = {symbol: f"T{i}" for i, symbol in enumerate(targets)}
         cases = " ".join(f"i64 {to_i64(k)}, label %{labels[e.symbol]}" for k, e in entries.items())
@@ -274,8 +280,8 @@ def finish(line: str, compiled: Compiled, number: int) -> str:
         return f"  ret {type_} {operand}" if operand else "  ret void"
     if compiled.returns == VOID:
         return "  ret i1 false"
-    both = f"{{ {type_}, i1 }}"
-    return f"  %ret{number} = insertvalue {both} {{ {type_} poison, i1 false }}, {type_} {operand}, 0\n  ret {both} %ret{number}"
+    both, name = f"{{ {type_}, i1 }}", f"%ret{number}"
+    return f"  {name} = insertvalue {both} {{ {type_} poison, i1 false }}, {type_} {operand}, 0\n  ret {both} {name}"
 
 
 __all__ = ["B", "Compiled", "ModuleBuilder"]

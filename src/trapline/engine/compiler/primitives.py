@@ -7,14 +7,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from trapline.engine import tlb_layout as tlb
-from trapline.engine.compiler.source import B, S, U, SubsetError
+from trapline.engine.compiler.source import B, S, SubsetError, U
 from trapline.lang.control import ATTENTION_LEAVE, ATTENTION_RESUME
 
 if TYPE_CHECKING:
-    from trapline.engine.compiler.emitter import FunctionEmitter
+    from trapline.engine.compiler.calls import Calls
 
 Result = tuple[str, str] | None
-Lowering = Callable[["FunctionEmitter", ast.Call], Result]
+Lowering = Callable[["Calls", ast.Call], Result]
 TABLE: dict[str, Lowering] = {}
 
 UNLIKELY_BAIL = ", !prof !0"
@@ -32,10 +32,10 @@ def lowering(*names: str) -> Callable[[Lowering], Lowering]:
     return register
 
 
-def lower(e: FunctionEmitter, node: ast.Call, target: Any) -> Result:
+def lower(e: Calls, node: ast.Call, target: Any) -> Result:
     """Emit the call of a primitive."""
     name = target.__name__
-    e.module.touch(e, name)
+    e.module.touch(name)
     if name.startswith("host_f"):
         return _host_float(e, node, name)
     if name not in TABLE:
@@ -43,24 +43,24 @@ def lower(e: FunctionEmitter, node: ast.Call, target: Any) -> Result:
     return TABLE[name](e, node)
 
 
-def _literal(e: FunctionEmitter, node: ast.expr) -> int:
+def _literal(e: Calls, node: ast.expr) -> int:
     number = e.constant(node)
     if number is None:
         raise e.error(node, "must be a literal")
     return number
 
 
-def _words(e: FunctionEmitter, node: ast.Call) -> list[str]:
+def _words(e: Calls, node: ast.Call) -> list[str]:
     return [e.as_word(a) for a in node.args]
 
 
 @lowering("signed")
-def _signed(e: FunctionEmitter, node: ast.Call) -> Result:
+def _signed(e: Calls, node: ast.Call) -> Result:
     return e.as_word(node.args[0]), S
 
 
 @lowering("unsigned")
-def _unsigned(e: FunctionEmitter, node: ast.Call) -> Result:
+def _unsigned(e: Calls, node: ast.Call) -> Result:
     value, type_ = e.expression(node.args[0], S)
     if type_ != S:
         raise e.error(node, "unsigned() takes an S64")
@@ -68,7 +68,7 @@ def _unsigned(e: FunctionEmitter, node: ast.Call) -> Result:
 
 
 @lowering("u64")
-def _u64(e: FunctionEmitter, node: ast.Call) -> Result:
+def _u64(e: Calls, node: ast.Call) -> Result:
     value, type_ = e.expression(node.args[0])
     if type_ != B:
         raise e.error(node, "u64() takes a bool")
@@ -76,7 +76,7 @@ def _u64(e: FunctionEmitter, node: ast.Call) -> Result:
 
 
 @lowering("sext", "zext")
-def _extend(e: FunctionEmitter, node: ast.Call) -> Result:
+def _extend(e: Calls, node: ast.Call) -> Result:
     name = e.resolve(node.func).__name__
     value, bits = e.as_word(node.args[0]), _literal(e, node.args[1])
     if bits == 64:
@@ -86,14 +86,14 @@ def _extend(e: FunctionEmitter, node: ast.Call) -> Result:
 
 
 @lowering("bit")
-def _bit(e: FunctionEmitter, node: ast.Call) -> Result:
+def _bit(e: Calls, node: ast.Call) -> Result:
     value, number = _words(e, node)
     shifted = e.value(f"lshr i64 {value}, {number}")
     return e.value(f"trunc i64 {shifted} to i1"), B
 
 
 @lowering("mulhu", "mulh", "mulhsu")
-def _multiply_high(e: FunctionEmitter, node: ast.Call) -> Result:
+def _multiply_high(e: Calls, node: ast.Call) -> Result:
     name = e.resolve(node.func).__name__
     a, b = _words(e, node)
     first = "zext" if name == "mulhu" else "sext"
@@ -104,14 +104,14 @@ def _multiply_high(e: FunctionEmitter, node: ast.Call) -> Result:
 
 
 @lowering("udiv", "urem")
-def _unsigned_division(e: FunctionEmitter, node: ast.Call) -> Result:
+def _unsigned_division(e: Calls, node: ast.Call) -> Result:
     name = e.resolve(node.func).__name__
     a, b = _words(e, node)
     return e.value(f"{name} i64 {a}, {b}"), U
 
 
 @lowering("sdiv", "srem")
-def _signed_division(e: FunctionEmitter, node: ast.Call) -> Result:
+def _signed_division(e: Calls, node: ast.Call) -> Result:
     name = e.resolve(node.func).__name__
     operands = [e.expression(a, S) for a in node.args]
     if any(t != S for _, t in operands):
@@ -120,41 +120,41 @@ def _signed_division(e: FunctionEmitter, node: ast.Call) -> Result:
 
 
 @lowering("clz", "ctz")
-def _count_zeros(e: FunctionEmitter, node: ast.Call) -> Result:
+def _count_zeros(e: Calls, node: ast.Call) -> Result:
     name = e.resolve(node.func).__name__
     name = {"clz": "ctlz", "ctz": "cttz"}[name]
     return e.value(f"call i64 @llvm.{name}.i64(i64 {e.as_word(node.args[0])}, i1 false)"), U
 
 
 @lowering("popcount", "byte_reverse")
-def _bits(e: FunctionEmitter, node: ast.Call) -> Result:
+def _bits(e: Calls, node: ast.Call) -> Result:
     name = e.resolve(node.func).__name__
     name = {"popcount": "ctpop", "byte_reverse": "bswap"}[name]
     return e.value(f"call i64 @llvm.{name}.i64(i64 {e.as_word(node.args[0])})"), U
 
 
 @lowering("host_load")
-def _host_load(e: FunctionEmitter, node: ast.Call) -> Result:
+def _host_load(e: Calls, node: ast.Call) -> Result:
     address, size = e.as_word(node.args[0]), _literal(e, node.args[1])
     pointer = e.value(f"inttoptr i64 {address} to ptr")
     return load_bytes(e, pointer, size), U
 
 
-def load_bytes(e: FunctionEmitter, pointer: str, size: int) -> str:
+def load_bytes(e: Calls, pointer: str, size: int) -> str:
     """Load little-endian bytes, zero-extended."""
     value = e.value(f"load {INT[size]}, ptr {pointer}, align 1")
     return value if size == 8 else e.value(f"zext {INT[size]} {value} to i64")
 
 
 @lowering("host_store")
-def _host_store(e: FunctionEmitter, node: ast.Call) -> Result:
+def _host_store(e: Calls, node: ast.Call) -> Result:
     address, size, value = e.as_word(node.args[0]), _literal(e, node.args[1]), e.as_word(node.args[2])
     store_bytes(e, e.value(f"inttoptr i64 {address} to ptr"), size, value)
     e.wrote = True
     return None
 
 
-def store_bytes(e: FunctionEmitter, pointer: str, size: int, value: str) -> None:
+def store_bytes(e: Calls, pointer: str, size: int, value: str) -> None:
     """Store the low bytes of a word."""
     if size != 8:
         value = e.value(f"trunc i64 {value} to {INT[size]}")
@@ -162,7 +162,7 @@ def store_bytes(e: FunctionEmitter, pointer: str, size: int, value: str) -> None
 
 
 @lowering("jump")
-def _jump(e: FunctionEmitter, node: ast.Call) -> Result:
+def _jump(e: Calls, node: ast.Call) -> Result:
     target = e.as_word(node.args[1])
     e.jumps = True
     if e.fast:
@@ -173,21 +173,21 @@ def _jump(e: FunctionEmitter, node: ast.Call) -> Result:
     return None
 
 
-def _attention(e: FunctionEmitter, flag: int) -> None:
+def _attention(e: Calls, flag: int) -> None:
     pointer = e.field_pointer("attention")
     old = e.value(f"load i64, ptr {pointer}, align 8")
     e.emit(f"store i64 {e.value(f'or i64 {old}, {flag}')}, ptr {pointer}, align 8")
 
 
 @lowering("leave")
-def _leave(e: FunctionEmitter, node: ast.Call) -> Result:
+def _leave(e: Calls, node: ast.Call) -> Result:
     reason = e.as_word(node.args[1])
     e.emit(f"store i64 {reason}, ptr {e.field_pointer('exit_reason')}, align 8")
     _attention(e, ATTENTION_LEAVE)
     return None
 
 
-def _helper(e: FunctionEmitter, name: str, *args: str) -> str:
+def _helper(e: Calls, name: str, *args: str) -> str:
     function = e.module.engine_function(name)
     compiled = e.module.function(function)
     text = f"call fastcc {compiled.result_type()} @{compiled.symbol}({', '.join(['ptr %hart', *args])})"
@@ -198,61 +198,61 @@ def _helper(e: FunctionEmitter, name: str, *args: str) -> str:
 
 
 @lowering("flush_translations")
-def _flush_translations(e: FunctionEmitter, node: ast.Call) -> Result:
+def _flush_translations(e: Calls, node: ast.Call) -> Result:
     _helper(e, "flush_all_sets")
     _attention(e, ATTENTION_RESUME)
     return None
 
 
 @lowering("flush_page")
-def _flush_page(e: FunctionEmitter, node: ast.Call) -> Result:
+def _flush_page(e: Calls, node: ast.Call) -> Result:
     _helper(e, "flush_page_sets", f"i64 {e.as_word(node.args[1])}")
     _attention(e, ATTENTION_RESUME)
     return None
 
 
 @lowering("flush_code")
-def _flush_code(e: FunctionEmitter, node: ast.Call) -> Result:
+def _flush_code(e: Calls, node: ast.Call) -> Result:
     _callback(e, "fn_flush_code", [])
     _attention(e, ATTENTION_RESUME)
     return None
 
 
 @lowering("cache_translation")
-def _cache_translation(e: FunctionEmitter, node: ast.Call) -> Result:
+def _cache_translation(e: Calls, node: ast.Call) -> Result:
     _helper(e, "fill_translation", *[f"i64 {w}" for w in [e.as_word(a) for a in node.args[1:]]])
     return None
 
 
-def _callback(e: FunctionEmitter, field: str, args: list[str]) -> str:
+def _callback(e: Calls, field: str, args: list[str]) -> str:
     pointer = e.value(f"load ptr, ptr {e.field_pointer(field)}, align 8")
     given = ", ".join(["ptr %hart", *[f"i64 {a}" for a in [*args, "0", "0", "0", "0"][:4]]])
     return e.value(f"call i64 {pointer}({given})")
 
 
 @lowering("device_load")
-def _device_load(e: FunctionEmitter, node: ast.Call) -> Result:
+def _device_load(e: Calls, node: ast.Call) -> Result:
     return _callback(e, "fn_device_load", [e.as_word(a) for a in node.args[1:]]), U
 
 
 @lowering("device_store")
-def _device_store(e: FunctionEmitter, node: ast.Call) -> Result:
+def _device_store(e: Calls, node: ast.Call) -> Result:
     _callback(e, "fn_device_store", [e.as_word(a) for a in node.args[1:]])
     return None
 
 
 @lowering("transformed_instruction")
-def _transformed_instruction(e: FunctionEmitter, node: ast.Call) -> Result:
+def _transformed_instruction(e: Calls, node: ast.Call) -> Result:
     return _callback(e, "fn_transform", []), U
 
 
 @lowering("instruction_bits")
-def _instruction_bits(e: FunctionEmitter, node: ast.Call) -> Result:
+def _instruction_bits(e: Calls, node: ast.Call) -> Result:
     return _helper(e, "bits_at_pc"), U
 
 
 @lowering("fill_ones")
-def _fill_ones(e: FunctionEmitter, node: ast.Call) -> Result:
+def _fill_ones(e: Calls, node: ast.Call) -> Result:
     address, size = _words(e, node)
     pointer = e.value(f"load ptr, ptr {e.field_pointer('fn_memset')}, align 8")
     place = e.value(f"inttoptr i64 {address} to ptr")
@@ -260,7 +260,7 @@ def _fill_ones(e: FunctionEmitter, node: ast.Call) -> Result:
     return None
 
 
-def _host_float(e: FunctionEmitter, node: ast.Call, name: str) -> Result:
+def _host_float(e: Calls, node: ast.Call, name: str) -> Result:
     _, width, op = name.split("_")
     type_, int_ = {"f64": ("double", "i64"), "f32": ("float", "i32")}[width]
     operands = []
@@ -282,7 +282,7 @@ def _host_float(e: FunctionEmitter, node: ast.Call, name: str) -> Result:
     return (bits if width == "f64" else e.value(f"zext i32 {bits} to i64")), U
 
 
-def fast_access(e: FunctionEmitter, node: ast.Call, name: str) -> Result:
+def fast_access(e: Calls, node: ast.Call, name: str) -> Result:
     """The inline TLB probe of a load, store or AMO; a miss bails out to the normal reading."""
     args = node.args[1:]
     size = _literal(e, args[1])

@@ -1,0 +1,114 @@
+"""The text of one LLVM function as it grows: values, labels, branches, and places in the hart's state."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from trapline.engine.compiler.source import VOID, B, S, SubsetError, U, annotation, definition
+from trapline.lang import values
+from trapline.lang.state import LAYOUT
+
+if TYPE_CHECKING:
+    from trapline.engine.compiler.module import ModuleBuilder
+
+Value = tuple[str, str]  # LLVM operand, type
+
+LLVM = {U: "i64", S: "i64", B: "i1"}
+
+
+class FunctionText:
+    """What every part of the emitter shares; `known`, `keys` and `assume` describe a special reading."""
+
+    def __init__(
+        self,
+        module: ModuleBuilder,
+        function: Callable[..., Any],
+        *,
+        fast: bool,
+        assume: dict[str, int],
+        known: dict[str, int],
+        keys: tuple[int, ...],
+    ):
+        self.module, self.function, self.fast, self.assume = module, function, fast, assume
+        self.known, self.keys = known, keys
+        self.node = definition(function)
+        self.globals = function.__globals__
+        self.lines: list[str] = []
+        self.counter = 0
+        self.locals: dict[str, tuple[str, str]] = {}
+        self.returns = annotation(self.node.returns, VOID) if self.node.returns else VOID
+        self.may_fail = False  # normal: may trap; fast: may bail
+        self.always_bails = False
+        self.wrote = False
+        self.depth = 0
+        self.terminated = False
+        self.writes_x = False
+        self.jumps = False
+        self.loops: list[tuple[str, str]] = []
+
+    # --- text ---
+    def emit(self, text: str) -> None:
+        if not self.terminated:
+            self.lines.append("  " + text)
+
+    def value(self, text: str) -> str:
+        self.counter += 1
+        name = f"%v{self.counter}"
+        self.emit(f"{name} = {text}")
+        return name
+
+    def label(self) -> str:
+        self.counter += 1
+        return f"L{self.counter}"
+
+    def place_label(self, label: str) -> None:
+        if not self.terminated:
+            self.lines.append(f"  br label %{label}")
+        self.lines.append(f"{label}:")
+        self.terminated = False
+
+    def branch(self, condition: str, then: str, other: str, weights: str = "") -> None:
+        self.emit(f"br i1 {condition}, label %{then}, label %{other}{weights}")
+        self.terminated = True
+
+    def goto(self, label: str) -> None:
+        self.emit(f"br label %{label}")
+        self.terminated = True
+
+    def error(self, node: ast.AST, message: str) -> SubsetError:
+        where = f"{self.globals.get('__name__')}.{self.node.name} line {getattr(node, 'lineno', '?')}"
+        return SubsetError(f"{where}: {message}: {ast.unparse(node)}")
+
+    def slot(self, type_: str) -> str:
+        """A stack slot of its own."""
+        self.counter += 1
+        name = f"t{self.counter}"
+        self.locals[f" {name}"] = (f"%l.{name}", type_)
+        return f"%l.{name}"
+
+    def fail(self) -> None:
+        """Leave with trapped (normal) or bail (fast)."""
+        if self.fast and self.wrote:
+            self.module.late_bail = True
+        self.may_fail = True
+        self.emit("FAIL")
+        self.terminated = True
+
+    def field_pointer(self, name: str) -> str:
+        return self.value(f"getelementptr inbounds i8, ptr %hart, i64 {LAYOUT.fields[name].index * 8}")
+
+    def field_name(self, node: ast.expr) -> str:
+        if isinstance(node, ast.Subscript):
+            node = node.value
+        match node:
+            case ast.Attribute(value=ast.Name(id="hart"), attr=name) if name in LAYOUT.fields:
+                return name
+        raise self.error(node, "not a field of the hart")
+
+
+def to_i64(number: int) -> int:
+    """The signed decimal that LLVM text wants for a 64-bit pattern."""
+    number &= values.MASK64
+    return number - (1 << 64) if number >> 63 else number
