@@ -144,7 +144,7 @@ def test_the_records_and_the_compiled_counters_agree() -> None:
     hardware = hardware_traps(outcome.vcpu.hart)
     for (cause, origin, destination), n in hardware.items():
         if destination != "VS":
-            first = [r for r in outcome.records if (r.cause, r.origin, r.path[1]) == (cause, origin, destination)]
+            first = [r for r in outcome.records if (r.raised, r.origin, r.path[1]) == (cause, origin, destination)]
             assert len(first) == n
     assert sum(n for (_, _, d), n in hardware.items() if d != "VS") == len(outcome.records)
 
@@ -204,7 +204,17 @@ def test_mp_state() -> None:
 
 def test_an_external_interrupt() -> None:
     """KVM_INTERRUPT raises the guest's supervisor external interrupt."""
-    source = f"la t0, h\n csrw stvec, t0\n li t0, 0x200\n csrw sie, t0\n csrsi sstatus, 2\n1: j 1b\n.align 2\nh: csrr s2, scause\n{END}"
+    source = f"""
+    la t0, h
+    csrw stvec, t0
+    li t0, 0x200
+    csrw sie, t0
+    csrsi sstatus, 2
+1:  j 1b
+.align 2
+h:  csrr s2, scause
+{END}
+"""
     vm = start(source)
     assert vm.run(max_instructions=50).reason == "limit"
     assert vm.vcpus[0].interrupt(KVM_INTERRUPT_SET) == 0

@@ -28,6 +28,8 @@ class TrapRecord:
     epc: int = 0
     tval: int = 0
     gpa: int | None = None  # of a guest page fault
+    # The cause that the hart's counters have: firmware may hand on another (the fault of an emulated access).
+    raised: int = -1
     # Estimates of what real firmware, a real host kernel and a real VMM would have executed (kvm.cost).
     m_instructions: int = 0
     hs_instructions: int = 0

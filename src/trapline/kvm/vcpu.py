@@ -376,7 +376,7 @@ class Vcpu:
         cause, origin = int(before.mcause), self._machine_origin()
         epc, tval = int(before.mepc), int(before.mtval)
         done = self.vm.firmware.handle(before)
-        self._m_instructions = done.instructions
+        self._m_instructions, self._raised = done.instructions, cause
         if done.destination == firmware_outcome.TO_HS:
             return self._exit(("M", "HS"), ("hardware", done.how))
         self._begin(cause, origin, epc, tval)
@@ -425,6 +425,7 @@ class Vcpu:
     # --- records ---
     _pending_hop: tuple[str, str] | None = None
     _m_instructions = 0
+    _raised: int | None = None
     firmware_dump = ""
 
     def _begin(self, cause: int, origin: str, epc: int, tval: int) -> None:
@@ -453,11 +454,12 @@ class Vcpu:
             epc=epc,
             tval=tval,
             gpa=gpa,
+            raised=cause if self._raised is None else self._raised,
             m_instructions=self._m_instructions,
             hs_instructions=cost.hs if cost else 0,
             user_instructions=cost.user if cost else 0,
         )
-        self._m_instructions = 0
+        self._m_instructions, self._raised = 0, None
         self.vm.record(self, record)
 
     def kill(self, trap: CpuTrap, rule: CauseRule, ret: int, lines: tuple[str, str, str]) -> None:
