@@ -35,8 +35,8 @@ class InputSource(Protocol):
         """Return the position at which the next bytes are due, if that is known."""
         ...
 
-    def on_output(self, data: bytes) -> None:
-        """The guest wrote `data`."""
+    def on_output(self, data: bytes) -> bool:
+        """The guest wrote `data`; return whether that makes input due at once."""
         ...
 
 
@@ -57,8 +57,9 @@ class NoInput:
         """Return that nothing is due."""
         return None
 
-    def on_output(self, data: bytes) -> None:
+    def on_output(self, data: bytes) -> bool:
         """Ignore it."""
+        return False
 
 
 class Replay(NoInput):
@@ -92,13 +93,14 @@ class Script(NoInput):
         """Whether every expected text has appeared."""
         return not self._steps
 
-    def on_output(self, data: bytes) -> None:
+    def on_output(self, data: bytes) -> bool:
         """Match the output so far against the next prompt."""
         self._seen += data
         while self._steps and (at := self._seen.find(self._steps[0][0])) >= 0:
             expected, answer = self._steps.pop(0)
             self._seen = self._seen[at + len(expected) :]
             self._due += answer
+        return bool(self._due)
 
     def poll(self, position: Position) -> bytes:
         """Return the answers whose prompts have appeared."""
@@ -157,13 +159,15 @@ class Console:
         self._buffer = bytearray()
         self.log: list[tuple[Position, bytes]] = []
         self.quit_requested = False
+        self.deliver: Callable[[], object] | None = None  # called when output makes input due at once
 
     def write(self, data: bytes) -> None:
         """The guest transmits; lines go out at once, the rest at the next `flush`."""
         self._buffer += data
-        self.source.on_output(data)
         if data[-1:] == b"\n" or len(self._buffer) >= 4096:
             self.flush()
+        if self.source.on_output(data) and self.deliver is not None:
+            self.deliver()
 
     def flush(self) -> None:
         """Hand on what the guest has transmitted."""

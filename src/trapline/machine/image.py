@@ -5,14 +5,30 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from trapline.machine.elf import Elf, ImageError, is_elf, parse
-from trapline.machine.regions import Regions
 
 # Documentation/arch/riscv/boot-image-header of Linux: two instructions, text_offset, image_size, flags, version, magics.
 _LINUX_HEADER = struct.Struct("<IIQQQIIQ8s4sI")
 _LINUX_MAGIC, _LINUX_MAGIC2 = b"RISCV\0\0\0", b"RSC\x05"
 _FLAG_BIG_ENDIAN = 1
+
+
+class Memory(Protocol):
+    """Where programs go: a board's regions, or a guest's slots."""
+
+    def view(self, address: int, size: int) -> memoryview:
+        """Return the bytes there; ValueError if they are not all memory."""
+        ...
+
+    def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
+        """Copy bytes in."""
+        ...
+
+    def ram_ranges(self) -> list[tuple[int, int]]:
+        """Return (base, size) of each stretch of RAM."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,40 +81,40 @@ def linux_header(data: bytes) -> tuple[int, int] | None:
     return fields[2], fields[3]
 
 
-def load_program(regions: Regions, data: bytes, name: str, base: int) -> Loaded:
+def load_program(memory: Memory, data: bytes, name: str, base: int) -> Loaded:
     """Load an ELF where its segments say; a Linux Image or flat bytes at `base`.
 
     `base` is the address for the first byte, which for an Image is already 2 MiB aligned RAM
     (`text_offset` is relative to the start of RAM, which the caller has taken into account).
     """
     if is_elf(data):
-        return load_elf(regions, parse(data, name))
+        return load_elf(memory, parse(data, name))
     header = linux_header(data)
     size = len(data)
     if header is not None:
         if _LINUX_HEADER.unpack_from(data)[4] & _FLAG_BIG_ENDIAN:
             raise ImageError(f"{name}: big-endian Linux Image")
         size = max(size, header[1])
-    _require_memory(regions, base, size, name)
-    regions.write(base, data)
+    _require_memory(memory, base, size, name)
+    memory.write(base, data)
     return Loaded(base, base, base + size, "linux" if header else "flat")
 
 
-def load_elf(regions: Regions, elf: Elf) -> Loaded:
+def load_elf(memory: Memory, elf: Elf) -> Loaded:
     """Copy the segments into memory and clear what they declare beyond their file bytes."""
     for segment in elf.segments:
-        _require_memory(regions, segment.address, segment.size, f"{elf.name}: segment")
+        _require_memory(memory, segment.address, segment.size, f"{elf.name}: segment")
     for segment in elf.segments:
-        regions.write(segment.address, segment.data)
+        memory.write(segment.address, segment.data)
         rest = segment.size - len(segment.data)
         if rest:
-            regions.write(segment.address + len(segment.data), bytes(rest))
+            memory.write(segment.address + len(segment.data), bytes(rest))
     return Loaded(elf.entry, elf.low, elf.high, "elf", elf)
 
 
-def _require_memory(regions: Regions, base: int, size: int, what: str) -> None:
+def _require_memory(memory: Memory, base: int, size: int, what: str) -> None:
     try:
-        regions.view(base, size)
+        memory.view(base, size)
     except ValueError:
-        ranges = ", ".join(f"[{b:#x}..{b + s - 1:#x}]" for b, s in regions.ram_ranges()) or "none"
+        ranges = ", ".join(f"[{b:#x}..{b + s - 1:#x}]" for b, s in memory.ram_ranges()) or "none"
         raise ImageError(f"{what} [{base:#x}..{base + size - 1:#x}] does not fit into memory (RAM: {ranges})") from None

@@ -27,6 +27,7 @@ from trapline.machine.regions import Regions
 from trapline.machine.reset_rom import spike_rom, virt_rom
 from trapline.machine.rtc import Rtc
 from trapline.machine.schedule import SLICE_NATIVE, SLICE_REFERENCE, Schedule
+from trapline.machine.signature import DEFAULT_GRANULARITY, signature
 from trapline.machine.test_finisher import TestFinisher
 from trapline.machine.timers import TimerLines
 from trapline.machine.uart import Uart
@@ -100,6 +101,7 @@ class Machine:
         self.symbols: dict[str, int] = {}
         self.on_hosted: Callable[[Hart, int], None] | None = None
         self._typed: deque[int] = deque()
+        self.console.deliver = self._receive
         self._ended: tuple[str, int, str] | None = None
         self._attached = False
         self._make_board(memory)
@@ -324,6 +326,10 @@ class Machine:
             yield
         finally:
             signal.signal(signal.SIGINT, previous)
+
+    def signature(self, granularity: int = DEFAULT_GRANULARITY) -> str:
+        """Return the loaded program's signature, as Spike writes it."""
+        return signature(self.regions, self.symbols, granularity)
 
     # --- what the schedule asks ---
 

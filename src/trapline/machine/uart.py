@@ -49,6 +49,12 @@ class Uart:
         self._received.extend(data)
         self._update()
 
+    def take(self, limit: int) -> bytes:
+        """Take received bytes past the registers, for a console that is not this one (SBI)."""
+        data = bytes(self._received.popleft() for _ in range(min(limit, len(self._received))))
+        self._update()
+        return data
+
     @property
     def unread(self) -> int:
         """Number of received bytes that software has not read yet."""

@@ -1,0 +1,87 @@
+"""The devices that the VMM gives a guest, and what happens where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from trapline.kvm.numbers import KVM_INTERRUPT_SET, KVM_INTERRUPT_UNSET
+from trapline.kvm.vcpu import Vcpu
+from trapline.lang.state import Hart
+from trapline.machine import memory_map as mm
+from trapline.machine.plic import Plic
+from trapline.machine.regions import Device
+from trapline.machine.rtc import Rtc
+from trapline.machine.test_finisher import TestFinisher
+from trapline.machine.uart import Uart
+
+
+@dataclass(slots=True)
+class Unassigned:
+    """Accesses to addresses without slot and device: reads give zero, writes vanish, as in other VMMs.
+
+    Unlike there, each address is remembered, so that the result can say so.
+    """
+
+    accesses: dict[tuple[int, int, bool], int] = field(default_factory=dict)
+
+    def note(self, gpa: int, size: int, *, write: bool) -> None:
+        """Count one access."""
+        key = (gpa, size, write)
+        self.accesses[key] = self.accesses.get(key, 0) + 1
+
+    def describe(self) -> list[str]:
+        """One line for each address and width."""
+        return [
+            f"{'write' if write else 'read'} of {size} bytes at {gpa:#x}, where no device is: {count} times"
+            for (gpa, size, write), count in sorted(self.accesses.items())
+        ]
+
+
+class GuestDevices:
+    """UART, PLIC, test finisher and clock at the addresses of QEMU's `virt`."""
+
+    def __init__(
+        self,
+        vcpus: list[Vcpu],
+        timebase: int,
+        output: Callable[[bytes], None],
+        finish: Callable[[Hart, int], None],
+        reset: Callable[[Hart], None],
+    ) -> None:
+        self.plic = Plic([_external(vcpu) for vcpu in vcpus], mm.PLIC_SOURCES)
+        self.uart = Uart(output, lambda level: self.plic.set_level(mm.UART_IRQ, level))
+        self.unassigned = Unassigned()
+        self._devices: list[tuple[mm.Window, Device]] = [
+            (mm.UART, self.uart),
+            (mm.PLIC, self.plic),
+            (mm.TEST_FINISHER, TestFinisher(finish, reset)),
+            (mm.RTC, Rtc(timebase)),
+        ]
+
+    def windows(self) -> list[mm.Window]:
+        """Return where the devices are."""
+        return [window for window, _ in self._devices]
+
+    def access(self, vcpu: Vcpu) -> None:
+        """Answer KVM_EXIT_MMIO."""
+        mmio = vcpu.kvm_run.mmio
+        for window, device in self._devices:
+            if window.base <= mmio.phys_addr and mmio.phys_addr + mmio.length <= window.end:
+                offset = mmio.phys_addr - window.base
+                if mmio.is_write:
+                    device.store(vcpu.hart, offset, mmio.length, mmio.data)
+                else:
+                    mmio.data = device.load(vcpu.hart, offset, mmio.length)
+                return
+        self.unassigned.note(mmio.phys_addr, mmio.length, write=mmio.is_write)
+        if not mmio.is_write:
+            mmio.data = 0
+
+
+def _external(vcpu: Vcpu) -> Callable[[bool], None]:
+    return lambda level: _drive(vcpu, level)
+
+
+def _drive(vcpu: Vcpu, level: bool) -> None:
+    vcpu.interrupt(KVM_INTERRUPT_SET if level else KVM_INTERRUPT_UNSET)

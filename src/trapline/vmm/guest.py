@@ -1,0 +1,289 @@
+"""A whole guest: a VM with memory, devices and a program, run to its end. What `trapline run` is."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from trapline.firmware.firmware import Firmware
+from trapline.kvm.numbers import Exit, SystemEvent
+from trapline.kvm.vcpu import Vcpu
+from trapline.kvm.vm import Vm
+from trapline.lang.state import Hart
+from trapline.machine import memory_map as mm
+from trapline.machine.clint import time_of
+from trapline.machine.console import Console
+from trapline.machine.elf import ImageError
+from trapline.machine.image import Loaded, load_program, read_program
+from trapline.policies import DEFAULT_POLICY, Policy
+from trapline.privilege.isa_string import DEFAULT_ISA
+from trapline.vmm.arguments import SlotArgument, require_no_overlap
+from trapline.vmm.devices import GuestDevices
+from trapline.vmm.guest_memory import GuestMemory
+from trapline.vmm.guest_tree import guest_tree
+from trapline.vmm.result import GuestResult
+from trapline.vmm.sbi_calls import ForwardedCalls
+
+SEED_CSR, _SEED_ES16 = 0x015, 2 << 30
+_SLICE_NATIVE, _SLICE_REFERENCE, _SLICE_LIVE = 2_000_000, 2_000, 400_000
+_IDLE_STEP = 0.1  # seconds between looks at Ctrl-C while waiting for input
+
+
+class Guest:
+    """A guest and its user space. `load` a program, then `run`; `vm` is the KVM underneath."""
+
+    def __init__(
+        self,
+        policy: Policy | str | Path = DEFAULT_POLICY,
+        *,
+        firmware: Firmware | str = "opensbi-1.6",
+        host_fwft: bool = False,
+        memory: int = mm.DEFAULT_MEMORY,
+        vcpus: int = 1,
+        memslots: Sequence[SlotArgument] = (),
+        console: Console | None = None,
+        isa: str = DEFAULT_ISA,
+        engine: Any = "native",
+        timebase: int = mm.DEFAULT_TIMEBASE,
+        ratio: int = mm.DEFAULT_RATIO,
+        misaligned: str = "trap",
+        tinst: str = "zero",
+    ) -> None:
+        self.vm = Vm(
+            policy,
+            firmware=firmware,
+            host_fwft=host_fwft,
+            isa=isa,
+            engine=engine,
+            vcpus=vcpus,
+            timebase=timebase,
+            ratio=ratio,
+            misaligned=misaligned,
+            tinst=tinst,
+        )
+        self.console = console or Console()
+        self.memory = memory
+        self._ended: tuple[str, int, str] | None = None
+        self.devices = GuestDevices(self.vm.vcpus, timebase, self.console.write, self._finish, self._reset)
+        self.calls = ForwardedCalls(self.vm, self.console.write, self.devices.uart.take)
+        self._add_memory(memslots)
+        self._seed = 0
+        self.console.deliver = self._receive
+        self._pace = (time.monotonic(), 0)
+
+    def _add_memory(self, extra: Sequence[SlotArgument]) -> None:
+        require_no_overlap(list(extra))
+        # A slot of the user's inside RAM replaces that part of it.
+        at, end = mm.RAM_BASE, mm.RAM_BASE + self.memory
+        for slot in sorted(extra, key=lambda s: s.gpa):
+            if at < slot.gpa < end:
+                self.vm.add_memory(at, slot.gpa - at)
+            if slot.gpa < end:
+                at = max(at, slot.gpa + slot.size)
+            for window in self.devices.windows():
+                if slot.gpa < window.end and window.base < slot.gpa + slot.size:
+                    raise ValueError(f"memslot {slot.describe()} covers the device at {window.base:#x}")
+        if at < end:
+            self.vm.add_memory(at, end - at)
+        for slot in extra:
+            self.vm.add_memory(slot.gpa, slot.size, slot.kind, file=slot.file)
+
+    # --- loading ---
+    def load(self, path: str | Path, *, initrd: str | Path | None = None, append: str = "") -> Loaded:
+        """Load an S-mode program (ELF, Linux Image, or flat bytes for 0x80200000) with its device tree."""
+        return self.load_bytes(read_program(path), str(path), initrd=initrd, append=append)
+
+    def load_bytes(
+        self, data: bytes, name: str = "program", *, initrd: str | Path | None = None, append: str = ""
+    ) -> Loaded:
+        """Load a program that is already in memory."""
+        memory = GuestMemory(self.vm)
+        loaded = load_program(memory, data, name, mm.RAM_BASE + mm.KERNEL_OFFSET)
+        ramdisk = self._place_initrd(memory, initrd, loaded) if initrd is not None else None
+        vcpu = self.vm.vcpus[0]
+        ram = [(mm.RAM_BASE, self.memory)]
+        blob = guest_tree(vcpu, self.vm.isa, ram, len(self.vm.vcpus), self.vm.timebase, append, ramdisk)
+        at = self._place_tree(memory, blob, loaded, ramdisk)
+        vcpu.reset(loaded.entry, at)
+        return loaded
+
+    def _place_initrd(self, memory: GuestMemory, path: str | Path, loaded: Loaded) -> tuple[int, int]:
+        try:
+            data = Path(path).read_bytes()
+        except OSError as error:
+            raise ImageError(f"{path}: {error.strerror or error}") from error
+        wanted = mm.RAM_BASE + mm.KERNEL_OFFSET + min(self.memory // 2, 128 << 20)
+        start = max(wanted, loaded.high + 0xFFF & -0x1000) if loaded.high > mm.RAM_BASE else wanted
+        try:
+            memory.write(start, data)
+        except ValueError:
+            raise ImageError(
+                f"{path}: the initrd ({len(data):#x} bytes at {start:#x}) does not fit into memory"
+            ) from None
+        return start, start + len(data)
+
+    def _place_tree(self, memory: GuestMemory, blob: bytes, loaded: Loaded, ramdisk: tuple[int, int] | None) -> int:
+        """Put the tree at the top of memory, below 3 GiB, aligned to 2 MiB, or wherever it fits below that."""
+        taken = [(loaded.low, loaded.high), *([ramdisk] if ramdisk else [])]
+        at = (min(mm.RAM_BASE + self.memory, 3 << 30) - len(blob)) & -(2 << 20)
+        while at >= mm.RAM_BASE:
+            if all(at + len(blob) <= low or high <= at for low, high in taken):
+                with contextlib.suppress(ValueError):
+                    memory.write(at, blob)
+                    return at
+            at -= 64 << 10
+        raise ImageError(f"no room for the device tree ({len(blob):#x} bytes) in {self.memory:#x} bytes of memory")
+
+    # --- exits to user space ---
+    def _finish(self, hart: Hart, code: int) -> None:
+        self._end("exit", code, "the guest powered off" if code == 0 else f"the guest failed with code {code}")
+
+    def _reset(self, hart: Hart) -> None:
+        self._end("reset", 0, "the guest asked for a reset")
+
+    def _end(self, reason: str, code: int, message: str) -> None:
+        if self._ended is None:
+            self._ended = (reason, code, message)
+
+    def _on_exit(self, vcpu: Vcpu) -> bool:
+        """Serve one exit of KVM_RUN; return whether to go on."""
+        run = vcpu.kvm_run
+        match run.exit_reason:
+            case Exit.MMIO:
+                self.devices.access(vcpu)
+            case Exit.RISCV_SBI:
+                self.calls.answer(run.riscv_sbi)
+            case Exit.RISCV_CSR:
+                run.riscv_csr.ret_value = self._next_seed() if run.riscv_csr.csr_num == SEED_CSR else 0
+            case Exit.SYSTEM_EVENT:
+                self._system_event(vcpu)
+            case Exit.INTR:
+                run.immediate_exit = False
+            case Exit.DEBUG:
+                self._end("debug", 1, f"KVM_EXIT_DEBUG at {vcpu.pc:#x}: an ebreak left the guest, and nobody debugs")
+            case other:
+                self._end("killed", 1, f"KVM_RUN came back with exit reason {int(other)}, which nobody serves")
+        return self._ended is None
+
+    def _system_event(self, vcpu: Vcpu) -> None:
+        event = vcpu.kvm_run.system_event
+        reason = event.data[0] if event.data else 0
+        if event.type == SystemEvent.RESET:
+            self._end("reset", 0, f"the guest asked for a reset (SRST reason {reason})")
+        elif reason:
+            self._end("exit", 1, f"the guest shut down for a failure (SRST reason {reason})")
+        else:
+            self._end("exit", 0, "the guest powered off")
+
+    def _next_seed(self) -> int:
+        """Entropy that is the same in every run."""
+        self._seed = self._seed * 1_103_515_245 + 12_345 & 0xFFFF_FFFF
+        return _SEED_ES16 | self._seed >> 16
+
+    # --- running ---
+    def run(self, max_instructions: int | None = None, max_seconds: float | None = None) -> GuestResult:
+        """Run until the guest ends, dies, a limit is reached, or the user stops it; may be called again."""
+        vm, start = self.vm, self.vm.instructions
+        end_time = None if max_seconds is None else time.monotonic() + max_seconds
+        self._ended = None
+        self._pace = (time.monotonic(), self._now())
+        death = None
+        try:
+            with self._sigint():
+                while self._ended is None:
+                    left = None if max_instructions is None else max_instructions - (vm.instructions - start)
+                    if left is not None and left <= 0:
+                        self._end("limit", 0, f"the limit of {max_instructions} instructions was reached")
+                    elif end_time is not None and time.monotonic() >= end_time:
+                        self._end("limit", 0, f"the limit of {max_seconds} s was reached")
+                    else:
+                        self._slice(left)
+        finally:
+            self.console.flush()
+        assert self._ended is not None
+        reason, code, message = self._ended
+        if reason == "killed":
+            death = next((v.death for v in vm.vcpus if v.death is not None), None)
+        return GuestResult(reason, code, message, vm.instructions - start, death)
+
+    def _slice(self, left: int | None) -> None:
+        size = _SLICE_REFERENCE if getattr(self.vm.engine, "name", "") == "reference" else _SLICE_NATIVE
+        if self.console.source.live:
+            size = min(size, _SLICE_LIVE)
+        due = self.console.source.next_position()
+        if due is not None and due[0] > self.vm.instructions:
+            size = min(size, due[0] - self.vm.instructions)
+        if left is not None:
+            size = min(size, left)
+        result = self.vm.run(self._on_exit, size)
+        match result.reason:
+            case "killed":
+                self._end("killed", 1, result.death.title if result.death else "the guest was killed")
+            case "hung":
+                self._end("hung", 1, "the firmware hung")
+            case "halted" if self._ended is None:
+                self._idle()
+        self._receive()
+        if self.console.source.live:
+            self._keep_pace()
+
+    def _now(self) -> int:
+        return time_of(self.vm.vcpus[0].hart)
+
+    def position(self) -> tuple[int, int]:
+        """Return where the guest is: instructions of all vCPUs, ticks."""
+        return self.vm.instructions, self._now()
+
+    def _receive(self) -> bool:
+        data = self.console.poll(self.position())
+        if self.console.quit_requested:
+            self._end("quit", 0, "Ctrl-A x")
+        if data:
+            self.devices.uart.receive(data)
+        return bool(data)
+
+    def _idle(self) -> None:
+        """Every vCPU blocks and no timer runs: only input can help."""
+        due = self.console.source.next_position()
+        if due is not None:
+            for vcpu in self.vm.vcpus:
+                vcpu.advance(due[1])
+            return
+        if self._receive():
+            return
+        if not self.console.wait(_IDLE_STEP):
+            self._end("stuck", 1, "all vCPUs wait for an interrupt that can never come")
+
+    def _keep_pace(self) -> None:
+        """A person types: an idle guest's clock must not run ahead of real time, nor burn the host's."""
+        started, ticks = self._pace
+        ahead = (self._now() - ticks) / self.vm.timebase - (time.monotonic() - started)
+        while ahead > 0.01 and self._ended is None:
+            self.console.wait(min(ahead, _IDLE_STEP))
+            if self._receive():
+                self._pace = (time.monotonic(), self._now())
+                return
+            ahead = (self._now() - ticks) / self.vm.timebase - (time.monotonic() - started)
+
+    @contextlib.contextmanager
+    def _sigint(self) -> Iterator[None]:
+        """Ctrl-C ends the run between two slices; a second one interrupts at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def on_signal(*_: object) -> None:
+            if self._ended is not None and self._ended[0] == "interrupted":
+                raise KeyboardInterrupt
+            self._end("interrupted", 130, "Ctrl-C")
+
+        previous = signal.signal(signal.SIGINT, on_signal)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, previous)

@@ -1,0 +1,43 @@
+"""The device tree of a guest: the SBI instead of M-mode, so no CLINT; the guest's own extensions, so no H."""
+
+from __future__ import annotations
+
+from trapline.kvm.vcpu import Vcpu
+from trapline.machine.device_tree import BoardTree, board_blob, isa_extensions
+
+_NOT_EXTENSIONS = ("sv39", "sv48", "sv57")
+
+
+def guest_isa(vcpu: Vcpu, isa: str) -> str:
+    """Return the ISA string that the guest reads: the host's, less what KVM keeps from it."""
+    words = [w for w in isa_extensions(isa) if w not in _NOT_EXTENSIONS and w != "h" and w not in vcpu.isa_disabled]
+    letters = "".join(w for w in words if len(w) == 1)
+    return "_".join([f"rv64{letters}", *(w for w in words if len(w) > 1)])
+
+
+def guest_tree(
+    vcpu: Vcpu,
+    isa: str,
+    memory: list[tuple[int, int]],
+    vcpus: int,
+    timebase: int,
+    bootargs: str = "",
+    initrd: tuple[int, int] | None = None,
+) -> bytes:
+    """Return the flattened tree."""
+    hart = vcpu.hart
+    mmu = "riscv,sv57" if hart.has_sv57 != 0 else "riscv,sv48" if hart.has_sv48 != 0 else "riscv,sv39"
+    return board_blob(
+        BoardTree(
+            guest_isa(vcpu, isa),
+            memory,
+            vcpus,
+            mmu,
+            timebase,
+            bootargs,
+            initrd,
+            machine_mode=False,
+            clint=False,
+            model="trapline,guest",
+        )
+    )

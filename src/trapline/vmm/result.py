@@ -1,0 +1,25 @@
+"""Why a guest's run ended, for people and for exit codes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trapline.kvm.death import Death
+
+
+@dataclass(frozen=True, slots=True)
+class GuestResult:
+    """`reason`: exit (with `code`), reset, killed, hung, limit, quit, interrupted, stuck, debug."""
+
+    reason: str
+    code: int
+    message: str
+    instructions: int
+    death: Death | None = None
+
+    @property
+    def exit_status(self) -> int:
+        """The exit code of a command that ran this."""
+        if self.reason in ("exit", "reset"):
+            return 0 if self.code == 0 else 1
+        return {"limit": 3, "interrupted": 130, "quit": 130}.get(self.reason, 1)
