@@ -43,7 +43,7 @@ def shifts(a: U64, b: U64) -> U64:
 @cold
 def comparisons(a: U64, b: U64) -> U64:
     word = u64(a < b) | u64(a <= b) << 1 | u64(a > b) << 2 | u64(a >= b) << 3 | u64(a == b) << 4 | u64(a != b) << 5
-    word = word | u64(signed(a) < signed(b)) << 6 | u64(0 < signed(b)) << 7 | u64(signed(a) >= -1) << 8
+    word = word | u64(signed(a) < signed(b)) << 6 | u64(signed(b) > 0) << 7 | u64(signed(a) >= -1) << 8
     return word
 
 
@@ -126,6 +126,27 @@ def state(hart: Any, a: U64, b: U64) -> U64:
     if hart.mscratch == 11:
         raise IllegalInstruction()
     return hart.mscratch + hart.scratch[b & 7]
+
+
+@cold
+def may_trap(hart: Any, a: U64) -> U64:
+    if a == 4:
+        raise Trap(5, a)
+    return a
+
+
+@cold
+def writes_then_traps(hart: Any, a: U64) -> None:
+    hart.x[a] = a
+    hart.x[a] = may_trap(hart, a)
+
+
+@cold
+def traps_then_writes(hart: Any, a: U64) -> None:
+    if a == 9:
+        hart.x[a] = a
+        return
+    hart.x[a] = may_trap(hart, a)
 
 
 PURE = [arithmetic, shifts, comparisons, widths, builtins, division, logic, loops]

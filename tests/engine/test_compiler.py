@@ -120,7 +120,9 @@ def traps_nowhere(a: U64) -> U64:
 
 
 @pytest.mark.parametrize(
-    "function", [traps_nowhere, mixes, floor_division, bare_condition, loops_forever, negative_literal], ids=lambda f: f.__name__
+    "function",
+    [traps_nowhere, mixes, floor_division, bare_condition, loops_forever, negative_literal],
+    ids=lambda f: f.__name__,
 )
 def test_compiler_refuses(function: Any) -> None:
     """What is not in the subset is refused with the function's name and line."""
@@ -133,3 +135,10 @@ def test_cpython_refuses(function: Any) -> None:
     """CPython refuses mixed signs, floor division and bare conditions as the compiler does."""
     with pytest.raises(TypeError):
         function(U64(5))
+
+
+def test_late_traps_are_found() -> None:
+    """A register written before a call that may trap is noticed."""
+    module = ModuleBuilder({}, host_has_fma=False)
+    assert module.function(examples.writes_then_traps).late_bail
+    assert not module.function(examples.traps_then_writes).late_bail

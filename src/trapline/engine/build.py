@@ -8,7 +8,7 @@ from typing import Any
 
 from trapline.engine.compiler import handlers
 from trapline.engine.compiler.module import PREAMBLE, ModuleBuilder
-from trapline.engine.compiler.source import has_hart
+from trapline.engine.compiler.source import SubsetError, has_hart
 from trapline.engine.link import Image, link
 from trapline.lang.functions import INSTRUCTIONS
 
@@ -27,6 +27,13 @@ HOT_CSRS = (
     *(0x100, 0x140, 0x141, 0x142, 0x143, 0x205, 0x200, 0x240, 0x241, 0x242, 0x243),
     *(0x340, 0x341, 0x342, 0x343, 0x600, 0x643, 0x64A),
 )
+
+# The hosted hypervisor's own subset functions, found by name: the engine imports no room above it.
+HOSTED = {
+    "trap_redirect": "trapline.kvm.redirect",
+    "enter_guest": "trapline.kvm.switch",
+    "save_guest": "trapline.kvm.switch",
+}
 
 # Cold functions that hosted software and the engine call by name.
 EXPORTS = {
@@ -49,6 +56,9 @@ EXPORTS = {
     "guest_load": "trapline.privilege.memory",
     "guest_store": "trapline.privilege.memory",
     "fetch_parcel": "trapline.privilege.memory",
+    "update_timers": "trapline.privilege.interrupts",
+    "next_timer": "trapline.privilege.interrupts",
+    **HOSTED,
 }
 
 
@@ -65,6 +75,8 @@ def instruction_texts(module: ModuleBuilder) -> tuple[list[str], list[str]]:
         if instruction.function is None:
             continue
         normal = module.function(instruction.function)
+        if normal.late_bail and not instruction.effects_first:
+            raise SubsetError(f"{instruction.name}: writes a register before the last call that may trap")
         target = "target" in instruction.text
         module.late_bail = False
         fast = module.function(instruction.function, fast=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from trapline.engine.link import Image
 
 ROOMS = ("lang", "privilege", "isa", "engine")
+HOSTED = ("kvm/redirect.py", "kvm/switch.py")
 MAGIC = b"trapline native image 1\n"
 
 
@@ -41,10 +42,10 @@ def image_key() -> str:
     """Digest of everything that the image depends on: the sources, the compiler, the host."""
     root = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256(MAGIC)
-    for room in ROOMS:
-        for path in sorted((root / room).rglob("*.py")):
-            digest.update(f"{path.relative_to(root)}\n".encode())
-            digest.update(path.read_bytes())
+    paths = [path for room in ROOMS for path in sorted((root / room).rglob("*.py"))]
+    for path in paths + [root / name for name in HOSTED]:
+        digest.update(f"{path.relative_to(root)}\n".encode())
+        digest.update(path.read_bytes())
     try:
         compiler = version("llvmlite")
     except PackageNotFoundError:

@@ -36,4 +36,4 @@ def device_load(hart: Any, region: U64, offset: U64, size: U64) -> U64:
 @primitive
 def device_store(hart: Any, region: U64, offset: U64, size: U64, value: U64) -> None:
     """Write the low `size` bytes of `value` at `offset` of the device behind region number `region`."""
-    hart.devices[int(region)].store(hart, int(offset), int(size), int(value))
+    hart.devices[int(region)].store(hart, int(offset), int(size), int(value) & (1 << int(size) * 8) - 1)

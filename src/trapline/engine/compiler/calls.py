@@ -91,8 +91,6 @@ class Calls(Expressions):
             args = [*args, "i64 %pc", "ptr %np", "ptr %tlb", "ptr %jumped"]
         self.writes_x |= compiled.writes_x
         self.jumps |= compiled.jumps
-        if self.fast and compiled.may_fail and self.wrote:
-            self.module.late_bail = True
         result_type = compiled.result_type()
         text = f"call fastcc {result_type} @{compiled.symbol}({', '.join(args)})"
         if not self.fast and self.module.on_trap_path(self.function, compiled.symbol):
@@ -113,7 +111,7 @@ class Calls(Expressions):
         self.place_label(bad)
         wrote = self.wrote
         self.fail()
-        self.wrote = wrote or compiled.writes
+        self.wrote = wrote | compiled.writes
         self.place_label(good)
         if compiled.returns == VOID:
             return None

@@ -11,10 +11,11 @@ import ast
 
 from trapline.engine.compiler.calls import Calls
 from trapline.engine.compiler.source import VOID, U, annotation, has_hart
-from trapline.engine.compiler.text import LLVM, Value
+from trapline.engine.compiler.text import ARCHITECTURAL, LLVM, WROTE, Value
 from trapline.lang.functions import IllegalInstruction, Trap, VirtualInstruction
 
 FAST_OK_WRITES = {"access_va"}
+VISIBLE = {"x", "f", "fflags", "frm"}
 
 
 class FunctionEmitter(Calls):
@@ -102,7 +103,7 @@ class FunctionEmitter(Calls):
             self.emit(f"store i64 {operand}, ptr %np")
             return
         if name not in FAST_OK_WRITES:
-            self.wrote = True
+            self.wrote |= WROTE | (ARCHITECTURAL if name in VISIBLE else 0)
         if name == "x":
             self.writes_x = True
         self.emit(f"store i64 {operand}, ptr {self.place(target, store=True)}, align 8")
@@ -119,7 +120,7 @@ class FunctionEmitter(Calls):
         self.place_label(then)
         self.body(node.body)
         open_then = not self.terminated
-        wrote_then = self.wrote and open_then
+        wrote_then = self.wrote if open_then else 0
         if open_then:
             self.goto(done)
         if node.orelse:
@@ -127,7 +128,7 @@ class FunctionEmitter(Calls):
             self.place_label(other)
             self.body(node.orelse)
             open_other = not self.terminated
-            wrote_other = self.wrote and open_other
+            wrote_other = self.wrote if open_other else 0
             if open_other:
                 self.goto(done)
         else:
@@ -135,7 +136,7 @@ class FunctionEmitter(Calls):
         self.depth -= 1
         if open_then or open_other:
             self.place_label(done)
-        self.wrote = wrote_then or wrote_other
+        self.wrote = wrote_then | wrote_other
 
     def for_statement(self, node: ast.For) -> None:
         match node:

@@ -56,7 +56,7 @@ class Compiled:
     may_fail: bool = False
     always_bails: bool = False
     late_bail: bool = False
-    writes: bool = False
+    writes: int = 0
     writes_x: bool = False
     jumps: bool = False
     touches: set[str] = field(default_factory=set)

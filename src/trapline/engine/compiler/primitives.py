@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from trapline.engine import tlb_layout as tlb
 from trapline.engine.compiler.source import B, S, SubsetError, U
+from trapline.engine.compiler.text import WROTE
 from trapline.lang.control import ATTENTION_LEAVE, ATTENTION_RESUME
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def load_bytes(e: Calls, pointer: str, size: int) -> str:
 def _host_store(e: Calls, node: ast.Call) -> Result:
     address, size, value = e.as_word(node.args[0]), _literal(e, node.args[1]), e.as_word(node.args[2])
     store_bytes(e, e.value(f"inttoptr i64 {address} to ptr"), size, value)
-    e.wrote = True
+    e.wrote |= WROTE
     return None
 
 
@@ -303,6 +304,6 @@ def fast_access(e: Calls, node: ast.Call, name: str) -> Result:
     pointer = e.value(f"inttoptr i64 {e.value(f'add i64 {va}, {delta}')} to ptr")
     if name == "store":
         store_bytes(e, pointer, size, e.as_word(args[2]))
-        e.wrote = True
+        e.wrote |= WROTE
         return None
     return load_bytes(e, pointer, size), U

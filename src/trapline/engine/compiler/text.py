@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Value = tuple[str, str]  # LLVM operand, type
 
+WROTE, ARCHITECTURAL = 1, 2
 LLVM = {U: "i64", S: "i64", B: "i1"}
 
 
@@ -41,7 +42,7 @@ class FunctionText:
         self.returns = annotation(self.node.returns, VOID) if self.node.returns else VOID
         self.may_fail = False  # normal: may trap; fast: may bail
         self.always_bails = False
-        self.wrote = False
+        self.wrote = 0  # WROTE and ARCHITECTURAL bits of what has been written so far
         self.depth = 0
         self.terminated = False
         self.writes_x = False
@@ -90,7 +91,7 @@ class FunctionText:
 
     def fail(self) -> None:
         """Leave with trapped (normal) or bail (fast)."""
-        if self.fast and self.wrote:
+        if self.wrote & (WROTE if self.fast else ARCHITECTURAL):
             self.module.late_bail = True
         self.may_fail = True
         self.emit("FAIL")

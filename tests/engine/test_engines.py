@@ -1,0 +1,162 @@
+"""Both engines do the same at every instruction count, and the native one keeps the promises of a fast engine."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.engine.harness import BASE, DEVICE, Bench
+from trapline.engine.native import NativeEngine
+from trapline.lang.control import EXIT_LIMIT
+
+LOOP = """
+    li s0, 700
+    la t0, handler
+    csrw mtvec, t0
+again:
+    addi s1, s1, 3
+    mul s2, s1, s0
+    andi t1, s0, 7
+    bnez t1, skip
+    ecall
+skip:
+    jal ra, function
+    addi s0, s0, -1
+    bnez s0, again
+end: j end
+function:
+    xor s3, s3, s2
+    ret
+.align 2
+handler:
+    csrr t2, mepc
+    addi t2, t2, 4
+    csrw mepc, t2
+    csrr t3, minstret
+    add s4, s4, t3
+    mret
+"""
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 10, 97, 500, 2099, 2100, 2101, 4567])
+def test_exact_counts(limit: int) -> None:
+    """After any number of attempts both engines stand at the same instruction with the same state."""
+    native, reference = Bench("native", LOOP), Bench("reference", LOOP)
+    assert native.run(limit) == EXIT_LIMIT
+    assert reference.run(limit) == EXIT_LIMIT
+    assert native.state() == reference.state()
+
+
+def test_slices_do_not_matter() -> None:
+    """The same attempts in slices of any length end in the same state."""
+    whole, parts = Bench("native", LOOP), Bench("native", LOOP)
+    whole.run(6000)
+    for size in (1, 2, 7, 90, 2100, 2500, 1300):
+        parts.run(size)
+    assert whole.state() == parts.state()
+
+
+def test_stores_to_code_are_seen_after_fence_i() -> None:
+    """An instruction overwritten by the program runs in its new form after fence.i."""
+    source = """
+        la t0, patch
+        li t1, 0x00500513
+        li s1, 3
+    again:
+        jal ra, patch
+        sw t1, 0(t0)
+        fence.i
+        addi s1, s1, -1
+        bnez s1, again
+    end: j end
+    .align 2
+    patch:
+        addi a0, zero, 1
+        add s2, s2, a0
+        ret
+    """
+    native, reference = Bench("native", source), Bench("reference", source)
+    for bench in (native, reference):
+        bench.run(200)
+    assert native.state() == reference.state()
+    assert native.hart.x[18] == 1 + 5 + 5
+
+
+def test_instruction_across_pages() -> None:
+    """A 32-bit instruction whose halves lie in two pages runs, alone and in a loop, at any budget."""
+    source = "loop: addi s0, s0, 1\n bne s0, s1, loop\nend: j end"
+    for limit in (1, 2, 3, 50, 150, 4000):
+        benches = [Bench(engine, source, at=4094) for engine in ("native", "reference")]
+        for bench in benches:
+            bench.hart.x[9] = 1000
+            bench.run(limit)
+        assert benches[0].state() == benches[1].state()
+
+
+def test_patched_second_half() -> None:
+    """The second half of an instruction across pages is compared each time it runs."""
+    bench = Bench("native", "loop: addi s0, s0, 1\n j loop", at=4094)
+    bench.run(10)
+    before = int(bench.hart.x[8])
+    bench.write(BASE + 4096, (0x0024_0413 >> 16).to_bytes(2, "little"))  # addi s0, s0, 2
+    bench.run(2)
+    assert int(bench.hart.x[8]) == before + 2
+
+
+@pytest.mark.parametrize("engine", ["native", "reference"])
+def test_device_accesses_happen_once(engine: str) -> None:
+    """A load and a store to a device reach it once each, with offset, size and value."""
+    bench = Bench(engine, f"li t0, {DEVICE:#x}\n lw a0, 8(t0)\n sb a0, 3(t0)\nend: j end")
+    bench.run(40)
+    assert bench.device.log == [("load", 8, 4), ("store", 3, 0x88)]
+    assert bench.hart.x[10] == 0x55667788
+
+
+@pytest.mark.parametrize("engine", ["native", "reference"])
+def test_device_exception_reaches_the_caller(engine: str) -> None:
+    """An exception that a device raises is raised by run()."""
+    bench = Bench(engine, f"li t0, {DEVICE:#x}\n sd t0, 0(t0)\nend: j end")
+    bench.device.fails = ValueError("broken device")
+    with pytest.raises(ValueError, match="broken device"):
+        bench.run(40)
+
+
+def test_pages_under_finer_pmp_run() -> None:
+    """A page of which PMP permits only a part still runs, one instruction at a time, with the same traps."""
+    source = """
+        la t0, handler
+        csrw mtvec, t0
+        la t0, user
+        srli t1, t0, 2
+        csrw pmpaddr0, t1
+        addi t1, t1, 4
+        csrw pmpaddr1, t1
+        li t1, 0x0f00
+        csrw pmpcfg0, t1
+        csrw mepc, t0
+        mret
+    .align 4
+    user:
+        addi s0, s0, 1
+        addi s0, s0, 1
+        addi s0, s0, 1
+        addi s0, s0, 1
+        addi s0, s0, 1
+    .align 2
+    handler: j handler
+    """
+    benches = [Bench(engine, source) for engine in ("native", "reference")]
+    for bench in benches:
+        bench.run(60)
+    assert benches[0].state() == benches[1].state()
+    assert benches[0].hart.mcause == 1
+    assert benches[0].hart.x[8] == 4
+
+
+def test_handler_code_budget() -> None:
+    """No fast handler of an integer instruction grows beyond its budget of code bytes."""
+    symbols = sorted((address, name) for name, address in NativeEngine().symbols.items())
+    sizes = {name: symbols[i + 1][0] - address for i, (address, name) in enumerate(symbols[:-1])}
+    budgets = {"h.addi_4": 64, "h.add_2": 64, "h.ld_4": 128, "h.sd_4": 128, "h.beq_4b": 128, "h.jalr_4": 256}
+    budgets |= {"h.mul_4": 64, "h.csrrs_4@142": 256, "h.fadd.d_4": 320, "h.amoadd.d_4": 192}
+    over = {name: sizes[name] for name, budget in budgets.items() if sizes[name] > budget}
+    assert not over
