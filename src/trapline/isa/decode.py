@@ -151,6 +151,37 @@ def _numbers(encoding: Encoding) -> list[int]:
     return sorted({_bucket(encoding.match | (f & ~(encoding.mask >> at)) << at) for f in range(8)})
 
 
+def _add(bucket: list[tuple[int, dict[int, list[_Entry]]]], entry: _Entry) -> None:
+    for mask, table in bucket:
+        if mask == entry.encoding.mask:
+            table.setdefault(entry.encoding.match, []).append(entry)
+            return
+    bucket.append((entry.encoding.mask, {entry.encoding.match: [entry]}))
+
+
+@cache
+def _tables(enabled: frozenset[str], declared: int) -> tuple[_Buckets, dict[int, Decoded | None]]:
+    """Return the buckets and the memo of a set of extensions; all its decoders share them.
+
+    `declared` counts the instructions: one declared later makes new tables.
+    """
+    buckets: _Buckets = [[] for _ in range(256 + 24)]
+    allowed: dict[str, bool] = {}
+    chosen: list[tuple[int, _Entry]] = []
+    for instruction in INSTRUCTIONS:
+        extension = instruction.extension
+        if extension not in allowed:
+            allowed[extension] = extension_enabled(extension, enabled)
+        if allowed[extension]:
+            encoding = parse(instruction.pattern)
+            chosen.append((encoding.mask.bit_count(), _Entry(instruction, encoding)))
+    chosen.sort(key=lambda pair: -pair[0])
+    for _, entry in chosen:
+        for number in _numbers(entry.encoding):
+            _add(buckets[number], entry)
+    return buckets, {}
+
+
 class Decoder:
     """Decodes for one set of extensions (names as in the ISA string) or for a hart's."""
 
@@ -159,29 +190,7 @@ class Decoder:
             frozenset(enabled) if isinstance(enabled, (set, frozenset, list, tuple)) else enabled_extensions(enabled)
         )
         self.enabled: frozenset[str] = frozenset(names)
-        self._memo: dict[int, Decoded | None] = {}
-        self._buckets: _Buckets = [[] for _ in range(256 + 24)]
-        allowed: dict[str, bool] = {}
-        chosen: list[tuple[int, _Entry]] = []
-        for instruction in INSTRUCTIONS:
-            extension = instruction.extension
-            if extension not in allowed:
-                allowed[extension] = extension_enabled(extension, self.enabled)
-            if allowed[extension]:
-                encoding = parse(instruction.pattern)
-                chosen.append((encoding.mask.bit_count(), _Entry(instruction, encoding)))
-        chosen.sort(key=lambda pair: -pair[0])
-        for _, entry in chosen:
-            for number in _numbers(entry.encoding):
-                self._add(self._buckets[number], entry)
-
-    @staticmethod
-    def _add(bucket: list[tuple[int, dict[int, list[_Entry]]]], entry: _Entry) -> None:
-        for mask, table in bucket:
-            if mask == entry.encoding.mask:
-                table.setdefault(entry.encoding.match, []).append(entry)
-                return
-        bucket.append((entry.encoding.mask, {entry.encoding.match: [entry]}))
+        self._buckets, self._memo = _tables(self.enabled, len(INSTRUCTIONS))
 
     def decode(self, bits: int) -> Decoded | None:
         """Return the instruction in the low 16 or 32 bits, or None: the hart raises illegal instruction."""
