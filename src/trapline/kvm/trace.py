@@ -43,8 +43,9 @@ class TrapRecord:
     def route(self) -> str:
         """The path and its hops in one line, for example "VU -hardware-> HS -kvm-redirect-> VS"."""
         text = self.path[0]
-        for mode, how in zip(self.path[1:], self.how, strict=True):
-            text += f" -{how}-> {mode}"
+        for number, how in enumerate(self.how, 1):
+            # A firmware that hangs goes nowhere: its last hop stays in M.
+            text += f" -{how}-> {self.path[min(number, len(self.path) - 1)]}"
         return text
 
 
