@@ -72,7 +72,7 @@ def test_a_linux_image_occupies_its_declared_size() -> None:
     assert linux_header(_linux()) == (0x20_0000, 0x8000)
     loaded = load_program(_memory(), _linux(), "Image", BASE + 0x1000)
     assert (loaded.kind, loaded.entry, loaded.high) == ("linux", BASE + 0x1000, BASE + 0x9000)
-    with pytest.raises(ImageError, match="Image .* does not fit into memory"):
+    with pytest.raises(ImageError, match=r"Image .* does not fit into memory"):
         load_program(_memory(), _linux(0x10000), "Image", BASE + 0x1000)
 
 

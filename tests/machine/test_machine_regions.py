@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from machine_fakes import FakeHart
 
@@ -73,19 +75,13 @@ def test_the_number_of_regions_is_limited_with_a_message() -> None:
         regions.hole("last", REGIONS * 0x1000, 0x1000)
 
 
-def test_carving_keeps_the_memory_behind_the_device() -> None:
-    """A carved page splits RAM in place: contents survive and stay reachable for loaders."""
+def test_adjacent_ram_is_one_range() -> None:
+    """The ranges of RAM that messages show join neighbours and leave other kinds out."""
     regions = Regions()
-    regions.ram("RAM", 0x8000_0000, 0x4000)
-    regions.write(0x8000_1FFC, b"abcdefgh")
-    regions.carve("htif", 0x8000_1000, 0x1000, Probe())
-    assert [(r.base, r.size, r.kind) for r in regions] == [
-        (0x8000_0000, 0x1000, KIND_RAM),
-        (0x8000_1000, 0x1000, KIND_DEVICE),
-        (0x8000_2000, 0x2000, KIND_RAM),
-    ]
-    assert regions.read(0x8000_1FFC, 8) == b"abcdefgh"
-    assert regions.ram_ranges() == [(0x8000_0000, 0x4000)]
+    regions.ram("a", 0x8000_0000, 0x1000)
+    regions.ram("b", 0x8000_1000, 0x2000)
+    regions.rom("c", 0x8000_3000, 0x1000)
+    assert regions.ram_ranges() == [(0x8000_0000, 0x3000)]
 
 
 def test_reading_outside_memory_is_an_error() -> None:
@@ -98,12 +94,12 @@ def test_reading_outside_memory_is_an_error() -> None:
         regions.read(0x8000_0FFF, 2)
 
 
-def test_file_memory_is_private(tmp_path: object) -> None:
+def test_file_memory_is_private(tmp_path: Path) -> None:
     """File-backed memory shows the file and never writes to it."""
-    path = tmp_path / "data.bin"  # type: ignore[operator]
+    path = tmp_path / "data.bin"
     path.write_bytes(b"x" * 4096)
     regions = Regions()
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         regions.ram("file", 0x1000, 0x1000, file=file)
     regions.write(0x1000, b"y")
     assert regions.read(0x1000, 2) == b"yx"

@@ -55,7 +55,7 @@ class Htif:
     def store(self, hart: Hart, offset: int, size: int, value: int) -> None:
         """The word is RAM and already written; a store that completes it is a command."""
         at = offset if offset < 1 << 63 else 0
-        if at == 0 and size == 8 or at == 4 and size == 4:
+        if (at, size) in ((0, 8), (4, 4)):
             self._serve(hart)
         elif 0 <= at < 8:
             # The low half: the high half follows, unless the program is one that stores only this half.
@@ -68,7 +68,8 @@ class Htif:
         """Between slices: serve a lone half, or, where nobody watches, any command."""
         if self._waiting_read:
             self._answer_read()
-        if not self.watched or self._half_since is not None and int(hart.instret) - self._half_since >= _LONELY_HALF:
+        lonely = self._half_since is not None and int(hart.instret) - self._half_since >= _LONELY_HALF
+        if lonely or not self.watched:
             self._serve(hart)
 
     def _serve(self, hart: Hart) -> None:

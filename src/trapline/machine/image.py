@@ -9,7 +9,8 @@ from typing import Protocol
 
 from trapline.machine.elf import Elf, ImageError, is_elf, parse
 
-# Documentation/arch/riscv/boot-image-header of Linux: two instructions, text_offset, image_size, flags, version, magics.
+# Documentation/arch/riscv/boot-image-header of Linux: two instructions, text_offset, image_size, flags,
+# version, magics.
 _LINUX_HEADER = struct.Struct("<IIQQQIIQ8s4sI")
 _LINUX_MAGIC, _LINUX_MAGIC2 = b"RISCV\0\0\0", b"RSC\x05"
 _FLAG_BIG_ENDIAN = 1

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +24,7 @@ from trapline.machine.regions import Regions
 from trapline.machine.reset_rom import spike_rom, virt_rom
 from trapline.machine.rtc import Rtc
 from trapline.machine.schedule import SLICE_NATIVE, SLICE_REFERENCE, Schedule
+from trapline.machine.sigint import on_ctrl_c
 from trapline.machine.signature import DEFAULT_GRANULARITY, signature
 from trapline.machine.test_finisher import TestFinisher
 from trapline.machine.timers import TimerLines
@@ -241,7 +239,7 @@ class Machine:
         end_time = None if max_seconds is None else time.monotonic() + max_seconds
         self._ended, schedule.stop_requested = None, False
         try:
-            with self._sigint():
+            with on_ctrl_c(lambda: self.stop("interrupted", 130, "Ctrl-C")):
                 while self._ended is None:
                     schedule.stop_requested = False
                     budget = None if max_instructions is None else max_instructions - done
@@ -308,24 +306,6 @@ class Machine:
             if left <= 0 or self._receive():
                 return
             self.console.wait(min(left / self.timebase, _IDLE_STEP))
-
-    @contextlib.contextmanager
-    def _sigint(self) -> Iterator[None]:
-        """Ctrl-C ends the run between two instructions, never inside one; a second one interrupts at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def on_signal(*_: object) -> None:
-            if self._ended is not None and self._ended[0] == "interrupted":
-                raise KeyboardInterrupt
-            self.stop("interrupted", 130, "Ctrl-C")
-
-        previous = signal.signal(signal.SIGINT, on_signal)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, previous)
 
     def signature(self, granularity: int = DEFAULT_GRANULARITY) -> str:
         """Return the loaded program's signature, as Spike writes it."""

@@ -52,7 +52,6 @@ class Region:
     no_execute: bool = False
     device: Device | None = None
     backing: Backing | None = field(default=None, repr=False)
-    start: int = 0  # of the region inside its backing
 
     @property
     def end(self) -> int:
@@ -61,8 +60,8 @@ class Region:
 
     @property
     def host(self) -> int:
-        """The host address of the first byte that harts reach directly; 0 for a device or a hole."""
-        return self.backing.address + self.start if self.backing and self.kind != KIND_DEVICE else 0
+        """The host address of the first byte; 0 for a device or a hole."""
+        return self.backing.address if self.backing else 0
 
     def describe(self) -> str:
         """Name and range for messages."""
@@ -132,24 +131,6 @@ class Regions:
                 return region
         return None
 
-    def carve(self, name: str, base: int, size: int, device: Device) -> Region:
-        """Put a device over a part of RAM; `memory_below(base)` still reaches the RAM behind it."""
-        below = self.find(base)
-        if below is None or below.backing is None or base + size > below.end:
-            raise ValueError(f"{name} [{base:#x}..{base + size - 1:#x}] does not lie in memory")
-        self._regions.remove(below)
-        if base > below.base:
-            self.add(self._part(below, below.base, base))
-        if base + size < below.end:
-            self.add(self._part(below, base + size, below.end))
-        cover = Region(name, base, size, KIND_DEVICE, True, device, below.backing, below.start + base - below.base)
-        return self.add(cover)
-
-    @staticmethod
-    def _part(whole: Region, base: int, end: int) -> Region:
-        start = whole.start + base - whole.base
-        return Region(whole.name, base, end - base, whole.kind, whole.no_execute, None, whole.backing, start)
-
     def install(self, hart: Hart) -> None:
         """Write the regions into a hart's state and let it forget what it knew of the old ones."""
         hart.region_count = len(self._regions)
@@ -167,13 +148,12 @@ class Regions:
         hart.on_flush_translations()
 
     def view(self, address: int, size: int) -> memoryview:
-        """Return the host memory behind [address, address+size), which must lie in one backing."""
+        """Return the host memory behind [address, address+size), which must lie in one region."""
         region = self.find(address)
         if region is None or region.backing is None:
             raise ValueError(f"no memory at {address:#x}")
-        start = region.start + address - region.base
-        last = self.find(address + size - 1) if size else region
-        if last is None or last.backing is not region.backing:
+        start = address - region.base
+        if start + size > region.size:
             raise ValueError(f"[{address:#x}..{address + size - 1:#x}] does not lie in memory ({region.describe()})")
         return region.backing.view[start : start + size]
 
@@ -187,10 +167,10 @@ class Regions:
             self.view(address, len(data))[:] = data
 
     def ram_ranges(self) -> list[tuple[int, int]]:
-        """Return (base, size) of each stretch of RAM; what a carved device covers counts as RAM."""
+        """Return (base, size) of each stretch of RAM."""
         ranges: list[tuple[int, int]] = []
         for region in self._regions:
-            if region.kind != KIND_RAM and not (region.kind == KIND_DEVICE and region.backing):
+            if region.kind != KIND_RAM:
                 continue
             if ranges and sum(ranges[-1]) == region.base:
                 ranges[-1] = (ranges[-1][0], ranges[-1][1] + region.size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +83,6 @@ def _file(text: str, path: Path, size: int) -> Path:
 def require_no_overlap(slots: list[SlotArgument]) -> None:
     """Refuse slots that overlap, naming both."""
     ordered = sorted(slots, key=lambda s: s.gpa)
-    for one, other in zip(ordered, ordered[1:], strict=False):
+    for one, other in itertools.pairwise(ordered):
         if other.gpa < one.gpa + one.size:
             raise ValueError(f"memslots overlap: {one.describe()} and {other.describe()}")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from trapline.machine.clint import time_of
 from trapline.machine.console import Console
 from trapline.machine.elf import ImageError
 from trapline.machine.image import Loaded, load_program, read_program
+from trapline.machine.sigint import on_ctrl_c
 from trapline.policies import DEFAULT_POLICY, Policy
 from trapline.privilege.isa_string import DEFAULT_ISA
 from trapline.vmm.arguments import SlotArgument, require_no_overlap
@@ -194,7 +193,7 @@ class Guest:
         self._pace = (time.monotonic(), self._now())
         death = None
         try:
-            with self._sigint():
+            with on_ctrl_c(lambda: self._end("interrupted", 130, "Ctrl-C")):
                 while self._ended is None:
                     left = None if max_instructions is None else max_instructions - (vm.instructions - start)
                     if left is not None and left <= 0:
@@ -269,21 +268,3 @@ class Guest:
                 self._pace = (time.monotonic(), self._now())
                 return
             ahead = (self._now() - ticks) / self.vm.timebase - (time.monotonic() - started)
-
-    @contextlib.contextmanager
-    def _sigint(self) -> Iterator[None]:
-        """Ctrl-C ends the run between two slices; a second one interrupts at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def on_signal(*_: object) -> None:
-            if self._ended is not None and self._ended[0] == "interrupted":
-                raise KeyboardInterrupt
-            self._end("interrupted", 130, "Ctrl-C")
-
-        previous = signal.signal(signal.SIGINT, on_signal)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, previous)
