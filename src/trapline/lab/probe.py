@@ -68,6 +68,7 @@ class Observation:
     counters: dict[str, int] = field(default_factory=dict)
     exits: list[str] = field(default_factory=list)
     death: Death | None = None
+    menvcfg: int = 0  # what the firmware switched on for the levels below
 
 
 class _Watched(Firmware):
@@ -96,7 +97,7 @@ class ProbeVm:
         firmware: FirmwareModel | None = None,
         only: frozenset[str] | None = None,
     ) -> None:
-        self.settings, self.isa, self.engine = settings, isa, engine
+        self.settings, self.isa, self.engine, self.only = settings, isa, engine, only
         self._model = firmware
         self.image: Image = image.build(frozenset(extensions(isa)), only)
         self._build()
@@ -157,6 +158,7 @@ class ProbeVm:
             int(hart.htinst),
             bool(int(hart.guest_hstatus) & HSTATUS_GVA),
             record.origin,
+            delegated=bool(int(hart.hedeleg) >> (record.cause & 63) & 1 and not record.cause & INTERRUPT),
         )
 
     # --- running ---
@@ -168,7 +170,7 @@ class ProbeVm:
         if vm.gstage.unmap(entry.virgin, PAGE):
             vm.flush_all()
         vcpu.reset(entry.start, 0)
-        self._now = now = Observation(entry)
+        self._now = now = Observation(entry, menvcfg=int(vcpu.hart.menvcfg))
         if not self._until(image.MARK, now):
             raise ProbeError(f"{entry.event.id} from {entry.mode}: {self._why(now)}")
         if self._read_log():

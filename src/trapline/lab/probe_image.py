@@ -40,7 +40,7 @@ _JR_T2 = (0x0003_8067).to_bytes(4, "little")  # what a fetch from a page never t
 
 _COMMON = f"""
 common:                       # t2: event, t3: preparation, t4: virgin page, t5: SPP or 0, t6: behind the event
-  la t0, handler
+  la t0, vectors + 1
   csrw stvec, t0
   li t0, {8 << 60 | TABLE >> 12:#x}
   csrw satp, t0
@@ -91,10 +91,16 @@ common:                       # t2: event, t3: preparation, t4: virgin page, t5:
 ready:
   sret
 
-  .align 2
+  .align 6
+vectors:                      # vectored mode: exceptions at the base, interrupts at 4 * cause
+  j handler
+  j timer
+  j timer
+  j timer
+  j timer
+  j timer
 handler:
   csrr t0, scause
-  bltz t0, 1f
   sd t0, 0(s0)
   csrr t1, sepc
   sd t1, 8(s0)
@@ -105,7 +111,8 @@ handler:
   addi s0, s0, {RECORD}
   csrw sepc, s1
   sret
-1:li t0, 32                   # the timer: no more of it
+timer:                        # no more of it
+  li t0, 32
   csrc sie, t0
   sret
 """

@@ -78,9 +78,9 @@ def _path(seen: Observation, mode: str) -> tuple[tuple[str, ...], tuple[str, ...
 
 def _first_cause(seen: Observation) -> int | None:
     """Return the cause of the first exception that hardware took."""
-    for record in seen.records:
-        if not record.cause & INTERRUPT:
-            return record.cause
+    for arrival in seen.arrivals:
+        if not arrival.cause & INTERRUPT:
+            return arrival.cause
     return next((t.cause for t in seen.traps if not t.cause & INTERRUPT), None)
 
 

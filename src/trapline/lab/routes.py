@@ -34,6 +34,7 @@ class Arrival:
     tinst: int
     gva: bool
     origin: str
+    delegated: bool = False  # the level is HS although hedeleg has the bit of this cause
 
     def as_data(self) -> dict[str, Any]:
         """Return plain data for JSON."""

@@ -1,0 +1,190 @@
+"""`trapline audit`: execute every event under every firmware and check what a guest can count on.
+
+Properties:
+  a  nothing that VU can raise kills or hangs the VM
+  b  nothing that VS can raise kills or hangs the VM
+  c  a delegated cause that arrives in HS because the firmware ignored hedeleg still has an outcome
+  d  statistics: KVM's own counters move for every redirect; the compiled counters agree with the trace
+  e  what the guest sees (cause, epc, tval, privilege) is what hardware would have given it
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from trapline.firmware.models import MODELS, FirmwareModel
+from trapline.lab.checks import Finding, check
+from trapline.lab.events import EVENTS, UNREACHABLE
+from trapline.lab.oracle import expected
+from trapline.lab.probe import ProbeError
+from trapline.lab.route import event_names, probe_vms, to_route
+from trapline.lab.settings import Settings, firmware_of, policy_of, settings
+from trapline.policies import Policy
+from trapline.privilege.causes import CAUSE_NAMES, cause_name
+from trapline.privilege.isa_string import DEFAULT_ISA
+
+PROPERTIES = {
+    "a": "nothing that VU can raise kills or hangs the VM",
+    "b": "nothing that VS can raise kills or hangs the VM",
+    "c": "a delegated cause that arrives in HS all the same still has an outcome",
+    "d": "statistics show every redirect, and the counters agree with the trace",
+    "e": "the guest sees what hardware would have given it",
+}
+
+# Beyond the named models: no delegation in hardware, and none in firmware. Only here do the causes that
+# all firmware delegates (3, 8, 12, 13, 15) arrive in HS.
+WORST_CASE = replace(
+    MODELS["ignores-hedeleg"],
+    name="ignores-hedeleg+hard-wired",
+    summary="every trap goes to M and from there to HS, whatever medeleg and hedeleg say",
+    tied_zero=MODELS["hard-wired"].tied_zero,
+)
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One configuration to execute all events in."""
+
+    settings: Settings
+    model: FirmwareModel
+    isa: str = DEFAULT_ISA
+    engine: Any = "native"
+    only: frozenset[str] | None = None
+
+
+@dataclass(slots=True)
+class Audit:
+    """All findings, how much was executed, and which causes VU can raise alone."""
+
+    policies: tuple[str, ...]
+    firmware: tuple[str, ...]
+    findings: list[Finding] = field(default_factory=list)
+    executed: int = 0
+    raises: dict[int, set[str]] = field(default_factory=dict)  # cause: conditions under which VU raised it
+
+    @property
+    def failures(self) -> list[Finding]:
+        """Findings that fail the audit."""
+        return [f for f in self.findings if f.severity == "fail"]
+
+    def vu_alone(self) -> dict[int, str]:
+        """Return for every cause the answer to "can VU alone raise it?"."""
+        answers = {}
+        for cause in CAUSE_NAMES:
+            conditions = self.raises.get(cause)
+            if conditions is None:
+                answers[cause] = f"no: {UNREACHABLE.get(cause, 'no event from VU raised it')}"
+            elif "" in conditions:
+                answers[cause] = "yes"
+            else:
+                answers[cause] = f"if {' or '.join(sorted(conditions))}"
+        return answers
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        alone = self.vu_alone()
+        return {
+            "policies": list(self.policies),
+            "firmware": list(self.firmware),
+            "executed": self.executed,
+            "passed": not self.failures,
+            "properties": PROPERTIES,
+            "findings": [f.as_data() for f in self.findings],
+            "vu_alone": [{"cause": c, "name": cause_name(c), "answer": a} for c, a in alone.items()],
+        }
+
+
+def run_job(job: Job) -> tuple[list[Finding], int, dict[int, set[str]], bool]:
+    """Execute the events of one configuration; also return whether host-fwft made a difference to the firmware."""
+    found: list[Finding] = []
+    executed, raises, granted = 0, {}, False
+    for probes in probe_vms(job.settings, job.isa, job.engine, job.only, firmware=job.model):
+        granted = granted or probes.vm.host_delegates_misaligned
+        if job.settings.host_fwft and not granted:
+            return [], 0, {}, False
+        answers = expected(probes.isa, probes.only)
+        for entry in probes.image.entries:
+            executed += 1
+            try:
+                seen = probes.run(entry)
+            except ProbeError as error:
+                found.append(Finding.broken(job.settings, job.model.name, entry, str(error)))
+                continue
+            row = to_route(seen)
+            if row.from_ == "VU" and row.path[1:]:
+                raises.setdefault(row.cause, set()).add(entry.event.condition)
+            kvm_counters = frozenset(probes.vcpu.stats.kvm)
+            found += check(job.settings, job.model.name, seen, row, answers[entry.event.id, entry.mode], kvm_counters)
+    return found, executed, raises, granted
+
+
+def _jobs(
+    policies: Sequence[Policy], models: Sequence[FirmwareModel], fwft: Sequence[bool], misaligned: str, **more: Any
+) -> list[Job]:
+    return [
+        Job(Settings(p, m.name, on, misaligned), m, **more) for p in policies for m in models for on in fwft
+    ]
+
+
+def _results(jobs: list[Job], workers: int) -> Iterable[Any]:
+    if workers <= 1 or len(jobs) < 8:
+        yield from map(run_job, jobs)
+        return
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    # Fork keeps the loaded image and the assembled probes; there are no threads yet.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
+        yield from pool.map(run_job, jobs, chunksize=2)
+
+
+def audit(
+    policies: str | Path | Policy | Sequence[str | Path | Policy] = "linux-7.2",
+    *,
+    firmware: Sequence[str] | None = None,
+    host_fwft: Sequence[bool] = (False, True),
+    misaligned: str = "trap",
+    isa: str = DEFAULT_ISA,
+    engine: Any = "native",
+    event: str | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Audit:
+    """Execute every event from VS and VU under each policy, firmware model and host-fwft, and check the properties."""
+    several = [policies] if isinstance(policies, (str, Path, Policy)) else list(policies)
+    chosen = [policy_of(p) for p in several]
+    settings(chosen[0], misaligned=misaligned)
+    models = [MODELS[firmware_of(n)] for n in firmware] if firmware else [*MODELS.values(), WORST_CASE]
+    only = event_names(event)
+    jobs = _jobs(chosen, models, host_fwft, misaligned, isa=isa, engine=engine, only=only)
+    result = Audit(tuple(p.name for p in chosen), tuple(m.name for m in models))
+    if workers is None:
+        workers = min(os.cpu_count() or 1, 8)
+    _warm(jobs, workers)
+    for done, (job, (found, executed, raises, _)) in enumerate(zip(jobs, _results(jobs, workers), strict=True), 1):
+        result.findings += found
+        result.executed += executed
+        for cause, conditions in raises.items():
+            result.raises.setdefault(cause, set()).update(conditions)
+        if progress is not None:
+            progress(done, len(jobs), job.settings.policy.name)
+    return result
+
+
+def _warm(jobs: list[Job], workers: int) -> None:
+    """Load what all workers share before they fork."""
+    if jobs and workers > 1 and len(jobs) >= 8:
+        job = jobs[0]
+        for probes in probe_vms(job.settings, job.isa, job.engine, job.only, firmware=job.model):
+            expected(probes.isa, probes.only)
+
+
+def event_count() -> int:
+    """Return how many (event, mode) pairs there are."""
+    return sum(len(e.modes) for e in EVENTS)

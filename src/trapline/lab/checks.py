@@ -1,0 +1,261 @@
+"""The properties of the audit, one function each, over what a probe did."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from trapline.lab.probe import Observation
+from trapline.lab.probe_image import Entry
+from trapline.lab.routes import Arrival, GuestSees, Route
+from trapline.lab.settings import Settings
+from trapline.privilege.causes import ILLEGAL_INST, INTERRUPT, cause_name
+from trapline.privilege.fields import ENVCFG_CBCFE, ENVCFG_CBZE, ENVCFG_STCE
+
+FAIL, NOTE = "fail", "note"
+
+# KVM's name for the exits of a cause (since 6.14); no release counts cause 1, 18 or guest page faults.
+KVM_COUNTERS = {
+    2: "instr_illegal_exits",
+    4: "load_misaligned_exits",
+    5: "load_access_exits",
+    6: "store_misaligned_exits",
+    7: "store_access_exits",
+}
+# Causes whose xtval is a guest virtual address (Hypervisor chapter, GVA).
+WITH_ADDRESS = frozenset((0, 1, 4, 5, 6, 7, 12, 13, 15, 20, 21, 23))
+FATAL_EXITS = ("UNKNOWN", "DEBUG")
+MENVCFG = {"sstc": ENVCFG_STCE, "zicboz": ENVCFG_CBZE, "zicbom": ENVCFG_CBCFE}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A property that does not hold: where, what happened, and the code that shows it."""
+
+    prop: str
+    severity: str
+    policy: str
+    firmware: str
+    host_fwft: bool
+    misaligned: str
+    event_id: str
+    event: str
+    from_: str
+    cause: int
+    what: str
+    condition: str = ""
+    route: str = ""
+    errno: int | None = None
+    code: tuple[str, ...] = ()
+    log: tuple[str, ...] = ()
+
+    @classmethod
+    def broken(cls, chosen: Settings, firmware: str, entry: Entry, what: str) -> Finding:
+        """A probe that never got to its event: every promise is off."""
+        event = entry.event
+        return cls(
+            "e", FAIL, chosen.policy.name, firmware, chosen.host_fwft, chosen.misaligned, event.id, event.text,
+            entry.mode, event.cause, what, event.condition if entry.mode == "VU" else "",
+        )  # fmt: skip
+
+    def as_data(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {
+            "property": self.prop,
+            "severity": self.severity,
+            "policy": self.policy,
+            "firmware": self.firmware,
+            "host_fwft": self.host_fwft,
+            "misaligned": self.misaligned,
+            "event": self.event,
+            "event_id": self.event_id,
+            "from": self.from_,
+            "cause": self.cause,
+            "name": cause_name(self.cause),
+            "what": self.what,
+            "condition": self.condition,
+            "route": self.route,
+            "errno": self.errno,
+            "code": list(self.code),
+            "log": list(self.log),
+        }
+
+
+def check(
+    chosen: Settings,
+    firmware: str,
+    seen: Observation,
+    row: Route,
+    answers: frozenset[GuestSees | None],
+    kvm_counters: frozenset[str],
+) -> list[Finding]:
+    """Return everything that is wrong with one row."""
+    found = [
+        *_survival(seen, row),
+        *_statistics(row, kvm_counters),
+        *_agreement(seen),
+        *_faithful(seen, row, answers),
+        *_entries(seen, chosen),
+    ]
+    event = seen.entry.event
+    return [
+        Finding(
+            prop,
+            severity,
+            chosen.policy.name,
+            firmware,
+            chosen.host_fwft,
+            chosen.misaligned,
+            event.id,
+            event.text,
+            row.from_,
+            row.cause,
+            what,
+            event.condition if row.from_ == "VU" else "",
+            row.arrow(),
+            row.errno,
+            disassembled(seen.entry) if severity == FAIL else (),
+            seen.death.log if seen.death else (),
+        )
+        for prop, severity, what in found
+    ]
+
+
+Result = tuple[str, str, str]
+
+
+def _survival(seen: Observation, row: Route) -> Iterator[Result]:
+    """(a), (b) and (c): nothing ends the VM."""
+    fatal = [e for e in seen.exits if e in FATAL_EXITS]
+    if row.end in ("killed", "hung"):
+        what = f"the VM is killed with -{row.errno}" if row.end == "killed" else "the vCPU never comes back"
+    elif row.end == "vmm" and seen.end == "vmm" and fatal:
+        what = f"the vCPU leaves to the VMM as KVM_EXIT_{fatal[-1]}, which cannot go on"
+    else:
+        return
+    if any(a.delegated for a in seen.arrivals):
+        yield "c", FAIL, f"delegated, yet it arrives in HS, and {what}"
+    else:
+        yield ("a" if row.from_ == "VU" else "b"), FAIL, what
+
+
+def _statistics(row: Route, kvm_counters: frozenset[str]) -> Iterator[Result]:
+    """(d): the hypervisor's own counters show a redirect."""
+    if "kvm-redirect" not in row.how:
+        return
+    name = KVM_COUNTERS.get(_cause_in_hs(row))
+    if name is None:
+        yield "d", NOTE, f"KVM has no counter for {cause_name(row.cause)}: only exits and trapline/ counters move"
+    elif name not in kvm_counters:
+        yield "d", NOTE, f"this version has no {name} (6.14 brought it)"
+    elif not row.counters.get(name):
+        yield "d", FAIL, f"redirected, but {name} does not move"
+
+
+def _cause_in_hs(row: Route) -> int:
+    return next((a.cause for a in row.arrivals if a.level == "HS"), row.cause)
+
+
+def _agreement(seen: Observation) -> Iterator[Result]:
+    """(d): compiled counters, records of traps and the guest's own log tell the same story."""
+    counted = {level: 0 for level in ("M", "HS", "VS")}
+    for trap in seen.traps:
+        if not trap.cause & INTERRUPT:
+            counted[trap.destination] += trap.count
+    records = [r for r in seen.records if not r.cause & INTERRUPT]
+    to_m = sum(1 for a in seen.arrivals if a.level == "M" and not a.cause & INTERRUPT)
+    to_hs = sum(1 for r in records if r.path[1] == "HS")
+    if counted["M"] != to_m:
+        yield "d", FAIL, f"the hart counted {counted['M']} traps to M, the firmware handled {to_m}"
+    if counted["HS"] != to_hs:
+        yield "d", FAIL, f"the hart counted {counted['HS']} traps to HS, KVM handled {to_hs}"
+    if not seen.end:
+        given = counted["VS"] + sum(1 for r in records if r.end == "guest")
+        if given != len(seen.log):
+            yield "d", FAIL, f"{given} traps were given to the guest, its handler saw {len(seen.log)}"
+
+
+def _faithful(seen: Observation, row: Route, answers: frozenset[GuestSees | None]) -> Iterator[Result]:
+    """(e): cause, epc, tval and privilege are those of hardware."""
+    if row.end in ("killed", "hung") or seen.end:
+        return
+    sees = row.guest_sees
+    if len(seen.log) > 1:
+        extra = ", ".join(f"{s.cause} at {s.epc:#x}" for s in seen.log[1:3])
+        yield "e", FAIL, f"one event, {len(seen.log)} traps in the guest: after the first, {extra}"
+    if sees in answers:
+        return
+    if sees is not None and sees.cause == ILLEGAL_INST and (name := _switched_off(seen)):
+        yield "e", NOTE, f"illegal instruction: this firmware does not switch {name} on"
+        return
+    wanted = next((a for a in answers if a is not None), None)
+    if sees is None:
+        if row.end == "no-trap" or "hardware" in row.how[-1:]:
+            yield "e", FAIL, f"the guest sees nothing, hardware gives {_words(wanted)}"
+        elif row.how[-1] == "kvm-emulate":
+            yield "e", NOTE, f"emulated, where hardware gives {_words(wanted)}"
+        elif row.end == "guest":
+            yield "e", FAIL, f"given to the guest, whose handler never ran; hardware gives {_words(wanted)}"
+        return
+    yield "e", FAIL, f"the guest sees {_words(sees)}, hardware gives {_words(wanted)}"
+
+
+def _switched_off(seen: Observation) -> str:
+    """Return the extension of this event that menvcfg keeps from the levels below, or nothing."""
+    return next((n for n in seen.entry.event.isa if n in MENVCFG and not seen.menvcfg & MENVCFG[n]), "")
+
+
+def _words(sees: GuestSees | None) -> str:
+    if sees is None:
+        return "no trap"
+    return f"cause {sees.cause}, epc {sees.epc:#x}, tval {sees.tval:#x}, from {sees.privilege}"
+
+
+def _entries(seen: Observation, chosen: Settings) -> Iterator[Result]:
+    """(e) for the levels below: the CSRs of the trap entry obey the specification."""
+    for arrival in seen.arrivals:
+        if arrival.cause & INTERRUPT:
+            continue
+        if arrival.origin != seen.entry.mode and arrival is seen.arrivals[0]:
+            yield "e", FAIL, f"{arrival.level} is told that the trap came from {arrival.origin}"
+        if arrival.gva == _gva(arrival):
+            continue
+        software = arrival.level == "HS" and seen.arrivals[0].level == "M"
+        severity = NOTE if software else FAIL
+        who = "the firmware's redirect leaves" if software else "hardware wrote"
+        yield "e", severity, f"{who} GVA {int(arrival.gva)} at {arrival.level}, the specification says {int(not arrival.gva)}"
+
+
+def _gva(arrival: Arrival) -> bool:
+    if arrival.cause == 3:
+        return arrival.tval != 0
+    return arrival.cause in WITH_ADDRESS
+
+
+def disassembled(entry: Entry) -> tuple[str, ...]:
+    """Return the event's instructions as text."""
+    from trapline.isa.text import text
+
+    decoder = _decoder()
+    lines, at = [], 0
+    while at < len(entry.code):
+        bits = int.from_bytes(entry.code[at : at + 4], "little")
+        length = 4 if bits & 3 == 3 else 2
+        bits &= (1 << 8 * length) - 1
+        found = decoder.decode(bits)
+        words = text(found, entry.at + at) if found else "not an instruction"
+        lines.append(f"{entry.at + at:#x}: {bits:0{2 * length}x}  {words}")
+        at += length
+    return tuple(lines)
+
+
+_cached: list[Any] = []
+
+
+def _decoder() -> Any:
+    from trapline.isa.decode import _SWITCHES, Decoder
+
+    if not _cached:
+        _cached.append(Decoder({"I", *_SWITCHES}))
+    return _cached[0]

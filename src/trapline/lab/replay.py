@@ -1,0 +1,84 @@
+"""From a finding to something that runs by itself: an ELF guest and the command line that replays it."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from trapline.lab import probe_image as image
+from trapline.lab.checks import Finding
+from trapline.lab.elf_writer import elf
+from trapline.lab.errors import UsageError
+from trapline.lab.probe_image import Image
+from trapline.lab.route import without_compressed
+from trapline.privilege.isa_string import DEFAULT_ISA, extensions
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A written counterexample."""
+
+    path: Path
+    command: str
+    finding: Finding
+
+
+def guest_of(finding: Finding, isa: str = DEFAULT_ISA) -> bytes:
+    """Return the ELF of the probe that a finding is about."""
+    probes, isa = _image(finding, isa)
+    entry = probes.entry(finding.event_id, finding.from_)
+    ram = image.RAM
+    code = probes.data[: image.TABLE - ram].rstrip(b"\0")
+    table = probes.data[image.TABLE - ram :][:4096]
+    virgin = probes.data[entry.virgin - ram :][:4096]
+    segments = [(ram, code), (image.TABLE, table), (entry.virgin, virgin)]
+    return elf(entry.start, segments, compressed="c" in extensions(isa))
+
+
+def _image(finding: Finding, isa: str) -> tuple[Image, str]:
+    for candidate in (isa, without_compressed(isa)):
+        probes = image.build(frozenset(extensions(candidate)))
+        if any(e.event.id == finding.event_id for e in probes.entries):
+            return probes, candidate
+    raise UsageError(f"no probe for {finding.event_id!r}")
+
+
+def command_of(finding: Finding, path: str, policy: str, isa: str = DEFAULT_ISA) -> str:
+    """Return the one line that shows the finding again."""
+    words = ["trapline", "run", path, "--policy", policy, "--firmware", finding.firmware]
+    words += ["--host-fwft", "on" if finding.host_fwft else "off"]
+    if finding.misaligned != "trap":
+        words += ["--misaligned", finding.misaligned]
+    if _image(finding, isa)[1] != DEFAULT_ISA:
+        words += ["--isa", _image(finding, isa)[1]]
+    words += ["--memory", "16M", "--max-instructions", "100000"]
+    words += ["--memslot", f"{image.HOLE:#x}:{image.HOLE_SIZE:#x}:hole"]
+    words += ["--memslot", f"{image.READ_ONLY:#x}:{image.READ_ONLY_SIZE:#x}:ro"]
+    return shlex.join(words)
+
+
+def write_all(findings: list[Finding], directory: str | Path, policies: dict[str, str]) -> list[Replay]:
+    """Write one ELF for each failing event and mode, and `replay.sh` with a line for each finding.
+
+    `policies` maps a policy's name to what `--policy` must say.
+    """
+    place = Path(directory)
+    written: dict[tuple[str, str], str] = {}
+    replays: dict[tuple[str, str, str, str], Replay] = {}
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        for finding in findings:
+            name = f"{finding.event_id}-{finding.from_.lower()}.elf"
+            if (finding.event_id, finding.from_) not in written:
+                (place / name).write_bytes(guest_of(finding))
+                written[finding.event_id, finding.from_] = name
+            key = (finding.policy, finding.firmware, finding.event_id, finding.from_)
+            if key not in replays:
+                command = command_of(finding, str(place / name), policies.get(finding.policy, finding.policy))
+                replays[key] = Replay(place / name, command, finding)
+        lines = [f"{r.command}  # ({r.finding.prop}) {r.finding.what}" for r in replays.values()]
+        (place / "replay.sh").write_text("\n".join(["#!/bin/sh", *lines, ""]), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write to {str(directory)!r}: {error.strerror}", "--out") from None
+    return list(replays.values())

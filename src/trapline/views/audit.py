@@ -1,0 +1,112 @@
+"""An audit for people: what fails, with the code that shows it; what is only remarked; who can raise what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+from trapline.views.terminal import number, say, table
+
+if TYPE_CHECKING:
+    from trapline.lab.audit import Audit
+    from trapline.lab.checks import Finding
+    from trapline.lab.replay import Replay
+
+
+@dataclass(slots=True)
+class Group:
+    """Findings that differ in event, mode, firmware and host-fwft only."""
+
+    first: Finding
+    events: dict[str, set[str]] = field(default_factory=dict)
+    firmware: dict[str, set[bool]] = field(default_factory=dict)
+
+
+def groups(findings: Iterable[Finding]) -> list[Group]:
+    """Group findings by policy, property, cause and what happens."""
+    made: dict[tuple[str, ...], Group] = {}
+    for f in findings:
+        where = "ab" if f.prop in "ab" else f.prop
+        key = (f.policy, where, f.what) if f.severity == "note" else (f.policy, where, str(f.cause), f.what)
+        group = made.setdefault(key, Group(f))
+        if f.from_ == "VU" and group.first.from_ != "VU":
+            group.first = f
+        group.events.setdefault(f.event, set()).add(f.from_)
+        group.firmware.setdefault(f.firmware, set()).add(f.host_fwft)
+    return list(made.values())
+
+
+def _firmware(group: Group, all_models: tuple[str, ...]) -> str:
+    names = [n for n in all_models if n in group.firmware]
+    if len(names) == len(all_models):
+        return "every firmware"
+    if len(names) > len(all_models) // 2:
+        return "every firmware but " + ", ".join(n for n in all_models if n not in names)
+    return ", ".join(names)
+
+
+def _events(group: Group) -> str:
+    modes = sorted({m for found in group.events.values() for m in found})
+    names = list(group.events)
+    shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    return f"{shown} (from {' and '.join(modes)})"
+
+
+def show_audit(console: Console, result: Audit, replays: list[Replay] | None = None) -> None:
+    """Print the audit."""
+    from trapline.lab.audit import PROPERTIES
+    from trapline.privilege.causes import cause_name
+
+    for policy in result.policies:
+        failed = [f for f in result.failures if f.policy == policy]
+        state = "passes" if not failed else "fails"
+        console.print(Text(f"{policy} {state}", style="bold green" if not failed else "bold red"))
+        for group in groups(failed):
+            f = group.first
+            props = "a, b" if f.prop in "ab" and len({m for e in group.events.values() for m in e}) > 1 else f.prop
+            say(console, f"({props}) {f.cause} {cause_name(f.cause)}: {f.what}", 2, "red")
+            say(console, _events(group), 6)
+            if f.condition:
+                say(console, f"VU can if {f.condition}", 6)
+            say(console, f"{f.route}   {_firmware(group, result.firmware)}", 6)
+            for line in f.code:
+                console.print(f"        {line}", style="cyan")
+            if f.log:
+                console.print(f"        kvm: {f.log[-1]}", style="dim")
+    _notes(console, result)
+    if len(result.policies) == 1:
+        _alone(console, result)
+    console.print()
+    for prop, text in PROPERTIES.items():
+        count = sum(1 for f in result.failures if f.prop == prop)
+        verdict = Text(f"({prop}) {text}: " + ("holds" if not count else f"{number(count)} counterexamples"))
+        verdict.stylize("green" if not count else "red")
+        console.print(verdict)
+    console.print(f"{number(result.executed)} probes executed, {len(result.firmware)} firmware models")
+    if replays:
+        console.print(f"{len(replays)} counterexamples written; for example:")
+        console.print(f"  {replays[0].command}", soft_wrap=True)
+
+
+def _notes(console: Console, result: Audit) -> None:
+    found = groups(f for f in result.findings if f.severity == "note")
+    if not found or len(result.policies) > 1:
+        return
+    console.print("remarks", style="bold")
+    for group in found:
+        say(console, f"({group.first.prop}) {group.first.what}", 2)
+        say(console, f"{_events(group)}; {_firmware(group, result.firmware)}", 6, "dim")
+
+
+def _alone(console: Console, result: Audit) -> None:
+    from trapline.privilege.causes import cause_name
+
+    made = table(("cause", "left"), ("can VU alone raise it?", "wrap"))
+    for cause, answer in result.vu_alone().items():
+        made.add_row(f"{cause} {cause_name(cause)}", answer)
+    console.print()
+    console.print(made)

@@ -1,0 +1,24 @@
+"""JSON results: to a file, or to standard output instead of the tables."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+
+class OutputError(Exception):
+    """A result that cannot be written."""
+
+
+def write_json(data: Any, target: str) -> None:
+    """Write `data` to a file, or to standard output for "-"."""
+    text = json.dumps(data, indent=2) + "\n"
+    if target == "-":
+        sys.stdout.write(text)
+        return
+    try:
+        with open(target, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise OutputError(f"cannot write {target!r}: {error.strerror}") from None
