@@ -54,7 +54,7 @@ def make_elf(
     executable: bool = True,
 ) -> bytes:
     """Build a small ELF64 with one segment and a symbol table."""
-    names, table = b"\0", bytes(24)
+    names, table = b"\0.symtab\0.strtab\0", bytes(24)
     for name, value in (symbols or {}).items():
         table += struct.pack("<IBBHQQ", len(names), 0x10, 0, 1, value, 8)
         names += name.encode() + b"\0"
@@ -78,12 +78,12 @@ def make_elf(
         1,
         64,
         3,
-        0,
+        2,
     )
     flags = 5 if executable else 6
     size = len(code) if memory_size is None else memory_size
     program = struct.pack("<IIQQQQQQ", 1, flags, code_at, address, address, len(code), size, 4096)
     sections = bytes(64)
-    sections += struct.pack("<IIQQQQIIQQ", 0, 2, 0, 0, table_at, len(table), 2, 1, 8, 24)
-    sections += struct.pack("<IIQQQQIIQQ", 0, 3, 0, 0, names_at, len(names), 0, 0, 1, 0)
+    sections += struct.pack("<IIQQQQIIQQ", 1, 2, 0, 0, table_at, len(table), 2, 1, 8, 24)
+    sections += struct.pack("<IIQQQQIIQQ", 9, 3, 0, 0, names_at, len(names), 0, 0, 1, 0)
     return header + program + code + table + names + sections
