@@ -82,6 +82,13 @@ def test_without_h_its_causes_cannot_be_delegated() -> None:
     assert (board.read("medeleg"), board.read("mideleg")) == (0xB3FE, 0x222)
 
 
+def test_without_h_no_event_filters_virtual_modes() -> None:
+    """mhpmevent.VSINH and VUINH are there with H only."""
+    board = Board("rv64gc_sscofpmf")
+    board.write("mhpmevent3", -1)
+    assert board.read("mhpmevent3") == 0xF000000000000000
+
+
 def test_unsupported_satp_mode_ignores_the_write() -> None:
     """satp, also as VS-mode writes it, ignores the whole write; vsatp and hgatp from outside keep MODE alone."""
     board = Board()

@@ -19,6 +19,7 @@ from trapline.privilege.fields import (
     ENVCFG_CBZE,
     ENVCFG_PBMTE,
     ENVCFG_STCE,
+    HPMEVENT_VIRTUAL,
     HPMEVENT_WRITABLE,
     HS_INTERRUPTS,
     HSTATUS_VGEIN,
@@ -202,7 +203,7 @@ def set_masks(hart: Any) -> None:
     programmable = bits("zihpm", 0xFFFF_FFF8)
     hart.counteren_mask = bits("zicntr", COUNTEREN_CY | COUNTEREN_TM | COUNTEREN_IR) | programmable
     hart.mcountinhibit_mask = bits("zicntr", COUNTEREN_CY | COUNTEREN_IR) | programmable
-    hart.mhpmevent_mask = bits("sscofpmf", HPMEVENT_WRITABLE)
+    hart.mhpmevent_mask = bits("sscofpmf", HPMEVENT_WRITABLE | bits("h", HPMEVENT_VIRTUAL))
     blocks = bits("zicbom", ENVCFG_CBIE | ENVCFG_CBCFE) | bits("zicboz", ENVCFG_CBZE)
     hart.senvcfg_mask = blocks
     hart.menvcfg_mask = blocks | bits("svadu", ENVCFG_ADUE) | bits("svpbmt", ENVCFG_PBMTE) | bits("sstc", ENVCFG_STCE)
