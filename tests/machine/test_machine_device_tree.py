@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from trapline.machine.device_tree import BoardTree, board_blob, board_tree, isa_extensions
+from trapline.machine.device_tree import BoardTree, board_blob, board_tree, isa_extensions, isa_string
 from trapline.machine.fdt import Node, cells64, write_fdt
 
 
@@ -70,4 +70,5 @@ def test_the_board_satisfies_dtc(harts: int, machine_mode: bool) -> None:
 def test_isa_words() -> None:
     """An ISA string becomes the words of riscv,isa-extensions, g written out."""
     assert isa_extensions("rv64imac_zba_zbb") == ["i", "m", "a", "c", "zba", "zbb"]
+    assert isa_string("rv64gc_sv39_zba") == "rv64imafdc_zicsr_zifencei_zba"
     assert isa_extensions("RV64GC") == ["i", "m", "a", "f", "d", "c", "zicsr", "zifencei"]

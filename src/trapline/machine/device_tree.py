@@ -12,6 +12,8 @@ from trapline.machine.fdt import Node, cells64, write_fdt
 
 _M_SOFT, _M_TIMER, _S_EXT, _M_EXT = 3, 7, 9, 11
 
+_TRANSLATION_MODES = ("sv39", "sv48", "sv57")
+
 
 @dataclass(frozen=True, slots=True)
 class BoardTree:
@@ -40,7 +42,13 @@ def isa_extensions(isa: str) -> list[str]:
     words = list(letters)
     if "g" in single[4:]:
         multi = ["zicsr", "zifencei", *multi]
-    return list(dict.fromkeys(words + [m for m in multi if m]))
+    return list(dict.fromkeys(words + [m for m in multi if m and m not in _TRANSLATION_MODES]))
+
+
+def isa_string(isa: str) -> str:
+    """Return the string for riscv,isa: g written out, without the words for mmu-type."""
+    words = isa_extensions(isa)
+    return "_".join(["rv64" + "".join(w for w in words if len(w) == 1), *(w for w in words if len(w) > 1)])
 
 
 def board_tree(board: BoardTree) -> Node:
@@ -82,7 +90,7 @@ def _cpus(board: BoardTree) -> Node:
     words = isa_extensions(board.isa)
     for hart in range(board.harts):
         cpu = cpus.add(Node(f"cpu@{hart:x}", device_type="cpu", reg=hart, status="okay", compatible="riscv"))
-        cpu.set("riscv,isa", board.isa.lower()).set("riscv,isa-base", "rv64i").set("riscv,isa-extensions", words)
+        cpu.set("riscv,isa", isa_string(board.isa)).set("riscv,isa-base", "rv64i").set("riscv,isa-extensions", words)
         cpu.set("mmu-type", board.mmu)
         for word, name in (("zicbom", "cbom"), ("zicboz", "cboz"), ("zicbop", "cbop")):
             if word in words:

@@ -70,10 +70,17 @@ class Guest:
         self._ended: tuple[str, int, str] | None = None
         self.devices = GuestDevices(self.vm.vcpus, timebase, self.console.write, self._finish, self._reset)
         self.calls = ForwardedCalls(self.vm, self.console.write, self.devices.uart.take)
+        self._enable_debug_console()
         self._add_memory(memslots)
         self._seed = 0
         self.console.deliver = self._receive
         self._pace = (time.monotonic(), 0)
+
+    def _enable_debug_console(self) -> None:
+        """KVM has DBCN off until a VMM that serves it switches it on."""
+        for vcpu in self.vm.vcpus:
+            if "DBCN" in vcpu.sbi.enabled:
+                vcpu.sbi.enable("DBCN", True)
 
     def _add_memory(self, extra: Sequence[SlotArgument]) -> None:
         require_no_overlap(list(extra))
@@ -127,9 +134,9 @@ class Guest:
         return start, start + len(data)
 
     def _place_tree(self, memory: GuestMemory, blob: bytes, loaded: Loaded, ramdisk: tuple[int, int] | None) -> int:
-        """Put the tree at the top of memory, below 3 GiB, aligned to 2 MiB, or wherever it fits below that."""
+        """Put the tree as high in memory, below 3 GiB, as there is room for it."""
         taken = [(loaded.low, loaded.high), *([ramdisk] if ramdisk else [])]
-        at = (min(mm.RAM_BASE + self.memory, 3 << 30) - len(blob)) & -(2 << 20)
+        at = (min(mm.RAM_BASE + self.memory, 3 << 30) - len(blob)) & -(64 << 10)
         while at >= mm.RAM_BASE:
             if all(at + len(blob) <= low or high <= at for low, high in taken):
                 with contextlib.suppress(ValueError):

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from trapline.kvm.vcpu import Vcpu
-from trapline.machine.device_tree import BoardTree, board_blob, isa_extensions
-
-_NOT_EXTENSIONS = ("sv39", "sv48", "sv57")
+from trapline.machine.device_tree import BoardTree, board_blob, isa_extensions, isa_string
 
 
 def guest_isa(vcpu: Vcpu, isa: str) -> str:
     """Return the ISA string that the guest reads: the host's, less what KVM keeps from it."""
-    words = [w for w in isa_extensions(isa) if w not in _NOT_EXTENSIONS and w != "h" and w not in vcpu.isa_disabled]
-    letters = "".join(w for w in words if len(w) == 1)
-    return "_".join([f"rv64{letters}", *(w for w in words if len(w) > 1)])
+    kept = [w for w in isa_extensions(isa) if w != "h" and w not in vcpu.isa_disabled]
+    return isa_string("rv64" + "".join(w if len(w) == 1 else f"_{w}" for w in kept))
 
 
 def guest_tree(
