@@ -1,0 +1,5 @@
+"""`python -m trapline`."""
+
+from trapline.cli import entry
+
+entry()

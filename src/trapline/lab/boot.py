@@ -1,0 +1,153 @@
+"""`trapline boot`: a board with real M-mode code."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import IO, Any
+
+from trapline.lab.engines import engine_of
+from trapline.lab.errors import UsageError
+from trapline.lang.state import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
+from trapline.machine.console import Console
+from trapline.machine.machine import Machine, RunResult
+from trapline.privilege.causes import INTERRUPT, cause_name
+from trapline.privilege.isa_string import DEFAULT_ISA
+from trapline.privilege.modes import DESTINATION_NAMES, MODE_NAMES
+
+
+@dataclass(frozen=True, slots=True)
+class BootOptions:
+    """A `boot` command line."""
+
+    image: str | None = None
+    bios: str | None = None
+    kernel: str | None = None
+    initrd: str | None = None
+    append: str = ""
+    memory: str = "256M"
+    smp: int = 1
+    misaligned: str = "trap"
+    max_instructions: int | None = None
+    max_seconds: float | None = None
+    timebase: int = 10_000_000
+    isa: str = DEFAULT_ISA
+    engine: Any = "native"
+    log_commits: str | None = None
+    signature: str | None = None
+    signature_granularity: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class BootReport:
+    """How it ended, and the compiled counters of all harts."""
+
+    options: BootOptions
+    result: RunResult
+    traps: list[tuple[int, str, str, int]]  # cause, origin, destination, count
+    instructions: dict[str, int]
+    seconds: float
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "image": self.options.image or self.options.bios,
+            "reason": self.result.reason,
+            "code": self.result.code,
+            "message": self.result.message,
+            "exit_status": self.result.exit_status,
+            "instret": self.result.instructions,
+            "traps": [
+                {"cause": c, "name": cause_name(c), "from": o, "to": d, "count": n} for c, o, d, n in self.traps
+            ],
+            "instructions": self.instructions,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def make_machine(options: BootOptions, console: Console | None, progress: Callable[[str], None] | None) -> Machine:
+    """Return a loaded board; UsageError says what is wrong with the input."""
+    from trapline.vmm.arguments import parse_memory
+
+    if (options.image is None) == (options.bios is None):
+        raise UsageError("give either IMAGE (a program that starts in M-mode) or --bios FILE")
+    if options.image is not None and (options.kernel or options.initrd or options.append):
+        raise UsageError("--kernel, --initrd and --append go with --bios", remedy="IMAGE is a bare program")
+    try:
+        machine = Machine(
+            isa=options.isa,
+            memory=parse_memory(options.memory),
+            harts=options.smp,
+            engine=engine_of(options.engine, progress),
+            timebase=options.timebase,
+            misaligned=options.misaligned,
+            console=console,
+        )
+        if options.image is not None:
+            machine.load(options.image)
+        elif options.bios is not None:
+            machine.boot_bios(options.bios, options.kernel, options.initrd, options.append)
+    except OSError as error:
+        raise UsageError(f"{error.filename or options.image or options.bios}: {error.strerror or error}") from None
+    except (ValueError, MemoryError) as error:
+        raise UsageError(str(error)) from None
+    return machine
+
+
+@contextlib.contextmanager
+def _output(path: str | None, option: str) -> Iterator[IO[str] | None]:
+    if path is None:
+        yield None
+        return
+    try:
+        file = open(path, "w", encoding="utf-8")  # noqa: SIM115  (closed below, whatever happens)
+    except OSError as error:
+        raise UsageError(f"cannot write {path!r}: {error.strerror}", option) from None
+    with file:
+        yield file
+
+
+def boot(
+    options: BootOptions, console: Console | None = None, progress: Callable[[str], None] | None = None
+) -> BootReport:
+    """Boot, run to the end, write what was asked for."""
+    machine = make_machine(options, console, progress)
+    with _output(options.log_commits, "--log-commits") as log, _output(options.signature, "--signature") as signature:
+        if log is not None:
+            machine.log_commits(log.write)
+        started = time.perf_counter()
+        result = machine.run(options.max_instructions, options.max_seconds)
+        seconds = time.perf_counter() - started
+        if signature is not None:
+            try:
+                signature.write(machine.signature(options.signature_granularity))
+            except ValueError as error:
+                raise UsageError(str(error), "--signature") from None
+    return BootReport(options, result, trap_table(machine), _instructions(machine), seconds)
+
+
+def trap_table(machine: Machine) -> list[tuple[int, str, str, int]]:
+    """Return the compiled counters, summed over harts."""
+    start, size = LAYOUT.fields["trap_count"].index, TRAP_CAUSES * TRAP_ORIGINS * TRAP_DESTINATIONS
+    counts: Counter[int] = Counter()
+    for hart in machine.harts:
+        counts.update({n: v for n, v in enumerate(hart.mem[start : start + size].tolist()) if v})
+    rows = []
+    for index, count in sorted(counts.items()):
+        code, origin, destination = index >> 5, index >> 2 & 7, index & 3
+        cause = INTERRUPT | code - 32 if code >= 32 else code
+        rows.append((cause, MODE_NAMES.get(origin, "?"), DESTINATION_NAMES[destination], count))
+    return rows
+
+
+def _instructions(machine: Machine) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for hart in machine.harts:
+        for mode, name in MODE_NAMES.items():
+            total[name] += int(hart.mode_instret[mode])
+        mode = int(hart.priv) | int(hart.virt) << 2
+        total[MODE_NAMES[mode]] += int(hart.instret) - int(hart.not_retired) - int(hart.mode_since)
+    return {name: n for name, n in total.items() if n}

@@ -1,0 +1,86 @@
+"""`trapline compare`: the same guest under several policies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from trapline.lab.guest_run import RunOptions, RunReport, RunRow, run_guest
+from trapline.lab.settings import Settings, policy_of, settings
+from trapline.policies import Policy
+from trapline.privilege.causes import cause_name
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One report for each policy, in the order given."""
+
+    guest: str
+    reports: tuple[RunReport, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The policies."""
+        return tuple(r.options.settings.policy.name for r in self.reports)
+
+    def table(self) -> list[tuple[int, str, tuple[tuple[RunRow, ...], ...]]]:
+        """Return (cause, origin, the rows under each policy), those whose routes differ first."""
+        keys = dict.fromkeys((r.cause, r.origin) for report in self.reports for r in report.rows)
+        made = []
+        for cause, origin in keys:
+            rows = tuple(
+                tuple(r for r in report.rows if (r.cause, r.origin) == (cause, origin)) for report in self.reports
+            )
+            made.append((cause, origin, rows))
+        return sorted(made, key=lambda m: (not routes_differ(m[2]), m[0] >> 63, m[0], m[1] != "VS"))
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        first = self.reports[0].options.settings
+        return {
+            "guest": self.guest,
+            "policies": list(self.names),
+            "firmware": first.firmware,
+            "host_fwft": first.host_fwft,
+            "misaligned": first.misaligned,
+            "differing": [
+                {"cause": cause, "name": cause_name(cause), "from": origin}
+                for cause, origin, rows in self.table()
+                if routes_differ(rows)
+            ],
+            "runs": [r.as_data() for r in self.reports],
+        }
+
+
+def routes_differ(rows: tuple[tuple[RunRow, ...], ...]) -> bool:
+    """Return whether the routes, not only the counts, are different."""
+    routes = [{r.key() for r in report} for report in rows]
+    return any(r != routes[0] for r in routes[1:])
+
+
+def compare(
+    guest: str | Path | RunOptions,
+    policies: Sequence[str | Path | Policy],
+    *,
+    firmware: str = "opensbi-1.6",
+    host_fwft: bool = False,
+    misaligned: str = "trap",
+    progress: Callable[[int, int, str], None] | None = None,
+    **options: Any,
+) -> Comparison:
+    """Run a guest under each policy. `options` are those of RunOptions (memory, smp, max_instructions...)."""
+    chosen = [policy_of(p) for p in policies]
+    if isinstance(guest, RunOptions):
+        base = guest
+    else:
+        base = RunOptions(str(guest), settings(chosen[0], firmware, host_fwft, misaligned), **options)
+    reports = []
+    for n, policy in enumerate(chosen):
+        if progress is not None:
+            progress(n, len(chosen), policy.name)
+        s = base.settings
+        here = Settings(policy, s.firmware, s.host_fwft, s.misaligned)
+        reports.append(run_guest(replace(base, settings=here)))
+    return Comparison(base.guest, tuple(reports))

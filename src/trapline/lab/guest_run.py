@@ -1,0 +1,284 @@
+"""`trapline run`: a guest under a policy, and the table of what every trap did."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO, Any
+
+from trapline.kvm.cost import SOURCE as KVM_SOURCE
+from trapline.kvm.cost import estimate
+from trapline.kvm.stats import hardware_traps
+from trapline.kvm.trace import TrapRecord
+from trapline.lab.engines import engine_of
+from trapline.lab.errors import UsageError
+from trapline.lab.settings import Settings
+from trapline.machine.console import Console
+from trapline.privilege.causes import cause_name
+from trapline.privilege.isa_string import DEFAULT_ISA
+from trapline.privilege.modes import MODE_NAMES, MODE_VS, MODE_VU
+from trapline.vmm.arguments import parse_memory, parse_slot
+from trapline.vmm.guest import Guest
+from trapline.vmm.result import GuestResult
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """A `run` command line, checked when the guest is made."""
+
+    guest: str
+    settings: Settings
+    memory: str = "256M"
+    smp: int = 1
+    append: str = ""
+    initrd: str | None = None
+    memslot: tuple[str, ...] = ()
+    max_instructions: int | None = None
+    max_seconds: float | None = None
+    timebase: int = 10_000_000
+    isa: str = DEFAULT_ISA
+    engine: Any = "native"
+    trace: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """All traps of one cause and origin that took one route."""
+
+    cause: int
+    origin: str
+    path: tuple[str, ...]
+    how: tuple[str, ...]
+    end: str
+    errno: int
+    count: int
+    hs: int = 0  # estimated instructions in HS-mode, all of them together
+
+    def as_data(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {
+            "cause": self.cause,
+            "name": cause_name(self.cause),
+            "from": self.origin,
+            "path": list(self.path),
+            "how": list(self.how),
+            "end": self.end,
+            "errno": self.errno or None,
+            "count": self.count,
+        }
+
+    def outcome(self) -> str:
+        """Return the end, with the errno of a kill."""
+        return f"killed -{self.errno}" if self.end == "killed" else self.end
+
+    def key(self) -> tuple[Any, ...]:
+        """Return what makes two rows the same route."""
+        return self.cause, self.origin, self.path, self.how, self.end, self.errno
+
+
+@dataclass(slots=True)
+class RunReport:
+    """What a run was and did."""
+
+    options: RunOptions
+    result: GuestResult
+    rows: list[RunRow]
+    instructions: dict[str, int]
+    counters: dict[str, int]
+    ticks: int
+    seconds: float
+    notes: tuple[str, ...] = ()
+    unassigned: tuple[str, ...] = ()
+    balance: tuple[str, ...] = ()  # where the compiled counters and the records disagree; must be empty
+    output: bytes = field(default=b"", repr=False)
+
+    @property
+    def traps(self) -> int:
+        """All traps."""
+        return sum(r.count for r in self.rows)
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        result, death = self.result, self.result.death
+        return {
+            **self.options.settings.head(),
+            "guest": self.options.guest,
+            "reason": result.reason,
+            "code": result.code,
+            "message": result.message,
+            "exit_status": result.exit_status,
+            "instret": result.instructions,
+            "traps": [r.as_data() for r in self.rows],
+            "instructions": self.instructions,
+            "estimated": ["HS", "M"],
+            "source": KVM_SOURCE,
+            "counters": self.counters,
+            "ticks": self.ticks,
+            "seconds": round(self.seconds, 3),
+            "notes": list(self.notes),
+            "unassigned": list(self.unassigned),
+            "kernel_log": list(death.log) if death else [],
+        }
+
+
+class _Recorder:
+    """Aggregates the records of traps, and writes them to a file if asked."""
+
+    def __init__(self, file: IO[str] | None) -> None:
+        self.counts: Counter[tuple[Any, ...]] = Counter()
+        self.file = file
+
+    def __call__(self, r: TrapRecord) -> None:
+        self.counts[r.cause, r.origin, r.path, r.how, r.end, r.errno] += 1
+        if self.file is not None:
+            self.file.write(json.dumps(trace_data(r)) + "\n")
+
+    def rows(self) -> Iterator[RunRow]:
+        """Yield a row for each route."""
+        for (cause, origin, path, how, end, errno), count in self.counts.items():
+            hs = estimate(how[-1], end).hs * count if "HS" in path else 0
+            yield RunRow(cause, origin, path, how, end, errno, count, hs)
+
+
+def trace_data(r: TrapRecord) -> dict[str, Any]:
+    """Return one line of a trace file."""
+    return {
+        "instret": r.instret,
+        "vcpu": r.vcpu,
+        "cause": r.cause,
+        "name": r.name,
+        "from": r.origin,
+        "path": list(r.path),
+        "how": list(r.how),
+        "end": r.end,
+        "errno": r.errno or None,
+        "epc": r.epc,
+        "tval": r.tval,
+        "gpa": r.gpa,
+    }
+
+
+@contextlib.contextmanager
+def _trace_file(path: str | None) -> Iterator[IO[str] | None]:
+    if path is None:
+        yield None
+        return
+    try:
+        file = open(path, "w", encoding="utf-8")  # noqa: SIM115  (closed below, whatever happens)
+    except OSError as error:
+        raise UsageError(f"cannot write {path!r}: {error.strerror}", "--trace") from None
+    with file:
+        yield file
+
+
+def make_guest(options: RunOptions, console: Console | None, progress: Callable[[str], None] | None) -> Guest:
+    """Return a loaded guest; UsageError says what is wrong with the input."""
+    s = options.settings
+    if options.max_instructions is not None and options.max_instructions <= 0:
+        raise UsageError(f"--max-instructions {options.max_instructions} is not positive")
+    try:
+        engine = engine_of(options.engine, progress)
+        guest = Guest(
+            s.policy,
+            firmware=s.firmware,
+            host_fwft=s.host_fwft,
+            memory=parse_memory(options.memory),
+            vcpus=options.smp,
+            memslots=[parse_slot(text) for text in options.memslot],
+            console=console,
+            isa=options.isa,
+            engine=engine,
+            timebase=options.timebase,
+            misaligned=s.misaligned,
+        )
+        guest.load(options.guest, initrd=options.initrd, append=options.append)
+    except OSError as error:
+        raise UsageError(f"{error.filename or options.guest}: {error.strerror or error}") from None
+    except (ValueError, MemoryError) as error:
+        raise UsageError(str(error)) from None
+    return guest
+
+
+def run_guest(
+    options: RunOptions,
+    console: Console | None = None,
+    progress: Callable[[str], None] | None = None,
+    on_kernel_log: Callable[[str], None] | None = None,
+) -> RunReport:
+    """Run a guest to its end and report every trap."""
+    output = bytearray()
+    if console is None:
+        console = Console(output.extend)
+    guest = make_guest(options, console, progress)
+    guest.vm.on_log = on_kernel_log
+    with _trace_file(options.trace) as file:
+        recorder = _Recorder(file)
+        guest.vm.on_trap = recorder
+        started, ticks = time.perf_counter(), guest.position()[1]
+        result = guest.run(options.max_instructions, options.max_seconds)
+        seconds = time.perf_counter() - started
+    rows = [*recorder.rows(), *_delegated(guest)]
+    rows.sort(key=lambda r: (r.cause >> 63, r.cause, r.origin != "VS", r.path, r.end))
+    return RunReport(
+        options,
+        result,
+        rows,
+        _instructions(guest, rows),
+        {n: v for n, v in guest.vm.stats().items() if v},
+        guest.position()[1] - ticks,
+        seconds,
+        guest.vm.notes,
+        tuple(guest.devices.unassigned.describe()),
+        tuple(_balance(guest, recorder)),
+        bytes(output),
+    )
+
+
+def _delegated(guest: Guest) -> Iterator[RunRow]:
+    """Yield the traps that hardware gave to the guest: only the compiled counters know them."""
+    counts: Counter[tuple[int, str]] = Counter()
+    for vcpu in guest.vm.vcpus:
+        for (cause, origin, destination), n in hardware_traps(vcpu.hart).items():
+            if destination == "VS":
+                counts[cause, origin] += n
+    for (cause, origin), n in counts.items():
+        yield RunRow(cause, origin, (origin, "VS"), ("hardware",), "guest", 0, n)
+
+
+def _instructions(guest: Guest, rows: list[RunRow]) -> dict[str, int]:
+    """Return instructions by level; HS and M are estimates."""
+    total = dict.fromkeys(("VU", "VS"), 0)
+    for vcpu in guest.vm.vcpus:
+        hart = vcpu.hart
+        for mode in (MODE_VU, MODE_VS):
+            total[MODE_NAMES[mode]] += int(hart.mode_instret[mode])
+        mode = int(hart.priv) | int(hart.virt) << 2
+        if mode in (MODE_VU, MODE_VS):
+            total[MODE_NAMES[mode]] += int(hart.instret) - int(hart.not_retired) - int(hart.mode_since)
+    return {**total, "HS": sum(r.hs for r in rows), "M": guest.vm.firmware.estimated_instructions}
+
+
+def _balance(guest: Guest, recorder: _Recorder) -> Iterator[str]:
+    """Compare, for every origin and first destination, the compiled counters with the records."""
+    counted: Counter[tuple[str, str]] = Counter()
+    for vcpu in guest.vm.vcpus:
+        for (_, origin, destination), n in hardware_traps(vcpu.hart).items():
+            if destination != "VS":
+                counted[origin, destination] += n
+    seen: Counter[tuple[str, str]] = Counter()
+    for (_, origin, path, _, _, _), n in recorder.counts.items():
+        if len(path) > 1:
+            seen[origin, path[1]] += n
+    for key in sorted(counted.keys() | seen.keys()):
+        if counted[key] != seen[key]:
+            yield f"{key[0]} to {key[1]}: {counted[key]} counted, {seen[key]} recorded"
+
+
+def with_policy(options: RunOptions, chosen: Settings) -> RunOptions:
+    """Return the same run under other settings."""
+    return replace(options, settings=chosen)

@@ -1,0 +1,93 @@
+"""Policies side by side: routes that differ first, then counts, instructions, time; and a plot."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+from trapline.views.run import cause_text, way
+from trapline.views.terminal import number, say, style_of, table
+
+if TYPE_CHECKING:
+    from trapline.lab.compare import Comparison
+    from trapline.lab.guest_run import RunRow
+
+
+def _cell(rows: tuple[RunRow, ...]) -> Text:
+    text = Text()
+    for row in rows:
+        if text:
+            text.append("\n")
+        text.append(f"{way(row)} {row.outcome()} x{number(row.count)}", style=style_of(row.end))
+    return text or Text("-", style="dim")
+
+
+def show_comparison(console: Console, result: Comparison) -> None:
+    """Print the comparison."""
+    from trapline.lab.compare import routes_differ
+
+    settings = result.reports[0].options.settings
+    fwft = "on" if settings.host_fwft else "off"
+    say(console, f"{result.guest}   firmware {settings.firmware}   host-fwft {fwft}   misaligned {settings.misaligned}",
+        0, "bold")  # fmt: skip
+    compared = result.table()
+    for title, differing in (("routes that differ", True), ("the same routes", False)):
+        chosen = [row for row in compared if routes_differ(row[2]) is differing]
+        if not chosen:
+            continue
+        made = table((title, "left"), ("from", "left"), *[(name, "wrap") for name in result.names])
+        for cause, origin, rows in chosen:
+            made.add_row(cause_text(cause), origin, *[_cell(r) for r in rows])
+        console.print(made)
+        console.print()
+    if not any(routes_differ(row[2]) for row in compared):
+        console.print("every trap takes the same route")
+    _totals(console, result)
+
+
+def _totals(console: Console, result: Comparison) -> None:
+    made = table(("", "left"), *[(name, "right") for name in result.names])
+    reports = result.reports
+    made.add_row("ended", *[Text(r.result.reason, style="red" if r.result.exit_status else "green") for r in reports])
+    made.add_row("traps", *[number(r.traps) for r in reports])
+    for level in ("VU", "VS"):
+        made.add_row(f"instructions {level}", *[number(r.instructions.get(level, 0)) for r in reports])
+    for level in ("HS", "M"):
+        made.add_row(f"instructions {level}, estimated", *[f"~{number(r.instructions.get(level, 0))}" for r in reports])
+    made.add_row("all", *[f"~{number(sum(r.instructions.values()))}" for r in reports])
+    made.add_row("guest time, ticks", *[number(r.ticks) for r in reports])
+    made.add_row("host time, s", *[f"{r.seconds:.2f}" for r in reports])
+    console.print(made)
+    if len({r.output for r in reports}) > 1:
+        say(console, "the guest's console output differs", 0, "yellow")
+
+
+def plot_data(result: Comparison) -> list[dict[str, object]]:
+    """Return (policy, level, instructions) rows, and (policy, route, count) ones."""
+    return [
+        {"policy": name, "level": level, "instructions": count}
+        for name, report in zip(result.names, result.reports, strict=True)
+        for level, count in report.instructions.items()
+    ]
+
+
+def save_plot(result: Comparison, path: str) -> None:
+    """Write a bar chart of instructions by level (.svg, .png, .pdf, .html or .json, by altair)."""
+    import altair
+    import polars
+
+    data = polars.DataFrame(plot_data(result))
+    chart = (
+        altair.Chart(data, title=f"{result.guest}: instructions by level")
+        .mark_bar()
+        .encode(
+            x=altair.X("instructions:Q", title="instructions (HS and M estimated)"),
+            y=altair.Y("policy:N", sort=list(result.names), title=None),
+            color=altair.Color("level:N", sort=["VU", "VS", "HS", "M"]),
+            order=altair.Order("level:N"),
+        )
+        .properties(width=600)
+    )
+    chart.save(path)

@@ -1,0 +1,92 @@
+"""The table of a run: cause by origin, route, outcome, count; and the instructions of every level."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+from trapline.views.terminal import number, say, style_of, table
+
+if TYPE_CHECKING:
+    from trapline.lab.boot import BootReport
+    from trapline.lab.guest_run import RunReport, RunRow
+
+
+def way(row: RunRow) -> str:
+    """Return the route behind the origin with what each hop did, short."""
+    words = {"hardware": "", "firmware-redirect": "redirect", "firmware-emulate": "emulate", "kvm-redirect": "redirect"}
+    parts = []
+    for mode, how in zip(row.path[1:], row.how, strict=False):
+        word = words.get(how, how.removeprefix("kvm-").removeprefix("firmware-"))
+        parts.append(f"{word}> {mode}" if word else f"> {mode}")
+    return " ".join(parts)
+
+
+def cause_text(cause: int) -> str:
+    """Return number and name; interrupts by name only."""
+    from trapline.privilege.causes import cause_name
+
+    return cause_name(cause) if cause >> 63 else f"{cause} {cause_name(cause)}"
+
+
+def levels(console: Console, instructions: dict[str, int], source: str = "") -> None:
+    """Print instructions by level."""
+    text = "   ".join(f"{'~' if n in ('HS', 'M') and source else ''}{number(v)} {n}" for n, v in instructions.items() if v)
+    console.print(f"instructions: {text}")
+    if source and any(instructions.get(n) for n in ("HS", "M")):
+        say(console, f"~ estimated; HS {source}", 2, "dim")
+
+
+def show_run(console: Console, report: RunReport) -> None:
+    """Print the result of a run."""
+    from trapline.kvm.cost import SOURCE
+    from trapline.views.death import show_death
+
+    result = report.result
+    console.print(report.options.settings.line(), style="bold")
+    good = result.exit_status == 0
+    say(console, f"{result.reason}: {result.message}", 0, "green" if good else "red")
+    made = table(("cause", "left"), ("from", "left"), ("route", "wrap"), ("outcome", "left"), ("count", "right"))
+    for row in report.rows:
+        outcome = Text(row.outcome(), style=style_of(row.end))
+        made.add_row(cause_text(row.cause), row.origin, way(row), outcome, number(row.count))
+    if report.rows:
+        console.print(made)
+    else:
+        console.print("no trap")
+    console.print()
+    levels(console, report.instructions, SOURCE)
+    guest = report.instructions.get("VU", 0) + report.instructions.get("VS", 0)
+    console.print(
+        f"{number(report.traps)} traps   {number(guest)} guest instructions   {report.ticks} ticks   "
+        f"{report.seconds:.2f} s"
+    )
+    kvm = {n: v for n, v in report.counters.items() if not n.startswith("trapline/") and v}
+    if kvm:
+        say(console, "KVM statistics: " + ", ".join(f"{n} {number(v)}" for n, v in kvm.items()))
+    for line in report.unassigned:
+        say(console, line, 0, "yellow")
+    for line in report.balance:
+        say(console, f"counters and records disagree: {line}", 0, "bold red")
+    for note in report.notes:
+        say(console, f"note: {note}", 0, "dim")
+    if result.death is not None:
+        console.print()
+        show_death(console, result.death)
+
+
+def show_boot(console: Console, report: BootReport) -> None:
+    """Print the result of a boot."""
+    good = report.result.exit_status == 0
+    say(console, f"{report.result.reason}: {report.result.message}", 0, "green" if good else "red")
+    made = table(("cause", "left"), ("from", "left"), ("to", "left"), ("count", "right"))
+    for cause, origin, destination, count in report.traps:
+        made.add_row(cause_text(cause), origin, destination, number(count))
+    if report.traps:
+        console.print(made)
+        console.print()
+    levels(console, report.instructions)
+    rate = report.result.instructions / report.seconds / 1e6 if report.seconds else 0
+    console.print(f"{number(report.result.instructions)} instructions   {report.seconds:.2f} s   {rate:.0f} MIPS")
