@@ -94,7 +94,6 @@ class NativeEngine:
         sets = mmap.mmap(-1, CONTEXTS * SET_BYTES)
         hart.tlb_base = ctypes.addressof(ctypes.c_char.from_buffer(sets))
         hart.tlb_ptr = 0
-        hart.ctx_current = CONTEXTS
         callbacks = [
             CALLBACK(self._guard(hart, lambda region, offset, size, _: hart.devices[region].load(hart, offset, size))),
             CALLBACK(self._guard(hart, partial(self._device_store, hart))),

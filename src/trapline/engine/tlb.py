@@ -83,7 +83,6 @@ def flush_all_sets(hart: Any) -> None:
         if hart.ctx_used[i] != 0:
             fill_ones(hart.tlb_base + i * SET_BYTES, U64(SET_BYTES))
             hart.ctx_used[i] = 0
-    hart.ctx_current = CONTEXTS
 
 
 @cold
@@ -145,18 +144,14 @@ def find_context(hart: Any) -> None:
             hart.ctx_keys[chosen * 4 + j] = hart.ctx_key[j]
         fill_ones(hart.tlb_base + chosen * SET_BYTES, U64(SET_BYTES))
     hart.ctx_hint[hart.ctx_key[0] & 7] = chosen
-    hart.ctx_current = chosen
     hart.tlb_ptr = hart.tlb_base + chosen * SET_BYTES
 
 
 @cold
 def select_context(hart: Any) -> None:
-    """Make tlb_ptr follow hart.ctx_key: the present set, or the one last used in this mode, or a search."""
-    if hart.ctx_current < CONTEXTS and same_context(hart, hart.ctx_current):
-        return
+    """Make tlb_ptr follow hart.ctx_key: the set last used in this mode, or a search."""
     hint = hart.ctx_hint[hart.ctx_key[0] & 7]
     if same_context(hart, hint):
-        hart.ctx_current = hint
         hart.tlb_ptr = hart.tlb_base + hint * SET_BYTES
     else:
         find_context(hart)

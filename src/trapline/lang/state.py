@@ -88,7 +88,7 @@ LAYOUT.word("timer_offset", "timer_ratio")  # the time_offset and time_ratio for
 LAYOUT.word("not_retired")
 
 # The native engine's own words: translation sets, decoded code, callbacks, and the instruction budget.
-LAYOUT.word("tlb_base", "tlb_ptr", "ctx_current", "ctx_next", "tlb_big")
+LAYOUT.word("tlb_base", "tlb_ptr", "ctx_next", "tlb_big")
 LAYOUT.array("ctx_hint", 8)  # by mode index: the set last used
 LAYOUT.array("ctx_used", 16)
 LAYOUT.array("ctx_keys", 64)

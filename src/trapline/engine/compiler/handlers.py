@@ -21,6 +21,10 @@ UNLIKELY, LIKELY = ", !prof !1", ", !prof !0"
 IMMEDIATES = ("imm", "uimm", "shamt", "csr", "rm")
 
 
+# Compiled into their handlers although they are rare in most programs: trap loops are what this is for.
+TRAP_INSTRUCTIONS = {"ecall", "sret", "mret"}
+
+
 class Handler:
     """Text of one handler."""
 
@@ -164,6 +168,8 @@ def slow_handler(name: str, instruction: Instruction, compiled: Compiled, length
     h.emit("%ic1 = add i64 %ic, -1")
     given = ", ".join(["ptr %st", *[f"i64 {o}" for o in operands(h, instruction, slow=True, target=target)]])
     call = f"call fastcc {compiled.result_type()} @{compiled.symbol}({given})"
+    if instruction.name in TRAP_INSTRUCTIONS:
+        call += " alwaysinline"
     if compiled.may_fail:
         h.emit(f"%failed = {call}")
         h.emit(f"br i1 %failed, label %trapped, label %retired{UNLIKELY}")

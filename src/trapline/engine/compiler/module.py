@@ -43,7 +43,7 @@ TRAP_PATH = {
     "mret": {"update_derived"},
     "sret": {"update_derived", "require_sret", "sret"},
 }
-TRAP_PATH_CALLEES = {"deliver_exception", "take_trap", "update_derived", "select_context", "require_sret", "sret"}
+TRAP_PATH_CALLEES = {"deliver_exception", "take_trap", "update_derived", "select_context", "require_sret", "sret", "ecall", "mret"}
 
 
 @dataclass(slots=True)
