@@ -59,10 +59,11 @@ def test_a_script_answers_prompts() -> None:
 
 
 def test_a_pipe_is_read_to_its_end() -> None:
-    """Input from a pipe arrives without waiting, and the end is noticed."""
+    """Input from a pipe arrives without waiting; the pipe is live, though no keyboard, until its end."""
     read_end, write_end = os.pipe()
     source = FileInput(read_end)
-    assert not source.live
+    assert source.live
+    assert not source.keyboard
     assert source.poll((0, 0)) == b""
     os.write(write_end, b"abc")
     assert source.wait(0)
@@ -70,4 +71,5 @@ def test_a_pipe_is_read_to_its_end() -> None:
     os.close(write_end)
     assert source.poll((0, 0)) == b""
     assert not source.wait(0)
+    assert not source.live
     os.close(read_end)

@@ -110,3 +110,25 @@ def test_a_key_wakes_an_idle_machine(terminals: tuple[int, int]) -> None:
         assert board.run(max_seconds=20).reason == "exit"
     assert int(board.harts[0].x[8]) == ord("k")
     assert board.console.log[0][1] == b"k"
+
+
+def test_a_prompt_appears_while_the_machine_idles() -> None:
+    """Output without a newline is shown when the machine sleeps, even if nobody can answer."""
+    source = """
+        li t0, 0x10000000
+        li t1, 36
+        sb t1, 0(t0)
+        li t0, 0x2004000
+        li t1, 100000
+        sd t1, 0(t0)
+        li t1, 0x80
+        csrw mie, t1
+        wfi
+    1:  j 1b
+    """
+    shown: list[tuple[bytes, bool]] = []
+    console = Console(lambda data: shown.append((data, int(board.harts[0].instret) < 100)))
+    board = Machine(engine="native", memory=1 << 20, console=console)
+    board.load_elf(make_elf(assemble(source, BASE)))
+    board.run(max_instructions=10_000)
+    assert shown == [(b"$", True)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
@@ -21,7 +22,8 @@ Position = tuple[int, int]  # instructions retired, ticks
 class InputSource(Protocol):
     """Where typed bytes come from."""
 
-    live: bool  # a person may still type: an idle machine waits for real
+    keyboard: bool  # a person's terminal: Ctrl-A is understood
+    live: bool  # someone may still write: an idle machine waits for real
 
     def poll(self, position: Position) -> bytes:
         """Return what has arrived by now, without waiting."""
@@ -43,6 +45,7 @@ class InputSource(Protocol):
 class NoInput:
     """Nothing is ever typed."""
 
+    keyboard = False
     live = False
 
     def poll(self, position: Position) -> bytes:
@@ -113,19 +116,25 @@ class Script(NoInput):
 
 
 class FileInput(NoInput):
-    """A file descriptor: terminal, pipe or file."""
+    """A file descriptor: terminal, pipe or file.
+
+    Behind an open pipe is a program that answers in its own time, as a person does: it is live until its end.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._ended = False
-        self.live = os.isatty(descriptor)
+        self.keyboard = os.isatty(descriptor)
+        kind = os.fstat(descriptor).st_mode
+        self.live = self.keyboard or stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind)
 
     def poll(self, position: Position) -> bytes:
         """Read what is there."""
         if self._ended or not self._ready(0):
             return b""
         data = os.read(self._descriptor, 4096)
-        self._ended = not data
+        if not data:
+            self._end()
         return data
 
     def wait(self, seconds: float | None) -> bool:
@@ -138,8 +147,11 @@ class FileInput(NoInput):
         try:
             return bool(select.select([self._descriptor], [], [], seconds)[0])
         except (OSError, ValueError):
-            self._ended = True
+            self._end()
             return False
+
+    def _end(self) -> None:
+        self._ended, self.live = True, False
 
 
 class Console:
@@ -154,7 +166,7 @@ class Console:
     ) -> None:
         self._output = output or (lambda data: None)
         self.source: InputSource = source or NoInput()
-        self._escape = self.source.live if escape is None else escape
+        self._escape = self.source.keyboard if escape is None else escape
         self._after_escape = False
         self._buffer = bytearray()
         self.log: list[tuple[Position, bytes]] = []

@@ -259,6 +259,7 @@ class Machine:
         done = self.schedule.round(budget, due[1] if due else None)
         if self.htif is not None:
             self.htif.poll(self.harts[0])
+        self.console.flush()
         self._receive()
         if self._ended is None and self.schedule.all_asleep():
             self._idle()
