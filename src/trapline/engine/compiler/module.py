@@ -40,10 +40,10 @@ FOLDED = {"trapline.privilege.csr", "trapline.privilege.csr_table", "trapline.pr
 TRAP_PATH = {
     "deliver_exception": {"take_trap"},
     "take_trap": {"update_derived"},
-    "mret": {"update_derived"},
+    "mret": {"update_derived", "require_machine", "mret"},
     "sret": {"update_derived", "require_sret", "sret"},
 }
-TRAP_PATH_CALLEES = {"deliver_exception", "take_trap", "update_derived", "select_context", "require_sret", "sret", "ecall", "mret"}
+TRAP_PATH_CALLEES = {"ecall", "select_context"}.union(*TRAP_PATH.values())
 
 
 @dataclass(slots=True)
