@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.isa.cross import TEXT_BASE, assemble, disassemble
-from tests.isa.table import DECODER, random_encodings
+from tests.isa.table import DECODER, INSTRUCTIONS, random_encodings
 from trapline.isa.assemble import encode_line
 from trapline.isa.decode import expanded_bits
 from trapline.isa.registers import EXACT_CONVERSIONS
 from trapline.isa.text import expanded_text, text
-from trapline.lang.functions import INSTRUCTIONS
 
 # Not known to binutils 2.40.
 NEWER = ("czero.eqz", "czero.nez")

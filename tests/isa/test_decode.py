@@ -6,10 +6,9 @@ import time
 
 import pytest
 
-from tests.isa.table import DECODER, EVERYTHING, random_encodings
+from tests.isa.table import DECODER, EVERYTHING, INSTRUCTIONS, random_encodings
 from trapline.isa.assemble import encode_line
 from trapline.isa.decode import Decoder, enabled_extensions, encode, expanded_bits
-from trapline.lang.functions import INSTRUCTIONS
 from trapline.lang.state import Hart
 
 

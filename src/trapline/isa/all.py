@@ -7,6 +7,6 @@ from __future__ import annotations
 
 # ruff: noqa: F401, I001
 from trapline.isa import i, zicsr, zifencei, privileged
-from trapline.isa import m, a, f, d, zfh, c
+from trapline.isa import m, a, f, d, zfh, c, zcb
 from trapline.isa import zicond, zba, zbb, zbc, zbs, zbkb, zbkx
 from trapline.isa import zicbo, zawrs, h

@@ -23,6 +23,7 @@ _SWITCHES = {
     "F": "has_f",
     "D": "has_d",
     "C": "has_c",
+    "Zcb": "has_zcb",
     "H": "has_h",
     "S": "has_s",
     "U": "has_u",

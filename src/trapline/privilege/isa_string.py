@@ -56,6 +56,7 @@ IMPLIES: dict[str, tuple[str, ...]] = {
     "f": ("zicsr",),
     "d": ("f",),
     "c": (),
+    "zcb": ("c",),
     "h": ("s",),
     "s": ("u", "zicsr"),
     "u": (),
