@@ -7,6 +7,7 @@ import pytest
 from tests.engine.harness import BASE, DEVICE, Bench
 from trapline.engine.native import NativeEngine
 from trapline.lang.control import EXIT_LIMIT
+from trapline.privilege.isa_string import DEFAULT_ISA
 
 LOOP = """
     li s0, 700
@@ -55,6 +56,57 @@ def test_slices_do_not_matter() -> None:
     assert whole.state() == parts.state()
 
 
+PATCHES = {
+    "misaligned": "li t1, 0x5005\n sh t1, 5(t0)",
+    "part of a page under PMP": "csrw pmpcfg0, t3\n sw t1, 4(t0)\n csrw pmpcfg0, zero",
+    "hsv": "li t3, 0x1f00\n csrw pmpcfg0, t3\n hsv.w t1, (t2)\n csrw pmpcfg0, zero",
+    "sc": "csrw pmpcfg0, t3\n lr.w zero, (t2)\n sc.w zero, t1, (t2)\n csrw pmpcfg0, zero",
+    "amo": "csrw pmpcfg0, t3\n amoswap.w zero, t1, (t2)\n csrw pmpcfg0, zero",
+    "cbo.zero": "csrw pmpcfg0, t3\n cbo.zero (t0)\n csrw pmpcfg0, zero",
+}
+
+
+@pytest.mark.parametrize("patch", PATCHES.values(), ids=PATCHES)
+def test_every_kind_of_store_to_code_is_seen_after_fence_i(patch: str) -> None:
+    """fence.i also sees stores that do not go through a cached translation."""
+    source = f"""
+        la t0, patch
+        addi t2, t0, 4
+        srli t1, t0, 2
+        addi t1, t1, 64
+        csrw pmpaddr0, t1
+        li t3, -1
+        csrw pmpaddr1, t3
+        li t3, 0x1f17
+        li t1, 0x100
+        csrw hstatus, t1
+        li t1, 0x00500513
+        la t4, handler
+        csrw mtvec, t4
+        jal ra, patch
+        fence.i
+        {patch}
+        fence.i
+        jal ra, patch
+    end: j end
+    .align 2
+    handler:
+        csrr s4, mcause
+        jr ra
+    .align 12
+    patch:
+        addi s3, s3, 1
+        addi a0, zero, 1
+        add s2, s2, a0
+        ret
+    """
+    native, reference = (Bench(e, source, isa=DEFAULT_ISA + "_zicclsm") for e in ("native", "reference"))
+    for bench in (native, reference):
+        bench.run(90)
+    assert native.state() == reference.state()
+    assert native.hart.x[18] == 6 or native.hart.x[20] == 2
+
+
 def test_stores_to_code_are_seen_after_fence_i() -> None:
     """An instruction overwritten by the program runs in its new form after fence.i."""
     source = """
@@ -100,6 +152,39 @@ def test_patched_second_half() -> None:
     bench.write(BASE + 4096, (0x0024_0413 >> 16).to_bytes(2, "little"))  # addi s0, s0, 2
     bench.run(2)
     assert int(bench.hart.x[8]) == before + 2
+
+
+def test_instruction_across_pages_with_a_second_half_of_ones() -> None:
+    """Every second half is one that an instruction across pages may have, 0xffff too."""
+    bench = Bench("native", "addi s0, t6, -1\nend: j end", at=4094)
+    bench.hart.x[31] = 8
+    bench.run(3)
+    assert bench.hart.x[8] == 7
+
+
+def test_a_patch_of_a_second_half() -> None:
+    """After fence.i an instruction whose second half was patched runs anew, and its neighbours as before."""
+    source = """
+        li s3, 3
+        li t1, 0x24
+        la t0, patch
+    loop:
+        addi s0, s0, 1
+    patch:
+        addi s1, s1, 1
+        addi s2, s2, 4
+        addi s3, s3, -1
+        sh t1, 2(t0)
+        fence.i
+        bnez s3, loop
+    end:
+        j end
+    """
+    native, reference = Bench("native", source), Bench("reference", source)
+    native.run(60)
+    reference.run(60)
+    assert native.state() == reference.state()
+    assert [int(native.hart.x[i]) for i in (8, 9, 18)] == [3, 1 + 2 + 2, 12]
 
 
 @pytest.mark.parametrize("engine", ["native", "reference"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import struct
+import sys
 from typing import TYPE_CHECKING
 
 from trapline.engine.tlb_layout import RECORD_BYTES, RECORD_SLOTS, STRADDLE_SLOT, TABLE_BYTES
@@ -17,17 +19,23 @@ TABLES_PER_CHUNK = 32
 BLOCK_LIMIT = 256
 ENDS = frozenset({"jal", "jalr", "mret", "sret"})
 X0_SINK = 32
+NO_HALF = 1 << 16  # equals no second half
+_WORD = struct.Struct("<I").unpack_from
+
+# What is known of some instruction bits: length, whether straight-line code ends here, handler address
+# and operand word; for a branch also its distance, and handler and word where the target is in the page.
+Known = tuple[int, bool, int, int, int | None, int, int]
 
 
 class CodePage:
-    """The records of one page, and the bytes that they were decoded from."""
+    """The records of one page, and the bytes that they were decoded from (`used` is 0xff for these)."""
 
-    __slots__ = ("host", "info", "seen", "snapshot", "table", "view")
+    __slots__ = ("host", "info", "snapshot", "table", "used", "view")
 
     def __init__(self, host: int, info: int, table: int, view: memoryview) -> None:
         self.host, self.info, self.table, self.view = host, info, table, view
         self.snapshot = bytearray(PAGE)
-        self.seen: list[tuple[int, int]] = []
+        self.used = bytearray(PAGE)
 
 
 class CodeStore:
@@ -39,7 +47,8 @@ class CodeStore:
         self.by_info: dict[int, CodePage] = {}
         self.dirty: set[int] = set()
         self.decoder: Decoder | None = None
-        self.memo: dict[int, tuple[int, str, int, int, bool]] = {}
+        self.memo: dict[int, Known] = {}
+        self._odd = 2  # bit 1 of a target is an error without 16-bit instructions
         self._free: list[tuple[int, memoryview]] = []
         self._chunks: list[mmap.mmap] = []
         blank = bytearray(TABLE_BYTES)
@@ -68,91 +77,105 @@ class CodeStore:
         self.dirty.add(info)
         return page
 
-    def _describe(self, bits: int) -> tuple[int, str, int, int, bool]:
-        """Length, handler name, operand word, immediate, and whether straight-line code ends here."""
+    def describe(self, bits: int) -> Known:
+        """Look an instruction up, and remember it."""
         assert self.decoder is not None
         found = self.decoder.decode(bits)
+        symbols = self.symbols
         if found is None or found.instruction.function is None:
-            return (4 if bits & 3 == 3 else 2), "", 0, 0, True
-        word, imm = pack(found)
-        name = f"{found.instruction.name}_{found.length}"
+            known: Known = 4 if bits & 3 == 3 else 2, True, symbols["h.undefined"], 0, None, 0, 0
+        else:
+            word, imm = pack(found)
+            length, ends = found.length, found.instruction.name in ENDS
+            name = f"{found.instruction.name}_{length}"
+            step = self.steps.get((found.instruction.name, length))
+            if step is not None:
+                far = word | (imm * 8 & 0xFFFFFFFF) << 32
+                near = symbols[f"h.{name}f" if imm > 0 else f"h.{name}b"]
+                known = length, ends, symbols[f"h.{name}"], far, imm, near, far | step << 24
+            else:
+                address = self._handler(name, found, imm)
+                known = length, ends, address, word | (imm & 0xFFFFFFFF) << 32, None, 0, 0
+        self.memo[bits] = known
+        return known
+
+    def _handler(self, name: str, found: Decoded, imm: int) -> int:
+        symbols = self.symbols
         if "csr" in found.operands:
-            special = f"{name}@{imm:x}"
-            if f"h.{special}r" in self.symbols and found.operands["rs1"] == 0:
-                name = f"{special}r"
-            elif f"h.{special}" in self.symbols:
-                name = special
-        return found.length, name, word, imm, found.instruction.name in ENDS
+            special = f"h.{name}@{imm:x}"
+            if f"{special}r" in symbols and found.operands["rs1"] == 0:
+                return symbols[f"{special}r"]
+            if special in symbols:
+                return symbols[special]
+        return symbols.get(f"h.{name}") or symbols[f"s.{name}"]
 
-    def record(self, bits: int, offset: int, *, inside: bool) -> tuple[int, int, int, bool]:
-        """Length, handler address, operand word and end mark of the instruction at a page offset."""
-        known = self.memo.get(bits)
-        if known is None:
-            known = self.memo[bits] = self._describe(bits)
-        length, name, word, imm, ends = known
-        if not name:
-            return length, self.symbols["h.undefined"], 0, True
-        step = self.steps.get((name[:-2], length))
-        if step is not None:
-            target = offset + imm
-            if inside and 0 <= target < PAGE and (target & 2 == 0 or self.short):
-                kind = "f" if imm > 0 else "b"
-                return length, self.symbols[f"h.{name}{kind}"], word | step << 24 | (imm * 8 & 0xFFFFFFFF) << 32, ends
-            return length, self.symbols[f"h.{name}"], word | (imm * 8 & 0xFFFFFFFF) << 32, ends
-        address = self.symbols.get(f"h.{name}") or self.symbols[f"s.{name}"]
-        return length, address, word | (imm & 0xFFFFFFFF) << 32, ends
-
-    @property
-    def short(self) -> bool:
-        """Whether 16-bit aligned targets are legal."""
-        assert self.decoder is not None
-        return "C" in self.decoder.enabled
+    def set_decoder(self, decoder: Decoder) -> None:
+        """Decode for another set of extensions from now on."""
+        self.decoder = decoder
+        self._odd = 0 if "C" in decoder.enabled else 2
+        self.forget_all()
 
     def decode_block(self, page: CodePage, offset: int) -> None:
         """Decode from a page offset until straight-line code ends."""
-        data = ctypes.string_at(page.host, PAGE)
-        undecoded, view = self.symbols["h.undecoded"], page.view
+        data = ctypes.string_at(page.host, PAGE) + b"\0\0"
+        undecoded, view, memo, odd = self.symbols["h.undecoded"], page.view, self.memo, self._odd
+        start = offset
         for _ in range(BLOCK_LIMIT):
-            slot = offset >> 1
-            if offset >= PAGE or view[2 * slot] != undecoded:
-                return
-            bits = int.from_bytes(data[offset : offset + 4], "little")
-            if bits & 3 == 3 and offset == PAGE - 2:
-                view[2 * slot + 1] = 0xFFFF << 32
-                view[2 * slot] = self.symbols["h.straddle"]
-                self._remember(page, data, offset, 2)
-                return
-            length, address, word, ends = self.record(bits if bits & 3 == 3 else bits & 0xFFFF, offset, inside=True)
-            view[2 * slot + 1] = word
-            view[2 * slot] = address
-            self._remember(page, data, offset, length)
-            if ends:
-                return
+            # A record is two words for each two bytes of the page: its index is the page offset.
+            if offset >= PAGE or view[offset] != undecoded:
+                break
+            (bits,) = _WORD(data, offset)
+            if bits & 3 != 3:
+                bits &= 0xFFFF
+            elif offset == PAGE - 2:
+                view[offset + 1] = NO_HALF << 32
+                view[offset] = self.symbols["h.straddle"]
+                offset = PAGE
+                break
+            length, ends, address, word, distance, near, near_word = memo.get(bits) or self.describe(bits)
+            if distance is not None and 0 <= (target := offset + distance) < PAGE and target & odd == 0:
+                address, word = near, near_word
+            view[offset + 1] = word
+            view[offset] = address
             offset += length
+            if ends:
+                break
+        page.snapshot[start:offset] = data[start:offset]
+        page.used[start:offset] = b"\xff" * (offset - start)
 
     def decode_straddle(self, page: CodePage, half: int) -> None:
         """Decode the instruction that starts in the page's last two bytes and ends with `half`."""
         low = int.from_bytes(ctypes.string_at(page.host + PAGE - 2, 2), "little")
-        _, address, word, _ = self.record(low | half << 16, PAGE - 2, inside=False)
+        bits = low | half << 16
+        known = self.memo.get(bits) or self.describe(bits)
         view = page.view
-        view[2 * STRADDLE_SLOT] = address
-        view[2 * STRADDLE_SLOT + 1] = word
+        view[2 * STRADDLE_SLOT] = known[2]
+        view[2 * STRADDLE_SLOT + 1] = known[3]
         view[2 * (RECORD_SLOTS - 1) + 1] = half << 32
 
-    @staticmethod
-    def _remember(page: CodePage, data: bytes, offset: int, length: int) -> None:
-        page.snapshot[offset : offset + length] = data[offset : offset + length]
-        page.seen.append((offset, length))
-
-    def stale(self, page: CodePage) -> bool:
-        """Whether any decoded instruction's bytes have changed."""
-        data, old = ctypes.string_at(page.host, PAGE), page.snapshot
-        return any(data[o : o + n] != old[o : o + n] for o, n in page.seen)
+    def refresh(self, page: CodePage) -> None:
+        """Forget the decoded instructions whose bytes have changed."""
+        data = ctypes.string_at(page.host, PAGE)
+        if data == page.snapshot:
+            return
+        order = sys.byteorder
+        now, then = int.from_bytes(data, order), int.from_bytes(page.snapshot, order)
+        changed = ((now ^ then) & int.from_bytes(page.used, order)).to_bytes(PAGE, order)
+        if changed.count(0) == PAGE:
+            return
+        view, undecoded = page.view, self.symbols["h.undecoded"]
+        for offset in range(0, PAGE, 2):
+            if changed[offset] | changed[offset + 1]:
+                # The instruction here, and one that started two bytes earlier.
+                view[offset] = undecoded
+                page.used[offset : offset + 2] = b"\0\0"
+                if offset != 0:
+                    view[offset - 2] = undecoded
 
     def forget(self, page: CodePage) -> None:
         """Return a page to the undecoded state, in place."""
         page.view.cast("B")[:] = self._blank
-        page.seen.clear()
+        page.used[:] = bytes(PAGE)
 
     def forget_all(self) -> None:
         """Forget all decoded code (the set of extensions changed, or memory was replaced)."""
@@ -165,8 +188,7 @@ class CodeStore:
         for info in self.dirty | (set(self.by_info) if infos is None else infos):
             page = self.by_info.get(info)
             if page is not None:
-                if self.stale(page):
-                    self.forget(page)
+                self.refresh(page)
                 ctypes.c_uint64.from_address(info).value = page.table
         self.dirty.clear()
 

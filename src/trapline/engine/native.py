@@ -78,8 +78,7 @@ class NativeEngine:
         self.regions_changed(hart)
         decoder = Decoder(hart)
         if self.code.decoder is None or self.code.decoder.enabled != decoder.enabled:
-            self.code.decoder = decoder
-            self.code.forget_all()
+            self.code.set_decoder(decoder)
         self.reference.attach(hart)
         hart.call = partial(self.call, hart)  # type: ignore[method-assign]
         flush: Any = partial(self._plain, "c.flush_all_sets", hart)

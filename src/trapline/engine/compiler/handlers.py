@@ -383,7 +383,7 @@ def straddle(functions: dict[str, Compiled]) -> str:
     h.tail("@h.deliver", ic="%ic1")
     h.label("compare")
     half = h.value(f"phi i64 [ {half_hit}, %hit ], [ {half_miss}, %miss ]")
-    known = h.value(f"icmp eq i64 {half}, {h.value(f'and i64 {h.imm32()}, 65535')}")
+    known = h.value(f"icmp eq i64 {half}, {h.imm32()}")
     h.emit(f"br i1 {known}, label %same, label %differs{LIKELY}")
     h.label("same")
     last = h.value(f"add i64 {h.get('code_host')}, 4094")
