@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from trapline.engine.cache import load_image
 from trapline.engine.code import PAGE, CodeStore
-from trapline.engine.compiler_names import step_index
+from trapline.engine.compiler_names import plain_index, step_index
 from trapline.engine.reference import ReferenceEngine
 from trapline.engine.tlb_layout import CONTEXTS, SET_BYTES
 from trapline.isa.decode import Decoder
@@ -106,10 +106,14 @@ class NativeEngine:
             hart.step_record[slot * 2] = self.symbols["h.step_end"]
         for (name, length), number in step_index().items():
             hart.step_handlers[number] = self.symbols.get(f"h.{name}_{length}", 0)
+        for name, number in plain_index().items():
+            hart.step_handlers[number] = self.symbols.get(f"h.{name}", 0)
         hart.host_fma = 1
         hart.fn_memset = ctypes.cast(ctypes.CDLL(None).memset, ctypes.c_void_p).value or 0
         self._keep[id(hart)] = [sets, callbacks]
         self._harts.append(hart)
+        for known in self._harts:
+            known.code_fresh = 1
 
     @staticmethod
     def _device_store(hart: Hart, region: int, offset: int, size: int, value: int) -> int:
@@ -166,6 +170,7 @@ class NativeEngine:
             elif infos is not None:
                 infos |= {int(other.dirty_info[i]) for i in range(count)}
             other.dirty_count = 0
+            other.code_fresh = int(len(self._harts) > 1)
         self.code.synchronise(infos)
         for other in self._harts:
             self._plain("c.flush_store_sets", other)
@@ -221,6 +226,7 @@ class NativeEngine:
             elif reason == NEW_PAGE:
                 info = mem[words["fetch_uncached"]]
                 self.code.new_page(self._page_of(info), info)
+                mem[words["code_fresh"]] = 1
             elif reason == STRADDLE:
                 self.code.decode_straddle(self.code.by_table[mem[words["code_table"]]], mem[words["insn"]])
             elif self._slow_step(hart):

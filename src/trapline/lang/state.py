@@ -96,10 +96,11 @@ LAYOUT.array("region_info", REGIONS)  # host address of one word a page: its tab
 LAYOUT.word("code_table", "code_k", "code_host", "fetch_uncached")
 LAYOUT.word("dirty_count")
 LAYOUT.array("dirty_info", 64)
+LAYOUT.word("code_fresh")  # 1: fence.i has to look beyond dirty_info (newly decoded pages, other harts)
 LAYOUT.word("fn_device_load", "fn_device_store", "fn_flush_code", "fn_transform", "fn_memset")
 LAYOUT.word("ic_base", "ic_margin", "ic_left", "native_exit", "host_fma")
 LAYOUT.array("step_record", 8, align=2)
-LAYOUT.array("step_handlers", 64)
+LAYOUT.array("step_handlers", 256)
 LAYOUT.word("call_failed")
 
 # The address of the explicit access under way, for the transformed instruction's Addr. Offset.
