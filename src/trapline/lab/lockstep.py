@@ -14,7 +14,6 @@ from trapline.isa.decode import Decoder
 from trapline.isa.text import text as instruction_text
 from trapline.lab import spike
 from trapline.lab.stream_layout import BODY, RAM_SIZE
-from trapline.lang.layout import Field
 from trapline.lang.state import LAYOUT, Hart
 from trapline.machine.machine import Machine
 from trapline.privilege import csr_numbers as csr
@@ -70,10 +69,10 @@ def mode_name(hart: Hart) -> str:
     return MODE_NAMES[int(hart.priv) | int(hart.virt) << 2]
 
 
-def make_machine(elf: bytes, isa: str, engine: Any, misaligned: str = "trap") -> Machine:
+def make_machine(elf: bytes, isa: str, engine: Any, misaligned: str = "trap", htif: bool = False) -> Machine:
     """Return a machine as Spike is started for streams, with the program loaded."""
     machine = Machine(isa=isa, engine=engine, memory=RAM_SIZE, misaligned=misaligned)
-    machine.load_elf(elf, htif=False)
+    machine.load_elf(elf, htif=htif)
     return machine
 
 
@@ -107,39 +106,39 @@ def against_spike(elf: bytes, isa: str, engine: Any = "native", misaligned: str 
     for commit in spike.commits(elf, isa):
         if commit.trap.startswith("interrupt"):
             interrupt = True
-            if int(hart.irq_cause) == 0:
-                what = [f"there: {commit.trap} is taken here: no interrupt is pending and enabled"]
-                return here.divergence(number, int(hart.pc), mode_name(hart), 0, what, before)
             continue
         pc, mode = int(hart.pc), mode_name(hart)
-        if not interrupt and pc != commit.pc:
+        if pc != commit.pc and not (interrupt and hart.irq_cause != 0):
             return here.divergence(number, pc, mode, 0, [f"pc: here {pc:#x}, there {commit.pc:#x}", commit.line], before)
         interrupt = False
-        traps = sum(hart.mem[_TRAPS.index : _TRAPS.index + _TRAPS.count])
+        traps = _trap_total(hart)
         here.step()
         number += 1
-        what = _differences(hart, commit, sum(hart.mem[_TRAPS.index : _TRAPS.index + _TRAPS.count]) != traps)
+        trapped = _trap_total(hart) != traps
+        what = _differences(hart, commit, interrupted=trapped)
+        if commit.trap and not trapped:
+            what.append(f"here: no trap; there: {commit.trap}, tval {commit.tval:#x}")
         if what:
             return here.divergence(number, commit.pc, mode, commit.bits, [*what, commit.line], before)
         before.append(commit.line)
-        if commit.bits == END:
+        if commit.bits == END and not commit.trap:
             return None
     return None
 
 
-_TRAPS: Field = LAYOUT.fields["trap_count"]
+def _trap_total(hart: Hart) -> int:
+    counters = LAYOUT.fields["trap_count"]
+    return sum(hart.mem[counters.index : counters.index + counters.count])
 
 
-def _differences(hart: Hart, commit: spike.Commit, trapped: bool) -> list[str]:
-    """Compare what an instruction wrote."""
-    if trapped != bool(commit.trap) and commit.registers:
-        return [f"here: {'a trap' if trapped else 'no trap'}; there: {commit.trap or 'no trap'}"]
+def _differences(hart: Hart, commit: spike.Commit, interrupted: bool) -> list[str]:
+    """Compare what an instruction wrote; an interrupt right after it has already changed CSRs here."""
     what = []
     for name, there in commit.registers.items():
         kind, rest = name[0], name[1:]
         if kind == "c":
             number = int(rest.split("_")[0])
-            if number not in CSR_READ or number in _LOGGED_IN_PART:
+            if number not in CSR_READ or number in _LOGGED_IN_PART or interrupted:
                 continue
             ours = int(csr_read(hart, U64(number)))
             name = rest.split("_", 1)[1]

@@ -88,13 +88,17 @@ def commits(elf: bytes, isa: str, timeout: float = 20.0) -> Iterator[Commit]:
 def parse(lines: Iterator[str] | list[str] | object) -> Iterator[Commit]:
     """Parse the lines of a log made with -l --log-commits."""
     pending: Commit | None = None
+    fetched = 0
     for line in lines:  # type: ignore[attr-defined]
         found = _COMMIT.match(line)
+        if found is None and (fetch := _FETCH.match(line)):
+            fetched = int(fetch[2], 16)
+            continue
         if found is None and (trap := _TRAP.match(line)):
             if pending:
                 yield pending
             name = trap[1] if trap[2] is None else f"{trap[1]} {trap[2]}"
-            pending = Commit(int(trap[3], 16), trap=name, line=line.strip())
+            pending = Commit(int(trap[3], 16), fetched, trap=name, line=line.strip())
         elif found is None and pending and (tval := _TVAL.match(line)):
             pending.tval = int(tval[1], 16)
         if found is None:

@@ -14,7 +14,7 @@ from random import Random
 from trapline.lab import stream_layout as at
 from trapline.lab.elf_file import Part, write_elf
 from trapline.lab.stream_code import POINTERS, TARGETS, CodeGenerator, Context
-from trapline.lab.stream_csrs import CLEARED
+from trapline.lab.stream_csrs import MASKED
 from trapline.lab.stream_layout import State
 from trapline.lab.stream_runtime import BLOCK_WORDS, CONFIGURATION, PRIME, source
 from trapline.lab.stream_tables import Tables
@@ -34,6 +34,7 @@ class Stream:
     elf: bytes
     parts: tuple[Part, ...]
     blocks: tuple[Block, ...]
+    instructions: int  # random ones
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class _Build:
             "begin_signature": at.LOG,
             "end_signature": at.TABLES + at.TABLE_PAGES * at.PAGE,
         }
-        return Stream(self.seed, write_elf(parts, symbols, at.CODE), parts, tuple(self.blocks))
+        return Stream(self.seed, write_elf(parts, symbols, at.CODE), parts, tuple(self.blocks), len(self.body) // 4)
 
     def _gadgets(self) -> bytes:
         """Pages of illegal halfwords; the last halfword of the first is the lower half of a nop."""
@@ -135,7 +136,7 @@ class _Build:
         )
         values["mepc"] = address + offsets[mode]
         self.body += self.generator.code.block(rng, context, rng.randrange(self.length // 2, self.length * 3 // 2))
-        self.body += bytes(-len(self.body) % 2)
+        self.body += bytes(-len(self.body) % 4)
         self.blocks.append(Block(mode, values["mepc"], values))
         self.words += [values[name] for name in CONFIGURATION]
         self.words += [self._integer(register, mode) for register in range(1, 32)]
@@ -177,10 +178,11 @@ class _Build:
         values["senvcfg"] = rng.getrandbits(8) & 0xF1
         values["mcountinhibit"] = rng.getrandbits(32) & ~2
         values["fcsr"] = rng.getrandbits(5) | rng.choice((0, 0, 1, 2, 3, 4, 5, 6, 7)) << 5
-        for name, bits in CLEARED.items():
-            values[name] &= ~bits
         self._status(values, mode)
         self._interrupts(values)
+        for name, bits in MASKED.items():
+            if name in values:
+                values[name] &= ~bits
         self._protection(values)
         return values
 
@@ -209,7 +211,7 @@ class _Build:
         rng = self.rng
         if rng.random() < 0.35:
             values["mie"] = rng.getrandbits(14)
-            values["mip"] = rng.getrandbits(14)
+            values["mip"] = rng.getrandbits(13)
             values["hvip"] = rng.getrandbits(12)
         values["hie"] = values["mie"] & 0x1444
         values["vsie"] = rng.getrandbits(14)
@@ -218,12 +220,12 @@ class _Build:
         """Three unlocked PMP entries on data or tables, sometimes on."""
         rng = self.rng
         for entry in (2, 3, 4):
-            page = at.DATA + rng.randrange(at.DATA_PAGES + at.TABLE_PAGES // 2) * at.PAGE
-            size = rng.choice((8, 16, 64, 4096, 8192))
+            on_tables = rng.random() < 0.15
+            page = rng.choice(self.tables.zoo_pages) if on_tables else at.DATA + rng.randrange(at.DATA_PAGES) * at.PAGE
+            size = rng.choice((8, 16, 64, 4096) if on_tables else (8, 16, 64, 4096, 8192))
             values[f"pmpaddr{entry}"] = (page & ~(size - 1)) >> 2 | (size // 8 - 1)
-            if rng.random() < 0.25 and page < at.TABLES or rng.random() < 0.05:
-                flags = rng.choice((0, 1, 3, 4, 5))
-                values["pmpcfg0"] |= (0x18 | flags) << 8 * entry
+            if rng.random() < 0.25:
+                values["pmpcfg0"] |= (0x18 | rng.choice((0, 1, 3, 4, 5))) << 8 * entry
 
     def _integer(self, register: int, mode: str) -> int:
         rng = self.rng

@@ -16,11 +16,11 @@ _GUEST_OWN = {"vstvec", "vsscratch", "vsatp", "hgatp"}
 _ACCEPTED = tomllib.loads((Path(__file__).parent / "accepted.toml").read_text())["difference"]
 # What implementations may choose, or what depends on time: never read, never written.
 EXCLUDED = {name for difference in _ACCEPTED for name in difference.get("csrs", ())}
-# Bits that implementations may choose: written as zero.
-CLEARED: dict[str, int] = {k: v for difference in _ACCEPTED for k, v in difference.get("bits", {}).items()}
 _DEBUG = range(0x7A0, 0x7C0)
 # A write changes translation: fence.
 _TRANSLATION = {"satp", "vsatp", "hgatp", "menvcfg", "henvcfg"}
+# Bits that implementations may choose: never set.
+MASKED: dict[str, int] = {k: v for difference in _ACCEPTED for k, v in difference.get("masked", {}).items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class CsrChoice:
     number: int
     write: bool
     fence: bool
-    cleared: int = 0  # bits to clear after a write
+    masked: int = 0  # bits not to write
 
 
 class CsrChooser:
@@ -56,7 +56,7 @@ class CsrChooser:
         weights = {"M": (2, 4, 5, 8), "HS": (2, 6, 8, 1), "VS": (2, 8, 2, 1)}.get(mode, (6, 2, 1, 1))
         name = rng.choice(self.levels[rng.choices(range(4), weights)[0]])
         fence = name in _TRANSLATION or name.startswith("pmp")
-        return CsrChoice(self.names[name], self._may_write(name, mode, travels, translation_trapped), fence, CLEARED.get(name, 0))
+        return CsrChoice(self.names[name], self._may_write(name, mode, travels, translation_trapped), fence, MASKED.get(name, 0))
 
     @staticmethod
     def _may_write(name: str, mode: str, travels: bool, translation_trapped: bool) -> bool:

@@ -4,6 +4,9 @@ A handler mixes what the trap wrote into an accumulator and steps over the instr
 so that random code runs on. A fetch fault, the end of a block (a zero halfword) or a trap outside the
 body ends the block: HS and VS say so by an ecall, and M-mode mixes in all registers and the important
 CSRs, loads the next block's configuration and registers, and enters it with mret.
+
+PMP, all of it locked but entries 2 to 4: code and body are read-only, the lowest gigabyte (devices and
+ROMs, which differ between boards) is out of reach, the rest is open.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ CONFIGURATION = (
 
 # CSRs that are mixed in at the end of a block: what random CSR writes may have left behind.
 OBSERVED = (
-    "mstatus", "mie", "mip", "medeleg", "mideleg", "menvcfg", "mcounteren", "pmpcfg0", "pmpaddr2", "pmpaddr6",
+    "mstatus", "mie", "mip", "medeleg", "mideleg", "menvcfg", "mcounteren", "pmpcfg0", "pmpaddr2", "pmpaddr7",
     "stvec", "sepc", "scause", "stval", "satp", "scounteren", "senvcfg", "hstatus", "hedeleg", "hideleg", "hvip",
     "htval", "htinst", "hgatp", "hcounteren", "henvcfg", "vsstatus", "vsie", "vstvec", "vsepc", "vscause", "vstval",
     "vsatp",
@@ -250,12 +253,14 @@ reset:
     csrw pmpaddr0, t0
     li t0, {(at.BODY >> 2) | (at.MEGAPAGE // 8 - 1):#x}
     csrw pmpaddr1, t0
-    li t0, -1
+    li t0, 0x7ffffff
     csrw pmpaddr5, t0
+    li t0, -1
+    csrw pmpaddr6, t0
     csrw stimecmp, t0
     csrw vstimecmp, t0
     csrw htimedelta, zero
-    li t0, 0x9f0000009d9d
+    li t0, 0x9f980000009d9d
     csrw pmpcfg0, t0
     ld t0, {State.ACC}(sp)
     j enter_block

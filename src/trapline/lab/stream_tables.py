@@ -26,6 +26,7 @@ class Tables:
         self.rng = rng
         self.bytes = bytearray(at.TABLE_PAGES * at.PAGE)
         self.used = 0
+        self.zoo_pages: list[int] = []
         self.zoo_slots: list[int] = []  # physical addresses of entries that a stream may rewrite
         self.page(4)  # a guard: accesses just above the data must not change a table
         guest = self._tree(stage="g")
@@ -81,6 +82,7 @@ class Tables:
     def _zoo(self, low: int, stage: str) -> None:
         """Fill the window at address 0: 4 KiB pages, superpages, and tables behind odd addresses."""
         pages = self.page()
+        self.zoo_pages += [pages, low]
         self.put(low, 0, _table(pages))
         for index in range(512 - at.EXEC_ZOO_PAGES):
             self.put(pages, index, self._small_page(stage))
