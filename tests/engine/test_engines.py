@@ -245,3 +245,37 @@ def test_handler_code_budget() -> None:
     budgets |= {"h.mul_4": 64, "h.csrrs_4@142": 256, "h.fadd.d_4": 320, "h.amoadd.d_4": 192}
     over = {name: sizes[name] for name, budget in budgets.items() if sizes[name] > budget}
     assert not over
+
+
+def test_second_of_a_pair_is_patched_and_jumped_to() -> None:
+    """Two neighbours that run as one are two again for a jump between them, for a patch, and for a budget."""
+    source = """
+        la t0, second
+        li t1, 0x00700513
+        li s1, 4
+        la t3, first
+    again:
+        jal ra, first
+        jal ra, second
+        beqz s3, unpatched
+        sw t1, 0(t0)
+        fence.i
+    unpatched:
+        addi s3, s3, 1
+        addi s1, s1, -1
+        bnez s1, again
+    end: j end
+    .align 2
+    first:
+        add s4, s4, s1
+    second:
+        add s5, s5, s4
+        add s2, s2, a0
+        ret
+    """
+    for limit in (*range(5, 60, 3), 200):
+        native, reference = Bench("native", source), Bench("reference", source)
+        for bench in (native, reference):
+            bench.run(limit)
+        assert native.state() == reference.state()
+    assert native.hart.x[18] == 7 * 4

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trapline.engine.compiler import handlers
+from trapline.engine.compiler.fusion import fused_texts
 from trapline.engine.compiler.module import PREAMBLE, ModuleBuilder
 from trapline.engine.compiler.source import SubsetError, has_hart
 from trapline.engine.link import Image, link
@@ -131,6 +132,8 @@ def module_text(*, host_has_fma: bool) -> tuple[str, list[str]]:
     texts, names = instruction_texts(module)
     hot_texts, hot_names = csr_texts(module)
     texts, names = texts + hot_texts, names + hot_names
+    pair_texts, pair_names = fused_texts(module, set(names))
+    texts, names = texts + pair_texts, names + pair_names
     texts += handlers.joints(module, compiled)
     for name, function in exports.items():
         texts.append(handlers.thunk(compiled[name], module.parameters(function)))

@@ -8,6 +8,7 @@ import struct
 import sys
 from typing import TYPE_CHECKING
 
+from trapline.engine.compiler_names import plain_index
 from trapline.engine.tlb_layout import RECORD_BYTES, RECORD_SLOTS, STRADDLE_SLOT, TABLE_BYTES
 from trapline.isa.decode import Decoder
 
@@ -48,6 +49,7 @@ class CodeStore:
         self.dirty: set[int] = set()
         self.decoder: Decoder | None = None
         self.memo: dict[int, Known] = {}
+        self._fused = fused_handlers(symbols)
         self._odd = 2  # bit 1 of a target is an error without 16-bit instructions
         self._free: list[tuple[int, memoryview]] = []
         self._chunks: list[mmap.mmap] = []
@@ -119,7 +121,7 @@ class CodeStore:
         """Decode from a page offset until straight-line code ends."""
         data = ctypes.string_at(page.host, PAGE) + b"\0\0"
         undecoded, view, memo, odd = self.symbols["h.undecoded"], page.view, self.memo, self._odd
-        start = offset
+        start, fused, last, last_address = offset, self._fused, 0, 0
         for _ in range(BLOCK_LIMIT):
             # A record is two words for each two bytes of the page: its index is the page offset.
             if offset >= PAGE or view[offset] != undecoded:
@@ -137,6 +139,11 @@ class CodeStore:
                 address, word = near, near_word
             view[offset + 1] = word
             view[offset] = address
+            pair = fused.get((last_address, address))
+            if pair is not None:
+                view[last] = pair[0]
+                view[last + 1] |= pair[1]
+            last, last_address = offset, address
             offset += length
             if ends:
                 break
@@ -166,11 +173,10 @@ class CodeStore:
         view, undecoded = page.view, self.symbols["h.undecoded"]
         for offset in range(0, PAGE, 2):
             if changed[offset] | changed[offset + 1]:
-                # The instruction here, and one that started two bytes earlier.
-                view[offset] = undecoded
+                # The instruction here, one that started two bytes earlier, and what is fused with that.
                 page.used[offset : offset + 2] = b"\0\0"
-                if offset != 0:
-                    view[offset - 2] = undecoded
+                for place in range(max(0, offset - 6), offset + 1, 2):
+                    view[place] = undecoded
 
     def forget(self, page: CodePage) -> None:
         """Return a page to the undecoded state, in place."""
@@ -191,6 +197,17 @@ class CodeStore:
                 self.refresh(page)
                 ctypes.c_uint64.from_address(info).value = page.table
         self.dirty.clear()
+
+
+def fused_handlers(symbols: dict[str, int]) -> dict[tuple[int, int], tuple[int, int]]:
+    """For two neighbours' handlers: the handler of both, and the operand bits that let a single step take them apart."""
+    found = {}
+    numbers = plain_index()
+    for name, address in symbols.items():
+        first, plus, second = name.partition("+")
+        if plus:
+            found[symbols[first], symbols[f"h.{second}"]] = address, numbers[first[2:]] << 24
+    return found
 
 
 def pack(found: Decoded) -> tuple[int, int]:

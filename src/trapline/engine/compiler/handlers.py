@@ -29,7 +29,7 @@ class Handler:
     """Text of one handler."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.n = name, 0
+        self.name, self.n, self.rec = name, 0, "%rec"
         self.lines: list[str] = []
 
     def emit(self, text: str) -> None:
@@ -53,26 +53,29 @@ class Handler:
         self.emit(f"store i64 {operand}, ptr {self.field(name)}, align 8")
 
     def byte(self, offset: int) -> str:
-        pointer = self.value(f"getelementptr inbounds i8, ptr %rec, i64 {offset}")
+        pointer = self.value(f"getelementptr inbounds i8, ptr {self.rec}, i64 {offset}")
         return self.value(f"zext i8 {self.value(f'load i8, ptr {pointer}, align 1')} to i64")
 
     def imm32(self) -> str:
-        pointer = self.value("getelementptr inbounds i8, ptr %rec, i64 12")
+        pointer = self.value(f"getelementptr inbounds i8, ptr {self.rec}, i64 12")
         return self.value(f"sext i32 {self.value(f'load i32, ptr {pointer}, align 4')} to i64")
 
     def pc(self) -> str:
-        place = self.value("ptrtoint ptr %rec to i64")
+        place = self.value(f"ptrtoint ptr {self.rec} to i64")
         return self.value(f"add i64 {self.value(f'lshr i64 {place}, 3')}, {self.get('code_k')}")
 
-    def tail(self, target: str, *, rec: str = "%rec", ic: str = "%ic", tlb: str = "%tlb") -> None:
-        self.emit(f"musttail call {CC} void {target}(ptr %st, ptr {rec}, i64 {ic}, ptr {tlb})")
+    def tail(self, target: str, *, rec: str = "", ic: str = "%ic", tlb: str = "%tlb") -> None:
+        self.emit(f"musttail call {CC} void {target}(ptr %st, ptr {rec or self.rec}, i64 {ic}, ptr {tlb})")
         self.emit("ret void")
 
     def dispatch(self, rec: str, *, ic: str = "%ic1", tlb: str = "%tlb") -> None:
         self.tail(self.value(f"load ptr, ptr {rec}, align 8"), rec=rec, ic=ic, tlb=tlb)
 
-    def next(self, length: int) -> None:
-        self.dispatch(self.value(f"getelementptr inbounds i8, ptr %rec, i64 {length * 8}"))
+    def successor(self, length: int) -> str:
+        return self.value(f"getelementptr inbounds i8, ptr {self.rec}, i64 {length * 8}")
+
+    def next(self, length: int, *, ic: str = "%ic1") -> None:
+        self.dispatch(self.successor(length), ic=ic)
 
     def instret(self, ic: str = "%ic") -> None:
         self.put("instret", self.value(f"sub i64 {self.get('ic_base')}, {ic}"))
@@ -202,46 +205,64 @@ def fast_handler(
 ) -> str:
     """The fast reading; `kind` says where a taken branch lands: f forward in the page, b back, x anywhere."""
     h = Handler(f"h.{name}")
-    target = kind in ("f", "b") or "target" in instruction.text
     h.emit("%ic1 = add i64 %ic, -1")
-    pc = h.pc()
-    h.emit("%np = alloca i64")
-    h.emit("%jumped = alloca i1")
-    h.emit(f"store i64 {h.value(f'add i64 {pc}, {length}')}, ptr %np")
-    h.emit("store i1 false, ptr %jumped")
-    given = [f"i64 {o}" for o in operands(h, instruction, slow=False, target=target, known=known)]
-    args = ", ".join(["ptr %st", *given, f"i64 {pc}", "ptr %np", "ptr %tlb", "ptr %jumped"])
-    call = f"call fastcc {compiled.result_type()} @{compiled.symbol}({args})"
-    if compiled.may_fail:
-        h.emit(f"%bails = {call}")
-        h.emit(f"br i1 %bails, label %bail, label %good{UNLIKELY}")
-        h.label("bail")
-        h.tail(f"@s.{slow}")
-        h.label("good")
-    else:
-        h.emit(call)
-    if compiled.jumps:
-        h.emit("%taken = load i1, ptr %jumped")
-        h.emit("br i1 %taken, label %jump, label %fall")
-        h.label("jump")
-        jump_taken(h, kind)
-        h.label("fall")
+    perform(h, instruction, compiled, length, kind=kind, slow=slow, known=known)
     h.next(length)
     return h.text()
 
 
-def jump_taken(h: Handler, kind: str) -> None:
+def perform(
+    h: Handler,
+    instruction: Instruction,
+    compiled: Compiled,
+    length: int,
+    *,
+    kind: str,
+    slow: str,
+    known: tuple[str, ...] = (),
+    before: str = "%ic",
+    after: str = "%ic1",
+) -> None:
+    """The fast reading of the instruction at h.rec; goes on behind it unless it bails out or jumps."""
+    target = kind in ("f", "b") or "target" in instruction.text
+    h.n += 1
+    tag = h.n
+    pc = h.pc()
+    h.emit(f"%np{tag} = alloca i64")
+    h.emit(f"%jumped{tag} = alloca i1")
+    h.emit(f"store i64 {h.value(f'add i64 {pc}, {length}')}, ptr %np{tag}")
+    h.emit(f"store i1 false, ptr %jumped{tag}")
+    given = [f"i64 {o}" for o in operands(h, instruction, slow=False, target=target, known=known)]
+    args = ", ".join(["ptr %st", *given, f"i64 {pc}", f"ptr %np{tag}", "ptr %tlb", f"ptr %jumped{tag}"])
+    call = f"call fastcc {compiled.result_type()} @{compiled.symbol}({args})"
+    if compiled.may_fail:
+        h.emit(f"%bails{tag} = {call}")
+        h.emit(f"br i1 %bails{tag}, label %bail{tag}, label %good{tag}{UNLIKELY}")
+        h.label(f"bail{tag}")
+        h.tail(f"@s.{slow}", ic=before)
+        h.label(f"good{tag}")
+    else:
+        h.emit(call)
+    if compiled.jumps:
+        h.emit(f"%taken{tag} = load i1, ptr %jumped{tag}")
+        h.emit(f"br i1 %taken{tag}, label %jump{tag}, label %fall{tag}")
+        h.label(f"jump{tag}")
+        jump_taken(h, kind, f"%np{tag}", after)
+        h.label(f"fall{tag}")
+
+
+def jump_taken(h: Handler, kind: str, np: str, ic: str) -> None:
     """Go to a taken branch's target."""
     if kind == "x":
-        h.jump_pc(h.value("load i64, ptr %np"))
+        h.jump_pc(h.value(f"load i64, ptr {np}"), ic=ic)
         return
     if kind == "b":
-        h.emit(f"br i1 {h.value('icmp slt i64 %ic1, 0')}, label %spent, label %back{UNLIKELY}")
+        h.emit(f"br i1 {h.value(f'icmp slt i64 {ic}, 0')}, label %spent, label %back{UNLIKELY}")
         h.label("spent")
-        h.put("next_pc", h.value("load i64, ptr %np"))
-        h.tail("@h.budget", ic="%ic1")
+        h.put("next_pc", h.value(f"load i64, ptr {np}"))
+        h.tail("@h.budget", ic=ic)
         h.label("back")
-    h.dispatch(h.value(f"getelementptr inbounds i8, ptr %rec, i64 {h.imm32()}"))
+    h.dispatch(h.value(f"getelementptr inbounds i8, ptr {h.rec}, i64 {h.imm32()}"), ic=ic)
 
 
 def joints(module: ModuleBuilder, functions: dict[str, Compiled]) -> list[str]:
