@@ -279,3 +279,49 @@ def test_second_of_a_pair_is_patched_and_jumped_to() -> None:
             bench.run(limit)
         assert native.state() == reference.state()
     assert native.hart.x[18] == 7 * 4
+
+
+@pytest.mark.parametrize("other", [0x4000_0000, 0x4000_3000, 0x401F_F000])
+def test_a_fence_of_any_page_of_a_large_page_forgets_it(other: int) -> None:
+    """sfence.vma with an address inside a 2 MiB page ends every translation that came from it."""
+    root, middle = BASE + 0x10000, BASE + 0x11000
+    source = f"""
+        la t0, handler
+        csrw mtvec, t0
+        li t0, -1
+        srli t0, t0, 10
+        csrw pmpaddr0, t0
+        li t0, 31
+        csrw pmpcfg0, t0
+        li t0, {8 << 60 | root >> 12}
+        csrw satp, t0
+        li t0, 0x800
+        csrs mstatus, t0
+        la t0, supervisor
+        csrw mepc, t0
+        mret
+    supervisor:
+        li s0, 0x40000000
+        li s1, {other}
+        li s2, {middle}
+        ld a0, 0(s0)
+        sd x0, 0(s2)
+        sfence.vma s1, x0
+        ld a2, 0(s0)
+    end:
+        j end
+    handler:
+        csrr s3, mcause
+        csrr s4, mtval
+    stop:
+        j stop
+    """
+    benches = [Bench(engine, source) for engine in ("native", "reference")]
+    for bench in benches:
+        bench.write(root + 8, (middle >> 12 << 10 | 1).to_bytes(8, "little"))
+        bench.write(root + 16, (0x80000 << 10 | 0xCF).to_bytes(8, "little"))
+        bench.write(middle, (0x80000 << 10 | 0xCF).to_bytes(8, "little"))
+        bench.run(200)
+    assert benches[0].state() == benches[1].state()
+    assert int(benches[0].hart.x[19]) == 13
+    assert int(benches[0].hart.x[20]) == 0x4000_0000

@@ -36,6 +36,23 @@ def note_written(hart: Any, info: U64) -> None:
 
 
 @cold
+def note_large(hart: Any, va: U64) -> None:
+    """A page of what the first-stage leaf covers enters a set: a fence anywhere in it has to find it.
+
+    64 KiB at least, for Svnapot. Where only the G-stage's leaf is large, fences by address name 4 KiB.
+    """
+    span = U64(0xFFFF)
+    if hart.walk_level != 0:
+        span = (U64(1) << ((hart.walk_level * 9 + 12) & 63)) - 1
+    half = va >> 63
+    first = va & ~span
+    if first < hart.big_first[half]:
+        hart.big_first[half] = first
+    if (first | span) > hart.big_last[half]:
+        hart.big_last[half] = first | span
+
+
+@cold
 def fill_translation(hart: Any, va: U64, pa: U64, access: U64, region: U64, priv: U64) -> None:
     """Install a translation in the current context's set when one answer holds for the whole page."""
     if hart.tlb_ptr == 0:
@@ -47,7 +64,7 @@ def fill_translation(hart: Any, va: U64, pa: U64, access: U64, region: U64, priv
     if hart.pmp_active != 0 and not pmp_page_uniform(hart, pa):
         return
     if hart.walk_page != 0:
-        hart.tlb_big = 1
+        note_large(hart, va)
     tag = va & ~4095
     host = hart.region_host[region] + (page - base)
     info = hart.region_info[region] + ((page - (base & ~4095)) >> 9)
@@ -78,7 +95,9 @@ def fill_translation(hart: Any, va: U64, pa: U64, access: U64, region: U64, priv
 @cold
 def flush_all_sets(hart: Any) -> None:
     """Forget every translation of this hart."""
-    hart.tlb_big = 0
+    for i in range(2):
+        hart.big_first[i] = EMPTY
+        hart.big_last[i] = 0
     for i in range(CONTEXTS):
         if hart.ctx_used[i] != 0:
             fill_ones(hart.tlb_base + i * SET_BYTES, U64(SET_BYTES))
@@ -87,8 +106,9 @@ def flush_all_sets(hart: Any) -> None:
 
 @cold
 def flush_page_sets(hart: Any, va: U64) -> None:
-    """Forget one page in every set, or everything when larger pages may be cached."""
-    if hart.tlb_big != 0:
+    """Forget one page in every set, or everything where larger pages may be cached around it."""
+    half = va >> 63
+    if va >= hart.big_first[half] and va <= hart.big_last[half]:
         flush_all_sets(hart)
         return
     for i in range(CONTEXTS):

@@ -88,7 +88,9 @@ LAYOUT.word("timer_offset", "timer_ratio")  # the time_offset and time_ratio for
 LAYOUT.word("not_retired")
 
 # The native engine's own words: translation sets, decoded code, callbacks, and the instruction budget.
-LAYOUT.word("tlb_base", "tlb_ptr", "ctx_next", "tlb_big")
+LAYOUT.word("tlb_base", "tlb_ptr", "ctx_next")
+LAYOUT.array("big_first", 2)  # by bit 63 of the address: the span of the large pages in the translation sets
+LAYOUT.array("big_last", 2)
 LAYOUT.array("ctx_hint", 8)  # by mode index: the set last used
 LAYOUT.array("ctx_used", 16)
 LAYOUT.array("ctx_keys", 64)
@@ -121,6 +123,7 @@ LAYOUT.array("region_size", REGIONS)
 LAYOUT.array("region_host", REGIONS)  # host address of the first byte
 LAYOUT.array("region_kind", REGIONS)
 LAYOUT.array("region_noexec", REGIONS)
+LAYOUT.word("region_hint")  # the region found last
 
 # Stores to physical addresses from watch_base up to watch_end also reach the device numbered WATCHER.
 WATCHER = REGIONS

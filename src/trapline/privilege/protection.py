@@ -36,8 +36,12 @@ PMP_ADDRESS_BITS = 54
 @cold
 def region_of(hart: Any, pa: U64) -> U64:
     """Number of the memory region that holds the byte at `pa`, or all ones."""
+    hint = hart.region_hint
+    if hint < hart.region_count and pa - hart.region_base[hint] < hart.region_size[hint]:
+        return hint
     for i in range(24):
         if i < hart.region_count and pa - hart.region_base[i] < hart.region_size[i]:
+            hart.region_hint = i
             return U64(i)
     return U64(NO_REGION)
 
