@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trapline.firmware.models import MODELS, FirmwareModel
+from trapline.firmware.models import FirmwareModel
 from trapline.lab.checks import Finding, check
 from trapline.lab.events import EVENTS, UNREACHABLE
+from trapline.lab.firmware_names import ALL, firmware_named
 from trapline.lab.oracle import expected
 from trapline.lab.probe import ProbeError
 from trapline.lab.route import event_names, probe_vms, to_route
-from trapline.lab.settings import Settings, firmware_of, policy_of, settings
+from trapline.lab.settings import Settings, policy_of, settings
 from trapline.policies import Policy
 from trapline.privilege.causes import CAUSE_NAMES, cause_name
 from trapline.privilege.isa_string import DEFAULT_ISA
@@ -34,15 +35,6 @@ PROPERTIES = {
     "d": "statistics show every redirect, and the counters agree with the trace",
     "e": "the guest sees what hardware would have given it",
 }
-
-# Beyond the named models: no delegation in hardware, and none in firmware. Only here do the causes that
-# all firmware delegates (3, 8, 12, 13, 15) arrive in HS.
-WORST_CASE = replace(
-    MODELS["ignores-hedeleg"],
-    name="ignores-hedeleg+hard-wired",
-    summary="every trap goes to M and from there to HS, whatever medeleg and hedeleg say",
-    tied_zero=MODELS["hard-wired"].tied_zero,
-)
 
 Progress = Callable[[int, int, str], None]
 
@@ -103,7 +95,8 @@ class Audit:
 def run_job(job: Job) -> tuple[list[Finding], int, dict[int, set[str]], bool]:
     """Execute the events of one configuration; also return whether host-fwft made a difference to the firmware."""
     found: list[Finding] = []
-    executed, raises, granted = 0, {}, False
+    executed, granted = 0, False
+    raises: dict[int, set[str]] = {}
     for probes in probe_vms(job.settings, job.isa, job.engine, job.only, firmware=job.model):
         granted = granted or probes.vm.host_delegates_misaligned
         if job.settings.host_fwft and not granted:
@@ -127,9 +120,7 @@ def run_job(job: Job) -> tuple[list[Finding], int, dict[int, set[str]], bool]:
 def _jobs(
     policies: Sequence[Policy], models: Sequence[FirmwareModel], fwft: Sequence[bool], misaligned: str, **more: Any
 ) -> list[Job]:
-    return [
-        Job(Settings(p, m.name, on, misaligned), m, **more) for p in policies for m in models for on in fwft
-    ]
+    return [Job(Settings(p, m.name, on, misaligned), m, **more) for p in policies for m in models for on in fwft]
 
 
 def _results(jobs: list[Job], workers: int) -> Iterable[Any]:
@@ -160,7 +151,7 @@ def audit(
     several = [policies] if isinstance(policies, (str, Path, Policy)) else list(policies)
     chosen = [policy_of(p) for p in several]
     settings(chosen[0], misaligned=misaligned)
-    models = [MODELS[firmware_of(n)] for n in firmware] if firmware else [*MODELS.values(), WORST_CASE]
+    models = [firmware_named(n) for n in firmware] if firmware else list(ALL.values())
     only = event_names(event)
     jobs = _jobs(chosen, models, host_fwft, misaligned, isa=isa, engine=engine, only=only)
     result = Audit(tuple(p.name for p in chosen), tuple(m.name for m in models))

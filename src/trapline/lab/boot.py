@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
 from trapline.lab.engines import engine_of
 from trapline.lab.errors import UsageError
+from trapline.lab.output import output_file
 from trapline.lang.state import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
 from trapline.machine.console import Console
 from trapline.machine.machine import Machine, RunResult
@@ -60,9 +60,7 @@ class BootReport:
             "message": self.result.message,
             "exit_status": self.result.exit_status,
             "instret": self.result.instructions,
-            "traps": [
-                {"cause": c, "name": cause_name(c), "from": o, "to": d, "count": n} for c, o, d, n in self.traps
-            ],
+            "traps": [{"cause": c, "name": cause_name(c), "from": o, "to": d, "count": n} for c, o, d, n in self.traps],
             "instructions": self.instructions,
             "seconds": round(self.seconds, 3),
         }
@@ -97,25 +95,15 @@ def make_machine(options: BootOptions, console: Console | None, progress: Callab
     return machine
 
 
-@contextlib.contextmanager
-def _output(path: str | None, option: str) -> Iterator[IO[str] | None]:
-    if path is None:
-        yield None
-        return
-    try:
-        file = open(path, "w", encoding="utf-8")  # noqa: SIM115  (closed below, whatever happens)
-    except OSError as error:
-        raise UsageError(f"cannot write {path!r}: {error.strerror}", option) from None
-    with file:
-        yield file
-
-
 def boot(
     options: BootOptions, console: Console | None = None, progress: Callable[[str], None] | None = None
 ) -> BootReport:
     """Boot, run to the end, write what was asked for."""
     machine = make_machine(options, console, progress)
-    with _output(options.log_commits, "--log-commits") as log, _output(options.signature, "--signature") as signature:
+    with (
+        output_file(options.log_commits, "--log-commits") as log,
+        output_file(options.signature, "--signature") as signature,
+    ):
         if log is not None:
             machine.log_commits(log.write)
         started = time.perf_counter()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from trapline.lab.probe import Observation
@@ -159,7 +160,7 @@ def _cause_in_hs(row: Route) -> int:
 
 def _agreement(seen: Observation) -> Iterator[Result]:
     """(d): compiled counters, records of traps and the guest's own log tell the same story."""
-    counted = {level: 0 for level in ("M", "HS", "VS")}
+    counted = dict.fromkeys(("M", "HS", "VS"), 0)
     for trap in seen.traps:
         if not trap.cause & INTERRUPT:
             counted[trap.destination] += trap.count
@@ -224,7 +225,11 @@ def _entries(seen: Observation, chosen: Settings) -> Iterator[Result]:
         software = arrival.level == "HS" and seen.arrivals[0].level == "M"
         severity = NOTE if software else FAIL
         who = "the firmware's redirect leaves" if software else "hardware wrote"
-        yield "e", severity, f"{who} GVA {int(arrival.gva)} at {arrival.level}, the specification says {int(not arrival.gva)}"
+        yield (
+            "e",
+            severity,
+            f"{who} GVA {int(arrival.gva)} at {arrival.level}, the specification says {int(not arrival.gva)}",
+        )
 
 
 def _gva(arrival: Arrival) -> bool:
@@ -233,6 +238,7 @@ def _gva(arrival: Arrival) -> bool:
     return arrival.cause in WITH_ADDRESS
 
 
+@lru_cache(maxsize=1024)
 def disassembled(entry: Entry) -> tuple[str, ...]:
     """Return the event's instructions as text."""
     from trapline.isa.text import text
@@ -250,12 +256,11 @@ def disassembled(entry: Entry) -> tuple[str, ...]:
     return tuple(lines)
 
 
-_cached: list[Any] = []
-
-
+@lru_cache(maxsize=1)
 def _decoder() -> Any:
-    from trapline.isa.decode import _SWITCHES, Decoder
+    """Return a decoder for everything that a hart may have."""
+    from trapline.isa.decode import Decoder
+    from trapline.lang.functions import INSTRUCTIONS
 
-    if not _cached:
-        _cached.append(Decoder({"I", *_SWITCHES}))
-    return _cached[0]
+    names = {name for i in INSTRUCTIONS for part in i.extension.split("&") for name in part.split("|")}
+    return Decoder({"I", *names})

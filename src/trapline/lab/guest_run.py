@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import IO, Any
 
+from trapline.firmware.firmware import Firmware
 from trapline.kvm.cost import SOURCE as KVM_SOURCE
 from trapline.kvm.cost import estimate
 from trapline.kvm.stats import hardware_traps
 from trapline.kvm.trace import TrapRecord
 from trapline.lab.engines import engine_of
 from trapline.lab.errors import UsageError
+from trapline.lab.firmware_names import firmware_named
+from trapline.lab.output import output_file
 from trapline.lab.settings import Settings
 from trapline.machine.console import Console
 from trapline.privilege.causes import cause_name
@@ -163,19 +164,6 @@ def trace_data(r: TrapRecord) -> dict[str, Any]:
     }
 
 
-@contextlib.contextmanager
-def _trace_file(path: str | None) -> Iterator[IO[str] | None]:
-    if path is None:
-        yield None
-        return
-    try:
-        file = open(path, "w", encoding="utf-8")  # noqa: SIM115  (closed below, whatever happens)
-    except OSError as error:
-        raise UsageError(f"cannot write {path!r}: {error.strerror}", "--trace") from None
-    with file:
-        yield file
-
-
 def make_guest(options: RunOptions, console: Console | None, progress: Callable[[str], None] | None) -> Guest:
     """Return a loaded guest; UsageError says what is wrong with the input."""
     s = options.settings
@@ -185,8 +173,7 @@ def make_guest(options: RunOptions, console: Console | None, progress: Callable[
         engine = engine_of(options.engine, progress)
         guest = Guest(
             s.policy,
-            firmware=s.firmware,
-            host_fwft=s.host_fwft,
+            firmware=Firmware(firmware_named(s.firmware), host_fwft=s.host_fwft),
             memory=parse_memory(options.memory),
             vcpus=options.smp,
             memslots=[parse_slot(text) for text in options.memslot],
@@ -216,7 +203,7 @@ def run_guest(
         console = Console(output.extend)
     guest = make_guest(options, console, progress)
     guest.vm.on_log = on_kernel_log
-    with _trace_file(options.trace) as file:
+    with output_file(options.trace, "--trace") as file:
         recorder = _Recorder(file)
         guest.vm.on_trap = recorder
         started, ticks = time.perf_counter(), guest.position()[1]

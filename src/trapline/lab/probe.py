@@ -24,11 +24,12 @@ from trapline.kvm.trace import TrapRecord, origin_of
 from trapline.kvm.vcpu import RunStop, Vcpu
 from trapline.kvm.vm import Vm
 from trapline.lab import probe_image as image
+from trapline.lab.firmware_names import firmware_named
 from trapline.lab.probe_image import Entry, Image
-from trapline.lab.routes import Arrival, GuestSees, Route
+from trapline.lab.routes import Arrival, GuestSees
 from trapline.lab.settings import Settings
 from trapline.lang.state import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
-from trapline.privilege.causes import INTERRUPT, cause_name
+from trapline.privilege.causes import INTERRUPT
 from trapline.privilege.fields import HSTATUS_GVA, MSTATUS_SPP
 from trapline.privilege.isa_string import DEFAULT_ISA, extensions
 from trapline.privilege.modes import MODE_NAMES, MODE_VS, MODE_VU
@@ -74,8 +75,8 @@ class Observation:
 class _Watched(Firmware):
     """Firmware that says what it did."""
 
-    def __init__(self, name: str | FirmwareModel, host_fwft: bool, watch: Callable[[Outcome], None]) -> None:
-        super().__init__(name, host_fwft=host_fwft)
+    def __init__(self, model: FirmwareModel, host_fwft: bool, watch: Callable[[Outcome], None]) -> None:
+        super().__init__(model, host_fwft=host_fwft)
         self._watch = watch
 
     def handle(self, hart: Any) -> Outcome:
@@ -104,7 +105,7 @@ class ProbeVm:
 
     def _build(self) -> None:
         s = self.settings
-        firmware = _Watched(self._model or s.firmware, s.host_fwft, self._on_firmware)
+        firmware = _Watched(self._model or firmware_named(s.firmware), s.host_fwft, self._on_firmware)
         self.vm = Vm(s.policy, firmware=firmware, isa=self.isa, engine=self.engine, misaligned=s.misaligned)
         self.vm.add_memory(image.RAM, image.RAM_SIZE)
         self.vm.add_memory(image.HOLE, image.HOLE_SIZE, SlotKind.HOLE)

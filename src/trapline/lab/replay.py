@@ -11,7 +11,7 @@ from trapline.lab.checks import Finding
 from trapline.lab.elf_writer import elf
 from trapline.lab.errors import UsageError
 from trapline.lab.probe_image import Image
-from trapline.lab.route import without_compressed
+from trapline.lab.route import with_zcb, without_compressed
 from trapline.privilege.isa_string import DEFAULT_ISA, extensions
 
 
@@ -37,7 +37,7 @@ def guest_of(finding: Finding, isa: str = DEFAULT_ISA) -> bytes:
 
 
 def _image(finding: Finding, isa: str) -> tuple[Image, str]:
-    for candidate in (isa, without_compressed(isa)):
+    for candidate in (isa, without_compressed(isa), with_zcb(isa)):
         probes = image.build(frozenset(extensions(candidate)))
         if any(e.event.id == finding.event_id for e in probes.entries):
             return probes, candidate

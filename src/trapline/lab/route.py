@@ -64,7 +64,7 @@ def to_route(seen: Observation) -> Route:
 
 def _path(seen: Observation, mode: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Join the records, then the exceptions that hardware gave to the guest itself."""
-    path, how = [mode], []
+    path, how = [mode], list[str]()
     for record in seen.records:
         if not record.cause & INTERRUPT:
             path += record.path[1:]
@@ -119,12 +119,21 @@ def without_compressed(isa: str) -> str:
     return re.sub(r"_(zc[a-z]+)", "", text)
 
 
+def with_zcb(isa: str) -> str:
+    """Return an ISA string with Zcb, which the default hart does not have."""
+    return f"{isa}_zcb"
+
+
 def probe_vms(chosen: Settings, isa: str, engine: Any, only: frozenset[str] | None, **more: Any) -> Iterator[ProbeVm]:
-    """Yield the VM for cause 0, which needs a hart without C, and the one for everything else."""
-    bare = frozenset(e.id for e in EVENTS if "-c" in e.isa and (only is None or e.id in only))
-    if bare and "c" in extensions(isa):
-        yield ProbeVm(chosen, isa=without_compressed(isa), engine=engine, only=bare, **more)
-    if only is None or only - bare:
+    """Yield a VM for each hart that the events need: without C for cause 0, with Zcb for its accesses, and `isa`."""
+    here = extensions(isa)
+    special: set[str] = set()
+    for mark, there, change in (("-c", "c" not in here, without_compressed), ("zcb", "zcb" in here, with_zcb)):
+        found = frozenset(e.id for e in EVENTS if mark in e.isa and (only is None or e.id in only))
+        special |= found if not there else set()
+        if found and not there and "c" in here:
+            yield ProbeVm(chosen, isa=change(isa), engine=engine, only=found, **more)
+    if only is None or only - special:
         yield ProbeVm(chosen, isa=isa, engine=engine, only=only, **more)
 
 
@@ -140,12 +149,14 @@ def route(
 ) -> RouteTable:
     """Execute the probes under a policy and return the route of every event from VS and VU."""
     chosen = settings(policy, firmware, host_fwft, misaligned)
-    rows: list[Route] = []
+    rows: list[tuple[int, Route]] = []
+    order = {e.id: n for n, e in enumerate(EVENTS)}
     notes: list[str] = []
     for probes in probe_vms(chosen, isa, engine, event_names(event)):
         engine = probes.engine if engine == "native" else engine
         notes += [n for n in probes.vm.notes if n not in notes]
-        rows += [to_route(probes.run(entry)) for entry in probes.image.entries]
+        rows += [(order[entry.event.id], to_route(probes.run(entry))) for entry in probes.image.entries]
+    rows.sort(key=lambda r: r[0])
     if event is None:
         notes += [f"cause {n} ({cause_name(n)}) cannot be raised by a guest: {why}" for n, why in UNREACHABLE.items()]
-    return RouteTable(chosen, tuple(rows), tuple(notes))
+    return RouteTable(chosen, tuple(r for _, r in rows), tuple(notes))

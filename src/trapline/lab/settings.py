@@ -56,11 +56,9 @@ def policy_of(name: str | Path | Policy) -> Policy:
 
 def firmware_of(name: str) -> str:
     """Return the name of a firmware model that exists."""
-    from trapline.firmware.models import MODELS
+    from trapline.lab.firmware_names import firmware_named
 
-    if name not in MODELS:
-        raise UsageError(f"unknown firmware {name!r}", remedy=f"known: {', '.join(MODELS)}")
-    return name
+    return firmware_named(name).name
 
 
 def settings(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 
@@ -18,7 +19,6 @@ def write_json(data: Any, target: str) -> None:
         sys.stdout.write(text)
         return
     try:
-        with open(target, "w", encoding="utf-8") as file:
-            file.write(text)
+        Path(target).write_text(text, encoding="utf-8")
     except OSError as error:
         raise OutputError(f"cannot write {target!r}: {error.strerror}") from None

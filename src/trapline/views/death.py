@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
 def show_death(console: Console, death: Death) -> None:
     """Print everything that is known of a kill."""
-    say(console, death.title, 0, "bold red")
-    say(console, f"rule: {death.rule.source or 'no source given'}")
+    say(console, f"the rule that killed: {death.rule.source or 'no source given'}", 0, "bold red")
     for line in death.log:
         console.print(f"  kvm: {line}", soft_wrap=True)
     console.print()
@@ -32,7 +31,9 @@ def show_death(console: Console, death: Death) -> None:
         console.print()
         console.print(f"{walk.stage}-stage walk of {walk.address:#x}: {walk.why}", style="bold", soft_wrap=True)
         for step in walk.steps:
-            console.print(f"   level {step.level}  at {step.address:#x}: {step.entry:#018x} {step.flags}", soft_wrap=True)
+            console.print(
+                f"   level {step.level}  at {step.address:#x}: {step.entry:#018x} {step.flags}", soft_wrap=True
+            )
     for level, csrs in death.csrs.items():
         console.print()
         made = table((f"{level} CSRs", "left"), ("value", "right"), ("", "wrap"))

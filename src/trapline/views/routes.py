@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from trapline.lab.route import RouteTable
     from trapline.lab.routes import Route
 
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """A line of the table."""

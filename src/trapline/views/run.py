@@ -33,7 +33,9 @@ def cause_text(cause: int) -> str:
 
 def levels(console: Console, instructions: dict[str, int], source: str = "") -> None:
     """Print instructions by level."""
-    text = "   ".join(f"{'~' if n in ('HS', 'M') and source else ''}{number(v)} {n}" for n, v in instructions.items() if v)
+    text = "   ".join(
+        f"{'~' if n in ('HS', 'M') and source else ''}{number(v)} {n}" for n, v in instructions.items() if v
+    )
     console.print(f"instructions: {text}")
     if source and any(instructions.get(n) for n in ("HS", "M")):
         say(console, f"~ estimated; HS {source}", 2, "dim")
@@ -47,7 +49,8 @@ def show_run(console: Console, report: RunReport) -> None:
     result = report.result
     console.print(report.options.settings.line(), style="bold")
     good = result.exit_status == 0
-    say(console, f"{result.reason}: {result.message}", 0, "green" if good else "red")
+    message = result.message.removeprefix("killed: ")
+    say(console, f"{result.reason}: {message}", 0, "green" if good else "red")
     made = table(("cause", "left"), ("from", "left"), ("route", "wrap"), ("outcome", "left"), ("count", "right"))
     for row in report.rows:
         outcome = Text(row.outcome(), style=style_of(row.end))

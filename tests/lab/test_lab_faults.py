@@ -1,0 +1,274 @@
+"""The lab looks at the machine: a fault below it changes a row and fails the audit.
+
+Every fault is put into the Python functions that the reference engine, the firmware and KVM run; what
+hardware should give comes from an oracle that was computed before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from trapline.firmware import firmware as firmware_module
+from trapline.firmware import misaligned, redirect
+from trapline.kvm import mmio, vcpu, vcpu_insn
+from trapline.kvm import redirect as kvm_redirect
+from trapline.kvm.context import CpuTrap
+from trapline.kvm.stats import VcpuStats
+from trapline.lab.checks import FAIL, Finding, check
+from trapline.lab.oracle import expected
+from trapline.lab.probe import ProbeError, ProbeVm
+from trapline.lab.route import to_route
+from trapline.lab.routes import Route
+from trapline.lab.settings import settings
+from trapline.lang.functions import Trap
+from trapline.privilege import deliver, trap
+from trapline.privilege.fields import HSTATUS_SPV, MSTATUS_SPP
+from trapline.privilege.isa_string import DEFAULT_ISA
+
+EVENTS = frozenset(
+    (
+        "illegal",
+        "ebreak",
+        "load-unmapped",
+        "load-hole",
+        "fetch-hole",
+        "misaligned-load",
+        "misaligned-lr",
+        "mmio-lw",
+        "csr-hypervisor",
+        "ecall-user",
+    )
+)
+Rows = list[Route | str]
+Patch = pytest.MonkeyPatch
+
+
+def execute(policy: str = "linux-7.2") -> tuple[Rows, list[Finding]]:
+    """Run the events on the reference engine; return the rows and what fails."""
+    chosen = settings(policy)
+    probes = ProbeVm(chosen, engine="reference", only=EVENTS)
+    answers = expected(DEFAULT_ISA, EVENTS)
+    rows: Rows = []
+    failed: list[Finding] = []
+    for entry in probes.image.entries:
+        try:
+            seen = probes.run(entry)
+        except (ProbeError, Trap) as error:
+            rows.append(str(error))
+            failed.append(Finding.broken(chosen, chosen.firmware, entry, str(error)))
+            continue
+        row = to_route(seen)
+        rows.append(row)
+        counters = frozenset(probes.vcpu.stats.kvm)
+        found = check(chosen, chosen.firmware, seen, row, answers[entry.event.id, entry.mode], counters)
+        failed += [f for f in found if f.severity == FAIL]
+    return rows, failed
+
+
+@pytest.fixture(scope="module")
+def sound() -> Iterator[dict[str, tuple[Rows, list[Finding]]]]:
+    """What a machine without faults does, by policy."""
+    yield {policy: execute(policy) for policy in ("linux-7.2", "holland-1")}
+
+
+def on_take_trap(patch: Patch, change: Callable[..., tuple[Any, ...]]) -> None:
+    """Change what hardware trap entry is called with."""
+    real = trap.take_trap
+
+    def faulty(hart: Any, *values: Any) -> None:
+        real(hart, *change(hart, *values))
+
+    patch.setattr(deliver, "take_trap", faulty)
+
+
+def tval_off_by_two(patch: Patch) -> None:
+    on_take_trap(patch, lambda _, cause, epc, tval, *rest: (cause, epc, tval + 2, *rest))
+
+
+def wrong_epc(patch: Patch) -> None:
+    on_take_trap(patch, lambda _, cause, epc, *rest: (cause, epc + 4, *rest))
+
+
+def wrong_cause(patch: Patch) -> None:
+    on_take_trap(patch, lambda _, cause, *rest: (cause + 2 if cause == 5 else cause, *rest))
+
+
+def gva_stuck_at_zero(patch: Patch) -> None:
+    on_take_trap(patch, lambda _, *values: (*values[:-1], values[-1] & 0))
+
+
+def gva_stuck_at_one(patch: Patch) -> None:
+    on_take_trap(patch, lambda _, *values: (*values[:-1], values[-1] | 1))
+
+
+def hedeleg_ignored(patch: Patch) -> None:
+    real = trap.take_trap
+
+    def faulty(hart: Any, *values: Any) -> None:
+        kept, hart.hedeleg = int(hart.hedeleg), 0
+        real(hart, *values)
+        hart.hedeleg = kept
+
+    patch.setattr(deliver, "take_trap", faulty)
+
+
+def spp_lost(patch: Patch) -> None:
+    real = trap.enter_vs
+
+    def faulty(hart: Any, *values: Any) -> None:
+        real(hart, *values)
+        hart.vsstatus = hart.vsstatus & ~MSTATUS_SPP
+
+    patch.setattr(trap, "enter_vs", faulty)
+
+
+def spv_lost(patch: Patch) -> None:
+    real = trap.enter_hs
+
+    def faulty(hart: Any, *values: Any) -> None:
+        real(hart, *values)
+        hart.hstatus = hart.hstatus & ~HSTATUS_SPV
+
+    patch.setattr(trap, "enter_hs", faulty)
+
+
+def vstvec_unmasked(patch: Patch) -> None:
+    patch.setattr(trap, "handler", lambda tvec, code, interrupt: tvec)
+
+
+def exceptions_vectored(patch: Patch) -> None:
+    patch.setattr(trap, "handler", lambda tvec, code, interrupt: (tvec & ~3) + (code << 2))
+
+
+def counter_skipped(patch: Patch) -> None:
+    patch.setattr(trap, "count_trap", lambda hart, code, interrupt, destination: None)
+
+
+def statistics_skipped(patch: Patch) -> None:
+    patch.setattr(VcpuStats, "count", lambda self, name: None)
+
+
+def record_lost(patch: Patch) -> None:
+    real = vcpu.Vcpu._finish
+
+    def faulty(self: Any, end: str, how: str, *rest: Any) -> None:
+        if how != "kvm-redirect":
+            real(self, end, how, *rest)
+
+    patch.setattr(vcpu.Vcpu, "_finish", faulty)
+
+
+def on_redirect(patch: Patch, change: Callable[..., tuple[Any, ...]]) -> None:
+    """Change what KVM's redirect is called with."""
+    real = kvm_redirect.trap_redirect
+
+    def faulty(hart: Any, *values: Any) -> None:
+        real(hart, *change(*values))
+
+    patch.setattr(kvm_redirect, "trap_redirect", faulty)
+
+
+def redirect_in_the_wrong_privilege(patch: Patch) -> None:
+    on_redirect(patch, lambda cause, epc, tval, keep: (cause, epc, tval, keep | 1))
+
+
+def redirect_without_tval(patch: Patch) -> None:
+    on_redirect(patch, lambda cause, epc, tval, keep: (cause, epc, tval & 0, keep))
+
+
+def redirect_behind_the_instruction(patch: Patch) -> None:
+    on_redirect(patch, lambda cause, epc, tval, keep: (cause, epc + 4, tval, keep))
+
+
+def firmware_loses_spp(patch: Patch) -> None:
+    real = redirect.stack_status
+    patch.setattr(redirect, "stack_status", lambda hart, bank, taken: real(hart, bank, replace(taken, priv=0)))
+
+
+def firmware_swaps_epc_and_tval(patch: Patch) -> None:
+    real = redirect.write_trap
+    patch.setattr(redirect, "write_trap", lambda hart, bank, t: real(hart, bank, replace(t, epc=t.tval, tval=t.epc)))
+
+
+def emulation_does_not_step_over(patch: Patch) -> None:
+    patch.setattr(misaligned, "csr_write", lambda hart, number, value: None)
+
+
+def mmio_steps_too_far(patch: Patch) -> None:
+    real = mmio.mmio_return
+
+    def faulty(self: Any) -> None:
+        open_access = self.mmio_decode is not None
+        real(self)
+        if open_access:
+            self.hart.guest_sepc = int(self.hart.guest_sepc) + 4
+
+    patch.setattr(vcpu, "mmio_return", faulty)
+
+
+def virtual_instruction_reported_as_such(patch: Patch) -> None:
+    def faulty(self: Any, insn: int) -> int:
+        kvm_redirect.inject(self, CpuTrap(22, int(self.hart.guest_sepc), insn))
+        self.hop("kvm-emulate", "guest")
+        return 1
+
+    patch.setattr(vcpu_insn, "truly_illegal", faulty)
+
+
+def firmware_ignores_hedeleg(patch: Patch) -> None:
+    patch.setattr(redirect, "goes_to_vs", lambda hart, model, taken: False)
+
+
+FAULTS: list[tuple[Callable[[Patch], None], str]] = [
+    (spp_lost, "linux-7.2"),
+    (spv_lost, "linux-7.2"),
+    (tval_off_by_two, "linux-7.2"),
+    (wrong_epc, "linux-7.2"),
+    (wrong_cause, "linux-7.2"),
+    (gva_stuck_at_zero, "linux-7.2"),
+    (gva_stuck_at_one, "linux-7.2"),
+    (hedeleg_ignored, "linux-7.2"),
+    (vstvec_unmasked, "linux-7.2"),
+    (exceptions_vectored, "linux-7.2"),
+    (counter_skipped, "linux-7.2"),
+    (statistics_skipped, "linux-7.2"),
+    (record_lost, "linux-7.2"),
+    (redirect_in_the_wrong_privilege, "linux-7.2"),
+    (redirect_without_tval, "linux-7.2"),
+    (redirect_behind_the_instruction, "linux-7.2"),
+    (firmware_loses_spp, "linux-7.2"),
+    (firmware_swaps_epc_and_tval, "linux-7.2"),
+    (emulation_does_not_step_over, "linux-7.2"),
+    (mmio_steps_too_far, "linux-7.2"),
+    (virtual_instruction_reported_as_such, "linux-7.2"),
+    (firmware_ignores_hedeleg, "holland-1"),
+]
+
+
+@pytest.mark.parametrize("policy", ["linux-7.2", "holland-1"])
+def test_sound_machine_passes(sound: dict[str, tuple[Rows, list[Finding]]], policy: str) -> None:
+    """Without a fault, nothing fails for these events."""
+    rows, failed = sound[policy]
+    assert [(f.event, f.from_, f.what) for f in failed] == []
+    assert len(rows) == 19
+
+
+@pytest.mark.parametrize(("fault", "policy"), FAULTS, ids=lambda value: getattr(value, "__name__", ""))
+def test_fault_is_seen(
+    sound: dict[str, tuple[Rows, list[Finding]]], monkeypatch: Patch, fault: Callable[[Patch], None], policy: str
+) -> None:
+    """Each fault below the lab changes a row and fails the audit."""
+    fault(monkeypatch)
+    rows, failed = execute(policy)
+    assert rows != sound[policy][0]
+    assert failed
+
+
+def test_firmware_is_the_one_that_faults_are_put_into() -> None:
+    """The hosted firmware calls redirect and emulate through the modules that the faults replace."""
+    assert firmware_module.redirect is redirect.redirect
+    assert firmware_module.misaligned is misaligned
