@@ -19,6 +19,7 @@ ENGINE_FUNCTIONS = {
     "flush_store_sets": "trapline.engine.tlb",
     "flush_fetch_sets": "trapline.engine.tlb",
     "fill_translation": "trapline.engine.tlb",
+    "note_page_store": "trapline.engine.tlb",
     "select_context": "trapline.engine.tlb",
     "bits_at_pc": "trapline.engine.tlb",
 }

@@ -36,6 +36,17 @@ def note_written(hart: Any, info: U64) -> None:
 
 
 @cold
+def note_page_store(hart: Any, pa: U64, region: U64) -> None:
+    """A store without a cached translation: to a page of which PMP permits a part, in another mode, or misaligned."""
+    if hart.region_info[region] == 0:
+        return
+    info = hart.region_info[region] + ((pa - (hart.region_base[region] & ~4095)) >> 12 << 3)
+    known = host_load(info, 8)
+    if known != 0 and known & 1 == 0:
+        note_written(hart, info)
+
+
+@cold
 def note_large(hart: Any, va: U64) -> None:
     """A page of what the first-stage leaf covers enters a set: a fence anywhere in it has to find it.
 

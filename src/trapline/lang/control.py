@@ -64,6 +64,14 @@ def cache_translation(hart: Any, va: U64, pa: U64, access: int, region: U64, pri
 
 
 @primitive
+def note_store(hart: Any, pa: U64, region: U64) -> None:
+    """A store to `pa` that no cached translation stands for: fence.i has to look at its page.
+
+    Nothing under CPython: the reference engine decodes what it fetches.
+    """
+
+
+@primitive
 def transformed_instruction(hart: Any) -> U64:
     """The transformed form of hart.insn for xtinst, or 0 (Hypervisor chapter, Transformed Instruction)."""
     return U64(hart.on_transform())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trapline.lang.control import cache_translation
+from trapline.lang.control import cache_translation, note_store
 from trapline.lang.functions import Trap, cold, fast_path
 from trapline.lang.memory import device_load, device_store, host_load, host_store
 from trapline.lang.state import WATCHER
@@ -81,6 +81,7 @@ def write_region(hart: Any, region: U64, pa: U64, size: U64, value: U64) -> None
     if hart.region_kind[region] == KIND_DEVICE:
         device_store(hart, region, offset, size, value)
         return
+    note_store(hart, pa, region)
     host_write(hart.region_host[region] + offset, size, value)
     if pa < hart.watch_end and pa + size > hart.watch_base:
         device_store(hart, WATCHER, pa - hart.watch_base, size, value)
@@ -101,6 +102,7 @@ def check_split_store(hart: Any, va: U64, pa: U64, size: U64, priv: U64, virt: U
     region = check_store(hart, va, pa, size, priv, virt)
     if hart.region_kind[region] == KIND_DEVICE:
         raise Trap(CAUSE_STORE_ACCESS, va, 0, 0, virt)
+    note_store(hart, pa, region)
     return hart.region_host[region] + (pa - hart.region_base[region])
 
 
@@ -283,6 +285,7 @@ def zero_block(hart: Any, va: U64) -> None:
     if hart.region_kind[region] == KIND_DEVICE:
         raise Trap(CAUSE_STORE_ACCESS, va, 0, 0, virt)
     cache_translation(hart, block, pa, ACCESS_STORE, region, hart.data_priv)
+    note_store(hart, pa, region)
     address = hart.region_host[region] + (pa - hart.region_base[region])
     for i in range(512):
         if i * 8 < size:

@@ -27,7 +27,7 @@ declare float @llvm.fma.f32(float, float, float)
 # State that a function may not touch when it is called from a fast handler, which keeps pc and time in registers.
 POSITION = {"pc", "next_pc", "insn", "insn_length", "instret", "attention", "exit_reason", "exit_arg"}
 POSITION_PRIMITIVES = {
-    "jump", "leave", "flush_translations", "flush_page", "flush_code", "cache_translation", "device_load",
+    "jump", "leave", "flush_translations", "flush_page", "flush_code", "cache_translation", "note_store", "device_load",
     "device_store", "transformed_instruction", "instruction_bits",
 }  # fmt: skip
 

@@ -233,6 +233,12 @@ def _cache_translation(e: Calls, node: ast.Call) -> Result:
     return None
 
 
+@lowering("note_store")
+def _note_store(e: Calls, node: ast.Call) -> Result:
+    _helper(e, "note_page_store", *[f"i64 {w}" for w in [e.as_word(a) for a in node.args[1:]]])
+    return None
+
+
 def _callback(e: Calls, field: str, args: list[str]) -> str:
     pointer = e.value(f"load ptr, ptr {e.field_pointer(field)}, align 8")
     given = ", ".join(["ptr %hart", *[f"i64 {a}" for a in [*args, "0", "0", "0", "0"][:4]]])
