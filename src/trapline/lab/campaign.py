@@ -75,11 +75,11 @@ class Report:
 
 
 @cache
-def generator(isa: str) -> StreamGenerator:
-    """Return the generator for an ISA string."""
+def generator(variant: Variant) -> StreamGenerator:
+    """Return the generator for a variant."""
     hart = Hart()
-    configure(hart, isa)
-    return StreamGenerator(enabled_extensions(hart), assemble)
+    configure(hart, variant.isa)
+    return StreamGenerator(enabled_extensions(hart), assemble, splits=variant.misaligned == "hardware")
 
 
 def run_here(stream: Stream, variant: Variant, engine: str) -> tuple[bytes, int]:
@@ -93,7 +93,7 @@ def run_here(stream: Stream, variant: Variant, engine: str) -> tuple[bytes, int]
 
 def run_stream(seed: int, variant: Variant, reference: bool = False, blocks: int = 40, length: int = 400) -> Result:
     """Run one stream natively and on Spike, and with `reference` on the reference engine, and compare."""
-    stream = generator(variant.isa).stream(seed, blocks, length)
+    stream = generator(variant).stream(seed, blocks, length)
     differences: list[str] = []
     try:
         ours, count = run_here(stream, variant, "native")
@@ -126,7 +126,7 @@ def _where(ours: bytes, theirs: bytes) -> str:
 
 def explain(seed: int, variant: Variant, blocks: int = 40, length: int = 400) -> str:
     """Run a stream in lockstep with Spike; return the first divergence as text."""
-    stream = generator(variant.isa).stream(seed, blocks, length)
+    stream = generator(variant).stream(seed, blocks, length)
     found = lockstep.against_spike(stream.elf, variant.isa, misaligned=variant.misaligned)
     return found.text() if found else "no divergence from Spike"
 

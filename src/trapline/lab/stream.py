@@ -13,7 +13,7 @@ from random import Random
 
 from trapline.lab import stream_layout as at
 from trapline.lab.elf_file import Part, write_elf
-from trapline.lab.stream_code import POINTERS, TARGETS, CodeGenerator, Context
+from trapline.lab.stream_code import INNER, POINTERS, TARGETS, CodeGenerator, Context
 from trapline.lab.stream_csrs import MASKED
 from trapline.lab.stream_layout import State
 from trapline.lab.stream_runtime import BLOCK_WORDS, CONFIGURATION, PRIME, source
@@ -50,10 +50,13 @@ Assemble = Callable[[str, int], bytes]
 
 
 class StreamGenerator:
-    """Makes streams for one set of extensions. `assemble` turns the runtime's text into code."""
+    """Makes streams for one set of extensions.
 
-    def __init__(self, enabled: set[str], assemble: Assemble) -> None:
-        self.code = CodeGenerator(enabled)
+    `assemble` turns the runtime's text into code; `splits` is for harts that split misaligned accesses.
+    """
+
+    def __init__(self, enabled: set[str], assemble: Assemble, splits: bool = False) -> None:
+        self.code = CodeGenerator(enabled, splits)
         self.runtimes = cache(lambda fences: self._runtime(fences, assemble))
 
     @staticmethod
@@ -232,7 +235,9 @@ class _Build:
         if register in TARGETS:
             return self._jump_target()
         if register in POINTERS and rng.random() < 0.97:
-            return self._address(mode)
+            address = self._address(mode)
+            inside = self.generator.code.splits and register in INNER
+            return address & ~0xFFF | 0x200 | address & 0xBFF if inside else address
         return rng.choice(
             (0, 1, _ALL, 1 << 63, (1 << 63) - 1, 1 << 31, (1 << 31) - 1, rng.getrandbits(64), rng.getrandbits(64))
             + (rng.getrandbits(32), rng.getrandbits(12), _ALL ^ rng.getrandbits(31))

@@ -20,7 +20,9 @@ JUMPS = {"jal", "jalr", "beq", "bne", "blt", "bge", "bltu", "bgeu"}
 XRETS = {"mret", "sret"}
 STALLS = {"wfi", "wrs.nto", "wrs.sto"}
 _CSR_PREFIX = "csrr"
+_STORES = {"sb", "sh", "sw", "sd", "hsv.b", "hsv.h", "hsv.w", "hsv.d"}
 TARGETS = (26, 27)  # registers that hold addresses to jump to; never written
+INNER = (2, 8, 9, 10, 18, 19)  # pointers that lie well inside a page in streams whose hart splits accesses
 POINTERS = (2, 8, 9, 10, 11, 15, 18, 19, 20, 21, 22, 23)
 OTHERS = tuple(r for r in range(1, 32) if r not in POINTERS and r not in TARGETS)
 SCRATCH, SECOND = 30, 31  # used by sequences
@@ -47,6 +49,7 @@ class _Shape:
     instruction: Instruction
     encoding: Encoding
     memory: bool
+    store: bool
     target: str = field(default="")
 
     @property
@@ -65,14 +68,16 @@ def _shapes(enabled: set[str]) -> list[_Shape]:
         if target in JUMPS | XRETS | STALLS or target.startswith(_CSR_PREFIX):
             continue
         memory = "(rs1" in instruction.text or "(sp)" in instruction.text or "sp)" in instruction.text
-        shapes.append(_Shape(instruction, parse(instruction.pattern), memory, target))
+        store = memory and target.removeprefix("f") in _STORES
+        shapes.append(_Shape(instruction, parse(instruction.pattern), memory, store, target))
     return shapes
 
 
 class CodeGenerator:
     """Draws instructions; one generator serves all blocks of a campaign."""
 
-    def __init__(self, enabled: set[str]) -> None:
+    def __init__(self, enabled: set[str], splits: bool = False) -> None:
+        self.splits = splits
         self.shapes = _shapes(enabled)
         self.by_name = {i.name: parse(i.pattern) for i in INSTRUCTIONS}
         self.decoder = Decoder(enabled)
@@ -162,8 +167,9 @@ class _Block:
             except EncodingError:
                 continue
             if where is None or where(operands):
-                if shape.name.startswith("cbo."):  # tval is the address or that of the block (accepted.toml)
-                    align = self.encode("andi", rd=SCRATCH, rs1=operands["rs1"], imm=-64)
+                atomic = shape.instruction.extension == "A" and self.generator.splits
+                if shape.name.startswith("cbo.") or atomic:  # accepted.toml says why
+                    align = self.encode("andi", rd=SCRATCH, rs1=operands["rs1"], imm=-8 if atomic else -64)
                     bits = shape.encoding.encode(operands | {"rs1": SCRATCH})
                     return align + bits.to_bytes(4, "little")
                 return bits.to_bytes(shape.encoding.length, "little")
@@ -174,6 +180,11 @@ class _Block:
         place = shape.encoding.fields[name]
         if name == "rd":
             return self._choose(place.base, OTHERS if rng.random() < 0.9 else POINTERS + (0,))
+        if shape.store and self.generator.splits:  # accepted.toml: stores that cross pages
+            if name == "rs1":
+                return self._choose(place.base, INNER)
+            if name == "imm":
+                return rng.randrange(-16, 16) * 8
         if name == "rs1" and shape.memory:
             return self._choose(place.base, POINTERS if rng.random() < 0.95 else OTHERS)
         if name in ("rs1", "rs2", "rs3"):
@@ -286,10 +297,12 @@ class _Block:
         rng = self.rng
         width = rng.choice("wd")
         base = rng.choice(POINTERS)
+        if self.generator.splits:
+            self.code += self.encode("andi", rd=base, rs1=base, imm=-8)
         self.code += self.encode(f"lr.{width}", rd=rng.choice(OTHERS), rs1=base)
         if rng.random() < 0.3:
             self.code += self._inner(1)
-        other = rng.choice(POINTERS) if rng.random() < 0.2 else base
+        other = rng.choice(POINTERS) if rng.random() < 0.2 and not self.generator.splits else base
         width = rng.choice("wd") if rng.random() < 0.1 else width
         self.code += self.encode(f"sc.{width}", rd=rng.choice(OTHERS), rs1=other, rs2=rng.randrange(32))
 

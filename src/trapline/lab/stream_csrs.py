@@ -16,7 +16,7 @@ _GUEST_OWN = {"vstvec", "vsscratch", "vsatp", "hgatp"}
 _ACCEPTED = tomllib.loads((Path(__file__).parent / "accepted.toml").read_text())["difference"]
 # What implementations may choose, or what depends on time: never read, never written.
 EXCLUDED = {name for difference in _ACCEPTED for name in difference.get("csrs", ())}
-_DEBUG = range(0x7A0, 0x7C0)
+_DEBUG = frozenset({0x5A8, 0x6A8, *range(0x7A0, 0x7C0)})
 # A write changes translation: fence.
 _TRANSLATION = {"satp", "vsatp", "hgatp", "menvcfg", "henvcfg"}
 # Bits that implementations may choose: never set.
