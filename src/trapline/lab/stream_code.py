@@ -326,7 +326,9 @@ class _Block:
     def modify_privilege(self) -> None:
         """M-mode: loads and stores with another mode's translation (MPRV)."""
         rng = self.rng
-        self._change("mstatus", 1 << 39 | 0, 0)
+        if self.mode != "M":
+            return
+        self._change("mstatus", 1 << 39, 0)
         self._change("mstatus", 3 << 11, rng.choice((0, 1, 1, 3)) << 11)
         if rng.random() < 0.6:
             self._change("mstatus", 0, 1 << 39)
@@ -338,16 +340,20 @@ class _Block:
 
     def own_registers(self) -> None:
         """M-mode: write anything to mtvec and mscratch, read it, put the old value back. No trap can come between."""
+        if self.mode != "M":
+            return
         csrs = self.generator.csrs
         name = self.rng.choice(("mtvec", "mscratch", "stvec", "sscratch", "vstvec", "vsscratch", "vsatp", "hgatp", "satp"))
         number = csrs.number(name)
         self.code += self.encode("csrrci", rd=0, csr=csrs.number("mstatus"), rs1=8)
         self.code += self.encode("csrrw", rd=SCRATCH, csr=number, rs1=self.rng.choice(OTHERS))
         self.code += self.encode("csrrw", rd=self.rng.choice(OTHERS[:-2]), csr=number, rs1=SCRATCH)
+        self.code += self.encode("addi", rd=SCRATCH, rs1=0, imm=0)
 
     def remap(self) -> None:
         """M-mode: change an entry of a page table and fence."""
-        assert self.context.tables is not None
+        if self.mode != "M" or self.context.tables is None:
+            return
         address, value = self.context.tables()
         self._wide(SCRATCH, address)
         self._wide(SECOND, value)

@@ -10,9 +10,9 @@ from random import Random
 from trapline.privilege.csr_numbers import CSR_BY_NAME
 
 # Read and written by the runtime's handlers: losing one loses the stream.
-_MACHINE_OWN = {"mtvec", "mscratch", "misa", "pmpcfg0"}
-_HOST_OWN = {"stvec", "sscratch", "satp"}
-_GUEST_OWN = {"vstvec", "vsscratch", "vsatp", "hgatp"}
+_MACHINE_OWN = {"mtvec", "pmpcfg0"}
+_HOST_OWN = {"stvec", "satp"}
+_GUEST_OWN = {"vstvec", "vsatp", "hgatp"}
 _ACCEPTED = tomllib.loads((Path(__file__).parent / "accepted.toml").read_text())["difference"]
 # What implementations may choose, or what depends on time: never read, never written.
 EXCLUDED = {name for difference in _ACCEPTED for name in difference.get("csrs", ())}
@@ -37,7 +37,7 @@ class CsrChooser:
     """Draws CSRs: those that exist, mostly those of the mode, and some numbers that do not exist."""
 
     def __init__(self) -> None:
-        self.names = {n: c for n, c in CSR_BY_NAME.items() if n not in EXCLUDED}
+        self.names = {n: c for n, c in CSR_BY_NAME.items() if n not in EXCLUDED and not n.endswith("scratch")}
         self.levels: dict[int, list[str]] = {level: [] for level in range(4)}
         for name, number in self.names.items():
             if number not in _DEBUG:
@@ -46,7 +46,7 @@ class CsrChooser:
 
     @staticmethod
     def number(name: str) -> int:
-        """Return a CSR's number."""
+        """Return a CSR's number (the scratch registers are drawn by no access: they hold the handlers' save areas)."""
         return CSR_BY_NAME[name]
 
     def choose(self, rng: Random, mode: str, travels: bool, translation_trapped: bool) -> CsrChoice:

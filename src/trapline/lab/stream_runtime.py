@@ -65,7 +65,7 @@ def _enter(scratch: str) -> str:
     """Swap the stack pointer, save, drop any reservation (simulators differ in when they drop it)."""
     saves = "".join(f"    sd {register}, {offset}(sp)\n" for register, offset in _SAVED.items())
     return (
-        f"    csrrw sp, {scratch}, sp\n{saves}    sc.w t0, zero, (sp)\n"
+        f"    csrrw sp, {scratch}, sp\n{saves}    addi t0, sp, {State.ESCALATE + 8}\n    sc.w t0, zero, (t0)\n"
         f"    ld t0, {State.ACC}(sp)\n    ld t5, {State.PRIME}(sp)\n"
     )
 
