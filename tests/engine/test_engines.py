@@ -282,6 +282,34 @@ def test_second_of_a_pair_is_patched_and_jumped_to() -> None:
     assert native.hart.x[18] == 7 * 4
 
 
+@pytest.mark.parametrize("slice_", [1, 100])
+def test_a_patch_of_a_pair(slice_: int) -> None:
+    """Two 16-bit instructions that become one of 32 bits run as that, at any budget."""
+    source = """
+        li s3, 3
+        li t1, 0x13
+        la t0, patch
+    loop:
+        nop
+    .align 2
+    patch:
+        .half 0x0405
+        .half 0x0485
+        addi s3, s3, -1
+        sw t1, 0(t0)
+        fence.i
+        bnez s3, loop
+    end:
+        j end
+    """
+    native, reference = Bench("native", source), Bench("reference", source)
+    for _ in range(0, 100, slice_):
+        native.run(slice_)
+    reference.run(100)
+    assert native.state() == reference.state()
+    assert [int(native.hart.x[i]) for i in (8, 9, 19)] == [1, 1, 0]
+
+
 @pytest.mark.parametrize("other", [0x4000_0000, 0x4000_3000, 0x401F_F000])
 def test_a_fence_of_any_page_of_a_large_page_forgets_it(other: int) -> None:
     """sfence.vma with an address inside a 2 MiB page ends every translation that came from it."""

@@ -20,6 +20,7 @@ TABLES_PER_CHUNK = 32
 BLOCK_LIMIT = 256
 ENDS = frozenset({"jal", "jalr", "mret", "sret"})
 X0_SINK = 32
+STEP_NUMBER = 0xFF << 24
 NO_HALF = 1 << 16  # equals no second half
 _WORD = struct.Struct("<I").unpack_from
 
@@ -82,7 +83,7 @@ class CodeStore:
     def describe(self, bits: int) -> Known:
         """Look an instruction up, and remember it."""
         assert self.decoder is not None
-        found = self.decoder.decode(bits)
+        found = self.decoder.search(bits)
         symbols = self.symbols
         if found is None or found.instruction.function is None:
             known: Known = 4 if bits & 3 == 3 else 2, True, symbols["h.undefined"], 0, None, 0, 0
@@ -177,6 +178,8 @@ class CodeStore:
                 page.used[offset : offset + 2] = b"\0\0"
                 for place in range(max(0, offset - 6), offset + 1, 2):
                     view[place] = undecoded
+                    # A pair that stays still reads its second operands here; a single step must not know a handler.
+                    view[place + 1] &= ~STEP_NUMBER
 
     def forget(self, page: CodePage) -> None:
         """Return a page to the undecoded state, in place."""

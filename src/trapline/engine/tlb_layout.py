@@ -5,7 +5,7 @@ is 32 bytes: tag, address of the page's decoded records, pc base of those record
 the page's bytes. A tag of all ones matches nothing.
 """
 
-DATA_ENTRIES = 512
+DATA_ENTRIES = 1024
 FETCH_ENTRIES = 256
 LOAD_AREA = 0
 STORE_AREA = DATA_ENTRIES * 16

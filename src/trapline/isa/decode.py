@@ -202,10 +202,11 @@ class Decoder:
             pass
         if len(self._memo) >= _MEMO_LIMIT:
             self._memo.clear()
-        found = self._memo[bits] = self._search(int(bits))
+        found = self._memo[bits] = self.search(int(bits))
         return found
 
-    def _search(self, bits: int) -> Decoded | None:
+    def search(self, bits: int) -> Decoded | None:
+        """As decode, for a caller that remembers what it needs itself."""
         for mask, table in self._buckets[_bucket(bits)]:
             for entry in table.get(bits & mask, ()):
                 found = entry.decode(bits)
