@@ -59,6 +59,7 @@ def to_route(seen: Observation) -> Route:
         estimated=bool(sources),
         source="; ".join(sources),
         arrivals=tuple(seen.arrivals),
+        event_id=event.id,
     )
 
 
@@ -104,7 +105,7 @@ def event_names(pattern: str | None) -> frozenset[str] | None:
         why = UNREACHABLE.get(cause, "no event of this hart raises it")
     else:
         try:
-            found = {e.id for e in EVENTS if re.search(pattern, e.id)}
+            found = {e.id for e in EVENTS if re.search(pattern, e.id) or re.search(pattern, e.text)}
         except re.error as error:
             raise UsageError(f"--event {pattern!r} is no regular expression: {error}") from None
         why = "trapline route without --event shows all"

@@ -59,6 +59,7 @@ class Route:
     estimated: bool = False
     source: str = ""
     arrivals: tuple[Arrival, ...] = ()
+    event_id: str = ""
 
     def as_data(self) -> dict[str, Any]:
         """Return plain data for JSON."""
@@ -66,6 +67,7 @@ class Route:
             "cause": self.cause,
             "name": self.name,
             "event": self.event,
+            "event_id": self.event_id,
             "from": self.from_,
             "path": list(self.path),
             "how": list(self.how),

@@ -42,6 +42,8 @@ def groups(findings: Iterable[Finding]) -> list[Group]:
 
 def _firmware(group: Group, all_models: tuple[str, ...]) -> str:
     names = [n for n in all_models if n in group.firmware]
+    if len(all_models) == 1:
+        return names[0]
     if len(names) == len(all_models):
         return "every firmware"
     if len(names) > len(all_models) // 2:
@@ -78,15 +80,17 @@ def show_audit(console: Console, result: Audit, replays: list[Replay] | None = N
             if f.log:
                 console.print(f"        kvm: {f.log[-1]}", style="dim")
     _notes(console, result)
-    if len(result.policies) == 1:
+    if len(result.policies) == 1 and result.raises:
         _alone(console, result)
     console.print()
     for prop, text in PROPERTIES.items():
         count = sum(1 for f in result.failures if f.prop == prop)
-        verdict = Text(f"({prop}) {text}: " + ("holds" if not count else f"{number(count)} counterexamples"))
+        many = "" if count == 1 else "s"
+        verdict = Text(f"({prop}) {text}: " + (f"{number(count)} counterexample{many}" if count else "holds"))
         verdict.stylize("green" if not count else "red")
         console.print(verdict)
-    console.print(f"{number(result.executed)} probes executed, {len(result.firmware)} firmware models")
+    models = len(result.firmware)
+    console.print(f"{number(result.executed)} probes executed, {models} firmware model{'s' if models > 1 else ''}")
     if replays:
         console.print(f"{len(replays)} counterexamples written; for example:")
         console.print(f"  {replays[0].command}", soft_wrap=True)

@@ -88,9 +88,10 @@ def show_routes(console: Console, result: RouteTable, *, notes: bool = True) -> 
         )
     console.print(made)
     console.print()
-    if any(r.estimated for r in result.routes):
+    sources = dict.fromkeys(s for r in result.routes if r.estimated and cost(r) for s in r.source.split("; "))
+    if sources:
         console.print("~ includes an estimate for the hosted levels:", style="dim")
-        for source in dict.fromkeys(s for r in result.routes if r.source for s in r.source.split("; ")):
+        for source in sources:
             say(console, source, 2, "dim")
     if notes:
         for note in result.notes:

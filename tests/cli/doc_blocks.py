@@ -1,0 +1,103 @@
+"""Commands in the documentation and what they print.
+
+A block marked `console` holds `$ trapline ...` lines, each followed by its output; a line `...` stands for
+any lines. `python tests/cli/doc_blocks.py --write` brings blocks that are out of date up to date.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+WIDTH = "96"
+_BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One command and its documented output."""
+
+    file: Path
+    command: str
+    output: str
+
+    @property
+    def title(self) -> str:
+        """File and command."""
+        return f"{self.file.name}: {self.command}"
+
+
+def documents() -> list[Path]:
+    """Every page that may hold examples."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def split(block: str) -> Iterator[tuple[str, str]]:
+    """Yield each command of a block with the text behind it."""
+    for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+        command, _, output = part.partition("\n")
+        yield command, output
+
+
+def examples() -> list[Example]:
+    """All examples that start trapline and nothing else."""
+    return [
+        Example(path, command, output)
+        for path in documents()
+        for block in _BLOCK.findall(path.read_text(encoding="utf-8"))
+        for command, output in split(block)
+        if command.startswith("trapline ")
+    ]
+
+
+def execute(command: str) -> str:
+    """Run a command line in this process; return what it writes, without trailing blanks."""
+    from trapline.cli import main
+
+    old = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = WIDTH
+    out = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+            main(shlex.split(command)[1:])
+    finally:
+        os.environ.pop("COLUMNS")
+        if old is not None:
+            os.environ["COLUMNS"] = old
+    return "\n".join(line.rstrip() for line in out.getvalue().strip("\n").split("\n")) + "\n"
+
+
+def agrees(documented: str, actual: str) -> bool:
+    """Whether the output is as documented."""
+    parts = re.split(r"^\.\.\.\n", documented.rstrip() + "\n", flags=re.MULTILINE)
+    return re.fullmatch("(?s:.*)".join(re.escape(p) for p in parts), actual.rstrip() + "\n") is not None
+
+
+def write() -> None:
+    """Rewrite what is out of date."""
+    for path in documents():
+        text = path.read_text(encoding="utf-8")
+
+        def renew(match: re.Match[str]) -> str:
+            made = ""
+            for command, output in split(match[1]):
+                actual = execute(command) if command.startswith("trapline ") else output
+                made += f"$ {command}\n" + (output if agrees(output, actual) else actual)
+            return f"```console\n{made}```"
+
+        new = _BLOCK.sub(renew, text)
+        if new != text:
+            path.write_text(new, encoding="utf-8")
+            sys.stdout.write(f"{path.name} renewed\n")
+
+
+if __name__ == "__main__" and "--write" in sys.argv:
+    write()

@@ -1,0 +1,42 @@
+"""What the documentation shows is what the commands print."""
+
+from __future__ import annotations
+
+import doctest
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from doc_blocks import ROOT, Example, agrees, documents, examples, execute
+
+_LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+
+
+@pytest.mark.parametrize("example", examples(), ids=lambda e: e.title)
+def test_examples(example: Example) -> None:
+    """Every documented command prints what its page says."""
+    actual = execute(example.command)
+    assert agrees(example.output, actual), actual
+
+
+def test_api_examples() -> None:
+    """The Python examples run as they stand."""
+    result = doctest.testfile(str(ROOT / "docs" / "api.md"), module_relative=False)
+    assert result.attempted > 10
+    assert result.failed == 0
+
+
+@pytest.mark.parametrize("page", documents(), ids=lambda p: p.name)
+def test_links(page: Path) -> None:
+    """Every relative link leads somewhere."""
+    for target in _LINK.findall(page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def test_every_command_has_a_page() -> None:
+    """Each command of the program has its page in docs/."""
+    for command in ("run", "boot", "route", "compare", "audit", "policies", "demo", "conform"):
+        assert (ROOT / "docs" / f"{command}.md").exists()
