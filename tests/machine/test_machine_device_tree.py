@@ -72,3 +72,18 @@ def test_isa_words() -> None:
     assert isa_extensions("rv64imac_zba_zbb") == ["i", "m", "a", "c", "zba", "zbb"]
     assert isa_string("rv64gc_sv39_zba") == "rv64imafdc_zicsr_zifencei_zba"
     assert isa_extensions("RV64GC") == ["i", "m", "a", "f", "d", "c", "zicsr", "zifencei"]
+
+
+def test_the_clock_has_an_interrupt() -> None:
+    """Linux's goldfish driver refuses a clock without one."""
+    rtc = board_tree(BoardTree("rv64gc", [(0x8000_0000, 1 << 28)])).find("/soc/rtc@101000").properties
+    assert (rtc["interrupts"], rtc["interrupt-parent"]) == (11, 2)
+
+
+def test_the_seed_is_the_same_in_every_run() -> None:
+    """A kernel gets randomness at once, and the same each time, so that its run replays."""
+    blobs = {board_blob(BoardTree("rv64gc", [(0x8000_0000, 1 << 28)])) for _ in range(2)}
+    assert len(blobs) == 1
+    seed = board_tree(BoardTree("rv64gc", [(0x8000_0000, 1 << 28)])).find("/chosen").properties["rng-seed"]
+    assert isinstance(seed, bytes)
+    assert len(seed) == 32

@@ -4,11 +4,15 @@ bindings for RISC-V CPUs, ns16550a, sifive,clint0, sifive,plic-1.0.0, sifive,tes
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trapline.machine import memory_map as mm
 from trapline.machine.fdt import Node, cells64, write_fdt
+
+# The same in every run, so that the same inputs give the same trace. No secret depends on it.
+RNG_SEED = hashlib.sha256(b"trapline").digest()
 
 _M_SOFT, _M_TIMER, _S_EXT, _M_EXT = 3, 7, 9, 11
 
@@ -73,6 +77,7 @@ def board_blob(board: BoardTree) -> bytes:
 
 def _chosen(board: BoardTree) -> Node:
     chosen = Node("chosen").set("stdout-path", f"/soc/serial@{mm.UART.base:x}")
+    chosen.set("rng-seed", RNG_SEED)
     if board.bootargs:
         chosen.set("bootargs", board.bootargs)
     if board.initrd:
@@ -109,7 +114,9 @@ def _soc(board: BoardTree) -> Node:
         test = soc.add(_device("test", mm.TEST_FINISHER, ["sifive,test1", "sifive,test0", "syscon"]))
         test.set("phandle", board.harts + 2)
     if board.rtc:
-        soc.add(_device("rtc", mm.RTC, "google,goldfish-rtc"))
+        rtc = soc.add(_device("rtc", mm.RTC, "google,goldfish-rtc"))
+        if board.plic:
+            rtc.set("interrupts", mm.RTC_IRQ).set("interrupt-parent", plic)
     if board.clint:
         clint = soc.add(_device("clint", mm.CLINT, ["sifive,clint0", "riscv,clint0"]))
         clint.set("interrupts-extended", _wires(board.harts, _M_SOFT, _M_TIMER))

@@ -30,6 +30,7 @@ UART = Window(0x1000_0000, 0x100)
 RAM_BASE = 0x8000_0000
 
 UART_IRQ = 10
+RTC_IRQ = 11  # never raised: the alarm does not ring
 PLIC_SOURCES = 96
 UART_CLOCK = 3_686_400
 
