@@ -366,6 +366,8 @@ def audit(
     if out is not None:
         replays = write_all(result.failures, out, {policy_of(n).name: n for n in names})
     _finish(result.as_data(), json, lambda console: show_audit(console, result, replays))
+    if result.interrupted:
+        return EXIT_INTERRUPTED
     return EXIT_FAILED if result.failures else 0
 
 

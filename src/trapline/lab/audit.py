@@ -60,6 +60,7 @@ class Audit:
     executed: int = 0
     raises: dict[int, set[str]] = field(default_factory=dict)  # cause: conditions under which VU raised it
     partial: bool = False  # only some events were asked for
+    interrupted: bool = False  # Ctrl-C: this is the result so far
 
     @property
     def failures(self) -> list[Finding]:
@@ -88,6 +89,7 @@ class Audit:
             "policies": list(self.policies),
             "firmware": list(self.firmware),
             "executed": self.executed,
+            "interrupted": self.interrupted,
             "passed": not self.failures,
             "properties": PROPERTIES,
             "findings": [f.as_data() for f in self.findings],
@@ -95,15 +97,18 @@ class Audit:
         }
 
 
-def run_job(job: Job) -> tuple[list[Finding], int, dict[int, set[str]], bool]:
-    """Execute the events of one configuration; also return whether host-fwft made a difference to the firmware."""
+def run_job(job: Job) -> tuple[list[Finding], int, dict[int, set[str]]]:
+    """Execute the events of one configuration: findings, how many were executed, what VU raised.
+
+    Nothing is executed for host-fwft on firmware that does not grant it: that is the same as without.
+    """
     found: list[Finding] = []
     executed, granted = 0, False
     raises: dict[int, set[str]] = {}
     for probes in probe_vms(job.settings, job.isa, job.engine, job.only, firmware=job.model):
         granted = granted or probes.vm.host_delegates_misaligned
         if job.settings.host_fwft and not granted:
-            return [], 0, {}, False
+            return [], 0, {}
         answers = expected(probes.isa, probes.only)
         for entry in probes.image.entries:
             executed += 1
@@ -117,7 +122,7 @@ def run_job(job: Job) -> tuple[list[Finding], int, dict[int, set[str]], bool]:
                 raises.setdefault(row.cause, set()).add(entry.event.condition)
             kvm_counters = frozenset(probes.vcpu.stats.kvm)
             found += check(job.settings, job.model.name, seen, row, answers[entry.event.id, entry.mode], kvm_counters)
-    return found, executed, raises, granted
+    return found, executed, raises
 
 
 def _jobs(
@@ -161,13 +166,16 @@ def audit(
     if workers is None:
         workers = min(os.cpu_count() or 1, 8)
     _warm(jobs, workers)
-    for done, (job, (found, executed, raises, _)) in enumerate(zip(jobs, _results(jobs, workers), strict=True), 1):
-        result.findings += found
-        result.executed += executed
-        for cause, conditions in raises.items():
-            result.raises.setdefault(cause, set()).update(conditions)
-        if progress is not None:
-            progress(done, len(jobs), job.settings.policy.name)
+    try:
+        for done, (job, (found, executed, raises)) in enumerate(zip(jobs, _results(jobs, workers), strict=True), 1):
+            result.findings += found
+            result.executed += executed
+            for cause, conditions in raises.items():
+                result.raises.setdefault(cause, set()).update(conditions)
+            if progress is not None:
+                progress(done, len(jobs), job.settings.policy.name)
+    except KeyboardInterrupt:
+        result.interrupted = True
     return result
 
 

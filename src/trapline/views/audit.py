@@ -63,6 +63,8 @@ def show_audit(console: Console, result: Audit, replays: list[Replay] | None = N
     from trapline.lab.audit import PROPERTIES
     from trapline.privilege.causes import cause_name
 
+    if result.interrupted:
+        console.print(Text("interrupted: the result so far", style="yellow"))
     for policy in result.policies:
         failed = [f for f in result.failures if f.policy == policy]
         state = "passes" if not failed else "fails"
