@@ -21,6 +21,7 @@ from trapline.privilege.isa_string import DEFAULT_ISA, configure
 
 _END = at.TABLES + at.TABLE_PAGES * at.PAGE
 _LIMIT = 4_000_000
+BLOCKS, LENGTH = 64, 250  # of a stream
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def run_here(stream: Stream, variant: Variant, engine: str) -> tuple[bytes, int]
     return bytes(machine.regions.read(at.LOG, _END - at.LOG)), result.instructions
 
 
-def run_stream(seed: int, variant: Variant, reference: bool = False, blocks: int = 40, length: int = 400) -> Result:
+def run_stream(seed: int, variant: Variant, reference: bool = False, blocks: int = BLOCKS, length: int = LENGTH) -> Result:
     """Run one stream natively and on Spike, and with `reference` on the reference engine, and compare."""
     stream = generator(variant).stream(seed, blocks, length)
     differences: list[str] = []
@@ -124,7 +125,7 @@ def _where(ours: bytes, theirs: bytes) -> str:
     return f"memory at {at.LOG + place:#x}"
 
 
-def explain(seed: int, variant: Variant, blocks: int = 40, length: int = 400) -> str:
+def explain(seed: int, variant: Variant, blocks: int = BLOCKS, length: int = LENGTH) -> str:
     """Run a stream in lockstep with Spike; return the first divergence as text."""
     stream = generator(variant).stream(seed, blocks, length)
     found = lockstep.against_spike(stream.elf, variant.isa, misaligned=variant.misaligned)
@@ -154,8 +155,8 @@ def campaign(
     variants: tuple[Variant, ...] = VARIANTS,
     workers: int = 1,
     reference: bool = False,
-    blocks: int = 40,
-    length: int = 400,
+    blocks: int = BLOCKS,
+    length: int = LENGTH,
     progress: Callable[[Report], None] = lambda report: None,
 ) -> Report:
     """Run streams until at least this many instructions have been compared."""

@@ -66,7 +66,7 @@ class StreamGenerator:
         words = [int.from_bytes(code[8 + 8 * i :][:8], "little") for i in range(3)]
         return code, dict(zip(names, words, strict=True))
 
-    def stream(self, seed: int, blocks: int = 40, length: int = 400) -> Stream:
+    def stream(self, seed: int, blocks: int = 64, length: int = 250) -> Stream:
         """Return the stream of `seed` with this many blocks of about `length` random instructions."""
         return _Build(self, seed, blocks, length).stream()
 
@@ -198,13 +198,13 @@ class _Build:
         status = {"M": 3, "HS": 1, "VS": 1, "U": 0, "VU": 0}[mode] << 11
         status |= (1 << 39) if mode in ("VS", "VU") else 0
         status |= rng.getrandbits(64) & (1 << 1 | 1 << 5 | 1 << 7 | 1 << 8 | 3 << 18)
-        status |= rng.choices((0, 1, 2, 3), (1, 4, 4, 11))[0] << 13
+        status |= rng.choices((0, 1, 2, 3), (2, 4, 4, 10))[0] << 13
         for bit, chance in ((TVM, 0.15), (TW, 0.3), (TSR, 0.12)):
             status |= bit if rng.random() < chance else 0
         if self.fences and values["medeleg"] & 4:
             status &= ~TVM  # HS's handler fences: it must not trap into itself
         values["mstatus"] = status
-        values["vsstatus"] = rng.getrandbits(64) & (1 << 1 | 1 << 5 | 1 << 8 | 3 << 18) | rng.choices((0, 1, 2, 3), (1, 4, 4, 11))[0] << 13
+        values["vsstatus"] = rng.getrandbits(64) & (1 << 1 | 1 << 5 | 1 << 8 | 3 << 18) | rng.choices((0, 1, 2, 3), (2, 4, 4, 10))[0] << 13
         hstatus = rng.getrandbits(64) & (1 << 6 | 1 << 7 | 1 << 8 | 1 << 9)
         for bit, chance in ((20, 0.15), (21, 0.3), (22, 0.15)):
             hstatus |= (1 << bit) if rng.random() < chance else 0
@@ -212,10 +212,11 @@ class _Build:
 
     def _interrupts(self, values: dict[str, int]) -> None:
         rng = self.rng
-        if rng.random() < 0.35:
+        if rng.random() < 0.45:
             values["mie"] = rng.getrandbits(14)
             values["mip"] = rng.getrandbits(13)
-            values["hvip"] = rng.getrandbits(12)
+            values["hvip"] = rng.choice((rng.getrandbits(12), 0x444, 0x440, 0x4, 0x4))
+            values["hideleg"] |= rng.choice((0, 0x444))
         values["hie"] = values["mie"] & 0x1444
         values["vsie"] = rng.getrandbits(14)
 
@@ -258,17 +259,17 @@ class _Build:
         if rng.random() < 0.65:
             return data + (at.USER_ALIAS if mode in ("U", "VU") and rng.random() < 0.9 else 0)
         kind = rng.random()
-        if kind < 0.35:
+        if kind < 0.33:
             return at.ZOO + rng.randrange(16, 512 - at.EXEC_ZOO_PAGES) * at.PAGE + self._offset()
-        if kind < 0.55:
+        if kind < 0.5:
             return data
-        if kind < 0.68:
+        if kind < 0.62:
             return data + at.USER_ALIAS
-        if kind < 0.78:
+        if kind < 0.74:
             return at.ZOO_SUPERPAGES + rng.randrange(at.ZOO_SUPERPAGE_COUNT) * at.MEGAPAGE + data % at.MEGAPAGE
-        if kind < 0.84:
+        if kind < 0.82:
             return at.GIGAPAGE + data - at.RAM
-        if kind < 0.9:
+        if kind < 0.93:
             return at.ZOO_TABLES + rng.randrange(4) * at.MEGAPAGE + rng.randrange(512) * at.PAGE + self._offset()
         return rng.choice(
             (at.HOLE, at.ABOVE_RAM, 1 << 38, _ALL << 38, 1 << 41, 1 << 47, 1 << 56, 1 << 59, 1 << 63, at.CODE + 64, at.BODY)
@@ -278,12 +279,14 @@ class _Build:
         """An address to jump to that ends the block."""
         rng = self.rng
         kind = rng.random()
-        if kind < 0.6:
+        if kind < 0.25:
+            return at.ZOO_TABLES + rng.randrange(4) * at.MEGAPAGE + rng.randrange(512) * at.PAGE
+        if kind < 0.75:
             page = at.EXEC_ZOO + rng.randrange(at.EXEC_ZOO_PAGES) * at.PAGE
             return page + rng.choice((0, at.PAGE - 2, at.PAGE - 2, 2 * rng.randrange(2000)))
-        if kind < 0.8:
+        if kind < 0.85:
             return at.GADGETS + rng.choice((0, at.USER_ALIAS)) + 2 * rng.randrange(2000)
-        return rng.choice((at.HOLE, at.ABOVE_RAM, 1 << 38, _ALL << 40, 1 << 63, at.ZOO_TABLES, at.ZOO + 16 * at.PAGE * 0 + at.HOLE))
+        return rng.choice((at.HOLE, at.ABOVE_RAM, 1 << 38, _ALL << 40, 1 << 63, at.ZOO_TABLES))
 
     def _float(self) -> int:
         """A value of a floating-point register: doubles, boxed singles and halves, and anything."""

@@ -145,7 +145,7 @@ class _Block:
         makers = rng.choices(makers, weights, k=count)
         for make in makers:
             make()
-        if rng.random() < 0.5:
+        if rng.random() < 0.8:
             self.leave_by_jump()
         self.code += END * 8
         return bytes(self.code)

@@ -89,13 +89,21 @@ class Tables:
             self.zoo_slots.append(pages + 8 * index)
         for index in range(512 - at.EXEC_ZOO_PAGES, 512):
             flags = self._flags(stage) | (X if self.rng.random() < 0.7 else 0)
-            target = at.GADGETS + (index % at.GADGET_PAGES) * at.PAGE
-            self.put(pages, index, _leaf(target, flags))
+            self.put(pages, index, _leaf(self._gadget(index, stage), flags))
         for index in range(1, 1 + at.ZOO_SUPERPAGE_COUNT):
             self.put(low, index, self._superpage(stage))
         for index in range(4):
             where = self.rng.randrange(16, 256) * at.PAGE if stage == "v" else self.rng.choice((at.HOLE, pages))
             self.put(low, at.ZOO_TABLES // at.MEGAPAGE + index, _table(where))
+
+    def _gadget(self, index: int, stage: str) -> int:
+        """Return where a page that may be jumped to leads: a gadget, nowhere, or for the VS-stage such a page again."""
+        chance = self.rng.random()
+        if chance < 0.12:
+            return at.HOLE
+        if stage == "v" and chance < 0.5:
+            return at.EXEC_ZOO + self.rng.randrange(at.EXEC_ZOO_PAGES) * at.PAGE
+        return at.GADGETS + (index % at.GADGET_PAGES) * at.PAGE
 
     def _flags(self, stage: str) -> int:
         """Return mostly good permissions."""
