@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import re
 import struct
 import sys
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ ENDS = frozenset({"jal", "jalr", "mret", "sret"})
 X0_SINK = 32
 STEP_NUMBER = 0xFF << 24
 NO_HALF = 1 << 16  # equals no second half
+_CHANGED = re.compile(rb"[^\0]+").finditer
 _WORD = struct.Struct("<I").unpack_from
 
 # What is known of some instruction bits: length, whether straight-line code ends here, handler address
@@ -172,8 +174,8 @@ class CodeStore:
         if changed.count(0) == PAGE:
             return
         view, undecoded = page.view, self.symbols["h.undecoded"]
-        for offset in range(0, PAGE, 2):
-            if changed[offset] | changed[offset + 1]:
+        for run in _CHANGED(changed):
+            for offset in range(run.start() & ~1, run.end(), 2):
                 # The instruction here, one that started two bytes earlier, and what is fused with that.
                 page.used[offset : offset + 2] = b"\0\0"
                 for place in range(max(0, offset - 6), offset + 1, 2):
@@ -203,7 +205,7 @@ class CodeStore:
 
 
 def fused_handlers(symbols: dict[str, int]) -> dict[tuple[int, int], tuple[int, int]]:
-    """For two neighbours' handlers: the handler of both, and the operand bits that let a single step take them apart."""
+    """For two neighbours' handlers: the handler of both, and the operand bits by which a single step parts them."""
     found = {}
     numbers = plain_index()
     for name, address in symbols.items():

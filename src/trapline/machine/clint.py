@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trapline.lang.control import EXIT_TIMER, leave
-from trapline.lang.state import Hart
+from trapline.lang.state import LAYOUT, Hart
 from trapline.lang.values import MASK64
 from trapline.machine.lines import MSIP, MTIP, set_line
 from trapline.privilege.derived import update_derived
@@ -18,11 +18,14 @@ from trapline.privilege.interrupts import update_timers
 MTIMECMP = 0x4000
 MTIME = 0xBFF8
 _NEVER = MASK64
+_INSTRET, _RATIO, _OFFSET = (LAYOUT.fields[name].index for name in ("instret", "time_ratio", "time_offset"))
 
 
 def time_of(hart: Hart) -> int:
     """Return the hart's time CSR, in ticks."""
-    return int(hart.instret) // int(hart.time_ratio) + int(hart.time_offset) & MASK64
+    # Asked many times a turn: the words themselves are several times faster than the fields.
+    words = hart.mem
+    return words[_INSTRET] // words[_RATIO] + words[_OFFSET] & MASK64
 
 
 def time_changed(hart: Hart) -> None:

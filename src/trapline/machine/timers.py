@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trapline.lang.state import Hart
+from trapline.lang.state import LAYOUT, Hart
 from trapline.lang.values import MASK64
 from trapline.machine.clint import Clint, time_of
 from trapline.privilege.derived import update_derived
 
 _STCE = 1 << 63
+_HAS_SSTC, _HAS_H, _MENVCFG, _HENVCFG = (
+    LAYOUT.fields[name].index for name in ("has_sstc", "has_h", "menvcfg", "henvcfg")
+)
 _NEVER = 1 << 60  # ticks: thousands of years; software writes all ones to switch a timer off
 
 
@@ -49,9 +52,10 @@ class TimerLines:
 
 
 def _enabled(hart: Hart, virtual: bool) -> bool:
-    if hart.has_sstc == 0 or not int(hart.menvcfg) & _STCE:
+    words = hart.mem
+    if words[_HAS_SSTC] == 0 or not words[_MENVCFG] & _STCE:
         return False
-    return not virtual or bool(hart.has_h != 0 and int(hart.henvcfg) & _STCE)
+    return not virtual or bool(words[_HAS_H] != 0 and words[_HENVCFG] & _STCE)
 
 
 def _comparator(hart: Hart, now: int, virtual: bool) -> tuple[int, int]:
