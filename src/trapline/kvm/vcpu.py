@@ -6,6 +6,7 @@ when the vCPU is loaded and read back when something asks for them.
 
 from __future__ import annotations
 
+import itertools
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -77,6 +78,9 @@ GUEST_CSRS = {
     "scounteren": csr.SCOUNTEREN,
     "senvcfg": csr.SENVCFG,
 }
+
+
+_POLL_EXITS = 256  # exits between two looks at the VMM's wish to have KVM_RUN back
 
 
 class RunStop(Enum):
@@ -303,7 +307,9 @@ class Vcpu:
             self.kvm_run.exit_reason = Exit.INTR
             return RunStop.INTR
         end = int(self.hart.instret) + limit
-        while True:
+        for turn in itertools.count(1):
+            if turn % _POLL_EXITS == 0 and self.vm.poll is not None and self.vm.poll():
+                return RunStop.STOP
             if not self._ready():
                 return RunStop.BLOCKED
             self.load()
@@ -318,6 +324,7 @@ class Vcpu:
                 self.yielded = False
                 if len(self.vm.vcpus) > 1:
                     return RunStop.YIELD
+        raise AssertionError("unreachable")
 
     def complete(self) -> None:
         """Take the VMM's answer to the last exit: the value of an MMIO load, of a call, of a CSR."""
@@ -425,6 +432,7 @@ class Vcpu:
     # --- records ---
     _pending_hop: tuple[str, str] | None = None
     _m_instructions = 0
+    _unspent = 0
     _raised: int | None = None
     firmware_dump = ""
 
@@ -460,7 +468,14 @@ class Vcpu:
             user_instructions=cost.user if cost else 0,
         )
         self._m_instructions, self._raised = 0, None
+        self._spend(record.m_instructions + record.hs_instructions + record.user_instructions)
         self.vm.record(self, record)
+
+    def _spend(self, instructions: int) -> None:
+        """Time passes for what the hosted levels are estimated to execute, as for the guest's own instructions."""
+        ticks, self._unspent = divmod(self._unspent + instructions, int(self.hart.time_ratio))
+        if ticks:
+            self.advance(time_of(self.hart) + ticks)
 
     def kill(self, trap: CpuTrap, rule: CauseRule, ret: int, lines: tuple[str, str, str]) -> None:
         """KVM_RUN fails: keep everything that says why."""

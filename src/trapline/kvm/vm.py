@@ -79,6 +79,8 @@ class Vm:
         self.last_traps: deque[TrapRecord] = deque(maxlen=LAST_TRAPS)
         self.log_lines: list[str] = []
         self.on_trap: Callable[[TrapRecord], None] | None = None
+        # Asked now and then by a vCPU that takes one exit after another: whether KVM_RUN should come back.
+        self.poll: Callable[[], bool] | None = None
         self.on_log: Callable[[str], None] | None = None
         self._backing_end = BACKING_BASE
         harts = [self._make_hart(n, ratio, misaligned, tinst) for n in range(vcpus)]

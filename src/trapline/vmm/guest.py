@@ -198,6 +198,7 @@ class Guest:
         end_time = None if max_seconds is None else time.monotonic() + max_seconds
         self._ended = None
         self._pace = (time.monotonic(), self._now())
+        self.vm.poll = lambda: self._wants_back(end_time)
         death = None
         try:
             with on_ctrl_c(lambda: self._end("interrupted", 130, "Ctrl-C")):
@@ -216,6 +217,12 @@ class Guest:
         if reason == "killed":
             death = next((v.death for v in vm.vcpus if v.death is not None), None)
         return GuestResult(reason, code, message, vm.instructions - start, death)
+
+    def _wants_back(self, end_time: float | None) -> bool:
+        """Whether a guest that exits all the time must come back before its slice ends."""
+        if self._ended is not None or (end_time is not None and time.monotonic() >= end_time):
+            return True
+        return self.console.source.live and len(self.vm.vcpus) == 1
 
     def _slice(self, left: int | None) -> None:
         size = _SLICE_REFERENCE if getattr(self.vm.engine, "name", "") == "reference" else _SLICE_NATIVE
