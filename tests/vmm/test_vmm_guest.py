@@ -270,6 +270,24 @@ def test_limits_and_ctrl_c() -> None:
     assert made.run(max_seconds=20).exit_status == 130
 
 
+def test_time_passes_for_hosted_levels() -> None:
+    """An access that firmware emulates costs guest time: its estimate, in ticks of the time CSR."""
+    access = "la s0, data\n rdtime s1\n ld t0, 1(s0)\n rdtime s2\n sub s2, s2, s1\n"
+    made = guest(f"{access}{POWEROFF}.align 3\ndata: .dword 0, 0")
+    assert made.run(10_000).reason == "exit"
+    (spent,) = [r.m_instructions for r in made.vm.last_traps if r.cause == 4]
+    assert spent > 300
+    assert abs(int(made.vm.vcpus[0].hart.x[18]) - spent // 100) <= 1
+
+
+def test_a_guest_that_only_exits_answers_limits() -> None:
+    """A loop of emulated accesses, one instruction each, still ends at a limit of seconds and at Ctrl-C."""
+    made = guest("la s0, data\n1: ld t0, 1(s0)\n ld t0, 1(s0)\n j 1b\n.align 3\ndata: .dword 0, 0")
+    assert made.run(max_seconds=0.2).reason == "limit"
+    threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    assert made.run(max_seconds=20).exit_status == 130
+
+
 def test_u_boot_boots_takes_commands_and_powers_off() -> None:
     """Debian's U-Boot for S-mode runs unmodified; its records and the compiled counters agree."""
     out: list[bytes] = []
