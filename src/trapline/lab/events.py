@@ -158,7 +158,7 @@ _GUEST_PAGE_FAULTS = [
 
 # Arms the guest's timer a little ahead, so that a halted vCPU wakes up; the handler disarms it.
 # (SBI v0.1, which every hypervisor here serves.)
-_TIMER = "csrr a0, time; addi a0, a0, 40; li a7, 0; ecall; li t0, 32; csrs sie, t0"
+_TIMER = "csrr a0, time; addi a0, a0, 2000; li a7, 0; ecall; li t0, 32; csrs sie, t0"
 
 _VIRTUAL = [
     Event("csr-hypervisor", 22, "read of a hypervisor CSR (hstatus)", "csrr a0, hstatus"),
