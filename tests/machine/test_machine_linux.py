@@ -1,0 +1,109 @@
+"""A distribution's own Linux kernel boots on the board, in HS-mode under real firmware.
+
+TRAPLINE_TEST_IMAGE names a riscv64 Image, TRAPLINE_TEST_BUSYBOX a static riscv64 busybox; with
+TRAPLINE_TEST_KVM (the kernel's own kvm.ko, unpacked) its KVM is loaded too.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from tests.machine.initramfs import initramfs
+
+from trapline.machine.console import Console, FileInput, InputSource, Script
+from trapline.machine.machine import Machine, RunResult
+
+pytestmark = pytest.mark.slow
+
+FIRMWARE = Path("/usr/lib/riscv64-linux-gnu/opensbi/generic/fw_dynamic.bin")
+ARGUMENTS = "console=ttyS0 cryptomgr.notests=1 rdinit=/init"
+INIT = """#!/bin/sh
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+[ -f /kvm.ko ] && insmod /kvm.ko
+exec sh </dev/console >/dev/console 2>&1
+"""
+
+
+def _named(variable: str) -> Path:
+    path = os.environ.get(variable)
+    if path is None:
+        pytest.skip(f"{variable} is not set")
+    return Path(path)
+
+
+class Boot:
+    """A board about to boot, and what it has written so far."""
+
+    def __init__(self, directory: Path, source: InputSource, harts: int = 1, files: dict[str, Path] | None = None):
+        image, busybox = _named("TRAPLINE_TEST_IMAGE"), _named("TRAPLINE_TEST_BUSYBOX")
+        ramdisk = directory / "initramfs.cpio"
+        ramdisk.write_bytes(initramfs(busybox, INIT, files))
+        self.output = bytearray()
+        console = Console(self.output.extend, source)
+        self.machine = Machine(memory=512 << 20, misaligned="hardware", harts=harts, console=console)
+        self.machine.boot_bios(FIRMWARE, image, ramdisk, ARGUMENTS)
+
+    def run(self) -> RunResult:
+        """Run to the end."""
+        return self.machine.run(max_instructions=3_000_000_000, max_seconds=300)
+
+
+def _commands(*commands: str) -> Script:
+    return Script([(b"# ", command.encode() + b"\r") for command in commands])
+
+
+@pytest.mark.parametrize("harts", [1, 2])
+def test_linux_boots_to_a_shell(tmp_path: Path, harts: int) -> None:
+    """A shell answers, sees every hart, and powers the board off."""
+    boot = Boot(tmp_path, _commands("grep -c ^processor /proc/cpuinfo", "poweroff -f"), harts)
+    result = boot.run()
+    assert (result.reason, result.code) == ("exit", 0), bytes(boot.output[-2000:]).decode(errors="replace")
+    assert b"/proc/cpuinfo\r\n%d\r\n" % harts in boot.output
+
+
+def test_two_boots_are_the_same(tmp_path: Path) -> None:
+    """The same input gives the same output after the same number of instructions."""
+    boots = [Boot(tmp_path, _commands("dmesg | grep -i random", "poweroff -f")) for _ in range(2)]
+    assert boots[0].run() == boots[1].run()
+    assert boots[0].output == boots[1].output
+
+
+def test_the_kernels_own_kvm_loads(tmp_path: Path) -> None:
+    """kvm.ko finds the hypervisor extension and the largest G-stage that the hart has."""
+    boot = Boot(
+        tmp_path, _commands("dmesg | grep -i kvm", "poweroff -f"), files={"kvm.ko": _named("TRAPLINE_TEST_KVM")}
+    )
+    assert boot.run().reason == "exit"
+    assert b"hypervisor extension available" in boot.output
+    assert b"using Sv57x4 G-stage page table format" in boot.output
+
+
+def test_an_idle_kernel_costs_nothing_and_stops_at_once(tmp_path: Path) -> None:
+    """At the prompt the process sleeps; Ctrl-C ends the run within a moment."""
+    read_end, write_end = os.pipe()
+    boot = Boot(tmp_path, FileInput(read_end))
+    seen: dict[str, float] = {}
+
+    def person() -> None:
+        while b"# " not in boot.output:
+            time.sleep(0.1)
+        time.sleep(1)
+        before = time.process_time()
+        time.sleep(3)
+        seen["processor"] = time.process_time() - before
+        seen["interrupted"] = time.monotonic()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=person, daemon=True).start()
+    result = boot.run()
+    assert result.reason == "interrupted"
+    assert time.monotonic() - seen["interrupted"] < 0.5
+    assert seen["processor"] < 0.3
+    os.close(read_end)
+    os.close(write_end)
