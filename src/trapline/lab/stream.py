@@ -226,7 +226,7 @@ class _Build:
         for entry in (2, 3, 4):
             on_tables = rng.random() < 0.15
             page = rng.choice(self.tables.zoo_pages) if on_tables else at.DATA + rng.randrange(at.DATA_PAGES) * at.PAGE
-            size = rng.choice((8, 16, 64, 4096) if on_tables else (8, 16, 64, 4096, 8192))
+            size = rng.choice((8, 16, 64, 4096) if on_tables else (64, 128, 512, 4096, 8192))
             values[f"pmpaddr{entry}"] = (page & ~(size - 1)) >> 2 | (size // 8 - 1)
             if rng.random() < 0.25:
                 values["pmpcfg0"] |= (0x18 | rng.choice((0, 1, 3, 4, 5))) << 8 * entry

@@ -58,7 +58,7 @@ class _Shape:
         return self.instruction.name
 
 
-def _shapes(enabled: set[str]) -> list[_Shape]:
+def _shapes(enabled: set[str], splits: bool) -> list[_Shape]:
     """Return what may be drawn at random, from the table of instructions."""
     shapes = []
     for instruction in INSTRUCTIONS:
@@ -66,6 +66,8 @@ def _shapes(enabled: set[str]) -> list[_Shape]:
             continue
         target = (instruction.expands or instruction.name).split()[0]
         if target in JUMPS | XRETS | STALLS or target.startswith(_CSR_PREFIX):
+            continue
+        if splits and instruction.name == "c.addi16sp":
             continue
         memory = "(rs1" in instruction.text or "(sp)" in instruction.text or "sp)" in instruction.text
         store = memory and target.removeprefix("f") in _STORES
@@ -78,7 +80,7 @@ class CodeGenerator:
 
     def __init__(self, enabled: set[str], splits: bool = False) -> None:
         self.splits = splits
-        self.shapes = _shapes(enabled)
+        self.shapes = _shapes(enabled, splits)
         self.by_name = {i.name: parse(i.pattern) for i in INSTRUCTIONS}
         self.decoder = Decoder(enabled)
         self.csrs = CsrChooser()
@@ -167,19 +169,29 @@ class _Block:
             except EncodingError:
                 continue
             if where is None or where(operands):
-                atomic = shape.instruction.extension == "A" and self.generator.splits
+                whole = shape.instruction.extension == "A" or shape.name.startswith("hlvx")
+                atomic = whole and self.generator.splits
                 if shape.name.startswith("cbo.") or atomic:  # accepted.toml says why
                     align = self.encode("andi", rd=SCRATCH, rs1=operands["rs1"], imm=-8 if atomic else -64)
+                    if self.mode == "M" and shape.name in ("cbo.clean", "cbo.flush", "cbo.inval"):
+                        align = self._without_mprv() + align
                     bits = shape.encoding.encode(operands | {"rs1": SCRATCH})
                     return align + bits.to_bytes(4, "little")
                 return bits.to_bytes(shape.encoding.length, "little")
         return b""
 
+    def _without_mprv(self) -> bytes:
+        keep, self.code = self.code, bytearray()
+        self._change("mstatus", 1 << 17, 0)
+        code, self.code = bytes(self.code), keep
+        return code
+
     def _operand(self, shape: _Shape, name: str) -> int:
         rng = self.rng
         place = shape.encoding.fields[name]
         if name == "rd":
-            return self._choose(place.base, OTHERS if rng.random() < 0.9 else POINTERS + (0,))
+            moved = (0, *(p for p in POINTERS if p not in INNER or not self.generator.splits))
+            return self._choose(place.base, OTHERS if rng.random() < 0.9 else moved)
         if shape.store and self.generator.splits:  # accepted.toml: stores that cross pages
             if name == "rs1":
                 return self._choose(place.base, INNER)
