@@ -88,8 +88,14 @@ def show_audit(console: Console, result: Audit, replays: list[Replay] | None = N
     for prop, text in PROPERTIES.items():
         count = sum(1 for f in result.failures if f.prop == prop)
         many = "" if count == 1 else "s"
-        verdict = Text(f"({prop}) {text}: " + (f"{number(count)} counterexample{many}" if count else "holds"))
-        verdict.stylize("green" if not count else "red")
+        # A kill of (c) is one that its mode can cause as well: (a) and (b) must not claim otherwise.
+        mode = {"a": "VU", "b": "VS"}.get(prop)
+        through = sum(1 for f in result.failures if f.prop == "c" and f.from_ == mode)
+        outcome = f"{number(count)} counterexample{many}" if count else "holds" if not through else "fails"
+        outcome += f" and {number(through)} of (c)" if count and through else ""
+        outcome += f" by {number(through)} of (c)" if not count and through else ""
+        verdict = Text(f"({prop}) {text}: {outcome}")
+        verdict.stylize("green" if outcome == "holds" else "red")
         console.print(verdict)
     models = len(result.firmware)
     console.print(f"{number(result.executed)} probes executed, {models} firmware model{'s' if models > 1 else ''}")
