@@ -48,7 +48,9 @@ def _program_rows(results: list[Result]) -> list[str]:
     rows.append("|---" * (len(names) + 3) + "|")
     for r in results:
         cells = [spread(r["simulators"][n]["cpu"]) if n in r["simulators"] else "-" for n in names]
-        rows.append(f"| {r['guest']} | {' | '.join(cells)} | {_ratio_text(ratio(r, 'cpu'))} | {_ratio_text(ratio(r, 'wall'))} |")
+        rows.append(
+            f"| {r['guest']} | {' | '.join(cells)} | {_ratio_text(ratio(r, 'cpu'))} | {_ratio_text(ratio(r, 'wall'))} |"
+        )
     return rows
 
 
@@ -62,7 +64,9 @@ def _trap_rows(results: list[Result]) -> list[str]:
             measured = r["simulators"].get(n)
             rate = speed(r, n, "cpu")
             cells.append(f"{rate / 1e6:.3f} ({measured['traps']})" if measured and rate else "-")
-        rows.append(f"| {r['guest']} | {' | '.join(cells)} | {_ratio_text(ratio(r, 'cpu'))} | {_ratio_text(ratio(r, 'wall'))} |")
+        rows.append(
+            f"| {r['guest']} | {' | '.join(cells)} | {_ratio_text(ratio(r, 'cpu'))} | {_ratio_text(ratio(r, 'wall'))} |"
+        )
     return rows
 
 

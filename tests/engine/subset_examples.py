@@ -43,8 +43,7 @@ def shifts(a: U64, b: U64) -> U64:
 @cold
 def comparisons(a: U64, b: U64) -> U64:
     word = u64(a < b) | u64(a <= b) << 1 | u64(a > b) << 2 | u64(a >= b) << 3 | u64(a == b) << 4 | u64(a != b) << 5
-    word = word | u64(signed(a) < signed(b)) << 6 | u64(signed(b) > 0) << 7 | u64(signed(a) >= -1) << 8
-    return word
+    return word | u64(signed(a) < signed(b)) << 6 | u64(signed(b) > 0) << 7 | u64(signed(a) >= -1) << 8
 
 
 @cold
@@ -73,7 +72,7 @@ def maximum(a: S64, b: S64) -> S64:
 
 @cold
 def logic(a: U64, b: U64) -> U64:
-    both = a > 5 and (b > 5 or not a == b)
+    both = a > 5 and (b > 5 or not a < 3)
     if both and a != b:
         return unsigned(maximum(signed(a), signed(b)))
     elif both or b == 0:

@@ -94,7 +94,7 @@ def test_statistics_count_cause_origin_and_outcome() -> None:
 
 def test_unknown_firmware_is_named() -> None:
     """The error has the bad name and the known ones."""
-    with pytest.raises(ValueError, match="unknown firmware 'uboot'.*opensbi-1.9"):
+    with pytest.raises(ValueError, match=r"unknown firmware 'uboot'.*opensbi-1.9"):
         Bench("uboot")
 
 

@@ -1,4 +1,4 @@
-"""Every F, D and Zfh instruction in every rounding mode: Spike, native code and CPython agree on result, fflags and FS."""
+"""Every F, D and Zfh instruction in every rounding mode: Spike, native code and CPython agree."""
 
 from __future__ import annotations
 

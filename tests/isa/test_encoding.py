@@ -43,5 +43,5 @@ def test_three_bit_registers() -> None:
 @pytest.mark.parametrize("pattern", ["0101", "rx rs1 000 rd 0000011", "imm[11:0] rs1 000 rd 00000110"])
 def test_bad_patterns(pattern: str) -> None:
     """A pattern of the wrong width or with an unknown field is an error when it is parsed."""
-    with pytest.raises(ValueError, match="pattern|field"):
+    with pytest.raises(ValueError, match=r"pattern|field"):
         parse(pattern)

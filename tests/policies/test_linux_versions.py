@@ -75,7 +75,7 @@ def test_every_release_has_the_row_of_the_history(cause: int) -> None:
 
 def test_the_releases_are_those_of_the_kernel() -> None:
     """The family runs from 5.16 to 7.3 without a gap."""
-    assert LINUX == ([f"5.{n}" for n in range(16, 20)] + [f"6.{n}" for n in range(20)] + [f"7.{n}" for n in range(4)])
+    assert ([f"5.{n}" for n in range(16, 20)] + [f"6.{n}" for n in range(20)] + [f"7.{n}" for n in range(4)]) == LINUX
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_misaligned_comes_before_translation() -> None:
 
 
 def test_misaligned_in_hardware_splits_at_the_page() -> None:
-    """Corner case 2: where the hart splits them, a fault on the second page reports that page, and nothing is written."""
+    """Where the hart splits them (corner case 2), a fault on the second page reports that page; nothing is written."""
     board = guest()
     board.hart.misaligned_hardware = 1
     board.mode("VS")

@@ -407,7 +407,7 @@ def test_walk_page_of_two_stages(vs: int, g: int, large: int) -> None:
 
 
 def test_fetch_across_a_page() -> None:
-    """Corner case 17: when the second half of an instruction faults, tval is the second page's address, and tval2 its GPA."""
+    """If an instruction's second half faults (corner case 17), tval is the second page, tval2 its GPA."""
     board = Guest()
     board.map_vs(VA, 0x9000_0000)
     board.map_vs(VA + 4096, 0x9000_1000)

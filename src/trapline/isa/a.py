@@ -1,7 +1,5 @@
 """A extension for atomic instructions. One hart runs at a time, so acquire and release need nothing."""
 
-# ruff: noqa: FURB136  (min and max are not in the subset)
-
 from __future__ import annotations
 
 from typing import Any

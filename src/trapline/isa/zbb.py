@@ -1,7 +1,5 @@
 """Zbb: basic bit manipulation; rotations, inverted logic and rev8 also belong to Zbkb."""
 
-# ruff: noqa: FURB136  (min and max are not in the subset)
-
 from __future__ import annotations
 
 from typing import Any

@@ -16,7 +16,7 @@ ISA_EXTENSIONS: tuple[str, ...] = tuple(
     zvkned zvknha zvknhb zvksed zvksh zvkt zfh zfhmin zihintntl zvfh zvfhmin zfa ztso zacas sscofpmf zimop
     zca zcb zcd zcf zcmop zawrs smnpm ssnpm svade svadu svvptc zabha ziccrse zaamo zalrsc zicbop zfbfmin
     zvfbfmin zvfbfwma zclsd zilsd zalasr zicfilp zicfiss
-    """.split()  # noqa: SIM905  (a table, read as a table)
+    """.split()
 )
 
 # There are bits in henvcfg, hstateen0 or sstatus that take these away; the others cannot be disabled.

@@ -50,7 +50,7 @@ def _make(name: str, text: str) -> Any:
         "write_pmpcfg": protection.write_pmpcfg,
         "__name__": __name__,
     }
-    exec(text, space)  # noqa: S102 - the text is this file's own
+    exec(text, space)
     function = cold(space[name])
     function.__subset_source__ = text
     return function
