@@ -50,6 +50,15 @@ def test_a_failure_code_of_the_finisher(engine: str) -> None:
     assert (result.reason, result.code, result.exit_status) == ("exit", 7, 1)
 
 
+def test_a_hart_with_zicclsm_does_misaligned_accesses() -> None:
+    """Zicclsm in the ISA string promises what the default `misaligned` would trap."""
+    source = f"la t0, 9f\n ld t1, 1(t0)\n{PASS}"
+    for isa, cause in (("rv64imac_zicclsm", 0), ("rv64imac", 4)):
+        board = machine(source, isa=isa)
+        board.run(max_instructions=12)
+        assert board.harts[0].mcause == cause
+
+
 def test_htif_exit_and_output(engine: str) -> None:
     """putchar by two 32-bit stores, then an exit code, in a page that also holds code and data."""
     out: list[bytes] = []

@@ -110,7 +110,7 @@ class Vm:
         configure(hart, self.isa)
         reset(hart, number, TABLES_BASE)
         hart.time_ratio = ratio
-        hart.misaligned_hardware = int(misaligned == "hardware")
+        hart.misaligned_hardware = int(misaligned == "hardware" or hart.has_zicclsm != 0)
         hart.tinst_transformed = int(tinst == "transformed")
         hart.hosted_hs = 1
         self.regions.install(hart)

@@ -107,7 +107,7 @@ class Machine:
             configure(hart, isa)
             reset(hart, number, mm.RESET_ROM.base)
             hart.time_ratio = ratio
-            hart.misaligned_hardware = int(misaligned == "hardware")
+            hart.misaligned_hardware = int(misaligned == "hardware" or hart.has_zicclsm != 0)
             hart.tinst_transformed = int(tinst == "transformed")
         self._install()
         for hart in self.harts:
