@@ -41,7 +41,9 @@ VARIANTS = (
     Variant("default", DEFAULT_ISA),
     Variant("misaligned", DEFAULT_ISA + "_zicclsm", "hardware"),
     Variant("uncompressed", DEFAULT_ISA.replace("rv64imafdch", "rv64imafdh")),
-    Variant("plain", _without("svadu", "svnapot", "svpbmt", "zfh", "zicond", "zba", "zbkb", "zbkx", "sscofpmf", "zicboz")),
+    Variant(
+        "plain", _without("svadu", "svnapot", "svpbmt", "zfh", "zicond", "zba", "zbkb", "zbkx", "sscofpmf", "zicboz")
+    ),
 )
 
 
@@ -92,7 +94,9 @@ def run_here(stream: Stream, variant: Variant, engine: str) -> tuple[bytes, int]
     return bytes(machine.regions.read(at.LOG, _END - at.LOG)), result.instructions
 
 
-def run_stream(seed: int, variant: Variant, reference: bool = False, blocks: int = BLOCKS, length: int = LENGTH) -> Result:
+def run_stream(
+    seed: int, variant: Variant, reference: bool = False, blocks: int = BLOCKS, length: int = LENGTH
+) -> Result:
     """Run one stream natively and on Spike, and with `reference` on the reference engine, and compare."""
     stream = generator(variant).stream(seed, blocks, length)
     differences: list[str] = []

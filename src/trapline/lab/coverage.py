@@ -165,7 +165,7 @@ def _retires_in(name: str, extension: str) -> tuple[str, ...]:
 
 def _traps_in(name: str, extension: str, text: str) -> tuple[str, ...]:
     """Return the modes in which an instruction can trap."""
-    if name in _NEVER_RETIRE or "(rs1" in text and not name.startswith("prefetch") or name.startswith("csrr"):
+    if name in _NEVER_RETIRE or ("(rs1" in text and not name.startswith("prefetch")) or name.startswith("csrr"):
         return _EVERYWHERE
     if name.startswith(("sfence.v", "sinval", "hfence", "hinval")):
         return ("U", "VS", "VU")
@@ -181,7 +181,7 @@ def _traps_in(name: str, extension: str, text: str) -> tuple[str, ...]:
 
 
 def reachable_instructions(enabled: set[str]) -> set[tuple[str, str, str]]:
-    """Return every (mnemonic, mode, retired or trapped) that streams must reach; compressed ones count as their targets."""
+    """Return every (mnemonic, mode, retired or trapped) that streams must reach (compressed: the target)."""
     wanted = set()
     for i in INSTRUCTIONS:
         if i.expands is not None or not extension_enabled(i.extension, enabled) or i.name in STALLS:

@@ -58,5 +58,7 @@ def write_elf(parts: Iterable[Part], symbols: dict[str, int], entry: int) -> byt
     return header + programs + b"".join(part.data for part in parts) + table + names + sections
 
 
-def _section(name: int, kind: int, offset: int = 0, size: int = 0, link: int = 0, info: int = 0, entry: int = 0) -> bytes:
+def _section(
+    name: int, kind: int, offset: int = 0, size: int = 0, link: int = 0, info: int = 0, entry: int = 0
+) -> bytes:
     return struct.pack("<IIQQQQIIQQ", name, kind, 0, 0, offset, size, link, info, 8 if offset else 0, entry)

@@ -5,27 +5,32 @@ The result names it in architectural terms: the instruction, the mode, the regis
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from trapline.isa.decode import Decoder
 from trapline.isa.text import text as instruction_text
 from trapline.lab import spike
 from trapline.lab.stream_layout import BODY, RAM_SIZE
+from trapline.lang.functions import INSTRUCTIONS
 from trapline.lang.state import LAYOUT, Hart
+from trapline.lang.values import U64
 from trapline.machine.machine import Machine
 from trapline.privilege import csr_numbers as csr
-from trapline.privilege.csr import CSR_READ, csr_read
-from trapline.lang.values import U64
+from trapline.privilege.csr import csr_read
+from trapline.privilege.csr_table import CSR_READ
 from trapline.privilege.modes import MODE_NAMES
 
 CONTEXT = 12
 END = 0x6F  # a jump to itself: the stream is over
 # Words of the hart that are no architectural state although they stand among it, and some behind it that are.
 _NOT_ARCHITECTURE = {
-    "next_pc", "insn", "insn_length", "trap_cause", "trap_tval", "trap_tval2", "trap_tinst", "trap_gva", "hvien", "hvictl",
+    "next_pc", "insn", "insn_length", "trap_cause", "trap_tval", "trap_tval2", "trap_tinst", "trap_gva",
+    "hvien", "hvictl",
 }  # fmt: skip
 _ALSO = (
     "fp_ready", "data_priv", "data_virt", "irq_cause", "irq_level", "ctx_key", "instret", "reservation", "trap_count",
@@ -51,7 +56,9 @@ class Divergence:
 
     def text(self) -> str:
         """Return the report for people."""
-        lines = [f"first divergence after {self.number} instructions, in {self.mode} at {self.pc:#x}: {self.instruction}"]
+        lines = [
+            f"first divergence after {self.number} instructions, in {self.mode} at {self.pc:#x}: {self.instruction}"
+        ]
         lines += [f"  {line}" for line in self.what]
         lines += ["before it:"] + [f"  {line}" for line in self.before]
         lines += ["state:"] + [f"  {name:10} {value:#x}" for name, value in self.csrs.items()]
@@ -59,9 +66,10 @@ class Divergence:
 
 
 _SHOWN = (
-    "mstatus mcause mepc mtval mtval2 mtinst medeleg mideleg mie mip satp hstatus scause sepc stval htval hedeleg hideleg "
-    "hgatp vsstatus vscause vsepc vstval vsatp menvcfg henvcfg"
-).split()  # fmt: skip
+    "mstatus", "mcause", "mepc", "mtval", "mtval2", "mtinst", "medeleg", "mideleg", "mie", "mip", "menvcfg",
+    "satp", "scause", "sepc", "stval", "hstatus", "htval", "hedeleg", "hideleg", "hgatp", "henvcfg",
+    "vsstatus", "vscause", "vsepc", "vstval", "vsatp",
+)  # fmt: skip
 
 
 def mode_name(hart: Hart) -> str:
@@ -76,18 +84,23 @@ def make_machine(elf: bytes, isa: str, engine: Any, misaligned: str = "trap", ht
     return machine
 
 
+@cache
+def _every_extension() -> Decoder:
+    """A decoder for texts: it knows what this hart may not have."""
+    return Decoder({name for i in INSTRUCTIONS for name in re.split("[&|]", i.extension)})
+
+
 class _Here:
     """This side of a lockstep: one hart, stepped through its engine."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine, self.hart = machine, machine.harts[0]
-        self.decoder = Decoder(self.hart)
 
     def step(self) -> None:
         self.machine.engine.run(self.hart, 1)
 
     def instruction(self, bits: int) -> str:
-        found = self.decoder.decode(bits)
+        found = _every_extension().decode(bits)
         return instruction_text(found, int(self.hart.pc)) if found else f"illegal {bits:#x}"
 
     def divergence(self, number: int, pc: int, mode: str, bits: int, what: list[str], before: deque[str]) -> Divergence:
@@ -96,9 +109,11 @@ class _Here:
         return Divergence(number, pc, mode, self.instruction(bits), tuple(what), tuple(before), csrs)
 
 
-def against_spike(elf: bytes, isa: str, engine: Any = "native", misaligned: str = "trap") -> Divergence | None:
-    """Return the first instruction whose effects differ from Spike's, or None."""
-    here = _Here(make_machine(elf, isa, engine, misaligned))
+def against_spike(
+    elf: bytes, isa: str, engine: Any = "native", misaligned: str = "trap", here_isa: str | None = None
+) -> Divergence | None:
+    """Return the first instruction whose effects differ from Spike's, or None. `here_isa` is ours if not the same."""
+    here = _Here(make_machine(elf, here_isa or isa, engine, misaligned))
     hart = here.hart
     before: deque[str] = deque(maxlen=CONTEXT)
     interrupt = False
@@ -109,13 +124,17 @@ def against_spike(elf: bytes, isa: str, engine: Any = "native", misaligned: str 
             continue
         pc, mode = int(hart.pc), mode_name(hart)
         if pc != commit.pc and not (interrupt and hart.irq_cause != 0):
-            return here.divergence(number, pc, mode, 0, [f"pc: here {pc:#x}, there {commit.pc:#x}", commit.line], before)
+            return here.divergence(
+                number, pc, mode, 0, [f"pc: here {pc:#x}, there {commit.pc:#x}", commit.line], before
+            )
         interrupt = False
-        traps = _trap_total(hart)
+        traps, retired_not = _trap_total(hart), int(hart.not_retired)
         here.step()
         number += 1
         trapped = _trap_total(hart) != traps
         what = _differences(hart, commit, interrupted=trapped)
+        if int(hart.not_retired) != retired_not and not commit.trap:
+            what.insert(0, f"here: a trap; there: {commit.line}")
         if commit.trap and not trapped:
             what.append(f"here: no trap; there: {commit.trap}, tval {commit.tval:#x}")
         if what:
@@ -169,7 +188,9 @@ def differing_state(a: Hart, b: Hart, words: list[tuple[str, int, int]]) -> list
     return what
 
 
-def against_reference(elf: bytes, isa: str, limit: int, misaligned: str = "trap", stride: int = 64) -> Divergence | None:
+def against_reference(
+    elf: bytes, isa: str, limit: int, misaligned: str = "trap", stride: int = 64
+) -> Divergence | None:
     """Return the first instruction after which the native engine's state differs from the reference's, or None."""
     return between_engines(elf, isa, limit, ("native", "reference"), misaligned, stride)
 
@@ -222,4 +243,6 @@ def _single_steps(
         if what:
             return here.divergence(number, pc, mode, bits, what, before)
         before.append(f"{mode} {pc:#x} {there.instruction(bits)}")
-    return here.divergence(start, int(here.hart.pc), mode_name(here.hart), 0, ["differs only when run in strides"], before)
+    return here.divergence(
+        start, int(here.hart.pc), mode_name(here.hart), 0, ["differs only when run in strides"], before
+    )

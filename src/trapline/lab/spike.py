@@ -7,7 +7,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,7 +43,7 @@ class Commit:
 def find_spike() -> str | None:
     """Return the path of the spike executable: that of the Python package, or one on the PATH."""
     try:
-        from riscv._utils import find_spike_executable  # type: ignore[import-not-found]
+        from riscv._utils import find_spike_executable
     except ImportError:
         return shutil.which("spike") or shutil.which("spike", path=str(Path(sys.executable).parent))
     return str(find_spike_executable())
@@ -77,19 +78,17 @@ def commits(elf: bytes, isa: str, timeout: float = 20.0) -> Iterator[Commit]:
         program, log = Path(directory) / "stream.elf", Path(directory) / "log"
         program.write_bytes(elf)
         command = _command(isa, "-l", "--log-commits", f"--log={log}", str(program))
-        try:
+        with suppress(subprocess.TimeoutExpired):  # the first divergence stands in what there is of the log
             subprocess.run(command, capture_output=True, timeout=timeout, check=False)
-        except subprocess.TimeoutExpired:
-            pass  # the first divergence stands in what there is of the log
-        with open(log) as lines:
+        with log.open() as lines:
             yield from parse(lines)
 
 
-def parse(lines: Iterator[str] | list[str] | object) -> Iterator[Commit]:
+def parse(lines: Iterable[str]) -> Iterator[Commit]:
     """Parse the lines of a log made with -l --log-commits."""
     pending: Commit | None = None
     fetched = 0
-    for line in lines:  # type: ignore[attr-defined]
+    for line in lines:
         found = _COMMIT.match(line)
         if found is None and (fetch := _FETCH.match(line)):
             fetched = int(fetch[2], 16)

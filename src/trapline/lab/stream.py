@@ -204,7 +204,10 @@ class _Build:
         if self.fences and values["medeleg"] & 4:
             status &= ~TVM  # HS's handler fences: it must not trap into itself
         values["mstatus"] = status
-        values["vsstatus"] = rng.getrandbits(64) & (1 << 1 | 1 << 5 | 1 << 8 | 3 << 18) | rng.choices((0, 1, 2, 3), (2, 4, 4, 10))[0] << 13
+        values["vsstatus"] = (
+            rng.getrandbits(64) & (1 << 1 | 1 << 5 | 1 << 8 | 3 << 18)
+            | rng.choices((0, 1, 2, 3), (2, 4, 4, 10))[0] << 13
+        )
         hstatus = rng.getrandbits(64) & (1 << 6 | 1 << 7 | 1 << 8 | 1 << 9)
         for bit, chance in ((20, 0.15), (21, 0.3), (22, 0.15)):
             hstatus |= (1 << bit) if rng.random() < chance else 0
@@ -215,7 +218,7 @@ class _Build:
         if rng.random() < 0.45:
             values["mie"] = rng.getrandbits(14)
             values["mip"] = rng.getrandbits(13)
-            values["hvip"] = rng.choice((rng.getrandbits(12), 0x444, 0x440, 0x4, 0x4))
+            values["hvip"] = rng.choice((rng.getrandbits(12), 0x444, 0x40, 0x40, 0x4))
             values["hideleg"] |= rng.choice((0, 0x444))
         values["hie"] = values["mie"] & 0x1444
         values["vsie"] = rng.getrandbits(14)
@@ -240,8 +243,11 @@ class _Build:
             inside = self.generator.code.splits and register in INNER
             return address & ~0xFFF | 0x200 | address & 0xBFF if inside else address
         return rng.choice(
-            (0, 1, _ALL, 1 << 63, (1 << 63) - 1, 1 << 31, (1 << 31) - 1, rng.getrandbits(64), rng.getrandbits(64))
-            + (rng.getrandbits(32), rng.getrandbits(12), _ALL ^ rng.getrandbits(31))
+            (
+                *(0, 1, _ALL, 1 << 63, (1 << 63) - 1, 1 << 31, (1 << 31) - 1),
+                *(rng.getrandbits(64), rng.getrandbits(64), rng.getrandbits(32), rng.getrandbits(12)),
+                _ALL ^ rng.getrandbits(31),
+            )
         )
 
     def _offset(self) -> int:
@@ -272,7 +278,19 @@ class _Build:
         if kind < 0.93:
             return at.ZOO_TABLES + rng.randrange(4) * at.MEGAPAGE + rng.randrange(512) * at.PAGE + self._offset()
         return rng.choice(
-            (at.HOLE, at.ABOVE_RAM, 1 << 38, _ALL << 38, 1 << 41, 1 << 47, 1 << 56, 1 << 59, 1 << 63, at.CODE + 64, at.BODY)
+            (
+                at.HOLE,
+                at.ABOVE_RAM,
+                1 << 38,
+                _ALL << 38,
+                1 << 41,
+                1 << 47,
+                1 << 56,
+                1 << 59,
+                1 << 63,
+                at.CODE + 64,
+                at.BODY,
+            )
         ) + 8 * rng.randrange(32)
 
     def _jump_target(self) -> int:
@@ -293,9 +311,13 @@ class _Build:
         rng = self.rng
         kind = rng.randrange(6)
         if kind == 0:
-            return rng.choice((0, 1 << 63, 0x3FF << 52, 0x7FF << 52, 0xFFF << 52, 0x7FF8 << 48, 0x7FF0 << 48 | 1, 1, (1 << 52) - 1))
+            return rng.choice(
+                (0, 1 << 63, 0x3FF << 52, 0x7FF << 52, 0xFFF << 52, 0x7FF8 << 48, 0x7FF0 << 48 | 1, 1, (1 << 52) - 1)
+            )
         if kind == 1:
-            single = rng.choice((0, 1 << 31, 0x3F800000, 0x7F800000, 0x7FC00000, 0x7F800001, 1, 0x7FFFFF, rng.getrandbits(32)))
+            single = rng.choice(
+                (0, 1 << 31, 0x3F800000, 0x7F800000, 0x7FC00000, 0x7F800001, 1, 0x7FFFFF, rng.getrandbits(32))
+            )
             return 0xFFFFFFFF << 32 | single
         if kind == 2:
             exponent = rng.randrange(100, 156)

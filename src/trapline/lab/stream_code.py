@@ -12,7 +12,6 @@ from random import Random
 
 from trapline.isa.decode import Decoder, extension_enabled
 from trapline.isa.encoding import Encoding, EncodingError, parse
-from trapline.lab import stream_layout as at
 from trapline.lab.stream_csrs import CsrChooser
 from trapline.lang.functions import INSTRUCTIONS, Instruction
 
@@ -144,8 +143,7 @@ class _Block:
         if self.context.travels:
             kinds.append((3, self.travel))
         weights, makers = zip(*kinds, strict=True)
-        makers = rng.choices(makers, weights, k=count)
-        for make in makers:
+        for make in rng.choices(makers, weights, k=count):
             make()
         if rng.random() < 0.8:
             self.leave_by_jump()
@@ -240,7 +238,9 @@ class _Block:
         for _ in range(20):
             bits = self.rng.getrandbits(32)
             if self.rng.random() < 0.5:
-                bits = bits & ~0x7F | self.rng.choice((0x03, 0x07, 0x13, 0x1B, 0x2F, 0x33, 0x3B, 0x53, 0x73, 0x0F, 0x43))
+                bits = bits & ~0x7F | self.rng.choice(
+                    (0x03, 0x07, 0x13, 0x1B, 0x2F, 0x33, 0x3B, 0x53, 0x73, 0x0F, 0x43)
+                )
             if bits & 3 == 3 and self.generator.decoder.decode(bits) is None:
                 self.code += bits.to_bytes(4, "little")
                 return
@@ -355,7 +355,9 @@ class _Block:
         if self.mode != "M":
             return
         csrs = self.generator.csrs
-        name = self.rng.choice(("mtvec", "mscratch", "stvec", "sscratch", "vstvec", "vsscratch", "vsatp", "hgatp", "satp"))
+        name = self.rng.choice(
+            ("mtvec", "mscratch", "stvec", "sscratch", "vstvec", "vsscratch", "vsatp", "hgatp", "satp")
+        )
         number = csrs.number(name)
         self.code += self.encode("csrrci", rd=0, csr=csrs.number("mstatus"), rs1=8)
         self.code += self.encode("csrrw", rd=SCRATCH, csr=number, rs1=self.rng.choice(OTHERS))
@@ -397,7 +399,9 @@ class _Block:
             epc, xret = "sepc", "sret"
         offset = self.context.user_offset[target] - self.context.user_offset[self.mode]
         self._constant(SECOND, offset) if offset else self._constant(SECOND, 0)
-        steps = self.encode("addi", rd=SCRATCH, rs1=SCRATCH, imm=20) + self.encode("add", rd=SCRATCH, rs1=SCRATCH, rs2=SECOND)
+        steps = self.encode("addi", rd=SCRATCH, rs1=SCRATCH, imm=20) + self.encode(
+            "add", rd=SCRATCH, rs1=SCRATCH, rs2=SECOND
+        )
         steps += self.encode("csrrw", rd=0, csr=self.generator.csrs.number(epc), rs1=SCRATCH) + self.encode(xret)
         self.code += self.encode("auipc", rd=SCRATCH, imm=0) + steps
         self.mode = target
@@ -405,4 +409,6 @@ class _Block:
     def leave_by_jump(self) -> None:
         """End the block at an address that another page, stage or permission decides about."""
         register = self.rng.choice(TARGETS)
-        self.code += self.encode("jalr", rd=self.rng.choice((0, 1)), rs1=register, imm=self.rng.choice((0, 0, 0, -2, 1, 2)))
+        self.code += self.encode(
+            "jalr", rd=self.rng.choice((0, 1)), rs1=register, imm=self.rng.choice((0, 0, 0, -2, 1, 2))
+        )

@@ -56,7 +56,9 @@ class CsrChooser:
         weights = {"M": (2, 4, 5, 8), "HS": (2, 6, 8, 1), "VS": (2, 8, 2, 1)}.get(mode, (6, 2, 1, 1))
         name = rng.choice(self.levels[rng.choices(range(4), weights)[0]])
         fence = name in _TRANSLATION or name.startswith("pmp")
-        return CsrChoice(self.names[name], self._may_write(name, mode, travels, translation_trapped), fence, MASKED.get(name, 0))
+        return CsrChoice(
+            self.names[name], self._may_write(name, mode, travels, translation_trapped), fence, MASKED.get(name, 0)
+        )
 
     @staticmethod
     def _may_write(name: str, mode: str, travels: bool, translation_trapped: bool) -> bool:

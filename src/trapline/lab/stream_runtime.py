@@ -35,16 +35,15 @@ PRIME = 0x9E37_79B9_7F4A_7C15
 # A block: its configuration; then x1..x31, f0..f31, and how HS's handler ends it (0 ecall, 1 an illegal instruction).
 BLOCK_WORDS = len(CONFIGURATION) + 31 + 32 + 1
 _SAVED = {"t0": State.T0, "t1": State.T1, "t2": State.T2, "t3": State.T3, "t4": State.T4, "t5": State.T5}
-_REGISTERS = (
-    "ra gp tp s0 s1 a0 a1 a2 a3 a4 a5 a6 a7 s2 s3 s4 s5 s6 s7 s8 s9 s10 s11 t6"
-).split()  # those that the handlers leave alone
 _X_NAMES = (
-    "ra sp gp tp t0 t1 t2 s0 s1 a0 a1 a2 a3 a4 a5 a6 a7 s2 s3 s4 s5 s6 s7 s8 s9 s10 s11 t3 t4 t5 t6"
-).split()
+    "ra", "sp", "gp", "tp", "t0", "t1", "t2", "s0", "s1", "a0", "a1", "a2", "a3", "a4", "a5", "a6",
+    "a7", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11", "t3", "t4", "t5", "t6",
+)  # fmt: skip
 _F_NAMES = (
-    "ft0 ft1 ft2 ft3 ft4 ft5 ft6 ft7 fs0 fs1 fa0 fa1 fa2 fa3 fa4 fa5 fa6 fa7 "
-    "fs2 fs3 fs4 fs5 fs6 fs7 fs8 fs9 fs10 fs11 ft8 ft9 ft10 ft11"
-).split()
+    "ft0", "ft1", "ft2", "ft3", "ft4", "ft5", "ft6", "ft7", "fs0", "fs1", "fa0", "fa1", "fa2", "fa3", "fa4", "fa5",
+    "fa6", "fa7", "fs2", "fs3", "fs4", "fs5", "fs6", "fs7", "fs8", "fs9", "fs10", "fs11", "ft8", "ft9", "ft10", "ft11",
+)  # fmt: skip
+_REGISTERS = tuple(x for x in _X_NAMES if x not in _SAVED and x != "sp")  # those that the handlers leave alone
 
 
 def _mix(register: str) -> str:
@@ -189,7 +188,8 @@ def _guest_trap(fences: bool) -> str:
         + "    blt t1, zero, guest_interrupt\n"
         + _step_over("guest", "sepc", "guest_end")
         + _leave("sscratch", "sret")
-        + f"guest_interrupt:\n    csrw sie, zero\n    j guest_return\nguest_end:\n    sd t0, {State.ACC}(sp)\n    ecall\n"
+        + "guest_interrupt:\n    csrw sie, zero\n    j guest_return\n"
+        + f"guest_end:\n    sd t0, {State.ACC}(sp)\n    ecall\n"
     )
 
 
@@ -204,13 +204,16 @@ def _collect() -> str:
     text += "".join(_mix_csr(name) for name in OBSERVED)
     text += "    li t1, 0x6000\n    csrs mstatus, t1\n" + _mix_csr("fcsr")
     text += "".join(f"    fmv.x.d t1, {name}\n" + _mix("t1") for name in _F_NAMES)
-    return text + f"""
+    return (
+        text
+        + f"""
     sd t0, {State.ACC}(sp)
     ld t1, {State.LOG}(sp)
     sd t0, 0(t1)
     addi t1, t1, 8
     sd t1, {State.LOG}(sp)
 """
+    )
 
 
 def _enter_block() -> str:
@@ -228,7 +231,9 @@ def _enter_block() -> str:
         offset += 8
     text += f"    ld t1, {8 * (BLOCK_WORDS - 1)}(t2)\n    sd t1, {at.SAVE_S - at.SAVE_M + State.ESCALATE}(sp)\n"
     text += f"    ld t1, {8 * CONFIGURATION.index('mstatus')}(t2)\n    csrw mstatus, t1\n"
-    text += f"    addi t1, t2, {BLOCK_WORDS * 8}\n    sd t1, {State.NEXT}(sp)\n    addi t1, sp, 0\n    csrw mscratch, t1\n"
+    text += (
+        f"    addi t1, t2, {BLOCK_WORDS * 8}\n    sd t1, {State.NEXT}(sp)\n    addi t1, sp, 0\n    csrw mscratch, t1\n"
+    )
     text += "".join(f"    ld {x}, {offset + 8 * i}(t2)\n" for i, x in enumerate(_X_NAMES) if x != "t2")
     return text + f"    ld t2, {offset + 8 * _X_NAMES.index('t2')}(t2)\n    mret\n"
 
@@ -269,7 +274,7 @@ reset:
         + _collect()
         + f"""
     ld t2, {State.NEXT}(sp)
-    ld t1, {8 * CONFIGURATION.index('mepc')}(t2)
+    ld t1, {8 * CONFIGURATION.index("mepc")}(t2)
     beqz t1, finish
 """
         + _enter_block()
