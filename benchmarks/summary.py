@@ -10,7 +10,8 @@ Result = dict[str, Any]
 
 EXPLANATION = (
     "Medians with ranges, in seconds from the shell's point of view: start-up is part of every number. "
-    "CPU is user and system time with all threads."
+    "CPU is user and system time with all threads. Where a column says `less start-up`, the median of the empty guest "
+    "in the same environment is subtracted."
 )
 
 
@@ -38,42 +39,75 @@ def ratio(result: Result, clock: str) -> float | None:
     return ours / theirs if ours and theirs else None
 
 
+def start_up(results: list[Result], name: str, guest: str, clock: str) -> float:
+    """Return the median start-up of a simulator in the environment of `guest`."""
+    where = "bare" if guest.endswith("-bare") else "guest"
+    found = [r for r in results if r["guest"] == f"empty-{where}" and name in r["simulators"]]
+    return median(found[0]["simulators"][name][clock]) if found else 0.0
+
+
+def net_speed(results: list[Result], result: Result, name: str, clock: str) -> float | None:
+    """Return the speed with start-up subtracted; None where too little is left to measure."""
+    measured = result["simulators"].get(name)
+    if not measured:
+        return None
+    begin = start_up(results, name, result["guest"], clock)
+    rest = median(measured[clock]) - begin
+    return float(measured.get("traps", 1) / rest) if rest > 0.2 * begin else None
+
+
+def net_ratio(results: list[Result], result: Result, clock: str) -> float | None:
+    """Return trapline's speed over QEMU's, both less start-up."""
+    ours, theirs = (net_speed(results, result, name, clock) for name in ("trapline", "qemu"))
+    return ours / theirs if ours and theirs else None
+
+
 def _ratio_text(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}x"
 
 
-def _program_rows(results: list[Result]) -> list[str]:
+def _program_rows(results: list[Result], every: list[Result]) -> list[str]:
     names = [n for n in ("trapline", "qemu", "spike") if any(n in r["simulators"] for r in results)]
-    rows = ["| guest | " + " | ".join(f"{n} CPU s" for n in names) + " | trapline/qemu CPU | wall |"]
-    rows.append("|---" * (len(names) + 3) + "|")
+    rows = [
+        "| guest | " + " | ".join(f"{n} CPU s" for n in names) + " | trapline/qemu CPU | wall | CPU less start-up |"
+    ]
+    rows.append("|---" * (len(names) + 4) + "|")
     for r in results:
         cells = [spread(r["simulators"][n]["cpu"]) if n in r["simulators"] else "-" for n in names]
-        rows.append(
-            f"| {r['guest']} | {' | '.join(cells)} | {_ratio_text(ratio(r, 'cpu'))} | {_ratio_text(ratio(r, 'wall'))} |"
-        )
+        ratios = (ratio(r, "cpu"), ratio(r, "wall"), net_ratio(every, r, "cpu"))
+        rows.append(f"| {r['guest']} | {' | '.join([*cells, *map(_ratio_text, ratios)])} |")
     return rows
 
 
-def _trap_rows(results: list[Result]) -> list[str]:
+def _trap_rows(results: list[Result], every: list[Result]) -> list[str]:
     names = [n for n in ("trapline", "qemu", "spike") if any(n in r["simulators"] for r in results)]
-    rows = ["| loop | " + " | ".join(f"{n} M/s (CPU; traps)" for n in names) + " | trapline/qemu CPU | wall |"]
-    rows.append("|---" * (len(names) + 3) + "|")
+    rows = [
+        "| loop | "
+        + " | ".join(f"{n} M/s (CPU; traps)" for n in names)
+        + " | trapline/qemu CPU | wall | CPU less start-up |"
+    ]
+    rows.append("|---" * (len(names) + 4) + "|")
     for r in results:
         cells = []
         for n in names:
             measured = r["simulators"].get(n)
             rate = speed(r, n, "cpu")
-            cells.append(f"{rate / 1e6:.3f} ({measured['traps']})" if measured and rate else "-")
-        rows.append(
-            f"| {r['guest']} | {' | '.join(cells)} | {_ratio_text(ratio(r, 'cpu'))} | {_ratio_text(ratio(r, 'wall'))} |"
-        )
+            net = net_speed(every, r, n, "cpu")
+            text = f"; {net / 1e6:.3f} less start-up" if net else ""
+            cells.append(f"{rate / 1e6:.3f}{text} ({measured['traps']})" if measured and rate else "-")
+        ratios = (ratio(r, "cpu"), ratio(r, "wall"), net_ratio(every, r, "cpu"))
+        rows.append(f"| {r['guest']} | {' | '.join([*cells, *map(_ratio_text, ratios)])} |")
     return rows
+
+
+def _summary(ratios: list[float]) -> str:
+    return f"geometric mean {geometric_mean(ratios):.2f}x QEMU, worst {min(ratios):.2f}x (programs: {len(ratios)})"
 
 
 def markdown(document: Result) -> str:
     """Return the whole report."""
     results = document["results"]
-    start_up = [r for r in results if r["guest"].startswith("empty")]
+    empty = [r for r in results if r["guest"].startswith("empty")]
     programs = [r for r in results if not r["guest"].startswith(("empty", "traps"))]
     traps = [r for r in results if r["guest"].startswith("traps")]
     lines = [
@@ -86,16 +120,20 @@ def markdown(document: Result) -> str:
         "",
         "## Start-up (a guest that only prints)",
         "",
-        *_program_rows(start_up),
+        *_program_rows(empty, results),
     ]
+    first = ", ".join(f"{name} {seconds:.2f}" for name, seconds in document.get("first_run_seconds", {}).items())
+    lines += ["", f"First run of all, before the rounds (trapline may compile its image then), wall s: {first}."]
     if programs:
-        lines += ["", "## Programs", "", *_program_rows(programs)]
+        lines += ["", "## Programs", "", *_program_rows(programs, results)]
         for kind in ("bare", "guest"):
             for clock in ("cpu", "wall"):
                 found = [x for r in programs if r["guest"].endswith(kind) and (x := ratio(r, clock)) is not None]
                 if found:
-                    mean = geometric_mean(found)
-                    lines += ["", f"{kind}, {clock}: geometric mean {mean:.2f}x QEMU, worst {min(found):.2f}x."]
+                    lines += ["", f"{kind}, {clock}: {_summary(found)}."]
+            net = [x for r in programs if r["guest"].endswith(kind) and (x := net_ratio(results, r, "cpu")) is not None]
+            if net:
+                lines += ["", f"{kind}, cpu less start-up: {_summary(net)}."]
     if traps:
-        lines += ["", "## Traps with paging on", "", *_trap_rows(traps)]
+        lines += ["", "## Traps with paging on", "", *_trap_rows(traps, results)]
     return "\n".join(lines) + "\n"
