@@ -354,3 +354,49 @@ def test_a_fence_of_any_page_of_a_large_page_forgets_it(other: int) -> None:
     assert benches[0].state() == benches[1].state()
     assert int(benches[0].hart.x[19]) == 13
     assert int(benches[0].hart.x[20]) == 0x4000_0000
+
+
+TINST = [
+    ("ld a3, 8(s0)", 0x0000_3683),
+    ("sw a3, 4(s0)", 0x00D0_2023),
+    ("fld fa0, 0(s0)", 0x0000_3507),
+    ("amoadd.d a3, a4, (s0)", 0x00E0_36AF),
+    ("sc.w a3, a4, (s0)", 0x18E0_26AF),
+    ("c.lw a3, 4(s0)", 0x0000_2681),
+    ("c.sd a3, 8(s0)", 0x00D0_3021),
+    ("cbo.zero (s0)", 0),
+]
+
+
+@pytest.mark.parametrize("engine", ["native", "reference"])
+@pytest.mark.parametrize(("text", "expected"), TINST, ids=[t for t, _ in TINST])
+def test_transformed_instruction(engine: str, text: str, expected: int) -> None:
+    """With the switch on, an access that faults writes its transformed instruction to mtinst; without it, 0."""
+    source = f"""
+        la t0, handler
+        csrw mtvec, t0
+        li t0, 0x6000
+        csrs mstatus, t0
+        li s0, 0x40000000
+        {text}
+    .align 2
+    handler: j handler
+    """
+    for switch, wanted in ((1, expected), (0, 0)):
+        bench = Bench(engine, source)
+        bench.hart.tinst_transformed = switch
+        bench.run(40)
+        assert bench.hart.mcause in (5, 7)
+        assert bench.hart.mtinst == wanted
+
+
+@pytest.mark.parametrize("engine", ["native", "reference"])
+def test_transformed_instruction_tells_the_offset(engine: str) -> None:
+    """A misaligned access that the hart splits reports in rs1 how far into it the fault lies."""
+    source = "la t0, handler\n csrw mtvec, t0\n ld a3, 0(s0)\n.align 2\nhandler: j handler"
+    bench = Bench(engine, source)
+    bench.hart.tinst_transformed = bench.hart.misaligned_hardware = 1
+    bench.hart.x[8] = BASE + (1 << 20) - 3
+    bench.run(40)
+    assert bench.hart.mtval == BASE + (1 << 20)
+    assert bench.hart.mtinst == 0x0000_3683 | 3 << 15

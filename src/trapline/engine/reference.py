@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trapline.engine.transform import transformed
 from trapline.isa.decode import Decoder
 from trapline.lang.control import ATTENTION_LEAVE, EXIT_LIMIT
 from trapline.lang.functions import IllegalInstruction, Trap
@@ -28,7 +29,8 @@ class ReferenceEngine:
 
     def attach(self, hart: Hart) -> None:
         """Prepare a hart whose extensions are configured."""
-        self._decoders[id(hart)] = Decoder(hart)
+        decoder = self._decoders[id(hart)] = Decoder(hart)
+        hart.on_transform = lambda: transformed(hart, decoder)  # type: ignore[method-assign]
 
     def code_written(self, pa: int, size: int) -> None:
         """Nothing is cached."""
