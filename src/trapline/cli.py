@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 OnOff = Literal["on", "off"]
 Misaligned = Literal["hardware", "trap"]
 Engine = Literal["native", "reference"]
+Tinst = Literal["zero", "transformed"]
 Several = Annotated[tuple[str, ...], Parameter(negative="")]
 Json = Annotated[str | None, Parameter(name="--json", allow_leading_hyphen=True)]
 
@@ -89,6 +90,8 @@ class Machine:
         ISA string of the harts.
     engine
         native, or reference (CPython).
+    tinst
+        What explicit accesses that trap write to mtinst and htinst: zero, or the transformed instruction.
     """
 
     memory: str = "256M"
@@ -100,6 +103,7 @@ class Machine:
     timebase: int = 10_000_000
     isa: str | None = None
     engine: Engine = "native"
+    tinst: Tinst = "zero"
 
     def isa_or_default(self) -> str:
         """Return the ISA string."""
@@ -171,6 +175,7 @@ def _run_options(guest: str, under: Under, machine: Machine, memslot: Sequence[s
         machine.isa_or_default(),
         machine.engine,
         trace,
+        machine.tinst,
     )
 
 
@@ -259,7 +264,7 @@ def boot(
     options = lab.BootOptions(
         image, bios, kernel, machine.initrd, machine.append, machine.memory, machine.smp, misaligned,
         machine.max_instructions, machine.max_seconds, machine.timebase, machine.isa_or_default(), machine.engine,
-        log_commits, signature, signature_granularity,
+        log_commits, signature, signature_granularity, machine.tinst,
     )  # fmt: skip
     with _console(json) as console:
         report = lab.boot(options, console, line)

@@ -39,6 +39,7 @@ class BootOptions:
     log_commits: str | None = None
     signature: str | None = None
     signature_granularity: int = 16
+    tinst: str = "zero"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ def make_machine(options: BootOptions, console: Console | None, progress: Callab
             engine=engine_of(options.engine, progress),
             timebase=options.timebase,
             misaligned=options.misaligned,
+            tinst=options.tinst,
             console=console,
         )
         if options.image is not None:

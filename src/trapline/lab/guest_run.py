@@ -45,6 +45,7 @@ class RunOptions:
     isa: str = DEFAULT_ISA
     engine: Any = "native"
     trace: str | None = None
+    tinst: str = "zero"
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +183,7 @@ def make_guest(options: RunOptions, console: Console | None, progress: Callable[
             engine=engine,
             timebase=options.timebase,
             misaligned=s.misaligned,
+            tinst=options.tinst,
         )
         guest.load(options.guest, initrd=options.initrd, append=options.append)
     except OSError as error:
