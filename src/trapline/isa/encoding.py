@@ -105,7 +105,7 @@ class Encoding:
 
 @cache
 def _compile(source: str) -> Callable[[int], dict[str, int]]:
-    return eval(f"lambda w:{source}")  # type: ignore[no-any-return]
+    return eval(f"lambda w:{source}")
 
 
 @cache
