@@ -180,7 +180,7 @@ class _Build:
             values[name] = bits | (rng.getrandbits(1) << 62) | (rng.getrandbits(1) << 61)
         values["senvcfg"] = rng.getrandbits(8) & 0xF1
         values["mcountinhibit"] = rng.getrandbits(32) & ~2
-        values["fcsr"] = rng.getrandbits(5) | rng.choice((0, 0, 1, 2, 3, 4, 5, 6, 7)) << 5
+        values["fcsr"] = rng.getrandbits(5) | rng.choice((*(0, 1, 2, 3, 4) * 4, 5, 6, 7)) << 5
         self._status(values, mode)
         self._interrupts(values)
         for name, bits in MASKED.items():
@@ -198,7 +198,7 @@ class _Build:
         status = {"M": 3, "HS": 1, "VS": 1, "U": 0, "VU": 0}[mode] << 11
         status |= (1 << 39) if mode in ("VS", "VU") else 0
         status |= rng.getrandbits(64) & (1 << 1 | 1 << 5 | 1 << 7 | 1 << 8 | 3 << 18)
-        status |= rng.choices((0, 1, 2, 3), (2, 4, 4, 10))[0] << 13
+        status |= rng.choices((0, 1, 2, 3), (1, 3, 3, 8))[0] << 13
         for bit, chance in ((TVM, 0.15), (TW, 0.3), (TSR, 0.12)):
             status |= bit if rng.random() < chance else 0
         if self.fences and values["medeleg"] & 4:
@@ -206,7 +206,7 @@ class _Build:
         values["mstatus"] = status
         values["vsstatus"] = (
             rng.getrandbits(64) & (1 << 1 | 1 << 5 | 1 << 8 | 3 << 18)
-            | rng.choices((0, 1, 2, 3), (2, 4, 4, 10))[0] << 13
+            | rng.choices((0, 1, 2, 3), (1, 3, 3, 8))[0] << 13
         )
         hstatus = rng.getrandbits(64) & (1 << 6 | 1 << 7 | 1 << 8 | 1 << 9)
         for bit, chance in ((20, 0.15), (21, 0.3), (22, 0.15)):
@@ -262,7 +262,7 @@ class _Build:
         """An address for loads and stores, mostly one that works in `mode`."""
         rng = self.rng
         data = at.DATA + rng.randrange(1, at.DATA_PAGES - 1) * at.PAGE + self._offset()
-        if rng.random() < 0.65:
+        if rng.random() < 0.75:
             return data + (at.USER_ALIAS if mode in ("U", "VU") and rng.random() < 0.9 else 0)
         kind = rng.random()
         if kind < 0.33:
