@@ -54,7 +54,7 @@ def _spike_path() -> str | None:
 
 def available() -> dict[str, Simulator]:
     """Return trapline and those of qemu and spike that are installed."""
-    found = {"trapline": Simulator("trapline", (sys.executable, "-m", "trapline.cli", "boot"), "this tree")}
+    found = {"trapline": Simulator("trapline", (sys.executable, "-m", "trapline", "boot"), "this tree")}
     qemu = shutil.which("qemu-system-riscv64")
     if qemu:
         board = ("-machine", "virt", "-cpu", "rv64,h=true", "-bios", "none", "-nographic", "-kernel")

@@ -1,0 +1,70 @@
+"""`trapline boot`: real M-mode code."""
+
+from __future__ import annotations
+
+from trapline.cli.application import app
+from trapline.cli.common import console, finish, newline
+from trapline.cli.options import MACHINE, Json, Machine, Misaligned
+
+
+@app.command
+def boot(
+    image: str | None = None,
+    /,
+    *,
+    bios: str | None = None,
+    kernel: str | None = None,
+    machine: Machine = MACHINE,
+    misaligned: Misaligned = "trap",
+    log_commits: str | None = None,
+    signature: str | None = None,
+    signature_granularity: int = 16,
+    json: Json = None,
+) -> int:
+    """Boot real M-mode code: a bare program, or firmware with what it starts.
+
+    Parameters
+    ----------
+    image
+        An ELF or flat file that starts in M-mode.
+    bios
+        M-mode firmware, placed as QEMU's virt machine does.
+    kernel
+        What the firmware starts.
+    log_commits
+        Write retired instructions in Spike's format.
+    signature
+        Write the memory from begin_signature to end_signature.
+    signature_granularity
+        Bytes of a line of the signature.
+    json
+        Write the result as JSON to a file, or - for standard output.
+    """
+    from trapline.lab import boot as lab
+    from trapline.views.progress import line
+    from trapline.views.run import show_boot
+
+    options = lab.BootOptions(
+        image=image,
+        bios=bios,
+        kernel=kernel,
+        initrd=machine.initrd,
+        append=machine.append,
+        memory=machine.memory,
+        smp=machine.smp,
+        misaligned=misaligned,
+        max_instructions=machine.max_instructions,
+        max_seconds=machine.max_seconds,
+        timebase=machine.timebase,
+        isa=machine.isa_or_default(),
+        engine=machine.engine,
+        log_commits=log_commits,
+        signature=signature,
+        signature_granularity=signature_granularity,
+        tinst=machine.tinst,
+    )
+    with console(json) as terminal:
+        report = lab.boot(options, terminal, line)
+    newline(report.result.reason)
+    finish(report.as_data(), json, lambda out: show_boot(out, report))
+    return report.result.exit_status

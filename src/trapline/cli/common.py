@@ -1,0 +1,87 @@
+"""What several commands do before and after their work."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from trapline.cli.options import Machine, Under
+
+if TYPE_CHECKING:
+    from trapline.lab.guest_run import RunOptions
+    from trapline.machine.console import Console
+
+
+def settings(under: Under) -> Any:
+    """The lab's settings."""
+    from trapline.lab import settings as lab
+
+    return lab.settings(under.policy, under.firmware, under.host_fwft, under.misaligned)
+
+
+def native(engine: str = "native") -> Any:
+    """The engine of that name, ready."""
+    from trapline.lab.engines import engine_of
+    from trapline.views.progress import line
+
+    return engine_of(engine, line)
+
+
+def finish(data: Any, json: str | None, show: Any) -> None:
+    """Write JSON where it is wanted, and show the tables unless JSON went to standard output."""
+    if json is not None:
+        from trapline.views.data import write_json
+
+        write_json(data, json)
+    if json != "-":
+        from trapline.views.terminal import out
+
+        show(out())
+
+
+@contextlib.contextmanager
+def console(json: str | None) -> Iterator[Console]:
+    """The terminal as the guest's console; with JSON on standard output, the guest writes to standard error."""
+    from trapline.machine.console import Console, terminal
+
+    with terminal() as own:
+        if json != "-":
+            yield own
+            return
+        yield Console(_to_stderr, own.source)
+
+
+def _to_stderr(data: bytes) -> None:
+    sys.stderr.buffer.write(data)
+    sys.stderr.buffer.flush()
+
+
+def run_options(guest: str, under: Under, machine: Machine, memslot: Sequence[str], trace: str | None) -> RunOptions:
+    """The options of a run, from what the command line said."""
+    from trapline.lab.guest_run import RunOptions
+
+    return RunOptions(
+        guest=guest,
+        settings=settings(under),
+        memory=machine.memory,
+        smp=machine.smp,
+        append=machine.append,
+        initrd=machine.initrd,
+        memslot=tuple(memslot),
+        max_instructions=machine.max_instructions,
+        max_seconds=machine.max_seconds,
+        timebase=machine.timebase,
+        isa=machine.isa_or_default(),
+        engine=machine.engine,
+        trace=trace,
+        tinst=machine.tinst,
+    )
+
+
+def newline(reason: str) -> None:
+    """Part the guest's last output from the table."""
+    if sys.stdout.isatty() or reason != "exit":
+        sys.stdout.write("\n")
+        sys.stdout.flush()

@@ -1,0 +1,63 @@
+"""Parse a command line, call the command, and turn every error into one clear line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import CycloptsError
+
+from trapline.cli import audit, boot, compare, conform, demo, policies, route, run  # noqa: F401 (each registers its command)
+from trapline.cli.application import app
+from trapline.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
+from trapline.cli.tokens import behind_dashes
+
+
+def main(tokens: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code; every error is one clear line."""
+    words = list(sys.argv[1:] if tokens is None else tokens)
+    behind_dashes.clear()
+    if words[:1] == ["compare"] and "--" in words:
+        at = words.index("--")
+        behind_dashes.extend(words[at + 1 :])
+        words = words[:at]
+    try:
+        return _main(words)
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone: nothing more to say, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+
+
+def _main(words: list[str]) -> int:
+    from trapline.lab.errors import UsageError
+    from trapline.views.data import OutputError
+
+    try:
+        command, bound, _ = app.parse_args(words, print_error=False, exit_on_error=False)
+        return int(command(*bound.args, **bound.kwargs) or 0)
+    except CycloptsError as error:
+        _complain(" ".join(str(error).split()) + " (trapline --help)")
+    except (UsageError, OutputError) as error:
+        _complain(str(error))
+    except (KeyboardInterrupt, BrokenPipeError):
+        raise
+    except Exception as error:
+        if os.environ.get("TRAPLINE_DEBUG"):
+            raise
+        _complain(f"internal error: {type(error).__name__}: {error} (TRAPLINE_DEBUG=1 shows where; please report it)")
+        return EXIT_FAILED
+    return EXIT_USAGE
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"trapline: {text}\n")
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main())

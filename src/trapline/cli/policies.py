@@ -1,0 +1,67 @@
+"""`trapline policies`: list, show and compare trap policies."""
+
+from __future__ import annotations
+
+from cyclopts import App
+
+from trapline.cli.application import app
+from trapline.cli.common import finish
+from trapline.cli.options import Json
+
+policies = App(name="policies", help="List the trap policies, show one, or compare two.", help_format="plaintext")
+app.command(policies)
+
+
+@policies.default
+def policies_list(*, json: Json = None) -> int:
+    """List the presets."""
+    from trapline.lab.policies import presets
+    from trapline.views.policies import show_list
+
+    found = presets()
+    data = [{"name": p.name, "hedeleg": p.hedeleg, "description": p.description} for p in found]
+    finish(data, json, lambda out: show_list(out, found))
+    return 0
+
+
+@policies.command(name="list")
+def policies_list_command(*, json: Json = None) -> int:
+    """List the presets."""
+    return policies_list(json=json)
+
+
+@policies.command(name="show")
+def policies_show(name: str, /, *, json: Json = None) -> int:
+    """Show what a policy does with every cause, and who says so.
+
+    Parameters
+    ----------
+    name
+        A preset or a TOML file.
+    """
+    from trapline.lab.settings import policy_of
+    from trapline.views.policies import show_policy
+
+    policy = policy_of(name)
+    finish(policy.as_data(), json, lambda out: show_policy(out, policy))
+    return 0
+
+
+@policies.command(name="diff")
+def policies_diff(left: str, right: str, /, *, json: Json = None) -> int:
+    """Show what two policies say differently.
+
+    Parameters
+    ----------
+    left
+        A preset or a TOML file.
+    right
+        Another one.
+    """
+    from trapline.lab.policies import difference, difference_data
+    from trapline.lab.settings import policy_of
+    from trapline.views.policies import show_difference
+
+    a, b = policy_of(left), policy_of(right)
+    finish(difference_data(a, b), json, lambda out: show_difference(out, a, b, difference(a, b)))
+    return 0

@@ -1,0 +1,45 @@
+"""`trapline run`: a guest under a policy."""
+
+from __future__ import annotations
+
+from trapline.cli.application import app
+from trapline.cli.common import console, finish, newline, run_options
+from trapline.cli.options import MACHINE, UNDER, Json, Machine, Several, Under
+
+
+@app.command
+def run(
+    guest: str,
+    /,
+    *,
+    under: Under = UNDER,
+    machine: Machine = MACHINE,
+    memslot: Several = (),
+    trace: str | None = None,
+    json: Json = None,
+) -> int:
+    """Run a guest under a policy and show what each of its traps did.
+
+    Its console is this terminal; Ctrl-A x ends the run.
+
+    Parameters
+    ----------
+    guest
+        An S-mode program: ELF, Linux Image, or flat bytes for 0x80200000.
+    memslot
+        GPA:SIZE:ram|ro|hole|PATH, may be given several times.
+    trace
+        Write a line of JSON for each trap that leaves the guest.
+    json
+        Write the result as JSON to a file, or - for standard output.
+    """
+    from trapline.lab.guest_run import run_guest
+    from trapline.views.progress import line
+    from trapline.views.run import show_run
+
+    options = run_options(guest, under, machine, memslot, trace)
+    with console(json) as terminal:
+        report = run_guest(options, terminal, line)
+    newline(report.result.reason)
+    finish(report.as_data(), json, lambda out: show_run(out, report))
+    return report.result.exit_status

@@ -1,0 +1,16 @@
+"""Command lines inside command lines: what follows `--` of `trapline compare` is one of `trapline run`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from trapline.cli.application import app
+
+behind_dashes: list[str] = []
+
+
+def bound(command: str, tokens: Sequence[str]) -> dict[str, Any]:
+    """Parse a command line without running it."""
+    _, bound, _ = app.parse_args([command, *tokens], print_error=False, exit_on_error=False)
+    return dict(bound.arguments)
