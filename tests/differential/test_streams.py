@@ -14,7 +14,7 @@ from trapline.lab.coverage import Coverage, Observer, holes
 from trapline.privilege.csr_numbers import CSR_BY_NAME
 
 needs_spike = pytest.mark.skipif(spike.find_spike() is None, reason="spike is not installed")
-COVERAGE_STREAMS = 36
+COVERAGE_STREAMS = 80  # at most: about half of them reach everything
 
 
 def _text(report_failures: list[object]) -> str:
@@ -55,6 +55,8 @@ def test_coverage_has_no_hole() -> None:
         machine = lockstep.make_machine(generator(variant).stream(seed).elf, variant.isa, "native")
         enabled = enabled_extensions(machine.harts[0])
         Observer(machine, coverage).run()
+        if seed > 20 and not holes(coverage, enabled):
+            break
     assert holes(coverage, enabled) == []
 
 
@@ -99,5 +101,5 @@ def test_accepted_differences_cite_their_reason() -> None:
     entries = tomllib.loads((Path(lockstep.__file__).parent / "accepted.toml").read_text())["difference"]
     for entry in entries:
         assert "(" in entry["reason"], entry
-        for name in (*entry.get("csrs", ()), *entry.get("masked", {})):
+        for name in (*entry.get("csrs", ()), *entry.get("machine_csrs", ()), *entry.get("masked", {})):
             assert name in CSR_BY_NAME

@@ -20,6 +20,7 @@ from trapline.privilege.modes import DESTINATION_NAMES, MODE_NAMES
 from trapline.privilege.translation import translate
 
 _SATP_MODES = {0: "bare", 8: "sv39", 9: "sv48", 10: "sv57"}
+_LIMIT = 4_000_000
 _EVERY_WALK = 4  # retired accesses are walked again for their outcome: one in so many
 
 
@@ -61,10 +62,12 @@ class Observer:
         self.turn = 0
 
     def run(self) -> None:
-        """Run to the end of the stream."""
+        """Run to the end of the stream; RuntimeError if it has none."""
         hart, engine = self.hart, self.machine.engine
         ended = self.machine.regions.view(at.TOHOST, 1)
         while ended[0] == 0:
+            if int(hart.instret) > _LIMIT:
+                raise RuntimeError(f"the stream has not ended after {_LIMIT} instructions")
             place = (int(hart.pc) & ~at.USER_ALIAS) - at.BODY
             if 0 <= place < at.GADGETS - at.BODY:
                 self.observe(place)

@@ -16,6 +16,7 @@ _GUEST_OWN = {"vstvec", "vsatp", "hgatp"}
 _ACCEPTED = tomllib.loads((Path(__file__).parent / "accepted.toml").read_text())["difference"]
 # What implementations may choose, or what depends on time: never read, never written.
 EXCLUDED = {name for difference in _ACCEPTED for name in difference.get("csrs", ())}
+_NOT_IN_M = {name for difference in _ACCEPTED for name in difference.get("machine_csrs", ())}
 _DEBUG = frozenset({0x5A8, 0x6A8, *range(0x7A0, 0x7C0)})
 # A write changes translation: fence.
 _TRANSLATION = {"satp", "vsatp", "hgatp", "menvcfg", "henvcfg"}
@@ -55,6 +56,8 @@ class CsrChooser:
             return CsrChoice(rng.choice(self.unnamed), rng.random() < 0.5, False)
         weights = {"M": (2, 4, 5, 8), "HS": (2, 6, 8, 1), "VS": (2, 8, 2, 1)}.get(mode, (6, 2, 1, 1))
         name = rng.choice(self.levels[rng.choices(range(4), weights)[0]])
+        while mode == "M" and name in _NOT_IN_M:
+            name = rng.choice(self.levels[3])
         fence = name in _TRANSLATION or name.startswith("pmp")
         return CsrChoice(
             self.names[name], self._may_write(name, mode, travels, translation_trapped), fence, MASKED.get(name, 0)
