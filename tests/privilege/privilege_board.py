@@ -10,7 +10,7 @@ from trapline.lang.values import U64
 from trapline.privilege.csr import check_csr, csr_read, csr_write, effective_csr
 from trapline.privilege.csr_numbers import CSR_BY_NAME
 from trapline.privilege.derived import update_derived
-from trapline.privilege.isa_string import DEFAULT_ISA, configure
+from trapline.privilege.isa_string import DEFAULT_ISA, add_imsic, configure
 from trapline.privilege.modes import MODE_BY_NAME
 from trapline.privilege.reset import reset
 from trapline.privilege.translation import translate
@@ -26,9 +26,11 @@ NAPOT, PBMT_IO = 1 << 63, 2 << 61
 class Board:
     """One hart, RAM at 0x80000000, and a bump allocator for page tables at its end."""
 
-    def __init__(self, isa: str = DEFAULT_ISA) -> None:
+    def __init__(self, isa: str = DEFAULT_ISA, guests: int | None = None) -> None:
         self.hart = Hart()
         configure(self.hart, isa)
+        if guests is not None:
+            add_imsic(self.hart, guests)
         reset(self.hart, 0, RAM)
         self.buffer = ctypes.create_string_buffer(RAM_SIZE + 4096)
         host = -(-ctypes.addressof(self.buffer) // 4096) * 4096

@@ -12,6 +12,7 @@ from trapline.privilege.csr import csr_exists
 from trapline.privilege.csr_numbers import CSR_BY_NAME, CSR_NAMES
 from trapline.privilege.derived import update_derived
 from trapline.privilege.interrupts import update_timers
+from trapline.privilege.isa_string import DEFAULT_ISA
 from trapline.privilege.protection import update_pmp
 from trapline.privilege.returns import mret, sret
 from trapline.privilege.trap import take_trap
@@ -41,7 +42,17 @@ def derived(board: Board) -> dict[str, list[int]]:
 @given(STEPS)
 def test_stored_equals_recomputed(steps: list[tuple[int | str, int]]) -> None:
     """After any CSR write, trap or return, what is derived equals a recomputation from scratch."""
-    board = Board()
+    check_steps(Board(), steps)
+
+
+@settings(max_examples=150, deadline=None)
+@given(STEPS)
+def test_stored_equals_recomputed_with_imsic(steps: list[tuple[int | str, int]]) -> None:
+    """The same with Smaia and an IMSIC."""
+    check_steps(Board(f"{DEFAULT_ISA}_smaia", 3), steps)
+
+
+def check_steps(board: Board, steps: list[tuple[int | str, int]]) -> None:
     h = board.hart
     for step, value in steps:
         if step == "trap":

@@ -15,6 +15,8 @@ from trapline.lang.state import LAYOUT
 from trapline.lang.values import U64
 from trapline.privilege.csr import check_csr, csr_read, csr_write, effective_csr
 from trapline.privilege.csr_numbers import CSR_NAMES
+from trapline.privilege.imsic import imsic_message
+from trapline.privilege.isa_string import DEFAULT_ISA
 from trapline.privilege.returns import mret, sret
 from trapline.privilege.translation import translate
 from trapline.privilege.trap import take_trap
@@ -67,6 +69,8 @@ def step(random_: random.Random) -> tuple[Callable[..., Any], tuple[int, ...]]:
         return check_csr, (csr, random_.randrange(2))
     if kind == 8:
         return effective_csr, (csr,)
+    if kind == 9 and random_.randrange(2):
+        return imsic_message, (random_.randrange(5), random_.randrange(300))
     if kind == 9:
         tval = value(random_)
         return take_trap, (random_.choice(CAUSES), tval & ~1, tval, tval >> 2, 0x3000, random_.randrange(2))
@@ -76,8 +80,17 @@ def step(random_: random.Random) -> tuple[Callable[..., Any], tuple[int, ...]]:
 @pytest.mark.parametrize("seed", range(3))
 def test_csrs_traps_and_returns(seed: int) -> None:
     """Random CSR accesses, traps and returns leave both harts in the same state with the same results."""
-    random_ = random.Random(seed)
-    reference, native = Board(), Board()
+    compare(random.Random(seed), Board(), Board())
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_csrs_traps_and_returns_with_imsic(seed: int) -> None:
+    """The same with Smaia, Smstateen and an IMSIC with three guest interrupt files."""
+    isa = f"{DEFAULT_ISA}_smaia_smstateen"
+    compare(random.Random(seed), Board(isa, 3), Board(isa, 3))
+
+
+def compare(random_: random.Random, reference: Board, native: Board) -> None:
     NativeEngine().attach(native.hart)
     for number in range(STEPS):
         function, args = step(random_)

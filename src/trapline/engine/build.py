@@ -60,6 +60,8 @@ EXPORTS = {
     "fetch_parcel": "trapline.privilege.memory",
     "update_timers": "trapline.privilege.interrupts",
     "next_timer": "trapline.privilege.interrupts",
+    "imsic_message": "trapline.privilege.imsic",
+    "imsic_signal": "trapline.privilege.imsic",
     **HOSTED,
 }
 

@@ -17,7 +17,7 @@ from trapline.privilege.guards import (
     require_sret,
     require_wfi,
 )
-from trapline.privilege.interrupts import pending
+from trapline.privilege.interrupts import interrupt_waits
 from trapline.privilege.returns import mret as return_from_machine
 from trapline.privilege.returns import sret as return_from_supervisor
 
@@ -38,7 +38,7 @@ def sret(hart: Any) -> None:
 def wfi(hart: Any) -> None:
     require_wfi(hart)
     # An interrupt that is pending and enabled in mie ends the wait even where it is globally disabled.
-    if pending(hart) & hart.mie == 0:
+    if not interrupt_waits(hart):
         leave(hart, EXIT_WFI)
 
 

@@ -7,14 +7,14 @@ from typing import Any
 from trapline.lang.control import EXIT_WFI, leave
 from trapline.lang.functions import inline, instruction
 from trapline.privilege.guards import require_wrs_nto
-from trapline.privilege.interrupts import pending
+from trapline.privilege.interrupts import interrupt_waits
 from trapline.privilege.memory import NO_RESERVATION
 
 
 @inline
 def stall(hart: Any) -> None:
     """Let others run if the reservation is still held and no interrupt waits."""
-    if hart.reservation != NO_RESERVATION and pending(hart) & hart.mie == 0:
+    if hart.reservation != NO_RESERVATION and not interrupt_waits(hart):
         leave(hart, EXIT_WFI)
 
 

@@ -143,6 +143,20 @@ LAYOUT.word("mode_since")  # instret at the last change of mode
 # sstatus under which it ran (SPP is its privilege), and hstatus.
 LAYOUT.word("guest_sepc", "guest_sstatus", "guest_hstatus")
 
+# Smaia and Ssaia. The M-level and S-level arrays hold a priority number a byte; sie_virtual and vsie_virtual
+# are the enables of interrupts that mvien and hvien make virtual.
+LAYOUT.word("has_ssaia", "has_imsic", "mvien_mask", "hvien_mask", "mvien", "mvip")
+LAYOUT.word("miselect", "siselect", "vsiselect", "sie_virtual", "vsie_virtual", "hviprio1", "hviprio2")
+LAYOUT.word("iprio_used", "virtual_used")  # derived: some priority number, some virtual interrupt source is not 0
+LAYOUT.array("miprio", 8)
+LAYOUT.array("siprio", 8)
+# The IMSIC's interrupt files: 0 M, 1 S, from 2 those of guests; identities 1 to 255, 64 a word.
+IMSIC_FILES, IMSIC_WORDS = 9, 4
+LAYOUT.array("imsic_eidelivery", IMSIC_FILES)
+LAYOUT.array("imsic_eithreshold", IMSIC_FILES)
+LAYOUT.array("imsic_eip", IMSIC_FILES * IMSIC_WORDS)
+LAYOUT.array("imsic_eie", IMSIC_FILES * IMSIC_WORDS)
+
 # Second results of subset functions that have more than one.
 LAYOUT.word("walk_gpa", "walk_pte", "walk_level", "walk_perm", "walk_page")
 LAYOUT.array("scratch", 8)

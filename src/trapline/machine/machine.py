@@ -29,7 +29,7 @@ from trapline.machine.signature import DEFAULT_GRANULARITY, signature
 from trapline.machine.test_finisher import TestFinisher
 from trapline.machine.timers import TimerLines
 from trapline.machine.uart import Uart
-from trapline.privilege.interrupts import pending
+from trapline.privilege.interrupts import interrupt_waits
 from trapline.privilege.isa_string import DEFAULT_ISA, configure
 from trapline.privilege.reset import reset
 
@@ -325,7 +325,7 @@ class Machine:
     def wakes(self, index: int) -> bool:
         """Return whether an interrupt that mie enables is pending (wfi ignores the global enables)."""
         hart = self.harts[index]
-        return bool(int(pending(hart)) & int(hart.mie))
+        return bool(interrupt_waits(hart))
 
     def handle(self, index: int, reason: int) -> None:
         """A trap went to a hosted level."""

@@ -10,7 +10,9 @@ from typing import Any
 
 from trapline.lang.functions import IllegalInstruction, VirtualInstruction, cold, dispatch, inline
 from trapline.lang.values import U64
+from trapline.privilege.csr_numbers import STIMECMP, STOPI, VSTOPI
 from trapline.privilege.csr_table import CSR_GUARD, CSR_READ, CSR_WRITE
+from trapline.privilege.fields import HVICTL_VTI
 from trapline.privilege.modes import MACHINE, SUPERVISOR
 
 LEVEL_U, LEVEL_S, LEVEL_H, LEVEL_M = 0, 1, 2, 3
@@ -18,7 +20,7 @@ READ_ONLY = 3
 
 # By low byte, the 0x1xx registers that V=1 replaces by 0x2xx: bits of 0x00..0x3F and of 0x40..0x7F.
 SHADOWED_LOW = 1 << 0x00 | 1 << 0x04 | 1 << 0x05
-SHADOWED_HIGH = 0x1F | 1 << 0x0D
+SHADOWED_HIGH = 0x1F | 1 << 0x0D | 1 << 0x10 | 1 << 0x11 | 1 << 0x1C
 SATP_BYTE = 0x80
 
 
@@ -52,6 +54,8 @@ def check_csr(hart: Any, csr: U64, write: U64) -> None:
     if hart.virt != 0:
         if level == LEVEL_H or (level == LEVEL_S and hart.priv != SUPERVISOR):
             raise VirtualInstruction()
+        if csr == STIMECMP and write != 0 and hart.hvictl & HVICTL_VTI != 0:
+            raise VirtualInstruction()
     elif level != LEVEL_U and hart.priv != SUPERVISOR:
         raise IllegalInstruction()
 
@@ -60,7 +64,7 @@ def check_csr(hart: Any, csr: U64, write: U64) -> None:
 def effective_csr(hart: Any, csr: U64) -> U64:
     """The register that an instruction reaches: at V=1 the supervisor's names mean vsstatus and its kin."""
     if hart.virt == 0 or csr >> 8 != 1:
-        return csr
+        return U64(VSTOPI) if hart.virt != 0 and csr == STOPI else csr
     low = csr & 0xFF
     replaced = False
     if low < 0x40:

@@ -11,13 +11,20 @@ from trapline.privilege.fields import (
     ENVCFG_STCE,
     HS_INTERRUPTS,
     LCOFIP,
+    LOCAL_INTERRUPTS,
     SEIP,
     SSIP,
     STIP,
     VS_INTERRUPTS,
     VSSIP,
 )
-from trapline.privilege.interrupts import pending
+from trapline.privilege.interrupts import (
+    guest_enabled,
+    guest_pending,
+    pending,
+    supervisor_enabled,
+    supervisor_pending,
+)
 
 
 @cold
@@ -36,7 +43,9 @@ def write_mip(hart: Any, value: U64) -> None:
     mask = hart.mip_mask & (SSIP | STIP | LCOFIP)
     if hart.menvcfg & ENVCFG_STCE != 0:
         mask = mask & ~STIP
-    if value & SEIP == 0:
+    if hart.mvien & SEIP != 0:
+        mask = mask & ~SEIP  # mip.SEIP is the interrupt controller's alone
+    elif value & SEIP == 0:
         hart.seip_software = 0
     elif hart.mip & SEIP == 0:
         hart.seip_software = hart.mip_mask & SEIP
@@ -55,22 +64,24 @@ def write_mie(hart: Any, value: U64) -> None:
 
 @cold
 def read_sip(hart: Any) -> U64:
-    """sip: what is delegated by mideleg, without the VS level."""
-    return pending(hart) & hart.mideleg & ~HS_INTERRUPTS
+    """sip: what mideleg delegates and what mvien makes virtual, without the VS level."""
+    return supervisor_pending(hart) & ~HS_INTERRUPTS
 
 
 @cold
 def write_sip(hart: Any, value: U64) -> None:
-    """sip: SSIP and LCOFIP, where delegated."""
+    """sip: SSIP and LCOFIP, where delegated; in mvip what is virtual."""
     mask = hart.mip_mask & hart.mideleg & (SSIP | LCOFIP)
     hart.mip = (hart.mip & ~mask) | (value & mask)
+    mask = hart.mvien & ~hart.mideleg & ~SEIP
+    hart.mvip = (hart.mvip & ~mask) | (value & mask)
     update_derived(hart)
 
 
 @cold
 def read_sie(hart: Any) -> U64:
     """sie."""
-    return hart.mie & hart.mideleg & ~HS_INTERRUPTS
+    return supervisor_enabled(hart) & ~HS_INTERRUPTS
 
 
 @cold
@@ -78,6 +89,8 @@ def write_sie(hart: Any, value: U64) -> None:
     """sie."""
     mask = hart.mie_mask & hart.mideleg & ~HS_INTERRUPTS
     hart.mie = (hart.mie & ~mask) | (value & mask)
+    mask = hart.mvien & ~hart.mideleg
+    hart.sie_virtual = (hart.sie_virtual & ~mask) | (value & mask)
     update_derived(hart)
 
 
@@ -110,14 +123,15 @@ def write_hie(hart: Any, value: U64) -> None:
 @cold
 def write_hvip(hart: Any, value: U64) -> None:
     """hvip: the interrupts that a hypervisor injects."""
-    hart.hvip = value & VS_INTERRUPTS
+    hart.hvip = value & (VS_INTERRUPTS | hart.hvien_mask)
     update_derived(hart)
 
 
 @cold
 def write_hideleg(hart: Any, value: U64) -> None:
     """hideleg."""
-    hart.hideleg = value & VS_INTERRUPTS
+    local = LOCAL_INTERRUPTS & (hart.mideleg | hart.mvien) if hart.has_ssaia != 0 else U64(0)
+    hart.hideleg = value & (VS_INTERRUPTS | local)
     update_derived(hart)
 
 
@@ -131,26 +145,36 @@ def write_hgeie(hart: Any, value: U64) -> None:
 @cold
 def read_vsip(hart: Any) -> U64:
     """vsip: what hideleg delegates, one bit further down."""
-    return (pending(hart) & hart.hideleg) >> 1
+    return guest_pending(hart)
 
 
 @cold
 def write_vsip(hart: Any, value: U64) -> None:
-    """vsip: SSIP writes hvip.VSSIP, where delegated."""
+    """vsip: SSIP writes hvip.VSSIP, where delegated; from 13 on the bits are sip's or hvip's."""
     mask = hart.hideleg & VSSIP
     hart.hvip = (hart.hvip & ~mask) | ((value << 1) & mask)
+    mask = hart.hvien & ~hart.hideleg
+    hart.hvip = (hart.hvip & ~mask) | (value & mask)
+    local = hart.hideleg & LOCAL_INTERRUPTS
+    if local != 0:
+        write_sip(hart, (read_sip(hart) & ~local) | (value & local))
     update_derived(hart)
 
 
 @cold
 def read_vsie(hart: Any) -> U64:
     """vsie."""
-    return (hart.mie & hart.hideleg) >> 1
+    return guest_enabled(hart)
 
 
 @cold
 def write_vsie(hart: Any, value: U64) -> None:
     """vsie."""
-    mask = hart.hideleg
+    mask = hart.hideleg & VS_INTERRUPTS
     hart.mie = (hart.mie & ~mask) | ((value << 1) & mask)
+    mask = hart.hvien & ~hart.hideleg
+    hart.vsie_virtual = (hart.vsie_virtual & ~mask) | (value & mask)
+    local = hart.hideleg & LOCAL_INTERRUPTS
+    if local != 0:
+        write_sie(hart, (read_sie(hart) & ~local) | (value & local))
     update_derived(hart)

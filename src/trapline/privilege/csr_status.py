@@ -10,6 +10,7 @@ from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import (
     HSTATUS_VGEIN,
     HSTATUS_VGEIN_SHIFT,
+    LOCAL_INTERRUPTS,
     MSTATUS_FS,
     MSTATUS_MPP,
     MSTATUS_MPP_SHIFT,
@@ -137,4 +138,6 @@ def write_frm(hart: Any, value: U64) -> None:
 def write_mideleg(hart: Any, value: U64) -> None:
     """mideleg: the VS-level interrupts and SGEI are read-only one with H."""
     hart.mideleg = (value & hart.mideleg_mask) | hart.mideleg_ones
+    if hart.hideleg & LOCAL_INTERRUPTS != 0:
+        hart.hideleg = hart.hideleg & (hart.mideleg | hart.mvien)
     update_derived(hart)

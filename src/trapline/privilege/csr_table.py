@@ -13,7 +13,7 @@ from typing import Any
 
 from trapline.lang.functions import cold
 from trapline.lang.values import U64
-from trapline.privilege import counters, csr_control, csr_interrupts, csr_status, protection
+from trapline.privilege import aia, counters, csr_control, csr_interrupts, csr_status, protection
 from trapline.privilege.csr_numbers import CSR_BY_NAME
 from trapline.privilege.derived import update_derived
 from trapline.privilege.guards import require_fp
@@ -86,6 +86,10 @@ has_sscofpmf = _existence("has_sscofpmf", "hart.has_sscofpmf != 0")
 has_smstateen = _existence("has_smstateen", "hart.has_smstateen != 0")
 has_sstateen = _existence("has_sstateen", "hart.has_smstateen != 0 and hart.has_s != 0")
 has_hstateen = _existence("has_hstateen", "hart.has_smstateen != 0 and hart.has_h != 0")
+has_smaia = _existence("has_smaia", "hart.has_smaia != 0")
+has_mtopei = _existence("has_mtopei", "hart.has_smaia != 0 and hart.has_imsic != 0")
+has_ssaia = _existence("has_ssaia", "hart.has_ssaia != 0")
+has_ssaia_h = _existence("has_ssaia_h", "hart.has_ssaia != 0 and hart.has_h != 0")
 has_pmp = _existence("has_pmp", "hart.pmp_count != 0")
 
 read_zero = _reader("zero", "U64(0)")
@@ -153,8 +157,8 @@ def _machine() -> None:
 
 def _supervisor() -> None:
     row("sstatus", has_s, csr_status.read_sstatus, csr_status.write_sstatus)
-    row("sie", has_s, csr_interrupts.read_sie, csr_interrupts.write_sie)
-    row("sip", has_s, csr_interrupts.read_sip, csr_interrupts.write_sip)
+    row("sie", has_s, csr_interrupts.read_sie, csr_interrupts.write_sie, aia.guard_virtual)
+    row("sip", has_s, csr_interrupts.read_sip, csr_interrupts.write_sip, aia.guard_virtual)
     masked("stvec", has_s, NOT_MODE_2)
     masked("scounteren", has_s, "counteren_mask")
     row("senvcfg", has_s, None, csr_control.write_senvcfg, csr_control.guard_envcfg)
@@ -243,7 +247,40 @@ def _state_enable() -> None:
         zero(f"sstateen{i}", has_sstateen, guard)
 
 
-for _chapter in (_floating_point, _machine, _supervisor, _hypervisor, _counters, _protection, _state_enable):
+def _advanced_interrupts() -> None:
+    for level, exists, guard in (
+        ("m", has_smaia, None),
+        ("s", has_ssaia, aia.guard_select),
+        ("vs", has_ssaia_h, aia.guard_select),
+    ):
+        masked(f"{level}iselect", exists, aia.SELECT_MASK, guard)
+    row("mireg", has_smaia, aia.read_mireg, aia.write_mireg, aia.guard_mireg)
+    row("mtopei", has_mtopei, aia.read_mtopei, aia.write_mtopei)
+    row("mtopi", has_smaia, aia.read_mtopi)
+    row("mvien", has_smaia, None, aia.write_mvien)
+    row("mvip", has_smaia, aia.read_mvip, aia.write_mvip)
+    row("sireg", has_ssaia, aia.read_sireg, aia.write_sireg, aia.guard_sireg)
+    row("stopei", has_ssaia, aia.read_stopei, aia.write_stopei, aia.guard_stopei)
+    row("stopi", has_ssaia, aia.read_stopi, None, aia.guard_aia)
+    row("vsireg", has_ssaia_h, aia.read_vsireg, aia.write_vsireg, aia.guard_vsireg)
+    row("vstopei", has_ssaia_h, aia.read_vstopei, aia.write_vstopei, aia.guard_vstopei)
+    row("vstopi", has_ssaia_h, aia.read_vstopi, None, aia.guard_aia)
+    row("hvien", has_ssaia_h, None, aia.write_hvien, aia.guard_aia)
+    row("hvictl", has_ssaia_h, None, aia.write_hvictl, aia.guard_aia)
+    row("hviprio1", has_ssaia_h, None, aia.write_hviprio1, aia.guard_aia)
+    row("hviprio2", has_ssaia_h, None, aia.write_hviprio2, aia.guard_aia)
+
+
+for _chapter in (
+    _advanced_interrupts,
+    _floating_point,
+    _machine,
+    _supervisor,
+    _hypervisor,
+    _counters,
+    _protection,
+    _state_enable,
+):
     _chapter()
 
 CSR_READ: dict[int, Read] = {number: r.read for number, r in ROWS.items()}

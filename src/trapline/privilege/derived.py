@@ -25,6 +25,7 @@ from trapline.privilege.fields import (
 )
 from trapline.privilege.interrupts import highest, pending, update_timers
 from trapline.privilege.modes import MACHINE, SUPERVISOR, TO_HS, TO_M, TO_VS, USER
+from trapline.privilege.priorities import guest_top, machine_top, supervisor_top
 
 
 @inline
@@ -57,8 +58,10 @@ def derive_interrupt(hart: Any) -> None:
     if hart.time_offset != hart.timer_offset or hart.time_ratio != hart.timer_ratio:
         update_timers(hart)
     active = pending(hart) & hart.mie
-    if active == 0:
+    if active == 0 and hart.virtual_used == 0:
         hart.irq_cause = 0
+    elif hart.has_ssaia != 0:
+        select_advanced(hart)
     else:
         select_interrupt(hart, active)
 
@@ -84,6 +87,32 @@ def select_interrupt(hart: Any, active: U64) -> None:
         hart.irq_level = TO_VS
     if hart.irq_cause != 0:
         hart.attention = hart.attention | ATTENTION_RESUME
+
+
+@cold
+def select_advanced(hart: Any) -> None:
+    """Pick what mtopi, stopi or vstopi name (AIA spec, interrupt traps); VS-level codes stand one up, as in mip."""
+    priv = hart.priv
+    top = U64(0)
+    level = U64(TO_M)
+    if priv != MACHINE or hart.mstatus & MSTATUS_MIE != 0:
+        top = machine_top(hart)
+    if top == 0 and priv != MACHINE:
+        level = U64(TO_HS)
+        if hart.virt != 0 or priv == USER or hart.mstatus & MSTATUS_SIE != 0:
+            top = supervisor_top(hart)
+        if top == 0 and hart.virt != 0 and (priv == USER or hart.vsstatus & MSTATUS_SIE != 0):
+            level = U64(TO_VS)
+            top = guest_top(hart)
+    if top == 0:
+        hart.irq_cause = 0
+        return
+    code = top >> 16
+    if level == TO_VS and (code == 1 or code == 5 or code == 9):
+        code = code + 1
+    hart.irq_cause = code + 1
+    hart.irq_level = level
+    hart.attention = hart.attention | ATTENTION_RESUME
 
 
 @inline

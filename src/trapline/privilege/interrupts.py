@@ -16,7 +16,9 @@ from trapline.privilege.fields import (
     ALL_ONES,
     ENVCFG_STCE,
     HSTATUS_VGEIN_SHIFT,
+    HVICTL_VTI,
     LCOFIP,
+    LOCAL_INTERRUPTS,
     MEIP,
     MSIP,
     MTIP,
@@ -24,6 +26,7 @@ from trapline.privilege.fields import (
     SGEIP,
     SSIP,
     STIP,
+    VS_INTERRUPTS,
     VSEIP,
     VSSIP,
     VSTIP,
@@ -45,7 +48,7 @@ def guest_external(hart: Any) -> U64:
 @inline
 def pending(hart: Any) -> U64:
     """The value of mip: every source ORed together."""
-    bits = hart.mip | hart.hvip | hart.seip_software
+    bits = hart.mip | (hart.hvip & VS_INTERRUPTS) | (hart.seip_software & ~hart.mvien)
     now = hart.instret
     if now >= hart.stimer_at:
         bits = bits | STIP
@@ -54,6 +57,54 @@ def pending(hart: Any) -> U64:
     if hart.geilen != 0:
         bits = bits | guest_external(hart)
     return bits
+
+
+@inline
+def supervisor_pending(hart: Any) -> U64:
+    """sip and hip together: what mideleg delegates, and what mvien makes virtual (AIA spec)."""
+    return (pending(hart) & hart.mideleg) | ((hart.mvip | hart.seip_software) & hart.mvien & ~hart.mideleg)
+
+
+@inline
+def supervisor_enabled(hart: Any) -> U64:
+    """sie and hie together."""
+    return (hart.mie & hart.mideleg) | (hart.sie_virtual & hart.mvien & ~hart.mideleg)
+
+
+@inline
+def guest_pending(hart: Any) -> U64:
+    """vsip: the VS-level bits one place down; from 13 on hideleg delegates and hvien makes virtual (AIA spec)."""
+    bits = (pending(hart) & hart.hideleg & VS_INTERRUPTS) >> 1
+    if (hart.hideleg | hart.hvien) & LOCAL_INTERRUPTS != 0:
+        bits = bits | (supervisor_pending(hart) & hart.hideleg & LOCAL_INTERRUPTS)
+        bits = bits | (hart.hvip & hart.hvien & ~hart.hideleg)
+    return bits
+
+
+@inline
+def guest_enabled(hart: Any) -> U64:
+    """vsie."""
+    bits = (hart.mie & hart.hideleg & VS_INTERRUPTS) >> 1
+    if (hart.hideleg | hart.hvien) & LOCAL_INTERRUPTS != 0:
+        bits = bits | (supervisor_enabled(hart) & hart.hideleg & LOCAL_INTERRUPTS)
+        bits = bits | (hart.vsie_virtual & hart.hvien & ~hart.hideleg)
+    return bits
+
+
+@cold
+def virtual_pending(hart: Any) -> bool:
+    """Whether an interrupt is pending that mip and mie do not show: by mvien, hvien or hvictl."""
+    if supervisor_pending(hart) & supervisor_enabled(hart) != 0:
+        return True
+    return guest_pending(hart) & guest_enabled(hart) != 0 or hart.hvictl & HVICTL_VTI != 0
+
+
+@inline
+def interrupt_waits(hart: Any) -> bool:
+    """Whether an interrupt is pending and enabled at any level, which ends WFI; the global enables do not matter."""
+    if pending(hart) & hart.mie != 0:
+        return True
+    return hart.virtual_used != 0 and virtual_pending(hart)
 
 
 @cold

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from trapline.lang.state import IMSIC_FILES
 from trapline.privilege.csr_table import CSR_EXISTS
 from trapline.privilege.fields import (
     COUNTEREN_CY,
@@ -25,6 +26,7 @@ from trapline.privilege.fields import (
     HSTATUS_VGEIN,
     HSTATUS_WRITABLE,
     LCOFIP,
+    LOCAL_INTERRUPTS,
     MEIP,
     MSIP,
     MSTATUS_FS,
@@ -44,7 +46,12 @@ from trapline.privilege.fields import (
     MSTATUS_TW,
     MTIP,
     S_INTERRUPTS,
+    SEIP,
+    SSIP,
+    STATEEN_AIA,
+    STATEEN_CSRIND,
     STATEEN_ENVCFG,
+    STATEEN_IMSIC,
     STATEEN_SE,
     VSSIP,
 )
@@ -86,6 +93,8 @@ IMPLIES: dict[str, tuple[str, ...]] = {
     "sstc": ("s",),
     "sscofpmf": ("s", "zihpm"),
     "smstateen": (),
+    "smaia": ("ssaia",),
+    "ssaia": ("s",),
 }
 
 # Names that stand for others, or for what every hart here does anyway.
@@ -208,7 +217,11 @@ def set_masks(hart: Any) -> None:
     blocks = bits("zicbom", ENVCFG_CBIE | ENVCFG_CBCFE) | bits("zicboz", ENVCFG_CBZE)
     hart.senvcfg_mask = blocks
     hart.menvcfg_mask = blocks | bits("svadu", ENVCFG_ADUE) | bits("svpbmt", ENVCFG_PBMTE) | bits("sstc", ENVCFG_STCE)
-    hart.mstateen_mask = STATEEN_SE | STATEEN_ENVCFG
+    hart.mstateen_mask = STATEEN_SE | STATEEN_ENVCFG | bits("ssaia", STATEEN_AIA | STATEEN_CSRIND)
+    if hart.has_ssaia != 0 and hart.has_imsic != 0:
+        hart.mstateen_mask = hart.mstateen_mask | STATEEN_IMSIC
+    hart.mvien_mask = bits("smaia", LOCAL_INTERRUPTS | SSIP | SEIP)
+    hart.hvien_mask = LOCAL_INTERRUPTS if hart.has_ssaia != 0 and hart.has_h != 0 else 0
     hart.hstatus_mask = HSTATUS_WRITABLE | (HSTATUS_VGEIN if hart.geilen != 0 else 0)
     hart.hgeie_mask = ((1 << int(hart.geilen)) - 1) << 1
     for word in range(64):
@@ -216,6 +229,15 @@ def set_masks(hart: Any) -> None:
     for number, exists in CSR_EXISTS.items():
         if exists(hart):
             hart.csr_map[number >> 6] = hart.csr_map[number >> 6] | 1 << (number & 63)
+
+
+def add_imsic(hart: Any, guests: int) -> None:
+    """Give a configured hart an IMSIC with `guests` guest interrupt files (GEILEN). Follow with reset()."""
+    if not 0 <= guests <= IMSIC_FILES - 2:
+        raise ValueError(f"{guests} guest interrupt files: expected 0 to {IMSIC_FILES - 2}")
+    hart.has_imsic = 1
+    hart.geilen = guests if hart.has_h != 0 else 0
+    set_masks(hart)
 
 
 def enabled_extensions(hart: Any) -> set[str]:

@@ -71,8 +71,24 @@ CLEARED = [
     "exit_reason",
     "insn",
     "access_va",
+    "hvien",
+    "hvictl",
+    "mvien",
+    "mvip",
+    "miselect",
+    "siselect",
+    "vsiselect",
+    "sie_virtual",
+    "vsie_virtual",
+    "hviprio1",
+    "hviprio2",
+    "iprio_used",
+    "virtual_used",
 ]
-CLEARED_ARRAYS = ("mhpmevent", "mhpmcounter", "pmpcfg", "pmpaddr", "mstateen", "sstateen", "hstateen", "ctx_key")
+CLEARED_ARRAYS = (
+    *("mhpmevent", "mhpmcounter", "pmpcfg", "pmpaddr", "mstateen", "sstateen", "hstateen", "ctx_key"),
+    *("miprio", "siprio", "imsic_eidelivery", "imsic_eithreshold", "imsic_eip", "imsic_eie"),
+)
 
 
 def reset(hart: Any, hartid: int, pc: int) -> None:

@@ -14,6 +14,7 @@ from trapline.lang.values import U64
 from trapline.privilege.causes import INTERRUPT
 from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import (
+    ALL_ONES,
     HSTATUS_GVA,
     HSTATUS_SPV,
     HSTATUS_SPVP,
@@ -127,6 +128,10 @@ def take_trap(hart: Any, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64
     if interrupt != 0:
         outer = hart.mideleg
         inner = hart.hideleg
+        if hart.has_ssaia != 0 and hart.irq_cause == code + 1:
+            # An interrupt that mvien or hvien makes virtual goes where update_derived found it.
+            outer = U64(0) if hart.irq_level == TO_M else U64(ALL_ONES)
+            inner = U64(ALL_ONES) if hart.irq_level == TO_VS else U64(0)
     hart.attention = hart.attention | ATTENTION_RESUME
     if hart.priv == MACHINE or (outer >> code) & 1 == 0:
         count_trap(hart, code, interrupt, U64(TO_M))
