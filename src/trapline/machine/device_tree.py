@@ -6,15 +6,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from trapline.machine import memory_map as mm
+from trapline.machine.aia import Aia
+from trapline.machine.aia_tree import add_aia
 from trapline.machine.fdt import Node, cells64, write_fdt
 
 # The same in every run, so that the same inputs give the same trace. No secret depends on it.
 RNG_SEED = hashlib.sha256(b"trapline").digest()
 
 _M_SOFT, _M_TIMER, _S_EXT, _M_EXT = 3, 7, 9, 11
+LEVEL_HIGH = 4
 
 _TRANSLATION_MODES = ("sv39", "sv48", "sv57")
 
@@ -37,6 +40,7 @@ class BoardTree:
     rtc: bool = True
     model: str = "trapline,virt"
     compatible: tuple[str, ...] = ("riscv-virtio",)
+    aia: Aia = field(default_factory=Aia)
 
 
 def isa_extensions(isa: str) -> list[str]:
@@ -116,16 +120,23 @@ def _soc(board: BoardTree) -> Node:
     if board.rtc:
         rtc = soc.add(_device("rtc", mm.RTC, "google,goldfish-rtc"))
         if board.plic:
-            rtc.set("interrupts", mm.RTC_IRQ).set("interrupt-parent", plic)
+            rtc.set("interrupts", wire(board, mm.RTC_IRQ)).set("interrupt-parent", plic)
     if board.clint:
         clint = soc.add(_device("clint", mm.CLINT, ["sifive,clint0", "riscv,clint0"]))
         clint.set("interrupts-extended", _wires(board.harts, _M_SOFT, _M_TIMER))
-    if board.plic:
+    if board.aia.aplic:
+        add_aia(soc, board.aia, board.harts, plic, machine_mode=board.machine_mode)
+    elif board.plic:
         soc.add(_plic(board, plic))
     uart = soc.add(_device("serial", mm.UART, "ns16550a")).set("clock-frequency", mm.UART_CLOCK)
     if board.plic:
-        uart.set("interrupts", mm.UART_IRQ).set("interrupt-parent", plic)
+        uart.set("interrupts", wire(board, mm.UART_IRQ)).set("interrupt-parent", plic)
     return soc
+
+
+def wire(board: BoardTree, source: int) -> int | list[int]:
+    """Return the cells of a device's interrupt: an APLIC also wants to know that it is a level, active high."""
+    return [source, LEVEL_HIGH] if board.aia.aplic else source
 
 
 def _plic(board: BoardTree, phandle: int) -> Node:

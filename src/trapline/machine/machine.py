@@ -12,6 +12,8 @@ from typing import Any
 from trapline.lang.control import EXIT_STOP, leave
 from trapline.lang.state import Hart
 from trapline.machine import memory_map as mm
+from trapline.machine.aia import Aia, parse_aia
+from trapline.machine.aia import install as install_interrupt_controllers
 from trapline.machine.clint import Clint, time_of
 from trapline.machine.commit_log import CommitLog
 from trapline.machine.console import Console
@@ -19,7 +21,6 @@ from trapline.machine.device_tree import BoardTree, board_blob
 from trapline.machine.elf import ImageError, is_elf, parse
 from trapline.machine.htif import Htif
 from trapline.machine.image import Loaded, load_elf, load_program, read_program
-from trapline.machine.plic import Plic
 from trapline.machine.regions import Regions
 from trapline.machine.reset_rom import spike_rom, virt_rom
 from trapline.machine.rtc import Rtc
@@ -30,7 +31,7 @@ from trapline.machine.test_finisher import TestFinisher
 from trapline.machine.timers import TimerLines
 from trapline.machine.uart import Uart
 from trapline.privilege.interrupts import interrupt_waits
-from trapline.privilege.isa_string import DEFAULT_ISA, configure
+from trapline.privilege.isa_string import DEFAULT_ISA, add_imsic, configure
 from trapline.privilege.reset import reset
 
 MISALIGNED = ("hardware", "trap")
@@ -89,9 +90,11 @@ class Machine:
         misaligned: str = "trap",
         tinst: str = "zero",
         console: Console | None = None,
+        aia: str | Aia = "none",
     ) -> None:
         _check(isa, harts, timebase, ratio, misaligned, tinst)
-        self.isa, self.timebase, self.console = isa, timebase, console or Console()
+        self.aia = parse_aia(aia) if isinstance(aia, str) else aia
+        self.isa, self.timebase, self.console = self.aia.isa(isa), timebase, console or Console()
         self.regions = Regions()
         self.engine = make_engine(engine)
         self.harts = [Hart() for _ in range(harts)]
@@ -104,7 +107,9 @@ class Machine:
         self._attached = False
         self._make_board(memory)
         for number, hart in enumerate(self.harts):
-            configure(hart, isa)
+            configure(hart, self.isa)
+            if self.aia.imsic:
+                add_imsic(hart, self.aia.guests)
             reset(hart, number, mm.RESET_ROM.base)
             hart.time_ratio = ratio
             hart.misaligned_hardware = int(misaligned == "hardware" or hart.has_zicclsm != 0)
@@ -119,7 +124,7 @@ class Machine:
     def _make_board(self, memory: int) -> None:
         regions = self.regions
         self.clint = Clint(self.harts)
-        self.plic = Plic.for_harts(self.harts, mm.PLIC_SOURCES)
+        self.plic = install_interrupt_controllers(self.aia, regions, self.harts)
         self.uart = Uart(self.console.write, lambda level: self.plic.set_level(mm.UART_IRQ, level))
         self.timers = TimerLines(self.harts, self.clint)
         finisher = TestFinisher(self._finish, lambda hart: self.stop("reset", 0, "the machine asked for a reset", hart))
@@ -127,7 +132,6 @@ class Machine:
         regions.device("test finisher", mm.TEST_FINISHER.base, mm.TEST_FINISHER.size, finisher)
         regions.device("rtc", mm.RTC.base, mm.RTC.size, Rtc(self.timebase))
         regions.device("clint", mm.CLINT.base, mm.CLINT.size, self.clint)
-        regions.device("plic", mm.PLIC.base, mm.PLIC.size, self.plic)
         regions.device("uart", mm.UART.base, mm.UART.size, self.uart)
         self.ram = regions.ram("RAM", mm.RAM_BASE, memory)
         self.memory = memory
@@ -146,7 +150,9 @@ class Machine:
         hart = self.harts[0]
         mmu = "riscv,sv57" if hart.has_sv57 != 0 else "riscv,sv48" if hart.has_sv48 != 0 else "riscv,sv39"
         ram = [(mm.RAM_BASE, self.memory)]
-        tree = BoardTree(self.isa, ram, len(self.harts), mmu, self.timebase, bootargs=bootargs, initrd=initrd)
+        tree = BoardTree(
+            self.isa, ram, len(self.harts), mmu, self.timebase, bootargs=bootargs, initrd=initrd, aia=self.aia
+        )
         return board_blob(tree)
 
     def load(self, path: str | Path, *, htif: bool = True) -> Loaded:
