@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from trapline.machine.aia import Aia
 from trapline.machine.device_tree import BoardTree, board_blob, board_tree, isa_extensions, isa_string
 from trapline.machine.fdt import Node, cells64, write_fdt
 
@@ -65,6 +66,17 @@ def test_the_board_satisfies_dtc(harts: int, machine_mode: bool) -> None:
     assert 'bootargs = "console=ttyS0"' in text
     assert text.count("cpu@") == harts
     assert ("clint@2000000" in text) == machine_mode
+
+
+@pytest.mark.parametrize("aia", [Aia("aplic"), Aia("aplic-imsic", 3)])
+@pytest.mark.parametrize("machine_mode", [True, False])
+def test_the_aia_satisfies_dtc(aia: Aia, machine_mode: bool) -> None:
+    """The nodes of APLIC and IMSICs satisfy the compiler."""
+    board = BoardTree("rv64gc", [(0x8000_0000, 1 << 28)], 2, machine_mode=machine_mode, clint=machine_mode, aia=aia)
+    text, warnings = _decompile(board_blob(board))
+    assert warnings == ""
+    assert text.count("aplic@") == (2 if machine_mode else 1)
+    assert text.count("imsics@") == (int(aia.imsic) * (2 if machine_mode else 1))
 
 
 def test_isa_words() -> None:

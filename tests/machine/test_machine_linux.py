@@ -40,13 +40,20 @@ def _named(variable: str) -> Path:
 class Boot:
     """A board about to boot, and what it has written so far."""
 
-    def __init__(self, directory: Path, source: InputSource, harts: int = 1, files: dict[str, Path] | None = None):
+    def __init__(
+        self,
+        directory: Path,
+        source: InputSource,
+        harts: int = 1,
+        files: dict[str, Path] | None = None,
+        aia: str = "none",
+    ):
         image, busybox = _named("TRAPLINE_TEST_IMAGE"), _named("TRAPLINE_TEST_BUSYBOX")
         ramdisk = directory / "initramfs.cpio"
         ramdisk.write_bytes(initramfs(busybox, INIT, files))
         self.output = bytearray()
         console = Console(self.output.extend, source)
-        self.machine = Machine(memory=512 << 20, misaligned="hardware", harts=harts, console=console)
+        self.machine = Machine(memory=512 << 20, misaligned="hardware", harts=harts, console=console, aia=aia)
         self.machine.boot_bios(FIRMWARE, image, ramdisk, ARGUMENTS)
 
     def run(self) -> RunResult:
@@ -82,6 +89,18 @@ def test_the_kernels_own_kvm_loads(tmp_path: Path) -> None:
     assert boot.run().reason == "exit"
     assert b"hypervisor extension available" in boot.output
     assert b"using Sv57x4 G-stage page table format" in boot.output
+
+
+@pytest.mark.parametrize(("aia", "controller"), [("aplic", b"APLIC-DIRECT"), ("aplic-imsic,guests=3", b"APLIC-MSI")])
+def test_interrupts_through_the_aia(tmp_path: Path, aia: str, controller: bytes) -> None:
+    """The console's interrupts arrive through the APLIC, and through the IMSIC behind it; KVM finds the guest files."""
+    kernel = {"kvm.ko": Path(os.environ["TRAPLINE_TEST_KVM"])} if "TRAPLINE_TEST_KVM" in os.environ else None
+    boot = Boot(tmp_path, _commands("cat /proc/interrupts", "dmesg | grep kvm", "poweroff -f"), 2, kernel, aia)
+    result = boot.run()
+    assert (result.reason, result.code) == ("exit", 0)
+    assert controller in bytes(boot.output)
+    if kernel and "guests" in aia:
+        assert b"AIA available with 3 guest external interrupts" in bytes(boot.output)
 
 
 def test_an_idle_kernel_costs_nothing_and_stops_at_once(tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ def boot(
         signature=signature,
         signature_granularity=signature_granularity,
         tinst=machine.tinst,
+        aia=machine.aia,
     )
     with console(json) as terminal:
         report = lab.boot(options, terminal, line)

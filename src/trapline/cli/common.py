@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING, Any
 from trapline.cli.options import Machine, Under
 
 if TYPE_CHECKING:
+    from trapline.lab.errors import UsageError
     from trapline.lab.guest_run import RunOptions
+
+    if machine.aia != "none":
+        raise UsageError("guests have a PLIC so far", "--aia", remedy="boot has --aia")
     from trapline.machine.console import Console
 
 

@@ -67,6 +67,8 @@ class Machine:
         native, or reference (CPython).
     tinst
         What explicit accesses that trap write to mtinst and htinst: zero, or the transformed instruction.
+    aia
+        Advanced interrupt architecture: none, aplic, or aplic-imsic,guests=N (N guest interrupt files a hart).
     """
 
     memory: str = "256M"
@@ -79,6 +81,7 @@ class Machine:
     isa: str | None = None
     engine: Engine = "native"
     tinst: Tinst = "zero"
+    aia: str = "none"
 
     def isa_or_default(self) -> str:
         """Return the ISA string."""

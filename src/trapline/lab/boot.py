@@ -40,6 +40,7 @@ class BootOptions:
     signature: str | None = None
     signature_granularity: int = 16
     tinst: str = "zero"
+    aia: str = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,7 @@ def make_machine(options: BootOptions, console: Console | None, progress: Callab
             timebase=options.timebase,
             misaligned=options.misaligned,
             tinst=options.tinst,
+            aia=options.aia,
             console=console,
         )
         if options.image is not None:
