@@ -89,7 +89,7 @@ def test_direct_edge_source(mode: int, active: bool) -> None:
 
 
 def test_priorities_threshold_and_force() -> None:
-    """The lowest number goes first, then the lowest source; a threshold keeps numbers from it on; iforce is spurious."""
+    """The lowest number goes first, then the lowest source; thresholds keep numbers away; iforce is spurious."""
     d = Direct()
     for source, priority in ((5, 4), (6, 2), (7, 2)):
         set_up(d.domain, source, a.LEVEL1, priority)

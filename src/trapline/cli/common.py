@@ -10,11 +10,7 @@ from typing import TYPE_CHECKING, Any
 from trapline.cli.options import Machine, Under
 
 if TYPE_CHECKING:
-    from trapline.lab.errors import UsageError
     from trapline.lab.guest_run import RunOptions
-
-    if machine.aia != "none":
-        raise UsageError("guests have a PLIC so far", "--aia", remedy="boot has --aia")
     from trapline.machine.console import Console
 
 
@@ -64,7 +60,11 @@ def _to_stderr(data: bytes) -> None:
 
 def run_options(guest: str, under: Under, machine: Machine, memslot: Sequence[str], trace: str | None) -> RunOptions:
     """The options of a run, from what the command line said."""
+    from trapline.lab.errors import UsageError
     from trapline.lab.guest_run import RunOptions
+
+    if machine.aia != "none":
+        raise UsageError("guests have a PLIC so far", "--aia", remedy="boot has --aia")
 
     return RunOptions(
         guest=guest,

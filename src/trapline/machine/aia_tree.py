@@ -33,7 +33,9 @@ def add_aia(soc: Node, aia: Aia, harts: int, parent: int, *, machine_mode: bool)
 def _imsics(base: int, harts: int, guest_bits: int, cause: int, phandle: int) -> Node:
     node = Node(f"imsics@{base:x}").set("compatible", "riscv,imsics")
     node.set("reg", cells64(base, harts * PAGE << guest_bits))
-    node.set("#interrupt-cells", 0).set("#msi-cells", 0).set("interrupt-controller", None).set("msi-controller", None)
+    node.set("#interrupt-cells", 0).set("#address-cells", 0).set("#msi-cells", 0).set("interrupt-controller", None).set(
+        "msi-controller", None
+    )
     node.set("interrupts-extended", _wires(harts, cause)).set("riscv,num-ids", IMSIC_IDENTITIES)
     if guest_bits:
         node.set("riscv,guest-index-bits", guest_bits)
