@@ -63,6 +63,7 @@ def boot(
         signature_granularity=signature_granularity,
         tinst=machine.tinst,
         aia=machine.aia,
+        virtio=machine.virtio(),
     )
     with console(json) as terminal:
         report = lab.boot(options, terminal, line)

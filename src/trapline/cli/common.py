@@ -81,6 +81,7 @@ def run_options(guest: str, under: Under, machine: Machine, memslot: Sequence[st
         engine=machine.engine,
         trace=trace,
         tinst=machine.tinst,
+        virtio=machine.virtio(),
     )
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from trapline.machine.virtio.options import VirtioOptions
 
 OnOff = Literal["on", "off"]
 Misaligned = Literal["hardware", "trap"]
@@ -69,6 +72,16 @@ class Machine:
         What explicit accesses that trap write to mtinst and htinst: zero, or the transformed instruction.
     aia
         Advanced interrupt architecture: none, aplic, or aplic-imsic,guests=N (N guest interrupt files a hart).
+    drive
+        A virtio disk: FILE[,ro][,snapshot][,format=raw|qcow2][,serial=TEXT]; may be given several times.
+    net
+        A virtio network card: user[,hostfwd=tcp:127.0.0.1:PORT-:PORT][,pcap=FILE], or none.
+    rng
+        A virtio entropy device (the same bytes in every run).
+    share
+        A folder for the guest, over virtio 9p: DIR[:TAG][,ro]; may be given several times.
+    console
+        Where typed text goes: serial (ttyS0), or virtio (hvc0).
     """
 
     memory: str = "256M"
@@ -82,12 +95,23 @@ class Machine:
     engine: Engine = "native"
     tinst: Tinst = "zero"
     aia: str = "none"
+    drive: Several = ()
+    net: str = "none"
+    rng: Annotated[bool, Parameter(negative="")] = False
+    share: Several = ()
+    console: Literal["serial", "virtio"] = "serial"
 
     def isa_or_default(self) -> str:
         """Return the ISA string."""
         from trapline.privilege.isa_string import DEFAULT_ISA
 
         return self.isa or DEFAULT_ISA
+
+    def virtio(self) -> VirtioOptions:
+        """Return the virtio devices that were asked for."""
+        from trapline.machine.virtio.options import VirtioOptions
+
+        return VirtioOptions(self.drive, self.net, self.rng, self.share, self.console)
 
 
 UNDER = Under()

@@ -157,9 +157,12 @@ class NativeEngine:
 
     def code_written(self, host: int, size: int) -> None:
         """Someone other than the hart changed memory: forget code decoded from it."""
-        for page in list(self.code.by_table.values()):
-            if page.host < host + size and host < page.host + PAGE:
-                self.code.forget(page)
+        for (start, length), (infos, _) in self._infos.items():
+            first, last = max(host, start), min(host + size, start + length)
+            for number in range((first - start) // PAGE, (last - 1 - start) // PAGE + 1):
+                page = self.code.by_info.get(infos + 8 * number)
+                if page is not None:
+                    self.code.forget(page)
 
     def _flush_code(self, hart: Hart) -> None:
         infos: set[int] | None = set()

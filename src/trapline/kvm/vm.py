@@ -267,17 +267,21 @@ class Vm:
 
     def read_memory(self, gpa: int, size: int) -> bytes:
         """Read guest memory as the VMM does, through its own mapping; ValueError outside the slots."""
-        return bytes(self._view(gpa, size))
+        return bytes(self.memory_view(gpa, size))
 
     def write_memory(self, gpa: int, data: bytes | bytearray | memoryview) -> None:
         """Write guest memory as the VMM does; ValueError outside the slots."""
-        view = self._view(gpa, len(data))
-        view[:] = data
-        slot = self.slots.find(gpa)
-        if slot is not None and slot.region is not None and len(data):
-            self.engine.code_written(slot.region.host + gpa - slot.gpa, len(data))
+        self.memory_view(gpa, len(data))[:] = data
+        self.memory_written(gpa, len(data))
 
-    def _view(self, gpa: int, size: int) -> memoryview:
+    def memory_written(self, gpa: int, size: int) -> None:
+        """The VMM wrote guest memory: forget code decoded from there."""
+        slot = self.slots.find(gpa)
+        if slot is not None and slot.region is not None and size:
+            self.engine.code_written(slot.region.host + gpa - slot.gpa, size)
+
+    def memory_view(self, gpa: int, size: int) -> memoryview:
+        """Return guest memory as the VMM has it mapped; ValueError outside the slots."""
         slot = self.slots.find(gpa)
         if slot is None or slot.region is None or gpa + size > slot.end:
             raise ValueError(f"no guest memory at [{gpa:#x}..{gpa + size - 1:#x}]")

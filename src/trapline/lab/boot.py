@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from trapline.lab.output import output_file
 from trapline.lang.state import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
 from trapline.machine.console import Console
 from trapline.machine.machine import Machine, RunResult
+from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions
 from trapline.privilege.causes import INTERRUPT, cause_name
 from trapline.privilege.isa_string import DEFAULT_ISA
 from trapline.privilege.modes import DESTINATION_NAMES, MODE_NAMES
@@ -41,6 +43,7 @@ class BootOptions:
     signature_granularity: int = 16
     tinst: str = "zero"
     aia: str = "none"
+    virtio: VirtioOptions = NO_VIRTIO
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ def make_machine(options: BootOptions, console: Console | None, progress: Callab
             engine=engine_of(options.engine, progress),
             timebase=options.timebase,
             misaligned=options.misaligned,
+            virtio=options.virtio,
             tinst=options.tinst,
             aia=options.aia,
             console=console,
@@ -111,7 +115,8 @@ def boot(
         if log is not None:
             machine.log_commits(log.write)
         started = time.perf_counter()
-        result = machine.run(options.max_instructions, options.max_seconds)
+        with contextlib.closing(machine):
+            result = machine.run(options.max_instructions, options.max_seconds)
         seconds = time.perf_counter() - started
         if signature is not None:
             try:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from trapline.lab.errors import UsageError
 from trapline.lab.guest_run import RunOptions, RunReport, RunRow, run_guest
 from trapline.lab.settings import Settings, policy_of, settings
 from trapline.policies import Policy
@@ -76,6 +77,10 @@ def compare(
         base = guest
     else:
         base = RunOptions(str(guest), settings(chosen[0], firmware, host_fwft, misaligned), **options)
+    if base.virtio.changes_files:
+        raise UsageError(
+            "a drive that the guest may write", remedy="add ,ro or ,snapshot: every run needs the same disk"
+        )
     reports = []
     for n, policy in enumerate(chosen):
         if progress is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections import Counter
@@ -20,6 +21,7 @@ from trapline.lab.firmware_names import firmware_named
 from trapline.lab.output import output_file
 from trapline.lab.settings import Settings
 from trapline.machine.console import Console
+from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions
 from trapline.privilege.causes import cause_name
 from trapline.privilege.isa_string import DEFAULT_ISA
 from trapline.privilege.modes import MODE_NAMES, MODE_VS, MODE_VU
@@ -46,6 +48,7 @@ class RunOptions:
     engine: Any = "native"
     trace: str | None = None
     tinst: str = "zero"
+    virtio: VirtioOptions = NO_VIRTIO
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +186,7 @@ def make_guest(options: RunOptions, console: Console | None, progress: Callable[
             engine=engine,
             timebase=options.timebase,
             misaligned=s.misaligned,
+            virtio=options.virtio,
             tinst=options.tinst,
         )
         guest.load(options.guest, initrd=options.initrd, append=options.append)
@@ -209,7 +213,8 @@ def run_guest(
         recorder = _Recorder(file)
         guest.vm.on_trap = recorder
         started, ticks = time.perf_counter(), guest.position()[1]
-        result = guest.run(options.max_instructions, options.max_seconds)
+        with contextlib.closing(guest):
+            result = guest.run(options.max_instructions, options.max_seconds)
         seconds = time.perf_counter() - started
     rows = [*recorder.rows(), *_delegated(guest)]
     rows.sort(key=lambda r: (r.cause >> 63, r.cause, r.origin != "VS", r.path, r.end))

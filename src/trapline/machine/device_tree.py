@@ -1,5 +1,5 @@
 """The device tree of the board, as real firmware and kernels read it (Devicetree Specification; Linux's
-bindings for RISC-V CPUs, ns16550a, sifive,clint0, sifive,plic-1.0.0, sifive,test0, goldfish-rtc).
+bindings for RISC-V CPUs, ns16550a, sifive,clint0, sifive,plic-1.0.0, sifive,test0, goldfish-rtc, virtio,mmio).
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class BoardTree:
     clint: bool = True
     plic: bool = True
     rtc: bool = True
+    virtio: int = 0  # how many of the virtio windows hold a device
     model: str = "trapline,virt"
     compatible: tuple[str, ...] = ("riscv-virtio",)
     aia: Aia = field(default_factory=Aia)
@@ -131,12 +132,22 @@ def _soc(board: BoardTree) -> Node:
     uart = soc.add(_device("serial", mm.UART, "ns16550a")).set("clock-frequency", mm.UART_CLOCK)
     if board.plic:
         uart.set("interrupts", wire(board, mm.UART_IRQ)).set("interrupt-parent", plic)
+    for slot in range(board.virtio):
+        soc.add(_virtio(board, slot, plic))
     return soc
 
 
 def wire(board: BoardTree, source: int) -> int | list[int]:
     """Return the cells of a device's interrupt: an APLIC also wants to know that it is a level, active high."""
     return [source, LEVEL_HIGH] if board.aia.aplic else source
+
+
+def _virtio(board: BoardTree, slot: int, plic: int) -> Node:
+    window = mm.Window(mm.VIRTIO.base + slot * mm.VIRTIO_STRIDE, mm.VIRTIO_STRIDE)
+    node = _device("virtio_mmio", window, "virtio,mmio")
+    if board.plic:
+        node.set("interrupts", wire(board, mm.VIRTIO_IRQ + slot)).set("interrupt-parent", plic)
+    return node
 
 
 def _plic(board: BoardTree, phandle: int) -> Node:

@@ -30,6 +30,9 @@ from trapline.machine.signature import DEFAULT_GRANULARITY, signature
 from trapline.machine.test_finisher import TestFinisher
 from trapline.machine.timers import TimerLines
 from trapline.machine.uart import Uart
+from trapline.machine.virtio.bus import VirtioBus
+from trapline.machine.virtio.memory import BoardMemory
+from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions, add_devices
 from trapline.privilege.interrupts import interrupt_waits
 from trapline.privilege.isa_string import DEFAULT_ISA, add_imsic, configure
 from trapline.privilege.reset import reset
@@ -91,6 +94,7 @@ class Machine:
         tinst: str = "zero",
         console: Console | None = None,
         aia: str | Aia = "none",
+        virtio: VirtioOptions = NO_VIRTIO,
     ) -> None:
         _check(isa, harts, timebase, ratio, misaligned, tinst)
         self.aia = parse_aia(aia) if isinstance(aia, str) else aia
@@ -106,6 +110,7 @@ class Machine:
         self._ended: tuple[str, int, str] | None = None
         self._attached = False
         self._make_board(memory)
+        self.hvc = add_devices(self.virtio, virtio, self.console.write)
         for number, hart in enumerate(self.harts):
             configure(hart, self.isa)
             if self.aia.imsic:
@@ -133,6 +138,8 @@ class Machine:
         regions.device("rtc", mm.RTC.base, mm.RTC.size, Rtc(self.timebase))
         regions.device("clint", mm.CLINT.base, mm.CLINT.size, self.clint)
         regions.device("uart", mm.UART.base, mm.UART.size, self.uart)
+        self.virtio = VirtioBus(BoardMemory(regions, self.engine), self.plic.set_level)
+        regions.device("virtio", mm.VIRTIO.base, mm.VIRTIO.size, self.virtio)
         self.ram = regions.ram("RAM", mm.RAM_BASE, memory)
         self.memory = memory
 
@@ -151,7 +158,15 @@ class Machine:
         mmu = "riscv,sv57" if hart.has_sv57 != 0 else "riscv,sv48" if hart.has_sv48 != 0 else "riscv,sv39"
         ram = [(mm.RAM_BASE, self.memory)]
         tree = BoardTree(
-            self.isa, ram, len(self.harts), mmu, self.timebase, bootargs=bootargs, initrd=initrd, aia=self.aia
+            self.isa,
+            ram,
+            len(self.harts),
+            mmu,
+            self.timebase,
+            bootargs=bootargs,
+            initrd=initrd,
+            virtio=len(self.virtio.slots),
+            aia=self.aia,
         )
         return board_blob(tree)
 
@@ -282,6 +297,8 @@ class Machine:
             self.stop("quit", 0, "Ctrl-A x")
         if data and self.htif is not None:
             self._typed.extend(data)
+        elif data and self.hvc is not None:
+            self.hvc.receive(data)
         elif data:
             self.uart.receive(data)
         return bool(data)
@@ -313,6 +330,10 @@ class Machine:
             if left <= 0 or self._receive():
                 return
             self.console.wait(min(left / self.timebase, _IDLE_STEP))
+
+    def close(self) -> None:
+        """Give back the files and sockets of devices."""
+        self.virtio.close()
 
     def signature(self, granularity: int = DEFAULT_GRANULARITY) -> str:
         """Return the loaded program's signature, as Spike writes it."""

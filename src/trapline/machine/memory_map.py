@@ -30,8 +30,10 @@ APLIC_M = Window(0x0C00_0000, 0x8000)
 APLIC_S = Window(0x0D00_0000, 0x8000)
 IMSIC_M_BASE, IMSIC_S_BASE = 0x2400_0000, 0x2800_0000  # as many pages as there are interrupt files
 UART = Window(0x1000_0000, 0x100)
+VIRTIO = Window(0x1000_1000, 0x8000)
 RAM_BASE = 0x8000_0000
 
+VIRTIO_SLOTS, VIRTIO_STRIDE, VIRTIO_IRQ = 8, 0x1000, 1  # windows, bytes from one to the next, IRQ of the first
 UART_IRQ = 10
 RTC_IRQ = 11  # never raised: the alarm does not ring
 PLIC_SOURCES = 96

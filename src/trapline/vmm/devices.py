@@ -14,6 +14,8 @@ from trapline.machine.regions import Device
 from trapline.machine.rtc import Rtc
 from trapline.machine.test_finisher import TestFinisher
 from trapline.machine.uart import Uart
+from trapline.machine.virtio.bus import VirtioBus
+from trapline.machine.virtio.memory import DmaMemory
 
 
 @dataclass(slots=True)
@@ -39,7 +41,7 @@ class Unassigned:
 
 
 class GuestDevices:
-    """UART, PLIC, test finisher and clock at the addresses of QEMU's `virt`."""
+    """UART, PLIC, test finisher, clock and virtio windows at the addresses of QEMU's `virt`."""
 
     def __init__(
         self,
@@ -48,15 +50,18 @@ class GuestDevices:
         output: Callable[[bytes], None],
         finish: Callable[[Hart, int], None],
         reset: Callable[[Hart], None],
+        memory: DmaMemory,
     ) -> None:
         self.plic = Plic([_external(vcpu) for vcpu in vcpus], mm.PLIC_SOURCES)
         self.uart = Uart(output, lambda level: self.plic.set_level(mm.UART_IRQ, level))
+        self.virtio = VirtioBus(memory, self.plic.set_level)
         self.unassigned = Unassigned()
         self._devices: list[tuple[mm.Window, Device]] = [
             (mm.UART, self.uart),
             (mm.PLIC, self.plic),
             (mm.TEST_FINISHER, TestFinisher(finish, reset)),
             (mm.RTC, Rtc(timebase)),
+            (mm.VIRTIO, self.virtio),
         ]
 
     def windows(self) -> list[mm.Window]:

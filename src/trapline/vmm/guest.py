@@ -19,6 +19,7 @@ from trapline.machine.console import Console
 from trapline.machine.elf import ImageError
 from trapline.machine.image import Loaded, load_program, read_program
 from trapline.machine.sigint import on_ctrl_c
+from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions, add_devices
 from trapline.policies import DEFAULT_POLICY, Policy
 from trapline.privilege.isa_string import DEFAULT_ISA
 from trapline.vmm.arguments import SlotArgument, require_no_overlap
@@ -52,6 +53,7 @@ class Guest:
         ratio: int = mm.DEFAULT_RATIO,
         misaligned: str = "trap",
         tinst: str = "zero",
+        virtio: VirtioOptions = NO_VIRTIO,
     ) -> None:
         self.vm = Vm(
             policy,
@@ -68,7 +70,10 @@ class Guest:
         self.console = console or Console()
         self.memory = memory
         self._ended: tuple[str, int, str] | None = None
-        self.devices = GuestDevices(self.vm.vcpus, timebase, self.console.write, self._finish, self._reset)
+        self.devices = GuestDevices(
+            self.vm.vcpus, timebase, self.console.write, self._finish, self._reset, GuestMemory(self.vm)
+        )
+        self.hvc = add_devices(self.devices.virtio, virtio, self.console.write)
         self.calls = ForwardedCalls(self.vm, self.console.write, self.devices.uart.take)
         self._enable_debug_console()
         self._add_memory(memslots)
@@ -113,7 +118,8 @@ class Guest:
         ramdisk = self._place_initrd(memory, initrd, loaded) if initrd is not None else None
         vcpu = self.vm.vcpus[0]
         ram = [(mm.RAM_BASE, self.memory)]
-        blob = guest_tree(vcpu, self.vm.isa, ram, len(self.vm.vcpus), self.vm.timebase, append, ramdisk)
+        windows = len(self.devices.virtio.slots)
+        blob = guest_tree(vcpu, self.vm.isa, ram, len(self.vm.vcpus), self.vm.timebase, append, ramdisk, virtio=windows)
         at = self._place_tree(memory, blob, loaded, ramdisk)
         vcpu.reset(loaded.entry, at)
         return loaded
@@ -191,6 +197,10 @@ class Guest:
         self._seed = self._seed * 1_103_515_245 + 12_345 & 0xFFFF_FFFF
         return _SEED_ES16 | self._seed >> 16
 
+    def close(self) -> None:
+        """Give back the files and sockets of devices."""
+        self.devices.virtio.close()
+
     # --- running ---
     def run(self, max_instructions: int | None = None, max_seconds: float | None = None) -> GuestResult:
         """Run until the guest ends, dies, a limit is reached, or the user stops it; may be called again."""
@@ -256,7 +266,9 @@ class Guest:
         data = self.console.poll(self.position())
         if self.console.quit_requested:
             self._end("quit", 0, "Ctrl-A x")
-        if data:
+        if data and self.hvc is not None:
+            self.hvc.receive(data)
+        elif data:
             self.devices.uart.receive(data)
         return bool(data)
 

@@ -7,14 +7,20 @@ from trapline.kvm.vm import Vm
 
 
 class GuestMemory:
-    """machine.image.Memory over the slots of a VM."""
+    """What loaders (machine.image.Memory) and devices (virtio's DmaMemory) need, over the slots of a VM."""
 
     def __init__(self, vm: Vm) -> None:
         self._vm = vm
 
-    def view(self, address: int, size: int) -> memoryview:
-        """Return a copy of guest memory; ValueError if it is not all in one slot."""
-        return memoryview(self._vm.read_memory(address, size))
+    def view(self, address: int, size: int, *, write: bool = False) -> memoryview:
+        """Return guest memory; ValueError if it is not all in one slot, or not writable for `write`."""
+        if write and (slot := self._vm.slots.find(address)) is not None and not slot.writable:
+            raise ValueError(f"{slot.describe()} is read only")
+        return self._vm.memory_view(address, size)
+
+    def written(self, address: int, size: int) -> None:
+        """Someone wrote through a view: forget code decoded from there."""
+        self._vm.memory_written(address, size)
 
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
         """Copy bytes into the guest."""

@@ -20,6 +20,8 @@ def guest_tree(
     timebase: int,
     bootargs: str = "",
     initrd: tuple[int, int] | None = None,
+    *,
+    virtio: int = 0,
 ) -> bytes:
     """Return the flattened tree."""
     hart = vcpu.hart
@@ -35,6 +37,7 @@ def guest_tree(
             initrd,
             machine_mode=False,
             clint=False,
+            virtio=virtio,
             model="trapline,guest",
         )
     )

@@ -1,0 +1,69 @@
+"""The eight windows of QEMU's `virt` board at which virtio devices sit, each with an interrupt line of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from trapline.lang.state import Hart
+from trapline.machine import memory_map as mm
+from trapline.machine.virtio import numbers as n
+from trapline.machine.virtio.device import VirtioDevice
+from trapline.machine.virtio.memory import DmaMemory
+from trapline.machine.virtio.mmio import VirtioMmio
+
+_EMPTY = {n.MAGIC_VALUE: n.MAGIC, n.VERSION: n.MMIO_VERSION, n.DEVICE_ID: n.ID_NONE, n.VENDOR_ID: n.VENDOR}
+
+
+class VirtioBus:
+    """All windows as one device region; `set_level(irq, level)` drives the interrupt controller."""
+
+    def __init__(self, memory: DmaMemory, set_level: Callable[[int, bool], None]) -> None:
+        self._memory, self._set_level = memory, set_level
+        self.slots: list[VirtioMmio] = []
+
+    def add(self, device: VirtioDevice) -> VirtioMmio:
+        """Put a device into the next free window; ValueError if there is none."""
+        if len(self.slots) >= mm.VIRTIO_SLOTS:
+            raise ValueError(f"more than {mm.VIRTIO_SLOTS} virtio devices: no window is free for {device.name}")
+        irq = mm.VIRTIO_IRQ + len(self.slots)
+        slot = VirtioMmio(device, self._memory, lambda level: self._set_level(irq, level))
+        self.slots.append(slot)
+        return slot
+
+    def load(self, hart: Hart, offset: int, size: int) -> int:
+        """Read a register of the window that holds `offset`; an empty one says so."""
+        index, register = divmod(offset, mm.VIRTIO_STRIDE)
+        if index < len(self.slots):
+            return self.slots[index].load(hart, register, size)
+        return _EMPTY.get(register, 0) if size == 4 else 0
+
+    def store(self, hart: Hart, offset: int, size: int, value: int) -> None:
+        """Write a register of the window that holds `offset`."""
+        index, register = divmod(offset, mm.VIRTIO_STRIDE)
+        if index < len(self.slots):
+            self.slots[index].store(hart, register, size, value)
+
+    # --- the world outside ---
+    @property
+    def live(self) -> bool:
+        """Whether a device waits for the world outside."""
+        return any(slot.device.live for slot in self.slots)
+
+    def descriptors(self) -> list[Any]:
+        """Return what to wait on while the machine idles."""
+        return [d for slot in self.slots for d in slot.device.descriptors()]
+
+    def poll(self, tick: int) -> None:
+        """Let every device take what has arrived from outside."""
+        for slot in self.slots:
+            slot.device.poll(tick)
+
+    def failures(self) -> list[str]:
+        """Return why devices need a reset, for those that do."""
+        return [slot.failure for slot in self.slots if slot.failure and slot.status & n.STATUS_NEEDS_RESET]
+
+    def close(self) -> None:
+        """Give back files and sockets."""
+        for slot in self.slots:
+            slot.device.close()

@@ -1,0 +1,52 @@
+"""The devices that a user asked for, as written on the command line, and making them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from trapline.machine.virtio.blk import BlockDevice
+from trapline.machine.virtio.bus import VirtioBus
+from trapline.machine.virtio.console import ConsoleDevice
+from trapline.machine.virtio.drive import open_drive, parse_drive
+from trapline.machine.virtio.rng import RngDevice
+
+CONSOLES = ("serial", "virtio")
+
+
+@dataclass(frozen=True, slots=True)
+class VirtioOptions:
+    """`--drive --net --rng --share --console`, in the order in which they get their windows."""
+
+    drive: tuple[str, ...] = ()
+    net: str = "none"
+    rng: bool = False
+    share: tuple[str, ...] = ()
+    console: str = "serial"
+
+    @property
+    def changes_files(self) -> bool:
+        """Whether a run may change files that the next run reads."""
+        drives = [parse_drive(text) for text in self.drive]
+        return any(not d.read_only and not d.snapshot for d in drives)
+
+
+NO_VIRTIO = VirtioOptions()
+
+
+def add_devices(bus: VirtioBus, options: VirtioOptions, output: Callable[[bytes], None]) -> ConsoleDevice | None:
+    """Make the devices; return the console if there is one. ValueError says what is wrong."""
+    if options.console not in CONSOLES:
+        raise ValueError(f"console {options.console!r}: serial or virtio")
+    if options.net != "none" or options.share:
+        raise ValueError("net and share are not there yet")
+    for number, text in enumerate(options.drive):
+        argument = parse_drive(text)
+        bus.add(BlockDevice(open_drive(argument), argument.serial, f"drive {number}"))
+    if options.rng:
+        bus.add(RngDevice())
+    if options.console != "virtio":
+        return None
+    console = ConsoleDevice(output)
+    bus.add(console)
+    return console
