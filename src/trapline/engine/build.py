@@ -22,6 +22,7 @@ ENGINE_FUNCTIONS = {
     "note_page_store": "trapline.engine.tlb",
     "select_context": "trapline.engine.tlb",
     "bits_at_pc": "trapline.engine.tlb",
+    "decode_block": "trapline.engine.decode_block",
 }
 
 # sstatus, sscratch, sepc, scause, stval; the same of VS, M, and what HS reads of a guest's trap.

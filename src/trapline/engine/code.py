@@ -9,8 +9,20 @@ import struct
 import sys
 from typing import TYPE_CHECKING
 
-from trapline.engine.compiler_names import plain_index
-from trapline.engine.tlb_layout import RECORD_BYTES, RECORD_SLOTS, STRADDLE_SLOT, TABLE_BYTES
+from trapline.engine import decode_table
+from trapline.engine.decode_table import ENDING as ENDS
+from trapline.engine.decode_table import X0_SINK, fused_handlers
+from trapline.engine.tlb_layout import (
+    BLOCK_LIMIT,
+    CODE_PAGE_BYTES,
+    NO_HALF,
+    RECORD_BYTES,
+    RECORD_SLOTS,
+    SNAPSHOT,
+    STRADDLE_SLOT,
+    TABLE_BYTES,
+    USED,
+)
 from trapline.isa.decode import Decoder
 
 if TYPE_CHECKING:
@@ -18,11 +30,7 @@ if TYPE_CHECKING:
 
 PAGE = 4096
 TABLES_PER_CHUNK = 32
-BLOCK_LIMIT = 256
-ENDS = frozenset({"jal", "jalr", "mret", "sret"})
-X0_SINK = 32
 STEP_NUMBER = 0xFF << 24
-NO_HALF = 1 << 16  # equals no second half
 _CHANGED = re.compile(rb"[^\0]+").finditer
 _WORD = struct.Struct("<I").unpack_from
 
@@ -36,10 +44,10 @@ class CodePage:
 
     __slots__ = ("host", "info", "snapshot", "table", "used", "view")
 
-    def __init__(self, host: int, info: int, table: int, view: memoryview) -> None:
-        self.host, self.info, self.table, self.view = host, info, table, view
-        self.snapshot = bytearray(PAGE)
-        self.used = bytearray(PAGE)
+    def __init__(self, host: int, info: int, table: int, memory: memoryview) -> None:
+        self.host, self.info, self.table = host, info, table
+        self.view = memory[:TABLE_BYTES].cast("Q")
+        self.snapshot, self.used = memory[SNAPSHOT:USED], memory[USED:CODE_PAGE_BYTES]
 
 
 class CodeStore:
@@ -51,6 +59,7 @@ class CodeStore:
         self.by_info: dict[int, CodePage] = {}
         self.dirty: set[int] = set()
         self.decoder: Decoder | None = None
+        self.table, self._table_memory = 0, mmap.mmap(-1, PAGE)  # what native code decodes by
         self.memo: dict[int, Known] = {}
         self._fused = fused_handlers(symbols)
         self._odd = 2  # bit 1 of a target is an error without 16-bit instructions
@@ -67,16 +76,16 @@ class CodeStore:
     def new_page(self, host: int, info: int) -> CodePage:
         """Make an empty table for the page at a host address and enter it at its info word."""
         if not self._free:
-            chunk = mmap.mmap(-1, TABLES_PER_CHUNK * TABLE_BYTES)
+            chunk = mmap.mmap(-1, TABLES_PER_CHUNK * CODE_PAGE_BYTES)
             self._chunks.append(chunk)
             base = ctypes.addressof(ctypes.c_char.from_buffer(chunk))
             whole = memoryview(chunk)
             for i in range(TABLES_PER_CHUNK):
-                part = whole[i * TABLE_BYTES : (i + 1) * TABLE_BYTES]
-                self._free.append((base + i * TABLE_BYTES, part))
-        table, view = self._free.pop()
-        page = CodePage(host, info, table, view.cast("Q"))
-        view[:] = self._blank
+                part = whole[i * CODE_PAGE_BYTES : (i + 1) * CODE_PAGE_BYTES]
+                self._free.append((base + i * CODE_PAGE_BYTES, part))
+        table, memory = self._free.pop()
+        page = CodePage(host, info, table, memory)
+        memory[:TABLE_BYTES] = self._blank
         self.by_table[table] = self.by_info[info] = page
         ctypes.c_uint64.from_address(info).value = table | 1
         self.dirty.add(info)
@@ -118,6 +127,7 @@ class CodeStore:
         """Decode for another set of extensions from now on."""
         self.decoder = decoder
         self._odd = 0 if "C" in decoder.enabled else 2
+        self.table, self._table_memory = decode_table.build(decoder, self.symbols, self.steps)
         self.forget_all()
 
     def decode_block(self, page: CodePage, offset: int) -> None:
@@ -202,17 +212,6 @@ class CodeStore:
                 self.refresh(page)
                 ctypes.c_uint64.from_address(info).value = page.table
         self.dirty.clear()
-
-
-def fused_handlers(symbols: dict[str, int]) -> dict[tuple[int, int], tuple[int, int]]:
-    """For two neighbours' handlers: the handler of both, and the operand bits by which a single step parts them."""
-    found = {}
-    numbers = plain_index()
-    for name, address in symbols.items():
-        first, plus, second = name.partition("+")
-        if plus:
-            found[symbols[first], symbols[f"h.{second}"]] = address, numbers[first[2:]] << 24
-    return found
 
 
 def pack(found: Decoded) -> tuple[int, int]:

@@ -79,6 +79,8 @@ class NativeEngine:
         decoder = Decoder(hart)
         if self.code.decoder is None or self.code.decoder.enabled != decoder.enabled:
             self.code.set_decoder(decoder)
+        for known in self._harts:
+            known.decode_base = self.code.table
         self.reference.attach(hart)
         hart.call = partial(self.call, hart)  # type: ignore[method-assign]
         flush: Any = partial(self._plain, "c.flush_all_sets", hart)

@@ -17,3 +17,10 @@ RECORD_BYTES = 16
 RECORD_SLOTS = 2048  # one for each 2-byte place of a page
 STRADDLE_SLOT = 2049  # the decoded instruction that starts in the page's last two bytes
 TABLE_BYTES = 2056 * RECORD_BYTES
+BLOCK_LIMIT = 256  # instructions decoded at a time
+NO_HALF = 1 << 16  # equals no second half of an instruction
+
+# Behind a table of records: the bytes that they were decoded from, 0xff for each byte of these, and words.
+SNAPSHOT = TABLE_BYTES
+USED = SNAPSHOT + 4096
+CODE_PAGE_BYTES = USED + 4096

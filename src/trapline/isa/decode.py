@@ -97,14 +97,23 @@ def expanded_bits(decoded: Decoded) -> int:
 
 
 @cache
-def _expansion(expands: str) -> tuple[Instruction, Callable[[dict[str, int]], dict[str, int]]]:
-    """Return the target of a compressed instruction and the function from its fields to the target's."""
+def expansion(expands: str) -> tuple[Instruction, dict[str, str | int]]:
+    """Return the target of a compressed instruction, and for each operand of it a field's name or a number."""
     name, _, rest = expands.partition(" ")
-    target = by_name(name)
-    items = []
+    given: dict[str, str | int] = {}
     for part in filter(None, (p.strip() for p in rest.split(","))):
         field, _, value = part.partition("=")
-        items.append(f"{field!r}:{value}" if value.lstrip("-").isdigit() else f"{field!r}:f[{value!r}]")
+        given[field] = int(value) if value.lstrip("-").isdigit() else value
+    return by_name(name), given
+
+
+@cache
+def _expansion(expands: str) -> tuple[Instruction, Callable[[dict[str, int]], dict[str, int]]]:
+    """Return the target of a compressed instruction and the function from its fields to the target's."""
+    target, given = expansion(expands)
+    items = [
+        f"{field!r}:{value}" if isinstance(value, int) else f"{field!r}:f[{value!r}]" for field, value in given.items()
+    ]
     return target, eval("lambda f:{" + ",".join(items) + "}")
 
 
@@ -192,6 +201,13 @@ class Decoder:
         )
         self.enabled: frozenset[str] = frozenset(names)
         self._buckets, self._memo = _tables(self.enabled, len(INSTRUCTIONS))
+
+    def candidates(self) -> list[list[tuple[Instruction, Encoding]]]:
+        """Return, for each bucket number, what `search` tries and in which order."""
+        return [
+            [(e.instruction, e.encoding) for _, table in bucket for entries in table.values() for e in entries]
+            for bucket in self._buckets
+        ]
 
     def decode(self, bits: int) -> Decoded | None:
         """Return the instruction in the low 16 or 32 bits, or None: the hart raises illegal instruction."""

@@ -104,6 +104,7 @@ LAYOUT.word("ic_base", "ic_margin", "ic_left", "native_exit", "host_fma")
 LAYOUT.array("step_record", 8, align=2)
 LAYOUT.array("step_handlers", 256)
 LAYOUT.word("call_failed")
+LAYOUT.word("decode_base")  # the instruction table of engine.decode_table; 0: Python decodes
 
 # The address of the explicit access under way, for the transformed instruction's Addr. Offset.
 LAYOUT.word("access_va")

@@ -421,11 +421,30 @@ def straddle(functions: dict[str, Compiled]) -> str:
     return h.text()
 
 
+def undecoded(functions: dict[str, Compiled]) -> str:
+    """Decode from here on, then look the record up again: here it may be the copy of a single step."""
+    h = Handler("h.undecoded")
+    pc = h.pc()
+    h.put("pc", pc)
+    python_decodes = h.value(f"icmp eq i64 {h.get('decode_base')}, 0")
+    h.emit(f"br i1 {python_decodes}, label %leave, label %decode")
+    h.label("leave")
+    h.leave(EXIT_UNDECODED)
+    h.label("decode")
+    given = ", ".join(f"i64 {v}" for v in (h.get("code_table"), h.get("code_host"), h.value(f"and i64 {pc}, 4095")))
+    h.emit(f"call fastcc void @{functions['decode_block'].symbol}(ptr %st, {given})")
+    h.put("next_pc", pc)
+    h.emit("%many = icmp sgt i64 %ic, 0")
+    h.emit("br i1 %many, label %again, label %last")
+    h.label("again")
+    h.tail("@h.resume")
+    h.label("last")
+    h.tail("@h.budget")
+    return h.text()
+
+
 def simple_joints(functions: dict[str, Compiled]) -> list[str]:
-    """Undecoded records, page ends, single steps, undefined instructions, and the way in."""
-    undecoded = Handler("h.undecoded")
-    undecoded.put("pc", undecoded.pc())
-    undecoded.leave(EXIT_UNDECODED)
+    """Page ends, single steps, undefined instructions, and the way in."""
     page_end = Handler("h.page_end")
     page_end.jump_pc(page_end.pc(), ic="%ic")
     step_end = Handler("h.step_end")
@@ -441,7 +460,7 @@ def simple_joints(functions: dict[str, Compiled]) -> list[str]:
         "define void @run(ptr %st, i64 %ic) nounwind {\n"
         f"  call {CC} void @h.resume(ptr %st, ptr null, i64 %ic, ptr null)\n  ret void\n}}"
     )
-    return [undecoded.text(), page_end.text(), step_end.text(), undefined.text(), run]
+    return [undecoded(functions), page_end.text(), step_end.text(), undefined.text(), run]
 
 
 def thunk(compiled: Compiled, parameters: list[tuple[str, str]], *, with_hart: bool = True) -> str:

@@ -1,0 +1,209 @@
+"""The instruction table as words in memory, for the decoder in native code (engine.decode_block).
+
+Made from what `isa.decode` and `engine.code.pack` are made from, for one set of extensions: a bucket
+holds entries, an entry says which bits it matches, which handler runs and how its record is put together.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from typing import TYPE_CHECKING
+
+from trapline.engine.compiler_names import plain_index
+from trapline.isa.decode import Decoder, expansion
+from trapline.isa.encoding import Encoding, Field
+
+if TYPE_CHECKING:
+    from trapline.lang.functions import Instruction
+
+BUCKETS = 280
+# Words behind the buckets' addresses.
+AT_UNDECODED, AT_UNDEFINED, AT_STRADDLE, AT_ODD, AT_PAIRS, HEAD = BUCKETS, 281, 282, 283, 284, 288
+PAIR_SLOTS = 4096  # a hash table of (first handler, second handler) to (handler of both, operand bits)
+NEVER = 1 << 32  # mask 0, match 1
+
+# Words of an entry.
+KEY, REFUSED, REFUSED_2, FLAGS, HANDLER, FORWARD, BACKWARD, SPECIAL = range(8)
+REGISTERS, IMMEDIATE, REGISTER_PIECES, IMMEDIATE_PIECES = 8, 9, 10, 13
+MAX_PIECES = 9
+ENTRY_WORDS = 24
+# Bits of FLAGS.
+ENDS, BRANCH, SINK, SIGN_SHIFT, STEP_SHIFT = 1, 2, 4, 8, 24
+
+ENDING = frozenset({"jal", "jalr", "mret", "sret"})
+X0_SINK = 32
+OPERAND_BYTE = {"rd": 0, "rs1": 8, "rs2": 16}
+IMMEDIATES = ("imm", "uimm", "shamt", "csr", "rm")
+
+
+def build(decoder: Decoder, symbols: dict[str, int], steps: dict[tuple[str, int], int]) -> tuple[int, mmap.mmap]:
+    """Return the address of the table for a decoder and the memory that holds it."""
+    specials = special_handlers(symbols)
+    pairs = pair_words(symbols)
+    buckets = decoder.candidates()
+    unique = {id(i): (i, e) for bucket in buckets for i, e in bucket}
+    lists = sum(len(bucket) + 1 for bucket in buckets)
+    special_words = sum(2 * len(found) + 1 for found in specials.values())
+    words = HEAD + len(pairs) + len(unique) * ENTRY_WORDS + lists + special_words
+    memory = mmap.mmap(-1, -(-words * 8 // 4096) * 4096)
+    base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    view = memoryview(memory).cast("Q")
+    view[AT_UNDECODED], view[AT_UNDEFINED] = symbols["h.undecoded"], symbols["h.undefined"]
+    view[AT_STRADDLE], view[AT_ODD] = symbols["h.straddle"], 0 if "C" in decoder.enabled else 2
+    view[AT_PAIRS], at = base + HEAD * 8, HEAD
+    at = put(view, at, pairs)
+    places = {}
+    for name, found in specials.items():
+        places[name] = base + at * 8
+        at = put(view, at, [word for number, address in found for word in (number, address)] + [(1 << 64) - 1])
+    where = {}
+    for key, (instruction, encoding) in unique.items():
+        where[key] = base + at * 8
+        put(view, at, entry(instruction, encoding, symbols, steps, places))
+        at += ENTRY_WORDS
+    for number, bucket in enumerate(buckets):
+        view[number] = base + at * 8
+        at = put(view, at, [where[id(i)] for i, _ in bucket] + [0])
+    return base, memory
+
+
+def put(view: memoryview, at: int, words: list[int]) -> int:
+    """Write words; return the place behind them."""
+    for word in words:
+        view[at] = word
+        at += 1
+    return at
+
+
+def entry(
+    instruction: Instruction,
+    encoding: Encoding,
+    symbols: dict[str, int],
+    steps: dict[tuple[str, int], int],
+    specials: dict[str, int],
+) -> list[int]:
+    """The words of one encoding."""
+    words = [0] * ENTRY_WORDS
+    words[KEY] = encoding.mask | encoding.match << 32
+    words[REFUSED], words[REFUSED_2] = refused(instruction, encoding)
+    target, given = instruction, {name: name for name in encoding.fields}
+    if instruction.expands is not None:
+        target, given = expansion(instruction.expands)  # type: ignore[assignment]
+    if target.function is None:
+        words[FLAGS] |= ENDS
+        words[HANDLER] = symbols["h.undefined"]
+        return words
+    name = f"{target.name}_{encoding.length}"
+    words[FLAGS] |= ENDS if target.name in ENDING else 0
+    words[HANDLER] = symbols.get(f"h.{name}") or symbols[f"s.{name}"]
+    words[SPECIAL] = specials.get(name, 0)
+    if (step := steps.get((target.name, encoding.length))) is not None:
+        words[FLAGS] |= BRANCH | step << STEP_SHIFT
+        words[FORWARD], words[BACKWARD] = symbols[f"h.{name}f"], symbols[f"h.{name}b"]
+    operands(words, encoding, target, given)
+    return words
+
+
+def operands(words: list[int], encoding: Encoding, target: Instruction, given: dict[str, str] | dict[str, int]) -> None:
+    """How the record's operands are put together: constants and pieces of the instruction."""
+    pieces = []
+    for number, (name, shift) in enumerate(OPERAND_BYTE.items()):
+        value: str | int = given.get(name, 0)
+        if isinstance(value, int):
+            words[REGISTERS] |= value << shift
+        else:
+            (piece,), base = encoding.fields[value].pieces, encoding.fields[value].base
+            words[REGISTERS] |= base << shift
+            words[REGISTER_PIECES + number] = piece_word(piece.low, piece.width, shift)
+    if "rd" in given and not target.text.partition(" ")[2].startswith("frd"):
+        words[FLAGS] |= SINK
+    chosen = next((n for n in IMMEDIATES if n in given and n in target.operands), None)
+    immediate: str | int = given[chosen] if chosen is not None else 0
+    if isinstance(immediate, int):
+        words[IMMEDIATE] = immediate & (1 << 64) - 1
+    else:
+        field = encoding.fields[immediate]
+        pieces = [piece_word(p.low, p.width, p.position) for p in field.pieces]
+        words[FLAGS] |= (field.top if field.signed else 0) << SIGN_SHIFT
+    if "rs3" in target.operands:
+        pieces += [piece_word(p.low, p.width, 8) for p in encoding.fields["rs3"].pieces]
+    if len(pieces) > MAX_PIECES:
+        raise ValueError(f"{target.name}: an immediate of {len(pieces)} pieces has no place in the table")
+    words[IMMEDIATE_PIECES : IMMEDIATE_PIECES + len(pieces)] = pieces
+
+
+def piece_word(low: int, width: int, position: int) -> int:
+    """`width` bits of the instruction from bit `low`, moved to `position`."""
+    return low | position << 8 | ((1 << width) - 1) << 32
+
+
+def refused(instruction: Instruction, encoding: Encoding) -> tuple[int, int]:
+    """The encodings that `where` refuses, as at most two (mask, value) of single fields."""
+    if instruction.where is None:
+        return NEVER, NEVER
+    found = []
+    extract = encoding.extractor()
+    usual = extract(encoding.match | ~encoding.mask & (0xFFFF if encoding.length == 2 else 0xFFFF_FFFF))
+    for field in encoding.fields.values():
+        for value in range(1 << sum(p.width for p in field.pieces)):
+            bits = spread(field, value)
+            if not instruction.where({**usual, field.name: extract(bits)[field.name]}):
+                found.append(field_mask(field) | bits << 32)
+    if len(found) > 2:
+        raise ValueError(f"{instruction.name}: {len(found)} values that `where` refuses have no place in the table")
+    first, second = (*found, NEVER, NEVER)[:2]
+    return first, second
+
+
+def field_mask(field: Field) -> int:
+    """The instruction bits of a field."""
+    return sum(((1 << p.width) - 1) << p.low for p in field.pieces)
+
+
+def spread(field: Field, number: int) -> int:
+    """Deal the bits of a number out to the instruction bits of a field."""
+    bits = 0
+    for p in field.pieces:
+        bits |= (number & (1 << p.width) - 1) << p.low
+        number >>= p.width
+    return bits
+
+
+def special_handlers(symbols: dict[str, int]) -> dict[str, list[tuple[int, int]]]:
+    """Handlers for one CSR: by handler name a list of (CSR number, bit 16 set if rs1 must be x0) and address."""
+    found: dict[str, list[tuple[int, int]]] = {}
+    for name, address in symbols.items():
+        plain, at, csr = name.removeprefix("h.").partition("@")
+        if at and name.startswith("h."):
+            only_read = csr.endswith("r")
+            found.setdefault(plain, []).append((int(csr.removesuffix("r"), 16) | only_read << 16, address))
+    return found
+
+
+def pair_hash(first: int, second: int) -> int:
+    """The slot at which the search for a pair of handlers starts."""
+    mixed = (first * 31 + second) & (1 << 64) - 1
+    return (mixed >> 4 ^ mixed >> 15) & PAIR_SLOTS - 1
+
+
+def pair_words(symbols: dict[str, int]) -> list[int]:
+    """The hash table of fused pairs: four words a slot; a first word of 0 is empty."""
+    words = [0] * (PAIR_SLOTS * 4)
+    for (first, second), (both, bits) in fused_handlers(symbols).items():
+        slot = pair_hash(first, second)
+        while words[slot * 4] != 0:
+            slot = (slot + 1) & PAIR_SLOTS - 1
+        words[slot * 4 : slot * 4 + 4] = [first, second, both, bits]
+    return words
+
+
+def fused_handlers(symbols: dict[str, int]) -> dict[tuple[int, int], tuple[int, int]]:
+    """For two neighbours' handlers: the handler of both, and the operand bits by which a single step parts them."""
+    found = {}
+    numbers = plain_index()
+    for name, address in symbols.items():
+        first, plus, second = name.partition("+")
+        if plus:
+            found[symbols[first], symbols[f"h.{second}"]] = address, numbers[first[2:]] << 24
+    return found

@@ -1,0 +1,134 @@
+"""The decoder in native code writes the same records as the one in Python, byte for byte."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import random
+from functools import cache
+
+import pytest
+
+from trapline.engine import decode_table
+from trapline.engine.code import PAGE, CodePage, CodeStore
+from trapline.engine.compiler_names import step_index
+from trapline.engine.native import NativeEngine
+from trapline.engine.tlb_layout import CODE_PAGE_BYTES
+from trapline.isa.assemble import assemble
+from trapline.isa.decode import _SWITCHES, Decoder
+from trapline.isa.encoding import parse
+from trapline.lang.functions import INSTRUCTIONS
+from trapline.lang.state import Hart
+
+EVERYTHING = frozenset(["I", *_SWITCHES])
+ISAS = {
+    "everything": EVERYTHING,
+    "no C": EVERYTHING - {"C"},
+    "I alone": frozenset({"I"}),
+    "rv64gc": frozenset({"I", "M", "A", "F", "D", "C", "Zicsr", "Zifencei", "S", "U"}),
+    "no H, no Zcb": EVERYTHING - {"H", "Zcb", "Zfh"},
+}
+
+
+@cache
+def engine() -> NativeEngine:
+    return NativeEngine()
+
+
+class Both:
+    """One page decoded by either decoder."""
+
+    def __init__(self, enabled: frozenset[str]) -> None:
+        self.store = CodeStore(engine().symbols, step_index())
+        self.store.set_decoder(Decoder(enabled))
+        self.memory = mmap.mmap(-1, PAGE)
+        host = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
+        self.words = (ctypes.c_uint64 * 2)()
+        infos = ctypes.addressof(self.words)
+        self.pages = [self.store.new_page(host, infos + 8 * n) for n in range(2)]
+        self.hart = Hart()
+        self.hart.decode_base = self.store.table
+
+    def check(self, data: bytes, starts: list[int]) -> None:
+        """Decode the page from each start, in this order; everything kept of it is the same."""
+        self.memory[:] = data.ljust(PAGE, b"\0")
+        python, native = self.pages
+        for page in self.pages:
+            self.store.forget(page)
+        for start in starts:
+            self.store.decode_block(python, start)
+            engine()._plain("c.decode_block", self.hart, native.table, native.host, start)
+        assert raw(native)[: len(self.store._blank)] == raw(python)[: len(self.store._blank)]
+        assert native.used == python.used
+        used = [n for n in range(PAGE) if python.used[n]]
+        assert [native.snapshot[n] for n in used] == [python.snapshot[n] for n in used]
+
+
+def raw(page: CodePage) -> bytes:
+    return ctypes.string_at(page.table, CODE_PAGE_BYTES)
+
+
+@pytest.fixture(params=ISAS, scope="module")
+def both(request: pytest.FixtureRequest) -> Both:
+    return Both(ISAS[request.param])
+
+
+def test_all_short_instructions(both: Both) -> None:
+    """Every 16-bit pattern, legal or not, one after the other at changing places of the page."""
+    everything = [bits for bits in range(1 << 16) if bits & 3 != 3]
+    random.Random(1).shuffle(everything)
+    for at in range(0, len(everything), PAGE // 2):
+        data = b"".join(bits.to_bytes(2, "little") for bits in everything[at : at + PAGE // 2])
+        both.check(data, list(range(0, PAGE, 2)))
+
+
+def test_random_pages(both: Both) -> None:
+    """Pages of random bytes, decoded from random places."""
+    random_ = random.Random(2)
+    for _ in range(6):
+        starts = [random_.randrange(0, PAGE, 2) for _ in range(400)]
+        both.check(random_.randbytes(PAGE), starts)
+
+
+def test_random_operands(both: Both) -> None:
+    """Every instruction of the table with random operands, so that each field and each fused pair is met."""
+    random_ = random.Random(3)
+    for _ in range(8):
+        data = bytearray()
+        while len(data) < PAGE - 2:
+            encoding = parse(random_.choice(INSTRUCTIONS).pattern)
+            free = ~encoding.mask & ((1 << encoding.length * 8) - 1)
+            bits = encoding.match | random_.getrandbits(32) & free
+            data += bits.to_bytes(encoding.length, "little")
+        both.check(bytes(data[:PAGE]), list(range(0, PAGE, 2)))
+
+
+def test_assembled_code() -> None:
+    """Code with fused pairs, branches out of the page and an instruction across its end."""
+    source = """
+        ld s0, 0(sp)
+        ld s1, 8(sp)
+        addi a0, a0, 1
+        bne a0, a1, .+4
+        csrr t0, sepc
+        csrrs t0, sepc, t1
+        csrw stvec, t0
+        fmadd.d fa0, fa1, fa2, fa3, rtz
+        beq a0, a1, .-64
+        jal ra, .+8
+    """
+    code = assemble(source, 0)
+    both = Both(EVERYTHING)
+    for at in (0, 2, 30, 4094 - len(code), 4096 - len(code)):
+        both.check(b"\0" * at + code, list(range(0, PAGE, 2)))
+        both.check(b"\x01\0" * (at // 2) + code, [0, at])
+
+
+def test_table_refuses_what_it_cannot_hold() -> None:
+    """A `where` that refuses more than two values of a field is an error when the table is made."""
+    instruction = next(i for i in INSTRUCTIONS if i.name == "c.addi")
+    encoding = parse(instruction.pattern)
+    refusing = type(instruction)(**{n: getattr(instruction, n) for n in instruction.__slots__})
+    refusing.where = lambda fields: fields["rd"] > 7
+    with pytest.raises(ValueError, match=r"c\.addi: 8 values"):
+        decode_table.refused(refusing, encoding)
