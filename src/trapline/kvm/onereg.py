@@ -384,8 +384,7 @@ def _set_vector(vcpu: Vcpu, number: int, reg: int, value: int) -> None:
 def _get_sbi_state(vcpu: Vcpu, number: int, reg: int) -> int:
     subtype, number = number & SUBTYPE_MASK, number & NUMBER_MASK
     if subtype == SBI_STA and number < 2 and vcpu.sbi.enabled.get("STA"):
-        where = vcpu.sbi.shared_memory
-        return ALL if where is None else (0 if number else where)
+        return 0 if number else vcpu.sbi.steal.register
     feature, part = _fwft(vcpu, subtype, number, reg)
     if part == 0:
         return int(feature.enabled)
@@ -396,8 +395,8 @@ def _set_sbi_state(vcpu: Vcpu, number: int, reg: int, value: int) -> None:
     subtype, number = number & SUBTYPE_MASK, number & NUMBER_MASK
     if subtype == SBI_STA and number < 2 and vcpu.sbi.enabled.get("STA"):
         if number == 0:
-            vcpu.sbi.shared_memory = None if value == ALL else value
-        elif value not in (0, ALL):
+            vcpu.sbi.steal.register = value
+        elif value != 0:
             raise _refuse(EINVAL, reg, value)
         return
     feature, part = _fwft(vcpu, subtype, number, reg)

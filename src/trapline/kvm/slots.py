@@ -44,6 +44,11 @@ class MemorySlot:
         """Whether the guest may store."""
         return self.kind is not SlotKind.READ_ONLY
 
+    def mark_dirty(self, gpa: int, size: int) -> None:
+        """Note pages of the slot as written, if it logs that."""
+        if self.dirty is not None and size:
+            self.dirty.update(range((gpa - self.gpa) // PAGE, (gpa + size - 1 - self.gpa) // PAGE + 1))
+
     def describe(self) -> str:
         """Range and kind for messages."""
         return f"slot {self.slot} [{self.gpa:#x}..{self.end - 1:#x}] {self.kind.value}"

@@ -269,8 +269,13 @@ class Vcpu:
 
     def start(self, pc: int, opaque: int) -> None:
         """Power on at `pc` when it is next run (HSM)."""
-        self._reset_to = (pc, opaque)
+        self.request_reset(pc, opaque)
         self.mp_state = MpState.RUNNABLE
+        self.blocked = False
+
+    def request_reset(self, pc: int, opaque: int) -> None:
+        """Begin anew at `pc` when it is next run (KVM_REQ_VCPU_RESET)."""
+        self._reset_to = (pc, opaque)
 
     def halt(self) -> None:
         """WFI: block until an interrupt is pending."""
@@ -294,13 +299,14 @@ class Vcpu:
 
     def count_firmware_event(self, event: FirmwareEvent) -> None:
         """Count an event of the guest's SBI PMU."""
-        if self.sbi.pmu is not None:
-            self.sbi.pmu.count(event)
+        if self.sbi.counters is not None:
+            self.sbi.counters.count(event)
 
     # --- KVM_RUN ---
     def run(self, limit: int) -> RunStop:
         """KVM_RUN: finish what the last exit left open, then run until the guest needs the VMM."""
         self.complete()
+        self.sbi.steal.record()
         if self.firmware_dump:
             return RunStop.HUNG
         if self.kvm_run.immediate_exit:
@@ -335,9 +341,6 @@ class Vcpu:
     def _ready(self) -> bool:
         if self.mp_state is MpState.STOPPED:
             return False
-        if self._reset_to is not None:
-            self.reset(*self._reset_to)
-            self._reset_to = None
         if self.blocked:
             self.timer.tick()
             if not self.runnable():
@@ -345,6 +348,9 @@ class Vcpu:
             self.blocked = False
             self.stats.generic["blocking"] = 0
             self.stats.generic["halt_wakeup"] += 1
+        if self._reset_to is not None:
+            self.reset(*self._reset_to)
+            self._reset_to = None
         return True
 
     def _slice(self, end: int) -> int:

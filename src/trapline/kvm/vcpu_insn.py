@@ -99,10 +99,10 @@ def csr_return(vcpu: Vcpu) -> None:
 
 
 def read_counter(vcpu: Vcpu, number: int) -> int | None:
-    """A counter of the guest's PMU; no event is configured behind any of them, so they read 0."""
-    if number in (CYCLE, INSTRET) or vcpu.hart.has_zihpm != 0:
-        return 0
-    return None
+    """A counter of the guest's PMU; None if nothing is counted there. Without a PMU cycle and instret are 0."""
+    if vcpu.sbi.counters is not None:
+        return vcpu.sbi.counters.read(number - CYCLE)
+    return 0 if number in (CYCLE, INSTRET) else None
 
 
 def _operands(vcpu: Vcpu, insn: int) -> tuple[int, int]:

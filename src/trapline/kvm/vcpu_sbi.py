@@ -12,7 +12,10 @@ from trapline.kvm.context import CpuTrap, SbiForward, SystemEventExit
 from trapline.kvm.numbers import IRQ_VS_SOFT, MASK64, Exit, MpState, SystemEvent
 from trapline.kvm.redirect import inject
 from trapline.kvm.sbi_fwft import GuestFeature, guest_features
+from trapline.kvm.sbi_own import own_answer
+from trapline.kvm.steal_time import StealTime
 from trapline.kvm.unpriv import read_word
+from trapline.kvm.vcpu_pmu import VcpuPmu, guest_pmu
 from trapline.lang.control import flush_code, flush_translations
 from trapline.lang.functions import Trap
 from trapline.policies import CauseRule
@@ -20,7 +23,6 @@ from trapline.policies.schema import SbiRule
 from trapline.sbi.call import Effect, SbiCall, SbiOutcome
 from trapline.sbi.host import STANDARD, Access, Fence, HfenceService, RemoteFence, SbiProfile
 from trapline.sbi.numbers import Eid, FirmwareEvent, HartState, Implementation, SbiError
-from trapline.sbi.pmu import PmuState
 from trapline.sbi.serve import serve
 
 if TYPE_CHECKING:
@@ -47,7 +49,8 @@ def sbi_ecall(vcpu: Vcpu, trap: CpuTrap, rule: CauseRule) -> int:
         result = SbiOutcome(Effect.FORWARD)
     else:
         vcpu.sbi.leaving = None
-        result = serve(vcpu.sbi, call)
+        vcpu.sbi.legacy = extension.name == "v0.1"
+        result = own_answer(vcpu, call) or serve(vcpu.sbi, call)
         vcpu.sbi.after_serve(call, result)
     if result.effect is Effect.TRAP and result.trap is not None:
         return _fault(vcpu, result.trap)
@@ -95,24 +98,33 @@ class VcpuSbi:
     def __init__(self, vcpu: Vcpu) -> None:
         self.vcpu = vcpu
         self.hartid = vcpu.id
-        self.enabled = {rule.name: rule.enabled for rule in vcpu.policy.sbi}
+        self.counters: VcpuPmu | None = guest_pmu(vcpu)
+        gone = set() if self.counters is not None else {"PMU"}
+        self.enabled = {rule.name: rule.enabled for rule in vcpu.policy.sbi if rule.name not in gone}
         self.return_open = False
         self.leaving: str | None = None
-        self.shared_memory: int | None = None
-        self.pmu: PmuState | None = PmuState() if any(r.name == "PMU" for r in vcpu.policy.sbi) else None
+        self.legacy = False  # KVM counts no firmware events of v0.1 calls
+        self.steal = StealTime(vcpu)
         self.features: dict[int, GuestFeature] = guest_features(vcpu)
         self.profile = self._profile()
 
     def reset(self) -> None:
-        """A vCPU reset takes FWFT features and steal time back."""
-        self.shared_memory = None
+        """A vCPU reset takes FWFT features, counters and steal time back."""
+        self.steal.reset()
+        if self.counters is not None:
+            self.counters.reset()
         for feature in self.features.values():
             feature.reset()
+
+    @property
+    def pmu(self) -> VcpuPmu | None:
+        """Who counts the call's firmware events."""
+        return None if self.legacy else self.counters
 
     def enabled_rule(self, eid: int) -> SbiRule | None:
         """Return the policy's row of an extension that is there and on."""
         rule = self.vcpu.policy.sbi_rule(eid)
-        return rule if rule is not None and self.enabled[rule.name] else None
+        return rule if rule is not None and self.enabled.get(rule.name) else None
 
     def enable(self, name: str, on: bool) -> None:
         """Switch an extension for this guest."""
@@ -121,7 +133,7 @@ class VcpuSbi:
 
     def _profile(self) -> SbiProfile:
         policy = self.vcpu.policy
-        rules = [r for r in policy.sbi if self.enabled[r.name]]
+        rules = [r for r in policy.sbi if self.enabled.get(r.name)]
         names = {r.name: "v01" if r.name == "v0.1" else r.name.lower() for r in rules}
         known = {n for n in names.values() if n in STANDARD or n == "v01"}
         forwarded = {names[r.name] for r in rules if r.mode == "forward" and r.name != "SUSP"} & known
@@ -133,12 +145,14 @@ class VcpuSbi:
             forwarded=frozenset(forwarded),
             forwarded_ranges=tuple((r.first, r.last) for r in rules if names[r.name] not in known | {"base"}),
             forwarded_eids=frozenset((Eid.CONSOLE_PUTCHAR, Eid.CONSOLE_GETCHAR)),
-            lenient_hart_masks=frozenset(("rfence",)),
+            lenient_hart_masks=frozenset(("rfence", "ipi")),
             hfence=HfenceService.NOP if policy.has_bug("hfence-calls-are-nops") else HfenceService.NOT_SUPPORTED,
             suspend_types=frozenset((0,)),
             reset_reasons=None,
             reset_type_error=SbiError.NOT_SUPPORTED,
-            unknown_function={"time": SbiError.INVALID_PARAM},
+            unknown_function=dict.fromkeys(
+                ("time", "ipi") if policy.has_bug("sbi-unknown-function-invalid") else (), SbiError.INVALID_PARAM
+            ),
         )
 
     def after_serve(self, call: SbiCall, result: SbiOutcome) -> None:
@@ -165,6 +179,8 @@ class VcpuSbi:
         other = self.vcpu.vm.vcpu(hartid)
         if other.mp_state is MpState.STOPPED:
             return HartState.STOPPED
+        if self.vcpu.policy.has_bug("hsm-status-of-the-caller"):
+            other = self.vcpu
         return HartState.SUSPENDED if other.blocked else HartState.STARTED
 
     def hart_start(self, hartid: int, start: int, opaque: int) -> SbiError:
@@ -187,7 +203,8 @@ class VcpuSbi:
         return SbiError.NOT_SUPPORTED
 
     def system_suspend(self, resume: int, opaque: int) -> SbiError:
-        """Checked here, done by the VMM."""
+        """Checked here, done by the VMM: when the vCPU next runs it begins at `resume`."""
+        self.vcpu.request_reset(resume, opaque)
         self.leaving = "forward"
         return SbiError.SUCCESS
 
@@ -214,7 +231,8 @@ class VcpuSbi:
         for n in harts:
             other = self.vcpu.vm.vcpu(n)
             other.set_interrupt(IRQ_VS_SOFT)
-            other.count_firmware_event(FirmwareEvent.IPI_RECEIVED)
+            if not self.legacy:
+                other.count_firmware_event(FirmwareEvent.IPI_RECEIVED)
 
     def clear_ipi(self) -> bool:
         """Take the caller's software interrupt back; KVM's v0.1 always returns 0."""
@@ -247,6 +265,30 @@ class VcpuSbi:
         """Write guest physical memory."""
         self.vcpu.vm.write_memory(start, data)
 
+    def try_read(self, start: int, size: int) -> bytes | None:
+        """Read guest memory, over several slots if need be; None if there is none (kvm_vcpu_read_guest)."""
+        found = b""
+        while size:
+            slot = self.vcpu.vm.slots.find(start)
+            if slot is None or slot.region is None:
+                return None
+            part = min(size, slot.end - start)
+            found += self.read_memory(start, part)
+            start, size = start + part, size - part
+        return found
+
+    def try_write(self, start: int, data: bytes) -> bool:
+        """Write guest memory and mark its pages dirty; False if it is not there or read-only (kvm_vcpu_write_guest)."""
+        while data:
+            slot = self.vcpu.vm.slots.find(start)
+            if slot is None or slot.region is None or not slot.writable:
+                return False
+            part = min(len(data), slot.end - start)
+            self.write_memory(start, data[:part])
+            slot.mark_dirty(start, part)
+            start, data = start + part, data[part:]
+        return True
+
     def load_word(self, va: int) -> int:
         """HLV.D with the guest's translation."""
         return read_word(self.vcpu, va)
@@ -266,8 +308,8 @@ class VcpuSbi:
         return feature if feature is not None and feature.enabled else None
 
     def steal_time(self, shared_memory: int | None) -> SbiError:
-        """Remember where; a deterministic host steals no time."""
-        self.shared_memory = shared_memory
+        """Report stolen time there from now on."""
+        self.steal.start(shared_memory)
         return SbiError.SUCCESS
 
 

@@ -9,12 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from trapline.sbi.numbers import HartState, SbiError, spec_version
-
-if TYPE_CHECKING:
-    from trapline.sbi.pmu import PmuState
+from trapline.sbi.numbers import FirmwareEvent, HartState, SbiError, spec_version
 
 LEGACY = "v01"
 # Names of extensions, lower case, as KVM's ONE_REG and OpenSBI's boot banner know them.
@@ -123,12 +120,22 @@ class FirmwareFeature(Protocol):
         """Set the value; INVALID_PARAM if the feature does not know it."""
 
 
+class EventCounter(Protocol):
+    """Who counts the firmware events of the calling hart."""
+
+    def count(self, event: FirmwareEvent) -> None:
+        """Count one event, if somebody asked for it."""
+
+
 class SbiHost(Protocol):
     """One hart's SBI implementation. Addresses are physical as the caller sees them."""
 
     hartid: int
     profile: SbiProfile
-    pmu: PmuState | None
+
+    @property
+    def pmu(self) -> EventCounter | None:
+        """Return who counts firmware events, None if nobody does."""
 
     def hartids(self) -> Sequence[int]:
         """Return every hart that the caller may name, in ascending order."""

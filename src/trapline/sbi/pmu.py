@@ -150,8 +150,8 @@ def counter_fw_read_hi(host: SbiHost, call: SbiCall) -> SbiOutcome:
 
 
 def _state(host: SbiHost) -> PmuState:
-    if host.pmu is None:
-        raise ValueError("the profile offers pmu, but its host has no PmuState")
+    if not isinstance(host.pmu, PmuState):
+        raise TypeError("the profile offers pmu, but its host has no PmuState")
     return host.pmu
 
 

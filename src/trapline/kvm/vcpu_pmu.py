@@ -1,0 +1,365 @@
+"""The guest's PMU: SBI PMU calls served over the host's perf and KVM's own event counts (vcpu_pmu.c).
+
+A guest has one only on a host with Sscofpmf: without privilege filters its counters would count the
+hypervisor too. The numbers of hardware and firmware counters are what the host's driver finds: here
+cycle and instret, as no hart has events to put on the others. Firmware events are counted once for
+each event, not for each counter. Where KVM differs from the SBI specification, so does this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from trapline.sbi.call import MASK64, SbiCall, SbiOutcome, failure, result, success
+from trapline.sbi.numbers import FirmwareEvent, SbiError
+
+if TYPE_CHECKING:
+    from trapline.kvm.vcpu import Vcpu
+
+FIRMWARE_COUNTERS = 22  # SBI_PMU_FW_MAX
+MAX_COUNTERS = 64  # RISCV_KVM_MAX_COUNTERS
+HARDWARE_COUNTERS = 3  # cycle, a hole for time, instret
+CYCLE, TIME, INSTRET = 0, 1, 2
+CSR_CYCLE = 0xC00
+
+SKIP_MATCH, CLEAR_VALUE, AUTO_START = 1 << 0, 1 << 1, 1 << 2
+SET_UINH, SET_SINH = 1 << 5, 1 << 6
+SET_INIT_VALUE, INIT_SNAPSHOT = 1 << 0, 1 << 1
+STOP_RESET, TAKE_SNAPSHOT = 1 << 0, 1 << 1
+
+HARDWARE, CACHE, RAW, RAW_V2, FIRMWARE = 0, 1, 2, 3, 15  # event types, bits 19:16 of an event index
+HW_NO_EVENT, HW_CYCLES, HW_INSTRUCTIONS = 0, 1, 2
+SNAPSHOT_SIZE = 4096  # overflow mask, 64 values, reserved
+NO_SHMEM = MASK64
+EVENT_INFO_SIZE = 16  # u32 event index, u32 output, u64 event data
+MAX_EVENTS = 1 << 16  # more is an allocation that fails
+MODE_VU, MODE_VS = 4, 5
+
+# KVM counts what it really does for a guest's sfence.vma: an hfence.vvma.
+_AS_HFENCE = {
+    FirmwareEvent.SFENCE_VMA_SENT: FirmwareEvent.HFENCE_VVMA_SENT,
+    FirmwareEvent.SFENCE_VMA_ASID_SENT: FirmwareEvent.HFENCE_VVMA_ASID_SENT,
+}
+
+
+def event_type(index: int) -> int:
+    """Return the type of an event index."""
+    return index >> 16 & 0xF
+
+
+@dataclass(slots=True)
+class PerfEvent:
+    """A host perf event that counts one vCPU's cycles or instructions, which are the same here."""
+
+    user: bool
+    kernel: bool
+    total: int = 0
+    since: int | None = None  # the guest's count when it was last enabled; None while disabled
+
+
+@dataclass(slots=True)
+class Pmc:
+    """One virtual counter: struct kvm_pmc."""
+
+    firmware: bool
+    info: int
+    event: int | None = None
+    value: int = 0
+    started: bool = False
+    perf: PerfEvent | None = None
+
+    @property
+    def in_use(self) -> bool:
+        """Whether an event was put on it."""
+        return self.event is not None
+
+
+@dataclass(slots=True)
+class FirmwareCount:
+    """How often KVM did something for the guest, while that is counted."""
+
+    value: int = 0
+    started: bool = False
+
+
+@dataclass(slots=True)
+class VcpuPmu:
+    """The counters of one vCPU: struct kvm_pmu."""
+
+    vcpu: Vcpu
+    counters: list[Pmc | None] = field(default_factory=list)
+    events: list[FirmwareCount] = field(default_factory=list)
+    snapshot: int | None = None
+
+    def __post_init__(self) -> None:
+        """Lay out the counters: hardware ones first, then the firmware's."""
+        for n in range(HARDWARE_COUNTERS + FIRMWARE_COUNTERS):
+            if n == TIME:
+                self.counters.append(None)
+                continue
+            firmware = n >= HARDWARE_COUNTERS
+            info = 63 << 12 | (1 << 63 if firmware else CSR_CYCLE + n)
+            self.counters.append(Pmc(firmware, info))
+        self.events = [FirmwareCount() for _ in range(FIRMWARE_COUNTERS)]
+
+    # --- counting ---
+    def count(self, event: FirmwareEvent) -> None:
+        """Count a firmware event, if the guest wants it counted."""
+        counted = self.events[_AS_HFENCE.get(event, event)]
+        if counted.started:
+            counted.value += 1
+
+    def _instructions(self, perf: PerfEvent) -> int:
+        retired = self.vcpu.hart.mode_instret
+        return (int(retired[MODE_VU]) if perf.user else 0) + (int(retired[MODE_VS]) if perf.kernel else 0)
+
+    def _enable(self, perf: PerfEvent) -> None:
+        if perf.since is None:
+            perf.since = self._instructions(perf)
+
+    def _disable(self, perf: PerfEvent) -> None:
+        perf.total, perf.since = self._read(perf), None
+
+    def _read(self, perf: PerfEvent) -> int:
+        return perf.total + (self._instructions(perf) - perf.since if perf.since is not None else 0)
+
+    def _accumulate(self, pmc: Pmc, perf: PerfEvent) -> int:
+        """Return the counter's value; KVM adds perf's whole count to it at every reading."""
+        value = pmc.value + self._read(perf) & MASK64
+        if self.vcpu.policy.has_bug("pmu-reads-add-up"):
+            pmc.value = value
+        return value
+
+    def read(self, number: int) -> int | None:
+        """Return a counter's value; None if there is no such counter or nothing is counted."""
+        pmc = self.counters[number] if number < len(self.counters) else None
+        if pmc is None:
+            return None
+        if pmc.firmware:
+            if pmc.event is None:
+                return None
+            pmc.value = self.events[pmc.event & 0xFFFF].value
+            return pmc.value
+        return self._accumulate(pmc, pmc.perf) if pmc.perf is not None else None
+
+    def reset(self) -> None:
+        """A vCPU reset forgets all events and the snapshot memory."""
+        for pmc in self.counters:
+            if pmc is not None and pmc.in_use:
+                pmc.value, pmc.event, pmc.perf, pmc.started = 0, None, None, False
+        self.events = [FirmwareCount() for _ in range(FIRMWARE_COUNTERS)]
+        self.snapshot = None
+
+    # --- SBI calls ---
+    def serve(self, call: SbiCall) -> SbiOutcome:
+        """Serve one call of the extension."""
+        a = call.args
+        match call.fid:
+            case 0:
+                return success(len(self.counters))
+            case 1:
+                return self._info(a[0])
+            case 2:
+                return self._config_matching(a[0], a[1], a[2], a[3])
+            case 3:
+                return result(self._start(a[0], a[1], a[2], a[3]))
+            case 4:
+                return result(self._stop(a[0], a[1], a[2]))
+            case 5:
+                value = self.read(a[0])
+                return failure(SbiError.INVALID_PARAM) if value is None else success(value)
+            case 6 if self.vcpu.policy.has_feature("pmu-snapshot"):
+                return success()  # the upper half, on RV32
+            case 7 if self.vcpu.policy.has_feature("pmu-snapshot"):
+                return result(self._set_snapshot(a[0], a[1], a[2]))
+            case 8 if self.vcpu.policy.has_feature("pmu-event-info"):
+                return result(self._event_info(a[0], a[1], a[2], a[3]))
+        return failure(SbiError.NOT_SUPPORTED)
+
+    def _info(self, number: int) -> SbiOutcome:
+        """Describe a counter; those past the last one are described as zero."""
+        if number >= MAX_COUNTERS or number == TIME:
+            return failure(SbiError.INVALID_PARAM)
+        pmc = self.counters[number] if number < len(self.counters) else None
+        return success(pmc.info if pmc is not None else 0)
+
+    def _selected(self, base: int, mask: int) -> list[tuple[int, int]] | None:
+        """Return (bit, counter) of a set of counters, None if one of them does not exist."""
+        if not mask or base + mask.bit_length() - 1 >= len(self.counters):
+            return None
+        return [(n, base + n) for n in range(64) if mask >> n & 1]
+
+    def _config_matching(self, base: int, mask: int, flags: int, index: int) -> SbiOutcome:
+        chosen = self._selected(base, mask)
+        if chosen is None:
+            return failure(SbiError.INVALID_PARAM)
+        kind, code = event_type(index), index & 0xFFFF
+        if kind == FIRMWARE and code >= FIRMWARE_COUNTERS:
+            return failure(SbiError.NOT_SUPPORTED)
+        if flags & SKIP_MATCH:
+            number = chosen[0][1]
+            pmc = self.counters[number]
+            if pmc is None or not pmc.in_use:
+                return failure(SbiError.FAILED)
+        else:
+            found = self._find(chosen, kind, code)
+            if found is None:
+                return failure(SbiError.NOT_SUPPORTED)
+            number, pmc = found
+        if kind == FIRMWARE:
+            self.events[code].started = self.events[code].started or bool(flags & AUTO_START)
+        elif kind == HARDWARE and code in (HW_NO_EVENT, HW_CYCLES, HW_INSTRUCTIONS):
+            self._create_perf_event(pmc, flags)
+        else:
+            return failure(SbiError.NOT_SUPPORTED)  # the host's perf knows no such event
+        pmc.event = index
+        return success(number)
+
+    def _find(self, chosen: list[tuple[int, int]], kind: int, code: int) -> tuple[int, Pmc] | None:
+        """Cycles and instructions have counters of their own, whatever was asked for."""
+        fixed = {HW_CYCLES: CYCLE, HW_INSTRUCTIONS: INSTRET}.get(code) if kind == HARDWARE else None
+        if fixed is not None:
+            pmc = self.counters[fixed]
+            return (fixed, pmc) if pmc is not None else None
+        for _, number in chosen:
+            pmc = self.counters[number]
+            if pmc is not None and number >= HARDWARE_COUNTERS and pmc.firmware is (kind == FIRMWARE):
+                if not pmc.in_use:
+                    return number, pmc
+        return None
+
+    def _create_perf_event(self, pmc: Pmc, flags: int) -> None:
+        pmc.perf = PerfEvent(user=not flags & SET_UINH, kernel=not flags & SET_SINH)
+        if flags & CLEAR_VALUE:
+            pmc.value = 0
+        if flags & AUTO_START:
+            self._enable(pmc.perf)
+
+    def _start(self, base: int, mask: int, flags: int, initial: int) -> SbiError:
+        """Start counters; what was never configured is passed over in silence."""
+        chosen = self._selected(base, mask)
+        if chosen is None:
+            return SbiError.INVALID_PARAM
+        snapshot = None
+        if flags & INIT_SNAPSHOT and self.vcpu.policy.has_feature("pmu-snapshot"):
+            if self.snapshot is None:
+                return SbiError.NO_SHMEM
+            snapshot = self.vcpu.sbi.try_read(self.snapshot, SNAPSHOT_SIZE)
+            if snapshot is None:
+                return SbiError.FAILED
+        error = SbiError.SUCCESS
+        for bit, number in chosen:
+            pmc = self.counters[number]
+            if pmc is None or pmc.event is None:
+                continue
+            if flags & SET_INIT_VALUE:
+                pmc.value = initial
+            elif snapshot is not None:
+                pmc.value = int.from_bytes(snapshot[8 + 8 * bit : 16 + 8 * bit], "little")
+            if not self._start_one(pmc, pmc.event):
+                error = SbiError.ALREADY_STARTED
+        return error
+
+    def _start_one(self, pmc: Pmc, event: int) -> bool:
+        if pmc.firmware:
+            counted = self.events[event & 0xFFFF]
+            if counted.started:
+                return False
+            counted.started, counted.value = True, pmc.value
+        elif pmc.perf is not None:
+            if pmc.started:
+                return False
+            self._enable(pmc.perf)
+            pmc.started = True
+        return True
+
+    def _stop(self, base: int, mask: int, flags: int) -> SbiError:
+        chosen = self._selected(base, mask)
+        if chosen is None:
+            return SbiError.INVALID_PARAM
+        snapshot = bool(flags & TAKE_SNAPSHOT) and self.vcpu.policy.has_feature("pmu-snapshot")
+        if snapshot and self.snapshot is None:
+            return SbiError.NO_SHMEM
+        error, values = SbiError.SUCCESS, {}
+        for bit, number in chosen:
+            pmc = self.counters[number]
+            if pmc is None or pmc.event is None:
+                continue
+            if not self._stop_one(pmc, pmc.event):
+                error = SbiError.ALREADY_STOPPED
+            if snapshot and error is SbiError.SUCCESS:
+                # KVM has let go of the perf event by now if the counter is also reset.
+                if pmc.perf is not None and not flags & STOP_RESET:
+                    pmc.value = pmc.value + self._read(pmc.perf) & MASK64
+                values[bit] = pmc.value
+            if flags & STOP_RESET:
+                pmc.event = pmc.perf = None
+        if values and not self._take_snapshot(values):
+            return SbiError.FAILED
+        return error
+
+    def _stop_one(self, pmc: Pmc, event: int) -> bool:
+        if pmc.firmware:
+            counted = self.events[event & 0xFFFF]
+            if not counted.started:
+                return False
+            counted.started, pmc.value = False, counted.value
+        elif pmc.perf is not None:
+            if not pmc.started:
+                return False
+            self._disable(pmc.perf)
+            pmc.started = False
+        return True
+
+    def _take_snapshot(self, values: dict[int, int]) -> bool:
+        assert self.snapshot is not None
+        return all(
+            self.vcpu.sbi.try_write(self.snapshot + 8 + 8 * bit, value.to_bytes(8, "little"))
+            for bit, value in values.items()
+        )
+
+    def _set_snapshot(self, low: int, high: int, flags: int) -> SbiError:
+        if flags:
+            return SbiError.INVALID_PARAM
+        if low == high == NO_SHMEM:
+            self.snapshot = None
+            return SbiError.SUCCESS
+        if high:
+            return SbiError.INVALID_ADDRESS
+        self.snapshot = None
+        if not self.vcpu.sbi.try_write(low, bytes(SNAPSHOT_SIZE)):
+            return SbiError.INVALID_ADDRESS
+        self.snapshot = low
+        return SbiError.SUCCESS
+
+    def _event_info(self, low: int, high: int, number: int, flags: int) -> SbiError:
+        """Say of each event in shared memory whether the host can count it."""
+        if flags or low & 15 or number == 0 or number * EVENT_INFO_SIZE >> 64:
+            return SbiError.INVALID_PARAM
+        if high:
+            return SbiError.INVALID_ADDRESS
+        if number > MAX_EVENTS:
+            return SbiError.FAILED
+        entries = self.vcpu.sbi.try_read(low, number * EVENT_INFO_SIZE)
+        if entries is None:
+            return SbiError.FAILED
+        answered = bytearray(entries)
+        for at in range(0, len(answered), EVENT_INFO_SIZE):
+            index = int.from_bytes(answered[at : at + 4], "little")
+            answered[at + 4 : at + 8] = int(_countable(index)).to_bytes(4, "little")
+        return SbiError.SUCCESS if self.vcpu.sbi.try_write(low, bytes(answered)) else SbiError.INVALID_ADDRESS
+
+
+def _countable(index: int) -> bool:
+    """Whether the host's driver takes the event: of the standard ones the fixed counters', raw and firmware all."""
+    kind = event_type(index)
+    if kind == HARDWARE:
+        return index & 0xFFFF in (HW_NO_EVENT, HW_CYCLES, HW_INSTRUCTIONS)
+    return kind in (RAW, RAW_V2, FIRMWARE)
+
+
+def guest_pmu(vcpu: Vcpu) -> VcpuPmu | None:
+    """Return the PMU of a vCPU, None where the host or this KVM has none to give."""
+    offered = any(rule.name == "PMU" for rule in vcpu.policy.sbi)
+    return VcpuPmu(vcpu) if offered and vcpu.hart.has_sscofpmf != 0 else None

@@ -1,0 +1,204 @@
+"""The guest's PMU under the hosted KVM: counters, firmware events, snapshots, what it reads as CSRs."""
+
+from __future__ import annotations
+
+import pytest
+from guest import BASE, run_event
+
+from trapline.kvm.vcpu_pmu import (
+    AUTO_START,
+    CLEAR_VALUE,
+    INIT_SNAPSHOT,
+    SET_INIT_VALUE,
+    SET_SINH,
+    SKIP_MATCH,
+    STOP_RESET,
+    TAKE_SNAPSHOT,
+    VcpuPmu,
+)
+from trapline.kvm.vm import Vm
+from trapline.privilege.isa_string import DEFAULT_ISA
+from trapline.sbi.call import MASK64, SbiCall
+from trapline.sbi.numbers import Eid, FirmwareEvent, SbiError
+
+NUM, INFO, CONFIG, START, STOP, READ, READ_HI, SNAPSHOT, EVENT_INFO = range(9)
+CYCLES, INSTRUCTIONS, CACHE_MISSES, ILLEGAL, IPI_SENT = 1, 2, 4, 0xF0004, 0xF0006
+MEMORY = BASE + 0x4000
+
+
+def pmu_of(policy: str = "linux-7.2") -> VcpuPmu:
+    """The PMU of a vCPU that has not run."""
+    vm = Vm(policy, engine="reference")
+    vm.add_memory(BASE, 0x10000)
+    found = vm.vcpus[0].sbi.counters
+    assert found is not None
+    return found
+
+
+def call(pmu: VcpuPmu, function: int, *args: int) -> tuple[int, int]:
+    """One SBI call: (error, value)."""
+    a = (*args, 0, 0, 0, 0, 0, 0)[:6]
+    done = pmu.serve(SbiCall(Eid.PMU, function, (a[0], a[1], a[2], a[3], a[4], a[5])))
+    return done.error, done.value
+
+
+def test_counters_are_cycle_instret_and_one_for_each_firmware_event() -> None:
+    """25 counters, the second a hole; a hardware counter names its CSR, all are 64 bits wide."""
+    pmu = pmu_of()
+    assert call(pmu, NUM) == (0, 25)
+    assert call(pmu, INFO, 0) == (0, 63 << 12 | 0xC00)
+    assert call(pmu, INFO, 2) == (0, 63 << 12 | 0xC02)
+    assert call(pmu, INFO, 3) == (0, 1 << 63 | 63 << 12)
+    assert call(pmu, INFO, 1) == call(pmu, INFO, 64) == (SbiError.INVALID_PARAM, 0)
+    assert call(pmu, INFO, 25) == (0, 0)
+
+
+def test_no_pmu_without_sscofpmf_and_before_6_3() -> None:
+    """On a host without privilege filters, and before 6.3, the extension is not there."""
+    assert Vm("linux-7.2", isa=DEFAULT_ISA.replace("_sscofpmf", "")).vcpus[0].sbi.counters is None
+    assert Vm("linux-6.2").vcpus[0].sbi.counters is None
+    probe = "li a7, 0x10\n li a6, 3\n li a0, 0x504d55\n ecall\n mv a2, a1"
+    assert run_event("linux-7.2", probe).x("a2") == 1
+    assert run_event("linux-7.2", probe, isa=DEFAULT_ISA.replace("_sscofpmf", "")).x("a2") == 0
+
+
+def test_matching_an_event() -> None:
+    """Fixed counters for cycles and instructions, the first free firmware counter, nothing for the rest."""
+    pmu = pmu_of()
+    everything = (1 << 25) - 1
+    assert call(pmu, CONFIG, 0, everything, 0, CYCLES) == (0, 0)
+    assert call(pmu, CONFIG, 3, 1, 0, INSTRUCTIONS) == (0, 2)
+    assert call(pmu, CONFIG, 0, everything, 0, ILLEGAL) == (0, 3)
+    assert call(pmu, CONFIG, 0, everything, 0, IPI_SENT) == (0, 4)
+    assert call(pmu, CONFIG, 3, 1, 0, IPI_SENT)[0] == SbiError.NOT_SUPPORTED
+    assert call(pmu, CONFIG, 0, everything, 0, CACHE_MISSES)[0] == SbiError.NOT_SUPPORTED
+    assert call(pmu, CONFIG, 0, everything, 0, 0xF0016)[0] == SbiError.NOT_SUPPORTED
+    assert call(pmu, CONFIG, 0, 1 << 25, 0, CYCLES)[0] == SbiError.INVALID_PARAM
+    assert call(pmu, CONFIG, 0, 0, 0, CYCLES)[0] == SbiError.INVALID_PARAM
+    assert call(pmu, CONFIG, 5, 1, SKIP_MATCH, ILLEGAL)[0] == SbiError.FAILED
+    assert call(pmu, CONFIG, 3, 1, SKIP_MATCH, ILLEGAL) == (0, 3)
+
+
+def test_a_firmware_event_is_counted_while_started() -> None:
+    """It starts at the given value, and once; a stopped or reset counter counts no more."""
+    pmu = pmu_of()
+    call(pmu, CONFIG, 3, 1, 0, ILLEGAL)
+    pmu.count(FirmwareEvent.ILLEGAL_INSN)
+    assert call(pmu, READ, 3) == (0, 0)
+    assert call(pmu, START, 3, 1, SET_INIT_VALUE, 100) == (0, 0)
+    assert call(pmu, START, 3, 1)[0] == SbiError.ALREADY_STARTED
+    pmu.count(FirmwareEvent.ILLEGAL_INSN)
+    pmu.count(FirmwareEvent.SET_TIMER)
+    assert call(pmu, READ, 3) == (0, 101)
+    assert call(pmu, READ_HI, 3) == (0, 0)
+    assert call(pmu, STOP, 3, 1) == (0, 0)
+    assert call(pmu, STOP, 3, 1, STOP_RESET)[0] == SbiError.ALREADY_STOPPED
+    assert call(pmu, READ, 3)[0] == SbiError.INVALID_PARAM
+    assert call(pmu, START, 3, 1) == (0, 0)  # nothing is configured: passed over
+    assert call(pmu, STOP, 24, 3)[0] == SbiError.INVALID_PARAM
+
+
+def test_a_remote_sfence_is_counted_as_the_hfence_that_it_is() -> None:
+    """KVM counts hfence.vvma where other implementations count sfence.vma."""
+    pmu = pmu_of()
+    call(pmu, CONFIG, 3, 1, AUTO_START, 0xF0000 | FirmwareEvent.HFENCE_VVMA_SENT)
+    pmu.count(FirmwareEvent.SFENCE_VMA_SENT)
+    assert call(pmu, READ, 3) == (0, 1)
+
+
+def test_hardware_counters_count_the_guest_by_mode() -> None:
+    """Instructions of VS and VU; an inhibited mode is left out; each reading adds the whole count again."""
+    pmu = pmu_of()
+    retired = pmu.vcpu.hart.mode_instret
+    call(pmu, CONFIG, 0, 1, 0, CYCLES)
+    assert call(pmu, READ, 0) == (0, 0)
+    assert call(pmu, START, 0, 1, SET_INIT_VALUE, 1000) == (0, 0)
+    retired[4], retired[5], retired[1] = 30, 4, 500
+    assert call(pmu, READ, 0) == (0, 1034)
+    assert call(pmu, READ, 0) == (0, 1068)
+    assert call(pmu, STOP, 0, 1, STOP_RESET) == (0, 0)
+    assert call(pmu, READ, 0)[0] == SbiError.INVALID_PARAM
+    call(pmu, CONFIG, 0, 4, CLEAR_VALUE | SET_SINH | AUTO_START, INSTRUCTIONS)
+    retired[4], retired[5] = 37, 400
+    assert call(pmu, READ, 2) == (0, 7)
+
+
+def test_reading_without_the_bug_is_stable() -> None:
+    """A policy without the bug reads what was counted."""
+    pmu = pmu_of("xvisor")
+    call(pmu, CONFIG, 0, 1, AUTO_START, CYCLES)
+    pmu.vcpu.hart.mode_instret[5] = 9
+    assert [call(pmu, READ, 0) for _ in range(2)] == [(0, 9), (0, 9)]
+
+
+def test_snapshots() -> None:
+    """Since 6.10 values come from and go to shared memory; before, the function and its flags do nothing."""
+    pmu = pmu_of("linux-6.12")
+    memory = pmu.vcpu.vm
+    assert call(pmu, STOP, 3, 1, TAKE_SNAPSHOT)[0] == SbiError.NO_SHMEM
+    assert call(pmu, SNAPSHOT, MEMORY, 0, 1)[0] == SbiError.INVALID_PARAM
+    assert call(pmu, SNAPSHOT, MEMORY, 1)[0] == SbiError.INVALID_ADDRESS
+    assert call(pmu, SNAPSHOT, 0x1000)[0] == SbiError.INVALID_ADDRESS
+    memory.write_memory(MEMORY, b"\xff" * 4096)
+    assert call(pmu, SNAPSHOT, MEMORY) == (0, 0)
+    assert memory.read_memory(MEMORY, 4096) == bytes(4096)
+    call(pmu, CONFIG, 3, 3, 0, ILLEGAL)
+    call(pmu, CONFIG, 3, 3, 0, IPI_SENT)
+    memory.write_memory(MEMORY + 16, (70).to_bytes(8, "little"))
+    assert call(pmu, START, 3, 3, INIT_SNAPSHOT) == (0, 0)
+    pmu.count(FirmwareEvent.IPI_SENT)
+    assert call(pmu, STOP, 3, 3, TAKE_SNAPSHOT) == (0, 0)
+    assert memory.read_memory(MEMORY, 24) == bytes(16) + (71).to_bytes(8, "little")
+    assert call(pmu, SNAPSHOT, MASK64, MASK64) == (0, 0)
+    assert call(pmu, START, 3, 1, INIT_SNAPSHOT)[0] == SbiError.NO_SHMEM
+    assert call(pmu_of("linux-6.9"), SNAPSHOT, MEMORY)[0] == SbiError.NOT_SUPPORTED
+
+
+def test_event_info() -> None:
+    """Since 6.18 KVM says which of many events it can count."""
+    pmu = pmu_of()
+    entries = [CYCLES, CACHE_MISSES, ILLEGAL, 0x10009, 0x20000]
+    memory = pmu.vcpu.vm
+    memory.write_memory(MEMORY, b"".join(n.to_bytes(16, "little") for n in entries))
+    assert call(pmu, EVENT_INFO, MEMORY, 0, len(entries)) == (0, 0)
+    data = memory.read_memory(MEMORY, 16 * len(entries))
+    assert [data[16 * n + 4] for n in range(len(entries))] == [1, 0, 1, 0, 1]
+    assert call(pmu, EVENT_INFO, MEMORY + 8, 0, 1)[0] == SbiError.INVALID_PARAM
+    assert call(pmu, EVENT_INFO, MEMORY, 0, 0)[0] == SbiError.INVALID_PARAM
+    assert call(pmu, EVENT_INFO, 0x1000, 0, 1)[0] == SbiError.FAILED
+    assert call(pmu_of("linux-6.17"), EVENT_INFO, MEMORY, 0, 1)[0] == SbiError.NOT_SUPPORTED
+
+
+def test_a_reset_forgets_everything() -> None:
+    """After a vCPU reset no event is configured and no memory shared."""
+    pmu = pmu_of()
+    call(pmu, CONFIG, 3, 1, AUTO_START, ILLEGAL)
+    call(pmu, SNAPSHOT, MEMORY)
+    pmu.vcpu.reset(BASE, 0)
+    pmu.count(FirmwareEvent.ILLEGAL_INSN)
+    assert call(pmu, READ, 3)[0] == SbiError.INVALID_PARAM
+    assert pmu.snapshot is None
+
+
+@pytest.mark.parametrize("mode", ["VS", "VU"])
+def test_the_csr_of_a_counter(mode: str) -> None:
+    """With a PMU, cycle is readable while an event is on it and illegal otherwise; never without counting."""
+    assert run_event("linux-7.2", "csrr a2, cycle", mode).guest_sees == 2
+    assert run_event("linux-7.2", "csrr a2, hpmcounter3", mode).guest_sees == 2
+    if mode == "VS":
+        setup = "li a7, 0x504d55\n li a6, 2\n li a0, 0\n li a1, 1\n li a2, 4\n li a3, 1\n li a4, 0\n ecall\n"
+        outcome = run_event("linux-7.2", setup + " nop\n nop\n csrr a3, cycle")
+        assert outcome.guest_sees is None
+        assert 2 <= outcome.x("a3") <= 8
+
+
+def test_legacy_calls_are_not_counted() -> None:
+    """KVM counts set_timer of TIME, not that of v0.1."""
+    setup = (
+        "li a7, 0x504d55\n li a6, 2\n li a0, 3\n li a1, 1\n li a2, 4\n li a3, 0xf0005\n li a4, 0\n ecall\n li a0, -1\n"
+    )
+    for eid, counted in ((0, 0), (0x54494D45, 1)):
+        outcome = run_event("linux-7.2", setup + f" li a7, {eid}\n li a6, 0\n ecall")
+        found = outcome.vcpu.sbi.counters
+        assert found is not None
+        assert found.read(3) == counted
