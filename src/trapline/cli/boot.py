@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from trapline.cli.application import app
-from trapline.cli.common import console, finish, newline
+from trapline.cli.common import console, fetched, finish, kernel_arguments, newline
 from trapline.cli.options import MACHINE, Json, Machine, Misaligned
 
 
@@ -26,7 +28,7 @@ def boot(
     Parameters
     ----------
     image
-        An ELF or flat file that starts in M-mode.
+        An ELF or flat file that starts in M-mode; or linux, linux-6.12: a fetched kernel with OpenSBI before it.
     bios
         M-mode firmware, placed as QEMU's virt machine does.
     kernel
@@ -44,6 +46,12 @@ def boot(
     from trapline.views.progress import line
     from trapline.views.run import show_boot
 
+    found = fetched(image) if image is not None else fetched(kernel) if kernel is not None else None
+    if found is not None:
+        kernel, initrd = str(found.image), machine.initrd or str(found.initrd)
+        machine = replace(machine, initrd=initrd, append=kernel_arguments(machine.append))
+        if image is not None:
+            image, bios = None, bios or found.firmware()
     options = lab.BootOptions(
         image=image,
         bios=bios,

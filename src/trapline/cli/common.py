@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from trapline.cli.options import Machine, Under
@@ -58,6 +59,22 @@ def _to_stderr(data: bytes) -> None:
     sys.stderr.buffer.flush()
 
 
+def fetched(word: str) -> Any:
+    """The fetched kernel that a word means; None if it is a file, or means none."""
+    from pathlib import Path
+
+    from trapline.lab.fetch.store import find_kernel
+
+    return None if Path(word).exists() else find_kernel(word)
+
+
+def kernel_arguments(append: str) -> str:
+    """The command line of a fetched kernel: what its console needs, then what the user says."""
+    from trapline.lab.fetch.fetch import APPEND
+
+    return f"{APPEND} {append}".strip()
+
+
 def run_options(guest: str, under: Under, machine: Machine, memslot: Sequence[str], trace: str | None) -> RunOptions:
     """The options of a run, from what the command line said."""
     from trapline.lab.errors import UsageError
@@ -66,6 +83,10 @@ def run_options(guest: str, under: Under, machine: Machine, memslot: Sequence[st
     if machine.aia != "none":
         raise UsageError("guests have a PLIC so far", "--aia", remedy="boot has --aia")
 
+    kernel = fetched(guest)
+    if kernel is not None:
+        guest, initrd = str(kernel.image), machine.initrd or str(kernel.initrd)
+        machine = replace(machine, initrd=initrd, append=kernel_arguments(machine.append))
     return RunOptions(
         guest=guest,
         settings=settings(under),

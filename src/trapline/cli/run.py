@@ -25,7 +25,7 @@ def run(
     Parameters
     ----------
     guest
-        An S-mode program: ELF, Linux Image, or flat bytes for 0x80200000.
+        An S-mode program: ELF, Linux Image, or flat bytes for 0x80200000; or linux, linux-6.12: a fetched kernel.
     memslot
         GPA:SIZE:ram|ro|hole|PATH, may be given several times.
     trace

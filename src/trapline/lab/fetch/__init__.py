@@ -1,0 +1,1 @@
+"""Getting a distribution's kernel, firmware and busybox: where from, whether they are genuine, where they go."""
