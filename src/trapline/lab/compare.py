@@ -78,9 +78,8 @@ def compare(
     else:
         base = RunOptions(str(guest), settings(chosen[0], firmware, host_fwft, misaligned), **options)
     if base.virtio.changes_files:
-        raise UsageError(
-            "a drive that the guest may write", remedy="add ,ro or ,snapshot: every run needs the same disk"
-        )
+        remedy = "every run needs the same: add ,ro (or ,snapshot to a drive)"
+        raise UsageError("a drive or folder that the guest may write", remedy=remedy)
     reports = []
     for n, policy in enumerate(chosen):
         if progress is not None:

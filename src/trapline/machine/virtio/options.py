@@ -10,6 +10,7 @@ from trapline.machine.virtio.bus import VirtioBus
 from trapline.machine.virtio.console import ConsoleDevice
 from trapline.machine.virtio.drive import open_drive, parse_drive
 from trapline.machine.virtio.rng import RngDevice
+from trapline.machine.virtio.share import open_share, parse_share
 
 CONSOLES = ("serial", "virtio")
 
@@ -28,7 +29,8 @@ class VirtioOptions:
     def changes_files(self) -> bool:
         """Whether a run may change files that the next run reads."""
         drives = [parse_drive(text) for text in self.drive]
-        return any(not d.read_only and not d.snapshot for d in drives)
+        shares = [parse_share(text) for text in self.share]
+        return any(not d.read_only and not d.snapshot for d in drives) or any(not s.read_only for s in shares)
 
 
 NO_VIRTIO = VirtioOptions()
@@ -38,13 +40,18 @@ def add_devices(bus: VirtioBus, options: VirtioOptions, output: Callable[[bytes]
     """Make the devices; return the console if there is one. ValueError says what is wrong."""
     if options.console not in CONSOLES:
         raise ValueError(f"console {options.console!r}: serial or virtio")
-    if options.net != "none" or options.share:
-        raise ValueError("net and share are not there yet")
+    if options.net != "none":
+        raise ValueError("--net is not there yet")
     for number, text in enumerate(options.drive):
         argument = parse_drive(text)
         bus.add(BlockDevice(open_drive(argument), argument.serial, f"drive {number}"))
     if options.rng:
         bus.add(RngDevice())
+    shares = [parse_share(text, number) for number, text in enumerate(options.share)]
+    for number, share in enumerate(shares):
+        if share.tag in [other.tag for other in shares[:number]]:
+            raise ValueError(f"share {options.share[number]!r}: another folder has the tag {share.tag!r}")
+        bus.add(open_share(share))
     if options.console != "virtio":
         return None
     console = ConsoleDevice(output)
