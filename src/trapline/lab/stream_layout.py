@@ -37,7 +37,7 @@ GIGAPAGE = 0x4000_0000
 EXEC_ZOO_PAGES = 64  # the last pages of the zoo map gadgets
 EXEC_ZOO = ZOO + (512 - EXEC_ZOO_PAGES) * PAGE
 
-TOHOST = STATE + 0x9A8  # no round number: a stray store to it would be a command to the simulator
+TOHOST = RAM + 0x37A_49A8  # far from all else: a stray store to it would be a command to the simulator
 FROMHOST = TOHOST + 64
 
 
