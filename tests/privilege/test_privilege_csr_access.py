@@ -198,9 +198,9 @@ def test_state_enable(mstateen: int, hstateen: int, outcomes: tuple[int, ...]) -
         assert board.access("senvcfg") == outcome, mode
 
 
-def test_debug_triggers_do_not_exist() -> None:
-    """Corner case 18: without Sdtrig and Sdext their registers are illegal, also in M-mode."""
-    assert not {0x7A0, 0x7A1, 0x7A5, 0x7A8, 0x7B0, 0x6A8, 0x5A8} & set(CSR_NAMES)
+def test_debug_registers_do_not_exist() -> None:
+    """Corner case 18: but for what says that there is no trigger they are illegal, also in M-mode."""
+    assert not {0x7A4, 0x7A5, 0x7A8, 0x7B0, 0x6A8, 0x5A8} & set(CSR_NAMES)
 
 
 def test_double_trap_bits_read_zero() -> None:
@@ -216,3 +216,16 @@ def test_double_trap_bits_read_zero() -> None:
     ):
         board.write(csr, -1)
         assert not board.read(csr) >> bit & 1
+
+
+def test_there_are_no_triggers() -> None:
+    """M-mode finds that there is no trigger: tselect does not hold what is written and tdata1 has type 0."""
+    board = Board()
+    board.mode("M")
+    for csr in ("tselect", "tdata1", "tdata2", "tdata3"):
+        assert board.access(csr, 1) == OK
+        board.write(csr, 1 << 63)
+        assert board.read(csr) == 0
+    for mode in MODES:
+        board.mode(mode)
+        assert board.access("tselect") == ILLEGAL

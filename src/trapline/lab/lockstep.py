@@ -39,7 +39,7 @@ _ALSO = (
 
 
 # Spike logs the stored bits of these, not what a read gives: mip without hvip and the timers.
-_LOGGED_IN_PART = {csr.MIP, csr.SIP, csr.HIP, csr.HVIP, csr.VSIP}
+_LOGGED_IN_PART = {csr.MIP, csr.SIP, csr.HIP, csr.HVIP, csr.VSIP, csr.MVIP}
 
 
 @dataclass(frozen=True)

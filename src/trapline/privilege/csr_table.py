@@ -228,6 +228,12 @@ def _protection() -> None:
             zero(name, has_pmp)
 
 
+def _triggers() -> None:
+    """No triggers: hardwired to zero, by which software that enumerates them finds out (Debug spec, Sdtrig chapter)."""
+    for name in ("tselect", "tdata1", "tdata2", "tdata3"):
+        zero(name, always)
+
+
 def _state_enable() -> None:
     guard = csr_control.guard_stateen
     for i in range(4):
@@ -279,6 +285,7 @@ for _chapter in (
     _hypervisor,
     _counters,
     _protection,
+    _triggers,
     _state_enable,
 ):
     _chapter()
