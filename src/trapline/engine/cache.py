@@ -86,7 +86,7 @@ def write_image(path: Path, image: Image) -> None:
         raise
 
 
-def remove_old(directory: Path, keep: Path, limit: int = 4) -> None:
+def remove_old(directory: Path, keep: Path, limit: int = 16) -> None:
     """Keep the newest few images."""
     others = sorted(directory.glob("native-*.bin"), key=lambda p: p.stat().st_mtime, reverse=True)
     for path in [p for p in others if p != keep][limit - 1 :]:
