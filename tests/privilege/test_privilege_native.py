@@ -23,7 +23,7 @@ from trapline.privilege.trap import take_trap
 
 # The native engine's own words lie between these two.
 ENGINES_OWN = ("tlb_base", "call_failed")
-SCRATCH = {"trap_cause", "trap_tval", "trap_tval2", "trap_tinst", "trap_gva", "region_host", "attention"}
+SCRATCH = {"trap_cause", "trap_tval", "trap_tval2", "trap_tinst", "trap_gva", "region_host", "attention", "decode_base"}
 CAUSES = [0, 2, 3, 5, 8, 10, 12, 13, 15, 20, 21, 22, 23, 1 << 63 | 1, 1 << 63 | 6, 1 << 63 | 10, 1 << 63 | 11]
 STEPS = 4000
 
