@@ -10,6 +10,7 @@ from trapline.kvm.numbers import EBUSY, EINVAL, ENOENT
 from trapline.kvm.onereg import OneRegError, get_one_reg, reg_id, reg_list, set_one_reg
 from trapline.kvm.vcpu import Vcpu
 from trapline.kvm.vm import Vm
+from trapline.privilege.isa_string import DEFAULT_ISA
 
 
 def vcpu(policy: str = "linux-7.2", **options: object) -> Vcpu:
@@ -175,3 +176,46 @@ def test_timer_and_config() -> None:
     assert get_one_reg(cpu, reg_id(o.CONFIG, 2)) == 0x123
     cpu.load()
     assert errno(set_one_reg, cpu, reg_id(o.CONFIG, 2), 0x124) == EBUSY
+
+
+def test_isa_extensions_by_release() -> None:
+    """A KVM knows the extensions of its release; others have no register and are not the guest's."""
+    for name, before, since in (("zicboz", "linux-6.3", "linux-6.4"), ("zawrs", "linux-6.10", "linux-6.11")):
+        reg = reg_id(o.ISA_EXT, ISA_EXTENSIONS.index(name))
+        assert errno(get_one_reg, vcpu(before), reg) in (EINVAL, ENOENT)
+        assert get_one_reg(vcpu(since), reg) == 1
+        assert (vcpu(before).guest_has(name), vcpu(since).guest_has(name)) == (False, True)
+    assert vcpu("linux-5.16").guest_has("d")
+
+
+def test_sscofpmf_is_withheld_without_aia() -> None:
+    """Its interrupt needs AIA's filter: the register is there, reads 0 and cannot be set."""
+    cpu, reg = vcpu(), reg_id(o.ISA_EXT, ISA_EXTENSIONS.index("sscofpmf"))
+    assert reg in reg_list(cpu)
+    assert get_one_reg(cpu, reg) == 0
+    assert errno(set_one_reg, cpu, reg, 1) == EINVAL
+
+
+def test_hardware_updates_of_a_and_d_bits() -> None:
+    """A guest with Svadu and without Svade has henvcfg.ADUE from the start; before 6.13 KVM knew neither."""
+    for policy, isa, expected in (
+        ("linux-7.2", DEFAULT_ISA, 1),
+        ("linux-7.2", f"{DEFAULT_ISA}_svade", 0),
+        ("linux-6.12", DEFAULT_ISA, 0),
+    ):
+        cpu = vcpu(policy, isa=isa)
+        cpu.configure_once()
+        assert cpu.config.henvcfg >> 61 & 1 == expected
+
+
+def test_the_register_list_by_release() -> None:
+    """Registers of CONFIG and CSR appear with the releases that brought them."""
+    for policy, config, csrs in (
+        ("linux-5.16", 1, 10),
+        ("linux-6.5", 6, 10),
+        ("linux-6.6", 7, 10),
+        ("linux-6.7", 7, 11),
+    ):
+        listed = [reg & (o.TYPE_MASK | o.SUBTYPE_MASK) for reg in reg_list(vcpu(policy))]
+        assert listed.count(o.CONFIG) == config, policy
+        assert listed.count(o.CSR) == csrs, policy

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from trapline.kvm.isa_ext import ISA_EXTENSIONS, disable_allowed, guest_mask, host_has
+from trapline.kvm.isa_ext import ISA_EXTENSIONS, disable_allowed, enable_allowed, guest_mask, host_has
 from trapline.kvm.numbers import EBUSY, EINVAL, ENOENT, ERRNO_NAMES, MASK64
 from trapline.lang.values import MASK64 as ALL
 from trapline.machine.clint import time_of
@@ -80,7 +80,7 @@ def reg_list(vcpu: Vcpu) -> list[int]:
     """KVM_GET_REG_LIST: every id that this vCPU has, class by class."""
     ids = [reg_id(CONFIG, n) for n, name in enumerate(CONFIG_REGISTERS) if _config_exists(vcpu, name)]
     ids += [reg_id(CORE, n) for n in range(CORE_MODE + 1)]
-    ids += [reg_id(CSR, n) for n in range(len(GENERAL_CSRS))]
+    ids += [reg_id(CSR, n) for n in range(_general_csrs(vcpu))]
     if vcpu.guest_has("smstateen"):
         ids.append(reg_id(CSR, 0, subtype=CSR_SMSTATEEN))
     ids += [reg_id(TIMER, n) for n in range(len(TIMER_REGISTERS))]
@@ -89,7 +89,7 @@ def reg_list(vcpu: Vcpu) -> list[int]:
     if vcpu.guest_has("d"):
         ids += [reg_id(FP_D, n, size=U32 if n == FCSR else U64) for n in range(FCSR + 1)]
     if vcpu.policy.has_feature("onereg-isa-ext"):
-        ids += [reg_id(ISA_EXT, n) for n, name in enumerate(ISA_EXTENSIONS) if host_has(vcpu.hart, name)]
+        ids += [reg_id(ISA_EXT, n) for n, name in enumerate(ISA_EXTENSIONS) if host_has(vcpu, name)]
     if vcpu.policy.has_feature("onereg-sbi-ext"):
         ids += [reg_id(SBI_EXT, n) for n, name in enumerate(SBI_EXTENSIONS) if name in vcpu.sbi.enabled]
     if vcpu.sbi.enabled.get("STA"):
@@ -130,7 +130,12 @@ def _accessor(vcpu: Vcpu, reg: int) -> tuple[Getter, Setter]:
 
 # --- CONFIG ---
 def _config_exists(vcpu: Vcpu, name: str) -> bool:
-    return not name.endswith("_block_size") or host_has(vcpu.hart, name.removesuffix("_block_size"))
+    """Block sizes are there if the host has the extension."""
+    if name == "satp_mode" and not vcpu.policy.has_feature("onereg-satp-mode"):
+        return False
+    if name.startswith("m") and not vcpu.policy.has_feature("onereg-machine-ids"):
+        return False
+    return not name.endswith("_block_size") or host_has(vcpu, name.removesuffix("_block_size"))
 
 
 def _config_name(vcpu: Vcpu, number: int, reg: int) -> str:
@@ -206,12 +211,17 @@ def _set_core(vcpu: Vcpu, number: int, reg: int, value: int) -> None:
 
 
 # --- CSR ---
+def _general_csrs(vcpu: Vcpu) -> int:
+    """How many there are: senvcfg came with Smstateen."""
+    return len(GENERAL_CSRS) - (not vcpu.policy.has_feature("onereg-senvcfg"))
+
+
 def _get_csr(vcpu: Vcpu, number: int, reg: int) -> int:
     vcpu.put()
     subtype, number = number & SUBTYPE_MASK, number & NUMBER_MASK
     if subtype == CSR_SMSTATEEN and number == 0 and vcpu.guest_has("smstateen"):
         return int(vcpu.hart.call(csr_read, csr.SSTATEEN0))
-    if subtype != CSR_GENERAL or number >= len(GENERAL_CSRS):
+    if subtype != CSR_GENERAL or number >= _general_csrs(vcpu):
         raise _fail(vcpu, reg)
     name = GENERAL_CSRS[number]
     if name == "hvip":
@@ -226,7 +236,7 @@ def _set_csr(vcpu: Vcpu, number: int, reg: int, value: int) -> None:
     if subtype == CSR_SMSTATEEN and number == 0 and vcpu.guest_has("smstateen"):
         vcpu.hart.call(csr_write, csr.SSTATEEN0, value)
         return
-    if subtype != CSR_GENERAL or number >= len(GENERAL_CSRS):
+    if subtype != CSR_GENERAL or number >= _general_csrs(vcpu):
         raise _fail(vcpu, reg)
     name = GENERAL_CSRS[number]
     if name == "hvip":
@@ -294,14 +304,14 @@ def _set_fp(vcpu: Vcpu, number: int, reg: int, value: int) -> None:
 
 # --- ISA_EXT and SBI_EXT: single, or 64 at a time ---
 def _isa_extension(vcpu: Vcpu, number: int, reg: int) -> str:
-    if number >= len(ISA_EXTENSIONS) or not host_has(vcpu.hart, ISA_EXTENSIONS[number]):
+    if number >= len(ISA_EXTENSIONS) or not host_has(vcpu, ISA_EXTENSIONS[number]):
         raise _fail(vcpu, reg)
     return ISA_EXTENSIONS[number]
 
 
 def _get_isa_single(vcpu: Vcpu, number: int, reg: int) -> int:
     name = _isa_extension(vcpu, number, reg)
-    return int(name != "h" and name not in vcpu.isa_disabled)
+    return int(name not in vcpu.isa_disabled)
 
 
 def _set_isa_single(vcpu: Vcpu, number: int, reg: int, value: int) -> None:
@@ -309,9 +319,9 @@ def _set_isa_single(vcpu: Vcpu, number: int, reg: int, value: int) -> None:
     if value == _get_isa_single(vcpu, number, reg):
         return
     _before_first_run(vcpu, reg, value)
-    if value == 1 and name != "h":
+    if value == 1 and enable_allowed(vcpu, name):
         vcpu.isa_disabled.discard(name)
-    elif value == 0 and disable_allowed(vcpu.hart, name):
+    elif value == 0 and disable_allowed(vcpu, name):
         vcpu.isa_disabled.add(name)
     else:
         raise _refuse(EINVAL, reg, value)

@@ -51,7 +51,7 @@ def _misaligned_supported(vcpu: Vcpu) -> bool:
 
 
 def _adue_supported(vcpu: Vcpu) -> bool:
-    return vcpu.guest_has("svadu") and "svade" not in vcpu.isa_disabled
+    return vcpu.guest_has("svadu") and vcpu.guest_has("svade")
 
 
 _FEATURES: dict[str, tuple[int, str, int, Callable[[Vcpu], bool]]] = {

@@ -16,6 +16,7 @@ from trapline.kvm import interrupts
 from trapline.kvm.context import CpuTrap, GuestCsrs, KvmRun, VcpuConfig
 from trapline.kvm.cost import estimate
 from trapline.kvm.death import Death, autopsy
+from trapline.kvm.isa_ext import host_has, withheld
 from trapline.kvm.mmio import MmioDecode, mmio_return
 from trapline.kvm.numbers import (
     EINVAL,
@@ -107,7 +108,7 @@ class Vcpu:
         self.decoder = Decoder(hart)
         self.csrs = GuestCsrs()
         self.config: VcpuConfig = VcpuConfig(hedeleg=vm.policy.hedeleg, hideleg=vm.policy.hideleg)
-        self.isa_disabled: set[str] = set()
+        self.isa_disabled: set[str] = withheld(self)
         self.irqs_pending = self.irqs_pending_mask = 0
         self.guest_debug = False
         self.loaded = self.ran_once = self.in_guest = False
@@ -145,11 +146,8 @@ class Vcpu:
         self.blocked = False
 
     def guest_has(self, extension: str) -> bool:
-        """Whether the guest has the extension of this (lower case) name."""
-        if extension in self.isa_disabled or extension == "h":
-            return False
-        word = f"has_{extension}"
-        return extension == "i" or bool(getattr(self.hart, word, 0) != 0)
+        """Whether the guest has the extension of this (lower case) name, and this KVM knows it."""
+        return extension not in self.isa_disabled and host_has(self, extension)
 
     def _has_sstc(self) -> bool:
         """Whether the hart has Sstc, the firmware gave it to HS-mode, and this KVM gives it to guests."""
@@ -170,7 +168,7 @@ class Vcpu:
                 self.config.henvcfg |= bits
         if self.timer.sstc:
             self.config.henvcfg |= ENVCFG_STCE
-        if self.guest_has("svadu") and "svade" in self.isa_disabled:
+        if self.guest_has("svadu") and not self.guest_has("svade"):
             self.config.henvcfg |= ENVCFG_ADUE
         if self.guest_has("smstateen"):
             self.config.hstateen0 |= STATEEN_ENVCFG | STATEEN_SE

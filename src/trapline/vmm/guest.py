@@ -119,7 +119,7 @@ class Guest:
         vcpu = self.vm.vcpus[0]
         ram = [(mm.RAM_BASE, self.memory)]
         windows = len(self.devices.virtio.slots)
-        blob = guest_tree(vcpu, self.vm.isa, ram, len(self.vm.vcpus), self.vm.timebase, append, ramdisk, virtio=windows)
+        blob = guest_tree(vcpu, ram, len(self.vm.vcpus), self.vm.timebase, append, ramdisk, virtio=windows)
         at = self._place_tree(memory, blob, loaded, ramdisk)
         vcpu.reset(loaded.entry, at)
         return loaded

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from trapline.kvm.isa_ext import ISA_EXTENSIONS
 from trapline.kvm.vcpu import Vcpu
-from trapline.machine.device_tree import BoardTree, board_blob, isa_extensions, isa_string
+from trapline.machine.device_tree import BoardTree, board_blob
+
+# Part of what riscv,isa meant by I before they had names of their own.
+_BASE = ("zicsr", "zifencei")
 
 
-def guest_isa(vcpu: Vcpu, isa: str) -> str:
-    """Return the ISA string that the guest reads: the host's, less what KVM keeps from it."""
-    kept = [w for w in isa_extensions(isa) if w != "h" and w not in vcpu.isa_disabled]
-    return isa_string("rv64" + "".join(w if len(w) == 1 else f"_{w}" for w in kept))
+def guest_isa(vcpu: Vcpu) -> str:
+    """Return the ISA string that the guest reads: what KVM says that it has, and the base."""
+    letters = "".join(c for c in "imafdcv" if vcpu.guest_has(c))
+    others = [name for name in ISA_EXTENSIONS if len(name) > 1 and vcpu.guest_has(name)]
+    return "_".join(["rv64" + letters, *dict.fromkeys([*_BASE, *others])])
 
 
 def guest_tree(
     vcpu: Vcpu,
-    isa: str,
     memory: list[tuple[int, int]],
     vcpus: int,
     timebase: int,
@@ -28,7 +32,7 @@ def guest_tree(
     mmu = "riscv,sv57" if hart.has_sv57 != 0 else "riscv,sv48" if hart.has_sv48 != 0 else "riscv,sv39"
     return board_blob(
         BoardTree(
-            guest_isa(vcpu, isa),
+            guest_isa(vcpu),
             memory,
             vcpus,
             mmu,
