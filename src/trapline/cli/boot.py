@@ -7,6 +7,7 @@ from dataclasses import replace
 from trapline.cli.application import app
 from trapline.cli.common import console, fetched, finish, kernel_arguments, newline
 from trapline.cli.options import MACHINE, Json, Machine, Misaligned
+from trapline.cli.snapshots import SNAPSHOTS, Snapshots
 
 
 @app.command
@@ -21,6 +22,7 @@ def boot(
     log_commits: str | None = None,
     signature: str | None = None,
     signature_granularity: int = 16,
+    snapshots: Snapshots = SNAPSHOTS,
     json: Json = None,
 ) -> int:
     """Boot real M-mode code: a bare program, or firmware with what it starts.
@@ -46,6 +48,7 @@ def boot(
     from trapline.views.progress import line
     from trapline.views.run import show_boot
 
+    snapshots.require_alone(machine, image=image, bios=bios, kernel=kernel, misaligned=misaligned != "trap")
     found = fetched(image) if image is not None else fetched(kernel) if kernel is not None else None
     if found is not None:
         kernel, initrd = str(found.image), machine.initrd or str(found.initrd)
@@ -72,6 +75,7 @@ def boot(
         tinst=machine.tinst,
         aia=machine.aia,
         virtio=machine.virtio(),
+        snapshots=snapshots.options(),
     )
     with console(json) as terminal:
         report = lab.boot(options, terminal, line)

@@ -9,6 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from trapline.cli.options import Machine, Under
+from trapline.cli.snapshots import SNAPSHOTS, Snapshots
+from trapline.cli.tokens import was_given
 
 if TYPE_CHECKING:
     from trapline.lab.guest_run import RunOptions
@@ -75,7 +77,14 @@ def kernel_arguments(append: str) -> str:
     return f"{APPEND} {append}".strip()
 
 
-def run_options(guest: str, under: Under, machine: Machine, memslot: Sequence[str], trace: str | None) -> RunOptions:
+def run_options(
+    guest: str | None,
+    under: Under,
+    machine: Machine,
+    memslot: Sequence[str],
+    trace: str | None,
+    snapshots: Snapshots = SNAPSHOTS,
+) -> RunOptions:
     """The options of a run, from what the command line said."""
     from trapline.lab.errors import UsageError
     from trapline.lab.guest_run import RunOptions
@@ -83,7 +92,9 @@ def run_options(guest: str, under: Under, machine: Machine, memslot: Sequence[st
     if machine.aia != "none":
         raise UsageError("guests have a PLIC so far", "--aia", remedy="boot has --aia")
 
-    kernel = fetched(guest)
+    fixed = {n: was_given(f"--{n}") for n in ("firmware", "host-fwft", "misaligned")}
+    snapshots.require_alone(machine, guest=guest, memslot=memslot, **fixed)
+    kernel = fetched(guest) if guest is not None else None
     if kernel is not None:
         guest, initrd = str(kernel.image), machine.initrd or str(kernel.initrd)
         machine = replace(machine, initrd=initrd, append=kernel_arguments(machine.append))
@@ -103,6 +114,8 @@ def run_options(guest: str, under: Under, machine: Machine, memslot: Sequence[st
         trace=trace,
         tinst=machine.tinst,
         virtio=machine.virtio(),
+        snapshots=snapshots.options(),
+        new_policy=was_given("--policy"),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from trapline.cli.application import app
 from trapline.cli.common import finish, native, run_options
 from trapline.cli.options import MACHINE, UNDER, Json
+from trapline.cli.snapshots import SNAPSHOTS
 from trapline.cli.tokens import behind_dashes, bound
 
 
@@ -41,8 +42,8 @@ def compare(
     from trapline.views.compare import show_comparison
 
     options = run_options(
-        arguments["guest"], arguments.get("under", UNDER), arguments.get("machine", MACHINE),
-        arguments.get("memslot", ()), arguments.get("trace"),
+        arguments.get("guest"), arguments.get("under", UNDER), arguments.get("machine", MACHINE),
+        arguments.get("memslot", ()), arguments.get("trace"), arguments.get("snapshots", SNAPSHOTS),
     )  # fmt: skip
     native(options.engine)
     with bar("compare") as update:

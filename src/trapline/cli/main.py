@@ -11,13 +11,14 @@ from cyclopts import CycloptsError
 from trapline.cli import audit, boot, compare, conform, demo, fetch, policies, route, run  # noqa: F401 (each registers its command)
 from trapline.cli.application import app
 from trapline.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
-from trapline.cli.tokens import behind_dashes
+from trapline.cli.tokens import behind_dashes, command_line
 
 
 def main(tokens: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code; every error is one clear line."""
     words = list(sys.argv[1:] if tokens is None else tokens)
     behind_dashes.clear()
+    command_line[:] = words
     if words[:1] == ["compare"] and "--" in words:
         at = words.index("--")
         behind_dashes.extend(words[at + 1 :])

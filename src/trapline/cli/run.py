@@ -5,17 +5,19 @@ from __future__ import annotations
 from trapline.cli.application import app
 from trapline.cli.common import console, finish, newline, run_options
 from trapline.cli.options import MACHINE, UNDER, Json, Machine, Several, Under
+from trapline.cli.snapshots import SNAPSHOTS, Snapshots
 
 
 @app.command
 def run(
-    guest: str,
+    guest: str | None = None,
     /,
     *,
     under: Under = UNDER,
     machine: Machine = MACHINE,
     memslot: Several = (),
     trace: str | None = None,
+    snapshots: Snapshots = SNAPSHOTS,
     json: Json = None,
 ) -> int:
     """Run a guest under a policy and show what each of its traps did.
@@ -37,7 +39,7 @@ def run(
     from trapline.views.progress import line
     from trapline.views.run import show_run
 
-    options = run_options(guest, under, machine, memslot, trace)
+    options = run_options(guest, under, machine, memslot, trace, snapshots)
     with console(json) as terminal:
         report = run_guest(options, terminal, line)
     newline(report.result.reason)

@@ -8,6 +8,12 @@ from typing import Any
 from trapline.cli.application import app
 
 behind_dashes: list[str] = []
+command_line: list[str] = []
+
+
+def was_given(option: str) -> bool:
+    """Whether the command line says this option, be it with the value that it has anyway."""
+    return any(word == option or word.startswith(f"{option}=") for word in (*command_line, *behind_dashes))
 
 
 def bound(command: str, tokens: Sequence[str]) -> dict[str, Any]:

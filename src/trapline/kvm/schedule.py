@@ -47,10 +47,13 @@ def run_vcpus(vm: Vm, vmm: Vmm, max_instructions: int | None) -> VmResult:
     ratio = int(vm.vcpus[0].hart.time_ratio)
     last = None if max_instructions is None else vm.instructions + max_instructions
     while True:
-        until = min(time_of(v.hart) for v in vm.vcpus) + max(1, length // ratio)
-        for vcpu in vm.vcpus:
+        # A round that was cut short goes on where it was: how a run is cut changes nothing.
+        first, until = vm.open_round or (0, min(time_of(v.hart) for v in vm.vcpus) + max(1, length // ratio))
+        vm.open_round = None
+        for vcpu in vm.vcpus[first:]:
             result = _turn(vm, vcpu, vmm, until, last)
             if result is not None:
+                vm.open_round = (vcpu.id, until)
                 return result
         if not any(_can_run(v) for v in vm.vcpus) and not _skip(vm):
             return VmResult("halted")

@@ -100,6 +100,8 @@ class RunStop(Enum):
 class Vcpu:
     """One virtual CPU of a VM. `kvm_run` is what it shares with the VMM."""
 
+    snapshot_skips = ("policy", "decoder", "death")
+
     def __init__(self, vm: Vm, vcpu_id: int, hart: Hart) -> None:
         self.vm, self.id, self.hart = vm, vcpu_id, hart
         self.policy: Policy = vm.policy

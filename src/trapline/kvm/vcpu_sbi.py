@@ -95,6 +95,8 @@ def sbi_return(vcpu: Vcpu) -> None:
 class VcpuSbi:
     """SbiHost of one vCPU: harts are vCPUs, addresses are guest physical."""
 
+    snapshot_skips = ("profile",)
+
     def __init__(self, vcpu: Vcpu) -> None:
         self.vcpu = vcpu
         self.hartid = vcpu.id
@@ -129,6 +131,10 @@ class VcpuSbi:
     def enable(self, name: str, on: bool) -> None:
         """Switch an extension for this guest."""
         self.enabled[name] = on
+        self.refresh_profile()
+
+    def refresh_profile(self) -> None:
+        """After a change of what is enabled, or of the policy."""
         self.profile = self._profile()
 
     def _profile(self) -> SbiProfile:

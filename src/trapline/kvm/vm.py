@@ -36,12 +36,16 @@ BACKING_BASE = 0x1_0000_0000
 GIGABYTE = 1 << 30
 LAST_TRAPS = 16
 
+_NOT_MADE_WITH = ("self", "engine", "policy", "firmware")
+
 
 class Vm:
     """A VM under a trap policy, on simulated harts of its own.
 
     `on_trap` is called with a TrapRecord for each trap that leaves the guest.
     """
+
+    snapshot_skips = ("made_with", "policy", "engine", "notes", "on_trap", "on_log", "poll")
 
     def __init__(
         self,
@@ -59,6 +63,7 @@ class Vm:
         gstage: str = "auto",
         huge_pages: bool | None = None,
     ) -> None:
+        self.made_with = {n: v for n, v in locals().items() if n not in _NOT_MADE_WITH}
         if not 1 <= vcpus <= 64:
             raise ValueError(f"{vcpus} vCPUs: expected 1 to 64")
         if misaligned not in ("trap", "hardware"):
@@ -68,7 +73,7 @@ class Vm:
         if gstage != "auto" and gstage not in MODE_NUMBERS:
             raise ValueError(f"gstage {gstage!r}: expected auto, {', '.join(MODE_NUMBERS)}")
         self.policy = policy if isinstance(policy, Policy) else load_policy(policy)
-        self._require_mapping()
+        self.require_mapping()
         self.engine = make_engine(engine)
         self.firmware = firmware if isinstance(firmware, Firmware) else Firmware(firmware, host_fwft=host_fwft)
         self.isa, self.timebase = isa, timebase
@@ -82,6 +87,7 @@ class Vm:
         # Asked now and then by a vCPU that takes one exit after another: whether KVM_RUN should come back.
         self.poll: Callable[[], bool] | None = None
         self.on_log: Callable[[str], None] | None = None
+        self.open_round: tuple[int, int] | None = None  # kvm.schedule
         self._backing_end = BACKING_BASE
         harts = [self._make_hart(n, ratio, misaligned, tinst) for n in range(vcpus)]
         if harts[0].has_h == 0:
@@ -92,10 +98,10 @@ class Vm:
         self.huge_pages = self.policy.has_feature("transparent-huge-pages") if huge_pages is None else huge_pages
         self.vmid, self.vmids = Vmid(), VmidSpace(int(harts[0].vmid_bits))
         self._hgatp: dict[int, int] = {}
-        self.notes = self._notes(harts[0])
+        self.notes = self.policy_notes(harts[0])
         self.vcpus = [Vcpu(self, n, hart) for n, hart in enumerate(harts)]
 
-    def _require_mapping(self) -> None:
+    def require_mapping(self) -> None:
         """Without a rule that maps guest page faults no guest runs: its first fetch would never succeed."""
         for cause in (20, 21, 23):
             if self.policy.rule(cause).action is not Action.MAP:
@@ -136,7 +142,7 @@ class Vm:
         hart.call(csr_write, HGATP, 0)
         return sticks
 
-    def _notes(self, hart: Hart) -> tuple[str, ...]:
+    def policy_notes(self, hart: Hart) -> tuple[str, ...]:
         """Say which bits of the policy's hedeleg this hart does not keep."""
         hart.call(csr_write, HEDELEG, self.policy.hedeleg)
         kept = int(hart.call(csr_read, HEDELEG))
@@ -286,6 +292,23 @@ class Vm:
         if slot is None or slot.region is None or gpa + size > slot.end:
             raise ValueError(f"no guest memory at [{gpa:#x}..{gpa + size - 1:#x}]")
         return self.regions.view(slot.hpa + gpa - slot.gpa, size)
+
+    # --- snapshots ---
+    def snapshot(self, path: str | Path) -> int:
+        """Write the whole VM to one file, between two instructions; return its size in bytes.
+
+        SnapshotError if the file cannot be written; a file that was there before stays then.
+        """
+        from trapline.kvm.snapshot import snapshot_vm
+
+        return snapshot_vm(self, path)
+
+    @classmethod
+    def restore(cls, path: str | Path, *, engine: Any = "native", policy: Policy | str | Path | None = None) -> Vm:
+        """Return the VM in a snapshot, which goes on as the saved one would have, or under another policy."""
+        from trapline.kvm.snapshot import restore_vm
+
+        return restore_vm(cls, path, engine, policy)
 
     # --- running and watching ---
     def run(self, vmm: Callable[[Vcpu], bool] | None = None, max_instructions: int | None = None) -> VmResult:

@@ -6,12 +6,13 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from trapline.lab.engines import engine_of
 from trapline.lab.errors import UsageError
 from trapline.lab.output import output_file
+from trapline.lab.snapshots import SnapshotOptions, Taken, check, restored, run_and_keep
 from trapline.lang.state import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
 from trapline.machine.console import Console
 from trapline.machine.machine import Machine, RunResult
@@ -44,22 +45,24 @@ class BootOptions:
     tinst: str = "zero"
     aia: str = "none"
     virtio: VirtioOptions = NO_VIRTIO
+    snapshots: SnapshotOptions = field(default_factory=SnapshotOptions)
 
 
 @dataclass(frozen=True, slots=True)
 class BootReport:
-    """How it ended, and the compiled counters of all harts."""
+    """How it ended, and what the compiled counters of all harts counted in this run."""
 
     options: BootOptions
     result: RunResult
     traps: list[tuple[int, str, str, int]]  # cause, origin, destination, count
     instructions: dict[str, int]
     seconds: float
+    snapshot: Taken | None = None
 
     def as_data(self) -> dict[str, Any]:
         """Return the JSON form."""
         return {
-            "image": self.options.image or self.options.bios,
+            "image": self.options.image or self.options.bios or self.options.snapshots.restore,
             "reason": self.result.reason,
             "code": self.result.code,
             "message": self.result.message,
@@ -68,6 +71,7 @@ class BootReport:
             "traps": [{"cause": c, "name": cause_name(c), "from": o, "to": d, "count": n} for c, o, d, n in self.traps],
             "instructions": self.instructions,
             "seconds": round(self.seconds, 3),
+            "snapshot": self.snapshot.as_data() if self.snapshot else None,
         }
 
 
@@ -75,6 +79,12 @@ def make_machine(options: BootOptions, console: Console | None, progress: Callab
     """Return a loaded board; UsageError says what is wrong with the input."""
     from trapline.vmm.arguments import parse_memory
 
+    check(options.snapshots)
+    path = options.snapshots.restore
+    if path is not None:
+        engine = engine_of(options.engine, progress)
+        machine: Machine = restored(lambda: Machine.restore(path, engine=engine, console=console))
+        return machine
     if (options.image is None) == (options.bios is None):
         raise UsageError("give either IMAGE (a program that starts in M-mode) or --bios FILE")
     if options.image is not None and (options.kernel or options.initrd or options.append):
@@ -114,37 +124,51 @@ def boot(
     ):
         if log is not None:
             machine.log_commits(log.write)
+        traps, instructions = _trap_counts(machine), _instructions(machine)
         started = time.perf_counter()
         with contextlib.closing(machine):
-            result = machine.run(options.max_instructions, options.max_seconds)
-        seconds = time.perf_counter() - started
+            result, taken = run_and_keep(
+                machine,
+                machine.interrupt,
+                options.snapshots,
+                options.max_instructions,
+                options.max_seconds,
+            )
+        seconds = time.perf_counter() - started - (taken.seconds if taken else 0)
         if signature is not None:
             try:
                 signature.write(machine.signature(options.signature_granularity))
             except ValueError as error:
                 raise UsageError(str(error), "--signature") from None
-    return BootReport(options, result, trap_table(machine), _instructions(machine), seconds)
+    levels = _instructions(machine)
+    levels.subtract(instructions)
+    table = trap_table(machine, traps)
+    return BootReport(options, result, table, {n: v for n, v in levels.items() if v}, seconds, taken)
 
 
-def trap_table(machine: Machine) -> list[tuple[int, str, str, int]]:
-    """Return the compiled counters, summed over harts."""
+def _trap_counts(machine: Machine) -> Counter[int]:
     start, size = LAYOUT.fields["trap_count"].index, TRAP_CAUSES * TRAP_ORIGINS * TRAP_DESTINATIONS
     counts: Counter[int] = Counter()
     for hart in machine.harts:
         counts.update({n: v for n, v in enumerate(hart.mem[start : start + size].tolist()) if v})
+    return counts
+
+
+def trap_table(machine: Machine, before: Counter[int] | None = None) -> list[tuple[int, str, str, int]]:
+    """Return the compiled counters, summed over harts, less those of `before`."""
     rows = []
-    for index, count in sorted(counts.items()):
+    for index, count in sorted((_trap_counts(machine) - (before or Counter())).items()):
         code, origin, destination = index >> 5, index >> 2 & 7, index & 3
         cause = INTERRUPT | code - 32 if code >= 32 else code
         rows.append((cause, MODE_NAMES.get(origin, "?"), DESTINATION_NAMES[destination], count))
     return rows
 
 
-def _instructions(machine: Machine) -> dict[str, int]:
+def _instructions(machine: Machine) -> Counter[str]:
     total: Counter[str] = Counter()
     for hart in machine.harts:
         for mode, name in MODE_NAMES.items():
             total[name] += int(hart.mode_instret[mode])
         mode = int(hart.priv) | int(hart.virt) << 2
         total[MODE_NAMES[mode]] += int(hart.instret) - int(hart.not_retired) - int(hart.mode_since)
-    return {name: n for name, n in total.items() if n}
+    return total

@@ -86,5 +86,5 @@ def compare(
             progress(n, len(chosen), policy.name)
         s = base.settings
         here = Settings(policy, s.firmware, s.host_fwft, s.misaligned)
-        reports.append(run_guest(replace(base, settings=here)))
-    return Comparison(base.guest, tuple(reports))
+        reports.append(run_guest(replace(base, settings=here, new_policy=True)))
+    return Comparison(base.guest or str(base.snapshots.restore), tuple(reports))

@@ -20,6 +20,7 @@ from trapline.lab.errors import UsageError
 from trapline.lab.firmware_names import firmware_named
 from trapline.lab.output import output_file
 from trapline.lab.settings import Settings
+from trapline.lab.snapshots import SnapshotOptions, Taken, check, restored, run_and_keep
 from trapline.machine.console import Console
 from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions
 from trapline.privilege.causes import cause_name
@@ -34,7 +35,7 @@ from trapline.vmm.result import GuestResult
 class RunOptions:
     """A `run` command line, checked when the guest is made."""
 
-    guest: str
+    guest: str | None
     settings: Settings
     memory: str = "256M"
     smp: int = 1
@@ -49,6 +50,8 @@ class RunOptions:
     trace: str | None = None
     tinst: str = "zero"
     virtio: VirtioOptions = NO_VIRTIO
+    snapshots: SnapshotOptions = field(default_factory=SnapshotOptions)
+    new_policy: bool = True  # a restored guest goes on under the policy of `settings`, not under its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,7 @@ class RunReport:
     unassigned: tuple[str, ...] = ()
     balance: tuple[str, ...] = ()  # where the compiled counters and the records disagree; must be empty
     output: bytes = field(default=b"", repr=False)
+    snapshot: Taken | None = None
 
     @property
     def traps(self) -> int:
@@ -112,7 +116,7 @@ class RunReport:
         result, death = self.result, self.result.death
         return {
             **self.options.settings.head(),
-            "guest": self.options.guest,
+            "guest": self.options.guest or self.options.snapshots.restore,
             "reason": result.reason,
             "code": result.code,
             "message": result.message,
@@ -128,6 +132,7 @@ class RunReport:
             "notes": list(self.notes),
             "unassigned": list(self.unassigned),
             "kernel_log": list(death.log) if death else [],
+            "snapshot": self.snapshot.as_data() if self.snapshot else None,
         }
 
 
@@ -173,6 +178,14 @@ def make_guest(options: RunOptions, console: Console | None, progress: Callable[
     s = options.settings
     if options.max_instructions is not None and options.max_instructions <= 0:
         raise UsageError(f"--max-instructions {options.max_instructions} is not positive")
+    check(options.snapshots)
+    path = options.snapshots.restore
+    if path is not None:
+        engine, policy = engine_of(options.engine, progress), s.policy if options.new_policy else None
+        guest: Guest = restored(lambda: Guest.restore(path, engine=engine, console=console, policy=policy))
+        return guest
+    if options.guest is None:
+        raise UsageError("run needs a GUEST", remedy="or --restore FILE")
     try:
         engine = engine_of(options.engine, progress)
         guest = Guest(
@@ -208,45 +221,76 @@ def run_guest(
     if console is None:
         console = Console(output.extend)
     guest = make_guest(options, console, progress)
+    if options.snapshots.restore is not None:
+        options = replace(options, settings=_settings_of(guest))
+    before = _Before(guest)
     guest.vm.on_log = on_kernel_log
     with output_file(options.trace, "--trace") as file:
         recorder = _Recorder(file)
         guest.vm.on_trap = recorder
         started, ticks = time.perf_counter(), guest.position()[1]
         with contextlib.closing(guest):
-            result = guest.run(options.max_instructions, options.max_seconds)
-        seconds = time.perf_counter() - started
-    rows = [*recorder.rows(), *_delegated(guest)]
+            result, taken = run_and_keep(
+                guest,
+                guest.interrupt,
+                options.snapshots,
+                options.max_instructions,
+                options.max_seconds,
+            )
+        seconds = time.perf_counter() - started - (taken.seconds if taken else 0)
+    traps = _counted(guest)
+    traps.subtract(before.traps)
+    rows = [*recorder.rows(), *_delegated(traps)]
     rows.sort(key=lambda r: (r.cause >> 63, r.cause, r.origin != "VS", r.path, r.end))
     return RunReport(
         options,
         result,
         rows,
-        _instructions(guest, rows),
+        _instructions(guest, rows, before),
         {n: v for n, v in guest.vm.stats().items() if v},
         guest.position()[1] - ticks,
         seconds,
         guest.vm.notes,
         tuple(guest.devices.unassigned.describe()),
-        tuple(_balance(guest, recorder)),
+        tuple(_balance(traps, recorder)),
         bytes(output),
+        taken,
     )
 
 
-def _delegated(guest: Guest) -> Iterator[RunRow]:
-    """Yield the traps that hardware gave to the guest: only the compiled counters know them."""
-    counts: Counter[tuple[int, str]] = Counter()
+class _Before:
+    """What a guest had counted when the run began: not nothing if it was restored."""
+
+    def __init__(self, guest: Guest) -> None:
+        self.traps = _counted(guest)
+        self.levels = _retired(guest)
+        self.firmware = guest.vm.firmware.estimated_instructions
+
+
+def _settings_of(guest: Guest) -> Settings:
+    """Return what a restored guest runs under."""
+    vm = guest.vm
+    misaligned = "hardware" if vm.vcpus[0].hart.misaligned_hardware != 0 else "trap"
+    return Settings(vm.policy, vm.firmware.model.name, vm.firmware.host_fwft, misaligned)
+
+
+def _counted(guest: Guest) -> Counter[tuple[int, str, str]]:
+    """Return the compiled counters of the guest's traps: cause, origin, first destination."""
+    counts: Counter[tuple[int, str, str]] = Counter()
     for vcpu in guest.vm.vcpus:
-        for (cause, origin, destination), n in hardware_traps(vcpu.hart).items():
-            if destination == "VS":
-                counts[cause, origin] += n
-    for (cause, origin), n in counts.items():
-        yield RunRow(cause, origin, (origin, "VS"), ("hardware",), "guest", 0, n)
+        counts.update(hardware_traps(vcpu.hart))
+    return counts
 
 
-def _instructions(guest: Guest, rows: list[RunRow]) -> dict[str, int]:
-    """Return instructions by level; HS and M are estimates."""
-    total = dict.fromkeys(("VU", "VS"), 0)
+def _delegated(traps: Counter[tuple[int, str, str]]) -> Iterator[RunRow]:
+    """Yield the traps that hardware gave to the guest: only the compiled counters know them."""
+    for (cause, origin, destination), n in traps.items():
+        if destination == "VS" and n:
+            yield RunRow(cause, origin, (origin, "VS"), ("hardware",), "guest", 0, n)
+
+
+def _retired(guest: Guest) -> Counter[str]:
+    total = Counter(dict.fromkeys(("VU", "VS"), 0))
     for vcpu in guest.vm.vcpus:
         hart = vcpu.hart
         for mode in (MODE_VU, MODE_VS):
@@ -254,16 +298,23 @@ def _instructions(guest: Guest, rows: list[RunRow]) -> dict[str, int]:
         mode = int(hart.priv) | int(hart.virt) << 2
         if mode in (MODE_VU, MODE_VS):
             total[MODE_NAMES[mode]] += int(hart.instret) - int(hart.not_retired) - int(hart.mode_since)
-    return {**total, "HS": sum(r.hs for r in rows), "M": guest.vm.firmware.estimated_instructions}
+    return total
 
 
-def _balance(guest: Guest, recorder: _Recorder) -> Iterator[str]:
+def _instructions(guest: Guest, rows: list[RunRow], before: _Before) -> dict[str, int]:
+    """Return instructions by level; HS and M are estimates."""
+    total = _retired(guest)
+    total.subtract(before.levels)
+    machine = guest.vm.firmware.estimated_instructions - before.firmware
+    return {**total, "HS": sum(r.hs for r in rows), "M": machine}
+
+
+def _balance(traps: Counter[tuple[int, str, str]], recorder: _Recorder) -> Iterator[str]:
     """Compare, for every origin and first destination, the compiled counters with the records."""
     counted: Counter[tuple[str, str]] = Counter()
-    for vcpu in guest.vm.vcpus:
-        for (_, origin, destination), n in hardware_traps(vcpu.hart).items():
-            if destination != "VS":
-                counted[origin, destination] += n
+    for (_, origin, destination), n in traps.items():
+        if destination != "VS":
+            counted[origin, destination] += n
     seen: Counter[tuple[str, str]] = Counter()
     for (_, origin, path, _, _, _), n in recorder.counts.items():
         if len(path) > 1:

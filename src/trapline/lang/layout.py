@@ -7,18 +7,23 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A 64-bit word, or an array of `count` words, at word index `index`."""
+    """A 64-bit word, or an array of `count` words, at word index `index`.
+
+    `host` marks addresses and caches that mean nothing outside this process: a snapshot leaves them out.
+    """
 
     name: str
     index: int
     count: int
     array: bool
+    host: bool = False
 
 
 class Layout:
-    """Named words in declaration order."""
+    """Named words in declaration order. What is declared while `host` is set belongs to this process alone."""
 
     def __init__(self) -> None:
+        self.host = False
         self.fields: dict[str, Field] = {}
         self.words = 0
 
@@ -35,5 +40,5 @@ class Layout:
     def _add(self, name: str, count: int, *, array: bool) -> None:
         if name in self.fields:
             raise ValueError(f"field {name!r} is declared twice")
-        self.fields[name] = Field(name, self.words, count, array)
+        self.fields[name] = Field(name, self.words, count, array, self.host)
         self.words += count

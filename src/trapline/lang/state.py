@@ -88,6 +88,8 @@ LAYOUT.word("timer_offset", "timer_ratio")  # the time_offset and time_ratio for
 LAYOUT.word("not_retired")
 
 # The native engine's own words: translation sets, decoded code, callbacks, and the instruction budget.
+# A snapshot leaves them out: add here what is an address of this process or a cache of the engine.
+LAYOUT.host = True
 LAYOUT.word("tlb_base", "tlb_ptr", "ctx_next")
 LAYOUT.array("big_first", 2)  # by bit 63 of the address: the span of the large pages in the translation sets
 LAYOUT.array("big_last", 2)
@@ -105,6 +107,7 @@ LAYOUT.array("step_record", 8, align=2)
 LAYOUT.array("step_handlers", 256)
 LAYOUT.word("call_failed")
 LAYOUT.word("decode_base")  # the instruction table of engine.decode_table; 0: Python decodes
+LAYOUT.host = False
 
 # The address of the explicit access under way, for the transformed instruction's Addr. Offset.
 LAYOUT.word("access_va")
@@ -121,7 +124,9 @@ LAYOUT.word("reservation")
 LAYOUT.word("region_count")
 LAYOUT.array("region_base", REGIONS)
 LAYOUT.array("region_size", REGIONS)
+LAYOUT.host = True
 LAYOUT.array("region_host", REGIONS)  # host address of the first byte
+LAYOUT.host = False
 LAYOUT.array("region_kind", REGIONS)
 LAYOUT.array("region_noexec", REGIONS)
 LAYOUT.word("region_hint")  # the region found last

@@ -47,7 +47,8 @@ class RunResult:
     """Why a run ended.
 
     `reason`: exit (the program ended the machine with `code`), reset (it asked for a reboot), limit
-    (instructions or seconds), quit (Ctrl-A x), interrupted (Ctrl-C), stuck (nothing can ever happen).
+    (instructions or seconds), snapshot (it was to be taken here), quit (Ctrl-A x), interrupted (Ctrl-C),
+    stuck (nothing can ever happen).
     """
 
     reason: str
@@ -60,7 +61,7 @@ class RunResult:
         """The exit code of a command that ran this."""
         if self.reason in ("exit", "reset"):
             return 0 if self.code == 0 else 1
-        return {"limit": 3, "interrupted": 130, "quit": 130}.get(self.reason, 1)
+        return {"limit": 3, "interrupted": 130, "quit": 130, "snapshot": 0}.get(self.reason, 1)
 
 
 def make_engine(engine: Any) -> Any:
@@ -81,6 +82,8 @@ def make_engine(engine: Any) -> Any:
 class Machine:
     """The board. Load something, then `run`."""
 
+    snapshot_skips = ("made_with", "console", "engine", "_ended")
+
     def __init__(
         self,
         *,
@@ -96,6 +99,7 @@ class Machine:
         aia: str | Aia = "none",
         virtio: VirtioOptions = NO_VIRTIO,
     ) -> None:
+        self.made_with = {n: v for n, v in locals().items() if n not in ("self", "engine", "console")}
         _check(isa, harts, timebase, ratio, misaligned, tinst)
         self.aia = parse_aia(aia) if isinstance(aia, str) else aia
         self.isa, self.timebase, self.console = self.aia.isa(isa), timebase, console or Console()
@@ -186,11 +190,12 @@ class Machine:
         loaded = load_elf(self.regions, elf)
         self.symbols = elf.symbols
         if htif and "tohost" in elf.symbols:
-            self._make_htif(elf.symbols["tohost"], elf.symbols.get("fromhost"), loaded)
+            self.serve_htif(elf.symbols["tohost"], elf.symbols.get("fromhost"))
         self._start_bare(loaded.entry)
         return loaded
 
-    def _make_htif(self, tohost: int, fromhost: int | None, loaded: Loaded) -> None:
+    def serve_htif(self, tohost: int, fromhost: int | None) -> None:
+        """Serve HTIF commands at the word `tohost`, answer at `fromhost`."""
         self.htif = Htif(self.regions, tohost, fromhost, self._finish, self.console.write, self._typed)
         self.htif.watch(self.harts)
 
@@ -236,6 +241,24 @@ class Machine:
         _require_apart(taken, start, start + len(data), str(path))
         return start, start + len(data)
 
+    # --- snapshots ---
+
+    def snapshot(self, path: str | Path) -> int:
+        """Write the whole machine to one file, between two instructions; return its size in bytes.
+
+        SnapshotError if the file cannot be written; a file that was there before stays then.
+        """
+        from trapline.machine.snapshot import snapshot_board
+
+        return snapshot_board(self, path)
+
+    @classmethod
+    def restore(cls, path: str | Path, *, engine: Any = "native", console: Console | None = None) -> Machine:
+        """Return the machine in a snapshot, which goes on as the saved one would have; SnapshotError otherwise."""
+        from trapline.machine.snapshot import restore_board
+
+        return restore_board(cls, path, engine, console)
+
     # --- running ---
 
     def log_commits(self, write: Callable[[str], object]) -> None:
@@ -249,6 +272,12 @@ class Machine:
             self._ended = (reason, code, message)
         self.schedule.stop_requested = True
         if hart is not None:
+            leave(hart, EXIT_STOP)
+
+    def interrupt(self, reason: str, message: str) -> None:
+        """End the run after the instruction under way: from outside the machine, or from its console."""
+        self.stop(reason, 0, message)
+        for hart in self.harts:
             leave(hart, EXIT_STOP)
 
     def _finish(self, hart: Hart, code: int) -> None:

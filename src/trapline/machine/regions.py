@@ -33,6 +33,7 @@ class Backing:
 
     def __init__(self, size: int, file: Any = None) -> None:
         self.size = size
+        self.from_file = file is not None
         if file is None:
             self.block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         else:

@@ -37,7 +37,12 @@ class Board(Protocol):
 
 
 class Schedule:
-    """Runs the harts; `stop_requested` ends the run at the next boundary."""
+    """Runs the harts; `stop_requested` ends the run at the next boundary.
+
+    A round that a budget or a stop cuts short goes on where it was: how a run is cut changes nothing.
+    """
+
+    snapshot_skips = ("slice",)  # the engine's, not the machine's
 
     def __init__(self, harts: Sequence[Hart], engine: Any, board: Board, slice_instructions: int) -> None:
         self.harts = harts
@@ -48,22 +53,25 @@ class Schedule:
         self.stop_requested = False
         self.retired = 0
         self._now = 0
+        self._next: int | None = None  # the hart whose turn it is, in a round that was cut short
+        self._until = 0  # the tick at which the round ends
 
     def round(self, budget: int | None, latest: int | None = None) -> int:
         """Let each hart run up to the next common tick (not beyond `latest`); return the instructions retired."""
         harts = self.harts
-        self._now = max(self._now, min(time_of(h) for h in harts))
-        quantum = self.slice if len(harts) == 1 else QUANTUM
-        until = self._now + max(1, quantum // int(harts[0].time_ratio))
-        if latest is not None:
-            until = max(min(until, latest), self._now + 1)
+        if self._next is None:
+            self._now = max(self._now, min(time_of(h) for h in harts))
+            quantum = self.slice if len(harts) == 1 else QUANTUM
+            self._until = self._now + max(1, quantum // int(harts[0].time_ratio))
+        until = self._until if latest is None else max(min(self._until, latest), self._now + 1)
         done = 0
-        for index in range(len(harts)):
+        for index in range(self._next or 0, len(harts)):
             done += self._turn(index, until, None if budget is None else budget - done)
             if self.stop_requested or (budget is not None and done >= budget):
+                self._next = index if len(harts) > 1 else None
                 break
         else:
-            self._now = until
+            self._now, self._next = until, None
         self.retired += done
         return done
 
@@ -81,7 +89,7 @@ class Schedule:
         for index, hart in enumerate(self.harts):
             advance(hart, tick)
             self.board.tick(index)
-        self._now = max(self._now, tick)
+        self._now, self._next = max(self._now, tick), None
 
     def _turn(self, index: int, until: int, budget: int | None) -> int:
         hart, done = self.harts[index], 0

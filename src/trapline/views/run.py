@@ -12,6 +12,7 @@ from trapline.views.terminal import number, say, style_of, table
 if TYPE_CHECKING:
     from trapline.lab.boot import BootReport
     from trapline.lab.guest_run import RunReport, RunRow
+    from trapline.lab.snapshots import Taken
 
 
 def way(row: RunRow) -> str:
@@ -69,6 +70,7 @@ def show_run(console: Console, report: RunReport) -> None:
     kvm = {n: v for n, v in report.counters.items() if not n.startswith("trapline/") and v}
     if kvm:
         say(console, "KVM statistics: " + ", ".join(f"{n} {number(v)}" for n, v in kvm.items()))
+    show_snapshot(console, report.snapshot)
     for line in report.unassigned:
         say(console, line, 0, "yellow")
     for line in report.balance:
@@ -78,6 +80,12 @@ def show_run(console: Console, report: RunReport) -> None:
     if result.death is not None:
         console.print()
         show_death(console, result.death)
+
+
+def show_snapshot(console: Console, taken: Taken | None) -> None:
+    """Say where a snapshot is, if one was taken."""
+    if taken is not None:
+        say(console, f"snapshot: {taken.file}, {taken.size / 1e6:.1f} MB in {taken.seconds:.2f} s")
 
 
 def show_boot(console: Console, report: BootReport) -> None:
@@ -93,3 +101,4 @@ def show_boot(console: Console, report: BootReport) -> None:
     levels(console, report.instructions)
     rate = report.result.instructions / report.seconds / 1e6 if report.seconds else 0
     console.print(f"{number(report.result.instructions)} instructions   {report.seconds:.2f} s   {rate:.0f} MIPS")
+    show_snapshot(console, report.snapshot)

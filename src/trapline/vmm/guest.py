@@ -12,6 +12,7 @@ from trapline.firmware.firmware import Firmware
 from trapline.kvm.numbers import Exit, SystemEvent
 from trapline.kvm.vcpu import Vcpu
 from trapline.kvm.vm import Vm
+from trapline.lang.control import EXIT_STOP, leave
 from trapline.lang.state import Hart
 from trapline.machine import memory_map as mm
 from trapline.machine.clint import time_of
@@ -33,9 +34,13 @@ SEED_CSR, _SEED_ES16 = 0x015, 2 << 30
 _SLICE_NATIVE, _SLICE_REFERENCE, _SLICE_LIVE = 2_000_000, 2_000, 400_000
 _IDLE_STEP = 0.1  # seconds between looks at Ctrl-C while waiting for input
 
+_NOT_MADE_WITH = ("self", "engine", "console", "policy", "firmware")
+
 
 class Guest:
     """A guest and its user space. `load` a program, then `run`; `vm` is the KVM underneath."""
+
+    snapshot_skips = ("made_with", "console", "_pace", "_ended")
 
     def __init__(
         self,
@@ -55,6 +60,7 @@ class Guest:
         tinst: str = "zero",
         virtio: VirtioOptions = NO_VIRTIO,
     ) -> None:
+        self.made_with = {n: v for n, v in locals().items() if n not in _NOT_MADE_WITH}
         self.vm = Vm(
             policy,
             firmware=firmware,
@@ -150,6 +156,36 @@ class Guest:
                     return at
             at -= 64 << 10
         raise ImageError(f"no room for the device tree ({len(blob):#x} bytes) in {self.memory:#x} bytes of memory")
+
+    # --- snapshots ---
+    def snapshot(self, path: str | Path) -> int:
+        """Write the guest, its VM and its devices to one file; return its size in bytes.
+
+        SnapshotError if the file cannot be written; a file that was there before stays then.
+        """
+        from trapline.vmm.snapshot import snapshot_guest
+
+        return snapshot_guest(self, path)
+
+    @classmethod
+    def restore(
+        cls,
+        path: str | Path,
+        *,
+        engine: Any = "native",
+        console: Console | None = None,
+        policy: Policy | str | Path | None = None,
+    ) -> Guest:
+        """Return the guest in a snapshot, which goes on as the saved one would have, or under another policy."""
+        from trapline.vmm.snapshot import restore_guest
+
+        return restore_guest(cls, path, engine, console, policy)
+
+    def interrupt(self, reason: str, message: str) -> None:
+        """End the run after the instruction under way: from outside the guest, or from its console."""
+        self._end(reason, 0, message)
+        for vcpu in self.vm.vcpus:
+            leave(vcpu.hart, EXIT_STOP)
 
     # --- exits to user space ---
     def _finish(self, hart: Hart, code: int) -> None:

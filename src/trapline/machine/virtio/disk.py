@@ -42,7 +42,7 @@ class RawDisk:
     """A file whose bytes are the disk's; locked, so that no two machines write the same one."""
 
     def __init__(self, path: Path, *, read_only: bool) -> None:
-        self.read_only = read_only
+        self.read_only, self._path = read_only, path
         self._fd = os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
         try:
             self.size = os.lseek(self._fd, 0, os.SEEK_END)
@@ -78,6 +78,16 @@ class RawDisk:
                 done = os.pwritev(self._fd, batch, offset)
                 offset += done
                 batch = _after(batch, done)
+
+    def state(self) -> dict[str, int]:
+        """Return what a snapshot keeps of a disk: not its contents, but as of when they are."""
+        found = os.fstat(self._fd)
+        return {"size": found.st_size, "written": found.st_mtime_ns}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Refuse an image that somebody has written since."""
+        if self.state() != state:
+            raise ValueError(f"{self._path}: the disk image has changed since the snapshot was taken")
 
     def flush(self) -> None:
         """fdatasync."""

@@ -36,6 +36,12 @@ class VirtioMmio:
         for queue in self.queues:
             queue.reset()
 
+    def after_restore(self) -> None:
+        """The rings of a snapshot lie elsewhere in this process."""
+        for queue in self.queues:
+            if queue.ready:
+                queue.map(self._memory, queue.features)
+
     # --- registers ---
     def load(self, hart: Hart, offset: int, size: int) -> int:
         """Read a register, 32 bits wide; configuration has any width."""

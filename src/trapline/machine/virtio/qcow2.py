@@ -21,6 +21,7 @@ class Qcow2Disk:
     """A qcow2 image, read only."""
 
     read_only = True
+    snapshot_skips = ("_file",)
 
     def __init__(self, path: Path) -> None:
         check_complete(path)

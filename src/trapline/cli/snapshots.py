@@ -1,0 +1,61 @@
+"""Options of commands that take and restore snapshots."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from cyclopts import Parameter
+
+from trapline.cli.options import MACHINE, Machine
+
+if TYPE_CHECKING:
+    from trapline.lab.snapshots import SnapshotOptions
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Snapshots:
+    """Whole machines in one file.
+
+    Attributes
+    ----------
+    snapshot
+        Write the whole machine to a file: at --snapshot-at, else when the run ends at a limit or is stopped.
+    snapshot_at
+        When: so many instructions (600M), or text on the console; the run ends there.
+    restore
+        Go on from a snapshot instead of starting anew.
+    """
+
+    snapshot: str | None = None
+    snapshot_at: str | None = None
+    restore: str | None = None
+
+    def options(self) -> SnapshotOptions:
+        """Return them for the lab."""
+        from trapline.lab.snapshots import SnapshotOptions
+
+        return SnapshotOptions(self.snapshot, self.snapshot_at, self.restore)
+
+    def require_alone(self, machine: Machine, **others: Any) -> None:
+        """With --restore, what the machine is made of comes from the file."""
+        from trapline.lab.errors import UsageError
+
+        if self.restore is None:
+            return
+        free = {"max_instructions", "max_seconds", "engine"}
+        given = [
+            f.name
+            for f in fields(machine)
+            if f.name not in free and getattr(machine, f.name) != getattr(MACHINE, f.name)
+        ]
+        given += [name for name, value in others.items() if value]
+        if given:
+            raise UsageError(
+                f"--restore: {', '.join('--' + n.replace('_', '-') for n in given)} cannot be changed",
+                remedy="the snapshot says what the machine is made of",
+            )
+
+
+SNAPSHOTS = Snapshots()

@@ -1,0 +1,120 @@
+"""`--snapshot`, `--snapshot-at` and `--restore`, for boards and guests alike."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from trapline.lab.errors import UsageError
+from trapline.machine.snapshot_file import SnapshotError
+from trapline.machine.watch import Watch
+
+_COUNT = re.compile(r"(\d[\d_]*)([kKmMgG]?)")
+_UNITS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
+_NOTHING_LEFT = ("exit", "reset", "killed", "hung")
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotOptions:
+    """What the command line says about snapshots: the file to write, when, and the file to start from."""
+
+    file: str | None = None
+    at: str | None = None
+    restore: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A snapshot that was written: its file, size in bytes, and how long that took."""
+
+    file: str
+    size: int
+    seconds: float
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {"file": self.file, "bytes": self.size, "seconds": round(self.seconds, 3)}
+
+
+def moment(text: str) -> int | bytes:
+    """Read `--snapshot-at`: a number of instructions (600M, 1_000_000), or text that the console shows."""
+    match = _COUNT.fullmatch(text)
+    if match is not None:
+        return int(match[1].replace("_", "")) * _UNITS[match[2].lower()]
+    if not text:
+        raise UsageError("--snapshot-at '' says nothing", remedy="a number of instructions, or text of the console")
+    return text.encode().decode("unicode_escape").encode("latin-1") if "\\" in text else text.encode()
+
+
+def check(options: SnapshotOptions) -> None:
+    """Refuse what makes no sense before anything runs."""
+    if options.at is not None and options.file is None:
+        raise UsageError("--snapshot-at needs --snapshot FILE")
+    if options.at is not None:
+        moment(options.at)
+
+
+def restored(restore: Callable[[], Any]) -> Any:
+    """Run a restoring function; its error is the user's."""
+    try:
+        return restore()
+    except SnapshotError as error:
+        raise UsageError(str(error), "--restore") from None
+    except (ValueError, MemoryError) as error:
+        raise UsageError(str(error), "--restore") from None
+
+
+def run_and_keep(
+    machine: Any,
+    stop: Callable[[str, str], None],
+    options: SnapshotOptions,
+    max_instructions: int | None,
+    max_seconds: float | None,
+) -> tuple[Any, Taken | None]:
+    """Run a Machine or Guest, and write the snapshot that was asked for; `stop(reason, message)` ends a run."""
+    if options.file is None:
+        return machine.run(max_instructions, max_seconds), None
+    if options.at is None:
+        result = machine.run(max_instructions, max_seconds)
+        return result, None if result.reason in _NOTHING_LEFT else _take(machine, options.file)
+    at = moment(options.at)
+    if isinstance(at, bytes):
+        return _at_text(machine, stop, at, options.file, max_instructions, max_seconds)
+    limited = max_instructions is not None and max_instructions < at
+    result = machine.run(max_instructions if limited else at, max_seconds)
+    if result.reason != "limit" or result.instructions < at:
+        return replace(result, message=f"{result.message}; no snapshot: it was to be at {at} instructions"), None
+    taken = _take(machine, options.file)
+    return replace(result, reason="snapshot", message=f"{options.file} at {at} instructions"), taken
+
+
+def _at_text(
+    machine: Any,
+    stop: Callable[[str, str], None],
+    text: bytes,
+    file: str,
+    max_instructions: int | None,
+    max_seconds: float | None,
+) -> tuple[Any, Taken | None]:
+    shown = text.decode(errors="replace")
+    watch = Watch(machine.console.source, text, lambda: stop("snapshot", f"{file} at {shown!r}"))
+    machine.console.source, before = watch, machine.console.source
+    try:
+        result = machine.run(max_instructions, max_seconds)
+    finally:
+        machine.console.source = before
+    if result.reason != "snapshot":
+        return replace(result, message=f"{result.message}; no snapshot: the console never showed {shown!r}"), None
+    return result, _take(machine, file)
+
+
+def _take(machine: Any, file: str) -> Taken:
+    started = time.perf_counter()
+    try:
+        size = machine.snapshot(file)
+    except SnapshotError as error:
+        raise UsageError(str(error), "--snapshot") from None
+    return Taken(file, size, time.perf_counter() - started)

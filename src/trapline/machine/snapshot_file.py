@@ -1,0 +1,148 @@
+"""The file of a snapshot: a checked head in JSON, then the checked bytes of memory; written whole or not at all.
+
+    trapline snapshot 1\\n | sha256 of the head | its length (8 bytes) | head (JSON) | payload
+
+The head says how long the payload is, what its sha256 is, and where in it each stretch of memory lies:
+pieces of 256 KiB, compressed; those that are all zero are not there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import struct
+import tempfile
+import zlib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+MAGIC = b"trapline snapshot 1\n"
+_ANY_MAGIC = b"trapline snapshot "
+_HEAD = struct.Struct("<32sQ")
+PIECE = 256 << 10
+_ZERO = bytes(PIECE)
+_LEVEL = 1  # of compression: a snapshot is read more often than it is stored for long
+
+
+class SnapshotError(ValueError):
+    """A snapshot that cannot be written or restored; the message names the file and what to do."""
+
+
+def pack(memory: Iterable[tuple[str, memoryview]]) -> tuple[list[dict[str, Any]], list[bytes]]:
+    """Compress named stretches of memory; return their descriptions and the pieces of the payload."""
+    table: list[dict[str, Any]] = []
+    payload: list[bytes] = []
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for name, view in memory:
+            starts = [at for at in range(0, len(view), PIECE) if not _is_zero(view[at : at + PIECE])]
+            packed = list(pool.map(lambda at, v=view: zlib.compress(v[at : at + PIECE], _LEVEL), starts))
+            pieces = [[at // PIECE, len(p)] for at, p in zip(starts, packed, strict=True)]
+            table.append({"name": name, "size": len(view), "pieces": pieces})
+            payload += packed
+    return table, payload
+
+
+def _is_zero(view: memoryview) -> bool:
+    return bytes(view) == _ZERO[: len(view)]
+
+
+def unpack(table: list[dict[str, Any]], payload: memoryview, memory: dict[str, memoryview], name: str) -> None:
+    """Fill memory, zeros included where `memory` may hold something else."""
+    jobs, at = [], 0
+    for entry in table:
+        view = memory.get(entry["name"])
+        if view is None or len(view) != entry["size"]:
+            raise SnapshotError(f"{name}: its memory {entry['name']!r} ({entry['size']:#x} bytes) has no place here")
+        for number, length in entry["pieces"]:
+            jobs.append((view[number * PIECE : (number + 1) * PIECE], payload[at : at + length]))
+            at += length
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        list(pool.map(_fill, jobs))
+
+
+def _fill(job: tuple[memoryview, memoryview]) -> None:
+    target, packed = job
+    target[:] = zlib.decompress(packed, bufsize=PIECE)
+
+
+def write(path: str | Path, head: dict[str, Any], payload: list[bytes]) -> int:
+    """Write a snapshot in one rename, after all of it is on disk; return its size in bytes."""
+    digest = hashlib.sha256()
+    for piece in payload:
+        digest.update(piece)
+    head = {**head, "payload": {"size": sum(map(len, payload)), "sha256": digest.hexdigest()}}
+    text = json.dumps(head, separators=(",", ":")).encode()
+    target = Path(path)
+    _remove_leftovers(target)
+    try:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.{os.getpid()}.", suffix=".part")
+    except OSError as error:
+        raise SnapshotError(f"cannot write {str(path)!r}: {error.strerror}") from None
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(MAGIC + _HEAD.pack(hashlib.sha256(text).digest(), len(text)) + text)
+            out.writelines(payload)
+            out.flush()
+            os.fsync(out.fileno())
+            size = out.tell()
+        Path(name).replace(target)
+        _sync_directory(target.parent)
+    except OSError as error:
+        Path(name).unlink(missing_ok=True)
+        raise SnapshotError(f"cannot write {str(path)!r}: {error.strerror}") from None
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return size
+
+
+def _sync_directory(directory: Path) -> None:
+    with contextlib.suppress(OSError):
+        handle = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Remove what killed processes left of snapshots of the same name."""
+    for part in target.parent.glob(f".{target.name}.*.part"):
+        process = part.name[len(target.name) + 2 :].partition(".")[0]
+        if process.isdigit() and not Path(f"/proc/{process}").exists():
+            part.unlink(missing_ok=True)
+
+
+def read(path: str | Path) -> tuple[dict[str, Any], memoryview]:
+    """Return head and payload, both checked; SnapshotError says what is wrong with the file."""
+    try:
+        data = memoryview(Path(path).read_bytes())
+    except OSError as error:
+        raise SnapshotError(f"{path}: {error.strerror or error}") from None
+    start = len(MAGIC) + _HEAD.size
+    if bytes(data[: len(MAGIC)]) != MAGIC:
+        if bytes(data[: len(_ANY_MAGIC)]) == _ANY_MAGIC:
+            raise SnapshotError(f"{path}: a snapshot in another format than this version's: make a new one")
+        raise SnapshotError(f"{path}: not a snapshot (trapline boot|run ... --snapshot FILE makes one)")
+    if len(data) < start:
+        raise SnapshotError(f"{path}: truncated snapshot: {len(data)} bytes")
+    digest, length = _HEAD.unpack_from(data, len(MAGIC))
+    text = data[start : start + length]
+    if len(text) < length:
+        raise SnapshotError(f"{path}: truncated snapshot: {len(data)} of at least {start + length} bytes")
+    if hashlib.sha256(text).digest() != digest:
+        raise SnapshotError(f"{path}: damaged snapshot: its head does not match its checksum")
+    head = json.loads(bytes(text))
+    payload = data[start + length :]
+    known = head["payload"]
+    if len(payload) != known["size"]:
+        missing = start + length + known["size"]
+        what = "truncated" if len(payload) < known["size"] else "overlong"
+        raise SnapshotError(f"{path}: {what} snapshot: {len(data)} of {missing} bytes")
+    if hashlib.sha256(payload).hexdigest() != known["sha256"]:
+        raise SnapshotError(f"{path}: damaged snapshot: its memory does not match its checksum")
+    return head, payload
