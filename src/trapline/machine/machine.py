@@ -154,6 +154,11 @@ class Machine:
             if changed is not None and self._attached:
                 changed(hart)
 
+    def add_device(self, name: str, base: int, size: int, device: Any) -> None:
+        """Put another device on the bus; the device tree does not mention it."""
+        self.regions.device(name, base, size, device)
+        self._install()
+
     # --- loading ---
 
     def device_tree(self, bootargs: str = "", initrd: tuple[int, int] | None = None) -> bytes:
@@ -215,8 +220,10 @@ class Machine:
         kernel: str | Path | None = None,
         initrd: str | Path | None = None,
         append: str = "",
+        *,
+        initrd_data: bytes | None = None,
     ) -> None:
-        """Place firmware, the next stage, initrd and device tree as QEMU does for `virt`."""
+        """Place firmware, the next stage, initrd (a file, or bytes) and device tree as QEMU does for `virt`."""
         firmware = load_program(self.regions, read_program(bios), str(bios), mm.RAM_BASE)
         entry = mm.RAM_BASE + mm.KERNEL_OFFSET
         taken = [(firmware.low, firmware.high, str(bios))]
@@ -224,15 +231,16 @@ class Machine:
             stage = load_program(self.regions, read_program(kernel), str(kernel), entry)
             _require_apart(taken, stage.low, stage.high, str(kernel))
             entry = stage.entry
-        ramdisk = self._place_initrd(initrd, taken) if initrd is not None else None
+        if initrd is not None:
+            initrd_data = read_program_raw(initrd)
+        ramdisk = self._place_initrd(initrd or "initrd", initrd_data, taken) if initrd_data is not None else None
         blob = self.device_tree(append, ramdisk)
         at = (min(self.ram.base + self.memory, 3 << 30) - len(blob)) & -(2 << 20)
         _require_apart(taken, at, at + len(blob), "the device tree")
         self.regions.write(at, blob)
         self._write_rom(virt_rom(firmware.entry, at, entry))
 
-    def _place_initrd(self, path: str | Path, taken: list[tuple[int, int, str]]) -> tuple[int, int]:
-        data = read_program_raw(path)
+    def _place_initrd(self, path: str | Path, data: bytes, taken: list[tuple[int, int, str]]) -> tuple[int, int]:
         start = mm.RAM_BASE + mm.KERNEL_OFFSET + min(self.memory // 2, 128 << 20)
         try:
             self.regions.write(start, data)

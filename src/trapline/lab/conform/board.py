@@ -1,0 +1,197 @@
+"""The real side: firmware and kernel boot on the board, with the KVM user program as their init."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trapline.lab.conform.cpio import initramfs
+from trapline.lab.conform.payload import Payload
+from trapline.lab.conform.port import END, MARK, PORT, Port, Snapshot, Window, between, port_device
+from trapline.lab.conform.seen import Seen, from_report, without_end
+from trapline.lab.errors import UsageError
+from trapline.lang.state import Hart
+from trapline.machine.console import Console
+from trapline.machine.machine import Machine
+
+APPEND = "console=ttyS0 cryptomgr.notests=1 loglevel=4 rdinit=/init"
+MEMORY = 1 << 30
+MAX_INSTRUCTIONS = 20_000_000_000
+_BANNER = re.compile(r"OpenSBI v(\d+)\.(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What boots: files, and the hart under them."""
+
+    bios: Path
+    kernel: Path
+    modules: tuple[Path, ...]
+    program: Path
+    isa: str
+    misaligned: str = "trap"
+    engine: Any = "native"
+    append: str = ""
+    memory: int = MEMORY
+    timebase: int = 10_000_000
+
+
+@dataclass(slots=True)
+class Run:
+    """What the program reported, and what the board saw."""
+
+    release: str = ""
+    firmware: str = ""  # as trapline names its models
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    windows: list[Window] = field(default_factory=list)
+    handed_over: list[bytes] = field(default_factory=list)
+    console: bytes = b""
+    instructions: int = 0
+
+
+class Session:
+    """A board that runs the program: console lines become reports, stores to the port become windows."""
+
+    def __init__(
+        self, host: Host, files: Mapping[str, bytes], arguments: str, *, on_line: Callable[[dict[str, Any]], None]
+    ) -> None:
+        self._on_line = on_line
+        self.run = Run()
+        self._pending = bytearray()
+        self._text = bytearray()
+        self._first: Snapshot | None = None
+        self.machine = Machine(
+            isa=host.isa, memory=host.memory, misaligned=host.misaligned, engine=host.engine,
+            timebase=host.timebase, console=Console(self._output),
+        )  # fmt: skip
+        port = Port(self.machine.regions, self._mark)
+        self.run.handed_over = port.handed_over
+        self.machine.add_device(*port_device(port))
+        ramdisk = initramfs(_read(host.program), {**files, **_module_files(host.modules)})
+        append = f"{APPEND} {host.append} -- {arguments} port={PORT:#x}"
+        self.machine.boot_bios(host.bios, host.kernel, None, append, initrd_data=ramdisk)
+
+    def go(self, max_seconds: float | None = None) -> Run:
+        """Run to the end; UsageError if the program never said that it was done."""
+        result = self.machine.run(MAX_INSTRUCTIONS, max_seconds)
+        run = self.run
+        run.console, run.instructions = bytes(self._text), result.instructions
+        failed = next((line["failed"] for line in run.lines if "failed" in line), None)
+        if failed is not None:
+            raise UsageError(f"the KVM user program failed: {failed}", remedy=_remedy(failed))
+        if result.reason != "exit":
+            raise UsageError(f"the host did not come to its end ({result.message})", remedy=_last_line(run.console))
+        return run
+
+    def _output(self, data: bytes) -> None:
+        self._text += data
+        self._pending += data
+        while (at := self._pending.find(b"\n")) >= 0:
+            line = bytes(self._pending[:at]).strip(b"\r")
+            del self._pending[: at + 1]
+            self._line(line)
+
+    def _line(self, line: bytes) -> None:
+        text = line.decode(errors="replace")
+        if (banner := _BANNER.match(text)) and not self.run.firmware:
+            self.run.firmware = f"opensbi-{banner[1]}.{banner[2]}"
+        at = text.find('{"')  # firmware's own messages need not end their line
+        if at < 0:
+            return
+        try:
+            found = json.loads(text[at:])
+        except ValueError:
+            raise UsageError(f"the KVM user program wrote a line that is no JSON: {text[:80]!r}") from None
+        self.run.lines.append(found)
+        self.run.release = found.get("release", self.run.release)
+        self._on_line(found)
+
+    def _mark(self, snapshot: Snapshot, hart: Hart) -> None:
+        if snapshot.code == MARK:
+            self._first = snapshot
+        elif snapshot.code == END and self._first is not None:
+            self.run.windows.append(between(self._first, snapshot))
+            self._first = None
+
+
+def run_events(
+    host: Host, load: Payload, repeat: int = 3, progress: Callable[[int, int], None] | None = None
+) -> tuple[Run, dict[tuple[str, str], list[Seen]]]:
+    """Boot, raise every event `repeat` times, and return what was seen by (event, mode)."""
+    total = len(load.entries) * repeat
+    seen: dict[tuple[str, str], list[Seen]] = {}
+    count = 0
+
+    def line(found: dict[str, Any]) -> None:
+        nonlocal count
+        if "event" not in found:
+            return
+        count += 1
+        one = from_report(found)
+        if one.end != "no-mark":
+            window = session.run.windows[-1]
+            one.window, one.traps, one.levels = window, window.guest_traps, window.csrs
+        seen.setdefault((one.event, one.mode), []).append(without_end(one))
+        if progress is not None:
+            progress(count, total)
+
+    files = {"probe.bin": load.data, "probe.txt": load.manifest.encode()}
+    session = Session(host, files, f"events repeat={repeat} symbols=1", on_line=line)
+    run = session.go()
+    if count != total:
+        raise UsageError(f"the KVM user program reported {count} of {total} events", remedy=_last_line(run.console))
+    return run, seen
+
+
+def quietest(turns: list[Seen]) -> Seen:
+    """Return the turn with the fewest interrupts, and among those the one with the fewest instructions."""
+
+    def noise(one: Seen) -> tuple[int, int]:
+        window = one.window
+        return (window.interrupts, sum(window.instructions.values())) if window else (1 << 30, 0)
+
+    return min(turns, key=noise)
+
+
+def _module_files(modules: tuple[Path, ...]) -> dict[str, bytes]:
+    files = {f"modules/{m.name.removesuffix('.xz')}": _module(m) for m in modules}
+    return {**files, "modules.txt": "".join(f"/{name}\n" for name in files).encode()} if files else {}
+
+
+def _module(path: Path) -> bytes:
+    """Read a module; packaged ones are compressed."""
+    data = _read(path)
+    if data[:6] == b"\xfd7zXZ\0":
+        import lzma
+
+        try:
+            data = lzma.decompress(data)
+        except lzma.LZMAError as error:
+            raise UsageError(f"{path}: {error}") from None
+    if data[:4] != b"\x7fELF":
+        raise UsageError(f"{path} is not a kernel module (no ELF)", remedy="--module names a kvm.ko or kvm.ko.xz")
+    return data
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}") from None
+
+
+def _remedy(failed: str) -> str:
+    if failed.startswith("/dev/kvm"):
+        return "a kernel with KVM as a module needs --module kvm.ko"
+    if "Exec format" in failed:
+        return "the module must be of this very kernel"
+    return "see --console FILE for all that the host wrote"
+
+
+def _last_line(console: bytes) -> str:
+    lines = console.decode(errors="replace").split("\n")
+    return "its last line: " + next((line.strip()[:160] for line in reversed(lines) if line.strip()), "none")

@@ -1,0 +1,76 @@
+"""What the KVM user program is given: the route's own probe image, and a manifest that says how to run it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trapline.isa.assemble import assemble
+from trapline.lab import probe_image as image
+from trapline.lab.probe_image import Entry, Image
+
+# Physical addresses where no device and no memory of the board answers: what stands behind the slot with a hole.
+HOLE_BACKING = 0x5000_0000
+WARM_UP = image.RAM + 0x18_0000
+_COMMON_CODE = 0x1_0000
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """The image with the warm-up in it, and the manifest."""
+
+    data: bytes
+    manifest: str
+    entries: tuple[Entry, ...]
+
+
+def payload(probes: Image) -> Payload:
+    """Return the files for an image of probes."""
+    data = bytearray(probes.data)
+    code = assemble(_warm_up(), WARM_UP)
+    at = WARM_UP - image.RAM
+    if any(data[at : at + len(code)]):
+        raise AssertionError("the warm-up has no place in the probe image")
+    data[at : at + len(code)] = code
+    return Payload(bytes(data), manifest(probes), probes.entries)
+
+
+def manifest(probes: Image) -> str:
+    """Return the manifest: a line each for the slots, what the probes write and where, and the entries."""
+    lines = [
+        f"slot {image.RAM:#x} {image.RAM_SIZE:#x} ram 0",
+        f"slot {image.HOLE:#x} {image.HOLE_SIZE:#x} hole {HOLE_BACKING:#x}",
+        f"slot {image.READ_ONLY:#x} {image.READ_ONLY_SIZE:#x} ro 0",
+        f"finisher {image.FINISHER:#x} {image.MARK:#x} {image.END:#x}",
+        f"log {image.LOG:#x}",
+        f"warm {WARM_UP:#x}",
+    ]
+    lines += [f"entry {e.event.id} {e.mode} {e.start:#x} {e.virgin:#x}" for e in probes.entries]
+    return "\n".join(lines) + "\n"
+
+
+def parse_manifest(text: str) -> list[tuple[str, str, int, int]]:
+    """Return the entries of a manifest: event, mode, start, the page that only this entry touches."""
+    found = []
+    for line in text.splitlines():
+        kind, *words = line.split()
+        if kind == "entry":
+            found.append((words[0], words[1], int(words[2], 16), int(words[3], 16)))
+    return found
+
+
+def _warm_up() -> str:
+    """Read every page that the probes have in common, so that no probe is the first to touch one."""
+    touches = "\n".join(f"  li t1, {page:#x}\n  ld t2, 0(t1)" for page in (image.TABLE, image.LOG, image.SCRATCH))
+    return f"""
+  li t1, {image.RAM:#x}
+  li t2, {image.RAM + _COMMON_CODE:#x}
+  li t3, 0x1000
+1:ld t4, 0(t1)
+  add t1, t1, t3
+  bltu t1, t2, 1b
+{touches}
+  li t1, {image.FINISHER:#x}
+  li t2, {image.END:#x}
+  sw t2, 0(t1)
+2:j 2b
+"""

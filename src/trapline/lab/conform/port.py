@@ -1,0 +1,133 @@
+"""The port: a page on the board's bus through which the KVM user program says where it is.
+
+A store to register 0 takes a snapshot of the hart at that instruction: instructions by mode, the compiled
+trap counters, the CSRs of M- and HS-mode. Registers 1 and 2 hand over memory of the program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from trapline.lang.state import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS, Hart
+from trapline.machine.regions import Regions
+from trapline.privilege.causes import INTERRUPT
+from trapline.privilege.modes import MODE_NAMES
+
+PORT = 0x10_2000
+MARK, END = 1, 2
+CSRS = ("medeleg", "mideleg", "mcounteren", "menvcfg", "hedeleg", "hideleg", "hcounteren", "henvcfg")
+_TRAPS, _TRAP_WORDS = LAYOUT.fields["trap_count"].index, TRAP_CAUSES * TRAP_ORIGINS * TRAP_DESTINATIONS
+_MODES = LAYOUT.fields["mode_instret"].index
+_DESTINATIONS = ("M", "HS", "VS")
+
+Trap = tuple[int, str, str]  # cause, origin, destination of the hardware entry
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A hart at one instruction."""
+
+    code: int
+    traps: tuple[int, ...]
+    modes: dict[str, int]
+    csrs: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What a hart did between the mark before an event and the one behind it."""
+
+    instructions: dict[str, int]
+    traps: dict[Trap, int]
+    csrs: dict[str, int]
+    profile: tuple[tuple[int, str], ...] = field(default=(), repr=False)  # pc and mode, if it was stepped
+
+    @property
+    def guest_traps(self) -> dict[Trap, int]:
+        """Exceptions that hardware took from the guest."""
+        return {t: n for t, n in self.traps.items() if t[1] in ("VS", "VU") and not t[0] & INTERRUPT}
+
+    @property
+    def interrupts(self) -> int:
+        """Interrupts of any level."""
+        return sum(n for t, n in self.traps.items() if t[0] & INTERRUPT)
+
+
+def take(hart: Hart, code: int) -> Snapshot:
+    """Return the hart's counters, up to and with the last instruction."""
+    modes = {name: int(hart.mode_instret[mode]) for mode, name in MODE_NAMES.items()}
+    here = MODE_NAMES[int(hart.priv) | int(hart.virt) << 2]
+    modes[here] += int(hart.instret) - int(hart.not_retired) - int(hart.mode_since)
+    traps = tuple(hart.mem[_TRAPS : _TRAPS + _TRAP_WORDS].tolist())
+    return Snapshot(code, traps, modes, {name: int(getattr(hart, name)) for name in CSRS})
+
+
+def between(first: Snapshot, last: Snapshot, profile: tuple[tuple[int, str], ...] = ()) -> Window:
+    """Return what happened from one snapshot to another."""
+    traps: dict[Trap, int] = {}
+    for index, (old, new) in enumerate(zip(first.traps, last.traps, strict=True)):
+        if old != new:
+            code, origin, destination = index >> 5, index >> 2 & 7, index & 3
+            cause = INTERRUPT | code - 32 if code >= 32 else code
+            traps[cause, MODE_NAMES.get(origin, "?"), _DESTINATIONS[destination]] = new - old
+    modes = {name: n - first.modes[name] for name, n in last.modes.items() if n != first.modes[name]}
+    return Window(modes, traps, first.csrs, profile)
+
+
+class Port:
+    """The device."""
+
+    def __init__(self, regions: Regions, on_mark: Callable[[Snapshot, Hart], None]) -> None:
+        self._regions, self._on_mark = regions, on_mark
+        self._address = 0
+        self.handed_over: list[bytes] = []
+
+    def load(self, hart: Hart, offset: int, size: int) -> int:
+        """Reads are zero."""
+        return 0
+
+    def store(self, hart: Hart, offset: int, size: int, value: int) -> None:
+        """Take a snapshot, or the program's memory."""
+        if offset == 0:
+            self._on_mark(take(hart, value), hart)
+        elif offset == 8:
+            self._address = value
+        elif offset == 16:
+            self.handed_over.append(read_virtual(self._regions, int(hart.satp), self._address, value))
+
+
+def read_virtual(regions: Regions, satp: int, address: int, size: int) -> bytes:
+    """Read memory as the address space of `satp` has it; pages that are not mapped read as zeros."""
+    data = bytearray()
+    while len(data) < size:
+        here = address + len(data)
+        length = min(size - len(data), 4096 - here % 4096)
+        physical = _translate(regions, satp, here)
+        data += bytes(length) if physical is None else regions.read(physical, length)
+    return bytes(data)
+
+
+def _translate(regions: Regions, satp: int, address: int) -> int | None:
+    """Walk a page table (Sv39, Sv48 or Sv57) without any checks of permission."""
+    levels = {8: 3, 9: 4, 10: 5}.get(satp >> 60)
+    if levels is None:
+        return address
+    table = (satp & (1 << 44) - 1) << 12
+    for level in reversed(range(levels)):
+        index = address >> 12 + 9 * level & 511
+        entry = int.from_bytes(regions.read(table + 8 * index, 8), "little")
+        if not entry & 1:
+            return None
+        at = (entry >> 10 & (1 << 44) - 1) << 12
+        if entry & 0xE:
+            span = 1 << 12 + 9 * level
+            return at & -span | address & span - 1
+        table = at
+    return None
+
+
+def port_device(port: Port) -> Any:
+    """Return the arguments of Machine.add_device for a port."""
+    return "conformance port", PORT, 0x1000, port
