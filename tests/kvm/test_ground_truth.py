@@ -126,6 +126,16 @@ def test_a_counter_read_is_emulated() -> None:
     assert outcome.vm.stats()["csr_exit_kernel"] == 1
 
 
+@pytest.mark.parametrize(
+    ("policy", "counter", "cause"),
+    [("linux-6.12", "cycle", 2), ("linux-6.12", "hpmcounter3", None), ("linux-7.2", "hpmcounter3", 2)],
+)
+def test_counters_of_a_host_with_a_pmu(policy: str, counter: str, cause: int | None) -> None:
+    """With Sscofpmf a counter that was not started is illegal; 6.12 still reads firmware counters."""
+    outcome = run_event(policy, f"csrr a2, {counter}")
+    assert outcome.guest_sees == cause
+
+
 def test_misaligned_ram_accesses_are_emulated_or_the_hardware_does_them() -> None:
     """A misaligned ld reaches neither KVM nor the guest: firmware emulates it, or the hart does it."""
     for misaligned, exits in (("trap", 1), ("hardware", 0)):

@@ -2,16 +2,103 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from trapline.cli.application import app
-from trapline.cli.options import Json
+from trapline.cli.common import finish, native
+from trapline.cli.options import EXIT_FAILED, Json, Misaligned, Several
+
+if TYPE_CHECKING:
+    from trapline.lab.conform.board import Host
 
 
 @app.command
-def conform(tests: tuple[str, ...] = (), /, *, json: Json = None) -> int:
-    """Reserved: running the architecture's conformance tests arrives in a later release."""
+def conform(
+    policies: tuple[str, ...] = (),
+    /,
+    *,
+    kernel: str | None = None,
+    bios: Several = (),
+    module: Several = (),
+    program: str | None = None,
+    event: str | None = None,
+    repeat: int = 2,
+    isa: str | None = None,
+    misaligned: Misaligned = "trap",
+    accepted: str | None = None,
+    console: str | None = None,
+    json: Json = None,
+) -> int:
+    """Compare a preset with the real kernel that it is named after; exit code 1 if they differ.
+
+    Real firmware and a real kernel boot on the board, with a small KVM user program as init, which raises every event
+    that `trapline route` knows in a guest of the kernel's own KVM. The same probes run under the preset.
+
+    Parameters
+    ----------
+    policies
+        Presets or TOML files to compare with; the preset of the kernel's version if none is named.
+    kernel
+        The host kernel, an Image.
+    bios
+        M-mode firmware (OpenSBI fw_dynamic), may be given several times.
+    module
+        A module that the kernel needs for KVM (kvm.ko or kvm.ko.xz), may be given several times, in order.
+    program
+        A built KVM user program; built by riscv64-linux-gnu-gcc if not said.
+    event
+        Only this cause (number or name), or events whose name fits a regular expression.
+    repeat
+        How often each event is raised; the run with the fewest interrupts counts.
+    isa
+        ISA string of the hart.
+    misaligned
+        Whether the hart does misaligned accesses itself or traps.
+    accepted
+        A list of accepted differences instead of the package's own (TOML).
+    console
+        Write what the host wrote on its console.
+    json
+        Write the result as JSON to a file, or - for standard output.
+    """
+    from trapline.lab.conform.conform import conform as lab
+    from trapline.lab.errors import UsageError
+    from trapline.views.conform import show_conformance
+    from trapline.views.progress import bar
+
+    if repeat < 1:
+        raise UsageError(f"--repeat {repeat}", remedy="at least 1")
+    native()
+    hosts = _hosts(kernel, bios, module, program, isa, misaligned)
+    with bar("conform") as update:
+        result = lab(hosts, policies, event=event, repeat=repeat, accepted=accepted, progress=update)
+    if console is not None:
+        try:
+            Path(console).write_bytes(b"".join(result.consoles))
+        except OSError as error:
+            raise UsageError(f"--console {console}: {error.strerror or error}") from None
+    finish(result.as_data(), json, lambda out: show_conformance(out, result))
+    return 0 if result.passed else EXIT_FAILED
+
+
+def _hosts(
+    kernel: str | None,
+    bios: tuple[str, ...],
+    module: tuple[str, ...],
+    program: str | None,
+    isa: str | None,
+    misaligned: Misaligned,
+) -> list[Host]:
+    from trapline.lab.conform.board import Host
+    from trapline.lab.conform.conform import ISA
+    from trapline.lab.conform.program import build
     from trapline.lab.errors import UsageError
 
-    raise UsageError(
-        "conform is not there yet: the name is reserved for a later release",
-        remedy="trapline boot TEST.elf --signature FILE runs one architecture test today",
-    )
+    if kernel is None or not bios:
+        raise UsageError("conform needs a real kernel and firmware", remedy="--kernel Image --bios fw_dynamic.bin")
+    for path in (kernel, *bios, *module, *([program] if program else [])):
+        if not Path(path).is_file():
+            raise UsageError(f"{path}: there is no such file")
+    built = Path(program) if program else build()
+    return [Host(Path(b), Path(kernel), tuple(Path(m) for m in module), built, isa or ISA, misaligned) for b in bios]

@@ -108,7 +108,7 @@ def emulate(hart: Any, model: FirmwareModel, trap: MachineTrap) -> str | Machine
     try:
         if name in LOADS:
             kind = LOADS[name]
-            write_register(hart, trap, kind, found.operands["rd"], load_bytes(hart, trap.tval, kind.size))
+            write_register(model, hart, trap, kind, found.operands["rd"], load_bytes(hart, trap.tval, kind.size))
         elif name in STORES:
             kind = STORES[name]
             file = hart.f if kind.fp else hart.x
@@ -121,21 +121,17 @@ def emulate(hart: Any, model: FirmwareModel, trap: MachineTrap) -> str | Machine
     return name
 
 
-def write_register(hart: Any, trap: MachineTrap, kind: Kind, rd: int, value: int) -> None:
+def write_register(model: FirmwareModel, hart: Any, trap: MachineTrap, kind: Kind, rd: int, value: int) -> None:
     """Write a loaded value: sign-extended, NaN-boxed, or as it is."""
     if kind.fp:
         hart.f[rd] = value | (NAN_BOX if kind.size == 4 else 0)
-        mark_fp_dirty(hart, trap)
+        mark_fp_dirty(model, hart, trap)
         return
     sign = 1 << 8 * kind.size - 1
     hart.x[rd] = (value ^ sign) - sign if kind.signed else value
 
 
-def mark_fp_dirty(hart: Any, trap: MachineTrap) -> None:
-    """Set FS to Dirty in sstatus and, for a guest, in vsstatus.
-
-    OpenSBI leaves vsstatus alone. A guest kernel that saves registers by its own FS would lose this
-    value there; Dirty is always a correct answer.
-    """
-    for number in (csr.MSTATUS, csr.VSSTATUS) if trap.virt else (csr.MSTATUS,):
+def mark_fp_dirty(model: FirmwareModel, hart: Any, trap: MachineTrap) -> None:
+    """Set FS to Dirty in sstatus and, if this firmware does, in a guest's vsstatus."""
+    for number in (csr.MSTATUS, csr.VSSTATUS) if trap.virt and model.marks_guest_fp_dirty else (csr.MSTATUS,):
         hart.call(csr_write, number, int(hart.call(csr_read, number)) | MSTATUS_FS)

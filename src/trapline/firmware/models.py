@@ -22,7 +22,7 @@ S_INTERRUPTS = 1 << causes.IRQ_SSI | 1 << causes.IRQ_STI | 1 << causes.IRQ_SEI
 LCOFI = 1 << causes.IRQ_LCOFI
 MISALIGNED = 1 << causes.LOAD_MISALIGNED | 1 << causes.STORE_MISALIGNED
 
-CBIE_FLUSH, CBCFE, CBZE = 1 << 4, 1 << 6, 1 << 7
+CBIE_INVALIDATE, CBCFE, CBZE = 3 << 4, 1 << 6, 1 << 7
 ADUE, PBMTE, STCE = 1 << 61, 1 << 62, 1 << 63
 ALL_ONES = (1 << 64) - 1
 
@@ -48,7 +48,7 @@ class FirmwareModel:
     mideleg: int = S_INTERRUPTS | LCOFI
     mcounteren: int = 0xFFFF_FFFF
     scounteren: int = 7
-    menvcfg: int = CBIE_FLUSH | CBCFE | CBZE | PBMTE | STCE
+    menvcfg: int = CBIE_INVALIDATE | CBCFE | CBZE | PBMTE | STCE
     mstateen0: int = 0xDE00_0000_0000_0000
     # medeleg bits that this hart does not have: the model is of a hart and its firmware.
     tied_zero: int = 0
@@ -59,6 +59,8 @@ class FirmwareModel:
     fixes_tinst: bool = True
     emulates_misaligned: bool = True
     emulates_zcb: bool = True
+    # An emulated floating-point load sets FS to Dirty in vsstatus too; without, a guest kernel may lose the value.
+    marks_guest_fp_dirty: bool = True
     fetches_on_access_fault: bool = True
     fwft: bool = True
     # Whose measurements the cost estimates start from (firmware.cost).
@@ -108,6 +110,7 @@ _OPENSBI_1_0 = FirmwareModel(
     writes_htval_of_hs=False,
     fixes_tinst=False,
     emulates_zcb=False,
+    marks_guest_fp_dirty=False,
     fetches_on_access_fault=False,
     fwft=False,
     measured_on="1.1",
@@ -122,7 +125,7 @@ _OPENSBI_1_1 = replace(
     ),
     to_vs=ToVs.HEDELEG,
     sbi=_opensbi(1, 1, (1, 0), _V0_3),
-    menvcfg=CBIE_FLUSH | CBCFE | CBZE | PBMTE | STCE,
+    menvcfg=CBIE_INVALIDATE | CBCFE | CBZE | PBMTE | STCE,
     mstateen0=0xDE00_0000_0000_0000,
     fixes_tinst=True,
 )
@@ -135,7 +138,9 @@ _OPENSBI_1_6 = replace(
         "default medeleg read back by Debian's kernels 6.12.107 and 7.2.13: 0xf0b509",
     ),
     medeleg=OPENSBI_MEDELEG_1_6,
-    sbi=_opensbi(1, 6, (3, 0), f"{_V0_3} dbcn susp fwft"),
+    sbi=_opensbi(1, 6, (2, 0), f"{_V0_3} dbcn susp fwft"),
+    # Svadu without Svade in the device tree: on from the start (conform: read back under Debian's kernels)
+    menvcfg=CBIE_INVALIDATE | CBCFE | CBZE | ADUE | PBMTE | STCE,
     writes_gva=True,
     writes_htval_of_hs=True,
     emulates_zcb=True,
@@ -146,9 +151,10 @@ _OPENSBI_1_6 = replace(
 _OPENSBI_1_9 = replace(
     _OPENSBI_1_6,
     name="opensbi-1.9",
-    summary="as 1.6 in everything that a guest's traps can tell",
+    summary="as 1.6 but for vsstatus.FS, which an emulated floating-point load marks dirty",
     sources=("measured: QEMU 7.2 and Spike with OpenSBI 1.9, hedeleg 0 and 0xb1ff", "OpenSBI v1.9 sbi_trap.c"),
     sbi=_opensbi(1, 9, (3, 0), f"{_V0_3} dbcn susp fwft"),
+    marks_guest_fp_dirty=True,
 )
 _IGNORES_HEDELEG = replace(
     _OPENSBI_1_9,

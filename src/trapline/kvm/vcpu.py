@@ -51,6 +51,7 @@ from trapline.privilege.fields import (
     HSTATUS_SPV,
     HSTATUS_SPVP,
     HSTATUS_VTW,
+    MSTATUS_FS,
     MSTATUS_SPIE,
     MSTATUS_SPP,
     STATEEN_ENVCFG,
@@ -62,7 +63,7 @@ from trapline.sbi.numbers import FirmwareEvent
 if TYPE_CHECKING:
     from trapline.kvm.vm import Vm
 
-FS_INITIAL = 1 << 13
+FS_INITIAL, FS_CLEAN = 1 << 13, 2 << 13
 A0, A1 = 10, 11
 
 # Fields of GuestCsrs and the CSRs that hold them while the vCPU is loaded; hideleg comes before vsie.
@@ -312,6 +313,7 @@ class Vcpu:
         if self.kvm_run.immediate_exit:
             self.kvm_run.exit_reason = Exit.INTR
             return RunStop.INTR
+        self._restore_fp()
         end = int(self.hart.instret) + limit
         for turn in itertools.count(1):
             if turn % _POLL_EXITS == 0 and self.vm.poll is not None and self.vm.poll():
@@ -331,6 +333,12 @@ class Vcpu:
                 if len(self.vm.vcpus) > 1:
                     return RunStop.YIELD
         raise AssertionError("unreachable")
+
+    def _restore_fp(self) -> None:
+        """The guest's floating-point registers are as they were saved: FS is Clean (vcpu_fp.c)."""
+        status = int(self.hart.guest_sstatus)
+        if not self.in_guest and status & MSTATUS_FS:
+            self.hart.guest_sstatus = status & ~MSTATUS_FS | FS_CLEAN
 
     def complete(self) -> None:
         """Take the VMM's answer to the last exit: the value of an MMIO load, of a call, of a CSR."""

@@ -190,6 +190,9 @@ def _faithful(seen: Observation, row: Route, answers: frozenset[GuestSees | None
     if sees is not None and sees.cause == ILLEGAL_INST and (name := _switched_off(seen)):
         yield "e", NOTE, f"illegal instruction: this firmware does not switch {name} on"
         return
+    if sees is not None and sees.cause == ILLEGAL_INST and {"zicntr", "zihpm"} & set(seen.entry.event.isa):
+        yield "e", NOTE, "illegal instruction: the hypervisor keeps this counter until it is started by SBI PMU"
+        return
     wanted = next((a for a in answers if a is not None), None)
     if sees is None:
         if row.end == "no-trap" or "hardware" in row.how[-1:]:

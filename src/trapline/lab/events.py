@@ -157,7 +157,7 @@ _GUEST_PAGE_FAULTS = [
 ]  # fmt: skip
 
 # Arms the guest's timer a little ahead, so that a halted vCPU wakes up; the handler disarms it.
-# By SBI v0.1 and by TIME: distributions build Linux without the first (RISCV_SBI_V01), other hypervisors lack the second.
+# By SBI v0.1 and by TIME: distributions build Linux without the first (RISCV_SBI_V01), others lack the second.
 _TIMER = (
     "csrr t1, time; addi t1, t1, 2000; mv a0, t1; li a7, 0; ecall; "
     "mv a0, t1; li a7, 0x54494d45; li a6, 0; ecall; li a0, 0; li a1, 0; li t0, 32; csrs sie, t0"

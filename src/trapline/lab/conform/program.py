@@ -34,7 +34,7 @@ def build(directory: Path | None = None) -> Path:
         return built
     for tool in (COMPILER, "make"):
         if shutil.which(tool) is None:
-            raise UsageError(f"building the KVM user program needs {tool}", remedy="or name a built one: --program FILE")
+            raise UsageError(f"building the KVM user program needs {tool}", remedy="or --program FILE")
     work = place.with_name(f"{key}.{os.getpid()}")
     done = subprocess.run(
         ["make", "-s", "-f", str(here / "Makefile"), f"BUILD={work}"], capture_output=True, text=True, check=False

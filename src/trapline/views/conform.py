@@ -1,0 +1,63 @@
+"""What `conform` shows: counts by outcome, and every difference."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from trapline.views.terminal import number, say, table
+
+if TYPE_CHECKING:
+    from trapline.lab.conform.conform import Comparison, Conformance
+
+_LIMIT = 40
+
+
+def show_conformance(out: Console, result: Conformance) -> None:
+    """Print a table for each comparison, its differences, and the verdict."""
+    for comparison in result.comparisons:
+        _show(out, comparison)
+    if result.passed:
+        say(out, "conforms", 0, "green")
+    else:
+        say(out, "does not conform", 0, "red")
+
+
+def _show(out: Console, c: Comparison) -> None:
+    say(out, f"kernel {c.release}", 0, "bold")
+    say(out, c.settings.line(), 0, "bold")
+    counts = Counter((row.real.outcome(), row.hosted.outcome()) for row in c.rows)
+    made = table(("real", "left"), ("hosted", "left"), ("events", "right"), ("", "left"))
+    for (real, hosted), n in sorted(counts.items()):
+        made.add_row(real, hosted, number(n), "" if real == hosted else "different")
+    out.print(made)
+    equal = sum(not row.differences for row in c.rows)
+    accepted = sum(bool(row.differences) and not row.failed for row in c.rows)
+    say(
+        out,
+        f"{len(c.rows)} events: {equal} equal in every field, {accepted} with accepted differences, "
+        f"{len(c.failed)} different",
+    )
+    if c.not_run:
+        say(out, f"not run, since no hart that they need boots this kernel: {', '.join(c.not_run)}")
+    for entry, n in Counter(d.accepted for d in c.differences if d.accepted is not None).items():
+        say(out, f"accepted, {n} fields: {entry.reason}", 2, "dim")
+    for line in (lines := _differences(c))[:_LIMIT]:
+        say(out, line, 2, "red")
+    if len(lines) > _LIMIT:
+        say(out, f"... and {len(lines) - _LIMIT} more (--json FILE has them all)", 2)
+    out.print()
+
+
+def _differences(c: Comparison) -> list[str]:
+    """Describe what is not accepted; a field that differs everywhere in the same way is one line."""
+    failed = [d for d in c.differences if d.accepted is None]
+    same = Counter((d.field, d.real, d.hosted) for d in failed)
+    lines = dict[str, None]()
+    for d in failed:
+        everywhere = same[d.field, d.real, d.hosted] == len(c.rows) > 1
+        where = "all events" if everywhere else f"{d.event} from {d.mode}"
+        lines[f"{where}: {d.field}: real {d.real or '-'}, hosted {d.hosted or '-'}"] = None
+    return list(lines)

@@ -1,0 +1,201 @@
+"""Conformance runs: both sides get the same probes, a comparison can fail, real kernels agree with their presets."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from trapline.lab import probe_image
+from trapline.lab.conform import board, port
+from trapline.lab.conform.compare import compare, load_accepted
+from trapline.lab.conform.conform import ISA, conform, preset_of
+from trapline.lab.conform.cpio import initramfs
+from trapline.lab.conform.hosted import run_hosted
+from trapline.lab.conform.payload import WARM_UP, parse_manifest, payload
+from trapline.lab.conform.program import COMPILER, build
+from trapline.lab.conform.seen import CSRS, REGISTERS, Seen, from_report, without_end
+from trapline.lab.errors import UsageError
+from trapline.lab.settings import settings
+from trapline.machine.machine import Machine
+from trapline.privilege.isa_string import extensions
+
+EVENTS = frozenset(("illegal", "mmio-ld", "mmio-amoadd-d", "rdtime"))
+REPORT = {
+    "event": "illegal", "from": "VU", "turn": 0, "end": "reached", "errno": 0, "exit_reason": 6, "exits": [],
+    "log": [[2, 0x1000, 11, 0x100]], "stats": {"exits": 2, "mmio_exit_user": 1},
+    "x": list(range(len(REGISTERS))), "csrs": list(range(len(CSRS))), "kernel": ["kvm [1]: VCPU exit error -14"],
+}  # fmt: skip
+
+
+def test_both_sides_get_the_same_probes() -> None:
+    """The payload is the route's image, byte for byte but for the warm-up, and the manifest has its entries."""
+    image = probe_image.build(frozenset(extensions(ISA)))
+    load = payload(image)
+    assert parse_manifest(load.manifest) == [(e.event.id, e.mode, e.start, e.virgin) for e in image.entries]
+    changed = [n for n, (a, b) in enumerate(zip(load.data, image.data, strict=True)) if a != b]
+    assert changed[0] >= WARM_UP - probe_image.RAM
+    assert changed[-1] < WARM_UP - probe_image.RAM + 0x1000
+    assert f"slot {probe_image.HOLE:#x} {probe_image.HOLE_SIZE:#x} hole" in load.manifest
+
+
+def test_a_report_is_read() -> None:
+    """A line of the program becomes what the hosted side would say, without the write that ends the event."""
+    seen = from_report(json.loads(json.dumps(REPORT)))
+    seen.traps = {(2, "VU", "M"): 1, (23, "VU", "HS"): 1}
+    without_end(seen)
+    assert (seen.outcome(), seen.kernel) == ("guest 2", ["VCPU exit error -14"])
+    assert (seen.stats, seen.traps) == ({"exits": 1}, {(2, "VU", "M"): 1})
+    assert seen.registers["mode"] == len(REGISTERS) - 1
+
+
+@pytest.fixture(scope="module")
+def hosted() -> dict[tuple[str, str], Seen]:
+    """What linux-6.12 does with a few events."""
+    return run_hosted(settings("linux-6.12"), ISA, only=EVENTS)
+
+
+def test_outcomes_of_the_hosted_side(hosted: dict[tuple[str, str], Seen]) -> None:
+    """The hosted side says what became of an event, and what KVM_RUN handed over."""
+    assert hosted["illegal", "VU"].outcome() == "guest 2"
+    assert hosted["mmio-amoadd-d", "VS"].outcome() == "killed -95"
+    assert hosted["mmio-amoadd-d", "VS"].kernel[0] == "VCPU exit error -95"
+    assert hosted["mmio-ld", "VS"].exits == [{"reason": 6, "gpa": probe_image.MMIO_PAGE, "len": 8, "write": 0}]
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"errno": 5}, "errno"),
+        ({"end": "hung"}, "outcome"),
+        ({"kernel": ["VCPU exit error -5"]}, "kernel log"),
+        ({"traps": {(23, "VS", "M"): 1}}, "hardware traps"),
+        ({"stats": {}}, "counter exits"),
+        ({"log": [(2, 0, 0, 0)]}, "guest log"),
+        ({"exits": [{"reason": 6}]}, "exits"),
+        ({"exit_reason": 35}, "exit reason"),
+        ({"registers": {"a0": 1}}, "register a0"),
+        ({"csrs": {"stval": 1}}, "csr stval"),
+        ({"levels": {"hedeleg": 1}}, "level hedeleg"),
+    ],
+)
+def test_a_comparison_can_fail(hosted: dict[tuple[str, str], Seen], change: dict[str, object], field: str) -> None:
+    """Each field that is compared makes a difference; a side equals itself."""
+    seen = hosted["mmio-amoadd-d", "VS"]
+    assert not compare(seen, seen).differences
+    other = dataclasses.replace(seen, **change)  # type: ignore[arg-type]
+    row = compare(other, seen, load_accepted())
+    assert row.failed
+    assert field in {d.field for d in row.differences}
+
+
+def test_accepted_differences(hosted: dict[tuple[str, str], Seen]) -> None:
+    """A difference on the list does not fail a row, and carries its reason and source; others still fail it."""
+    seen = hosted["rdtime", "VS"]
+    later = dataclasses.replace(seen, registers={**seen.registers, "a0": 12345})
+    row = compare(later, seen, load_accepted())
+    assert not row.failed
+    assert "time" in row.as_data()["differences"][0]["accepted"]["reason"]
+    worse = dataclasses.replace(later, errno=5)
+    assert compare(worse, seen, load_accepted()).failed
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [('[[difference]]\nfields = ["errno"]\n', "reason"), ("x = [", "Invalid"), ("difference = 3\n", "int")],
+)
+def test_a_bad_list_is_refused(tmp_path: Path, text: str, says: str) -> None:
+    """A list without reasons, or no TOML, is an error that says so."""
+    path = tmp_path / "list.toml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=says):
+        load_accepted(path)
+
+
+@pytest.mark.parametrize(
+    ("release", "preset"), [("6.12.107+deb13-riscv64", "linux-6.12"), ("7.2-rc1", "linux-7.2"), ("7.3+x", "linux-7.3")]
+)
+def test_preset_of_a_release(release: str, preset: str) -> None:
+    """A release names its preset."""
+    assert preset_of(release) == preset
+
+
+def test_an_archive_is_what_the_kernel_reads(tmp_path: Path) -> None:
+    """The initramfs unpacks with cpio."""
+    data = initramfs(b"#!/init", {"guest/Image": b"12345", "modules.txt": b""})
+    assert data.startswith(b"070701")
+    assert b"guest/Image\0" in data
+    assert b"TRAILER!!!\0" in data
+    assert len(data) % 4 == 0
+
+
+def test_the_port_takes_snapshots_and_reads_memory() -> None:
+    """A store to the port is seen with the hart's counters; memory is read through the page table."""
+    machine = Machine(memory=1 << 20, engine="reference")
+    marks: list[port.Snapshot] = []
+    device = port.Port(machine.regions, lambda snapshot, hart: marks.append(snapshot))
+    machine.add_device(*port.port_device(device))
+    hart, base = machine.harts[0], 0x8000_0000
+    device.store(hart, 0, 8, port.MARK)
+    hart.trap_count[2 << 5 | 5 << 2] = 3
+    hart.mode_instret[5] = 7
+    device.store(hart, 0, 8, port.END)
+    window = port.between(*marks)
+    assert (window.guest_traps, window.instructions["VS"], window.interrupts) == ({(2, "VS", "M"): 3}, 7, 0)
+    table = base + 0x1000
+    machine.regions.write(table + 8 * 1, ((base >> 12) << 10 | 0xCF).to_bytes(8, "little"))
+    machine.regions.write(base + 0x123, b"words")
+    hart.satp = 8 << 60 | table >> 12
+    device.store(hart, 8, 8, 0x4000_0123)
+    device.store(hart, 16, 8, 5)
+    assert device.handed_over == [b"words"]
+
+
+def test_the_program_builds(tmp_path: Path) -> None:
+    """The cross compiler builds the program without a warning, static and for RISC-V."""
+    if shutil.which(COMPILER) is None:
+        pytest.skip(f"no {COMPILER}")
+    data = build(tmp_path).read_bytes()
+    assert data[:5] == b"\x7fELF\x02"
+    assert int.from_bytes(data[18:20], "little") == 243
+    assert b"/lib/ld-linux" not in data
+
+
+# --- real kernels (slow): TRAPLINE_TEST_IMAGE, TRAPLINE_TEST_KVM (its kvm.ko), TRAPLINE_TEST_BIOS (OpenSBI) ---
+def _host() -> board.Host:
+    names = ("TRAPLINE_TEST_IMAGE", "TRAPLINE_TEST_KVM")
+    if any(name not in os.environ for name in names):
+        pytest.skip(f"{' or '.join(names)} is not set")
+    bios = os.environ.get("TRAPLINE_TEST_BIOS", "/usr/lib/riscv64-linux-gnu/opensbi/generic/fw_dynamic.bin")
+    image, module = (Path(os.environ[name]) for name in names)
+    return board.Host(Path(bios), image, (module,), build(), ISA)
+
+
+@pytest.mark.slow
+def test_a_real_kernel_conforms_to_its_preset() -> None:
+    """Every event under a real kernel ends as under its preset, and the kernel's log lines of a kill are KVM's."""
+    result = conform([_host()])
+    assert result.passed, [d for c in result.comparisons for d in c.differences if d.accepted is None][:5]
+    comparison = result.comparisons[0]
+    assert len(comparison.rows) > 200
+    killed = [row for row in comparison.rows if row.real.end == "killed"]
+    assert killed
+    assert all(row.real.kernel[0] == f"VCPU exit error -{row.real.errno}" for row in killed)
+
+
+@pytest.mark.slow
+def test_a_wrong_preset_does_not_conform() -> None:
+    """A real kernel differs from the preset of a release with other rules."""
+    result = conform([_host()], ["linux-5.19"], event="illegal|hole")
+    assert not result.passed
+
+
+@pytest.mark.slow
+def test_no_kvm_is_one_clear_line() -> None:
+    """A kernel without its kvm.ko is an error that names the remedy."""
+    with pytest.raises(UsageError, match="--module"):
+        conform([dataclasses.replace(_host(), modules=())], event="illegal$")
