@@ -138,7 +138,8 @@ class VcpuPmu:
             return None
         if pmc.firmware:
             if pmc.event is None:
-                return None
+                # Before the check came, the word behind the events was read.
+                return None if self.vcpu.policy.has_feature("pmu-checks-events") else 0
             pmc.value = self.events[pmc.event & 0xFFFF].value
             return pmc.value
         return self._accumulate(pmc, pmc.perf) if pmc.perf is not None else None
