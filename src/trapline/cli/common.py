@@ -86,11 +86,7 @@ def run_options(
     snapshots: Snapshots = SNAPSHOTS,
 ) -> RunOptions:
     """The options of a run, from what the command line said."""
-    from trapline.lab.errors import UsageError
     from trapline.lab.guest_run import RunOptions
-
-    if machine.aia != "none":
-        raise UsageError("guests have a PLIC so far", "--aia", remedy="boot has --aia")
 
     fixed = {n: was_given(f"--{n}") for n in ("firmware", "host-fwft", "misaligned")}
     snapshots.require_alone(machine, guest=guest, memslot=memslot, **fixed)
@@ -113,6 +109,7 @@ def run_options(
         engine=machine.engine,
         trace=trace,
         tinst=machine.tinst,
+        aia=machine.aia,
         virtio=machine.virtio(),
         snapshots=snapshots.options(),
         new_policy=was_given("--policy"),

@@ -31,6 +31,7 @@ def flush_interrupts(vcpu: Vcpu) -> None:
     vcpu.csrs.hvip = vcpu.csrs.hvip & ~mask | vcpu.irqs_pending & mask
     if vcpu.loaded:
         vcpu.hart.call(csr_write, HVIP, vcpu.csrs.hvip)
+        vcpu.aia.update_hvip()
 
 
 def sync_interrupts(vcpu: Vcpu) -> None:
@@ -45,7 +46,7 @@ def sync_interrupts(vcpu: Vcpu) -> None:
 
 def has_interrupts(vcpu: Vcpu) -> bool:
     """Whether an interrupt is pending that the guest has enabled."""
-    return bool(vcpu.irqs_pending & (vcpu.csrs.vsie << 1))
+    return bool(vcpu.irqs_pending & (vcpu.csrs.vsie << 1)) or vcpu.aia.has_interrupts()
 
 
 def timer_pending(vcpu: Vcpu) -> bool:

@@ -6,6 +6,7 @@ from enum import IntEnum
 
 # Linux error numbers, the same on every host that runs this.
 ENOENT, EINTR, EIO, EFAULT, EBUSY, EEXIST, EINVAL, EOPNOTSUPP = 2, 4, 5, 14, 16, 17, 22, 95
+ENXIO, ENODEV = 6, 19
 ERRNO_NAMES = {
     ENOENT: "ENOENT",
     EINTR: "EINTR",
@@ -15,6 +16,8 @@ ERRNO_NAMES = {
     EEXIST: "EEXIST",
     EINVAL: "EINVAL",
     EOPNOTSUPP: "EOPNOTSUPP",
+    ENXIO: "ENXIO",
+    ENODEV: "ENODEV",
 }
 
 

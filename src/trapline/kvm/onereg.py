@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from trapline.kvm.aia import AIA_CSRS
+from trapline.kvm.aia import FEATURE as AIA_FEATURE
 from trapline.kvm.isa_ext import ISA_EXTENSIONS, disable_allowed, enable_allowed, guest_mask, host_has
 from trapline.kvm.numbers import EBUSY, EINVAL, ENOENT, ERRNO_NAMES, MASK64
 from trapline.lang.values import MASK64 as ALL
@@ -83,6 +85,8 @@ def reg_list(vcpu: Vcpu) -> list[int]:
     ids += [reg_id(CSR, n) for n in range(_general_csrs(vcpu))]
     if vcpu.guest_has("smstateen"):
         ids.append(reg_id(CSR, 0, subtype=CSR_SMSTATEEN))
+    if vcpu.aia.available and vcpu.guest_has("ssaia"):
+        ids += [reg_id(CSR, n, subtype=CSR_AIA) for n in range(len(AIA_CSRS))]
     ids += [reg_id(TIMER, n) for n in range(len(TIMER_REGISTERS))]
     if vcpu.guest_has("f"):
         ids += [reg_id(FP_F, n, size=U32) for n in range(FCSR + 1)]
@@ -221,6 +225,8 @@ def _get_csr(vcpu: Vcpu, number: int, reg: int) -> int:
     subtype, number = number & SUBTYPE_MASK, number & NUMBER_MASK
     if subtype == CSR_SMSTATEEN and number == 0 and vcpu.guest_has("smstateen"):
         return int(vcpu.hart.call(csr_read, csr.SSTATEEN0))
+    if subtype == CSR_AIA and number < len(AIA_CSRS) and vcpu.policy.has_feature(AIA_FEATURE):
+        return int(getattr(vcpu.aia.csrs, AIA_CSRS[number])) if vcpu.aia.available else 0
     if subtype != CSR_GENERAL or number >= _general_csrs(vcpu):
         raise _fail(vcpu, reg)
     name = GENERAL_CSRS[number]
@@ -235,6 +241,10 @@ def _set_csr(vcpu: Vcpu, number: int, reg: int, value: int) -> None:
     subtype, number = number & SUBTYPE_MASK, number & NUMBER_MASK
     if subtype == CSR_SMSTATEEN and number == 0 and vcpu.guest_has("smstateen"):
         vcpu.hart.call(csr_write, csr.SSTATEEN0, value)
+        return
+    if subtype == CSR_AIA and number < len(AIA_CSRS) and vcpu.policy.has_feature(AIA_FEATURE):
+        if vcpu.aia.available:
+            setattr(vcpu.aia.csrs, AIA_CSRS[number], value)
         return
     if subtype != CSR_GENERAL or number >= _general_csrs(vcpu):
         raise _fail(vcpu, reg)

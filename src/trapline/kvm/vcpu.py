@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from trapline.firmware import outcome as firmware_outcome
 from trapline.isa.decode import Decoder
 from trapline.kvm import interrupts
+from trapline.kvm.aia import VcpuAia
 from trapline.kvm.context import CpuTrap, GuestCsrs, KvmRun, VcpuConfig
 from trapline.kvm.cost import estimate
 from trapline.kvm.death import Death, autopsy
@@ -54,7 +55,10 @@ from trapline.privilege.fields import (
     MSTATUS_FS,
     MSTATUS_SPIE,
     MSTATUS_SPP,
+    STATEEN_AIA,
+    STATEEN_CSRIND,
     STATEEN_ENVCFG,
+    STATEEN_IMSIC,
     STATEEN_SE,
 )
 from trapline.privilege.interrupts import next_timer, update_timers
@@ -125,6 +129,7 @@ class Vcpu:
         self._path: list[str] = []
         self._how: list[str] = []
         self._end = ""
+        self.aia = VcpuAia(self)
         self.timer = VcpuTimer(self, sstc=self._has_sstc())
         self.sbi = VcpuSbi(self)
         self.reset(0, 0)
@@ -145,6 +150,7 @@ class Vcpu:
         hart.guest_hstatus = HSTATUS_VTW | HSTATUS_SPVP | HSTATUS_SPV
         self.timer.reset()
         self.irqs_pending = self.irqs_pending_mask = 0
+        self.aia.reset()
         self.sbi.reset()
         self.blocked = False
 
@@ -177,6 +183,8 @@ class Vcpu:
             self.config.hstateen0 |= STATEEN_ENVCFG | STATEEN_SE
         elif self.hart.has_smstateen != 0:
             self.config.hstateen0 |= STATEEN_ENVCFG
+        if self.aia.available and self.guest_has("ssaia"):
+            self.config.hstateen0 |= STATEEN_IMSIC | STATEEN_AIA | STATEEN_CSRIND
 
     def load(self) -> None:
         """Write the vCPU's CSRs into the hart."""
@@ -193,6 +201,7 @@ class Vcpu:
         self.vm.update_hgatp(self)
         for field, number in GUEST_CSRS.items():
             call(csr_write, number, getattr(self.csrs, field))
+        self.aia.load()
         self.timer.restore()
         self.loaded = True
 
@@ -205,6 +214,7 @@ class Vcpu:
         for field, number in GUEST_CSRS.items():
             if field != "hvip":
                 setattr(self.csrs, field, int(self.hart.call(csr_read, number)))
+        self.aia.put()
         self.timer.sync()
         self.timer.save()
         self.loaded = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trapline.kvm.aia import ILLEGAL, TO_USER
 from trapline.kvm.context import CpuTrap, CsrAccess
 from trapline.kvm.numbers import MASK64, Exit
 from trapline.kvm.redirect import inject
@@ -72,6 +73,8 @@ def csr_instruction(vcpu: Vcpu, insn: int) -> int:
         return truly_illegal(vcpu, insn)
     vcpu.csr_insn = insn
     vcpu.kvm_run.riscv_csr = CsrAccess(number, new_value, mask)
+    if rule.emulate == "aia":
+        return _aia(vcpu, insn, number, new_value, mask)
     if rule.emulate == "user":
         vcpu.stats.count("csr_exit_user")
         vcpu.kvm_run.exit_reason = Exit.RISCV_CSR
@@ -81,6 +84,24 @@ def csr_instruction(vcpu: Vcpu, insn: int) -> int:
     if value is None:
         vcpu.csr_insn = None
         return truly_illegal(vcpu, insn)
+    vcpu.kvm_run.riscv_csr.ret_value = value
+    vcpu.stats.count("csr_exit_kernel")
+    csr_return(vcpu)
+    vcpu.hop("kvm-emulate", "emulated")
+    return 1
+
+
+def _aia(vcpu: Vcpu, insn: int, number: int, new_value: int, mask: int) -> int:
+    """sireg and stopei: by KVM, else by the VMM."""
+    value = vcpu.aia.rmw(number, new_value, mask)
+    if value == ILLEGAL:
+        vcpu.csr_insn = None
+        return truly_illegal(vcpu, insn)
+    if value == TO_USER:
+        vcpu.stats.count("csr_exit_user")
+        vcpu.kvm_run.exit_reason = Exit.RISCV_CSR
+        vcpu.hop("kvm-emulate", "vmm")
+        return 0
     vcpu.kvm_run.riscv_csr.ret_value = value
     vcpu.stats.count("csr_exit_kernel")
     csr_return(vcpu)

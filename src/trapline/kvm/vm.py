@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from trapline.firmware.firmware import Firmware
+from trapline.kvm.aia import IRQCHIP_FEATURE, GuestLines
+from trapline.kvm.aia_device import AiaDevice
 from trapline.kvm.gstage import MODE_NUMBERS, MODES, PAGE, PTE_V, GStage, TableMemory
 from trapline.kvm.io_bus import IoBus
 from trapline.kvm.schedule import VmResult, run_vcpus
@@ -19,20 +21,25 @@ from trapline.kvm.vmid import Vmid, VmidSpace
 from trapline.lang.control import flush_translations
 from trapline.lang.state import Hart
 from trapline.lang.values import MASK64
+from trapline.machine.aia import Aia
 from trapline.machine.clint import time_of
+from trapline.machine.imsic import ImsicWindow
 from trapline.machine.machine import make_engine
-from trapline.machine.memory_map import DEFAULT_RATIO, DEFAULT_TIMEBASE
+from trapline.machine.memory_map import DEFAULT_RATIO, DEFAULT_TIMEBASE, IMSIC_S_BASE
 from trapline.machine.regions import Regions
 from trapline.policies import DEFAULT_POLICY, Action, Policy, load_policy
 from trapline.policies.causes import name, unimplemented
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.csr_numbers import HEDELEG, HGATP
-from trapline.privilege.isa_string import DEFAULT_ISA, configure
+from trapline.privilege.imsic import FILE_S
+from trapline.privilege.isa_string import DEFAULT_ISA, add_imsic, configure
 from trapline.privilege.reset import reset
 
 # Host physical addresses: page tables from here, guest memory from there up.
 TABLES_BASE, TABLES_SIZE = 0x8000_0000, 64 << 20
 BACKING_BASE = 0x1_0000_0000
+HOST_IMSIC_BASE = IMSIC_S_BASE
+NO_AIA = Aia()
 GIGABYTE = 1 << 30
 LAST_TRAPS = 16
 
@@ -62,6 +69,7 @@ class Vm:
         tinst: str = "zero",
         gstage: str = "auto",
         huge_pages: bool | None = None,
+        host_aia: Aia = NO_AIA,
     ) -> None:
         self.made_with = {n: v for n, v in locals().items() if n not in _NOT_MADE_WITH}
         if not 1 <= vcpus <= 64:
@@ -76,7 +84,8 @@ class Vm:
         self.require_mapping()
         self.engine = make_engine(engine)
         self.firmware = firmware if isinstance(firmware, Firmware) else Firmware(firmware, host_fwft=host_fwft)
-        self.isa, self.timebase = isa, timebase
+        self.isa, self.timebase = host_aia.isa(isa), timebase
+        self.host_imsic = host_aia.imsic
         self.regions = Regions()
         self.tables = TableMemory(self.regions.ram("page tables", TABLES_BASE, TABLES_SIZE, no_execute=True))
         self.io_bus = IoBus()
@@ -89,9 +98,18 @@ class Vm:
         self.on_log: Callable[[str], None] | None = None
         self.open_round: tuple[int, int] | None = None  # kvm.schedule
         self._backing_end = BACKING_BASE
-        harts = [self._make_hart(n, ratio, misaligned, tinst) for n in range(vcpus)]
+        files = host_aia.guests if host_aia.imsic else None
+        harts = [self._make_hart(n, ratio, misaligned, tinst, files) for n in range(vcpus)]
         if harts[0].has_h == 0:
             raise ValueError(f"isa {isa!r} has no H extension: a guest needs it")
+        self.hgei = GuestLines(int(harts[0].geilen))
+        self._imsic_pages = 1 << host_aia.guest_bits
+        if host_aia.imsic:
+            window = ImsicWindow(harts, FILE_S, host_aia.guests)
+            self.regions.device("imsics", HOST_IMSIC_BASE, window.size, window)
+            for hart in harts:
+                self.regions.install(hart)
+                self.engine.attach(hart)
         self.time_delta = -time_of(harts[0]) & MASK64
         self.gstage = GStage(self.tables, self._gstage_mode(harts[0], gstage))
         self.slots = SlotTable(self.gstage.gpa_bits)
@@ -99,6 +117,7 @@ class Vm:
         self.vmid, self.vmids = Vmid(), VmidSpace(int(harts[0].vmid_bits))
         self._hgatp: dict[int, int] = {}
         self.notes = self.policy_notes(harts[0])
+        self.aia: AiaDevice | None = None
         self.vcpus = [Vcpu(self, n, hart) for n, hart in enumerate(harts)]
 
     def require_mapping(self) -> None:
@@ -111,9 +130,11 @@ class Vm:
                 )
 
     # --- harts ---
-    def _make_hart(self, number: int, ratio: int, misaligned: str, tinst: str) -> Hart:
+    def _make_hart(self, number: int, ratio: int, misaligned: str, tinst: str, guest_files: int | None) -> Hart:
         hart = Hart()
         configure(hart, self.isa)
+        if guest_files is not None:
+            add_imsic(hart, guest_files)
         reset(hart, number, TABLES_BASE)
         hart.time_ratio = ratio
         hart.misaligned_hardware = int(misaligned == "hardware" or hart.has_zicclsm != 0)
@@ -169,6 +190,30 @@ class Vm:
         if self._hgatp.get(vcpu.id) != value:
             self._hgatp[vcpu.id] = value
             vcpu.hart.call(csr_write, HGATP, value)
+
+    # --- AIA ---
+    def create_aia(self) -> AiaDevice:
+        """KVM_CREATE_DEVICE of KVM_DEV_TYPE_RISCV_AIA; ValueError says why there is none."""
+        if not self.policy.has_feature(IRQCHIP_FEATURE):
+            raise ValueError(f"policy {self.policy.name!r} has no interrupt controllers of the AIA in the kernel")
+        if self.aia is not None or self.vcpus[0].hart.has_ssaia == 0 or any(v.ran_once for v in self.vcpus):
+            raise ValueError("the AIA device exists already, vCPUs have run, or the harts have no Ssaia")
+        self.aia = AiaDevice(self)
+        return self.aia
+
+    def vsfile_page(self, vcpu: Vcpu, line: int) -> int:
+        """Host physical address of a guest interrupt file of the vCPU's hart."""
+        return HOST_IMSIC_BASE + (vcpu.id * self._imsic_pages + line) * PAGE
+
+    def ioremap(self, gpa: int, hpa: int) -> None:
+        """Map a page of a device into the guest."""
+        self.gstage.map(gpa, hpa, 0, writable=True)
+        self.flush_all()
+
+    def iounmap(self, gpa: int) -> None:
+        """Take it away."""
+        self.gstage.unmap(gpa, PAGE)
+        self.flush_all()
 
     # --- memory ---
     def add_memory(

@@ -49,6 +49,7 @@ class RunOptions:
     engine: Any = "native"
     trace: str | None = None
     tinst: str = "zero"
+    aia: str = "none"
     virtio: VirtioOptions = NO_VIRTIO
     snapshots: SnapshotOptions = field(default_factory=SnapshotOptions)
     new_policy: bool = True  # a restored guest goes on under the policy of `settings`, not under its own
@@ -201,6 +202,7 @@ def make_guest(options: RunOptions, console: Console | None, progress: Callable[
             misaligned=s.misaligned,
             virtio=options.virtio,
             tinst=options.tinst,
+            aia=options.aia,
         )
         guest.load(options.guest, initrd=options.initrd, append=options.append)
     except OSError as error:

@@ -25,6 +25,7 @@ class Aia:
 
     kind: str = NONE
     guests: int = 0
+    mode: str = ""  # of KVM's IMSICs, for a VM
 
     @property
     def imsic(self) -> bool:
@@ -49,20 +50,28 @@ class Aia:
         return "_".join([isa, *(w for w in ISA_WORDS if w not in words)])
 
 
-def parse_aia(text: str) -> Aia:
-    """Read `none`, `aplic`, `aplic-imsic` or `aplic-imsic,guests=N`; ValueError says what is wrong."""
+def parse_aia(text: str, modes: Sequence[str] = ()) -> Aia:
+    """Read `none`, `aplic`, `aplic-imsic` or `aplic-imsic,guests=N`; ValueError says what is wrong.
+
+    `modes` are the words that `mode=` may have, if any.
+    """
     kind, *options = text.split(",")
     if kind not in KINDS:
         raise ValueError(f"aia {text!r}: expected {', '.join(KINDS)}, the last with guests=N if you like")
-    guests = 0
+    guests, mode = 0, ""
     for option in options:
-        name, _, number = option.partition("=")
-        if name != "guests" or kind != APLIC_IMSIC:
+        name, _, value = option.partition("=")
+        if kind == APLIC_IMSIC and name == "mode" and modes:
+            if value not in modes:
+                raise ValueError(f"aia {text!r}: mode is one of {', '.join(modes)}")
+            mode = value
+        elif name != "guests" or kind != APLIC_IMSIC:
             raise ValueError(f"aia {text!r}: {option!r} is unknown, only {APLIC_IMSIC} takes guests=N")
-        if not number.isdecimal() or int(number) > MAX_GUESTS:
+        elif not value.isdecimal() or int(value) > MAX_GUESTS:
             raise ValueError(f"aia {text!r}: guests is a number from 0 to {MAX_GUESTS}")
-        guests = int(number)
-    return Aia(kind, guests)
+        else:
+            guests = int(value)
+    return Aia(kind, guests, mode)
 
 
 def install(aia: Aia, regions: Regions, harts: Sequence[Hart]) -> Plic | Aplic:

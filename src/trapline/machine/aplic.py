@@ -42,11 +42,14 @@ class _Target:
 class Aplic:
     """One interrupt domain; `set_level` is what a device's pin does, on the root domain."""
 
-    def __init__(self, sources: int, *, targets: Sequence[Drive] = (), send: Send | None = None) -> None:
+    def __init__(
+        self, sources: int, *, targets: Sequence[Drive] = (), send: Send | None = None, own_addresses: bool = True
+    ) -> None:
         if not 1 <= sources <= MAX_SOURCE:
             raise ValueError(f"{sources} interrupt sources: expected 1 to {MAX_SOURCE}")
         self.sources = sources
         self.send = send
+        self._own_addresses = own_addresses  # the registers xmsiaddrcfg exist, if this is the root
         self.idcs = [_Target(drive) for drive in targets]
         self.child: Aplic | None = None
         self.parent: Aplic | None = None
@@ -201,7 +204,7 @@ class Aplic:
         if SOURCECFG <= offset < SOURCECFG + 4 * self.sources:
             return self.sourcecfg[offset // 4]
         if MSIADDRCFG <= offset < MSIADDRCFG + 16:
-            return self.msiaddrcfg[(offset - MSIADDRCFG) // 4] if self.parent is None else 0
+            return self.msiaddrcfg[(offset - MSIADDRCFG) // 4] if self._addresses_here() else 0
         for base, bits in ((SETIP, self.pending), (IN_CLRIP, self._inputs()), (SETIE, self.enable)):
             if base <= offset < base + 0x80:
                 return bits >> 8 * (offset - base) & _WORD
@@ -209,6 +212,9 @@ class Aplic:
             source = (offset - TARGET) // 4 + 1
             return self.target[source] if self._mode(source) != INACTIVE else 0
         return self._load_idc(*divmod(offset - IDC, IDC_SIZE)) if offset >= IDC else 0
+
+    def _addresses_here(self) -> bool:
+        return self.parent is None and self._own_addresses
 
     def _inputs(self) -> int:
         return sum(1 << source for source in range(1, self.sources + 1) if self._rectified(source))
@@ -232,7 +238,7 @@ class Aplic:
         elif SOURCECFG <= offset < SOURCECFG + 4 * self.sources:
             self._configure(offset // 4, value)
         elif MSIADDRCFG <= offset < MSIADDRCFG + 16:
-            if self.parent is None and not self.msiaddrcfg[1] & MSICFGADDRH_LOCK:
+            if self._addresses_here() and not self.msiaddrcfg[1] & MSICFGADDRH_LOCK:
                 self.msiaddrcfg[(offset - MSIADDRCFG) // 4] = value
         elif TARGET <= offset < TARGET + 4 * self.sources:
             self._store_target((offset - TARGET) // 4 + 1, value)

@@ -26,7 +26,7 @@ from trapline.policies.versions import holding, parse, the_one
 N = TypeVar("N", bound=Ranged)
 
 _NO_MMIO = Mmio(instructions=())
-_EMULATORS = ("counter", "user", "illegal")
+_EMULATORS = ("counter", "user", "aia", "illegal")
 _SBI_MODES = ("kernel", "forward", "event")
 _WITHOUT_SLOT = (Action.REDIRECT, Action.MMIO, Action.KILL, Action.EXIT)
 _GUEST_PAGE_FAULTS = (20, 21, 23)

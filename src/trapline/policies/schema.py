@@ -94,7 +94,7 @@ class CsrRule(Ranged, frozen=True, kw_only=True):
     name: str
     first: int
     last: int
-    emulate: str  # counter, user, illegal
+    emulate: str  # counter, user, aia (by KVM, else the VMM), illegal
     requires: str = ""
 
 

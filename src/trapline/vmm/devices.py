@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from trapline.kvm.numbers import KVM_INTERRUPT_SET, KVM_INTERRUPT_UNSET
 from trapline.kvm.vcpu import Vcpu
 from trapline.lang.state import Hart
 from trapline.machine import memory_map as mm
-from trapline.machine.plic import Plic
 from trapline.machine.regions import Device
 from trapline.machine.rtc import Rtc
 from trapline.machine.test_finisher import TestFinisher
 from trapline.machine.uart import Uart
 from trapline.machine.virtio.bus import VirtioBus
 from trapline.machine.virtio.memory import DmaMemory
+from trapline.vmm.interrupts import Controllers
 
 
 @dataclass(slots=True)
@@ -41,24 +40,24 @@ class Unassigned:
 
 
 class GuestDevices:
-    """UART, PLIC, test finisher, clock and virtio windows at the addresses of QEMU's `virt`."""
+    """UART, interrupt controller, test finisher, clock and virtio windows at the addresses of QEMU's `virt`."""
 
     def __init__(
         self,
-        vcpus: list[Vcpu],
+        controllers: Controllers,
         timebase: int,
         output: Callable[[bytes], None],
         finish: Callable[[Hart, int], None],
         reset: Callable[[Hart], None],
         memory: DmaMemory,
     ) -> None:
-        self.plic = Plic([_external(vcpu) for vcpu in vcpus], mm.PLIC_SOURCES)
-        self.uart = Uart(output, lambda level: self.plic.set_level(mm.UART_IRQ, level))
-        self.virtio = VirtioBus(memory, self.plic.set_level)
+        self.uart = Uart(output, lambda level: controllers.set_level(mm.UART_IRQ, level))
+        self.virtio = VirtioBus(memory, controllers.set_level)
         self.unassigned = Unassigned()
+        self._in_kernel = controllers.taken
         self._devices: list[tuple[mm.Window, Device]] = [
             (mm.UART, self.uart),
-            (mm.PLIC, self.plic),
+            *controllers.devices,
             (mm.TEST_FINISHER, TestFinisher(finish, reset)),
             (mm.RTC, Rtc(timebase)),
             (mm.VIRTIO, self.virtio),
@@ -66,7 +65,7 @@ class GuestDevices:
 
     def windows(self) -> list[mm.Window]:
         """Return where the devices are."""
-        return [window for window, _ in self._devices]
+        return [*(window for window, _ in self._devices), *self._in_kernel]
 
     def access(self, vcpu: Vcpu) -> None:
         """Answer KVM_EXIT_MMIO."""
@@ -82,11 +81,3 @@ class GuestDevices:
         self.unassigned.note(mmio.phys_addr, mmio.length, write=mmio.is_write)
         if not mmio.is_write:
             mmio.data = 0
-
-
-def _external(vcpu: Vcpu) -> Callable[[bool], None]:
-    return lambda level: _drive(vcpu, level)
-
-
-def _drive(vcpu: Vcpu, level: bool) -> None:
-    vcpu.interrupt(KVM_INTERRUPT_SET if level else KVM_INTERRUPT_UNSET)

@@ -15,6 +15,7 @@ from trapline.kvm.vm import Vm
 from trapline.lang.control import EXIT_STOP, leave
 from trapline.lang.state import Hart
 from trapline.machine import memory_map as mm
+from trapline.machine.aia import Aia, parse_aia
 from trapline.machine.clint import time_of
 from trapline.machine.console import Console
 from trapline.machine.elf import ImageError
@@ -27,6 +28,7 @@ from trapline.vmm.arguments import SlotArgument, require_no_overlap
 from trapline.vmm.devices import GuestDevices
 from trapline.vmm.guest_memory import GuestMemory
 from trapline.vmm.guest_tree import guest_tree
+from trapline.vmm.interrupts import MODES, Controllers
 from trapline.vmm.result import GuestResult
 from trapline.vmm.sbi_calls import ForwardedCalls
 
@@ -59,8 +61,10 @@ class Guest:
         misaligned: str = "trap",
         tinst: str = "zero",
         virtio: VirtioOptions = NO_VIRTIO,
+        aia: str | Aia = "none",
     ) -> None:
         self.made_with = {n: v for n, v in locals().items() if n not in _NOT_MADE_WITH}
+        self.aia = parse_aia(aia, modes=tuple(MODES)) if isinstance(aia, str) else aia
         self.vm = Vm(
             policy,
             firmware=firmware,
@@ -72,12 +76,18 @@ class Guest:
             ratio=ratio,
             misaligned=misaligned,
             tinst=tinst,
+            host_aia=self.aia,
         )
         self.console = console or Console()
         self.memory = memory
         self._ended: tuple[str, int, str] | None = None
         self.devices = GuestDevices(
-            self.vm.vcpus, timebase, self.console.write, self._finish, self._reset, GuestMemory(self.vm)
+            Controllers(self.vm, self.aia),
+            timebase,
+            self.console.write,
+            self._finish,
+            self._reset,
+            GuestMemory(self.vm),
         )
         self.hvc = add_devices(self.devices.virtio, virtio, self.console.write)
         self.calls = ForwardedCalls(self.vm, self.console.write, self.devices.uart.take)
@@ -125,7 +135,9 @@ class Guest:
         vcpu = self.vm.vcpus[0]
         ram = [(mm.RAM_BASE, self.memory)]
         windows = len(self.devices.virtio.slots)
-        blob = guest_tree(vcpu, ram, len(self.vm.vcpus), self.vm.timebase, append, ramdisk, virtio=windows)
+        blob = guest_tree(
+            vcpu, ram, len(self.vm.vcpus), self.vm.timebase, append, ramdisk, virtio=windows, aia=self.aia
+        )
         at = self._place_tree(memory, blob, loaded, ramdisk)
         vcpu.reset(loaded.entry, at)
         return loaded

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from trapline.kvm.isa_ext import ISA_EXTENSIONS
 from trapline.kvm.vcpu import Vcpu
+from trapline.machine.aia import Aia
 from trapline.machine.device_tree import BoardTree, board_blob
 
 # Part of what riscv,isa meant by I before they had names of their own.
 _BASE = ("zicsr", "zifencei")
+
+NO_AIA = Aia()
 
 
 def guest_isa(vcpu: Vcpu) -> str:
@@ -26,6 +29,7 @@ def guest_tree(
     initrd: tuple[int, int] | None = None,
     *,
     virtio: int = 0,
+    aia: Aia = NO_AIA,
 ) -> bytes:
     """Return the flattened tree."""
     hart = vcpu.hart
@@ -42,6 +46,7 @@ def guest_tree(
             machine_mode=False,
             clint=False,
             virtio=virtio,
+            aia=Aia(aia.kind),
             model="trapline,guest",
         )
     )
