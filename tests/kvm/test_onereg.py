@@ -80,7 +80,7 @@ def test_csr_registers_reach_the_hart() -> None:
     cpu.load()
     assert (int(cpu.hart.vstvec), int(cpu.hart.hvip)) == (0x8000_1000, 1 << 2)
     assert get_one_reg(cpu, reg_id(o.CSR, 7)) == 1 << 1
-    assert errno(get_one_reg, cpu, reg_id(o.CSR, 0, subtype=o.CSR_AIA)) == ENOENT
+    assert errno(get_one_reg, cpu, reg_id(o.CSR, 7, subtype=o.CSR_AIA)) == ENOENT
 
 
 def test_a_wrong_size_is_einval() -> None:

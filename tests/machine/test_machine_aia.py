@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from machine_fakes import FakeHart
 
@@ -175,3 +177,23 @@ def test_board(aia: str) -> None:
     assert [int(h.has_smaia) for h in machine.harts] == [int(option.imsic)] * 2
     assert (b"riscv,aplic" in tree, b"riscv,imsics" in tree) == (option.aplic, option.imsic)
     assert (b"sifive,plic-1.0.0" in tree) == (not option.aplic)
+
+
+@pytest.mark.parametrize("aia", ["aplic", "aplic-imsic,guests=3"])
+def test_snapshot(tmp_path: Path, aia: str) -> None:
+    """The domains of a restored board are set up as they were."""
+    machine = Machine(engine="reference", memory=1 << 20, harts=2, aia=aia)
+    hart = machine.harts[0]
+    for domain in (mm.APLIC_M, mm.APLIC_S):
+        region = machine.regions.find(domain.base)
+        assert region is not None
+        assert isinstance(region.device, Aplic)
+        region.device.store(hart, a.SOURCECFG, 4, a.SOURCECFG_D if domain is mm.APLIC_M else a.LEVEL1)
+        region.device.store(hart, a.DOMAINCFG, 4, a.DOMAINCFG_IE)
+    machine.snapshot(tmp_path / "at")
+    again = Machine.restore(tmp_path / "at", engine="reference")
+    region = again.regions.find(mm.APLIC_S.base)
+    assert region is not None
+    assert isinstance(region.device, Aplic)
+    assert (region.device.enabled, region.device.sourcecfg[1]) == (True, a.LEVEL1)
+    assert [int(h.geilen) for h in again.harts] == [int(h.geilen) for h in machine.harts]

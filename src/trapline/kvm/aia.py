@@ -46,19 +46,19 @@ class GuestLines:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._owners: dict[tuple[int, int], Vcpu] = {}
+        self._owned: set[tuple[int, int]] = set()  # vCPU, which stands for its hart, and line
 
     def take(self, vcpu: Vcpu) -> int:
         """Take the first free line of the vCPU's hart; 0 if there is none."""
         for line in range(1, self.count + 1):
-            if (vcpu.id, line) not in self._owners:
-                self._owners[vcpu.id, line] = vcpu
+            if (vcpu.id, line) not in self._owned:
+                self._owned.add((vcpu.id, line))
                 return line
         return 0
 
     def give_back(self, vcpu: Vcpu, line: int) -> None:
         """The line is free again."""
-        self._owners.pop((vcpu.id, line), None)
+        self._owned.discard((vcpu.id, line))
 
 
 class VcpuAia:
