@@ -142,14 +142,21 @@ def module_text(*, host_has_fma: bool) -> tuple[str, list[str]]:
     for name, function in exports.items():
         texts.append(handlers.thunk(compiled[name], module.parameters(function)))
         names.append(f"c.{compiled[name].symbol}")
-    names += ["run", *[f"h.{n}" for n in ("undecoded", "page_end", "step_end", "undefined", "straddle")]]
+    for name, function in sorted(module.pure.items()):
+        whole = module.function(function)
+        texts.append(
+            handlers.thunk(whole, module.parameters(function), with_hart=has_hart(function), symbol=f"p.{name}")
+        )
+        names.append(f"p.{name}")
+    joints = ("budget", "goto", "undecoded", "page_end", "step_end", "undefined", "straddle")
+    names += ["run", *[f"h.{n}" for n in joints]]
     return "\n\n".join([PREAMBLE, *module.text, *texts]), names
 
 
 def compile_functions(functions: list[Callable[..., Any]]) -> Image:
     """Compile subset functions alone, each as a C function `c.NAME`: for tests and experiments."""
     engine = {n: getattr(importlib.import_module(m), n) for n, m in ENGINE_FUNCTIONS.items()}
-    module = ModuleBuilder(engine, host_has_fma=_host_has_fma())
+    module = ModuleBuilder(engine, host_has_fma=host_has_fma())
     texts, names = [], []
     for function in functions:
         compiled = module.function(function)
@@ -161,35 +168,54 @@ def compile_functions(functions: list[Callable[..., Any]]) -> Image:
 def compile_image(progress: Callable[[str], None] = lambda text: None) -> Image:
     """Compile everything for this host. Imports LLVM; takes seconds."""
     progress("translating the semantics")
-    text, names = module_text(host_has_fma=_host_has_fma())
+    text, names = module_text(host_has_fma=host_has_fma())
     return generate(text, names, progress)
 
 
-def _host_has_fma() -> bool:
+def host_has_fma() -> bool:
+    """Whether the host multiplies and adds without rounding in between."""
     import llvmlite.binding as llvm
 
     return bool(llvm.get_host_cpu_features().get("fma"))
 
 
-def generate(text: str, names: list[str], progress: Callable[[str], None]) -> Image:
-    """LLVM IR text to an image for this host."""
+def host_machine(opt: int = 2) -> Any:
+    """LLVM's code generator for this host."""
     import llvmlite.binding as llvm
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    module = llvm.parse_assembly(text)
-    module.verify()
-    machine = llvm.Target.from_default_triple().create_target_machine(
+    return llvm.Target.from_default_triple().create_target_machine(
         cpu=llvm.get_host_cpu_name(),
         features=llvm.get_host_cpu_features().flatten(),
-        opt=2,
+        opt=opt,
         reloc="pic",
         codemodel="small",
     )
-    progress(f"optimising {len(names)} handlers")
+
+
+def optimised(text: str, machine: Any) -> Any:
+    """Parse LLVM text and run the optimiser over it."""
+    import llvmlite.binding as llvm
+
+    module = llvm.parse_assembly(text)
+    module.verify()
     options = llvm.create_pipeline_tuning_options(speed_level=2)
     options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
     builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
+    return module
+
+
+def optimise(text: str) -> str:
+    """LLVM text before and after the optimiser."""
+    return str(optimised(text, host_machine()))
+
+
+def generate(text: str, names: list[str], progress: Callable[[str], None]) -> Image:
+    """LLVM IR text to an image for this host."""
+    machine = host_machine()
+    progress(f"optimising {len(names)} handlers")
+    module = optimised(text, machine)
     progress("generating code")
     return link(machine.emit_object(module), names)

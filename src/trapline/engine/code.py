@@ -7,6 +7,7 @@ import mmap
 import re
 import struct
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 from trapline.engine import decode_table
@@ -42,12 +43,14 @@ Known = tuple[int, bool, int, int, int | None, int, int]
 class CodePage:
     """The records of one page, and the bytes that they were decoded from (`used` is 0xff for these)."""
 
-    __slots__ = ("host", "info", "snapshot", "table", "used", "view")
+    __slots__ = ("epoch", "host", "info", "regions", "snapshot", "table", "used", "view")
 
     def __init__(self, host: int, info: int, table: int, memory: memoryview) -> None:
         self.host, self.info, self.table = host, info, table
         self.view = memory[:TABLE_BYTES].cast("Q")
         self.snapshot, self.used = memory[SNAPSHOT:USED], memory[USED:CODE_PAGE_BYTES]
+        self.epoch = 0  # grows whenever decoded code is forgotten
+        self.regions: list[tuple[int, int, list[tuple[int, int]]]] = []  # head, its own handler, bytes it is made of
 
 
 class CodeStore:
@@ -65,6 +68,8 @@ class CodeStore:
         self._odd = 2  # bit 1 of a target is an error without 16-bit instructions
         self._free: list[tuple[int, memoryview]] = []
         self._chunks: list[mmap.mmap] = []
+        self._bases: list[int] = []
+        self.lock = threading.RLock()  # between those who forget code and the thread that installs regions
         blank = bytearray(TABLE_BYTES)
         words = memoryview(blank).cast("Q")
         for slot in range(RECORD_SLOTS):
@@ -79,6 +84,7 @@ class CodeStore:
             chunk = mmap.mmap(-1, TABLES_PER_CHUNK * CODE_PAGE_BYTES)
             self._chunks.append(chunk)
             base = ctypes.addressof(ctypes.c_char.from_buffer(chunk))
+            self._bases.append(base)
             whole = memoryview(chunk)
             for i in range(TABLES_PER_CHUNK):
                 part = whole[i * CODE_PAGE_BYTES : (i + 1) * CODE_PAGE_BYTES]
@@ -90,6 +96,13 @@ class CodeStore:
         ctypes.c_uint64.from_address(info).value = table | 1
         self.dirty.add(info)
         return page
+
+    def table_of(self, record: int) -> int | None:
+        """The table that a record is in."""
+        for base in self._bases:
+            if base <= record < base + TABLES_PER_CHUNK * CODE_PAGE_BYTES:
+                return base + (record - base) // CODE_PAGE_BYTES * CODE_PAGE_BYTES
+        return None
 
     def describe(self, bits: int) -> Known:
         """Look an instruction up, and remember it."""
@@ -183,6 +196,12 @@ class CodeStore:
         changed = ((now ^ then) & int.from_bytes(page.used, order)).to_bytes(PAGE, order)
         if changed.count(0) == PAGE:
             return
+        with self.lock:
+            self._forget_changed(page, changed)
+
+    def _forget_changed(self, page: CodePage, changed: bytes) -> None:
+        page.epoch += 1
+        drop_regions(page, changed)
         view, undecoded = page.view, self.symbols["h.undecoded"]
         for run in _CHANGED(changed):
             for offset in range(run.start() & ~1, run.end(), 2):
@@ -195,8 +214,11 @@ class CodeStore:
 
     def forget(self, page: CodePage) -> None:
         """Return a page to the undecoded state, in place."""
-        page.view.cast("B")[:] = self._blank
-        page.used[:] = bytes(PAGE)
+        with self.lock:
+            page.epoch += 1
+            page.regions.clear()
+            page.view.cast("B")[:] = self._blank
+            page.used[:] = bytes(PAGE)
 
     def forget_all(self) -> None:
         """Forget all decoded code (the set of extensions changed, or memory was replaced)."""
@@ -212,6 +234,17 @@ class CodeStore:
                 self.refresh(page)
                 ctypes.c_uint64.from_address(info).value = page.table
         self.dirty.clear()
+
+
+def drop_regions(page: CodePage, changed: bytes) -> None:
+    """Give the heads of regions that hold changed bytes their own handlers back."""
+    kept = []
+    for head, original, covered in page.regions:
+        if any(changed.count(0, start, end) != end - start for start, end in covered):
+            page.view[head] = original
+        else:
+            kept.append((head, original, covered))
+    page.regions[:] = kept
 
 
 def pack(found: Decoded) -> tuple[int, int]:

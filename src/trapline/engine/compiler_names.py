@@ -7,6 +7,9 @@ from functools import cache
 import trapline.isa.all  # noqa: F401  (declares the instructions)
 from trapline.lang.functions import INSTRUCTIONS
 
+MARGIN = 2100  # more than the attempts between two looks at the budget
+SAMPLE_PERIOD = 20_000  # attempts
+
 # The most frequent pairs of neighbours (first+second, each with its length in bytes), most frequent first.
 FUSED = tuple(
     (pair.split("+")[0], pair.split("+")[1])

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from trapline.engine.cache import load_image
 from trapline.engine.code import PAGE, CodeStore
-from trapline.engine.compiler_names import plain_index, step_index
+from trapline.engine.compiler_names import MARGIN, plain_index, step_index
+from trapline.engine.jit.tier import Tier
 from trapline.engine.reference import ReferenceEngine
 from trapline.engine.tlb_layout import CONTEXTS, SET_BYTES
 from trapline.isa.decode import Decoder
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from trapline.lang.state import Hart
 
 NATIVE_LIMIT, UNDECODED, NEW_PAGE, SLOW, STRADDLE, SEMANTIC = 1, 2, 3, 4, 5, 6
-MARGIN = 2100  # more than the attempts between two looks at the budget
 CALLBACK = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p, *[ctypes.c_uint64] * 4)
 STEP_SLOTS = 4
 
@@ -63,6 +63,8 @@ class NativeEngine:
     def __init__(self, progress: Callable[[str], None] = lambda text: None) -> None:
         self.symbols, _ = _loaded(progress)
         self.code = CodeStore(self.symbols, step_index())
+        mode = os.environ.get("TRAPLINE_JIT", "on")
+        self.tier = None if mode == "off" else Tier(self.code, self.symbols, forced=mode == "force")
         self.reference = ReferenceEngine()
         self._run = ctypes.CFUNCTYPE(None, ctypes.c_uint64, ctypes.c_int64)(self.symbols["run"])
         self._harts: list[Hart] = []
@@ -81,6 +83,8 @@ class NativeEngine:
             self.code.set_decoder(decoder)
         for known in self._harts:
             known.decode_base = self.code.table
+        if self.tier is not None:
+            self.tier.attach(hart)
         self.reference.attach(hart)
         hart.call = partial(self.call, hart)  # type: ignore[method-assign]
         flush: Any = partial(self._plain, "c.flush_all_sets", hart)
@@ -209,18 +213,24 @@ class NativeEngine:
         mem, words = hart.mem, self._words
         instret, pc, next_pc = words["instret"], words["pc"], words["next_pc"]
         margin, base, why = words["ic_margin"], words["ic_base"], words["native_exit"]
+        sample, samples, tier = words["sample_at"], words["sample_count"], self.tier
         end = mem[instret] + limit
         mem[words["attention"]] = 0
         while True:
             left = end - mem[instret]
-            ic = left - MARGIN if left > MARGIN else -1
+            ic = min(left - MARGIN, max(mem[sample] - mem[instret], 0)) if left > MARGIN else -1
             mem[margin] = left - ic
             mem[base] = (mem[instret] + ic) & 0xFFFF_FFFF_FFFF_FFFF
             mem[next_pc] = mem[pc]
             self._run(hart.address, ic)
             reason = mem[why]
+            if tier is not None and not tier.started and (mem[samples] or tier.forced):
+                tier.start()
             if reason == UNDECODED:
-                self.code.decode_block(self.code.by_table[mem[words["code_table"]]], mem[pc] & (PAGE - 1))
+                page, offset = self.code.by_table[mem[words["code_table"]]], mem[pc] & (PAGE - 1)
+                self.code.decode_block(page, offset)
+                if tier is not None and tier.forced:
+                    tier.make(page.table + offset * 8)
             elif reason == NATIVE_LIMIT:
                 return EXIT_LIMIT
             elif reason == SEMANTIC:

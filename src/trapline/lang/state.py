@@ -109,6 +109,12 @@ LAYOUT.word("call_failed")
 LAYOUT.word("decode_base")  # the instruction table of engine.decode_table; 0: Python decodes
 LAYOUT.host = False
 
+# Compiled regions: where they lie, what they call, and where the hart was at each sampling point.
+LAYOUT.word("jit_low", "jit_high", "fn_goto", "fn_budget")
+LAYOUT.word("sample_at", "sample_count")  # the instret of the next sample, and how many were taken
+LAYOUT.array("sample_record", 64)  # host address of the record that was next
+LAYOUT.array("cold_function", 64)  # C functions that regions call
+
 # The address of the explicit access under way, for the transformed instruction's Addr. Offset.
 LAYOUT.word("access_va")
 

@@ -49,6 +49,9 @@ class Calls(Expressions):
                 self.fail()
                 self.place_label(self.label())
                 return ("0" if compiled.returns != B else "false", compiled.returns)
+            self.module.pure[target.__name__] = target
+            if self.module.markers:
+                return self.pure_call(compiled, target, self.arguments(node, target, {}))
             return self.finish_call(compiled, self.arguments(node, target, {}))
         fast = self.fast and (kind(target) != COLD or folds)
         known = self.known_arguments(node, target) if fast and self.keys else {}
@@ -56,6 +59,20 @@ class Calls(Expressions):
             target, fast=fast, assume=self.assume, known=known, keys=self.keys if fast else ()
         )
         return self.finish_call(compiled, self.arguments(node, target, known))
+
+    def pure_call(self, compiled: Compiled, target: Callable[..., Any], args: list[str]) -> Value | None:
+        """From a template, a cold function is called through its C form (handlers.thunk)."""
+        self.wrote |= compiled.writes
+        name = f'@"p.{target.__name__}"'
+        words = []
+        for arg in args if has_hart(target) else ["ptr %hart", *args]:
+            type_, _, operand = arg.partition(" ")
+            words.append(f"i64 {self.value(f'zext i1 {operand} to i64')}" if type_ == "i1" else arg)
+        self.module.declare(name, len(words) - 1)
+        result = self.value(f"call i64 {name}({', '.join(words)})")
+        if compiled.returns == VOID:
+            return None
+        return (self.value(f"trunc i64 {result} to i1") if compiled.returns == B else result), compiled.returns
 
     def known_arguments(self, node: ast.Call, target: Callable[..., Any]) -> dict[str, int]:
         """Parameters that get a constant and are not assigned in the callee."""

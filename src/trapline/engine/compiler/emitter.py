@@ -106,6 +106,9 @@ class FunctionEmitter(Calls):
             self.wrote |= WROTE | (ARCHITECTURAL if name in VISIBLE else 0)
         if name == "x":
             self.writes_x = True
+        if self.module.markers and name in ("x", "f") and isinstance(target, ast.Subscript):
+            self.emit(f"call void @write.{name}(i64 {self.as_word(target.slice)}, i64 {operand})")
+            return
         self.emit(f"store i64 {operand}, ptr {self.place(target, store=True)}, align 8")
 
     def if_statement(self, node: ast.If) -> None:

@@ -45,6 +45,8 @@ class Expressions(Constants, ABC):
             return "%pc", U
         if self.fast and name == "next_pc":
             return self.value("load i64, ptr %np"), U
+        if self.module.markers and name in ("x", "f") and isinstance(node, ast.Subscript):
+            return self.value(f"call i64 @read.{name}(i64 {self.as_word(node.slice)})"), U
         return self.value(f"load i64, ptr {self.place(node)}, align 8"), U
 
     def as_word(self, node: ast.expr) -> str:

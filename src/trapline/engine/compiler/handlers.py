@@ -9,6 +9,7 @@ keeps pc and time in the state. Counting: `ic` falls by one an attempt; ic + ic_
 from __future__ import annotations
 
 from trapline.engine.compiler.module import Compiled, ModuleBuilder
+from trapline.engine.compiler_names import MARGIN, SAMPLE_PERIOD
 from trapline.engine.tlb_layout import FETCH_AREA, FETCH_ENTRIES, STRADDLE_SLOT
 from trapline.lang.control import ATTENTION_LEAVE
 from trapline.lang.functions import Instruction
@@ -271,6 +272,7 @@ def joints(module: ModuleBuilder, functions: dict[str, Compiled]) -> list[str]:
         deliver(functions),
         resume(functions),
         budget(),
+        goto(),
         step(),
         fetch_miss(functions),
         straddle(functions),
@@ -311,7 +313,7 @@ def resume(functions: dict[str, Compiled]) -> str:
 
 
 def budget() -> str:
-    """ic ran out at next_pc: leave at the limit, else run the rest one instruction at a time."""
+    """ic ran out at next_pc: leave at the limit, run the rest one at a time, or note a sample and go on."""
     h = Handler("h.budget")
     left = h.value(f"add i64 %ic, {h.get('ic_margin')}")
     h.emit(f"br i1 {h.value(f'icmp sle i64 {left}, 0')}, label %limit, label %more")
@@ -319,9 +321,37 @@ def budget() -> str:
     h.put("pc", h.get("next_pc"))
     h.leave(EXIT_LIMIT)
     h.label("more")
+    h.emit(f"br i1 {h.value(f'icmp sgt i64 {left}, {MARGIN}')}, label %sample, label %few")
+    h.label("few")
     h.put("ic_base", h.value(f"sub i64 {h.get('ic_base')}, %ic"))
     h.put("ic_margin", left)
     h.tail("@h.step", ic="0")
+    h.label("sample")
+    now = h.value(f"sub i64 {h.get('ic_base')}, %ic")
+    h.put("sample_at", h.value(f"add i64 {now}, {SAMPLE_PERIOD}"))
+    free = h.value(f"add i64 {left}, -{MARGIN}")
+    turn = h.value(f"call i64 @llvm.smin.i64(i64 {free}, i64 {SAMPLE_PERIOD})")
+    h.put("ic_base", h.value(f"add i64 {now}, {turn}"))
+    h.put("ic_margin", h.value(f"sub i64 {left}, {turn}"))
+    pc = h.get("next_pc")
+    entry, hit = h.probe(pc, "%tlb")
+    h.emit(f"br i1 {hit}, label %hit, label %miss{LIKELY}")
+    h.label("hit")
+    rec = h.enter_page(entry, pc)
+    count = h.get("sample_count")
+    h.put("sample_count", h.value(f"add i64 {count}, 1"))
+    ring = h.value(f"getelementptr inbounds i64, ptr {h.field('sample_record')}, i64 {h.value(f'and i64 {count}, 63')}")
+    h.emit(f"store ptr {rec}, ptr {ring}, align 8")
+    h.dispatch(rec, ic=turn)
+    h.label("miss")
+    h.tail("@h.fetch_miss", ic=turn)
+    return h.text()
+
+
+def goto() -> str:
+    """Where regions go on at next_pc, a page that they know nothing of."""
+    h = Handler("h.goto")
+    h.jump_pc(h.get("next_pc"), ic="%ic")
     return h.text()
 
 
@@ -336,7 +366,15 @@ def step() -> str:
     scratch = h.field("step_record")
     aux_at = h.value(f"getelementptr inbounds i8, ptr {rec}, i64 11")
     aux = h.value(f"zext i8 {h.value(f'load i8, ptr {aux_at}, align 1')} to i64")
-    own = h.value(f"load i64, ptr {rec}, align 8")
+    found = h.value(f"load i64, ptr {rec}, align 8")
+    low, high = (h.value(f"icmp {c} i64 {found}, {h.get(f)}") for c, f in (("uge", "jit_low"), ("ult", "jit_high")))
+    h.emit(f"br i1 {h.value(f'and i1 {low}, {high}')}, label %region, label %single{UNLIKELY}")
+    h.label("region")
+    before = h.value(f"inttoptr i64 {h.value(f'add i64 {found}, -8')} to ptr")
+    first = h.value(f"load i64, ptr {before}, align 8")
+    h.emit("br label %single")
+    h.label("single")
+    own = h.value(f"phi i64 [ {found}, %hit ], [ {first}, %region ]")
     twin_at = h.value(f"getelementptr inbounds i64, ptr {h.field('step_handlers')}, i64 {aux}")
     twin = h.value(f"load i64, ptr {twin_at}, align 8")
     plain = h.value(f"icmp eq i64 {aux}, 0")
@@ -463,7 +501,7 @@ def simple_joints(functions: dict[str, Compiled]) -> list[str]:
     return [undecoded(functions), page_end.text(), step_end.text(), undefined.text(), run]
 
 
-def thunk(compiled: Compiled, parameters: list[tuple[str, str]], *, with_hart: bool = True) -> str:
+def thunk(compiled: Compiled, parameters: list[tuple[str, str]], *, with_hart: bool = True, symbol: str = "") -> str:
     """A C function through which hosted software calls a cold function."""
     given = ", ".join(["ptr %st", *[f"i64 %a{i}" for i in range(len(parameters))]])
     head = given
@@ -497,4 +535,5 @@ def thunk(compiled: Compiled, parameters: list[tuple[str, str]], *, with_hart: b
     if compiled.returns == "b":
         lines.append(f"  %long = zext i1 {value} to i64")
         value = "%long"
-    return f"define i64 @c.{compiled.symbol}({head}) nounwind {{\n" + "\n".join(lines) + f"\n  ret i64 {value}\n}}"
+    body = "\n".join(lines)
+    return f'define i64 @"{symbol or "c." + compiled.symbol}"({head}) nounwind {{\n{body}\n  ret i64 {value}\n}}'

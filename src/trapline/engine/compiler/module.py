@@ -18,6 +18,7 @@ declare i64 @llvm.ctlz.i64(i64, i1)
 declare i64 @llvm.cttz.i64(i64, i1)
 declare i64 @llvm.ctpop.i64(i64)
 declare i64 @llvm.bswap.i64(i64)
+declare i64 @llvm.smin.i64(i64, i64)
 declare double @llvm.sqrt.f64(double)
 declare float @llvm.sqrt.f32(float)
 declare double @llvm.fma.f64(double, double, double)
@@ -71,7 +72,12 @@ class Compiled:
 class ModuleBuilder:
     """Compiles functions on demand and collects their text."""
 
-    def __init__(self, engine_functions: dict[str, Callable[..., Any]], *, host_has_fma: bool) -> None:
+    def __init__(
+        self, engine_functions: dict[str, Callable[..., Any]], *, host_has_fma: bool, markers: bool = False
+    ) -> None:
+        self.markers = markers  # registers are named by calls of read.x, write.x, read.f, write.f
+        self.pure: dict[str, Callable[..., Any]] = {}  # cold functions that fast readings call
+        self.declared: set[str] = set()
         self.text: list[str] = []
         self.done: dict[Any, Compiled] = {}
         self.names: dict[str, int] = {}
@@ -97,6 +103,12 @@ class ModuleBuilder:
         count = self.names.get(name, 0)
         self.names[name] = count + 1
         return name if count == 0 else f"{name}.{count}"
+
+    def declare(self, name: str, words: int) -> None:
+        """Declare a C function of the hart and so many words, once."""
+        if name not in self.declared:
+            self.declared.add(name)
+            self.text.append(f"declare i64 {name}({', '.join(['ptr', *['i64'] * words])}) nounwind")
 
     def touch(self, name: str) -> None:
         """Note a primitive used by the function under compilation."""

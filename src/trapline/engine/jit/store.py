@@ -1,0 +1,212 @@
+"""Compiled regions on disk: found by the guest's bytes, the semantics and the host, so that none can be stale.
+
+One SQLite file for each native image (`cache.image_key`: sources, compiler, host). SQLite makes it safe for several
+processes at once and for one that is killed while it writes. A file that is damaged is thrown away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import sqlite3
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trapline.engine.cache import cache_directory, image_key
+
+if TYPE_CHECKING:
+    from trapline.engine.code import CodePage
+
+LIMIT = 128 << 20  # bytes of all regions of a file
+WINDOW = 16  # bytes at the head by which a region is found
+FILES = 4
+BUSY_SECONDS = 5.0
+
+SCHEMA = """
+create table if not exists regions (
+    key blob primary key, isa text not null, window blob not null, covered blob not null, code blob not null,
+    instructions integer not null, used integer not null);
+create index if not exists by_isa on regions (isa);
+create table if not exists notes (name text primary key, data blob not null);
+"""
+
+Covered = list[tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A region that the file has: its row, the bytes that it was made from, and how many instructions it holds."""
+
+    row: int
+    covered: Covered
+    digest: bytes
+    instructions: int
+
+
+def window_of(page: CodePage, head: int) -> bytes:
+    """What a region is looked up by: its place in the page and the first bytes there."""
+    return head.to_bytes(2, "little") + bytes(page.snapshot[head : head + WINDOW])
+
+
+def digest_of(page: CodePage, covered: Covered) -> bytes | None:
+    """Digest of the bytes that are covered, or None where some of them are not decoded."""
+    digest = hashlib.blake2b(digest_size=16)
+    for start, end in covered:
+        if page.used.count(0, start, end):
+            return None
+        digest.update(start.to_bytes(2, "little") + bytes(page.snapshot[start:end]))
+    return digest.digest()
+
+
+def path_of(key: str | None = None) -> Path:
+    """The file for the native image of now."""
+    return cache_directory() / f"regions-{key or image_key()}.sqlite"
+
+
+class RegionStore:
+    """The regions of one ISA in one file. Every method may be called from the thread that made it, and no other."""
+
+    def __init__(self, isa: str, path: Path | None = None) -> None:
+        self.isa = hashlib.sha256(isa.encode()).hexdigest()[:16]
+        self.path = path or path_of()
+        self.index: dict[bytes, list[Kept]] = {}
+        self._rows: list[tuple[object, ...]] = []
+        self._used: set[int] = set()
+        self._file: sqlite3.Connection | None = None
+        try:
+            self._open()
+        except sqlite3.DatabaseError:
+            self.discard()
+            with contextlib.suppress(sqlite3.Error, OSError):
+                self._open()
+        except OSError:
+            self._file = None
+
+    def _open(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        file = sqlite3.connect(self.path, timeout=BUSY_SECONDS)
+        file.executescript("pragma journal_mode=wal; pragma synchronous=off;" + SCHEMA)
+        rows = file.execute("select rowid, window, covered, key, instructions from regions where isa = ?", (self.isa,))
+        for row, window, covered, key, instructions in rows:
+            kept = Kept(row, unpack(covered), key[:16], instructions)
+            self.index.setdefault(window, []).append(kept)
+        self._file = file
+
+    def discard(self) -> None:
+        """Throw a damaged file away."""
+        if self._file is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._file.close()
+        self._file = None
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+
+    def find(self, page: CodePage, head: int) -> tuple[Covered, bytes, int] | None:
+        """The largest kept region whose bytes are those of the page: what it covers, its code, its instructions."""
+        best = None
+        for kept in self.index.get(window_of(page, head), ()):
+            if (best is None or kept.instructions > best.instructions) and digest_of(page, kept.covered) == kept.digest:
+                best = kept
+        if best is None or self._file is None:
+            return None
+        try:
+            row = self._file.execute("select code from regions where rowid = ?", (best.row,)).fetchone()
+        except sqlite3.Error:
+            return None
+        if row is None:
+            return None
+        data = zlib.decompress(row[0])
+        if hashlib.blake2b(data[16:], digest_size=16).digest() != data[:16]:
+            return None
+        self._used.add(best.row)
+        return best.covered, data[16:], best.instructions
+
+    def add(self, page: CodePage, head: int, covered: Covered, code: bytes, instructions: int) -> None:
+        """Remember a region; `flush` writes it."""
+        digest = digest_of(page, covered)
+        if digest is None:
+            return
+        key = digest + hashlib.blake2b(head.to_bytes(2, "little") + self.isa.encode(), digest_size=8).digest()
+        data = zlib.compress(hashlib.blake2b(code, digest_size=16).digest() + code, 1)
+        self._rows.append((key, self.isa, window_of(page, head), pack(covered), data, instructions, int(time.time())))
+
+    def flush(self) -> None:
+        """Write what was added and which regions were of use."""
+        if self._file is None or not (self._rows or self._used):
+            return
+        try:
+            with self._file:
+                self._file.executemany("insert or ignore into regions values (?, ?, ?, ?, ?, ?, ?)", self._rows)
+                now = int(time.time())
+                self._file.executemany("update regions set used = ? where rowid = ?", [(now, r) for r in self._used])
+                self._bound()
+        except sqlite3.DatabaseError:
+            self._file = None
+        self._rows.clear()
+        self._used.clear()
+
+    def _bound(self) -> None:
+        assert self._file is not None
+        (size,) = self._file.execute("select coalesce(sum(length(code)), 0) from regions").fetchone()
+        if size <= LIMIT:
+            return
+        for row, length in self._file.execute("select rowid, length(code) from regions order by used").fetchall():
+            self._file.execute("delete from regions where rowid = ?", (row,))
+            size -= length
+            if size <= LIMIT * 3 // 4:
+                return
+
+    def note(self, name: str) -> object | None:
+        """A value that was kept under a name."""
+        if self._file is None:
+            return None
+        with contextlib.suppress(sqlite3.Error, ValueError, zlib.error):
+            row = self._file.execute("select data from notes where name = ?", (name,)).fetchone()
+            if row is not None:
+                found: object = json.loads(zlib.decompress(row[0]))
+                return found
+        return None
+
+    def put_note(self, name: str, value: object) -> None:
+        """Keep a value under a name."""
+        if self._file is not None:
+            data = zlib.compress(json.dumps(value).encode(), 6)
+            with contextlib.suppress(sqlite3.Error), self._file:
+                self._file.execute("insert or replace into notes values (?, ?)", (name, data))
+
+    def close(self) -> None:
+        """Write what is left, and remove files of older images."""
+        self.flush()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            remove_old(self.path)
+
+
+def pack(covered: Covered) -> bytes:
+    """Ranges of a page as bytes."""
+    return b"".join(start.to_bytes(2, "little") + end.to_bytes(2, "little") for start, end in covered)
+
+
+def unpack(data: bytes) -> Covered:
+    """The ranges that `pack` packed."""
+    words = [int.from_bytes(data[i : i + 2], "little") for i in range(0, len(data), 2)]
+    return list(zip(words[::2], words[1::2], strict=True))
+
+
+def files() -> Iterator[Path]:
+    """Every region file of this cache."""
+    yield from sorted(cache_directory().glob("regions-*.sqlite"))
+
+
+def remove_old(keep: Path) -> None:
+    """Keep the newest few files."""
+    others = sorted((p for p in files() if p != keep), key=lambda p: p.stat().st_mtime, reverse=True)
+    for path in others[FILES - 1 :]:
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{path}{suffix}").unlink(missing_ok=True)

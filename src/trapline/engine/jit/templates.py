@@ -1,0 +1,149 @@
+"""Templates: the fast reading of each instruction as optimised LLVM text, from which regions are put together.
+
+Registers are not places in memory here but calls of markers (`read.x`, `write.x`, ...), since a region keeps them in
+LLVM values. A template ends in one of three markers: `go.on`, `go.to` (a jump) or `go.out` (the fast reading gives up
+before it has written anything; the interpreter repeats the instruction).
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from dataclasses import dataclass
+
+from trapline.engine.build import ENGINE_FUNCTIONS, host_has_fma, optimise
+from trapline.engine.compiler.module import PREAMBLE, Compiled, ModuleBuilder
+from trapline.lang.functions import INSTRUCTIONS, Instruction
+
+MARKERS = """
+declare i64 @read.x(i64) nounwind willreturn memory(inaccessiblemem: read)
+declare i64 @read.f(i64) nounwind willreturn memory(inaccessiblemem: read)
+declare void @write.x(i64, i64) nounwind willreturn memory(inaccessiblemem: readwrite)
+declare void @write.f(i64, i64) nounwind willreturn memory(inaccessiblemem: readwrite)
+declare void @go.on() noreturn nounwind
+declare void @go.out() noreturn nounwind
+declare void @go.to(i64) noreturn nounwind
+"""
+
+# Ends of regions by nature, or of no use inside one.
+LEFT_OUT = frozenset({"ecall", "ebreak", "mret", "sret", "wfi", "fence.i"})
+
+_NAME = re.compile(r'%("[^"]*"|[-\w.$]+)')
+_READ = re.compile(r"(?:tail )?call i64 @read\.([xf])\(i64 (?:noundef )?(\{\w+\}|\d+)\)")
+_WRITE = re.compile(r"(?:tail )?call void @write\.([xf])\(i64 (?:noundef )?(\{\w+\}|\d+), i64 (?:noundef )?(\S+)\)")
+_GO_TO = re.compile(r"(?:tail )?call void @go\.to\(i64 (?:noundef )?(\S+)\)")
+_DEFINITION = re.compile(r'^define void @"?T\.([\w.]+)"?\([^\n]*\{\n(.*?)^\}', re.M | re.S)
+_USED = re.compile(r"@(llvm\.[\w.]+)")
+_COLD = re.compile(r"@p\.(\w+)\(")
+_METADATA = re.compile(r", !(?!prof)[\w.]+ !\d+")
+_PROFILE = re.compile(r"!prof !(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """One instruction as a format string.
+
+    Its fields are the operands' names, `p` (a prefix for local names), `pc`, `next`, and where to go: `on`, `out`.
+    """
+
+    text: str
+    reads_pc: bool
+    intrinsics: tuple[str, ...]
+    cold: tuple[str, ...]
+
+
+def wrapper(instruction: Instruction, compiled: Compiled) -> str:
+    """One instruction's fast reading as a function of its operands, pc and the next pc."""
+    names = [f"i64 %{name}" for name in instruction.operands]
+    call = f"call fastcc {compiled.result_type()} @{compiled.symbol}({', '.join(['ptr %st', *names])}"
+    call += ", i64 %pc, ptr %np, ptr %tlb, ptr %jumped)"
+    lines = [
+        "  %np = alloca i64",
+        "  %jumped = alloca i1",
+        "  store i64 %next, ptr %np",
+        "  store i1 false, ptr %jumped",
+    ]
+    if compiled.may_fail:
+        lines += [f"  %gives.up = {call}", "  br i1 %gives.up, label %out, label %done, !prof !1"]
+        lines += ["out:", "  call void @go.out()", "  unreachable"]
+    else:
+        lines += [f"  {call}", "  br label %done"]
+    lines += ["done:", "  %taken = load i1, ptr %jumped", "  br i1 %taken, label %jump, label %on"]
+    lines += ["jump:", "  %target = load i64, ptr %np", "  call void @go.to(i64 %target)", "  unreachable"]
+    lines += ["on:", "  call void @go.on()", "  unreachable"]
+    params = ", ".join(["ptr noalias %st", *names, "i64 %pc", "i64 %next", "ptr noalias %tlb"])
+    return f'define void @"T.{instruction.name}"({params}) nounwind "no-builtins" {{\n' + "\n".join(lines) + "\n}"
+
+
+def template_module(*, compressed: bool) -> str:
+    """The LLVM text of all wrappers before optimisation; `compressed`: harts with C, where every target is aligned."""
+    importlib.import_module("trapline.isa.all")
+    engine = {n: getattr(importlib.import_module(m), n) for n, m in ENGINE_FUNCTIONS.items()}
+    module = ModuleBuilder(engine, host_has_fma=host_has_fma(), markers=True)
+    texts = []
+    for instruction in INSTRUCTIONS:
+        if instruction.function is None or instruction.name in LEFT_OUT:
+            continue
+        module.late_bail = False
+        fast = module.function(instruction.function, fast=True, assume={"has_c": int(compressed)})
+        if not (fast.always_bails or fast.late_bail):
+            texts.append(wrapper(instruction, fast))
+    return "\n\n".join([PREAMBLE, MARKERS, *module.text, *texts])
+
+
+def templates(*, compressed: bool) -> dict[str, Template]:
+    """All templates by the instructions' names. Imports LLVM; takes about a second."""
+    text = optimise(template_module(compressed=compressed))
+    likely = dict(re.findall(r'^!(\d+) = !\{!"branch_weights", i32 (\d+),', text, re.M))
+    operands = {i.name: set(i.operands) for i in INSTRUCTIONS}
+    found = {}
+    for name, body in _DEFINITION.findall(text):
+        found[name] = parse(body, operands[name], likely)
+    return found
+
+
+def as_data(found: dict[str, Template]) -> dict[str, list[object]]:
+    """Templates as JSON takes them."""
+    return {name: [t.text, t.reads_pc, list(t.intrinsics), list(t.cold)] for name, t in found.items()}
+
+
+def from_data(data: object) -> dict[str, Template]:
+    """Templates out of `as_data`; none out of anything else."""
+    if not isinstance(data, dict):
+        return {}
+    return {name: Template(text, pc, tuple(used), tuple(cold)) for name, (text, pc, used, cold) in data.items()}
+
+
+def parse(body: str, operands: set[str], likely: dict[str, str]) -> Template:
+    """Turn the printed body of a wrapper into a format string."""
+    fixed = operands | {"pc", "next"}
+
+    def rename(match: re.Match[str]) -> str:
+        name = match[1].strip('"')
+        if name in ("st", "tlb"):
+            return f"%{name}"
+        return f"{{{name}}}" if name in fixed else f"%{{p}}{name}"
+
+    def weights(match: re.Match[str]) -> str:
+        return "!prof !0" if likely.get(match[1], "0") == "2000" else "!prof !1" if match[1] in likely else ""
+
+    lines = []
+    for raw in body.replace("{", "{{").replace("}", "}}").splitlines():
+        line = raw.partition(" ; ")[0].partition(";")[0].rstrip()
+        if not line.strip() or "noalias.scope.decl" in line or line.strip() == "unreachable":
+            continue
+        line = re.sub(r" #\d+$", "", _PROFILE.sub(weights, _METADATA.sub("", line)))
+        if line.endswith(":"):
+            lines.append("{p}" + line.strip('":') + ":")
+            continue
+        line = _NAME.sub(rename, line)
+        line = _READ.sub(r"load i64, ptr %\1\2", line)
+        line = _WRITE.sub(r"store i64 \3, ptr %\1\2", line)
+        line = line.replace("tail call void @go.on()", "br label %{on}")
+        line = line.replace("tail call void @go.out()", "br label %{out}")
+        lines.append(_GO_TO.sub(r"GOTO \1", line))
+    if not lines[0].endswith(":"):
+        lines.insert(0, "{p}0:")
+    text = "\n".join(lines)
+    intrinsics, cold = (tuple(sorted(set(pattern.findall(text)))) for pattern in (_USED, _COLD))
+    return Template(text, "{pc}" in text, intrinsics, cold)

@@ -1,0 +1,293 @@
+"""The second tier: finds hot code by samples, compiles regions beside the running guest, and installs them.
+
+Native code notes where it is every SAMPLE_PERIOD attempts (`sample_record`). A thread counts those places, compiles
+the hottest, and puts a region in by one store to the record of its head; the handler that was there stays in front
+of the region's code, for single steps and for an instruction that gives up at the head.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import mmap
+import os
+import sys
+import threading
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trapline.engine.jit.region import Former
+from trapline.engine.jit.store import Covered, RegionStore
+from trapline.engine.jit.translate import translate
+from trapline.engine.link import LinkError
+from trapline.engine.tlb_layout import RECORD_BYTES, RECORD_SLOTS, TABLE_BYTES
+from trapline.lang.state import LAYOUT
+
+if TYPE_CHECKING:
+    from trapline.engine.code import CodePage, CodeStore
+    from trapline.engine.jit.templates import Template
+    from trapline.lang.state import Hart
+
+CODE_BYTES = 64 << 20
+RING = LAYOUT.fields["sample_record"].count
+THRESHOLD = 3  # samples that make a place hot
+FLUSH_AFTER = 20  # looks without a sample
+BUSY, IDLE = 0.001, 0.02  # seconds between looks at the samples
+SWITCH_INTERVAL = 0.0001  # seconds: a guest that asks for Python must not wait for the compiler
+
+
+def cold_numbers(symbols: dict[str, int]) -> dict[str, int]:
+    """The C functions that regions may call, numbered as in the state's `cold_function`."""
+    names = sorted(name for name in symbols if name.startswith("p."))
+    assert len(names) <= LAYOUT.fields["cold_function"].count
+    return {name: i for i, name in enumerate(names)}
+
+
+class CodeArea:
+    """Executable memory that is only ever added to."""
+
+    def __init__(self, size: int = CODE_BYTES) -> None:
+        self.memory = mmap.mmap(-1, size, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+        self.base = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
+        self.size, self.end = size, 0
+
+    def __contains__(self, address: int) -> bool:
+        return self.base <= address < self.base + self.size
+
+    def add(self, original: int, code: bytes) -> int | None:
+        """Place code behind the address of the handler that it replaces; return where it begins."""
+        start = (self.end + 8 + 31) & ~31
+        if start + len(code) > self.size:
+            return None
+        self.memory[start - 8 : start] = original.to_bytes(8, sys.byteorder)
+        self.memory[start : start + len(code)] = code
+        self.end = start + len(code)
+        return self.base + start
+
+
+class Tier:
+    """Regions of one machine's code.
+
+    Everything but `attach` and `close` runs in the tier's own thread, or in the guest's where that is `forced`
+    (every block is compiled when it is first decoded).
+    """
+
+    def __init__(self, code: CodeStore, symbols: dict[str, int], *, forced: bool = False, keep: bool = True) -> None:
+        self.code, self.symbols, self.forced, self.keep = code, symbols, forced, keep
+        self.cold = cold_numbers(symbols)
+        self.area: CodeArea | None = None
+        self.started = False
+        self.counts: dict[int, int] = {}
+        self.done: set[tuple[int, int]] = set()
+        self.compiled = self.found = self.instructions = 0
+        self.failure: BaseException | None = None
+        self._seen: dict[int, int] = {}
+        self._harts: list[Hart] = []
+        self._templates: dict[str, Template] = {}
+        self._compiler: Any = None
+        self._store: RegionStore | None = None
+        self._isa = ""
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._undecoded = symbols["h.undecoded"]
+
+    def attach(self, hart: Hart) -> None:
+        """Give a hart the words that regions use, and watch its samples."""
+        if any(hart is known for known in self._harts):
+            return
+        hart.fn_goto, hart.fn_budget = self.symbols["h.goto"], self.symbols["h.budget"]
+        for name, number in self.cold.items():
+            hart.cold_function[number] = self.symbols[name]
+        self._harts.append(hart)
+        if self.area is not None:
+            self._point(hart, self.area)
+
+    @staticmethod
+    def _point(hart: Hart, area: CodeArea) -> None:
+        hart.jit_low, hart.jit_high = area.base, area.base + area.size
+
+    def start(self) -> None:
+        """There is a sample: get a place for code, and the thread."""
+        self.started = True
+        self.area = CodeArea()
+        for hart in self._harts:
+            self._point(hart, self.area)
+        if not self.forced:
+            self._thread = threading.Thread(target=_work, args=(weakref.ref(self), self._stop), daemon=True)
+            self._thread.start()
+            atexit.register(_end, self._stop, weakref.ref(self._thread))
+
+    def close(self) -> None:
+        """End the thread."""
+        self._stop.set()
+
+    # --- finding ---
+    def look(self) -> bool:
+        """Count new samples; return whether there were any."""
+        new = False
+        for hart in self._harts:
+            count, seen = int(hart.sample_count), self._seen.get(id(hart), 0)
+            if count == seen:
+                continue
+            new = True
+            self._seen[id(hart)] = count
+            for i in range(max(seen, count - RING), count):
+                record = int(hart.sample_record[i % RING])
+                known = self.counts[record] = self.counts.get(record, 0) + 1
+                if known < THRESHOLD:
+                    self.make(record, compiling=False)
+        return new
+
+    def step(self) -> bool:
+        """Compile the hottest place, if one is hot; return whether there was one."""
+        best = max(self.counts, key=self.counts.__getitem__, default=None)
+        if best is None or self.counts[best] < THRESHOLD:
+            return False
+        del self.counts[best]
+        self.make(best)
+        return True
+
+    def page_of(self, record: int) -> tuple[CodePage, int] | None:
+        """The page and the offset that a record stands for."""
+        table = self.code.table_of(record)
+        if table is None:
+            return None
+        slot = (record - table) // RECORD_BYTES
+        return (self.code.by_table[table], slot * 2) if slot < RECORD_SLOTS else None
+
+    # --- making ---
+    def make(self, record: int, *, compiling: bool = True) -> bool:
+        """Install the region of a record, a kept one or a new one; return whether there is one now."""
+        where = self.page_of(record)
+        if where is None or self.code.decoder is None:
+            return False
+        page, head = where
+        original = page.view[head]
+        if original == self._undecoded or self.area is None or original in self.area:
+            return False
+        epoch = page.epoch
+        kept = self.store().find(page, head)
+        if kept is not None:
+            self.found += 1
+            return self.install(page, head, kept[0], epoch, kept[1])
+        if not compiling or (record, epoch) in self.done:
+            return False
+        self.done.add((record, epoch))
+        return self.compile(page, head, epoch)
+
+    def compile(self, page: CodePage, head: int, epoch: int) -> bool:
+        """Compile a region and install it."""
+        assert self.code.decoder is not None
+        usable = self.templates()
+        region = Former(page, self.code.decoder.search, usable).form(head)
+        if region is None:
+            return False
+        if self._compiler is None:
+            from trapline.engine.jit.compile import Compiler
+
+            self._compiler = Compiler()
+        try:
+            code = self._compiler.compile(translate(region, usable, self.cold))
+        except LinkError:
+            return False
+        if not self.install(page, head, region.covered(), epoch, code):
+            return False
+        self.compiled += 1
+        self.instructions += region.size
+        self.store().add(page, head, region.covered(), code, region.size)
+        return True
+
+    def install(self, page: CodePage, head: int, covered: Covered, epoch: int, code: bytes) -> bool:
+        """Enter a region at its head's record, unless the page's code has changed meanwhile."""
+        with self.code.lock:
+            original = page.view[head]
+            if page.epoch != epoch or original == self._undecoded or self.area is None:
+                return False
+            start = self.area.add(original, code)
+            if start is None:
+                return False
+            page.regions.append((head, original, covered))
+            page.view[head] = start
+        if os.environ.get("TRAPLINE_PERF_MAP"):
+            with Path(f"/tmp/perf-{os.getpid()}.map").open("a") as out:
+                out.write(f"{start:x} {len(code):x} region.{page.host:x}.{head:x}\n")
+        return True
+
+    def store(self) -> RegionStore:
+        """The kept regions for the decoder of now."""
+        assert self.code.decoder is not None
+        isa = " ".join(sorted(self.code.decoder.enabled))
+        if self._store is None or isa != self._isa:
+            if self._store is not None:
+                self._store.close()
+            self._isa, self._templates = isa, {}
+            self._store = RegionStore(isa) if self.keep else RegionStore(isa, Path(":memory:"))
+        return self._store
+
+    def templates(self) -> dict[str, Template]:
+        """The templates for the decoder of now, kept or made."""
+        assert self.code.decoder is not None
+        store = self.store()
+        if not self._templates:
+            from trapline.engine.jit import templates as module
+
+            compressed = "C" in self.code.decoder.enabled
+            name = f"templates {int(compressed)}"
+            self._templates = module.from_data(store.note(name))
+            if not self._templates:
+                self._templates = module.templates(compressed=compressed)
+                store.put_note(name, module.as_data(self._templates))
+        return self._templates
+
+    def work(self) -> bool:
+        """Count samples and compile what is hot; return whether there was anything new."""
+        new = self.look()
+        interval = sys.getswitchinterval()
+        try:
+            while not self._stop.is_set() and self.step():
+                sys.setswitchinterval(SWITCH_INTERVAL)
+                self.look()
+        finally:
+            sys.setswitchinterval(interval)
+        return new
+
+    def finish(self) -> None:
+        """Write what is to be kept."""
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+
+def _work(reference: weakref.ref[Tier], stop: threading.Event) -> None:
+    """Look, compile, sleep, until the tier is gone or told to stop."""
+    pause, quiet = BUSY, 0
+    tier = reference()
+    store = None
+    while not stop.wait(pause):
+        tier = reference()
+        if tier is None:
+            break
+        try:
+            new = tier.work()
+            store = tier._store
+            quiet = 0 if new else quiet + 1
+            if quiet == FLUSH_AFTER and store is not None:
+                store.flush()
+        except Exception as error:
+            tier.failure = error
+            return
+        pause = BUSY if new else min(IDLE, pause * 2)
+        del tier
+    if store is not None:
+        store.close()
+
+
+def _end(stop: threading.Event, thread: weakref.ref[threading.Thread]) -> None:
+    stop.set()
+    running = thread()
+    if running is not None:
+        running.join()
+
+
+assert TABLE_BYTES % RECORD_BYTES == 0
