@@ -82,7 +82,7 @@ class NativeEngine:
         if self.code.decoder is None or self.code.decoder.enabled != decoder.enabled:
             self.code.set_decoder(decoder)
         for known in self._harts:
-            known.decode_base = self.code.table
+            known.decode_base = 0 if self.tier is not None and self.tier.forced else self.code.table
         if self.tier is not None:
             self.tier.attach(hart)
         self.reference.attach(hart)
