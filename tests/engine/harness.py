@@ -17,6 +17,7 @@ from trapline.privilege.reset import reset
 BASE = 0x8000_0000
 DEVICE = 0x1000_0000
 SIZE = 1 << 20
+ENGINES = {"native": "off", "forced": "force", "tiered": "on"}  # by what NativeEngine calls `jit`
 
 
 class Recorder:
@@ -48,7 +49,7 @@ class Bench:
         configure(self.hart, isa)
         reset(self.hart, 0, BASE + at)
         self.regions.install(self.hart)
-        self.engine: Any = NativeEngine() if engine == "native" else ReferenceEngine()
+        self.engine: Any = ReferenceEngine() if engine == "reference" else NativeEngine(jit=ENGINES[engine])
         self.engine.attach(self.hart)
         if source:
             self.write(BASE + at, assemble(source, BASE + at))

@@ -75,20 +75,25 @@ def read_image(path: Path) -> Image | None:
 def write_image(path: Path, image: Image) -> None:
     """Write the image so that a reader sees all of it or nothing."""
     table = {"size": len(image.code), "sha256": hashlib.sha256(image.code).hexdigest(), "symbols": image.symbols}
+    write_whole(path, MAGIC + json.dumps(table).encode() + b"\n" + image.code)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file in one rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".native-")
     try:
         with os.fdopen(handle, "wb") as out:
-            out.write(MAGIC + json.dumps(table).encode() + b"\n" + image.code)
+            out.write(data)
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
 
 
-def remove_old(directory: Path, keep: Path, limit: int = 16) -> None:
-    """Keep the newest few images."""
-    others = sorted(directory.glob("native-*.bin"), key=lambda p: p.stat().st_mtime, reverse=True)
+def remove_old(directory: Path, keep: Path, limit: int = 16, pattern: str = "native-*.bin") -> None:
+    """Keep the newest few files of a kind."""
+    others = sorted(directory.glob(pattern), key=lambda p: p.stat().st_mtime, reverse=True)
     for path in [p for p in others if p != keep][limit - 1 :]:
         path.unlink(missing_ok=True)
 

@@ -55,16 +55,27 @@ def write_perf_map(symbols: dict[str, int], base: int, size: int) -> None:
     Path(f"/tmp/perf-{os.getpid()}.map").write_text("".join(lines))
 
 
+def tier_of(mode: str, code: CodeStore, symbols: dict[str, int]) -> Tier | None:
+    """The second tier in a mode of NativeEngine's `jit`."""
+    if mode not in ("on", "off", "force"):
+        raise ValueError(f"TRAPLINE_JIT is on, off or force, not {mode!r}")
+    return None if mode == "off" else Tier(code, symbols, forced=mode == "force", keep=mode == "on")
+
+
 class NativeEngine:
-    """Runs harts of one machine natively. `progress` is told when the image has to be compiled first."""
+    """Runs harts of one machine natively.
+
+    `progress` is told when the image has to be compiled first. `jit` says when regions are compiled: "on", where code
+    is hot, beside the guest; "off"; or "force", every block before it first runs (for tests: slow, keeps nothing).
+    Without it, TRAPLINE_JIT decides.
+    """
 
     name = "native"
 
-    def __init__(self, progress: Callable[[str], None] = lambda text: None) -> None:
+    def __init__(self, progress: Callable[[str], None] = lambda text: None, *, jit: str | None = None) -> None:
         self.symbols, _ = _loaded(progress)
         self.code = CodeStore(self.symbols, step_index())
-        mode = os.environ.get("TRAPLINE_JIT", "on")
-        self.tier = None if mode == "off" else Tier(self.code, self.symbols, forced=mode == "force")
+        self.tier = tier_of(jit or os.environ.get("TRAPLINE_JIT", "on"), self.code, self.symbols)
         self.reference = ReferenceEngine()
         self._run = ctypes.CFUNCTYPE(None, ctypes.c_uint64, ctypes.c_int64)(self.symbols["run"])
         self._harts: list[Hart] = []

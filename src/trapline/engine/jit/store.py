@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import sqlite3
 import time
 import zlib
@@ -32,7 +31,6 @@ create table if not exists regions (
     key blob primary key, isa text not null, window blob not null, covered blob not null, code blob not null,
     instructions integer not null, used integer not null);
 create index if not exists by_isa on regions (isa);
-create table if not exists notes (name text primary key, data blob not null);
 """
 
 Covered = list[tuple[int, int]]
@@ -57,7 +55,7 @@ def digest_of(page: CodePage, covered: Covered) -> bytes | None:
     """Digest of the bytes that are covered, or None where some of them are not decoded."""
     digest = hashlib.blake2b(digest_size=16)
     for start, end in covered:
-        if page.used.count(0, start, end):
+        if 0 in bytes(page.used[start:end]):
             return None
         digest.update(start.to_bytes(2, "little") + bytes(page.snapshot[start:end]))
     return digest.digest()
@@ -160,24 +158,6 @@ class RegionStore:
             size -= length
             if size <= LIMIT * 3 // 4:
                 return
-
-    def note(self, name: str) -> object | None:
-        """A value that was kept under a name."""
-        if self._file is None:
-            return None
-        with contextlib.suppress(sqlite3.Error, ValueError, zlib.error):
-            row = self._file.execute("select data from notes where name = ?", (name,)).fetchone()
-            if row is not None:
-                found: object = json.loads(zlib.decompress(row[0]))
-                return found
-        return None
-
-    def put_note(self, name: str, value: object) -> None:
-        """Keep a value under a name."""
-        if self._file is not None:
-            data = zlib.compress(json.dumps(value).encode(), 6)
-            with contextlib.suppress(sqlite3.Error), self._file:
-                self._file.execute("insert or replace into notes values (?, ?)", (name, data))
 
     def close(self) -> None:
         """Write what is left, and remove files of older images."""

@@ -7,11 +7,15 @@ before it has written anything; the interpreter repeats the instruction).
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib
+import json
 import re
 from dataclasses import dataclass
 
 from trapline.engine.build import ENGINE_FUNCTIONS, host_has_fma, optimise
+from trapline.engine.cache import cache_directory, image_key, remove_old, write_whole
 from trapline.engine.compiler.module import PREAMBLE, Compiled, ModuleBuilder
 from trapline.lang.functions import INSTRUCTIONS, Instruction
 
@@ -102,16 +106,18 @@ def templates(*, compressed: bool) -> dict[str, Template]:
     return found
 
 
-def as_data(found: dict[str, Template]) -> dict[str, list[object]]:
-    """Templates as JSON takes them."""
-    return {name: [t.text, t.reads_pc, list(t.intrinsics), list(t.cold)] for name, t in found.items()}
-
-
-def from_data(data: object) -> dict[str, Template]:
-    """Templates out of `as_data`; none out of anything else."""
-    if not isinstance(data, dict):
-        return {}
-    return {name: Template(text, pc, tuple(used), tuple(cold)) for name, (text, pc, used, cold) in data.items()}
+@functools.cache
+def kept_templates(compressed: bool) -> dict[str, Template]:
+    """The same, from the cache where they are there."""
+    path = cache_directory() / f"templates-{image_key()}-{'c' if compressed else 'n'}.json"
+    with contextlib.suppress(OSError, ValueError):
+        return {name: Template(text, pc, tuple(i), tuple(c)) for name, text, pc, i, c in json.loads(path.read_text())}
+    found = templates(compressed=compressed)
+    rows = [[name, t.text, t.reads_pc, t.intrinsics, t.cold] for name, t in found.items()]
+    with contextlib.suppress(OSError):
+        write_whole(path, json.dumps(rows).encode())
+        remove_old(path.parent, path, limit=8, pattern="templates-*.json")
+    return found
 
 
 def parse(body: str, operands: set[str], likely: dict[str, str]) -> Template:

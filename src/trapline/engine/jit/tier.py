@@ -122,6 +122,11 @@ class Tier:
         """End the thread."""
         self._stop.set()
 
+    def join(self) -> None:
+        """Wait for the thread's end: what it compiled is on disk then."""
+        if self._thread is not None:
+            self._thread.join()
+
     # --- finding ---
     def look(self) -> bool:
         """Count new samples; return whether there were any."""
@@ -214,6 +219,15 @@ class Tier:
                 out.write(f"{start:x} {len(code):x} region.{page.host:x}.{head:x}\n")
         return True
 
+    def drop(self, page: CodePage, head: int) -> None:
+        """Take a region out again: its head's own handler comes back."""
+        with self.code.lock:
+            for entry in [e for e in page.regions if e[0] == head]:
+                page.regions.remove(entry)
+                if page.view[head] in (self.area or ()):
+                    page.view[head] = entry[1]
+        self.done.discard((page.table + head * 8, page.epoch))
+
     def store(self) -> RegionStore:
         """The kept regions for the decoder of now."""
         assert self.code.decoder is not None
@@ -226,18 +240,12 @@ class Tier:
         return self._store
 
     def templates(self) -> dict[str, Template]:
-        """The templates for the decoder of now, kept or made."""
-        assert self.code.decoder is not None
-        store = self.store()
+        """The templates for the decoder of now."""
         if not self._templates:
-            from trapline.engine.jit import templates as module
+            from trapline.engine.jit.templates import kept_templates
 
-            compressed = "C" in self.code.decoder.enabled
-            name = f"templates {int(compressed)}"
-            self._templates = module.from_data(store.note(name))
-            if not self._templates:
-                self._templates = module.templates(compressed=compressed)
-                store.put_note(name, module.as_data(self._templates))
+            assert self.code.decoder is not None
+            self._templates = kept_templates("C" in self.code.decoder.enabled)
         return self._templates
 
     def work(self) -> bool:
@@ -251,12 +259,6 @@ class Tier:
         finally:
             sys.setswitchinterval(interval)
         return new
-
-    def finish(self) -> None:
-        """Write what is to be kept."""
-        if self._store is not None:
-            self._store.close()
-            self._store = None
 
 
 def _work(reference: weakref.ref[Tier], stop: threading.Event) -> None:

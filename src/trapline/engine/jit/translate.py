@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trapline.engine.code import X0_SINK, writes_x
+from trapline.engine.code import writes_x
 from trapline.engine.compiler.text import to_i64
+from trapline.engine.decode_table import X0_SINK
 from trapline.engine.jit.region import PAGE, Block, Region, is_branch, target_of
 from trapline.lang.state import LAYOUT
 

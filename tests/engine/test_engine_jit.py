@@ -1,0 +1,317 @@
+"""Compiled regions do exactly what the interpreter does, wherever they begin and whenever they come and go."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.engine.harness import BASE, Bench
+from tests.engine.test_engines import LOOP, PATCHES
+from trapline.engine.code import CodePage
+from trapline.engine.jit.store import RegionStore, digest_of, window_of
+from trapline.engine.native import NativeEngine
+from trapline.lab.campaign import VARIANTS, Variant, generator
+from trapline.lab.lockstep import make_machine
+from trapline.lang.state import LAYOUT
+from trapline.machine.machine import Machine
+
+ENGINE_WORDS = {
+    "jit_low", "jit_high", "fn_goto", "fn_budget", "sample_at", "sample_count", "sample_record", "cold_function",
+    "tlb_base", "tlb_ptr", "ctx_next", "ctx_hint", "ctx_used", "ctx_keys", "region_info", "region_host", "code_table",
+    "code_k", "code_host", "fetch_uncached", "dirty_count", "dirty_info", "code_fresh", "fn_device_load",
+    "fn_device_store", "fn_flush_code", "fn_transform", "fn_memset", "ic_base", "ic_margin", "ic_left", "native_exit",
+    "step_record", "step_handlers", "decode_base", "region_hint", "next_pc", "insn", "insn_length", "access_va",
+    "walk_gpa", "walk_pte", "walk_level", "walk_perm", "walk_page", "scratch", "x", "big_first", "big_last",
+    "attention", "call_failed",
+}  # fmt: skip
+
+
+def whole_state(machine: Machine) -> dict[str, list[int]]:
+    """Every word of the hart that a guest can tell, or that counts."""
+    hart = machine.harts[0]
+    found = {
+        name: [int(hart.mem[f.index + i]) for i in range(f.count)]
+        for name, f in LAYOUT.fields.items()
+        if name not in ENGINE_WORDS
+    }
+    found["x"] = [int(hart.x[i]) for i in range(32)]
+    return found
+
+
+def differences(left: Machine, right: Machine) -> dict[str, tuple[list[int], list[int]]]:
+    """The words in which two machines differ."""
+    a, b = whole_state(left), whole_state(right)
+    return {name: (a[name], b[name]) for name in a if a[name] != b[name]}
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 10, 97, 500, 2099, 2100, 2101, 4567])
+def test_exact_counts(limit: int) -> None:
+    """After any number of attempts a hart with regions stands where one without stands."""
+    forced, plain = Bench("forced", LOOP), Bench("native", LOOP)
+    forced.run(limit)
+    plain.run(limit)
+    assert forced.state() == plain.state()
+    assert forced.engine.tier.compiled or limit < 10
+
+
+def test_slices_do_not_matter() -> None:
+    """The same attempts in slices of any length end in the same state, budgets that end inside regions included."""
+    whole, parts = Bench("native", LOOP), Bench("forced", LOOP)
+    whole.run(24_000)
+    for size in (1, 2, 7, 90, 2100, 2500, 1300, 9000, 9000):
+        parts.run(size)
+    assert whole.state() == parts.state()
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: v.name)
+@pytest.mark.parametrize("seed", [3, 4])
+def test_streams_with_regions_from_the_first_execution(variant: Variant, seed: int) -> None:
+    """Random streams in every mode end in the same state, word for word, when each block is compiled before it runs."""
+    elf = generator(variant).stream(seed, 4, 120).elf
+    plain, forced = (make_machine(elf, variant.isa, NativeEngine(jit=jit)) for jit in ("off", "force"))
+    plain.run(30_000)
+    forced.run(30_000)
+    assert forced.engine.tier is not None
+    assert forced.engine.tier.failure is None
+    assert forced.engine.tier.compiled > 5
+    assert differences(plain, forced) == {}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_regions_may_come_and_go(seed: int) -> None:
+    """Regions taken out and put in at random places between slices of random length change nothing."""
+    variant, rng = VARIANTS[seed % len(VARIANTS)], random.Random(seed)
+    elf = generator(variant).stream(50 + seed, 4, 120).elf
+    plain, mixed = (make_machine(elf, variant.isa, NativeEngine(jit=jit)) for jit in ("off", "force"))
+    done = 0
+    while done < 12_000:
+        size = rng.choice((1, 5, 60, 700, 3000))
+        done += size
+        for machine in (plain, mixed):
+            machine.engine.run(machine.harts[0], size)
+            machine.harts[0].attention = 0
+        switch(mixed.engine, rng)
+    assert differences(plain, mixed) == {}
+
+
+def switch(engine: NativeEngine, rng: random.Random) -> None:
+    """Take some regions out, and begin some at any decoded instruction."""
+    tier = engine.tier
+    assert tier is not None
+    for page in list(engine.code.by_table.values()):
+        for head, _, _ in list(page.regions):
+            if rng.random() < 0.4:
+                tier.drop(page, head)
+        starts = [offset for offset in range(0, 4096, 2) if page.view[offset] != engine.symbols["h.undecoded"]]
+        for offset in rng.sample(starts, min(len(starts), 2)):
+            tier.make(page.table + offset * 8)
+
+
+@pytest.mark.parametrize("patch", [*PATCHES.values(), "sw t1, 0(t0)"], ids=[*PATCHES, "word"])
+def test_a_patched_region_is_forgotten_at_fence_i(patch: str) -> None:
+    """A store into a region's bytes is seen after fence.i, and not before."""
+    source = f"""
+        la t0, patch
+        addi t2, t0, 4
+        csrw pmpcfg0, zero
+        srli t1, t0, 2
+        addi t1, t1, 64
+        csrw pmpaddr0, t1
+        li t3, -1
+        csrw pmpaddr1, t3
+        li t3, 0x1f17
+        li t1, 0x100
+        csrw hstatus, t1
+        li t1, 0x00500513
+        la t4, handler
+        csrw mtvec, t4
+        li s0, 50
+    again:
+        jal ra, patch
+        addi s0, s0, -1
+        bnez s0, again
+        {patch}
+        jal ra, patch
+        fence.i
+        jal ra, patch
+    end: j end
+    .align 2
+    handler:
+        csrr s4, mcause
+        jr ra
+    .align 12
+    patch:
+        addi s3, s3, 1
+        addi a0, zero, 1
+        add s2, s2, a0
+        ret
+    """
+    forced, plain = (Bench(e, source) for e in ("forced", "native"))
+    for bench in (forced, plain):
+        bench.run(600)
+    assert forced.state() == plain.state()
+
+
+HOT = """
+    li s0, 3000000
+again:
+    addi s1, s1, 3
+    xor s2, s1, s0
+    call inner
+    addi s0, s0, -1
+    bnez s0, again
+end: j end
+inner:
+    add s3, s3, s2
+    ret
+"""
+
+
+def test_hot_code_is_found_and_compiled_beside_the_guest() -> None:
+    """A loop that runs for long is found by samples, compiled, and ends as without regions."""
+    tiered, plain = Bench("tiered", HOT), Bench("native", HOT)
+    tier = tiered.engine.tier
+    deadline = time.monotonic() + 30
+    plain.run(20_000)
+    tiered.run(20_000)
+    while tier.compiled + tier.found == 0 and time.monotonic() < deadline:
+        tiered.run(200_000)
+        plain.run(200_000)
+    assert tier.failure is None
+    assert tier.compiled + tier.found > 0
+    for size in (100_000, 77, 300_001):
+        tiered.run(size)
+        plain.run(size)
+    assert tiered.state() == plain.state()
+    tier.close()
+
+
+# --- regions on disk ---
+
+
+def a_page(data: bytes) -> CodePage:
+    """A page whose bytes are all decoded."""
+    from trapline.engine.tlb_layout import CODE_PAGE_BYTES
+
+    page = CodePage(0, 0, 0, memoryview(bytearray(CODE_PAGE_BYTES)))
+    page.snapshot[: len(data)] = data
+    page.used[: len(data)] = b"\xff" * len(data)
+    return page
+
+
+def test_a_region_is_found_by_its_bytes(tmp_path: Path) -> None:
+    """A kept region comes back for the same bytes at the same place, and for no others."""
+    page, covered = a_page(bytes(range(64))), [(8, 40)]
+    store = RegionStore("I M", tmp_path / "r.sqlite")
+    store.add(page, 8, covered, b"code", 7)
+    store.close()
+    again = RegionStore("I M", tmp_path / "r.sqlite")
+    assert again.find(page, 8) == (covered, b"code", 7)
+    assert again.find(page, 10) is None
+    page.snapshot[39] = 0
+    assert again.find(page, 8) is None
+    page.snapshot[39] = 39
+    page.used[20] = 0
+    assert again.find(page, 8) is None
+    assert digest_of(page, covered) is None
+    again.close()
+    assert RegionStore("I", tmp_path / "r.sqlite").find(a_page(bytes(range(64))), 8) is None
+
+
+def test_damaged_code_is_not_run(tmp_path: Path) -> None:
+    """A row whose code does not fit its digest, and a file that is no database, are as if they were not there."""
+    import sqlite3
+    import zlib
+
+    path, page = tmp_path / "r.sqlite", a_page(bytes(range(64)))
+    store = RegionStore("I", path)
+    store.add(page, 8, [(8, 40)], b"code", 7)
+    store.close()
+    with sqlite3.connect(path) as file:
+        file.execute("update regions set code = ?", (zlib.compress(bytes(16) + b"evil"),))
+    assert RegionStore("I", path).find(page, 8) is None
+    path.write_bytes(b"no database at all" * 400)
+    store = RegionStore("I", path)
+    assert store.find(page, 8) is None
+    store.add(page, 8, [(8, 40)], b"code", 7)
+    store.close()
+    assert RegionStore("I", path).find(page, 8) == ([(8, 40)], b"code", 7)
+
+
+def test_the_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest regions go when the file outgrows its limit."""
+    from trapline.engine.jit import store as module
+
+    monkeypatch.setattr(module, "LIMIT", 20_000)
+    store, rng = RegionStore("I", tmp_path / "r.sqlite"), random.Random(1)
+    pages = [a_page(i.to_bytes(4, "little") * 8) for i in range(20)]
+    for page in pages:
+        store.add(page, 0, [(0, 32)], rng.randbytes(3000), 8)
+    store.close()
+    again = RegionStore("I", tmp_path / "r.sqlite")
+    left = sum(again.find(page, 0) is not None for page in pages)
+    assert 0 < left < 8
+    assert window_of(pages[0], 0) != window_of(pages[1], 0)
+
+
+WRITER = """
+    import sys
+    from pathlib import Path
+    from tests.engine.test_engine_jit import a_page
+    from trapline.engine.jit.store import RegionStore
+    store = RegionStore("I", Path(sys.argv[1]))
+    for i in range(100_000):
+        page = a_page((i + int(sys.argv[2])).to_bytes(4, "little") * 8)
+        store.add(page, 0, [(0, 32)], i.to_bytes(4, "little") * 500, i)
+        if i % 7 == 0:
+            store.flush()
+            print(i, flush=True)
+"""
+
+
+def test_writers_may_be_killed_and_share_the_file(tmp_path: Path) -> None:
+    """Two processes that write at once, one of them killed in the middle, leave a file that is whole."""
+    path = tmp_path / "r.sqlite"
+    code = textwrap.dedent(WRITER)
+    writers = [
+        subprocess.Popen([sys.executable, "-c", code, str(path), str(n * 1_000_000)], stdout=subprocess.PIPE, text=True)
+        for n in range(2)
+    ]
+    written = []
+    for writer in writers:
+        assert writer.stdout is not None
+        for _ in range(5):
+            written.append(int(writer.stdout.readline()))
+    for writer in writers:
+        writer.kill()
+        writer.communicate()
+    store = RegionStore("I", path)
+    for n, last in ((0, written[4]), (1, written[9])):
+        for i in range(last):
+            page = a_page((i + n * 1_000_000).to_bytes(4, "little") * 8)
+            assert store.find(page, 0) == ([(0, 32)], i.to_bytes(4, "little") * 500, i)
+
+
+def test_regions_survive_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second machine with the same program finds the regions that the first compiled."""
+    monkeypatch.setattr("trapline.engine.jit.store.path_of", lambda key=None: tmp_path / "r.sqlite")
+    first = Bench("tiered", HOT)
+    deadline = time.monotonic() + 30
+    while not first.engine.tier.compiled and time.monotonic() < deadline:
+        first.run(100_000)
+    first.engine.tier.close()
+    first.engine.tier.join()
+    second = Bench("tiered", HOT)
+    while not second.engine.tier.found and time.monotonic() < deadline:
+        second.run(50_000)
+    assert second.engine.tier.found
+    assert second.hart.x[9] > 0
+    assert BASE <= second.hart.pc < BASE + 4096
+    second.engine.tier.close()
+    second.engine.tier.join()
