@@ -55,7 +55,7 @@ MEASURED: dict[str, tuple[str, str]] = {
     "misaligned-amo": ("guest 6", "guest 6"),
     "misaligned-load": ("emulated", "emulated"),
     "misaligned-store": ("emulated", "emulated"),
-    "rdcycle": ("guest 2", "guest 2"),  # emulated on a host without Sscofpmf, as it was measured there
+    "rdcycle": ("emulated", "emulated"),
     "mmio-ld": ("vmm", "vmm"),
     "mmio-sd": ("vmm", "vmm"),
     "misaligned-load-mmio": ("killed -5", "killed -5"),
