@@ -159,7 +159,7 @@ class _Build:
         values |= {"mtvec": self._vector("machine"), "stvec": self._vector("host"), "vstvec": self._vector("guest")}
         values |= {"sscratch": at.SAVE_S, "vsscratch": at.SAVE_V}
         for name, roots in (("satp", "host_roots"), ("vsatp", "guest_roots"), ("hgatp", "gstage_roots")):
-            root = rng.choices(("bare", "sv39", "sv48", "sv57"), (1, 4, 2, 2))[0]
+            root = rng.choices(("bare", "sv39", "sv48", "sv57"), (1, 3, 3, 3))[0]
             values[name] = getattr(self.tables, roots)[root]
         if values["satp"]:
             values["satp"] |= rng.choice((0, 0, rng.getrandbits(16))) << 44

@@ -204,6 +204,8 @@ class _Block:
                 return self._choose(place.base, INNER)
             if name == "imm":
                 return rng.randrange(-16, 16) * 8
+        if name == "rs1" and shape.name.startswith("hlvx") and rng.random() < 0.5:
+            return rng.choice(TARGETS)  # PMP lets only these be executed
         if name == "rs1" and shape.memory:
             return self._choose(place.base, POINTERS if rng.random() < 0.95 else OTHERS)
         if name in ("rs1", "rs2", "rs3"):

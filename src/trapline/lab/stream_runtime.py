@@ -6,7 +6,7 @@ body ends the block: HS and VS say so by an ecall, and M-mode mixes in all regis
 CSRs, loads the next block's configuration and registers, and enters it with mret.
 
 PMP, all of it locked but entries 2 to 4: code and body are read-only, the lowest gigabyte (devices and
-ROMs, which differ between boards) is out of reach, the rest is open.
+ROMs, which differ between boards) is out of reach, the rest is open, but not for execution (accepted.toml).
 """
 
 from __future__ import annotations
@@ -265,7 +265,7 @@ reset:
     csrw stimecmp, t0
     csrw vstimecmp, t0
     csrw htimedelta, zero
-    li t0, 0x9f980000009d9d
+    li t0, 0x9b980000009d9d
     csrw pmpcfg0, t0
     ld t0, {State.ACC}(sp)
     j enter_block

@@ -88,7 +88,7 @@ class Tables:
             self.put(pages, index, self._small_page(stage))
             self.zoo_slots.append(pages + 8 * index)
         for index in range(512 - at.EXEC_ZOO_PAGES, 512):
-            flags = self._flags(stage) | (X if self.rng.random() < 0.7 else 0)
+            flags = self._flags(stage) | (X if self.rng.random() < (0.3 if stage == "g" else 0.9) else 0)
             self.put(pages, index, _leaf(self._gadget(index, stage), flags))
         for index in range(1, 1 + at.ZOO_SUPERPAGE_COUNT):
             self.put(low, index, self._superpage(stage))
@@ -101,7 +101,7 @@ class Tables:
         chance = self.rng.random()
         if chance < 0.12:
             return at.HOLE
-        if stage == "v" and chance < 0.5:
+        if stage == "v" and chance < 0.8:
             return at.EXEC_ZOO + self.rng.randrange(at.EXEC_ZOO_PAGES) * at.PAGE
         return at.GADGETS + (index % at.GADGET_PAGES) * at.PAGE
 
