@@ -54,10 +54,10 @@ class VirtioBus:
         """Return what to wait on while the machine idles."""
         return [d for slot in self.slots for d in slot.device.descriptors()]
 
-    def poll(self, tick: int) -> None:
+    def poll(self) -> None:
         """Let every device take what has arrived from outside."""
         for slot in self.slots:
-            slot.device.poll(tick)
+            slot.device.poll()
 
     def failures(self) -> list[str]:
         """Return why devices need a reset, for those that do."""

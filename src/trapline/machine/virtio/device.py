@@ -46,7 +46,7 @@ class VirtioDevice:
         """Return what to wait on (select) while the machine idles."""
         return []
 
-    def poll(self, tick: int) -> None:
+    def poll(self) -> None:
         """Take what has arrived from outside by now."""
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from trapline.machine.virtio.blk import BlockDevice
 from trapline.machine.virtio.bus import VirtioBus
 from trapline.machine.virtio.console import ConsoleDevice
 from trapline.machine.virtio.drive import open_drive, parse_drive
+from trapline.machine.virtio.network import open_net, parse_net
 from trapline.machine.virtio.rng import RngDevice
 from trapline.machine.virtio.share import open_share, parse_share
 
@@ -36,15 +37,20 @@ class VirtioOptions:
 NO_VIRTIO = VirtioOptions()
 
 
-def add_devices(bus: VirtioBus, options: VirtioOptions, output: Callable[[bytes], None]) -> ConsoleDevice | None:
-    """Make the devices; return the console if there is one. ValueError says what is wrong."""
+def add_devices(
+    bus: VirtioBus, options: VirtioOptions, output: Callable[[bytes], None], now: Callable[[], int]
+) -> ConsoleDevice | None:
+    """Make the devices; return the console if there is one. ValueError says what is wrong.
+
+    `output` gets what the guest writes to the console; `now` is the machine's time in nanoseconds.
+    """
     if options.console not in CONSOLES:
         raise ValueError(f"console {options.console!r}: serial or virtio")
-    if options.net != "none":
-        raise ValueError("--net is not there yet")
     for number, text in enumerate(options.drive):
         argument = parse_drive(text)
         bus.add(BlockDevice(open_drive(argument), argument.serial, f"drive {number}"))
+    if (net := parse_net(options.net)) is not None:
+        bus.add(open_net(net, now))
     if options.rng:
         bus.add(RngDevice())
     shares = [parse_share(text, number) for number, text in enumerate(options.share)]

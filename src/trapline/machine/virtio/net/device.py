@@ -1,0 +1,135 @@
+"""Network device (Virtual I/O Device 1.2, 5.1): frames between the guest's rings and the gateway."""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from trapline.machine.virtio.device import VirtioDevice
+from trapline.machine.virtio.net.gateway import GUEST_MAC, Forward, Gateway
+from trapline.machine.virtio.net.pcap import Pcap
+from trapline.machine.virtio.numbers import ID_NET
+from trapline.machine.virtio.queue import Chain, MalformedError, Queue
+from trapline.machine.virtio.span import Span
+
+F_CSUM, F_GUEST_CSUM, F_MAC, F_HOST_TSO4 = 1 << 0, 1 << 1, 1 << 5, 1 << 11
+F_MRG_RXBUF, F_STATUS = 1 << 15, 1 << 16
+RECEIVE, TRANSMIT = 0, 1
+HDR_F_DATA_VALID = 2
+_HEADER = struct.Struct("<BBHHHHH")  # flags, gso_type, hdr_len, gso_size, csum_start, csum_offset, num_buffers
+_LINK_UP = 1
+_LARGEST = 14 + (1 << 16)  # a frame before the card would have cut it into segments
+_MOST_FRAMES = 1024  # that wait for the guest
+
+
+class NetDevice(VirtioDevice):
+    """The guest's card, plugged into a gateway of its own. `now` is the guest's time in nanoseconds."""
+
+    device_id = ID_NET
+    name = "net"
+    features = F_CSUM | F_GUEST_CSUM | F_MAC | F_HOST_TSO4 | F_MRG_RXBUF | F_STATUS
+    queue_sizes = (256, 256)
+
+    def __init__(self, now: Callable[[], int], forwards: Sequence[Forward] = (), pcap: Pcap | None = None) -> None:
+        super().__init__()
+        self._now, self._pcap = now, pcap
+        self._frames: deque[bytes] = deque()
+        self._accepted = 0
+        self._serving = False
+        self.gateway = Gateway(self._to_guest, now, forwards)
+
+    def config(self) -> bytes:
+        """Return the card's address, and that the link is up."""
+        return GUEST_MAC + struct.pack("<HHH", _LINK_UP, 1, 0)
+
+    def start(self, features: int) -> None:
+        """Note what the driver accepted."""
+        self._accepted = features
+
+    def reset(self) -> None:
+        """Frames for a driver that is gone are lost."""
+        self._frames.clear()
+        self._accepted = 0
+
+    # --- from the guest ---
+    def serve(self, queue: Queue) -> None:
+        """Move frames one way or the other."""
+        if queue.index == RECEIVE:
+            self._fill(queue)
+            return
+        while (chain := queue.pop()) is not None:
+            header = chain.readable.read(_HEADER.size)
+            if len(header) < _HEADER.size or len(chain.readable) > _LARGEST:
+                raise MalformedError("a frame without a header, or too long")
+            frame = chain.readable.read(_LARGEST)
+            queue.push(chain, 0)
+            self._record(frame)
+            self.gateway.receive(frame)
+
+    # --- to the guest ---
+    def _to_guest(self, frame: bytes) -> None:
+        if len(self._frames) < _MOST_FRAMES:
+            self._frames.append(frame)
+            self._record(frame)
+            self.kick(RECEIVE)
+
+    def _record(self, frame: bytes) -> None:
+        if self._pcap is not None:
+            self._pcap.write(self._now(), frame)
+
+    def _fill(self, queue: Queue) -> None:
+        merge = self._accepted & F_MRG_RXBUF != 0
+        while self._frames:
+            frame = self._frames[0]
+            chains = self._buffers(queue, _HEADER.size + len(frame), merge=merge)
+            if not chains:
+                return
+            self._frames.popleft()
+            self._deliver(queue, chains, frame)
+
+    def _buffers(self, queue: Queue, size: int, *, merge: bool) -> list[Chain]:
+        """Take as many buffers as a frame needs; none if there are too few."""
+        chains: list[Chain] = []
+        room = 0
+        while room < size and (not chains or merge):
+            chain = queue.pop()
+            if chain is None:
+                for _ in chains:
+                    queue.put_back()
+                return []
+            if len(chain.writable) < _HEADER.size:
+                raise MalformedError("a buffer without room for a header")
+            chains.append(chain)
+            room += len(chain.writable)
+        return chains
+
+    def _deliver(self, queue: Queue, chains: list[Chain], frame: bytes) -> None:
+        flags = HDR_F_DATA_VALID if self._accepted & F_GUEST_CSUM else 0
+        rest = memoryview(_HEADER.pack(flags, 0, 0, 0, 0, 0, len(chains)) + frame)
+        for chain in chains:
+            span: Span = chain.writable
+            done = span.write(rest[: len(span)])
+            rest = rest[done:]
+            queue.push(chain, done)
+
+    # --- the world outside ---
+    @property
+    def live(self) -> bool:
+        """Whether the host may say something at any time."""
+        return self.gateway.live
+
+    def descriptors(self) -> list[Any]:
+        """Return the sockets to wait on."""
+        return self.gateway.descriptors()
+
+    def poll(self) -> None:
+        """Take what has arrived from the host."""
+        self.gateway.poll()
+
+    def close(self) -> None:
+        """Close sockets and the record."""
+        self.gateway.close()
+        if self._pcap is not None:
+            self._pcap.close()
