@@ -24,7 +24,7 @@ QUANTUM = 20_000  # instructions of a turn with more than one vCPU; part of the 
 
 @dataclass(frozen=True, slots=True)
 class VmResult:
-    """Why `Vm.run` came back. reason: exit, killed, limit, halted, hung, stop."""
+    """Why `Vm.run` came back. reason: exit, killed, limit, halted, hung, stop, idle."""
 
     reason: str
     vcpu: Vcpu | None = None
@@ -55,7 +55,11 @@ def run_vcpus(vm: Vm, vmm: Vmm, max_instructions: int | None) -> VmResult:
             if result is not None:
                 vm.open_round = (vcpu.id, until)
                 return result
-        if not any(_can_run(v) for v in vm.vcpus) and not _skip(vm):
+        if any(_can_run(v) for v in vm.vcpus):
+            continue
+        if vm.on_idle is not None and vm.on_idle():
+            return VmResult("idle")
+        if not skip(vm):
             return VmResult("halted")
 
 
@@ -85,10 +89,12 @@ def _can_run(vcpu: Vcpu) -> bool:
     return vcpu.mp_state is not MpState.STOPPED and (not vcpu.blocked or vcpu.runnable())
 
 
-def _skip(vm: Vm) -> bool:
-    """All block: jump to the next timer; return whether there is one."""
+def skip(vm: Vm, latest: int | None = None) -> bool:
+    """All block: jump to the next timer, or to tick `latest` if that is sooner; return whether there is one."""
     waiting = [v for v in vm.vcpus if v.mp_state is not MpState.STOPPED]
     ticks = [tick for v in waiting if (tick := v.timer.deadline()) is not None]
+    if latest is not None:
+        ticks.append(latest)
     if not ticks:
         return False
     for vcpu in vm.vcpus:

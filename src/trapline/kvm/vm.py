@@ -52,7 +52,7 @@ class Vm:
     `on_trap` is called with a TrapRecord for each trap that leaves the guest.
     """
 
-    snapshot_skips = ("made_with", "policy", "engine", "notes", "on_trap", "on_log", "poll")
+    snapshot_skips = ("made_with", "policy", "engine", "notes", "on_trap", "on_log", "on_idle", "poll")
 
     def __init__(
         self,
@@ -95,6 +95,8 @@ class Vm:
         self.on_trap: Callable[[TrapRecord], None] | None = None
         # Asked now and then by a vCPU that takes one exit after another: whether KVM_RUN should come back.
         self.poll: Callable[[], bool] | None = None
+        # Asked when every vCPU blocks: whether to come back instead of passing the time to the next timer.
+        self.on_idle: Callable[[], bool] | None = None
         self.on_log: Callable[[str], None] | None = None
         self.open_round: tuple[int, int] | None = None  # kvm.schedule
         self._backing_end = BACKING_BASE

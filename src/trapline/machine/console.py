@@ -122,7 +122,7 @@ class FileInput(NoInput):
     """
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+        self.descriptor = descriptor
         self._ended = False
         self.keyboard = os.isatty(descriptor)
         kind = os.fstat(descriptor).st_mode
@@ -132,7 +132,7 @@ class FileInput(NoInput):
         """Read what is there."""
         if self._ended or not self._ready(0):
             return b""
-        data = os.read(self._descriptor, 4096)
+        data = os.read(self.descriptor, 4096)
         if not data:
             self._end()
         return data
@@ -145,7 +145,7 @@ class FileInput(NoInput):
 
     def _ready(self, seconds: float | None) -> bool:
         try:
-            return bool(select.select([self._descriptor], [], [], seconds)[0])
+            return bool(select.select([self.descriptor], [], [], seconds)[0])
         except (OSError, ValueError):
             self._end()
             return False

@@ -21,6 +21,7 @@ from trapline.machine.device_tree import BoardTree, board_blob
 from trapline.machine.elf import ImageError, is_elf, parse
 from trapline.machine.htif import Htif
 from trapline.machine.image import Loaded, load_elf, load_program, read_program
+from trapline.machine.outside import Outside
 from trapline.machine.regions import Regions
 from trapline.machine.reset_rom import spike_rom, virt_rom
 from trapline.machine.rtc import Rtc
@@ -39,6 +40,8 @@ from trapline.privilege.reset import reset
 
 MISALIGNED = ("hardware", "trap")
 TINST = ("zero", "transformed")
+_NEVER = 1 << 62
+_LOOKS = 1000  # at the network, in a second of the machine's time
 _IDLE_STEP = 0.1  # seconds between looks at Ctrl-C while waiting for input
 
 
@@ -82,7 +85,7 @@ def make_engine(engine: Any) -> Any:
 class Machine:
     """The board. Load something, then `run`."""
 
-    snapshot_skips = ("made_with", "console", "engine", "_ended")
+    snapshot_skips = ("made_with", "console", "engine", "_outside", "_ended")
 
     def __init__(
         self,
@@ -114,7 +117,8 @@ class Machine:
         self._ended: tuple[str, int, str] | None = None
         self._attached = False
         self._make_board(memory)
-        self.hvc = add_devices(self.virtio, virtio, self.console.write)
+        self.hvc = add_devices(self.virtio, virtio, self.console.write, self._nanoseconds)
+        self._outside = Outside(self.console, self.virtio)
         for number, hart in enumerate(self.harts):
             configure(hart, self.isa)
             if self.aia.imsic:
@@ -314,11 +318,15 @@ class Machine:
 
     def _round(self, budget: int | None) -> int:
         due = self.console.source.next_position()
-        done = self.schedule.round(budget, due[1] if due else None)
+        latest = due[1] if due else None
+        if self.virtio.live:
+            latest = min(latest or _NEVER, time_of(self.harts[0]) + max(1, self.timebase // _LOOKS))
+        done = self.schedule.round(budget, latest)
         if self.htif is not None:
             self.htif.poll(self.harts[0])
         self.console.flush()
         self._receive()
+        self._outside.poll()
         if self._ended is None and self.schedule.all_asleep():
             self._idle()
         return done
@@ -326,6 +334,9 @@ class Machine:
     def position(self) -> tuple[int, int]:
         """Return where hart 0 is: instructions retired, ticks."""
         return int(self.harts[0].instret), time_of(self.harts[0])
+
+    def _nanoseconds(self) -> int:
+        return time_of(self.harts[0]) * 10**9 // self.timebase
 
     def _receive(self) -> bool:
         """Pass typed bytes on; return whether there were any."""
@@ -343,14 +354,13 @@ class Machine:
     def _idle(self) -> None:
         """All harts sleep: pass the time to the next timer or input."""
         deadline = self.schedule.next_deadline()
-        source = self.console.source
-        due = source.next_position()
+        due = self.console.source.next_position()
         if due is not None and (deadline is None or due[1] < deadline):
             self.schedule.skip_to(due[1])
         elif deadline is None:
-            if not self.console.wait(_IDLE_STEP):
+            if not self._outside.wait(_IDLE_STEP):
                 self.stop("stuck", 1, "all harts wait for an interrupt that can never come")
-        elif source.live:
+        elif self._outside.live:
             self._wait_in_real_time(deadline)
         else:
             self.schedule.skip_to(deadline)
@@ -358,15 +368,16 @@ class Machine:
         self._receive()
 
     def _wait_in_real_time(self, deadline: int) -> None:
-        """A person may type: let real time pass, so that an idle machine costs nothing."""
+        """A person may type, a peer answer: let real time pass, so that an idle machine costs nothing."""
         start, started = time_of(self.harts[0]), time.monotonic()
         while self._ended is None:
             passed = int((time.monotonic() - started) * self.timebase)
             left = deadline - start - passed
             self.schedule.skip_to(min(deadline, start + passed))
-            if left <= 0 or self._receive():
+            self._outside.poll()
+            if left <= 0 or self._receive() or not self.schedule.all_asleep():
                 return
-            self.console.wait(min(left / self.timebase, _IDLE_STEP))
+            self._outside.wait(min(left / self.timebase, _IDLE_STEP))
 
     def close(self) -> None:
         """Give back the files and sockets of devices."""

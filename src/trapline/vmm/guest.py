@@ -10,6 +10,7 @@ from typing import Any
 
 from trapline.firmware.firmware import Firmware
 from trapline.kvm.numbers import Exit, SystemEvent
+from trapline.kvm.schedule import skip
 from trapline.kvm.vcpu import Vcpu
 from trapline.kvm.vm import Vm
 from trapline.lang.control import EXIT_STOP, leave
@@ -20,6 +21,7 @@ from trapline.machine.clint import time_of
 from trapline.machine.console import Console
 from trapline.machine.elf import ImageError
 from trapline.machine.image import Loaded, load_program, read_program
+from trapline.machine.outside import Outside
 from trapline.machine.sigint import on_ctrl_c
 from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions, add_devices
 from trapline.policies import DEFAULT_POLICY, Policy
@@ -42,7 +44,7 @@ _NOT_MADE_WITH = ("self", "engine", "console", "policy", "firmware")
 class Guest:
     """A guest and its user space. `load` a program, then `run`; `vm` is the KVM underneath."""
 
-    snapshot_skips = ("made_with", "console", "_pace", "_ended")
+    snapshot_skips = ("made_with", "console", "_outside", "_pace", "_ended")
 
     def __init__(
         self,
@@ -89,7 +91,9 @@ class Guest:
             self._reset,
             GuestMemory(self.vm),
         )
-        self.hvc = add_devices(self.devices.virtio, virtio, self.console.write)
+        self.hvc = add_devices(self.devices.virtio, virtio, self.console.write, self._nanoseconds)
+        self._outside = Outside(self.console, self.devices.virtio)
+        self.vm.on_idle = lambda: self.devices.virtio.live
         self.calls = ForwardedCalls(self.vm, self.console.write, self.devices.uart.take)
         self._enable_debug_console()
         self._add_memory(memslots)
@@ -284,7 +288,7 @@ class Guest:
 
     def _slice(self, left: int | None) -> None:
         size = _SLICE_REFERENCE if getattr(self.vm.engine, "name", "") == "reference" else _SLICE_NATIVE
-        if self.console.source.live:
+        if self._outside.live:
             size = min(size, _SLICE_LIVE)
         due = self.console.source.next_position()
         if due is not None and due[0] > self.vm.instructions:
@@ -299,9 +303,26 @@ class Guest:
                 self._end("hung", 1, "the firmware hung")
             case "halted" if self._ended is None:
                 self._idle()
+            case "idle" if self._ended is None:
+                self._wait_in_real_time()
         self._receive()
+        self._outside.poll()
         if self.console.source.live:
             self._keep_pace()
+
+    def _nanoseconds(self) -> int:
+        return self._now() * 10**9 // self.vm.timebase
+
+    def _wait_in_real_time(self) -> None:
+        """A peer may answer: every vCPU blocks until it does, or until the next timer."""
+        started = time.monotonic()
+        ticks = [tick for v in self.vm.vcpus if (tick := v.timer.deadline()) is not None]
+        left = (min(ticks) - self._now()) / self.vm.timebase if ticks else _IDLE_STEP
+        if left > 0:
+            self._outside.wait(min(left, _IDLE_STEP))
+        passed = int((time.monotonic() - started) * self.vm.timebase)
+        skip(self.vm, self._now() + max(1, passed))
+        self._pace = (time.monotonic(), self._now())
 
     def _now(self) -> int:
         return time_of(self.vm.vcpus[0].hart)

@@ -1,4 +1,4 @@
-"""The network behind the card: 10.0.2.0/24 with the guest and a gateway, which stands for the host's loopback interface.
+"""The network behind the card: 10.0.2.0/24 with the guest and a gateway, which stands for the host's loopback.
 
 Whatever the guest sends to the gateway's address goes to the same port of 127.0.0.1; nothing goes anywhere else.
 """
@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trapline.machine.plain_state import StateError
 from trapline.machine.virtio.net import dhcp
 from trapline.machine.virtio.net import frames as f
 from trapline.machine.virtio.net.frames import Arp, Ethernet, Ipv4, Tcp, Udp
@@ -283,9 +284,8 @@ class Gateway:
         for key, connection in list(self.connections.items()):
             ready = events.get(connection.socket.fileno(), 0)
             ended = ready & (select.POLLHUP | select.POLLERR)
-            connection.poll(
-                readable=bool(ready & select.POLLIN or ended), writable=bool(ready & select.POLLOUT or ended)
-            )
+            readable, writable = ready & select.POLLIN or ended, ready & select.POLLOUT or ended
+            connection.poll(readable=readable != 0, writable=writable != 0)
             self._sweep(key)
 
     def close(self) -> None:
@@ -294,5 +294,19 @@ class Gateway:
         sockets += [listener for listener, _ in self.listeners] + [bound.socket for bound in self.bound]
         for sock in [*sockets, *(flow.socket for flow in self._flows.values())]:
             sock.close()
-        for table in (self.connections, self._waiting, self.listeners, self.bound, self._flows):
-            table.clear()  # type: ignore[attr-defined]
+        self.connections.clear()
+        self._flows.clear()
+        self._waiting.clear()
+        self.listeners.clear()
+        self.bound.clear()
+
+    # --- snapshots ---
+    def state(self) -> dict[str, Any]:
+        """Return what a snapshot keeps; open connections cannot be kept."""
+        if self.connections or self._waiting:
+            raise StateError("the guest's network has open TCP connections, which no snapshot can hold")
+        return {"macs": self._macs, "identification": self._identification}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from a snapshot."""
+        self._macs, self._identification = dict(state["macs"]), int(state["identification"])

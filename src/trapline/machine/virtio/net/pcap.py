@@ -13,6 +13,8 @@ _RECORD = struct.Struct("<IIII")
 class Pcap:
     """Frames with the guest's time."""
 
+    snapshot_skips = ("_file",)
+
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb")
         self._file.write(_HEADER.pack(_MAGIC, 2, 4, 0, 0, _SNAP, _ETHERNET))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 from collections.abc import Callable
 
 from trapline.machine.virtio.net.frames import ACK, FIN, MTU, PSH, RST, SYN, Tcp
@@ -75,6 +76,8 @@ class TcpConnection:
     def receive(self, segment: Tcp) -> None:
         """Take a segment of the guest."""
         if segment.flags & RST:
+            # The host's side sees a reset too, instead of an end.
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self._drop()
         elif self.connecting:
             return  # the guest repeats its SYN

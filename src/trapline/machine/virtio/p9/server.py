@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from trapline.machine.plain_state import StateError
 from trapline.machine.virtio.p9 import wire as w
 from trapline.machine.virtio.p9.files import Node, Share, check_name
 from trapline.machine.virtio.p9.wire import Reader, WireError, pack_text
@@ -69,6 +70,16 @@ class P9Server:
         for fid in self._fids.values():
             fid.close()
         self._fids.clear()
+
+    def state(self) -> dict[str, int]:
+        """Return what a snapshot keeps: nothing, as long as the folder is not mounted."""
+        if self._fids:
+            raise StateError("the guest has mounted a shared folder, which no snapshot can hold: unmount it first")
+        return {"msize": self.msize}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Go on from a snapshot."""
+        self.msize = int(state["msize"])
 
     def answer(self, message: bytes, reply: Span) -> int:
         """Serve one message; fill in the reply and return its length, which is 0 if there is no room for one."""

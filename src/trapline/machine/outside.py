@@ -1,0 +1,39 @@
+"""The world outside a machine, for as long as the machine waits for it: typed input, and the network."""
+
+from __future__ import annotations
+
+import select
+
+from trapline.machine.console import Console
+from trapline.machine.virtio.bus import VirtioBus
+
+
+class Outside:
+    """Joins the console with the devices that have sockets."""
+
+    def __init__(self, console: Console, devices: VirtioBus) -> None:
+        self._console, self._devices = console, devices
+
+    @property
+    def live(self) -> bool:
+        """Whether something may arrive at any time, so that an idle machine waits for real."""
+        return self._console.source.live or self._devices.live
+
+    def poll(self) -> None:
+        """Let devices take what has arrived; typed input is the machine's to fetch."""
+        if self._devices.live:
+            self._devices.poll()
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep until something arrives, for at most `seconds`; return whether anything still can."""
+        if not self._devices.live:
+            return self._console.wait(seconds)
+        self._console.flush()
+        poll = select.poll()
+        for descriptor in self._devices.descriptors():
+            poll.register(descriptor, select.POLLIN)
+        typed = getattr(self._console.source, "descriptor", None)
+        if typed is not None and self._console.source.live:
+            poll.register(typed, select.POLLIN)
+        poll.poll(max(0, round(seconds * 1000)))
+        return True
