@@ -47,8 +47,10 @@ def test_pages_are_mapped_on_first_touch_only() -> None:
 
 def test_since_7_0_large_pages_are_used_where_alignment_allows() -> None:
     """7.2 maps 2 MiB at once; 6.12 maps 4 KiB; the VMM may overrule both."""
-    for policy, huge, pages in (("linux-7.2", None, 512), ("linux-6.12", None, 1), ("linux-6.12", True, 512)):
-        machine = vm(policy, huge_pages=huge)
+    for policy, huge, pages in (
+        ("linux-7.2", "auto", 512), ("linux-6.12", "auto", 1), ("linux-6.12", "2M", 512), ("linux-7.2", "4K", 1),
+    ):  # fmt: skip
+        machine = vm(policy, backing=huge)
         machine.add_memory(BASE, 4 << 20)
         run(machine, f"li t1, {MMIO}\n sb x0, 0(t1)")
         assert machine.gstage.mapped_pages == pages
@@ -134,3 +136,85 @@ def test_wrong_options_are_refused_with_the_value() -> None:
             Vm(**{"engine": "reference", **option})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no H extension"):
         Vm(engine="reference", isa="rv64gc")
+
+
+def test_a_gigabyte_is_one_leaf() -> None:
+    """On 1 GiB hugetlbfs pages an aligned gigabyte is mapped at once, the rest in what fits."""
+    machine = vm("linux-6.12", backing="1G")
+    machine.add_memory(BASE, (1 << 30) + (2 << 20) + 0x1000)
+    loads = f"li t0, {BASE + (1 << 30)}\n ld x0, 0(t0)\n li t1, 0x200000\n add t0, t0, t1\n ld x0, 0(t0)\n"
+    run(machine, f"{loads} li t1, {MMIO}\n sb x0, 0(t1)")
+    assert machine.gstage.leaves[:3] == [1, 1, 1]
+
+
+def test_logging_splits_large_pages() -> None:
+    """Logging protects a slot in 4 KiB pages; what is written is mapped writable, the rest stays protected."""
+    machine = vm("linux-7.2")
+    slot = machine.add_memory(BASE, 4 << 20)
+    code = f"li t1, {MMIO}\n sb x0, 0(t1)"
+    run(machine, code)
+    assert machine.gstage.leaves[:2] == [0, 1]
+    machine.log_dirty(slot, on=True)
+    assert (machine.gstage.leaves[:2], machine.gstage.splits) == ([512, 0], 1)
+    run(machine, f"li t0, {BASE + 0x5000}\n sd x0, 0(t0)\n {code}")
+    assert machine.dirty_log(slot) == [5]
+    machine.log_dirty(slot, on=False)
+    with pytest.raises(ValueError, match="logs no dirty pages"):
+        machine.dirty_log(slot)
+
+
+def test_manual_clearing_of_the_dirty_log() -> None:
+    """With manual protection reading the log changes nothing; clearing arms the pages that it names."""
+    machine = vm("linux-7.2")
+    machine.add_memory(BASE, 0x10000)
+    slot = machine.add_memory(0x9000_0000, 200 * 4096)
+    machine.dirty_logs.set_manual(1)
+    machine.log_dirty(slot, on=True)
+    code = f"li t0, 0x90041000\n sd x0, 0(t0)\n li t0, 0x90001000\n sd x0, 0(t0)\n li t1, {MMIO}\n sb x0, 0(t1)"
+    run(machine, code)
+    assert machine.dirty_log(slot) == machine.dirty_log(slot) == [1, 65]
+    bitmap = machine.dirty_logs.bitmap(slot)
+    assert len(bitmap) == 32
+    assert bitmap[:9] == b"\x02" + bytes(7) + b"\x02"
+    machine.dirty_logs.clear(slot, 64, b"\xff" * 8)
+    assert machine.dirty_log(slot) == [1]
+    run(machine, code)
+    assert machine.dirty_log(slot) == [1, 65]
+    for first, bits in ((1, bytes(8)), (0, bytes(3)), (256, bytes(8)), (192, b"\xff" * 8)):
+        with pytest.raises(ValueError, match="page"):
+            machine.dirty_logs.clear(slot, first, bits)
+
+
+def test_a_log_that_starts_full() -> None:
+    """Since 6.19 a log may start with all pages set and nothing protected."""
+    machine = vm("linux-7.2")
+    machine.dirty_logs.set_manual(3)
+    slot = machine.add_memory(BASE, 0x10000)
+    machine.log_dirty(slot, on=True)
+    assert machine.dirty_log(slot) == list(range(16))
+    with pytest.raises(ValueError, match="flags 0x3"):
+        vm("linux-6.18").dirty_logs.set_manual(3)
+
+
+def test_moving_a_slot_under_a_live_vcpu() -> None:
+    """The memory is at the new address at once, and the old one is a device; a bad move changes nothing."""
+    machine = vm()
+    machine.add_memory(BASE, 0x10000)
+    slot = machine.add_memory(0x9000_0000, 0x10000)
+    store = "li t0, {}\n li t2, {}\n sd t2, 0(t0)\n ld s0, 0(t0)\n li t1, " + f"{MMIO}\n sb x0, 0(t1)"
+    assert run(machine, store.format(0x9000_0000, 77)) == [(True, MMIO)]
+    with pytest.raises(ValueError, match="overlaps slot 0"):
+        machine.move_memory(slot, BASE + 0x8000)
+    machine.move_memory(slot, 0xA000_0000)
+    assert run(machine, store.format(0x9000_0000, 5))[0] == (True, 0x9000_0000)
+    assert run(machine, f"li t0, 0xa0000000\n ld s0, 0(t0)\n li t1, {MMIO}\n sb x0, 0(t1)") == [(True, MMIO)]
+    assert int(machine.vcpus[0].hart.x[8]) == 77
+
+
+def test_what_kvm_writes_is_dirty() -> None:
+    """Steal time and counter snapshots mark their pages."""
+    machine = vm()
+    slot = machine.add_memory(BASE, 0x10000)
+    machine.log_dirty(slot, on=True)
+    assert machine.vcpus[0].sbi.try_write(BASE + 0x2FF0, bytes(32))
+    assert machine.dirty_log(slot) == [2, 3]

@@ -351,7 +351,7 @@ handler:
     csrr s2, scause
 {END}
 """
-    vm = start(source, policy, tinst="zero", huge_pages=False)
+    vm = start(source, policy, tinst="zero", backing="4K")
     vm.write_memory(page, assemble(f"li t0, {MMIO}\n lw t1, 0(t0)\n{END}", page))
     vcpu = vm.vcpus[0]
     # Another vCPU unmaps the page between the fault and KVM's fetch.

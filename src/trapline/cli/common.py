@@ -83,6 +83,7 @@ def run_options(
     machine: Machine,
     memslot: Sequence[str],
     trace: str | None,
+    backing: str = "auto",
     snapshots: Snapshots = SNAPSHOTS,
 ) -> RunOptions:
     """The options of a run, from what the command line said."""
@@ -110,6 +111,7 @@ def run_options(
         trace=trace,
         tinst=machine.tinst,
         aia=machine.aia,
+        backing=backing,
         virtio=machine.virtio(),
         snapshots=snapshots.options(),
         new_policy=was_given("--policy"),

@@ -14,6 +14,7 @@ OnOff = Literal["on", "off"]
 Misaligned = Literal["hardware", "trap"]
 Engine = Literal["native", "reference"]
 Tinst = Literal["zero", "transformed"]
+Backing = Literal["auto", "4K", "2M", "1G"]
 Several = Annotated[tuple[str, ...], Parameter(negative="")]
 Json = Annotated[str | None, Parameter(name="--json", allow_leading_hyphen=True)]
 

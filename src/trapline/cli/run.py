@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trapline.cli.application import app
 from trapline.cli.common import console, finish, newline, run_options
-from trapline.cli.options import MACHINE, UNDER, Json, Machine, Several, Under
+from trapline.cli.options import MACHINE, UNDER, Backing, Json, Machine, Several, Under
 from trapline.cli.snapshots import SNAPSHOTS, Snapshots
 
 
@@ -17,6 +17,7 @@ def run(
     machine: Machine = MACHINE,
     memslot: Several = (),
     trace: str | None = None,
+    backing: Backing = "auto",
     snapshots: Snapshots = SNAPSHOTS,
     json: Json = None,
 ) -> int:
@@ -32,6 +33,8 @@ def run(
         GPA:SIZE:ram|ro|hole|PATH, may be given several times.
     trace
         Write a line of JSON for each trap that leaves the guest.
+    backing
+        Host pages behind guest memory: 4K, 2M, 1G, or auto: 2M where this KVM takes transparent huge pages.
     json
         Write the result as JSON to a file, or - for standard output.
     """
@@ -39,7 +42,7 @@ def run(
     from trapline.views.progress import line
     from trapline.views.run import show_run
 
-    options = run_options(guest, under, machine, memslot, trace, snapshots)
+    options = run_options(guest, under, machine, memslot, trace, backing, snapshots)
     with console(json) as terminal:
         report = run_guest(options, terminal, line)
     newline(report.result.reason)

@@ -77,7 +77,13 @@ class GStage:
         self.mode = mode
         self.levels = MODES[mode][1]
         self.root = memory.root()
-        self.mapped_pages = 0
+        self.leaves = [0] * self.levels  # how many map 4 KiB, 2 MiB, 1 GiB, ...
+        self.splits = 0
+
+    @property
+    def mapped_pages(self) -> int:
+        """How many 4 KiB pages are mapped, in whatever size."""
+        return sum(count << 9 * level for level, count in enumerate(self.leaves))
 
     @property
     def gpa_bits(self) -> int:
@@ -119,7 +125,7 @@ class GStage:
         if old & PTE_V and not old & LEAF:
             self._free_table(old, level - 1)
         if not (old & PTE_V and old & LEAF):
-            self.mapped_pages += 1 << 9 * level
+            self.leaves[level] += 1
         self.memory.write(address, new)
         return True
 
@@ -134,7 +140,7 @@ class GStage:
                     self._split(address, level, entry)
                     continue
                 self.memory.write(address, 0)
-                self.mapped_pages -= 1 << 9 * level
+                self.leaves[level] -= 1
                 gone += 1
             at = (at // block + 1) * block
         return gone
@@ -176,6 +182,9 @@ class GStage:
         for n in range(512):
             self.memory.write(table + 8 * n, entry + n * step)
         self.memory.write(address, table >> PAGE_SHIFT << PPN_SHIFT | PTE_V)
+        self.leaves[level] -= 1
+        self.leaves[level - 1] += 512
+        self.splits += 1
 
     def _free_table(self, entry: int, level: int) -> None:
         """Give back a table that a larger block replaces, and the tables below it."""
@@ -183,7 +192,7 @@ class GStage:
         for n in range(512):
             below = self.memory.read(table + 8 * n)
             if below & PTE_V and below & LEAF:
-                self.mapped_pages -= 1 << 9 * level
+                self.leaves[level] -= 1
             elif below & PTE_V:
                 self._free_table(below, level - 1)
         self.memory.free(table)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -69,6 +69,24 @@ class SlotTable:
 
     def add(self, slot: MemorySlot) -> None:
         """Add a slot; ValueError names what is wrong with it."""
+        self._check(slot)
+        self._slots.append(slot)
+        self._slots.sort(key=lambda s: s.gpa)
+
+    def move(self, slot: MemorySlot, gpa: int, forget: Callable[[], None]) -> None:
+        """Move a slot; `forget` is called before it leaves its old address. ValueError leaves it where it is."""
+        old, others = slot.gpa, [s for s in self._slots if s is not slot]
+        self._slots, kept = others, self._slots
+        slot.gpa = gpa
+        try:
+            self._check(slot)
+        finally:
+            slot.gpa, self._slots = old, kept
+        forget()
+        slot.gpa = gpa
+        self._slots.sort(key=lambda s: s.gpa)
+
+    def _check(self, slot: MemorySlot) -> None:
         if slot.gpa % PAGE or slot.size % PAGE or slot.size <= 0 or slot.gpa < 0:
             raise ValueError(f"{slot.describe()}: address and size must be multiples of {PAGE:#x}, size not 0")
         if slot.end > 1 << self.gpa_bits:
@@ -78,8 +96,6 @@ class SlotTable:
                 raise ValueError(f"{slot.describe()}: {other.describe()} has the same number")
             if slot.gpa < other.end and other.gpa < slot.end:
                 raise ValueError(f"{slot.describe()} overlaps {other.describe()}")
-        self._slots.append(slot)
-        self._slots.sort(key=lambda s: s.gpa)
 
     def remove(self, slot: MemorySlot) -> None:
         """Take a slot out."""

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from trapline.kvm.stats_fd import HISTOGRAM_BUCKETS
 from trapline.lang.state import LAYOUT, TRAP_DESTINATIONS, TRAP_ORIGINS
 from trapline.policies import Policy
 from trapline.privilege.causes import INTERRUPT, cause_name
@@ -33,12 +34,26 @@ class VcpuStats:
     def __init__(self, policy: Policy) -> None:
         self.kvm: dict[str, int] = {c.name: 0 for c in policy.counters}
         self.generic: dict[str, int] = dict.fromkeys(GENERIC_VCPU, 0)
+        self.halt_wait_hist = [0] * HISTOGRAM_BUCKETS  # by the logarithm of a wait in nanoseconds
+        self._wait = 0
         self.outcomes: Counter[tuple[int, str, str, str]] = Counter()  # cause, origin, last hop, end
 
     def count(self, name: str) -> None:
         """Move one of KVM's counters; versions that lack it ignore that."""
         if name in self.kvm:
             self.kvm[name] += 1
+
+    def waited(self, nanoseconds: int) -> None:
+        """Time passed while the vCPU was blocked."""
+        self.generic["halt_wait_ns"] += nanoseconds
+        self._wait += nanoseconds
+
+    def woke(self) -> None:
+        """The vCPU is not blocked any more: its wait was one sample of the histogram."""
+        self.generic["blocking"] = 0
+        self.generic["halt_wakeup"] += 1
+        self.halt_wait_hist[min(self._wait.bit_length(), HISTOGRAM_BUCKETS - 1)] += 1
+        self._wait = 0
 
     def record(self, record: TrapRecord) -> None:
         """Count the outcome of a trap that left the guest."""

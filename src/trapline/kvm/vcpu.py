@@ -29,6 +29,7 @@ from trapline.kvm.numbers import (
     MpState,
 )
 from trapline.kvm.stats import VcpuStats
+from trapline.kvm.stats_fd import stats_file, vcpu_descriptors
 from trapline.kvm.switch import enter_guest, save_guest
 from trapline.kvm.timer import VcpuTimer
 from trapline.kvm.trace import TrapRecord, origin_of
@@ -305,8 +306,17 @@ class Vcpu:
             hart.call(update_timers)
             hart.call(update_derived)
             if self.blocked:
-                self.stats.generic["halt_wait_ns"] += (tick - now) * 1_000_000_000 // self.vm.timebase
+                self.stats.waited((tick - now) * 1_000_000_000 // self.vm.timebase)
         self.timer.tick()
+
+    def stats_fd(self) -> bytes:
+        """KVM_GET_STATS_FD of the vCPU: what its file holds now."""
+        values: dict[str, int | list[int]] = {
+            **self.stats.kvm,
+            **self.stats.generic,
+            "halt_wait_hist": self.stats.halt_wait_hist,
+        }
+        return stats_file(f"kvm-0/vcpu-{self.id}", vcpu_descriptors(self.policy), values)
 
     def count_firmware_event(self, event: FirmwareEvent) -> None:
         """Count an event of the guest's SBI PMU."""
@@ -364,8 +374,7 @@ class Vcpu:
             if not self.runnable():
                 return False
             self.blocked = False
-            self.stats.generic["blocking"] = 0
-            self.stats.generic["halt_wakeup"] += 1
+            self.stats.woke()
         if self._reset_to is not None:
             self.reset(*self._reset_to)
             self._reset_to = None

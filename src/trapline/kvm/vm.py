@@ -10,11 +10,13 @@ from typing import Any
 from trapline.firmware.firmware import Firmware
 from trapline.kvm.aia import IRQCHIP_FEATURE, GuestLines
 from trapline.kvm.aia_device import AiaDevice
+from trapline.kvm.dirty_log import DirtyLogs
 from trapline.kvm.gstage import MODE_NUMBERS, MODES, PAGE, PTE_V, GStage, TableMemory
 from trapline.kvm.io_bus import IoBus
 from trapline.kvm.schedule import VmResult, run_vcpus
 from trapline.kvm.slots import MemorySlot, SlotKind, SlotTable
 from trapline.kvm.stats import GENERIC_VM, total
+from trapline.kvm.stats_fd import stats_file, vm_descriptors
 from trapline.kvm.trace import TrapRecord
 from trapline.kvm.vcpu import Vcpu
 from trapline.kvm.vmid import Vmid, VmidSpace
@@ -42,6 +44,9 @@ HOST_IMSIC_BASE = IMSIC_S_BASE
 NO_AIA = Aia()
 GIGABYTE = 1 << 30
 LAST_TRAPS = 16
+# The host's pages behind guest memory, by the level of the G-stage leaf that can map them: 2M are transparent
+# huge pages where KVM looks at them (7.0) and hugetlbfs everywhere, 1G hugetlbfs.
+BACKINGS = {"4K": 0, "2M": 1, "1G": 2}
 
 _NOT_MADE_WITH = ("self", "engine", "policy", "firmware")
 
@@ -68,8 +73,8 @@ class Vm:
         misaligned: str = "trap",
         tinst: str = "zero",
         gstage: str = "auto",
-        huge_pages: bool | None = None,
         host_aia: Aia = NO_AIA,
+        backing: str = "auto",
     ) -> None:
         self.made_with = {n: v for n, v in locals().items() if n not in _NOT_MADE_WITH}
         if not 1 <= vcpus <= 64:
@@ -80,6 +85,8 @@ class Vm:
             raise ValueError(f"tinst {tinst!r}: expected zero or transformed")
         if gstage != "auto" and gstage not in MODE_NUMBERS:
             raise ValueError(f"gstage {gstage!r}: expected auto, {', '.join(MODE_NUMBERS)}")
+        if backing != "auto" and backing not in BACKINGS:
+            raise ValueError(f"backing {backing!r}: expected auto, {', '.join(BACKINGS)}")
         self.policy = policy if isinstance(policy, Policy) else load_policy(policy)
         self.require_mapping()
         self.engine = make_engine(engine)
@@ -115,7 +122,9 @@ class Vm:
         self.time_delta = -time_of(harts[0]) & MASK64
         self.gstage = GStage(self.tables, self._gstage_mode(harts[0], gstage))
         self.slots = SlotTable(self.gstage.gpa_bits)
-        self.huge_pages = self.policy.has_feature("transparent-huge-pages") if huge_pages is None else huge_pages
+        huge = "2M" if self.policy.has_feature("transparent-huge-pages") else "4K"
+        self.backing = huge if backing == "auto" else backing
+        self.dirty_logs = DirtyLogs(self)
         self.vmid, self.vmids = Vmid(), VmidSpace(int(harts[0].vmid_bits))
         self._hgatp: dict[int, int] = {}
         self.notes = self.policy_notes(harts[0])
@@ -257,8 +266,7 @@ class Vm:
 
     def remove_memory(self, slot: MemorySlot) -> None:
         """Take a slot away: its pages are unmapped first."""
-        self.gstage.unmap(slot.gpa, slot.size)
-        self.flush_all()
+        self._forget(slot)
         self.slots.remove(slot)
         if slot.region is not None:
             self.engine.code_written(slot.region.host, slot.size)
@@ -282,16 +290,20 @@ class Vm:
             self.flush_all()
 
     def _level(self, slot: MemorySlot, gpa: int) -> int:
-        if not self.huge_pages or slot.dirty is not None or slot.kind is SlotKind.HOLE:
+        """The largest block that backing, slot, alignment and what is mapped there already allow."""
+        if slot.dirty is not None or slot.kind is SlotKind.HOLE:
             return 0
-        size = PAGE << 9
-        block = gpa & -size
-        fits = slot.gpa <= block and block + size <= slot.end and (slot.hpa - slot.gpa) % size == 0
-        return 1 if fits and not self._has_small_pages(block) else 0
+        for level in range(BACKINGS[self.backing], 0, -1):
+            size = PAGE << 9 * level
+            block = gpa & -size
+            fits = slot.gpa <= block and block + size <= slot.end and (slot.hpa - slot.gpa) % size == 0
+            if fits and not self._has_smaller(block, level):
+                return level
+        return 0
 
-    def _has_small_pages(self, block: int) -> bool:
-        _, level, entry = self.gstage.find(block)
-        return level == 0 and bool(entry & PTE_V)
+    def _has_smaller(self, block: int, level: int) -> bool:
+        _, found, entry = self.gstage.find(block)
+        return found < level and bool(entry & PTE_V)
 
     def flush_all(self) -> None:
         """Forget every translation of every vCPU (kvm_flush_remote_tlbs)."""
@@ -300,23 +312,22 @@ class Vm:
         for vcpu in self.vcpus:
             flush_translations(vcpu.hart)
 
+    def move_memory(self, slot: MemorySlot, gpa: int) -> None:
+        """KVM_SET_USER_MEMORY_REGION with another address: the same memory is elsewhere from now on."""
+        self.slots.move(slot, gpa, lambda: self._forget(slot))
+
+    def _forget(self, slot: MemorySlot) -> None:
+        """Unmap a slot for every vCPU (kvm_arch_flush_shadow_memslot)."""
+        if self.gstage.unmap(slot.gpa, slot.size):
+            self.flush_all()
+
     def log_dirty(self, slot: MemorySlot, *, on: bool) -> None:
         """KVM_MEM_LOG_DIRTY_PAGES: write-protect the slot and note what the guest writes."""
-        slot.dirty = set() if on else None
-        if on:
-            self.gstage.write_protect(slot.gpa, slot.size)
-            self.flush_all()
+        self.dirty_logs.switch(slot, on=on)
 
     def dirty_log(self, slot: MemorySlot) -> list[int]:
         """KVM_GET_DIRTY_LOG: pages of the slot written since the last call, which are protected again."""
-        if slot.dirty is None:
-            raise ValueError(f"{slot.describe()} logs no dirty pages")
-        pages = sorted(slot.dirty)
-        slot.dirty.clear()
-        for page in pages:
-            self.gstage.write_protect(slot.gpa + page * PAGE, PAGE)
-        self.flush_all()
-        return pages
+        return self.dirty_logs.get(slot)
 
     def read_memory(self, gpa: int, size: int) -> bytes:
         """Read guest memory as the VMM does, through its own mapping; ValueError outside the slots."""
@@ -381,7 +392,16 @@ class Vm:
 
     def stats(self) -> dict[str, int]:
         """Return the counters of all vCPUs summed, and the VM's own."""
-        return {**total(v.stats.snapshot(v.hart) for v in self.vcpus), **self.generic_stats}
+        return {**total(v.stats.snapshot(v.hart) for v in self.vcpus), **self.generic_stats, **self._gstage_stats()}
+
+    def _gstage_stats(self) -> dict[str, int]:
+        """Blocks that are mapped now, by size, and how many were split; KVM for RISC-V counts neither."""
+        sizes = {f"trapline/gstage/{name}": self.gstage.leaves[level] for name, level in BACKINGS.items()}
+        return {name: n for name, n in {**sizes, "trapline/gstage/splits": self.gstage.splits}.items() if n}
+
+    def stats_fd(self) -> bytes:
+        """KVM_GET_STATS_FD of the VM: what its file holds now."""
+        return stats_file("kvm-0", vm_descriptors(), self.generic_stats)
 
     @property
     def instructions(self) -> int:

@@ -193,6 +193,14 @@ def _faithful(seen: Observation, row: Route, answers: frozenset[GuestSees | None
     if sees is not None and sees.cause == ILLEGAL_INST and {"zicntr", "zihpm"} & set(seen.entry.event.isa):
         yield "e", NOTE, "illegal instruction: the hypervisor keeps this counter until it is started by SBI PMU"
         return
+    if (
+        sees is not None
+        and sees.cause == ILLEGAL_INST
+        and sees.tval & 0x7F == 0x73
+        and 0xC00 <= sees.tval >> 20 < 0xC20
+    ):
+        yield "e", NOTE, "illegal instruction: no event is on this counter of the guest's PMU"
+        return
     wanted = next((a for a in answers if a is not None), None)
     if sees is None:
         if row.end == "no-trap" or "hardware" in row.how[-1:]:

@@ -50,6 +50,7 @@ class RunOptions:
     trace: str | None = None
     tinst: str = "zero"
     aia: str = "none"
+    backing: str = "auto"
     virtio: VirtioOptions = NO_VIRTIO
     snapshots: SnapshotOptions = field(default_factory=SnapshotOptions)
     new_policy: bool = True  # a restored guest goes on under the policy of `settings`, not under its own
@@ -203,6 +204,7 @@ def make_guest(options: RunOptions, console: Console | None, progress: Callable[
             virtio=options.virtio,
             tinst=options.tinst,
             aia=options.aia,
+            backing=options.backing,
         )
         guest.load(options.guest, initrd=options.initrd, append=options.append)
     except OSError as error:

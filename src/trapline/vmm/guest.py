@@ -62,6 +62,7 @@ class Guest:
         ratio: int = mm.DEFAULT_RATIO,
         misaligned: str = "trap",
         tinst: str = "zero",
+        backing: str = "auto",
         virtio: VirtioOptions = NO_VIRTIO,
         aia: str | Aia = "none",
     ) -> None:
@@ -79,6 +80,7 @@ class Guest:
             misaligned=misaligned,
             tinst=tinst,
             host_aia=self.aia,
+            backing=backing,
         )
         self.console = console or Console()
         self.memory = memory
