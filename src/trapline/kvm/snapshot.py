@@ -96,8 +96,7 @@ def change_policy(vm: Vm, policy: Policy | str | Path) -> None:
         vcpu.put()
     vm.policy = new
     vm.require_mapping()
-    if vm.made_with.get("huge_pages") is None:
-        vm.huge_pages = new.has_feature("transparent-huge-pages")
+    vm.choose_backing(str(vm.made_with.get("backing", "auto")))
     for vcpu in vm.vcpus:
         _change_vcpu(vcpu, new)
     vm.notes = vm.policy_notes(vm.vcpus[0].hart)
@@ -115,5 +114,5 @@ def _change_vcpu(vcpu: Vcpu, new: Policy) -> None:
         if old.get(number):
             feature.write(1)
     before = sbi.enabled
-    sbi.enabled = {rule.name: before.get(rule.name, rule.enabled) for rule in new.sbi}
+    sbi.enabled = {rule.name: before.get(rule.name, rule.enabled) for rule in new.sbi if sbi.can_offer(rule.name)}
     sbi.refresh_profile()

@@ -101,8 +101,7 @@ class VcpuSbi:
         self.vcpu = vcpu
         self.hartid = vcpu.id
         self.counters: VcpuPmu | None = guest_pmu(vcpu)
-        gone = set() if self.counters is not None else {"PMU"}
-        self.enabled = {rule.name: rule.enabled for rule in vcpu.policy.sbi if rule.name not in gone}
+        self.enabled = {rule.name: rule.enabled for rule in vcpu.policy.sbi if self.can_offer(rule.name)}
         self.return_open = False
         self.leaving: str | None = None
         self.legacy = False  # KVM counts no firmware events of v0.1 calls
@@ -117,6 +116,10 @@ class VcpuSbi:
             self.counters.reset()
         for feature in self.features.values():
             feature.reset()
+
+    def can_offer(self, name: str) -> bool:
+        """Whether host and vCPU have what an extension needs (kvm_vcpu_sbi_extension.probe)."""
+        return name != "PMU" or self.counters is not None
 
     @property
     def pmu(self) -> VcpuPmu | None:

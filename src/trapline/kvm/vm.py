@@ -122,8 +122,7 @@ class Vm:
         self.time_delta = -time_of(harts[0]) & MASK64
         self.gstage = GStage(self.tables, self._gstage_mode(harts[0], gstage))
         self.slots = SlotTable(self.gstage.gpa_bits)
-        huge = "2M" if self.policy.has_feature("transparent-huge-pages") else "4K"
-        self.backing = huge if backing == "auto" else backing
+        self.choose_backing(backing)
         self.dirty_logs = DirtyLogs(self)
         self.vmid, self.vmids = Vmid(), VmidSpace(int(harts[0].vmid_bits))
         self._hgatp: dict[int, int] = {}
@@ -227,6 +226,11 @@ class Vm:
         self.flush_all()
 
     # --- memory ---
+    def choose_backing(self, backing: str) -> None:
+        """Say how large the host's pages behind guest memory are; auto is what the policy's KVM makes of them."""
+        huge = "2M" if self.policy.has_feature("transparent-huge-pages") else "4K"
+        self.backing = huge if backing == "auto" else backing
+
     def add_memory(
         self,
         gpa: int,
