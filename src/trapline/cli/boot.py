@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from trapline.cli.application import app
 from trapline.cli.common import console, fetched, finish, kernel_arguments, newline
+from trapline.cli.observing import OBSERVING, Observing
 from trapline.cli.options import MACHINE, Json, Machine, Misaligned
 from trapline.cli.snapshots import SNAPSHOTS, Snapshots
 
@@ -23,6 +24,7 @@ def boot(
     signature: str | None = None,
     signature_granularity: int = 16,
     snapshots: Snapshots = SNAPSHOTS,
+    observing: Observing = OBSERVING,
     json: Json = None,
 ) -> int:
     """Boot real M-mode code: a bare program, or firmware with what it starts.
@@ -76,6 +78,7 @@ def boot(
         aia=machine.aia,
         virtio=machine.virtio(),
         snapshots=snapshots.options(),
+        observe=observing.options(),
     )
     with console(json) as terminal:
         report = lab.boot(options, terminal, line)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from trapline.cli.observing import OBSERVING, Observing
 from trapline.cli.options import Machine, Under
 from trapline.cli.snapshots import SNAPSHOTS, Snapshots
 from trapline.cli.tokens import was_given
@@ -85,6 +86,7 @@ def run_options(
     trace: str | None,
     backing: str = "auto",
     snapshots: Snapshots = SNAPSHOTS,
+    observing: Observing = OBSERVING,
 ) -> RunOptions:
     """The options of a run, from what the command line said."""
     from trapline.lab.guest_run import RunOptions
@@ -114,6 +116,7 @@ def run_options(
         backing=backing,
         virtio=machine.virtio(),
         snapshots=snapshots.options(),
+        observe=observing.options(),
         new_policy=was_given("--policy"),
     )
 

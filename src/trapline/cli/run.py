@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trapline.cli.application import app
 from trapline.cli.common import console, finish, newline, run_options
+from trapline.cli.observing import OBSERVING, Observing
 from trapline.cli.options import MACHINE, UNDER, Backing, Json, Machine, Several, Under
 from trapline.cli.snapshots import SNAPSHOTS, Snapshots
 
@@ -19,6 +20,7 @@ def run(
     trace: str | None = None,
     backing: Backing = "auto",
     snapshots: Snapshots = SNAPSHOTS,
+    observing: Observing = OBSERVING,
     json: Json = None,
 ) -> int:
     """Run a guest under a policy and show what each of its traps did.
@@ -42,7 +44,7 @@ def run(
     from trapline.views.progress import line
     from trapline.views.run import show_run
 
-    options = run_options(guest, under, machine, memslot, trace, backing, snapshots)
+    options = run_options(guest, under, machine, memslot, trace, backing, snapshots, observing)
     with console(json) as terminal:
         report = run_guest(options, terminal, line)
     newline(report.result.reason)

@@ -11,6 +11,7 @@ from typing import Any
 
 from trapline.lab.engines import engine_of
 from trapline.lab.errors import UsageError
+from trapline.lab.observe import Live, Observation, ObserveOptions, Watching
 from trapline.lab.output import output_file
 from trapline.lab.snapshots import SnapshotOptions, Taken, check, restored, run_and_keep
 from trapline.lang.state import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
@@ -46,6 +47,7 @@ class BootOptions:
     aia: str = "none"
     virtio: VirtioOptions = NO_VIRTIO
     snapshots: SnapshotOptions = field(default_factory=SnapshotOptions)
+    observe: ObserveOptions = field(default_factory=ObserveOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ class BootReport:
     instructions: dict[str, int]
     seconds: float
     snapshot: Taken | None = None
+    seen: Observation | None = None
 
     def as_data(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -72,6 +75,7 @@ class BootReport:
             "instructions": self.instructions,
             "seconds": round(self.seconds, 3),
             "snapshot": self.snapshot.as_data() if self.snapshot else None,
+            "observed": self.seen.as_data() if self.seen else None,
         }
 
 
@@ -124,6 +128,7 @@ def boot(
     ):
         if log is not None:
             machine.log_commits(log.write)
+        watching = _watch(machine, options.observe)
         traps, instructions = _trap_counts(machine), _instructions(machine)
         started = time.perf_counter()
         with contextlib.closing(machine):
@@ -143,7 +148,18 @@ def boot(
     levels = _instructions(machine)
     levels.subtract(instructions)
     table = trap_table(machine, traps)
-    return BootReport(options, result, table, {n: v for n, v in levels.items() if v}, seconds, taken)
+    seen = watching.finish() if watching is not None else None
+    return BootReport(options, result, table, {n: v for n, v in levels.items() if v}, seconds, taken, seen)
+
+
+def _watch(machine: Machine, options: ObserveOptions) -> Watching | None:
+    if not options.wanted:
+        return None
+    watching = Watching(machine.harts, options)
+    machine.schedule.engine = watching.follow(machine.schedule.engine)
+    if options.live:
+        machine.on_round = Live(watching.observer, lambda: sum(int(h.instret) for h in machine.harts))
+    return watching
 
 
 def _trap_counts(machine: Machine) -> Counter[int]:

@@ -18,6 +18,7 @@ from trapline.kvm.trace import TrapRecord
 from trapline.lab.engines import engine_of
 from trapline.lab.errors import UsageError
 from trapline.lab.firmware_names import firmware_named
+from trapline.lab.observe import Live, Observation, ObserveOptions, Watching
 from trapline.lab.output import output_file
 from trapline.lab.settings import Settings
 from trapline.lab.snapshots import SnapshotOptions, Taken, check, restored, run_and_keep
@@ -53,6 +54,7 @@ class RunOptions:
     backing: str = "auto"
     virtio: VirtioOptions = NO_VIRTIO
     snapshots: SnapshotOptions = field(default_factory=SnapshotOptions)
+    observe: ObserveOptions = field(default_factory=ObserveOptions)
     new_policy: bool = True  # a restored guest goes on under the policy of `settings`, not under its own
 
 
@@ -107,6 +109,7 @@ class RunReport:
     balance: tuple[str, ...] = ()  # where the compiled counters and the records disagree; must be empty
     output: bytes = field(default=b"", repr=False)
     snapshot: Taken | None = None
+    seen: Observation | None = None
 
     @property
     def traps(self) -> int:
@@ -135,6 +138,7 @@ class RunReport:
             "unassigned": list(self.unassigned),
             "kernel_log": list(death.log) if death else [],
             "snapshot": self.snapshot.as_data() if self.snapshot else None,
+            "observed": self.seen.as_data() if self.seen else None,
         }
 
 
@@ -227,7 +231,7 @@ def run_guest(
     guest = make_guest(options, console, progress)
     if options.snapshots.restore is not None:
         options = replace(options, settings=_settings_of(guest))
-    before = _Before(guest)
+    before, watching = _Before(guest), _watch(guest, options.observe)
     guest.vm.on_log = on_kernel_log
     with output_file(options.trace, "--trace") as file:
         recorder = _Recorder(file)
@@ -259,7 +263,17 @@ def run_guest(
         tuple(_balance(traps, recorder)),
         bytes(output),
         taken,
+        watching.finish() if watching is not None else None,
     )
+
+
+def _watch(guest: Guest, options: ObserveOptions) -> Watching | None:
+    if not options.wanted:
+        return None
+    watching = Watching([v.hart for v in guest.vm.vcpus], options)
+    if options.live:
+        guest.on_round = Live(watching.observer, lambda: guest.vm.instructions)
+    return watching
 
 
 class _Before:

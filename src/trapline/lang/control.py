@@ -21,6 +21,7 @@ EXIT_HOSTED_HS = 3  # a trap was delivered to a hosted HS-mode
 EXIT_WFI = 4  # wfi, wrs.nto or wrs.sto stalls; pc is already past it
 EXIT_TIMER = 5  # a CSR write moved a timer deadline; run again
 EXIT_STOP = 6  # a device or hook asked to stop
+EXIT_OBSERVE = 7  # the trap that an observer has waited for was taken
 EXIT_INTERNAL = 16  # first of the engine's own reasons; never seen by callers of run()
 
 

@@ -106,6 +106,7 @@ LAYOUT.word("ic_base", "ic_margin", "ic_left", "native_exit", "host_fma")
 LAYOUT.array("step_record", 8, align=2)
 LAYOUT.array("step_handlers", 256)
 LAYOUT.word("call_failed")
+LAYOUT.word("observe_base")  # the tables of privilege.observe; 0: nobody observes
 LAYOUT.word("decode_base")  # the instruction table of engine.decode_table; 0: Python decodes
 LAYOUT.host = False
 
@@ -229,6 +230,7 @@ class Hart:
         self.mem = memoryview(self.block).cast("Q")
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.block))
         self.devices: dict[int, Any] = {}
+        self.keeps: Any = None  # memory whose address stands in a word of this hart
         for f in LAYOUT.fields.values():
             if f.array:
                 kind = _XRegisters if f.name == "x" else _Words

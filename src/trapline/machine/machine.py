@@ -85,7 +85,7 @@ def make_engine(engine: Any) -> Any:
 class Machine:
     """The board. Load something, then `run`."""
 
-    snapshot_skips = ("made_with", "console", "engine", "_outside", "_ended")
+    snapshot_skips = ("made_with", "console", "engine", "on_round", "_outside", "_ended")
 
     def __init__(
         self,
@@ -111,6 +111,7 @@ class Machine:
         self.harts = [Hart() for _ in range(harts)]
         self.htif: Htif | None = None
         self.symbols: dict[str, int] = {}
+        self.on_round: Callable[[], None] | None = None  # called some hundred times a second while it runs
         self.on_hosted: Callable[[Hart, int], None] | None = None
         self._typed: deque[int] = deque()
         self.console.deliver = self._receive
@@ -324,6 +325,8 @@ class Machine:
         done = self.schedule.round(budget, latest)
         if self.htif is not None:
             self.htif.poll(self.harts[0])
+        if self.on_round is not None:
+            self.on_round()
         self.console.flush()
         self._receive()
         self._outside.poll()

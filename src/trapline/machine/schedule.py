@@ -42,7 +42,7 @@ class Schedule:
     A round that a budget or a stop cuts short goes on where it was: how a run is cut changes nothing.
     """
 
-    snapshot_skips = ("slice",)  # the engine's, not the machine's
+    snapshot_skips = ("engine", "slice")  # not the machine's
 
     def __init__(self, harts: Sequence[Hart], engine: Any, board: Board, slice_instructions: int) -> None:
         self.harts = harts

@@ -23,7 +23,8 @@ from trapline.privilege.fields import (
     MSTATUS_SPIE,
     MSTATUS_SPP,
 )
-from trapline.privilege.modes import MACHINE, SUPERVISOR, change_mode
+from trapline.privilege.modes import MACHINE, SUPERVISOR, TO_HS, TO_M, TO_VS, change_mode
+from trapline.privilege.observe import observe_return
 
 
 @inline
@@ -55,6 +56,8 @@ def mret(hart: Any) -> None:
     hart.mstatus = new
     hart.next_pc = return_address(hart, hart.mepc)
     change_mode(hart, mpp, virt, 1 - hart.hosted_m)
+    if hart.observe_base != 0:
+        observe_return(hart, U64(TO_M))
     hart.attention = hart.attention | ATTENTION_RESUME
     update_derived(hart)
 
@@ -68,6 +71,8 @@ def sret(hart: Any) -> None:
         hart.vsstatus = restore_supervisor(old)
         hart.next_pc = return_address(hart, hart.vsepc)
         change_mode(hart, spp, U64(1), U64(1))
+        if hart.observe_base != 0:
+            observe_return(hart, U64(TO_VS))
     else:
         status = hart.mstatus
         target = previous_privilege(status)
@@ -75,8 +80,11 @@ def sret(hart: Any) -> None:
         hart.mstatus = restore_supervisor(status) & ~MSTATUS_MPRV
         hart.hstatus = hart.hstatus & ~HSTATUS_SPV
         hart.next_pc = return_address(hart, hart.sepc)
+        level = U64(TO_HS) if hart.priv == SUPERVISOR else U64(TO_M)
         hosted = hart.hosted_hs if hart.priv == SUPERVISOR else hart.hosted_m
         change_mode(hart, target, virt, 1 - hosted)
+        if hart.observe_base != 0:
+            observe_return(hart, level)
     hart.attention = hart.attention | ATTENTION_RESUME
     update_derived(hart)
 

@@ -29,6 +29,7 @@ from trapline.privilege.fields import (
     MSTATUS_SPP,
 )
 from trapline.privilege.modes import MACHINE, SUPERVISOR, TO_HS, TO_M, TO_VS, change_mode, mode_index
+from trapline.privilege.observe import observe_trap
 
 
 @inline
@@ -148,6 +149,8 @@ def take_trap(hart: Any, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64
     else:
         count_trap(hart, code, interrupt, U64(TO_VS))
         enter_vs(hart, cause, epc, tval)
+    if hart.observe_base != 0:
+        observe_trap(hart, cause, epc)
     update_derived(hart)
 
 

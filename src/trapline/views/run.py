@@ -12,6 +12,7 @@ from trapline.views.terminal import number, say, style_of, table
 if TYPE_CHECKING:
     from trapline.lab.boot import BootReport
     from trapline.lab.guest_run import RunReport, RunRow
+    from trapline.lab.observe import Observation
     from trapline.lab.snapshots import Taken
 
 
@@ -71,6 +72,7 @@ def show_run(console: Console, report: RunReport) -> None:
     if kvm:
         say(console, "KVM statistics: " + ", ".join(f"{n} {number(v)}" for n, v in kvm.items()))
     show_snapshot(console, report.snapshot)
+    _show_seen(console, report.seen)
     for line in report.unassigned:
         say(console, line, 0, "yellow")
     for line in report.balance:
@@ -102,3 +104,11 @@ def show_boot(console: Console, report: BootReport) -> None:
     rate = report.result.instructions / report.seconds / 1e6 if report.seconds else 0
     console.print(f"{number(report.result.instructions)} instructions   {report.seconds:.2f} s   {rate:.0f} MIPS")
     show_snapshot(console, report.snapshot)
+    _show_seen(console, report.seen)
+
+
+def _show_seen(console: Console, seen: Observation | None) -> None:
+    if seen is not None:
+        from trapline.views.observe import show_observation
+
+        show_observation(console, seen)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ _NOT_MADE_WITH = ("self", "engine", "console", "policy", "firmware")
 class Guest:
     """A guest and its user space. `load` a program, then `run`; `vm` is the KVM underneath."""
 
-    snapshot_skips = ("made_with", "console", "_outside", "_pace", "_ended")
+    snapshot_skips = ("made_with", "console", "on_round", "_outside", "_pace", "_ended")
 
     def __init__(
         self,
@@ -101,6 +101,7 @@ class Guest:
         self._add_memory(memslots)
         self._seed = 0
         self.console.deliver = self._receive
+        self.on_round: Callable[[], None] | None = None  # called some hundred times a second while it runs
         self._pace = (time.monotonic(), 0)
 
     def _enable_debug_console(self) -> None:
@@ -307,6 +308,8 @@ class Guest:
                 self._idle()
             case "idle" if self._ended is None:
                 self._wait_in_real_time()
+        if self.on_round is not None:
+            self.on_round()
         self._receive()
         self._outside.poll()
         if self.console.source.live:

@@ -1,0 +1,44 @@
+"""Options of commands that observe traps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from trapline.cli.options import Several
+
+if TYPE_CHECKING:
+    from trapline.lab.observe import ObserveOptions
+
+Flag = Annotated[bool, Parameter(negative="")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Observing:
+    """Traps that nobody hosted, and what each round trip cost.
+
+    Attributes
+    ----------
+    observe
+        Show where each kind of trap came from, where it went, and the instructions from trap to return.
+    live
+        Observe, and write a line each second while the machine runs.
+    symbols
+        Observe, and name the code: System.map, kallsyms or ELF, or LEVEL=FILE (M, HS, VS, U, VU); may be repeated.
+    """
+
+    observe: Flag = False
+    live: Flag = False
+    symbols: Several = ()
+
+    def options(self) -> ObserveOptions:
+        """Return them for the lab."""
+        from trapline.lab.observe import ObserveOptions
+
+        return ObserveOptions(self.observe, self.live, tuple(self.symbols))
+
+
+OBSERVING = Observing()

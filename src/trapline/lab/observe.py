@@ -1,0 +1,205 @@
+"""`--observe`: traps that nobody hosted, by kind, way, place and handler, with what each round trip cost."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from trapline.lab.symbols import Symbols, read_symbols
+from trapline.lang.state import Hart
+from trapline.machine.observer import Kind, Observer, RoundTrips, Sight
+from trapline.machine.sampler import Followed, Sampler
+from trapline.privilege.modes import MODE_NAMES
+
+PLACES_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ObserveOptions:
+    """What the command line says about observing."""
+
+    on: bool = False
+    live: bool = False
+    symbols: tuple[str, ...] = ()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anything is to be observed."""
+        return self.on or self.live or bool(self.symbols)
+
+
+@dataclass(slots=True)
+class Function:
+    """A function that one followed round trip passed through."""
+
+    level: str
+    name: str
+    instructions: int
+
+
+@dataclass(slots=True)
+class KindReport:
+    """Everything about one kind of trap."""
+
+    kind: Kind
+    count: int
+    trips: list[RoundTrips]
+    handler: int
+    handler_name: str | None
+    places: list[tuple[int, str | None, int]]  # pc, name, count
+    functions: list[Function] = field(default_factory=list)  # in the order in which they were first reached
+    followed_whole: bool = True
+
+    @property
+    def total(self) -> int:
+        """Instructions of all its round trips."""
+        return sum(t.total for t in self.trips)
+
+
+@dataclass(slots=True)
+class Observation:
+    """What an observed run has shown; `open` traps have not returned, `lost` ones found no room in the tables."""
+
+    kinds: list[KindReport]
+    open: int
+    lost: int
+    moved: list[tuple[str, int]]  # symbol files and how far their program has moved
+
+    @property
+    def traps(self) -> int:
+        """All traps."""
+        return sum(k.count for k in self.kinds)
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "traps": [_kind_data(k, self.traps) for k in self.kinds],
+            "open": self.open,
+            "lost": self.lost,
+            "moved": [{"file": name, "bytes": offset} for name, offset in self.moved],
+        }
+
+
+def _kind_data(report: KindReport, traps: int) -> dict[str, Any]:
+    kind = report.kind
+    return {
+        "cause": kind.cause,
+        "name": kind.name,
+        "from": kind.origin,
+        "to": kind.destination,
+        "count": report.count,
+        "share": round(report.count / traps, 6),
+        "handler": {"pc": report.handler, "symbol": report.handler_name},
+        "round_trips": [
+            {
+                "path": list(t.path),
+                "returns": t.end,
+                "count": t.count,
+                "instructions": {
+                    "total": t.total, "mean": round(t.mean, 1), "min": t.least,
+                    "p50": t.percentile(50), "p90": t.percentile(90), "p99": t.percentile(99), "max": t.most,
+                },
+            }
+            for t in report.trips
+        ],
+        "raised_at": [{"pc": pc, "symbol": name, "count": n} for pc, name, n in report.places],
+        "functions": [{"level": f.level, "name": f.name, "instructions": f.instructions} for f in report.functions],
+    }  # fmt: skip
+
+
+class Watching:
+    """An observed machine: begin before it runs, `finish` afterwards. `harts` are the machine's."""
+
+    def __init__(self, harts: list[Hart], options: ObserveOptions) -> None:
+        self.options = options
+        self.symbols = read_symbols(options.symbols)
+        self.observer = Observer(harts)
+        self.sampler: Sampler | None = None
+        self._round = 0
+
+    def follow(self, engine: Any) -> Any:
+        """Return an engine that follows some round trips, if names were given for what they pass through."""
+        if not self.symbols:
+            return engine
+        self.sampler = Sampler(engine, self.observer)
+        self.observer.wait_for(1)
+        return self.sampler
+
+    def finish(self) -> Observation:
+        """Stop watching and make the report."""
+        self.observer.stop()
+        sight = self.observer.sight()
+        levels: dict[str, list[int]] = {}
+        for kind, pc in sight.handlers.items():
+            levels.setdefault(kind.destination, []).append(pc)
+        self.symbols.settle(levels)
+        followed = self.sampler.followed if self.sampler is not None else {}
+        kinds = [_report(kind, sight, self.symbols, followed.get(kind)) for kind in sight.counts]
+        kinds.sort(key=lambda k: -k.count)
+        moved = [(t.name, t.offset) for t in self.symbols.tables if t.offset]
+        return Observation(kinds, sight.open, sight.lost, moved)
+
+
+def _report(kind: Kind, sight: Sight, symbols: Symbols, followed: Followed | None) -> KindReport:
+    handler = sight.handlers[kind]
+    places = [(p.pc, symbols.name(kind.origin, p.pc), p.count) for p in sight.places if p.kind == kind]
+    report = KindReport(
+        kind,
+        sight.counts[kind],
+        [t for t in sight.trips if t.kind == kind],
+        handler,
+        symbols.name(kind.destination, handler),
+        places[:PLACES_SHOWN],
+    )
+    if followed is not None:
+        report.functions, report.followed_whole = _functions(followed, symbols), followed.whole
+    return report
+
+
+def _functions(followed: Followed, symbols: Symbols) -> list[Function]:
+    found: dict[tuple[str, str], Function] = {}
+    for mode, pc in followed.steps:
+        level = MODE_NAMES[mode]
+        name = symbols.name(level, pc, exact=False) or f"({level})"
+        found.setdefault((level, name), Function(level, name, 0)).instructions += 1
+    return list(found.values())
+
+
+class Live:
+    """A line each second on standard error: the busiest kinds of trap, by the second."""
+
+    def __init__(
+        self,
+        observer: Observer,
+        instructions: Callable[[], int],
+        write: Callable[[str], Any] | None = None,
+        every: float = 1.0,
+    ) -> None:
+        self._observer, self._instructions, self._every = observer, instructions, every
+        self._write = write or _to_stderr
+        self._started = self._last = time.monotonic()
+        self._counts: Counter[Kind] = Counter()
+        self._done = instructions()
+
+    def __call__(self) -> None:
+        """To be called now and then while the machine runs."""
+        now = time.monotonic()
+        passed = now - self._last
+        if passed < self._every:
+            return
+        counts, done = self._observer.counts(), self._instructions()
+        new = counts - self._counts
+        parts = [f"{k.name} {k.origin}>{k.destination} {n / passed:,.0f}/s" for k, n in new.most_common(5)]
+        mips = (done - self._done) / passed / 1e6
+        head = f"{now - self._started:6.1f} s {done / 1e6:8,.0f} M ({mips:,.0f} MIPS)"
+        self._write(f"{head}  {'  '.join(parts) or 'no trap'}\n")
+        self._last, self._counts, self._done = now, counts, done
+
+
+def _to_stderr(text: str) -> None:
+    sys.stderr.write(text)
+    sys.stderr.flush()

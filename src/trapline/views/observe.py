@@ -1,0 +1,65 @@
+"""The tables of `--observe`: what every kind of trap cost, and which code raised and handled it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trapline.views.run import cause_text
+from trapline.views.terminal import number, say, table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from trapline.lab.observe import KindReport, Observation
+    from trapline.machine.observer import RoundTrips
+
+FUNCTIONS_SHOWN = 12
+_ENDS = {"same": "retries", "next": "goes on", "elsewhere": "elsewhere"}
+
+
+def way(trip: RoundTrips) -> str:
+    """Return the modes that a trap went through."""
+    return " > ".join(trip.path)
+
+
+def show_observation(console: Console, seen: Observation) -> None:
+    """Print the round trips, then who raised and handled them where that is known."""
+    made = table(
+        ("trap", "wrap", 14), ("way", "left"), ("then", "left"), ("count", "right"), ("%", "right"), ("mean", "right"),
+        ("p50", "right"), ("p99", "right"), ("max", "right"), ("% instr", "right"),
+    )  # fmt: skip
+    everything = sum(k.total for k in seen.kinds) or 1
+    rows = sorted(((k, t) for k in seen.kinds for t in k.trips), key=lambda pair: -pair[1].count)
+    for kind, trip in rows:
+        made.add_row(
+            cause_text(kind.kind.cause), way(trip), _ENDS[trip.end], number(trip.count),
+            f"{100 * trip.count / seen.traps:.1f}", number(round(trip.mean)), number(trip.percentile(50)),
+            number(trip.percentile(99)), number(trip.most), f"{100 * trip.total / everything:.1f}",
+        )  # fmt: skip
+    console.print()
+    say(console, "round trips: instructions of all levels from the trap to the return, as the hart retired them")
+    console.print(made)
+    console.print()
+    rest = f"{number(seen.traps)} traps, {number(seen.open)} not returned"
+    say(console, f"{rest}, {number(seen.lost)} lost" if seen.lost else rest)
+    for name, offset in seen.moved:
+        say(console, f"{name}: the program runs {offset:#x} bytes from where its symbols say")
+    for kind in seen.kinds:
+        _who(console, kind)
+
+
+def _who(console: Console, kind: KindReport) -> None:
+    if kind.handler_name is None and not any(name for _, name, _ in kind.places) and not kind.functions:
+        return
+    console.print()
+    head = f"{cause_text(kind.kind.cause)} from {kind.kind.origin}: {number(kind.count)} times"
+    say(console, f"{head}, handled at {kind.handler_name or hex(kind.handler)} in {kind.kind.destination}", 0, "bold")
+    raised = ", ".join(f"{name or hex(pc)} ({number(n)})" for pc, name, n in kind.places)
+    say(console, f"raised at {raised}", 2)
+    if kind.functions:
+        total = sum(f.instructions for f in kind.functions)
+        shown = sorted(kind.functions, key=lambda f: -f.instructions)[:FUNCTIONS_SHOWN]
+        parts = [f"{f.name} {number(f.instructions)}" for f in kind.functions if f in shown]
+        more = f", and {len(kind.functions) - len(shown)} more" if len(kind.functions) > len(shown) else ""
+        cut = "" if kind.followed_whole else ", cut there"
+        say(console, f"one round trip, {number(total)} instructions{cut}: {', '.join(parts)}{more}", 2)
