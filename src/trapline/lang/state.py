@@ -108,13 +108,12 @@ LAYOUT.array("step_handlers", 256)
 LAYOUT.word("call_failed")
 LAYOUT.word("observe_base")  # the tables of privilege.observe; 0: nobody observes
 LAYOUT.word("decode_base")  # the instruction table of engine.decode_table; 0: Python decodes
-LAYOUT.host = False
-
 # Compiled regions: where they lie, what they call, and where the hart was at each sampling point.
 LAYOUT.word("jit_low", "jit_high", "fn_goto", "fn_budget")
 LAYOUT.word("sample_at", "sample_count")  # the instret of the next sample, and how many were taken
 LAYOUT.array("sample_record", 64)  # host address of the record that was next
 LAYOUT.array("cold_function", 64)  # C functions that regions call
+LAYOUT.host = False
 
 # The address of the explicit access under way, for the transformed instruction's Addr. Offset.
 LAYOUT.word("access_va")
