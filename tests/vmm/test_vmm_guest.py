@@ -326,3 +326,130 @@ def test_two_runs_of_u_boot_are_the_same() -> None:
         made.vm.on_trap = lambda r, trace=trace: trace.append((r.instret, r.cause, r.epc))  # type: ignore[misc]
         runs.append((made.run(max_instructions=2_000_000_000), trace))
     assert runs[0] == runs[1]
+
+
+def test_suspend_to_ram_until_a_timer() -> None:
+    """SUSP suspends the guest until an interrupt that it left enabled; it goes on at its resume address."""
+    made = guest(
+        f"""
+        li t0, 0x20
+        csrs sie, t0
+        csrr t1, time
+        li t2, 100000
+        add t1, t1, t2
+        csrw stimecmp, t1
+        li s1, 1
+        la a1, resume
+        li a7, 0x53555350
+        li a6, 0
+        li a0, 0
+        li a2, 55
+        ecall
+        li s1, 2
+    resume:
+        mv s2, a1
+        csrr s3, satp
+        {POWEROFF}
+        """
+    )
+    assert made.run(10_000).reason == "exit"
+    x = made.vm.vcpus[0].hart.x
+    assert (int(x[9]), int(x[18]), int(x[19])) == (0, 55, 0)
+    assert made.vm.vcpus[0].timer.now() > 100_000
+
+
+SMP = """
+    # Hart 0 starts the others, sends each an IPI, fences them all, and sees them stopped again.
+    li s0, {harts}
+    mv s1, a0
+    bnez a0, other
+    la t0, trap
+    csrw stvec, t0
+    li s2, 1
+1:  mv a0, s2
+    la a1, other
+    li a2, 0x77
+    li a7, 0x48534d
+    li a6, 0
+    ecall
+    bnez a0, bad
+    addi s2, s2, 1
+    blt s2, s0, 1b
+    la s3, ready
+2:  ld t0, 0(s3)
+    addi t1, s0, -1
+    blt t0, t1, 2b
+    li a0, -1
+    li a1, 0
+    slli a0, a0, 1
+    li t0, 1
+    sll t0, t0, s0
+    addi t0, t0, -1
+    and a0, a0, t0
+    li a7, 0x735049
+    li a6, 0
+    ecall
+    bnez a0, bad
+    li a0, 0
+    li a1, -1
+    li a2, 0
+    li a3, 0
+    li a7, 0x52464e43
+    li a6, 1
+    ecall
+    bnez a0, bad
+    li s2, 1
+3:  mv a0, s2
+    li a7, 0x48534d
+    li a6, 2
+    ecall
+    li t0, 1
+    bne a1, t0, 3b
+    addi s2, s2, 1
+    blt s2, s0, 3b
+    li a1, 0
+    j off
+bad:
+    li a1, 1
+off:
+    li a0, 0
+    li a7, 0x53525354
+    li a6, 0
+    ecall
+other:
+    li t0, 0x77
+    bne a1, t0, bad
+    li t0, 2
+    csrs sie, t0
+    la t1, ready
+    li t2, 1
+    amoadd.d zero, t2, (t1)
+    wfi
+    csrr t3, sip
+    andi t3, t3, 2
+    beqz t3, bad
+    li a7, 0x48534d
+    li a6, 1
+    ecall
+    j bad
+.align 2
+trap:
+    j bad
+.align 3
+ready:
+    .dword 0
+"""
+
+
+@pytest.mark.parametrize("policy", ["linux-5.18", "linux-6.12", "linux-7.2", "xvisor", "zhou", "patel", "holland-2"])
+def test_four_vcpus_start_wait_wake_and_stop(policy: str) -> None:
+    """HSM, IPIs, WFI and remote fences among four vCPUs, twice the same."""
+    runs = []
+    for _ in range(2):
+        made = Guest(policy, engine="native", memory=4 << 20, vcpus=4)
+        made.load_bytes(assemble(SMP.format(harts=4), ENTRY))
+        result = made.run(2_000_000)
+        assert (result.reason, result.code) == ("exit", 0)
+        runs.append((result.instructions, made.vm.stats()))
+    assert runs[0] == runs[1]
+    assert runs[0][1]["wfi_exit_stat"] == 3

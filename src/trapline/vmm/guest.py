@@ -26,6 +26,7 @@ from trapline.machine.sigint import on_ctrl_c
 from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions, add_devices
 from trapline.policies import DEFAULT_POLICY, Policy
 from trapline.privilege.isa_string import DEFAULT_ISA
+from trapline.sbi.numbers import Eid
 from trapline.vmm.arguments import SlotArgument, require_no_overlap
 from trapline.vmm.devices import GuestDevices
 from trapline.vmm.guest_memory import GuestMemory
@@ -97,18 +98,19 @@ class Guest:
         self._outside = Outside(self.console, self.devices.virtio)
         self.vm.on_idle = lambda: self.devices.virtio.live
         self.calls = ForwardedCalls(self.vm, self.console.write, self.devices.uart.take)
-        self._enable_debug_console()
+        self._enable_sbi()
         self._add_memory(memslots)
         self._seed = 0
         self.console.deliver = self._receive
         self.on_round: Callable[[], None] | None = None  # called some hundred times a second while it runs
         self._pace = (time.monotonic(), 0)
 
-    def _enable_debug_console(self) -> None:
-        """KVM has DBCN off until a VMM that serves it switches it on."""
+    def _enable_sbi(self) -> None:
+        """KVM has DBCN and SUSP off until a VMM that serves them switches them on."""
         for vcpu in self.vm.vcpus:
-            if "DBCN" in vcpu.sbi.enabled:
-                vcpu.sbi.enable("DBCN", True)
+            for name in ("DBCN", "SUSP"):
+                if name in vcpu.sbi.enabled:
+                    vcpu.sbi.enable(name, True)
 
     def _add_memory(self, extra: Sequence[SlotArgument]) -> None:
         require_no_overlap(list(extra))
@@ -225,6 +227,8 @@ class Guest:
                 self.devices.access(vcpu)
             case Exit.RISCV_SBI:
                 self.calls.answer(run.riscv_sbi)
+                if run.riscv_sbi.extension_id == Eid.SUSP:
+                    vcpu.halt()  # suspended: the next interrupt that the guest left enabled wakes it at its address
             case Exit.RISCV_CSR:
                 run.riscv_csr.ret_value = self._next_seed() if run.riscv_csr.csr_num == SEED_CSR else 0
             case Exit.SYSTEM_EVENT:
