@@ -226,7 +226,7 @@ class _Build:
     def _protection(self, values: dict[str, int]) -> None:
         """Three unlocked PMP entries on data or tables, sometimes on."""
         rng = self.rng
-        for entry in (2, 3, 4):
+        for entry in (3, 4, 5):
             on_tables = rng.random() < 0.15
             page = rng.choice(self.tables.zoo_pages) if on_tables else at.DATA + rng.randrange(at.DATA_PAGES) * at.PAGE
             size = rng.choice((8, 16, 64, 4096) if on_tables else (64, 128, 512, 4096, 8192))

@@ -5,7 +5,7 @@ so that random code runs on. A fetch fault, the end of a block (a zero halfword)
 body ends the block: HS and VS say so by an ecall, and M-mode mixes in all registers and the important
 CSRs, loads the next block's configuration and registers, and enters it with mret.
 
-PMP, all of it locked but entries 2 to 4: code and body are read-only, the lowest gigabyte (devices and
+PMP, all of it locked but entries 3 to 5: code and body are read-only, the lowest gigabyte (devices and
 ROMs, which differ between boards) is out of reach, the rest is open, but not for execution (accepted.toml).
 """
 
@@ -16,15 +16,15 @@ from trapline.lab.stream_layout import State
 
 # CSRs of a block's configuration, in the order in which the runtime writes them.
 CONFIGURATION = (
-    "mie", "mip", "medeleg", "mideleg", "menvcfg", "mcounteren", "mcountinhibit", "pmpcfg0", "pmpaddr2", "pmpaddr3",
-    "pmpaddr4", "mtvec", "stvec", "sscratch", "satp", "scounteren", "senvcfg", "hstatus", "hedeleg", "hideleg", "hie",
+    "mie", "mip", "medeleg", "mideleg", "menvcfg", "mcounteren", "mcountinhibit", "pmpcfg0", "pmpaddr3", "pmpaddr4",
+    "pmpaddr5", "mtvec", "stvec", "sscratch", "satp", "scounteren", "senvcfg", "hstatus", "hedeleg", "hideleg", "hie",
     "hvip", "hcounteren", "henvcfg", "hgatp", "vsstatus", "vsie", "vstvec", "vsscratch", "vsatp", "mstatus", "fcsr",
     "mepc",
 )  # fmt: skip
 
 # CSRs that are mixed in at the end of a block: what random CSR writes may have left behind.
 OBSERVED = (
-    "mstatus", "mie", "mip", "medeleg", "mideleg", "menvcfg", "mcounteren", "pmpcfg0", "pmpaddr2", "pmpaddr7",
+    "mstatus", "mie", "mip", "medeleg", "mideleg", "menvcfg", "mcounteren", "pmpcfg0", "pmpaddr3", "pmpaddr7",
     "stvec", "sepc", "scause", "stval", "satp", "scounteren", "senvcfg", "hstatus", "hedeleg", "hideleg", "hvip",
     "htval", "htinst", "hgatp", "hcounteren", "henvcfg", "vsstatus", "vsie", "vstvec", "vsepc", "vscause", "vstval",
     "vsatp",
@@ -259,13 +259,13 @@ reset:
     li t0, {(at.BODY >> 2) | (at.MEGAPAGE // 8 - 1):#x}
     csrw pmpaddr1, t0
     li t0, 0x7ffffff
-    csrw pmpaddr5, t0
+    csrw pmpaddr2, t0
     li t0, -1
     csrw pmpaddr6, t0
     csrw stimecmp, t0
     csrw vstimecmp, t0
     csrw htimedelta, zero
-    li t0, 0x9b980000009d9d
+    li t0, 0x9b000000989d9d
     csrw pmpcfg0, t0
     ld t0, {State.ACC}(sp)
     j enter_block
