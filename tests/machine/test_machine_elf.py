@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import struct
 from pathlib import Path
 
@@ -10,7 +9,8 @@ import pytest
 from machine_fakes import make_elf
 
 from trapline.machine.elf import ImageError, parse
-from trapline.machine.image import linux_header, load_elf, load_program, read_program
+from trapline.machine.image import load_elf, load_program, read_program
+from trapline.machine.kernel_image import linux_header
 from trapline.machine.regions import Regions
 
 BASE = 0x8000_0000
@@ -69,26 +69,11 @@ def _linux(image_size: int = 0x8000) -> bytes:
 
 def test_a_linux_image_occupies_its_declared_size() -> None:
     """The Image header's image_size counts, not the length of the file."""
-    assert linux_header(_linux()) == (0x20_0000, 0x8000)
+    assert linux_header(_linux()) == (0x20_0000, 0x8000, 0)
     loaded = load_program(_memory(), _linux(), "Image", BASE + 0x1000)
     assert (loaded.kind, loaded.entry, loaded.high) == ("linux", BASE + 0x1000, BASE + 0x9000)
     with pytest.raises(ImageError, match=r"Image .* does not fit into memory"):
         load_program(_memory(), _linux(0x10000), "Image", BASE + 0x1000)
-
-
-def test_compressed_kernels_are_unpacked(tmp_path: Path) -> None:
-    """Gzip and EFI zboot files with gzip inside become the Image; other compressions are named."""
-    packed = gzip.compress(_linux())
-    zboot = b"MZ\0\0zimg" + struct.pack("<II", 64, len(packed)) + bytes(8)
-    for name, data in (("a.gz", packed), ("b.efi", (zboot + b"gzip").ljust(64, b"\0") + packed)):
-        (tmp_path / name).write_bytes(data)
-        assert read_program(tmp_path / name) == _linux()
-    (tmp_path / "c.efi").write_bytes((zboot + b"zstd").ljust(64, b"\0") + packed)
-    with pytest.raises(ImageError, match="compressed with zstd"):
-        read_program(tmp_path / "c.efi")
-    (tmp_path / "d.gz").write_bytes(packed[:-20])
-    with pytest.raises(ImageError, match="damaged gzip"):
-        read_program(tmp_path / "d.gz")
 
 
 def test_missing_and_empty_files(tmp_path: Path) -> None:

@@ -1,18 +1,14 @@
-"""Loading programs into memory: ELF, a Linux Image (plain, gzip, EFI zboot), or flat bytes."""
+"""Loading programs into memory: ELF, a Linux Image (plain, compressed, EFI zboot), or flat bytes."""
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from trapline.machine.elf import Elf, ImageError, is_elf, parse
+from trapline.machine.kernel_image import linux_header, require_kernel, unpacked
 
-# Documentation/arch/riscv/boot-image-header of Linux: two instructions, text_offset, image_size, flags,
-# version, magics.
-_LINUX_HEADER = struct.Struct("<IIQQQIIQ8s4sI")
-_LINUX_MAGIC, _LINUX_MAGIC2 = b"RISCV\0\0\0", b"RSC\x05"
 _FLAG_BIG_ENDIAN = 1
 
 
@@ -51,35 +47,7 @@ def read_program(path: str | Path) -> bytes:
         raise ImageError(f"{path}: {error.strerror or error}") from error
     if not data:
         raise ImageError(f"{path}: the file is empty")
-    return _unpack(data, str(path))
-
-
-def _unpack(data: bytes, name: str) -> bytes:
-    if data[:2] == b"MZ" and data[4:8] == b"zimg" and len(data) >= 64:
-        offset, size = struct.unpack_from("<II", data, 8)
-        kind = data[24:56].split(b"\0")[0].decode("latin-1")
-        if kind != "gzip":
-            raise ImageError(f"{name}: EFI zboot kernel compressed with {kind}: only gzip is supported")
-        data = data[offset : offset + size]
-    if data[:2] != b"\x1f\x8b":
-        return data
-    import gzip
-    import zlib
-
-    try:
-        return gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
-        raise ImageError(f"{name}: damaged gzip data: {error}") from error
-
-
-def linux_header(data: bytes) -> tuple[int, int] | None:
-    """Return (text_offset, image_size) if the bytes are a Linux Image."""
-    if len(data) < _LINUX_HEADER.size:
-        return None
-    fields = _LINUX_HEADER.unpack_from(data)
-    if fields[8] != _LINUX_MAGIC and fields[9] != _LINUX_MAGIC2:
-        return None
-    return fields[2], fields[3]
+    return unpacked(data, str(path))
 
 
 def load_program(memory: Memory, data: bytes, name: str, base: int) -> Loaded:
@@ -90,10 +58,11 @@ def load_program(memory: Memory, data: bytes, name: str, base: int) -> Loaded:
     """
     if is_elf(data):
         return load_elf(memory, parse(data, name))
+    require_kernel(data, name)
     header = linux_header(data)
     size = len(data)
     if header is not None:
-        if _LINUX_HEADER.unpack_from(data)[4] & _FLAG_BIG_ENDIAN:
+        if header[2] & _FLAG_BIG_ENDIAN:
             raise ImageError(f"{name}: big-endian Linux Image")
         size = max(size, header[1])
     _require_memory(memory, base, size, name)

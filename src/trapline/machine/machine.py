@@ -250,7 +250,9 @@ class Machine:
         try:
             self.regions.write(start, data)
         except ValueError as error:
-            raise ImageError(f"{path}: the initrd ({len(data):#x} bytes) does not fit into memory: {error}") from error
+            raise ImageError(
+                f"{path}: the initrd ({len(data):#x} bytes) does not fit into memory: more --memory ({error})"
+            ) from error
         _require_apart(taken, start, start + len(data), str(path))
         return start, start + len(data)
 

@@ -162,7 +162,7 @@ class Guest:
             memory.write(start, data)
         except ValueError:
             raise ImageError(
-                f"{path}: the initrd ({len(data):#x} bytes at {start:#x}) does not fit into memory"
+                f"{path}: the initrd ({len(data):#x} bytes at {start:#x}) does not fit into memory: give more --memory"
             ) from None
         return start, start + len(data)
 

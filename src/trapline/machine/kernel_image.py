@@ -1,0 +1,103 @@
+"""What people hand over as a kernel: compressed in several ways, for another machine, or only part of the file.
+
+Linux, Documentation/arch/riscv/boot-image-header.rst; EFI zboot: drivers/firmware/efi/libstub/zboot-header.S;
+the PE header: Microsoft, PE Format.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from trapline.machine.elf import ImageError
+from trapline.machine.packed import DamagedError, MissingLibraryError, unpack
+
+# Two instructions, text_offset, image_size, flags, version, magics.
+LINUX_HEADER = struct.Struct("<IIQQQIIQ8s4sI")
+LINUX_MAGIC, LINUX_MAGIC2 = b"RISCV\0\0\0", b"RSC\x05"
+_SECTION = struct.Struct("<8sIIIIIIHHI")
+_PE_RISCV64 = 0x5064
+_PE_MACHINES = {
+    0x014C: "x86", 0x8664: "x86-64", 0xAA64: "AArch64", 0x01C2: "ARM", 0x5032: "32-bit RISC-V", 0x6264: "LoongArch",
+}  # fmt: skip
+_PACKED = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+_ZBOOT = {"gzip": "gzip", "xz": "xz", "xzkern": "xz", "lzma": "lzma", "zstd": "zstd", "zstd22": "zstd"}
+
+
+def unpacked(data: bytes, name: str) -> bytes:
+    """Return the kernel inside an EFI zboot image or a compressed file; other bytes as they are."""
+    kind = next((kind for magic, kind in _PACKED.items() if data.startswith(magic)), "")
+    if data[:2] == b"MZ" and data[4:8] == b"zimg" and len(data) >= 64:
+        _require_machine(data, name)
+        offset, size = struct.unpack_from("<II", data, 8)
+        called = data[24:56].split(b"\0")[0].decode("latin-1")
+        if called not in _ZBOOT:
+            raise ImageError(f"{name}: EFI zboot kernel packed with {called!r}, which nothing here unpacks")
+        if offset + size > len(data):
+            raise ImageError(f"{name}: truncated EFI zboot kernel: {offset + size} bytes declared, {len(data)} there")
+        kind, data = _ZBOOT[called], data[offset : offset + size]
+    if not kind:
+        return data
+    try:
+        return unpack(data, kind)
+    except (DamagedError, MissingLibraryError) as error:
+        raise ImageError(f"{name}: {error}") from None
+
+
+def linux_header(data: bytes) -> tuple[int, int, int] | None:
+    """Return (text_offset, image_size, flags) if the bytes are a Linux Image for RISC-V."""
+    if len(data) < LINUX_HEADER.size:
+        return None
+    fields = LINUX_HEADER.unpack_from(data)
+    if fields[8] != LINUX_MAGIC and fields[9] != LINUX_MAGIC2:
+        return None
+    return fields[2], fields[3], fields[4]
+
+
+def require_kernel(data: bytes, name: str) -> None:
+    """Refuse what is a kernel, but not one that can run here, or not all of one; anything else passes."""
+    _require_machine(data, name)
+    if linux_header(data) is None:
+        if _pe(data) is not None:
+            raise ImageError(f"{name}: an EFI application, not a Linux Image: there is no EFI here")
+        return
+    end = _declared_end(data)
+    if end > len(data):
+        raise ImageError(f"{name}: truncated Linux Image: its header declares {end} bytes, the file has {len(data)}")
+
+
+def _require_machine(data: bytes, name: str) -> None:
+    pe = _pe(data)
+    other = ""
+    if pe is not None:
+        machine = int.from_bytes(data[pe + 4 : pe + 6], "little")
+        if machine != _PE_RISCV64:
+            other = _PE_MACHINES.get(machine, f"another machine ({machine:#x})")
+    elif data[56:60] == b"ARM\x64":
+        other = "AArch64"
+    elif data[0x202:0x206] == b"HdrS":
+        other = "x86"
+    elif data[:4] == b"\x27\x05\x19\x56":
+        raise ImageError(f"{name}: a U-Boot uImage: give the Linux Image that it was made of")
+    if other:
+        raise ImageError(f"{name}: a kernel for {other}, not for RISC-V (RV64)")
+
+
+def _pe(data: bytes) -> int | None:
+    """Return where the PE header is."""
+    if data[:2] != b"MZ" or len(data) < 64:
+        return None
+    at = int.from_bytes(data[60:64], "little")
+    return at if data[at : at + 4] == b"PE\0\0" else None
+
+
+def _declared_end(data: bytes) -> int:
+    """Return where the file must end by its PE sections, 0 if it has none; image_size counts BSS and says nothing."""
+    pe = _pe(data)
+    if pe is None or pe + 24 > len(data):
+        return 0
+    count, optional = struct.unpack_from("<H", data, pe + 6)[0], struct.unpack_from("<H", data, pe + 20)[0]
+    table = pe + 24 + optional
+    if table + count * _SECTION.size > len(data):
+        return table + count * _SECTION.size
+    sections = (_SECTION.unpack_from(data, table + n * _SECTION.size) for n in range(count))
+    return max((fields[4] + fields[3] for fields in sections), default=0)
