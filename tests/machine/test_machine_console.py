@@ -26,7 +26,7 @@ def test_ctrl_a_x_quits_and_ctrl_a_ctrl_a_passes() -> None:
     )
     assert console.poll((0, 0)) == b"a"
     assert console.poll((1, 0)) == b"\x01b"
-    assert b"quit" in b"".join(out)
+    assert b"Ctrl-A x  end the run" in b"".join(out)
     assert not console.quit_requested
     assert console.poll((2, 0)) == b""
     assert console.quit_requested

@@ -120,7 +120,13 @@ def make_machine(options: BootOptions, console: Console | None, progress: Callab
 def boot(
     options: BootOptions, console: Console | None = None, progress: Callable[[str], None] | None = None
 ) -> BootReport:
-    """Boot, run to the end, write what was asked for."""
+    """Boot, run to the end, write what was asked for; after a system_reset, of the last start."""
+    while (report := _boot_once(options, console, progress)).result.reason == "restart":
+        pass
+    return report
+
+
+def _boot_once(options: BootOptions, console: Console | None, progress: Callable[[str], None] | None) -> BootReport:
     machine = make_machine(options, console, progress)
     with (
         output_file(options.log_commits, "--log-commits") as log,

@@ -224,10 +224,22 @@ def run_guest(
     progress: Callable[[str], None] | None = None,
     on_kernel_log: Callable[[str], None] | None = None,
 ) -> RunReport:
-    """Run a guest to its end and report every trap."""
+    """Run a guest to its end and report every trap; after a system_reset, of the last start."""
     output = bytearray()
     if console is None:
         console = Console(output.extend)
+    while (report := _run_once(options, console, progress, on_kernel_log)).result.reason == "restart":
+        output.clear()
+    report.output = bytes(output)
+    return report
+
+
+def _run_once(
+    options: RunOptions,
+    console: Console,
+    progress: Callable[[str], None] | None,
+    on_kernel_log: Callable[[str], None] | None,
+) -> RunReport:
     guest = make_guest(options, console, progress)
     if options.snapshots.restore is not None:
         options = replace(options, settings=_settings_of(guest))
@@ -261,9 +273,8 @@ def run_guest(
         guest.vm.notes,
         tuple(guest.devices.unassigned.describe()),
         tuple(_balance(traps, recorder)),
-        bytes(output),
-        taken,
-        watching.finish() if watching is not None else None,
+        snapshot=taken,
+        seen=watching.finish() if watching is not None else None,
     )
 
 

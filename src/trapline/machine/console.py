@@ -14,8 +14,14 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
+from trapline.machine.monitor import Monitor
+from trapline.machine.panic import PanicWatch
+
 CTRL_A = 0x01
-HELP = b"\r\nCtrl-A x  quit\r\nCtrl-A Ctrl-A  send Ctrl-A\r\nCtrl-A h  this help\r\nCtrl-A c  reserved\r\n"
+HELP = (
+    b"\r\nCtrl-A x  end the run\r\nCtrl-A c  switch between the guest's console and the monitor\r\n"
+    b"Ctrl-A Ctrl-A  send Ctrl-A\r\nCtrl-A h  this help\r\n"
+)
 Position = tuple[int, int]  # instructions retired, ticks
 
 
@@ -170,7 +176,10 @@ class Console:
         self._after_escape = False
         self._buffer = bytearray()
         self.log: list[tuple[Position, bytes]] = []
-        self.quit_requested = False
+        self.quit_requested = self.reset_requested = False
+        self.monitor: Monitor | None = None
+        self._in_monitor = False
+        self.panic = PanicWatch()
         self.deliver: Callable[[], object] | None = None  # called when output makes input due at once
 
     def write(self, data: bytes) -> None:
@@ -185,7 +194,23 @@ class Console:
         """Hand on what the guest has transmitted."""
         if self._buffer:
             data, self._buffer = bytes(self._buffer), bytearray()
+            self.panic.feed(data)
             self._output(data)
+
+    @property
+    def held(self) -> bool:
+        """Whether the monitor holds the machine."""
+        return self.monitor is not None and self.monitor.stopped
+
+    @property
+    def quit_how(self) -> str:
+        """What ended the run."""
+        return "quit" if self.monitor is not None and self.monitor.quit_requested else "Ctrl-A x"
+
+    def show(self, data: bytes) -> None:
+        """Write what is not the guest's."""
+        self.flush()
+        self._output(data)
 
     def poll(self, position: Position) -> bytes:
         """Return input that has arrived for the guest."""
@@ -207,17 +232,33 @@ class Console:
             if not self._after_escape:
                 if byte == CTRL_A:
                     self._after_escape = True
+                elif self._in_monitor:
+                    self._command(byte)
                 else:
                     passed.append(byte)
                 continue
             self._after_escape = False
             if byte in b"xX":
                 self.quit_requested = True
+            elif byte in b"cC" and self.monitor is not None:
+                self._switch(self.monitor)
             elif byte == CTRL_A:
                 passed.append(CTRL_A)
             else:
-                self._output(HELP)
+                self.show(HELP)
         return bytes(passed)
+
+    def _switch(self, monitor: Monitor) -> None:
+        self._in_monitor = not self._in_monitor
+        self.show(b"\r\n" if self._in_monitor else b"\r\n[the guest's console]\r\n")
+        if self._in_monitor:
+            monitor.prompt()
+
+    def _command(self, byte: int) -> None:
+        if self.monitor is not None:
+            self.monitor.type(bytes((byte,)))
+            self.quit_requested = self.quit_requested or self.monitor.quit_requested
+            self.reset_requested = self.reset_requested or self.monitor.reset_requested
 
 
 @contextlib.contextmanager

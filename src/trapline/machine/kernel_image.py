@@ -95,9 +95,12 @@ def _declared_end(data: bytes) -> int:
     pe = _pe(data)
     if pe is None or pe + 24 > len(data):
         return 0
-    count, optional = struct.unpack_from("<H", data, pe + 6)[0], struct.unpack_from("<H", data, pe + 20)[0]
+    count, optional = int.from_bytes(data[pe + 6 : pe + 8], "little"), int.from_bytes(data[pe + 20 : pe + 22], "little")
     table = pe + 24 + optional
     if table + count * _SECTION.size > len(data):
         return table + count * _SECTION.size
-    sections = (_SECTION.unpack_from(data, table + n * _SECTION.size) for n in range(count))
-    return max((fields[4] + fields[3] for fields in sections), default=0)
+    end = 0
+    for n in range(count):
+        _, _, _, size, start, *_ = _SECTION.unpack_from(data, table + n * _SECTION.size)
+        end = max(end, start + size)
+    return end

@@ -14,6 +14,7 @@ from trapline.lang.state import Hart
 from trapline.machine import memory_map as mm
 from trapline.machine.aia import Aia, parse_aia
 from trapline.machine.aia import install as install_interrupt_controllers
+from trapline.machine.board_monitor import BoardMonitor
 from trapline.machine.clint import Clint, time_of
 from trapline.machine.commit_log import CommitLog
 from trapline.machine.console import Console
@@ -21,7 +22,9 @@ from trapline.machine.device_tree import BoardTree, board_blob
 from trapline.machine.elf import ImageError, is_elf, parse
 from trapline.machine.htif import Htif
 from trapline.machine.image import Loaded, load_elf, load_program, read_program
+from trapline.machine.monitor import Monitor
 from trapline.machine.outside import Outside
+from trapline.machine.panic import PanicCheck
 from trapline.machine.regions import Regions
 from trapline.machine.reset_rom import spike_rom, virt_rom
 from trapline.machine.rtc import Rtc
@@ -30,6 +33,7 @@ from trapline.machine.sigint import on_ctrl_c
 from trapline.machine.signature import DEFAULT_GRANULARITY, signature
 from trapline.machine.test_finisher import TestFinisher
 from trapline.machine.timers import TimerLines
+from trapline.machine.trap_counts import instructions_by_mode
 from trapline.machine.uart import Uart
 from trapline.machine.virtio.bus import VirtioBus
 from trapline.machine.virtio.memory import BoardMemory
@@ -42,6 +46,7 @@ MISALIGNED = ("hardware", "trap")
 TINST = ("zero", "transformed")
 _NEVER = 1 << 62
 _LOOKS = 1000  # at the network, in a second of the machine's time
+_LATENCY, _LEAST_SLICE = 0.05, 5_000  # seconds that a typed key may wait; instructions
 _IDLE_STEP = 0.1  # seconds between looks at Ctrl-C while waiting for input
 
 
@@ -115,6 +120,8 @@ class Machine:
         self.on_hosted: Callable[[Hart, int], None] | None = None
         self._typed: deque[int] = deque()
         self.console.deliver = self._receive
+        self.console.monitor = Monitor(BoardMonitor(self), self.console.show)
+        self._panic = PanicCheck(self.console.panic, self._user_instructions, self.position, ratio)
         self._ended: tuple[str, int, str] | None = None
         self._attached = False
         self._make_board(memory)
@@ -141,7 +148,7 @@ class Machine:
         self.plic = install_interrupt_controllers(self.aia, regions, self.harts)
         self.uart = Uart(self.console.write, lambda level: self.plic.set_level(mm.UART_IRQ, level))
         self.timers = TimerLines(self.harts, self.clint)
-        finisher = TestFinisher(self._finish, lambda hart: self.stop("reset", 0, "the machine asked for a reset", hart))
+        finisher = TestFinisher(self._finish, self._reset)
         self.rom = regions.rom("reset ROM", mm.RESET_ROM.base, mm.RESET_ROM.size)
         regions.device("test finisher", mm.TEST_FINISHER.base, mm.TEST_FINISHER.size, finisher)
         regions.device("rtc", mm.RTC.base, mm.RTC.size, Rtc(self.timebase))
@@ -296,7 +303,14 @@ class Machine:
             leave(hart, EXIT_STOP)
 
     def _finish(self, hart: Hart, code: int) -> None:
+        if self._panic.panicked():
+            self.stop("panic", 1, self.console.panic.describe(), hart)
         self.stop("exit", code, "passed" if code == 0 else f"failed with code {code}", hart)
+
+    def _reset(self, hart: Hart) -> None:
+        if self._panic.panicked():
+            self.stop("panic", 1, self.console.panic.describe(), hart)
+        self.stop("reset", 0, "the machine asked for a reset", hart)
 
     def run(self, max_instructions: int | None = None, max_seconds: float | None = None) -> RunResult:
         """Run until the program ends, a limit is reached, or the user stops it; may be called again."""
@@ -312,6 +326,8 @@ class Machine:
                         self._ended = ("limit", 0, f"the limit of {max_instructions} instructions was reached")
                     elif end_time is not None and time.monotonic() >= end_time:
                         self._ended = ("limit", 0, f"the limit of {max_seconds} s was reached")
+                    elif self.console.held:
+                        self._hold()
                     else:
                         done += self._round(budget)
         finally:
@@ -324,7 +340,10 @@ class Machine:
         latest = due[1] if due else None
         if self.virtio.live:
             latest = min(latest or _NEVER, time_of(self.harts[0]) + max(1, self.timebase // _LOOKS))
+        began = time.monotonic()
         done = self.schedule.round(budget, latest)
+        if self.console.source.live and self.schedule.slice != SLICE_REFERENCE:
+            self._fit_slice(time.monotonic() - began)
         if self.htif is not None:
             self.htif.poll(self.harts[0])
         if self.on_round is not None:
@@ -332,9 +351,28 @@ class Machine:
         self.console.flush()
         self._receive()
         self._outside.poll()
+        if self._panic.spins():
+            self.stop("panic", 1, self.console.panic.describe())
         if self._ended is None and self.schedule.all_asleep():
             self._idle()
         return done
+
+    def _fit_slice(self, seconds: float) -> None:
+        """Keep the time between two looks at the keyboard short: a program that polls a device is slow."""
+        if seconds > _LATENCY:
+            self.schedule.slice = max(self.schedule.slice // 2, _LEAST_SLICE)
+        elif seconds < _LATENCY / 8:
+            self.schedule.slice = min(self.schedule.slice * 2, SLICE_NATIVE)
+
+    def _hold(self) -> None:
+        """The monitor holds the board: time stands still."""
+        if not self._receive() and not self.console.wait(_IDLE_STEP):
+            self.stop("stuck", 1, "the monitor holds the board, and nobody can type cont")
+
+    def _user_instructions(self) -> int:
+        """Return instructions of the modes that a panicked kernel of the board never returns to."""
+        found = [instructions_by_mode(hart) for hart in self.harts]
+        return sum(by_mode[mode] for by_mode in found for mode in ("U", "VU", "VS"))
 
     def position(self) -> tuple[int, int]:
         """Return where hart 0 is: instructions retired, ticks."""
@@ -347,7 +385,10 @@ class Machine:
         """Pass typed bytes on; return whether there were any."""
         data = self.console.poll(self.position())
         if self.console.quit_requested:
-            self.stop("quit", 0, "Ctrl-A x")
+            self.stop("quit", 0, self.console.quit_how)
+        if self.console.reset_requested:
+            self.console.reset_requested = False
+            self.stop("restart", 0, "system_reset")
         if data and self.htif is not None:
             self._typed.extend(data)
         elif data and self.hvc is not None:
@@ -375,7 +416,7 @@ class Machine:
     def _wait_in_real_time(self, deadline: int) -> None:
         """A person may type, a peer answer: let real time pass, so that an idle machine costs nothing."""
         start, started = time_of(self.harts[0]), time.monotonic()
-        while self._ended is None:
+        while self._ended is None and not self.console.held:
             passed = int((time.monotonic() - started) * self.timebase)
             left = deadline - start - passed
             self.schedule.skip_to(min(deadline, start + passed))

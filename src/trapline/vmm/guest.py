@@ -21,8 +21,11 @@ from trapline.machine.clint import time_of
 from trapline.machine.console import Console
 from trapline.machine.elf import ImageError
 from trapline.machine.image import Loaded, load_program, read_program
+from trapline.machine.monitor import Monitor
 from trapline.machine.outside import Outside
+from trapline.machine.panic import PanicCheck
 from trapline.machine.sigint import on_ctrl_c
+from trapline.machine.trap_counts import instructions_by_mode
 from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions, add_devices
 from trapline.policies import DEFAULT_POLICY, Policy
 from trapline.privilege.isa_string import DEFAULT_ISA
@@ -30,6 +33,7 @@ from trapline.sbi.numbers import Eid
 from trapline.vmm.arguments import SlotArgument, require_no_overlap
 from trapline.vmm.devices import GuestDevices
 from trapline.vmm.guest_memory import GuestMemory
+from trapline.vmm.guest_monitor import GuestMonitor
 from trapline.vmm.guest_tree import guest_tree
 from trapline.vmm.interrupts import MODES, Controllers
 from trapline.vmm.result import GuestResult
@@ -37,6 +41,7 @@ from trapline.vmm.sbi_calls import ForwardedCalls
 
 SEED_CSR, _SEED_ES16 = 0x015, 2 << 30
 _SLICE_NATIVE, _SLICE_REFERENCE, _SLICE_LIVE = 2_000_000, 2_000, 400_000
+_LOOK_EXITS = 64  # exits to user space between two looks at what the user types
 _IDLE_STEP = 0.1  # seconds between looks at Ctrl-C while waiting for input
 
 _NOT_MADE_WITH = ("self", "engine", "console", "policy", "firmware")
@@ -103,7 +108,10 @@ class Guest:
         self._seed = 0
         self.console.deliver = self._receive
         self.on_round: Callable[[], None] | None = None  # called some hundred times a second while it runs
+        self.console.monitor = Monitor(GuestMonitor(self), self.console.show)
+        self._panic = PanicCheck(self.console.panic, self._user_instructions, self.position, ratio)
         self._pace = (time.monotonic(), 0)
+        self._exits = 0
 
     def _enable_sbi(self) -> None:
         """KVM has DBCN and SUSP off until a VMM that serves them switches them on."""
@@ -210,9 +218,13 @@ class Guest:
 
     # --- exits to user space ---
     def _finish(self, hart: Hart, code: int) -> None:
+        if self._panic.panicked():
+            self._end("panic", 1, self.console.panic.describe())
         self._end("exit", code, "the guest powered off" if code == 0 else f"the guest failed with code {code}")
 
     def _reset(self, hart: Hart) -> None:
+        if self._panic.panicked():
+            self._end("panic", 1, self.console.panic.describe())
         self._end("reset", 0, "the guest asked for a reset")
 
     def _end(self, reason: str, code: int, message: str) -> None:
@@ -239,12 +251,17 @@ class Guest:
                 self._end("debug", 1, f"KVM_EXIT_DEBUG at {vcpu.pc:#x}: an ebreak left the guest, and nobody debugs")
             case other:
                 self._end("killed", 1, f"KVM_RUN came back with exit reason {int(other)}, which nobody serves")
-        return self._ended is None
+        # A guest that polls a device leaves KVM_RUN all the time: look at the keyboard and the clock now and then.
+        self._exits += 1
+        back = self._exits % _LOOK_EXITS == 0 and self.vm.poll is not None and self.vm.poll()
+        return self._ended is None and not back
 
     def _system_event(self, vcpu: Vcpu) -> None:
         event = vcpu.kvm_run.system_event
         reason = event.data[0] if event.data else 0
-        if event.type == SystemEvent.RESET:
+        if self._panic.panicked():
+            self._end("panic", 1, self.console.panic.describe())
+        elif event.type == SystemEvent.RESET:
             self._end("reset", 0, f"the guest asked for a reset (SRST reason {reason})")
         elif reason:
             self._end("exit", 1, f"the guest shut down for a failure (SRST reason {reason})")
@@ -277,6 +294,8 @@ class Guest:
                         self._end("limit", 0, f"the limit of {max_instructions} instructions was reached")
                     elif end_time is not None and time.monotonic() >= end_time:
                         self._end("limit", 0, f"the limit of {max_seconds} s was reached")
+                    elif self.console.held:
+                        self._hold()
                     else:
                         self._slice(left)
         finally:
@@ -314,8 +333,11 @@ class Guest:
                 self._wait_in_real_time()
         if self.on_round is not None:
             self.on_round()
+        self.console.flush()
         self._receive()
         self._outside.poll()
+        if self._panic.spins():
+            self._end("panic", 1, self.console.panic.describe())
         if self.console.source.live:
             self._keep_pace()
 
@@ -333,6 +355,15 @@ class Guest:
         skip(self.vm, self._now() + max(1, passed))
         self._pace = (time.monotonic(), self._now())
 
+    def _hold(self) -> None:
+        """The monitor holds the guest: time stands still."""
+        if not self._receive() and not self.console.wait(_IDLE_STEP):
+            self._end("stuck", 1, "the monitor holds the guest, and nobody can type cont")
+        self._pace = (time.monotonic(), self._now())
+
+    def _user_instructions(self) -> int:
+        return sum(instructions_by_mode(vcpu.hart)["VU"] for vcpu in self.vm.vcpus)
+
     def _now(self) -> int:
         return time_of(self.vm.vcpus[0].hart)
 
@@ -343,7 +374,10 @@ class Guest:
     def _receive(self) -> bool:
         data = self.console.poll(self.position())
         if self.console.quit_requested:
-            self._end("quit", 0, "Ctrl-A x")
+            self._end("quit", 0, self.console.quit_how)
+        if self.console.reset_requested:
+            self.console.reset_requested = False
+            self._end("restart", 0, "system_reset")
         if data and self.hvc is not None:
             self.hvc.receive(data)
         elif data:
@@ -366,7 +400,7 @@ class Guest:
         """A person types: an idle guest's clock must not run ahead of real time, nor burn the host's."""
         started, ticks = self._pace
         ahead = (self._now() - ticks) / self.vm.timebase - (time.monotonic() - started)
-        while ahead > 0.01 and self._ended is None:
+        while ahead > 0.01 and self._ended is None and not self.console.held:
             self.console.wait(min(ahead, _IDLE_STEP))
             if self._receive():
                 self._pace = (time.monotonic(), self._now())

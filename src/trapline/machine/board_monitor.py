@@ -1,0 +1,129 @@
+"""A board as the monitor sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from trapline.isa.decode import Decoder
+from trapline.isa.registers import X_NAMES
+from trapline.machine.regions import KIND_NAMES
+from trapline.machine.tables import ranges, translate
+from trapline.machine.trap_counts import instructions_by_mode, trap_counts
+from trapline.privilege.causes import cause_name
+from trapline.privilege.csr import csr_read
+from trapline.privilege.csr_numbers import CSR_BY_NAME
+from trapline.privilege.modes import MODE_NAMES
+
+if TYPE_CHECKING:
+    from trapline.lang.state import Hart
+    from trapline.machine.machine import Machine
+
+CSRS = (
+    "mstatus", "mie", "mip", "medeleg", "mideleg", "mtvec", "mepc", "mcause", "mtval", "mscratch", "sstatus", "stvec",
+    "sepc", "scause", "stval", "sscratch", "satp", "hstatus", "hedeleg", "hideleg", "htval", "htinst", "hvip", "hgatp",
+    "vsstatus", "vsie", "vsip", "vstvec", "vsepc", "vscause", "vstval", "vsscratch", "vsatp",
+)  # fmt: skip
+
+
+def in_columns(pairs: Iterable[tuple[str, int]], width: int = 8) -> Iterable[str]:
+    """Yield names and 64-bit values, four to a line."""
+    cells = [f"{name:>{width}} {value & (1 << 64) - 1:016x}" for name, value in pairs]
+    for at in range(0, len(cells), 4):
+        yield " ".join(cells[at : at + 4])
+
+
+def trap_lines(rows: Iterable[tuple[str, int]]) -> Iterable[str]:
+    """Yield counts, aligned."""
+    for name, count in rows:
+        yield f"{count:>14,}  {name}".replace(",", " ")
+
+
+class BoardMonitor:
+    """machine.monitor.Target over a Machine."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._decoders: dict[int, Decoder] = {}
+
+    @property
+    def cpus(self) -> int:
+        """How many harts there are."""
+        return len(self._machine.harts)
+
+    def _mode(self, hart: Hart) -> str:
+        return MODE_NAMES[int(hart.priv) | int(hart.virt) << 2]
+
+    def pc(self, cpu: int) -> int:
+        """Return a hart's pc."""
+        return int(self._machine.harts[cpu].pc)
+
+    def decoder(self, cpu: int) -> Decoder:
+        """Return a hart's decoder."""
+        if cpu not in self._decoders:
+            self._decoders[cpu] = Decoder(self._machine.harts[cpu])
+        return self._decoders[cpu]
+
+    def status(self) -> Iterable[str]:
+        """Say where each hart is."""
+        for n, hart in enumerate(self._machine.harts):
+            state = "waits for an interrupt" if self._machine.schedule.asleep[n] else "runs"
+            yield f"hart {n}: {state} in {self._mode(hart)} at {int(hart.pc):#x}, {int(hart.instret)} instructions"
+
+    def registers(self, cpu: int) -> Iterable[str]:
+        """List pc, mode, general registers and the CSRs of every level."""
+        hart = self._machine.harts[cpu]
+        yield f"hart {cpu}   pc {int(hart.pc):#018x}   mode {self._mode(hart)}"
+        yield from in_columns((name, int(hart.x[n])) for n, name in enumerate(X_NAMES))
+        levels = "mshv" if hart.has_h != 0 else "ms"
+        names = [n for n in CSRS if n[0] in levels]
+        yield from in_columns((n, int(hart.call(csr_read, CSR_BY_NAME[n]))) for n in names)
+
+    def statistics(self) -> Iterable[str]:
+        """List every trap by cause, origin and destination, and instructions by mode."""
+        rows = trap_counts(self._machine.harts)
+        yield from trap_lines((f"{cause_name(c)} {origin} > {to}", n) for c, origin, to, n in rows)
+        total: dict[str, int] = {}
+        for hart in self._machine.harts:
+            for mode, n in instructions_by_mode(hart).items():
+                total[mode] = total.get(mode, 0) + n
+        yield from trap_lines((f"instructions in {mode}", n) for mode, n in total.items() if n)
+
+    def memory_tree(self) -> Iterable[str]:
+        """List the regions."""
+        for region in self._machine.regions:
+            yield f"{region.base:016x}-{region.end - 1:016x} {KIND_NAMES[region.kind]:6} {region.name}"
+
+    def mappings(self, cpu: int) -> Iterable[str]:
+        """List what the table of the hart's mode maps: satp, or vsatp in a guest."""
+        hart = self._machine.harts[cpu]
+        name, atp = ("vsatp", int(hart.vsatp)) if hart.virt != 0 else ("satp", int(hart.satp))
+        if atp >> 60 == 0:
+            return [f"{name} is Bare: nothing is translated"]
+        return (found.describe() for found in ranges(lambda at: self._table_word(hart, at), atp))
+
+    def _table_word(self, hart: Hart, address: int) -> int:
+        """Read a table's entry; a guest's table lies at guest physical addresses."""
+        if hart.virt != 0:
+            address = translate(self._word, int(hart.hgatp), address, stage2=True)
+        return self._word(address)
+
+    def _word(self, address: int) -> int:
+        return int.from_bytes(self._machine.regions.read(address, 8), "little")
+
+    def read(self, cpu: int, address: int, size: int, *, physical: bool) -> bytes:
+        """Return memory, by pages."""
+        data = b""
+        while len(data) < size:
+            at = address + len(data)
+            some = min(size - len(data), 4096 - at % 4096)
+            data += self._machine.regions.read(at if physical else self._physical(cpu, at), some)
+        return data
+
+    def _physical(self, cpu: int, address: int) -> int:
+        hart = self._machine.harts[cpu]
+        if hart.priv == 3:
+            return address
+        atp = int(hart.vsatp) if hart.virt != 0 else int(hart.satp)
+        found = translate(lambda at: self._table_word(hart, at), atp, address)
+        return translate(self._word, int(hart.hgatp), found, stage2=True) if hart.virt != 0 else found

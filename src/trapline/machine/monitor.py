@@ -1,0 +1,246 @@
+"""The monitor behind Ctrl-A c: a prompt beside the guest's console, with the commands that QEMU's users know."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from trapline.isa.decode import Decoder
+from trapline.isa.text import text
+
+PROMPT = "(trapline) "
+_MOST = 4096  # items that one x shows
+_FORMAT = re.compile(r"(?:/(\d*)(?:([xduci]?)([bhwg]?)|([bhwg])([xduci])))?")
+_SIZES = {"b": 1, "h": 2, "w": 4, "g": 8}
+_CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
+_ENTER, _ERASE, _KILL, _CANCEL, _ESCAPE = b"\r\n", (8, 127), 0x15, 0x03, 0x1B
+
+
+class Target(Protocol):
+    """What the monitor looks at: a guest's VM or a board. `cpu` counts from 0."""
+
+    @property
+    def cpus(self) -> int:
+        """How many CPUs there are."""
+        ...
+
+    def status(self) -> Iterable[str]:
+        """Say where each CPU is."""
+        ...
+
+    def registers(self, cpu: int) -> Iterable[str]:
+        """List registers."""
+        ...
+
+    def statistics(self) -> Iterable[str]:
+        """List the traps so far."""
+        ...
+
+    def memory_tree(self) -> Iterable[str]:
+        """List what is at which physical address."""
+        ...
+
+    def mappings(self, cpu: int) -> Iterable[str]:
+        """List the virtual addresses that are mapped."""
+        ...
+
+    def read(self, cpu: int, address: int, size: int, *, physical: bool) -> bytes:
+        """Return memory; ValueError says what is not there."""
+        ...
+
+    def decoder(self, cpu: int) -> Decoder:
+        """Return what decodes this CPU's instructions."""
+        ...
+
+    def pc(self, cpu: int) -> int:
+        """Return the address of the next instruction."""
+        ...
+
+
+class Monitor:
+    """Reads typed bytes, edits a line, runs commands; the three flags are for whoever runs the machine."""
+
+    def __init__(self, target: Target, write: Callable[[bytes], object]) -> None:
+        self._target, self._write = target, write
+        self._line = bytearray()
+        self._escape = b""
+        self._history: list[bytes] = []
+        self._back = 0
+        self.cpu = 0
+        self.stopped = self.quit_requested = self.reset_requested = False
+        self._commands: dict[str, tuple[str, str, Callable[[list[str]], Iterable[str]]]] = {
+            "help": ("", "this list", self._help),
+            "info": ("status|registers|stats|mem|mtree|cpus", "what the machine is and does", self._info),
+            "x": ("/NFMT ADDR", "memory at a virtual address: N items, x d u c or i(nstructions), b h w or g", self._x),
+            "xp": ("/NFMT ADDR", "memory at a physical address", lambda words: self._x(words, physical=True)),
+            "cpu": ("N", "look at CPU N from now on", self._cpu),
+            "stop": ("", "hold the machine", self._stop),
+            "cont": ("", "let it run on", self._cont),
+            "system_reset": ("", "start again from the beginning", self._reset),
+            "quit": ("", "end the run", self._quit),
+        }
+        self._short = {"?": "help", "s": "stop", "c": "cont", "q": "quit"}
+
+    # --- the line ---
+    def prompt(self) -> None:
+        """Show the prompt and what is typed so far."""
+        self._show(PROMPT + self._line.decode("latin-1"))
+
+    def type(self, data: bytes) -> None:
+        """Bytes typed at the prompt."""
+        for byte in data:
+            self._key(byte)
+
+    def _key(self, byte: int) -> None:
+        if self._escape:
+            self._arrow(byte)
+        elif byte == _ESCAPE:
+            self._escape = b"\x1b"
+        elif byte in _ENTER:
+            self._enter()
+        elif byte in _ERASE:
+            if self._line:
+                del self._line[-1]
+                self._show("\b \b")
+        elif byte in (_KILL, _CANCEL):
+            self._replace(b"")
+        elif 0x20 <= byte < 0x7F:
+            self._line.append(byte)
+            self._show(chr(byte))
+
+    def _arrow(self, byte: int) -> None:
+        """Up and down walk through what was typed before; other sequences are swallowed."""
+        if self._escape == b"\x1b" and byte in b"[O":
+            self._escape += bytes((byte,))
+            return
+        self._escape = b""
+        step = {0x41: 1, 0x42: -1}.get(byte, 0)
+        wanted = self._back + step
+        if step and 0 <= wanted <= len(self._history):
+            self._back = wanted
+            self._replace(self._history[-wanted] if wanted else b"")
+
+    def _replace(self, line: bytes) -> None:
+        self._show("\b \b" * len(self._line) + line.decode("latin-1"))
+        self._line = bytearray(line)
+
+    def _enter(self) -> None:
+        line, self._line, self._back = bytes(self._line), bytearray(), 0
+        self._show("\r\n")
+        if line.strip():
+            if self._history[-1:] != [line]:
+                self._history.append(line)
+            for answer in self.run(line.decode("latin-1")):
+                self._show(answer + "\r\n")
+        if not self.quit_requested:
+            self.prompt()
+
+    def _show(self, shown: str) -> None:
+        self._write(shown.encode("latin-1", "replace"))
+
+    # --- commands ---
+    def run(self, line: str) -> list[str]:
+        """Run one command; return what it answers."""
+        words = line.replace("/", " /", 1).split() if re.match(r"\s*xp?\s*/", line) else line.split()
+        name = self._short.get(words[0], words[0])
+        if name not in self._commands:
+            return [f"unknown command {words[0]!r}: help lists them"]
+        try:
+            return list(self._commands[name][2](words[1:]))
+        except ValueError as error:
+            return [str(error)]
+
+    def _help(self, words: list[str]) -> Iterable[str]:
+        short = {long: word for word, long in self._short.items()}
+        for name, (usage, what, _) in self._commands.items():
+            title = f"{name}|{short[name]}" if name in short else name
+            yield f"{title + ' ' + usage if usage else title:50} {what}"
+        yield "Ctrl-A c goes back to the guest's console, Ctrl-A x ends the run"
+
+    def _info(self, words: list[str]) -> Iterable[str]:
+        target = self._target
+        found: dict[str, Callable[[], Iterable[str]]] = {
+            "status": lambda: [f"VM status: {'paused' if self.stopped else 'running'}", *target.status()],
+            "cpus": target.status,
+            "registers": lambda: target.registers(self.cpu),
+            "stats": target.statistics,
+            "mem": lambda: target.mappings(self.cpu),
+            "mtree": target.memory_tree,
+        }
+        names = [name for name in found if words and name.startswith(words[0])]
+        exact = words[0] if words and words[0] in found else names[0] if len(names) == 1 else ""
+        if not exact:
+            return [f"info {'|'.join(found)}"]
+        return found[exact]()
+
+    def _x(self, words: list[str], *, physical: bool = False) -> Iterable[str]:
+        form = words.pop(0) if words and words[0].startswith("/") else ""
+        match = _FORMAT.fullmatch(form)
+        if match is None or len(words) != 1:
+            raise ValueError("x /NFMT ADDR: N a count, FMT one of x d u c i and one of b h w g: x /4xg 0x80200000")
+        address, count = self._address(words[0]), min(int(match[1] or 1), _MOST)
+        kind = match[2] or match[5] or "x"
+        size = _SIZES.get(match[3] or match[4] or "", 1 if kind == "c" else 4)
+        if kind == "i":
+            return self._instructions(address, count, physical)
+        data = self._target.read(self.cpu, address, count * size, physical=physical)
+        return _dump(address, data, kind, size)
+
+    def _address(self, word: str) -> int:
+        if word in ("$pc", "pc"):
+            return self._target.pc(self.cpu)
+        try:
+            return int(word, 0) & (1 << 64) - 1
+        except ValueError:
+            raise ValueError(f"{word!r} is no address: a number, or $pc") from None
+
+    def _instructions(self, address: int, count: int, physical: bool) -> Iterable[str]:
+        decoder = self._target.decoder(self.cpu)
+        for _ in range(count):
+            bits = int.from_bytes(self._target.read(self.cpu, address, 2, physical=physical), "little")
+            size = 4 if bits & 3 == 3 else 2
+            if size == 4:
+                bits |= int.from_bytes(self._target.read(self.cpu, address + 2, 2, physical=physical), "little") << 16
+            found = decoder.decode(bits)
+            shown = text(found, address) if found else "illegal"
+            yield f"{address:#018x}: {f'{bits:0{2 * size}x}':8}  {shown}"
+            address += size
+
+    def _cpu(self, words: list[str]) -> Iterable[str]:
+        if len(words) != 1 or not words[0].isdigit() or int(words[0]) >= self._target.cpus:
+            return [f"cpu N: 0 to {self._target.cpus - 1}"]
+        self.cpu = int(words[0])
+        return []
+
+    def _stop(self, words: list[str]) -> Iterable[str]:
+        self.stopped = True
+        return []
+
+    def _cont(self, words: list[str]) -> Iterable[str]:
+        self.stopped = False
+        return []
+
+    def _reset(self, words: list[str]) -> Iterable[str]:
+        self.reset_requested = True
+        return []
+
+    def _quit(self, words: list[str]) -> Iterable[str]:
+        self.quit_requested = True
+        return []
+
+
+def _dump(address: int, data: bytes, kind: str, size: int) -> Iterable[str]:
+    """Yield lines of 16 bytes."""
+    code = _CODES[size].lower() if kind == "d" else _CODES[size]
+    for at in range(0, len(data), 16):
+        row = data[at : at + 16]
+        values = [v for (v,) in struct.iter_unpack(f"<{code}", row)]
+        if kind == "x":
+            shown = " ".join(f"0x{v:0{2 * size}x}" for v in values)
+        elif kind == "c":
+            shown = " ".join(repr(chr(v & 0xFF)) for v in values)
+        else:
+            shown = " ".join(str(v) for v in values)
+        yield f"{address + at:016x}: {shown}"

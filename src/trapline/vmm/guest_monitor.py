@@ -1,0 +1,98 @@
+"""A guest as the monitor sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from trapline.isa.decode import Decoder
+from trapline.isa.registers import X_NAMES
+from trapline.kvm.numbers import MpState
+from trapline.kvm.vcpu import GUEST_CSRS, Vcpu
+from trapline.machine.board_monitor import in_columns, trap_lines
+from trapline.machine.tables import ranges, translate
+from trapline.privilege.csr import csr_read
+from trapline.privilege.modes import MODE_NAMES
+
+if TYPE_CHECKING:
+    from trapline.vmm.guest import Guest
+
+CSRS = ("vsstatus", "vsie", "hvip", "vstvec", "vsepc", "vscause", "vstval", "vsscratch", "vsatp")
+
+
+class GuestMonitor:
+    """machine.monitor.Target over a Guest."""
+
+    def __init__(self, guest: Guest) -> None:
+        self._guest, self._vm = guest, guest.vm
+
+    @property
+    def cpus(self) -> int:
+        """How many vCPUs there are."""
+        return len(self._vm.vcpus)
+
+    def pc(self, cpu: int) -> int:
+        """Return a vCPU's pc."""
+        return self._vm.vcpus[cpu].pc
+
+    def decoder(self, cpu: int) -> Decoder:
+        """Return a vCPU's decoder."""
+        return self._vm.vcpus[cpu].decoder
+
+    def status(self) -> Iterable[str]:
+        """Say where each vCPU is."""
+        for vcpu in self._vm.vcpus:
+            if vcpu.mp_state is MpState.STOPPED:
+                yield f"vcpu {vcpu.id}: stopped"
+                continue
+            state = "blocks in WFI" if vcpu.blocked else "runs"
+            yield f"vcpu {vcpu.id}: {state} in {_mode(vcpu)} at {vcpu.pc:#x}, {int(vcpu.hart.instret)} instructions"
+
+    def registers(self, cpu: int) -> Iterable[str]:
+        """List pc, mode, general registers and the guest's CSRs."""
+        vcpu = self._vm.vcpus[cpu]
+        yield f"vcpu {cpu}   pc {vcpu.pc:#018x}   mode {_mode(vcpu)}"
+        yield from in_columns((name, int(vcpu.hart.x[n])) for n, name in enumerate(X_NAMES))
+        yield from in_columns((name, _csr(vcpu, name)) for name in CSRS)
+
+    def statistics(self) -> Iterable[str]:
+        """List KVM's counters and every trap by cause, origin, way and outcome."""
+        found = {name: n for name, n in self._vm.stats().items() if n}
+        yield from trap_lines((name.removeprefix("trapline/").replace("/", " "), n) for name, n in found.items())
+
+    def memory_tree(self) -> Iterable[str]:
+        """List memory slots and devices."""
+        rows = [(s.gpa, s.size, f"slot {s.slot} ({s.kind.value})") for s in self._vm.slots]
+        rows += [(w.base, w.size, "device") for w in self._guest.devices.windows()]
+        for base, size, what in sorted(rows):
+            yield f"{base:016x}-{base + size - 1:016x} {what}"
+
+    def mappings(self, cpu: int) -> Iterable[str]:
+        """List what the guest's own table maps."""
+        vsatp = _csr(self._vm.vcpus[cpu], "vsatp")
+        if vsatp >> 60 == 0:
+            return ["vsatp is Bare: nothing is translated"]
+        return (found.describe() for found in ranges(self._word, vsatp))
+
+    def _word(self, gpa: int) -> int:
+        return int.from_bytes(self._vm.read_memory(gpa, 8), "little")
+
+    def read(self, cpu: int, address: int, size: int, *, physical: bool) -> bytes:
+        """Return guest memory, by pages."""
+        vsatp, data = _csr(self._vm.vcpus[cpu], "vsatp"), b""
+        while len(data) < size:
+            at = address + len(data)
+            some = min(size - len(data), 4096 - at % 4096)
+            data += self._vm.read_memory(at if physical else translate(self._word, vsatp, at), some)
+        return data
+
+
+def _csr(vcpu: Vcpu, name: str) -> int:
+    """Return a VS-level CSR, wherever it is now."""
+    return int(vcpu.hart.call(csr_read, GUEST_CSRS[name])) if vcpu.loaded else int(getattr(vcpu.csrs, name))
+
+
+def _mode(vcpu: Vcpu) -> str:
+    if not vcpu.in_guest:
+        return vcpu.guest_mode()
+    return MODE_NAMES[int(vcpu.hart.priv) | int(vcpu.hart.virt) << 2]
