@@ -67,6 +67,7 @@ class PanicCheck:
         self.watch, self._user, self._position, self._ratio = watch, user, position, ratio
         self._user_then = 0
         self._since: tuple[int, int] | None = None
+        watch.forget()
         watch.on_seen = self._seen
 
     def _seen(self) -> None:
