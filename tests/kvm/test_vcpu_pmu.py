@@ -17,6 +17,7 @@ from trapline.kvm.vcpu_pmu import (
     VcpuPmu,
 )
 from trapline.kvm.vm import Vm
+from trapline.machine.aia import Aia
 from trapline.privilege.isa_string import DEFAULT_ISA
 from trapline.sbi.call import MASK64, SbiCall
 from trapline.sbi.numbers import Eid, FirmwareEvent, SbiError
@@ -202,3 +203,60 @@ def test_legacy_calls_are_not_counted() -> None:
         found = outcome.vcpu.sbi.counters
         assert found is not None
         assert found.read(3) == counted
+
+
+def test_an_overflow_is_in_the_snapshot_and_happens_once() -> None:
+    """A counter that passes its top sets its bit of the overflow mask; a start clears it."""
+    pmu = pmu_of("linux-6.12")
+    memory, retired = pmu.vcpu.vm, pmu.vcpu.hart.mode_instret
+    call(pmu, SNAPSHOT, MEMORY)
+    call(pmu, CONFIG, 0, 4, 0, INSTRUCTIONS)
+    assert not pmu.armed
+    call(pmu, START, 0, 4, SET_INIT_VALUE, MASK64 - 99)
+    assert (pmu.armed, pmu.until_overflow()) == (True, 100)
+    retired[5] = 40
+    pmu.check_overflow()
+    assert (pmu.armed, pmu.until_overflow()) == (True, 60)
+    retired[5] = 103
+    pmu.check_overflow()
+    assert not pmu.armed
+    assert pmu.vcpu.irqs_pending == 1 << 13
+    assert call(pmu, STOP, 2, 1, TAKE_SNAPSHOT) == (0, 0)
+    assert memory.read_memory(MEMORY, 16) == (1).to_bytes(8, "little") + (3).to_bytes(8, "little")
+    call(pmu, START, 2, 1, SET_INIT_VALUE, 0)
+    call(pmu, STOP, 2, 1, STOP_RESET | TAKE_SNAPSHOT)
+    assert memory.read_memory(MEMORY, 8) == bytes(8)
+
+
+LCOFI = """
+    la t0, handler
+    csrw stvec, t0
+    li a7, 0x504d55
+    li a6, 2
+    li a0, 0
+    li a1, 4
+    li a2, 0
+    li a3, 2
+    li a4, 0
+    ecall
+    li t0, 0x2000
+    csrs sie, t0
+    csrsi sstatus, 2
+    li a6, 3
+    li a0, 2
+    li a1, 1
+    li a2, 1
+    li a3, -50
+    ecall
+    li t1, 0
+1:  addi t1, t1, 1
+    j 1b
+"""
+
+
+def test_an_overflow_interrupts_a_guest_with_aia() -> None:
+    """With AIA the guest has Sscofpmf: interrupt 13 comes exactly when the counter passes its top."""
+    outcome = run_event("linux-7.2", LCOFI, host_aia=Aia("aplic-imsic", guests=1))
+    assert outcome.guest_sees is not None
+    assert outcome.guest_sees & 0xFF == 13
+    assert 18 <= int(outcome.vcpu.hart.x[6]) <= 26

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trapline.kvm.numbers import EINVAL, IRQ_VS_SOFT, IRQ_VS_TIMER, VS_IRQS
+from trapline.kvm.numbers import EINVAL, IRQ_PMU_OVF, IRQ_VS_SOFT, IRQ_VS_TIMER, VS_IRQS
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.csr_numbers import HVIP, VSIE
 
 if TYPE_CHECKING:
     from trapline.kvm.vcpu import Vcpu
+
+VS_LEVEL = 1 << 1 | 1 << 5 | 1 << 9  # where vsie has software, timer and external interrupts
 
 
 def set_interrupt(vcpu: Vcpu, irq: int, *, level: bool = True) -> int:
@@ -39,14 +41,19 @@ def sync_interrupts(vcpu: Vcpu) -> None:
     vcpu.csrs.vsie = int(vcpu.hart.call(csr_read, VSIE))
     hvip = int(vcpu.hart.call(csr_read, HVIP))
     bit = 1 << IRQ_VS_SOFT
-    if (vcpu.csrs.hvip ^ hvip) & bit and not vcpu.irqs_pending_mask & bit:
+    changed = vcpu.csrs.hvip ^ hvip
+    if changed & bit and not vcpu.irqs_pending_mask & bit:
         vcpu.irqs_pending_mask |= bit
         vcpu.irqs_pending = vcpu.irqs_pending & ~bit | hvip & bit
+    if changed & ~hvip & 1 << IRQ_PMU_OVF:
+        vcpu.irqs_pending_mask |= 1 << IRQ_PMU_OVF
+        vcpu.irqs_pending &= ~(1 << IRQ_PMU_OVF)
 
 
 def has_interrupts(vcpu: Vcpu) -> bool:
     """Whether an interrupt is pending that the guest has enabled."""
-    return bool(vcpu.irqs_pending & (vcpu.csrs.vsie << 1)) or vcpu.aia.has_interrupts()
+    enabled = (vcpu.csrs.vsie & VS_LEVEL) << 1 | vcpu.csrs.vsie & 1 << IRQ_PMU_OVF
+    return bool(vcpu.irqs_pending & enabled) or vcpu.aia.has_interrupts()
 
 
 def timer_pending(vcpu: Vcpu) -> bool:

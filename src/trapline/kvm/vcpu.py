@@ -342,6 +342,8 @@ class Vcpu:
                 return RunStop.BLOCKED
             self.load()
             self.timer.tick()
+            if self.sbi.counters is not None and self.sbi.counters.armed:
+                self.sbi.counters.check_overflow()
             if int(self.hart.instret) >= end:
                 return RunStop.LIMIT
             self._enter()
@@ -384,6 +386,8 @@ class Vcpu:
         """Return how many instructions may run before a timer must be looked at."""
         hart = self.hart
         end = min(end, int(hart.call(next_timer)))
+        if self.sbi.counters is not None and self.sbi.counters.armed:
+            end = min(end, int(hart.instret) + self.sbi.counters.until_overflow())
         if not self.timer.sstc and (tick := self.timer.deadline()) is not None:
             ratio = int(hart.time_ratio)
             end = min(end, (tick - int(hart.time_offset)) * ratio)

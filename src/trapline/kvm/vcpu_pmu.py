@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from trapline.kvm.numbers import IRQ_PMU_OVF
 from trapline.sbi.call import MASK64, SbiCall, SbiOutcome, failure, result, success
 from trapline.sbi.numbers import FirmwareEvent, SbiError
 
@@ -68,6 +69,8 @@ class Pmc:
     value: int = 0
     started: bool = False
     perf: PerfEvent | None = None
+    overflows_at: int | None = None  # the perf event's count; KVM arms it once for each start
+    overflown: bool = False
 
     @property
     def in_use(self) -> bool:
@@ -91,6 +94,8 @@ class VcpuPmu:
     counters: list[Pmc | None] = field(default_factory=list)
     events: list[FirmwareCount] = field(default_factory=list)
     snapshot: int | None = None
+    armed: bool = False
+    shared: bytearray = field(default_factory=lambda: bytearray(SNAPSHOT_SIZE))  # KVM's copy of the snapshot
 
     def __post_init__(self) -> None:
         """Lay out the counters: hardware ones first, then the firmware's."""
@@ -111,8 +116,14 @@ class VcpuPmu:
             counted.value += 1
 
     def _instructions(self, perf: PerfEvent) -> int:
-        retired = self.vcpu.hart.mode_instret
-        return (int(retired[MODE_VU]) if perf.user else 0) + (int(retired[MODE_VS]) if perf.kernel else 0)
+        hart = self.vcpu.hart
+        count = 0
+        for mode, counted in ((MODE_VU, perf.user), (MODE_VS, perf.kernel)):
+            if counted:
+                count += int(hart.mode_instret[mode])
+                if int(hart.virt) and mode == MODE_VU + int(hart.priv):
+                    count += int(hart.instret) - int(hart.not_retired) - int(hart.mode_since)
+        return count
 
     def _enable(self, perf: PerfEvent) -> None:
         if perf.since is None:
@@ -149,8 +160,10 @@ class VcpuPmu:
         for pmc in self.counters:
             if pmc is not None and pmc.in_use:
                 pmc.value, pmc.event, pmc.perf, pmc.started = 0, None, None, False
+                pmc.overflows_at, pmc.overflown = None, False
         self.events = [FirmwareCount() for _ in range(FIRMWARE_COUNTERS)]
         self.snapshot = None
+        self.armed = False
 
     # --- SBI calls ---
     def serve(self, call: SbiCall) -> SbiOutcome:
@@ -164,9 +177,13 @@ class VcpuPmu:
             case 2:
                 return self._config_matching(a[0], a[1], a[2], a[3])
             case 3:
-                return result(self._start(a[0], a[1], a[2], a[3]))
+                error = self._start(a[0], a[1], a[2], a[3])
+                self._arm()
+                return result(error)
             case 4:
-                return result(self._stop(a[0], a[1], a[2]))
+                error = self._stop(a[0], a[1], a[2])
+                self._arm()
+                return result(error)
             case 5:
                 value = self.read(a[0])
                 return failure(SbiError.INVALID_PARAM) if value is None else success(value)
@@ -231,6 +248,7 @@ class VcpuPmu:
         return None
 
     def _create_perf_event(self, pmc: Pmc, flags: int) -> None:
+        pmc.overflows_at = None
         pmc.perf = PerfEvent(user=not flags & SET_UINH, kernel=not flags & SET_SINH)
         if flags & CLEAR_VALUE:
             pmc.value = 0
@@ -242,22 +260,24 @@ class VcpuPmu:
         chosen = self._selected(base, mask)
         if chosen is None:
             return SbiError.INVALID_PARAM
-        snapshot = None
-        if flags & INIT_SNAPSHOT and self.vcpu.policy.has_feature("pmu-snapshot"):
+        snapshot = bool(flags & INIT_SNAPSHOT) and self.vcpu.policy.has_feature("pmu-snapshot")
+        if snapshot:
             if self.snapshot is None:
                 return SbiError.NO_SHMEM
-            snapshot = self.vcpu.sbi.try_read(self.snapshot, SNAPSHOT_SIZE)
-            if snapshot is None:
+            shared = self.vcpu.sbi.try_read(self.snapshot, SNAPSHOT_SIZE)
+            if shared is None:
                 return SbiError.FAILED
+            self.shared[:] = shared
         error = SbiError.SUCCESS
         for bit, number in chosen:
             pmc = self.counters[number]
             if pmc is None or pmc.event is None:
                 continue
+            pmc.overflown = False
             if flags & SET_INIT_VALUE:
                 pmc.value = initial
-            elif snapshot is not None:
-                pmc.value = int.from_bytes(snapshot[8 + 8 * bit : 16 + 8 * bit], "little")
+            elif snapshot:
+                pmc.value = int.from_bytes(self.shared[8 + 8 * bit : 16 + 8 * bit], "little")
             if not self._start_one(pmc, pmc.event):
                 error = SbiError.ALREADY_STARTED
         return error
@@ -272,6 +292,7 @@ class VcpuPmu:
             if pmc.started:
                 return False
             self._enable(pmc.perf)
+            pmc.overflows_at = self._read(pmc.perf) + (-pmc.value & MASK64 or MASK64)
             pmc.started = True
         return True
 
@@ -282,7 +303,7 @@ class VcpuPmu:
         snapshot = bool(flags & TAKE_SNAPSHOT) and self.vcpu.policy.has_feature("pmu-snapshot")
         if snapshot and self.snapshot is None:
             return SbiError.NO_SHMEM
-        error, values = SbiError.SUCCESS, {}
+        error, changed = SbiError.SUCCESS, False
         for bit, number in chosen:
             pmc = self.counters[number]
             if pmc is None or pmc.event is None:
@@ -293,10 +314,15 @@ class VcpuPmu:
                 # KVM has let go of the perf event by now if the counter is also reset.
                 if pmc.perf is not None and not flags & STOP_RESET:
                     pmc.value = pmc.value + self._read(pmc.perf) & MASK64
-                values[bit] = pmc.value
+                self._note_in_snapshot(bit, pmc)
+                changed = True
             if flags & STOP_RESET:
-                pmc.event = pmc.perf = None
-        if values and not self._take_snapshot(values):
+                pmc.event = pmc.perf = pmc.overflows_at = None
+                pmc.overflown = False
+                if snapshot:
+                    self._set_overflow(bit, on=False)
+                    changed = True
+        if changed and not self._write_snapshot():
             return SbiError.FAILED
         return error
 
@@ -311,14 +337,45 @@ class VcpuPmu:
                 return False
             self._disable(pmc.perf)
             pmc.started = False
+            pmc.overflows_at = None
         return True
 
-    def _take_snapshot(self, values: dict[int, int]) -> bool:
-        assert self.snapshot is not None
-        return all(
-            self.vcpu.sbi.try_write(self.snapshot + 8 + 8 * bit, value.to_bytes(8, "little"))
-            for bit, value in values.items()
-        )
+    def _note_in_snapshot(self, bit: int, pmc: Pmc) -> None:
+        """Value and overflow of a counter; bits count from the base of the call."""
+        if pmc.overflown:
+            self._set_overflow(bit, on=True)
+        self.shared[8 + 8 * bit : 16 + 8 * bit] = pmc.value.to_bytes(8, "little")
+
+    def _set_overflow(self, bit: int, *, on: bool) -> None:
+        byte = self.shared[bit >> 3]
+        self.shared[bit >> 3] = byte | 1 << (bit & 7) if on else byte & ~(1 << (bit & 7))
+
+    def _write_snapshot(self) -> bool:
+        return self.snapshot is not None and self.vcpu.sbi.try_write(self.snapshot, bytes(self.shared))
+
+    # --- overflow ---
+    def _arm(self) -> None:
+        """Remember whether a counter may overflow."""
+        self.armed = any(pmc is not None and pmc.overflows_at is not None for pmc in self.counters[:HARDWARE_COUNTERS])
+
+    def until_overflow(self) -> int:
+        """Return how many instructions of the guest must pass before a counter can overflow."""
+        left = [
+            pmc.overflows_at - self._read(pmc.perf)
+            for pmc in self.counters[:HARDWARE_COUNTERS]
+            if pmc is not None and pmc.perf is not None and pmc.overflows_at is not None
+        ]
+        return max(0, min(left, default=MASK64))
+
+    def check_overflow(self) -> None:
+        """The host's counter overflowed: note it and send the guest its interrupt, if that can reach it."""
+        for pmc in self.counters[:HARDWARE_COUNTERS]:
+            if pmc is None or pmc.perf is None or pmc.overflows_at is None or self._read(pmc.perf) < pmc.overflows_at:
+                continue
+            pmc.overflows_at, pmc.overflown = None, True
+            self._arm()
+            if self.vcpu.policy.has_feature("pmu-snapshot"):
+                self.vcpu.set_interrupt(IRQ_PMU_OVF)
 
     def _set_snapshot(self, low: int, high: int, flags: int) -> SbiError:
         if flags:
@@ -329,6 +386,7 @@ class VcpuPmu:
         if high:
             return SbiError.INVALID_ADDRESS
         self.snapshot = None
+        self.shared[:] = bytes(SNAPSHOT_SIZE)
         if not self.vcpu.sbi.try_write(low, bytes(SNAPSHOT_SIZE)):
             return SbiError.INVALID_ADDRESS
         self.snapshot = low
