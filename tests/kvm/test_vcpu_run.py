@@ -409,3 +409,13 @@ def test_a_hung_firmware_is_not_entered_again() -> None:
     vm.vcpus[0].firmware_dump = "sbi_trap_error"
     assert vm.run(max_instructions=10).reason == "hung"
     assert int(hart.instret) == 0
+
+
+@pytest.mark.parametrize("policy", ["bao", "hvisor"])
+def test_a_hypervisor_that_lets_wfi_run(policy: str) -> None:
+    """Where hstatus.VTW is clear a wfi waits in the hart and leaves it for no one."""
+    timer = "csrr t1, time\n li t2, 1000\n add t1, t1, t2\n csrw stimecmp, t1"
+    outcome = run_event(policy, f"li t0, 0x20\n csrs sie, t0\n {timer}\n wfi\n csrr a3, time")
+    assert outcome.result.reason == "exit"
+    assert outcome.x("a3") >= int(outcome.vcpu.hart.x[6])
+    assert all(r.cause != 22 for r in outcome.records)

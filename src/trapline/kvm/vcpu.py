@@ -148,7 +148,9 @@ class Vcpu:
         hart.x[A0], hart.x[A1] = self.id, opaque
         hart.guest_sepc = pc
         hart.guest_sstatus = MSTATUS_SPP | MSTATUS_SPIE | (FS_INITIAL if self.guest_has("f") else 0)
-        hart.guest_hstatus = HSTATUS_VTW | HSTATUS_SPVP | HSTATUS_SPV
+        hart.guest_hstatus = HSTATUS_SPVP | HSTATUS_SPV
+        if not self.policy.has_feature("wfi-runs"):
+            hart.guest_hstatus |= HSTATUS_VTW
         self.timer.reset()
         self.irqs_pending = self.irqs_pending_mask = 0
         self.aia.reset()
