@@ -7,7 +7,6 @@ hardware should give comes from an oracle that was computed before.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,6 +24,7 @@ from trapline.lab.route import to_route
 from trapline.lab.routes import Route
 from trapline.lab.settings import settings
 from trapline.lang.functions import Trap
+from trapline.lang.values import U64
 from trapline.privilege import deliver, trap
 from trapline.privilege.fields import HSTATUS_SPV, MSTATUS_SPP
 from trapline.privilege.isa_string import DEFAULT_ISA
@@ -185,13 +185,13 @@ def redirect_behind_the_instruction(patch: Patch) -> None:
 
 
 def firmware_loses_spp(patch: Patch) -> None:
-    real = redirect.stack_status
-    patch.setattr(redirect, "stack_status", lambda hart, bank, taken: real(hart, bank, replace(taken, priv=0)))
+    real = redirect.redirect_trap
+    patch.setattr(redirect, "redirect_trap", lambda hart, *given: real(hart, *given[:6], U64(0), given[7]))
 
 
 def firmware_swaps_epc_and_tval(patch: Patch) -> None:
-    real = redirect.write_trap
-    patch.setattr(redirect, "write_trap", lambda hart, bank, t: real(hart, bank, replace(t, epc=t.tval, tval=t.epc)))
+    real = redirect.redirect_trap
+    patch.setattr(redirect, "redirect_trap", lambda hart, cause, epc, tval, *rest: real(hart, cause, tval, epc, *rest))
 
 
 def emulation_does_not_step_over(patch: Patch) -> None:
@@ -220,7 +220,9 @@ def virtual_instruction_reported_as_such(patch: Patch) -> None:
 
 
 def firmware_ignores_hedeleg(patch: Patch) -> None:
-    patch.setattr(redirect, "goes_to_vs", lambda hart, model, taken: False)
+    real = redirect.flags_of
+    never = ~(redirect.TO_VS_PAGE_FAULTS | redirect.TO_VS_HEDELEG)
+    patch.setattr(redirect, "flags_of", lambda model: real(model) & never)
 
 
 FAULTS: list[tuple[Callable[[Patch], None], str]] = [

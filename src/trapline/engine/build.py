@@ -31,11 +31,22 @@ HOT_CSRS = (
     *(0x340, 0x341, 0x342, 0x343, 0x600, 0x643, 0x64A),
 )
 
-# The hosted hypervisor's own subset functions, found by name: the engine imports no room above it.
+# The hosted hypervisor's and firmware's own subset functions, found by name: the engine imports no room above it.
 HOSTED = {
     "trap_redirect": "trapline.kvm.redirect",
     "enter_guest": "trapline.kvm.switch",
     "save_guest": "trapline.kvm.switch",
+    "hosted_exit": "trapline.kvm.native_exit",
+    "enter_vcpu": "trapline.kvm.entry",
+    "slice_left": "trapline.kvm.entry",
+    "spend_time": "trapline.kvm.entry",
+    "timer_tick": "trapline.kvm.entry",
+    "program_timer": "trapline.kvm.entry",
+    "set_pending": "trapline.kvm.entry",
+    "flush_pending": "trapline.kvm.entry",
+    "sync_pending": "trapline.kvm.entry",
+    "redirect_trap": "trapline.firmware.redirect",
+    "emulate_plain": "trapline.firmware.emulate",
 }
 
 # Cold functions that hosted software and the engine call by name.

@@ -15,7 +15,10 @@ from pathlib import Path
 from trapline.engine.link import Image
 
 ROOMS = ("lang", "privilege", "isa", "engine")
-HOSTED = ("kvm/redirect.py", "kvm/switch.py")
+HOSTED = (
+    *(f"kvm/{name}.py" for name in ("redirect", "switch", "entry", "native_exit", "sbi_native")),
+    *(f"firmware/{name}.py" for name in ("redirect", "emulate", "exit_log")),
+)
 MAGIC = b"trapline native image 1\n"
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+from functools import cache
 from typing import TYPE_CHECKING
 
 from trapline.engine.compiler_names import plain_index
 from trapline.isa.decode import Decoder, expansion
 from trapline.isa.encoding import Encoding, Field
+from trapline.lang.functions import INSTRUCTIONS
 
 if TYPE_CHECKING:
     from trapline.lang.functions import Instruction
@@ -27,18 +29,26 @@ NEVER = 1 << 32  # mask 0, match 1
 KEY, REFUSED, REFUSED_2, FLAGS, HANDLER, FORWARD, BACKWARD, SPECIAL = range(8)
 REGISTERS, IMMEDIATE, REGISTER_PIECES, IMMEDIATE_PIECES = 8, 9, 10, 13
 MAX_PIECES = 9
+ACCESS, NUMBER = 22, 23
 ENTRY_WORDS = 24
 # Bits of FLAGS.
 ENDS, BRANCH, SINK, SIGN_SHIFT, STEP_SHIFT = 1, 2, 4, 8, 24
 
 ENDING = frozenset({"jal", "jalr", "mret", "sret"})
 X0_SINK = 32
+# ACCESS of an integer load or store: its size, flags, and from bit 8 1 + its place in ACCESSES.
+ACCESS_SIZE, ACCESS_SIGNED, ACCESS_STORE, ACCESS_ZCB, ACCESS_SHIFT = 15, 16, 32, 64, 8
+ACCESSES = ("lb", "lbu", "lh", "lhu", "lw", "lwu", "ld", "sb", "sh", "sw", "sd")
+_SIZES = {"b": 1, "h": 2, "w": 4, "d": 8}
 OPERAND_BYTE = {"rd": 0, "rs1": 8, "rs2": 16}
 IMMEDIATES = ("imm", "uimm", "shamt", "csr", "rm")
 
 
 def build(decoder: Decoder, symbols: dict[str, int], steps: dict[tuple[str, int], int]) -> tuple[int, mmap.mmap]:
-    """Return the address of the table for a decoder and the memory that holds it."""
+    """Return the address of the table for a decoder and the memory that holds it.
+
+    Without `symbols` the entries have no handlers: for looking instructions up in the reference engine.
+    """
     specials = special_handlers(symbols)
     pairs = pair_words(symbols)
     buckets = decoder.candidates()
@@ -49,8 +59,8 @@ def build(decoder: Decoder, symbols: dict[str, int], steps: dict[tuple[str, int]
     memory = mmap.mmap(-1, -(-words * 8 // 4096) * 4096)
     base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     view = memoryview(memory).cast("Q")
-    view[AT_UNDECODED], view[AT_UNDEFINED] = symbols["h.undecoded"], symbols["h.undefined"]
-    view[AT_STRADDLE], view[AT_ODD] = symbols["h.straddle"], 0 if "C" in decoder.enabled else 2
+    view[AT_UNDECODED], view[AT_UNDEFINED] = symbols.get("h.undecoded", 0), symbols.get("h.undefined", 0)
+    view[AT_STRADDLE], view[AT_ODD] = symbols.get("h.straddle", 0), 0 if "C" in decoder.enabled else 2
     view[AT_PAIRS], at = base + HEAD * 8, HEAD
     at = put(view, at, pairs)
     places = {}
@@ -90,19 +100,41 @@ def entry(
     target, given = instruction, {name: name for name in encoding.fields}
     if instruction.expands is not None:
         target, given = expansion(instruction.expands)  # type: ignore[assignment]
+    words[NUMBER] = number_of(instruction)
+    words[ACCESS] = access_word(instruction, target)
     if target.function is None:
         words[FLAGS] |= ENDS
-        words[HANDLER] = symbols["h.undefined"]
+        words[HANDLER] = symbols.get("h.undefined", 0)
         return words
     name = f"{target.name}_{encoding.length}"
     words[FLAGS] |= ENDS if target.name in ENDING else 0
-    words[HANDLER] = symbols.get(f"h.{name}") or symbols[f"s.{name}"]
+    words[HANDLER] = symbols.get(f"h.{name}") or symbols.get(f"s.{name}", 0)
     words[SPECIAL] = specials.get(name, 0)
     if (step := steps.get((target.name, encoding.length))) is not None:
         words[FLAGS] |= BRANCH | step << STEP_SHIFT
-        words[FORWARD], words[BACKWARD] = symbols[f"h.{name}f"], symbols[f"h.{name}b"]
+        words[FORWARD], words[BACKWARD] = symbols.get(f"h.{name}f", 0), symbols.get(f"h.{name}b", 0)
     operands(words, encoding, target, given)
     return words
+
+
+@cache
+def _numbers(declared: int) -> dict[int, int]:
+    return {id(instruction): n for n, instruction in enumerate(INSTRUCTIONS)}
+
+
+def number_of(instruction: Instruction) -> int:
+    """The place of an instruction in the table of all."""
+    return _numbers(len(INSTRUCTIONS))[id(instruction)]
+
+
+def access_word(spelling: Instruction, target: Instruction) -> int:
+    """What an integer load or store does; 0 for all others."""
+    if target.name not in ACCESSES:
+        return 0
+    word = _SIZES[target.name[1]] | ACCESSES.index(target.name) + 1 << ACCESS_SHIFT
+    word |= ACCESS_STORE if target.name[0] == "s" else 0
+    word |= ACCESS_SIGNED if target.name[0] == "l" and not target.name.endswith("u") else 0
+    return word | (ACCESS_ZCB if spelling.extension.startswith("Zcb") else 0)
 
 
 def operands(words: list[int], encoding: Encoding, target: Instruction, given: dict[str, str] | dict[str, int]) -> None:

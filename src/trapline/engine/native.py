@@ -92,11 +92,11 @@ class NativeEngine:
         decoder = Decoder(hart)
         if self.code.decoder is None or self.code.decoder.enabled != decoder.enabled:
             self.code.set_decoder(decoder)
+        self.reference.attach(hart)
         for known in self._harts:
             known.decode_base = 0 if self.tier is not None and self.tier.forced else self.code.table
         if self.tier is not None:
             self.tier.attach(hart)
-        self.reference.attach(hart)
         hart.call = partial(self.call, hart)  # type: ignore[method-assign]
         flush: Any = partial(self._plain, "c.flush_all_sets", hart)
         hart.on_flush_translations = flush  # type: ignore[method-assign]
@@ -115,8 +115,9 @@ class NativeEngine:
             CALLBACK(self._guard(hart, partial(self._device_store, hart))),
             CALLBACK(self._guard(hart, lambda *_: self._flush_code(hart))),
             CALLBACK(self._guard(hart, lambda *_: hart.on_transform())),
+            CALLBACK(self._guard(hart, lambda gpa, how, data, _: hart.on_mmio(gpa, how, data))),
         ]  # fmt: skip
-        names = ("fn_device_load", "fn_device_store", "fn_flush_code", "fn_transform")
+        names = ("fn_device_load", "fn_device_store", "fn_flush_code", "fn_transform", "fn_mmio")
         for name, callback in zip(names, callbacks, strict=True):
             setattr(hart, name, ctypes.cast(callback, ctypes.c_void_p).value or 0)
         for slot in range(1, STEP_SLOTS):
@@ -225,10 +226,11 @@ class NativeEngine:
         instret, pc, next_pc = words["instret"], words["pc"], words["next_pc"]
         margin, base, why = words["ic_margin"], words["ic_base"], words["native_exit"]
         sample, samples, tier = words["sample_at"], words["sample_count"], self.tier
-        end = mem[instret] + limit
+        end = words["ic_end"]  # exits that native code handles may move it
+        mem[end] = mem[instret] + limit
         mem[words["attention"]] = 0
         while True:
-            left = end - mem[instret]
+            left = mem[end] - mem[instret]
             ic = min(left - MARGIN, max(mem[sample] - mem[instret], 0)) if left > MARGIN else -1
             mem[margin] = left - ic
             mem[base] = (mem[instret] + ic) & 0xFFFF_FFFF_FFFF_FFFF

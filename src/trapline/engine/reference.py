@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
 from typing import TYPE_CHECKING
 
+from trapline.engine import decode_table
 from trapline.engine.transform import transformed
 from trapline.isa.decode import Decoder
 from trapline.lang.control import ATTENTION_LEAVE, EXIT_LIMIT
@@ -26,10 +28,13 @@ class ReferenceEngine:
 
     def __init__(self) -> None:
         self._decoders: dict[int, Decoder] = {}
+        self._tables: dict[int, tuple[int, mmap.mmap]] = {}  # for hosted software that looks instructions up
 
     def attach(self, hart: Hart) -> None:
         """Prepare a hart whose extensions are configured."""
         decoder = self._decoders[id(hart)] = Decoder(hart)
+        self._tables[id(hart)] = decode_table.build(decoder, {}, {})
+        hart.decode_base = self._tables[id(hart)][0]
         hart.on_transform = lambda: transformed(hart, decoder)  # type: ignore[method-assign]
 
     def code_written(self, pa: int, size: int) -> None:

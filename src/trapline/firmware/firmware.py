@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from trapline.firmware import cost, illegal, misaligned, outcome
+from trapline.firmware import cost, exit_log, illegal, misaligned, outcome
 from trapline.firmware.board import Board, FirmwareSbi, HartRecord, change_bits
 from trapline.firmware.cost import Cost, redirect_event
 from trapline.firmware.dump import dump
@@ -54,6 +54,13 @@ _EVENTS = {
 }
 
 
+_NATIVE = {
+    exit_log.FIRMWARE_EMULATE: (outcome.EMULATE, outcome.RESUME),
+    exit_log.FIRMWARE_TO_VS: (outcome.REDIRECT, outcome.TO_VS),
+    exit_log.FIRMWARE_TO_HS: (outcome.REDIRECT, outcome.TO_HS),
+}
+
+
 class Counted(NamedTuple):
     """A row of the statistics: mcause, mode index of the origin, what was done, where it went."""
 
@@ -75,8 +82,8 @@ class Firmware:
     ) -> None:
         self.model = model(name) if isinstance(name, str) else name
         self.host_fwft, self.host_fwft_granted = host_fwft, False
-        self.stats: Counter[Counted] = Counter()
-        self.estimated_instructions = 0
+        self._stats: Counter[Counted] = Counter()
+        self._instructions = 0
         self.records: dict[int, HartRecord] = {}
         self._board = board
         self._sbi: dict[int, FirmwareSbi] = {}
@@ -152,9 +159,31 @@ class Firmware:
             done = HANDLERS.get(trap.cause, Firmware._redirect)(self, hart, trap)
         if done.destination not in (outcome.HUNG, outcome.STOPPED):
             self._return(hart)
-        self.stats[Counted(trap.cause, trap.origin, done.how, done.destination)] += 1
-        self.estimated_instructions += done.instructions
+        self._stats[Counted(trap.cause, trap.origin, done.how, done.destination)] += 1
+        self._instructions += done.instructions
         return done
+
+    def fold(self) -> None:
+        """Take over what native code has counted, before somebody clears that."""
+        self._stats, self._instructions = self.stats, self.estimated_instructions
+        for record in self.records.values():
+            record.hart.fw_instructions = 0
+
+    @property
+    def stats(self) -> Counter[Counted]:
+        """Count entries into M-mode by cause, origin, what was done and where it went."""
+        found = self._stats.copy()
+        for record in self.records.values():
+            for done, n in exit_log.counted(record.hart):
+                if done.kind in _NATIVE:
+                    how, destination = _NATIVE[done.kind]
+                    found[Counted(done.cause, 4 | done.origin, how, destination)] += n
+        return found
+
+    @property
+    def estimated_instructions(self) -> int:
+        """Instructions that real firmware would have executed."""
+        return self._instructions + sum(int(r.hart.fw_instructions) for r in self.records.values())
 
     def _redirect(self, hart: Any, trap: MachineTrap, original: MachineTrap | None = None) -> Outcome:
         """Hand a trap to VS or HS; one from M-mode itself is the end."""

@@ -12,9 +12,27 @@ from typing import Any
 
 from trapline.firmware.models import FirmwareModel, ToVs
 from trapline.firmware.trap import MachineTrap
-from trapline.privilege import causes
-from trapline.privilege import csr_numbers as csr
+from trapline.lang.functions import cold, inline
+from trapline.lang.values import U64
+from trapline.privilege.causes import INST_PAGE_FAULT, LOAD_PAGE_FAULT, STORE_PAGE_FAULT
 from trapline.privilege.csr import csr_read, csr_write
+from trapline.privilege.csr_numbers import (
+    HSTATUS,
+    HTINST,
+    HTVAL,
+    MEPC,
+    MSTATUS,
+    SCAUSE,
+    SEPC,
+    SSTATUS,
+    STVAL,
+    STVEC,
+    VSCAUSE,
+    VSEPC,
+    VSSTATUS,
+    VSTVAL,
+    VSTVEC,
+)
 from trapline.privilege.fields import (
     HSTATUS_GVA,
     HSTATUS_SPV,
@@ -28,36 +46,97 @@ from trapline.privilege.fields import (
 )
 from trapline.privilege.modes import MACHINE, SUPERVISOR
 
-S_BANK, VS_BANK = 0x100, 0x200
-STATUS, TVEC, EPC, CAUSE, TVAL = 0x00, 0x05, 0x41, 0x42, 0x43
-TVEC_MODE = 3
-
-PAGE_FAULTS = (causes.INST_PAGE_FAULT, causes.LOAD_PAGE_FAULT, causes.STORE_PAGE_FAULT)
-
-
-def write_trap(hart: Any, bank: int, trap: MachineTrap) -> None:
-    """Write cause, epc and tval of a bank of CSRs (0x100 S, 0x200 VS)."""
-    hart.call(csr_write, bank + TVAL, trap.tval)
-    hart.call(csr_write, bank + EPC, trap.epc)
-    hart.call(csr_write, bank + CAUSE, trap.cause)
+# hart.fw_flags: what the subset needs to know of the model.
+TO_VS_PAGE_FAULTS, TO_VS_HEDELEG, WRITES_GVA, WRITES_HTVAL_OF_HS, EMULATES_MISALIGNED, EMULATES_ZCB, FETCHES = (
+    1 << n for n in range(7)
+)
+WENT_TO_VS, WENT_TO_HS = 1, 2
 
 
-def stack_status(hart: Any, bank: int, trap: MachineTrap) -> None:
-    """Push the status stack of a bank: SPP := the privilege that trapped, SPIE := SIE, SIE := 0."""
-    status = int(hart.call(csr_read, bank + STATUS))
-    pushed = status & ~(MSTATUS_SPP | MSTATUS_SPIE | MSTATUS_SIE)
-    pushed |= MSTATUS_SPP if trap.priv == SUPERVISOR else 0
-    pushed |= MSTATUS_SPIE if status & MSTATUS_SIE else 0
-    hart.call(csr_write, bank + STATUS, pushed)
+def flags_of(model: FirmwareModel) -> int:
+    """Return hart.fw_flags for a model."""
+    flags = {ToVs.NEVER: 0, ToVs.PAGE_FAULTS: TO_VS_PAGE_FAULTS}.get(model.to_vs, TO_VS_HEDELEG)
+    for bit, there in (
+        (WRITES_GVA, model.writes_gva),
+        (WRITES_HTVAL_OF_HS, model.writes_htval_of_hs),
+        (EMULATES_MISALIGNED, model.emulates_misaligned),
+        (EMULATES_ZCB, model.emulates_zcb),
+        (FETCHES, model.fetches_on_access_fault),
+    ):
+        flags |= bit if there else 0
+    return flags
 
 
-def goes_to_vs(hart: Any, model: FirmwareModel, trap: MachineTrap) -> bool:
-    """Return whether this firmware hands the trap to VS-mode itself. medeleg plays no part."""
-    if not trap.virt or model.to_vs is ToVs.NEVER:
+@inline
+def goes_to_vs(hart: Any, cause: U64, virt: U64) -> bool:
+    """Whether this firmware hands the trap to VS-mode itself. medeleg plays no part."""
+    if virt == 0 or cause >= 64:
         return False
-    if model.to_vs is ToVs.PAGE_FAULTS:
-        return trap.cause in PAGE_FAULTS
-    return trap.cause < 64 and bool(int(hart.call(csr_read, csr.HEDELEG)) >> trap.cause & 1)
+    if hart.fw_flags & TO_VS_PAGE_FAULTS != 0:
+        return cause == INST_PAGE_FAULT or cause == LOAD_PAGE_FAULT or cause == STORE_PAGE_FAULT
+    return hart.fw_flags & TO_VS_HEDELEG != 0 and (hart.hedeleg >> (cause & 63)) & 1 != 0
+
+
+@inline
+def pushed(status: U64, priv: U64) -> U64:
+    """A status after a trap from `priv`: SPP := the privilege that trapped, SPIE := SIE, SIE := 0."""
+    new = status & ~(U64(MSTATUS_SPP) | MSTATUS_SPIE | MSTATUS_SIE)
+    if priv == SUPERVISOR:
+        new = new | MSTATUS_SPP
+    if status & MSTATUS_SIE != 0:
+        new = new | MSTATUS_SPIE
+    return new
+
+
+@inline
+def write_hypervisor_state(hart: Any, tval2: U64, tinst: U64, gva: U64, priv: U64, virt: U64) -> None:
+    """Write hstatus, htval and htinst for a trap into HS: SPVP only changes if the trap came from V=1."""
+    hstatus = csr_read(hart, U64(HSTATUS)) & ~U64(HSTATUS_SPV)
+    if virt != 0:
+        hstatus = (hstatus & ~U64(HSTATUS_SPVP)) | HSTATUS_SPV
+        if priv == SUPERVISOR:
+            hstatus = hstatus | HSTATUS_SPVP
+    if hart.fw_flags & WRITES_GVA != 0:
+        hstatus = hstatus & ~U64(HSTATUS_GVA)
+        if gva != 0:
+            hstatus = hstatus | HSTATUS_GVA
+    csr_write(hart, U64(HSTATUS), hstatus)
+    if virt != 0 or hart.fw_flags & WRITES_HTVAL_OF_HS != 0:
+        csr_write(hart, U64(HTVAL), tval2)
+        csr_write(hart, U64(HTINST), tinst)
+
+
+@inline
+def enter_handler(hart: Any, tvec: U64, virt: U64) -> None:
+    """Make mret go to a handler in S- or VS-mode. xtvec's mode bits are stripped."""
+    mstatus = csr_read(hart, U64(MSTATUS)) & ~(U64(MSTATUS_MPV) | MSTATUS_MPP)
+    mstatus = mstatus | (SUPERVISOR << MSTATUS_MPP_SHIFT)
+    if virt != 0:
+        mstatus = mstatus | MSTATUS_MPV
+    csr_write(hart, U64(MSTATUS), mstatus)
+    csr_write(hart, U64(MEPC), tvec & ~3)
+
+
+@cold
+def redirect_trap(
+    hart: Any, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64, gva: U64, priv: U64, virt: U64
+) -> U64:
+    """Enter a trap from below M-mode into VS (returns 1) or HS (2) and make mret go to its handler."""
+    if goes_to_vs(hart, cause, virt):
+        csr_write(hart, U64(VSTVAL), tval)
+        csr_write(hart, U64(VSEPC), epc)
+        csr_write(hart, U64(VSCAUSE), cause)
+        csr_write(hart, U64(VSSTATUS), pushed(csr_read(hart, U64(VSSTATUS)), priv))
+        enter_handler(hart, csr_read(hart, U64(VSTVEC)), U64(1))
+        return U64(WENT_TO_VS)
+    if hart.has_h != 0:
+        write_hypervisor_state(hart, tval2, tinst, gva, priv, virt)
+    csr_write(hart, U64(STVAL), tval)
+    csr_write(hart, U64(SEPC), epc)
+    csr_write(hart, U64(SCAUSE), cause)
+    csr_write(hart, U64(SSTATUS), pushed(csr_read(hart, U64(SSTATUS)), priv))
+    enter_handler(hart, csr_read(hart, U64(STVEC)), U64(0))
+    return U64(WENT_TO_HS)
 
 
 def redirect(hart: Any, model: FirmwareModel, trap: MachineTrap) -> str | None:
@@ -67,28 +146,8 @@ def redirect(hart: Any, model: FirmwareModel, trap: MachineTrap) -> str | None:
     """
     if trap.priv == MACHINE:
         return None
-    to_vs = goes_to_vs(hart, model, trap)
-    bank = VS_BANK if to_vs else S_BANK
-    if not to_vs and hart.has_h != 0:
-        write_hypervisor_state(hart, model, trap)
-    write_trap(hart, bank, trap)
-    stack_status(hart, bank, trap)
-    handler = int(hart.call(csr_read, bank + TVEC)) & ~TVEC_MODE
-    mstatus = int(hart.call(csr_read, csr.MSTATUS)) & ~(MSTATUS_MPV | MSTATUS_MPP)
-    mstatus |= SUPERVISOR << MSTATUS_MPP_SHIFT | (MSTATUS_MPV if to_vs else 0)
-    hart.call(csr_write, csr.MSTATUS, mstatus)
-    hart.call(csr_write, csr.MEPC, handler)
-    return "VS" if to_vs else "HS"
-
-
-def write_hypervisor_state(hart: Any, model: FirmwareModel, trap: MachineTrap) -> None:
-    """Write hstatus, htval and htinst for a trap into HS: SPVP only changes if the trap came from V=1."""
-    hstatus = int(hart.call(csr_read, csr.HSTATUS)) & ~HSTATUS_SPV
-    if trap.virt:
-        hstatus = hstatus & ~HSTATUS_SPVP | HSTATUS_SPV | (HSTATUS_SPVP if trap.priv == SUPERVISOR else 0)
-    if model.writes_gva:
-        hstatus = hstatus & ~HSTATUS_GVA | (HSTATUS_GVA if trap.gva else 0)
-    hart.call(csr_write, csr.HSTATUS, hstatus)
-    if trap.virt or model.writes_htval_of_hs:
-        hart.call(csr_write, csr.HTVAL, trap.tval2)
-        hart.call(csr_write, csr.HTINST, trap.tinst)
+    hart.fw_flags = flags_of(model)
+    went = hart.call(
+        redirect_trap, trap.cause, trap.epc, trap.tval, trap.tval2, trap.tinst, int(trap.gva), trap.priv, trap.virt
+    )
+    return "VS" if went == WENT_TO_VS else "HS"

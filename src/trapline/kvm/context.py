@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from trapline.kvm.numbers import Exit, SystemEvent
+from trapline.lang.state import Hart
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +83,38 @@ class KvmRun:
 class GuestCsrs:
     """The VS-level CSRs of a vCPU that is not loaded: struct kvm_vcpu_csr, in ONE_REG's order."""
 
+    hart: Hart
     vsstatus: int = 0
-    vsie: int = 0
     vstvec: int = 0
     vsscratch: int = 0
     vsepc: int = 0
     vscause: int = 0
     vstval: int = 0
-    hvip: int = 0
     vsatp: int = 0
     scounteren: int = 7
     senvcfg: int = 0
+
+    def __post_init__(self) -> None:
+        """Native exits use two of them: they are words of the hart's state."""
+        self.hart.kvm_vsie = self.hart.kvm_hvip = 0
+
+    @property
+    def vsie(self) -> int:
+        """The guest's sie, learnt at each exit."""
+        return int(self.hart.kvm_vsie)
+
+    @vsie.setter
+    def vsie(self, value: int) -> None:
+        self.hart.kvm_vsie = value
+
+    @property
+    def hvip(self) -> int:
+        """The interrupts that KVM injects."""
+        return int(self.hart.kvm_hvip)
+
+    @hvip.setter
+    def hvip(self, value: int) -> None:
+        self.hart.kvm_hvip = value
 
 
 @dataclass(slots=True)

@@ -18,6 +18,10 @@ class IoBus:
                 raise ValueError(f"in-kernel device at {gpa:#x} overlaps the one at {base:#x}")
         self._devices.append((gpa, size, device))
 
+    def __len__(self) -> int:
+        """Return how many devices there are."""
+        return len(self._devices)
+
     def find(self, gpa: int, length: int) -> tuple[int, Device] | None:
         """Return the base and the device that takes the whole access."""
         for base, size, device in self._devices:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from trapline.kvm.entry import NEVER
 from trapline.kvm.numbers import MpState
 from trapline.kvm.vcpu import RunStop, Vcpu
 from trapline.machine.clint import time_of
@@ -67,11 +68,15 @@ def _turn(vm: Vm, vcpu: Vcpu, vmm: Vmm, until: int, last: int | None) -> VmResul
     ratio = int(vcpu.hart.time_ratio)
     while time_of(vcpu.hart) < until:
         limit = (until - time_of(vcpu.hart)) * ratio - int(vcpu.hart.instret) % ratio
+        vcpu.hart.kvm_turn_until, vcpu.hart.kvm_turn_last = until, NEVER
         if last is not None:
             limit = min(limit, last - vm.instructions)
             if limit <= 0:
                 return VmResult("limit", vcpu)
+            vcpu.hart.kvm_turn_last = int(vcpu.hart.instret) + last - vm.instructions
+        vcpu.vmm_waits = vmm is not None
         stop = vcpu.run(max(1, limit))
+        vcpu.vmm_waits = False
         if stop is RunStop.EXIT:
             if vmm is None or not vmm(vcpu):
                 return VmResult("exit", vcpu)

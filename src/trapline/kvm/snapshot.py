@@ -69,6 +69,7 @@ def match_slots(vm: Vm, head: dict[str, Any], path: str | Path) -> None:
 
 def snapshot_vm(vm: Vm, path: str | Path) -> int:
     """`Vm.snapshot`."""
+    vm.fold_native()
     harts = [v.hart for v in vm.vcpus]
     kept = (*KEPT, type(vm.engine))
     return write(path, "vm", vm.made_with, harts, vm.regions, {"vm": vm}, kept=kept, about=about(vm))
@@ -106,6 +107,7 @@ def _change_vcpu(vcpu: Vcpu, new: Policy) -> None:
     vcpu.policy = new
     vcpu.guest_debug = False
     vcpu.config.hedeleg, vcpu.config.hideleg = new.hedeleg, new.hideleg
+    vcpu.stats.fold(vcpu.hart)
     vcpu.stats.kvm = {c.name: vcpu.stats.kvm.get(c.name, 0) for c in new.counters}
     sbi = vcpu.sbi
     old = {number: feature.read() for number, feature in sbi.features.items()}

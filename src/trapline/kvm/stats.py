@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from trapline.firmware.exit_log import KINDS, counted
 from trapline.kvm.stats_fd import HISTOGRAM_BUCKETS
 from trapline.lang.state import LAYOUT, TRAP_DESTINATIONS, TRAP_ORIGINS
 from trapline.policies import Policy
@@ -18,6 +19,8 @@ from trapline.privilege.causes import INTERRUPT, cause_name
 if TYPE_CHECKING:
     from trapline.kvm.trace import TrapRecord
     from trapline.lang.state import Hart
+
+Route = tuple[int, str, tuple[str, ...], tuple[str, ...], str, int]  # cause, origin, path, how, end, errno
 
 GENERIC_VCPU = ("halt_wakeup", "halt_wait_ns", "blocking")
 GENERIC_VM = ("remote_tlb_flush", "remote_tlb_flush_requests")
@@ -36,7 +39,7 @@ class VcpuStats:
         self.generic: dict[str, int] = dict.fromkeys(GENERIC_VCPU, 0)
         self.halt_wait_hist = [0] * HISTOGRAM_BUCKETS  # by the logarithm of a wait in nanoseconds
         self._wait = 0
-        self.outcomes: Counter[tuple[int, str, str, str]] = Counter()  # cause, origin, last hop, end
+        self.routes: Counter[Route] = Counter()  # those that Python handled
 
     def count(self, name: str) -> None:
         """Move one of KVM's counters; versions that lack it ignore that."""
@@ -57,17 +60,34 @@ class VcpuStats:
 
     def record(self, record: TrapRecord) -> None:
         """Count the outcome of a trap that left the guest."""
-        self.outcomes[record.cause, record.origin, record.how[-1], record.end] += 1
+        self.routes[record.cause, record.origin, record.path, record.how, record.end, record.errno] += 1
+
+    def all_routes(self, hart: Hart) -> Counter[Route]:
+        """Return how often each route was taken, in native code or in Python."""
+        return self.routes + native_routes(hart)
+
+    def fold(self, hart: Hart) -> None:
+        """Take over what native exits have counted."""
+        for number, name in enumerate(tuple(self.kvm)[: len(hart.kvm_stat)]):
+            self.kvm[name] += int(hart.kvm_stat[number])
+            hart.kvm_stat[number] = 0
+
+    def fold_routes(self, hart: Hart) -> None:
+        """Likewise the routes; the firmware must have taken over its part."""
+        self.routes += native_routes(hart)
+        for number in range(len(hart.exit_count)):
+            hart.exit_count[number] = 0
 
     def snapshot(self, hart: Hart) -> dict[str, int]:
         """Return every counter by name: KVM's, the generic ones, ours."""
+        self.fold(hart)
         return {**self.kvm, **self.generic, **self.trapline(hart)}
 
     def trapline(self, hart: Hart) -> dict[str, int]:
         """Return what KVM does not count, without zeros."""
         found = Counter[str]()
-        for (cause, origin, how, end), n in self.outcomes.items():
-            found[f"trapline/{cause_name(cause)}/{origin}/{how}/{end}"] += n
+        for (cause, origin, _, how, end, _), n in self.all_routes(hart).items():
+            found[f"trapline/{cause_name(cause)}/{origin}/{how[-1]}/{end}"] += n
             if cause in _GUEST_PAGE_FAULTS:
                 found["trapline/guest_page_faults"] += n
             if cause == 1:
@@ -78,6 +98,15 @@ class VcpuStats:
             if destination == "VS":
                 found[f"trapline/{cause_name(cause)}/{origin}/delegated"] += n
         return dict(sorted(found.items()))
+
+
+def native_routes(hart: Hart) -> Counter[Route]:
+    """Return the routes of the exits that native code handled."""
+    found: Counter[Route] = Counter()
+    for exit_, n in counted(hart):
+        kind = KINDS[exit_.kind]
+        found[exit_.cause, exit_.path[0], exit_.path, kind.how, kind.end, 0] += n
+    return found
 
 
 def hardware_traps(hart: Hart) -> dict[tuple[int, str, str], int]:

@@ -32,6 +32,11 @@ class StealTime:
         self.register = INVALID_GPA if shared_memory is None else shared_memory
         self.last = self.run_delay
 
+    @property
+    def reports(self) -> bool:
+        """Whether there is memory to report to."""
+        return self.register != INVALID_GPA
+
     def reset(self) -> None:
         """As after a vCPU reset."""
         self.register, self.last = INVALID_GPA, 0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trapline.kvm.numbers import IRQ_VS_TIMER, MASK64
+from trapline.kvm.entry import program_timer, timer_tick
+from trapline.kvm.numbers import MASK64
 from trapline.machine.clint import time_of
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.csr_numbers import HTIMEDELTA, VSTIMECMP
@@ -21,8 +22,34 @@ class VcpuTimer:
     def __init__(self, vcpu: Vcpu, *, sstc: bool) -> None:
         self.vcpu = vcpu
         self.sstc = sstc
-        self.next_cycles = NEVER
-        self.next_set = False
+        self.reset()
+
+    @property
+    def sstc(self) -> bool:
+        """Whether the guest has stimecmp. These three are words of the hart's state: native exits use them."""
+        return bool(self.vcpu.hart.kvm_sstc != 0)
+
+    @sstc.setter
+    def sstc(self, value: bool) -> None:
+        self.vcpu.hart.kvm_sstc = int(value)
+
+    @property
+    def next_cycles(self) -> int:
+        """Guest time of the next event."""
+        return int(self.vcpu.hart.kvm_next_cycles)
+
+    @next_cycles.setter
+    def next_cycles(self, value: int) -> None:
+        self.vcpu.hart.kvm_next_cycles = value
+
+    @property
+    def next_set(self) -> bool:
+        """Whether a timer of the host runs."""
+        return bool(self.vcpu.hart.kvm_next_set != 0)
+
+    @next_set.setter
+    def next_set(self, value: bool) -> None:
+        self.vcpu.hart.kvm_next_set = int(value)
 
     def now(self) -> int:
         """Return guest time."""
@@ -30,13 +57,10 @@ class VcpuTimer:
 
     def next_event(self, cycles: int) -> None:
         """SBI set_timer: clear the pending interrupt, raise it at `cycles`."""
-        self.next_cycles = cycles & MASK64
-        if self.sstc:
-            if self.vcpu.loaded:
-                self.vcpu.hart.call(csr_write, VSTIMECMP, self.next_cycles)
-            return
-        self.vcpu.set_interrupt(IRQ_VS_TIMER, level=False)
-        self.next_set = True
+        if self.vcpu.loaded or not self.sstc:
+            self.vcpu.hart.call(program_timer, cycles & MASK64)
+        else:
+            self.next_cycles = cycles & MASK64
 
     def restore(self) -> None:
         """Load htimedelta and vstimecmp."""
@@ -60,9 +84,8 @@ class VcpuTimer:
 
     def tick(self) -> None:
         """Without Sstc: inject when the host timer has expired."""
-        if not self.sstc and self.next_set and self.now() >= self.next_cycles:
-            self.next_set = False
-            self.vcpu.set_interrupt(IRQ_VS_TIMER)
+        if not self.sstc:
+            self.vcpu.hart.call(timer_tick)
 
     def deadline(self) -> int | None:
         """Return the host tick, later than now, of the next event."""

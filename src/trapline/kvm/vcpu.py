@@ -17,8 +17,10 @@ from trapline.kvm.aia import VcpuAia
 from trapline.kvm.context import CpuTrap, GuestCsrs, KvmRun, VcpuConfig
 from trapline.kvm.cost import estimate
 from trapline.kvm.death import Death, autopsy
+from trapline.kvm.entry import enter_vcpu, slice_left, spend_time
 from trapline.kvm.isa_ext import host_has, withheld
 from trapline.kvm.mmio import MmioDecode, mmio_return
+from trapline.kvm.native_setup import collect, prepare, refresh_flags
 from trapline.kvm.numbers import (
     EINVAL,
     IRQ_VS_EXT,
@@ -30,7 +32,7 @@ from trapline.kvm.numbers import (
 )
 from trapline.kvm.stats import VcpuStats
 from trapline.kvm.stats_fd import stats_file, vcpu_descriptors
-from trapline.kvm.switch import enter_guest, save_guest
+from trapline.kvm.switch import save_guest
 from trapline.kvm.timer import VcpuTimer
 from trapline.kvm.trace import TrapRecord, origin_of
 from trapline.kvm.vcpu_exit import vcpu_exit
@@ -62,7 +64,7 @@ from trapline.privilege.fields import (
     STATEEN_IMSIC,
     STATEEN_SE,
 )
-from trapline.privilege.interrupts import next_timer, update_timers
+from trapline.privilege.interrupts import update_timers
 from trapline.sbi.numbers import FirmwareEvent
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
 
 FS_INITIAL, FS_CLEAN = 1 << 13, 2 << 13
 A0, A1 = 10, 11
+ECALL_VS = 10
 
 # Fields of GuestCsrs and the CSRs that hold them while the vCPU is loaded; hideleg comes before vsie.
 GUEST_CSRS = {
@@ -114,11 +117,14 @@ class Vcpu:
         self.kvm_run = KvmRun()
         self.stats = VcpuStats(vm.policy)
         self.decoder = Decoder(hart)
-        self.csrs = GuestCsrs()
+        self.csrs = GuestCsrs(hart)
         self.config: VcpuConfig = VcpuConfig(hedeleg=vm.policy.hedeleg, hideleg=vm.policy.hideleg)
         self.isa_disabled: set[str] = withheld(self)
-        self.irqs_pending = self.irqs_pending_mask = 0
         self.guest_debug = False
+        # What native exits know of (kvm.native_setup), and whether a VMM waits for KVM_RUN to come back.
+        self.native_policy: Policy | None = None
+        self.native_seen = 0
+        self.vmm_waits = False
         self.loaded = self.ran_once = self.in_guest = False
         self.mp_state = MpState.RUNNABLE if vcpu_id == 0 else MpState.STOPPED
         self.blocked = self.yielded = False
@@ -136,11 +142,38 @@ class Vcpu:
         self.reset(0, 0)
 
     # --- state ---
+    @property
+    def in_guest(self) -> bool:
+        """Whether the guest's registers are in the hart. This and the next two are words that native exits use."""
+        return bool(self.hart.kvm_in_guest != 0)
+
+    @in_guest.setter
+    def in_guest(self, value: bool) -> None:
+        self.hart.kvm_in_guest = int(value)
+
+    @property
+    def irqs_pending(self) -> int:
+        """VS-level interrupts that are to be pending."""
+        return int(self.hart.kvm_irqs)
+
+    @irqs_pending.setter
+    def irqs_pending(self, value: int) -> None:
+        self.hart.kvm_irqs = value
+
+    @property
+    def irqs_pending_mask(self) -> int:
+        """Those that have changed since the last entry."""
+        return int(self.hart.kvm_irqs_mask)
+
+    @irqs_pending_mask.setter
+    def irqs_pending_mask(self, value: int) -> None:
+        self.hart.kvm_irqs_mask = value
+
     def reset(self, pc: int, opaque: int) -> None:
         """Reset to VS-mode at `pc` with a0 the vCPU's id and a1 `opaque` (kvm_riscv_reset_vcpu)."""
         self.put()
         hart = self.hart
-        self.csrs = GuestCsrs()
+        self.csrs = GuestCsrs(hart)
         for n in range(1, 32):
             hart.x[n] = 0
             hart.f[n] = 0
@@ -308,17 +341,21 @@ class Vcpu:
             hart.call(update_timers)
             hart.call(update_derived)
             if self.blocked:
-                self.stats.waited((tick - now) * 1_000_000_000 // self.vm.timebase)
+                self._waited(tick - now)
         self.timer.tick()
 
     def stats_fd(self) -> bytes:
         """KVM_GET_STATS_FD of the vCPU: what its file holds now."""
+        self.stats.fold(self.hart)
         values: dict[str, int | list[int]] = {
             **self.stats.kvm,
             **self.stats.generic,
             "halt_wait_hist": self.stats.halt_wait_hist,
         }
         return stats_file(f"kvm-0/vcpu-{self.id}", vcpu_descriptors(self.policy), values)
+
+    def _waited(self, ticks: int) -> None:
+        self.stats.waited(ticks * 1_000_000_000 // self.vm.timebase)
 
     def count_firmware_event(self, event: FirmwareEvent) -> None:
         """Count an event of the guest's SBI PMU."""
@@ -336,7 +373,8 @@ class Vcpu:
             self.kvm_run.exit_reason = Exit.INTR
             return RunStop.INTR
         self._restore_fp()
-        end = int(self.hart.instret) + limit
+        self.hart.kvm_run_end = int(self.hart.instret) + limit
+        prepare(self)
         for turn in itertools.count(1):
             if turn % _POLL_EXITS == 0 and self.vm.poll is not None and self.vm.poll():
                 return RunStop.STOP
@@ -346,10 +384,12 @@ class Vcpu:
             self.timer.tick()
             if self.sbi.counters is not None and self.sbi.counters.armed:
                 self.sbi.counters.check_overflow()
-            if int(self.hart.instret) >= end:
+            if self.hart.instret >= self.hart.kvm_run_end:
                 return RunStop.LIMIT
             self._enter()
-            stop = self._leave(int(self.vm.engine.run(self.hart, self._slice(end))))
+            reason = int(self.vm.engine.run(self.hart, self._slice()))
+            collect(self)
+            stop = self._leave(reason)
             if stop is not None:
                 return stop
             if self.yielded:
@@ -384,25 +424,17 @@ class Vcpu:
             self._reset_to = None
         return True
 
-    def _slice(self, end: int) -> int:
-        """Return how many instructions may run before a timer must be looked at."""
-        hart = self.hart
-        end = min(end, int(hart.call(next_timer)))
+    def _slice(self) -> int:
+        """Return how many instructions may run before something must be looked at."""
+        left = int(self.hart.call(slice_left))
         if self.sbi.counters is not None and self.sbi.counters.armed:
-            end = min(end, int(hart.instret) + self.sbi.counters.until_overflow())
-        if not self.timer.sstc and (tick := self.timer.deadline()) is not None:
-            ratio = int(hart.time_ratio)
-            end = min(end, (tick - int(hart.time_offset)) * ratio)
-        return max(1, end - int(hart.instret))
+            left = max(1, min(left, self.sbi.counters.until_overflow()))
+        return left
 
     def _enter(self) -> None:
-        interrupts.flush_interrupts(self)
         if not self.in_guest:
             self.vm.update_hgatp(self)
-            self.hart.call(enter_guest)
-            self.in_guest = True
-        else:
-            self.hart.call(update_derived)
+        self.hart.call(enter_vcpu)
 
     def _leave(self, reason: int) -> RunStop | None:
         if reason == EXIT_HOSTED_HS:
@@ -456,6 +488,8 @@ class Vcpu:
         interrupts.sync_interrupts(self)
         self.timer.sync()
         ret = vcpu_exit(self, trap)
+        if trap.scause == ECALL_VS:
+            refresh_flags(self)
         gpa = trap.gpa if trap.scause in (20, 21, 23) else None
         hops = self._pending_hop or ("hardware", "resumed")
         self._finish(hops[1], hops[0], self.guest_mode() if ret > 0 else "VMM", -ret if ret < 0 else 0, gpa)
@@ -471,7 +505,6 @@ class Vcpu:
     # --- records ---
     _pending_hop: tuple[str, str] | None = None
     _m_instructions = 0
-    _unspent = 0
     _raised: int | None = None
     firmware_dump = ""
 
@@ -512,9 +545,10 @@ class Vcpu:
 
     def _spend(self, instructions: int) -> None:
         """Time passes for what the hosted levels are estimated to execute, as for the guest's own instructions."""
-        ticks, self._unspent = divmod(self._unspent + instructions, int(self.hart.time_ratio))
-        if ticks:
-            self.advance(time_of(self.hart) + ticks)
+        before = time_of(self.hart)
+        self.hart.call(spend_time, instructions)
+        if self.blocked:
+            self._waited(time_of(self.hart) - before)
 
     def kill(self, trap: CpuTrap, rule: CauseRule, ret: int, lines: tuple[str, str, str]) -> None:
         """KVM_RUN fails: keep everything that says why."""

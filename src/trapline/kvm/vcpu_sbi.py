@@ -109,6 +109,14 @@ class VcpuSbi:
         self.features: dict[int, GuestFeature] = guest_features(vcpu)
         self.profile = self._profile()
 
+    def awaits_overflow(self) -> bool:
+        """Whether a counter of the guest will raise an interrupt: only Python looks for that."""
+        return self.counters is not None and self.counters.armed
+
+    def counts_events(self) -> bool:
+        """Whether the guest has firmware events counted."""
+        return self.counters is not None and any(e.started for e in self.counters.events)
+
     def reset(self) -> None:
         """A vCPU reset takes FWFT features, counters and steal time back."""
         self.steal.reset()

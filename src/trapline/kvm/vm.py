@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from trapline.kvm.aia_device import AiaDevice
 from trapline.kvm.dirty_log import DirtyLogs
 from trapline.kvm.gstage import MODE_NUMBERS, MODES, PAGE, PTE_V, GStage, TableMemory
 from trapline.kvm.io_bus import IoBus
+from trapline.kvm.native_setup import collect, record_of
 from trapline.kvm.schedule import VmResult, run_vcpus
 from trapline.kvm.slots import MemorySlot, SlotKind, SlotTable
-from trapline.kvm.stats import GENERIC_VM, total
+from trapline.kvm.stats import GENERIC_VM, Route, total
 from trapline.kvm.stats_fd import stats_file, vm_descriptors
 from trapline.kvm.trace import TrapRecord
 from trapline.kvm.vcpu import Vcpu
@@ -97,7 +98,10 @@ class Vm:
         self.tables = TableMemory(self.regions.ram("page tables", TABLES_BASE, TABLES_SIZE, no_execute=True))
         self.io_bus = IoBus()
         self.generic_stats = dict.fromkeys(GENERIC_VM, 0)
-        self.last_traps: deque[TrapRecord] = deque(maxlen=LAST_TRAPS)
+        # The last traps: records, or the vCPU and the words of exits that native code handled.
+        self._last: deque[TrapRecord | tuple[int, tuple[int, ...]]] = deque(maxlen=LAST_TRAPS)
+        self.native_exits = True  # exits may be handled in native code (kvm.native_exit)
+        self.mmio_windows: tuple[tuple[int, int], ...] = ()
         self.log_lines: list[str] = []
         self.on_trap: Callable[[TrapRecord], None] | None = None
         # Asked now and then by a vCPU that takes one exit after another: whether KVM_RUN should come back.
@@ -111,6 +115,7 @@ class Vm:
         harts = [self._make_hart(n, ratio, misaligned, tinst, files) for n in range(vcpus)]
         if harts[0].has_h == 0:
             raise ValueError(f"isa {isa!r} has no H extension: a guest needs it")
+        self._harts = harts
         self.hgei = GuestLines(int(harts[0].geilen))
         self._imsic_pages = 1 << host_aia.guest_bits
         if host_aia.imsic:
@@ -129,6 +134,16 @@ class Vm:
         self.notes = self.policy_notes(harts[0])
         self.aia: AiaDevice | None = None
         self.vcpus = [Vcpu(self, n, hart) for n, hart in enumerate(harts)]
+
+    @property
+    def time_delta(self) -> int:
+        """What is added to the host's time for the guest's."""
+        return int(self._harts[0].kvm_time_delta)
+
+    @time_delta.setter
+    def time_delta(self, value: int) -> None:
+        for hart in self._harts:
+            hart.kvm_time_delta = value
 
     def require_mapping(self) -> None:
         """Without a rule that maps guest page faults no guest runs: its first fetch would never succeed."""
@@ -384,9 +399,44 @@ class Vm:
     def record(self, vcpu: Vcpu, record: TrapRecord) -> None:
         """Account for a trap that left the guest."""
         vcpu.stats.record(record)
-        self.last_traps.append(record)
+        self._last.append(record)
         if self.on_trap is not None:
             self.on_trap(record)
+
+    @property
+    def last_traps(self) -> deque[TrapRecord]:
+        """The last traps that left a guest, the newest last."""
+        records = (record_of(*r) if isinstance(r, tuple) else r for r in self._last)
+        return deque(records, maxlen=LAST_TRAPS)
+
+    def note_native(self, vcpu_id: int, entries: list[tuple[int, ...]]) -> None:
+        """Native code has handled exits."""
+        self._last.extend((vcpu_id, words) for words in entries)
+
+    def fold_native(self) -> None:
+        """Take over everything that native exits have counted: the harts' words that hold it are not saved."""
+        self.firmware.fold()
+        for vcpu in self.vcpus:
+            collect(vcpu)
+            vcpu.stats.fold(vcpu.hart)
+            vcpu.stats.fold_routes(vcpu.hart)
+            vcpu.native_seen = vcpu.hart.exit_ring_at = 0
+
+    def routes(self) -> Counter[Route]:
+        """Return how often traps that left a guest took each route."""
+        return sum((v.stats.all_routes(v.hart) for v in self.vcpus), Counter())
+
+    def serve_mmio(self, serve: Callable[[Vcpu, int, int, bool, int], int], windows: Sequence[tuple[int, int]]) -> None:
+        """Name addresses that the VMM serves at once, while KVM_RUN waits: up to eight pairs of first and end.
+
+        `serve` gets the vCPU, address, size, whether it is a store, and the data; it returns a load's.
+        The VMM is told of such an access either way: as KVM_EXIT_MMIO where exits are handled in Python.
+        """
+        if len(windows) > 8:
+            raise ValueError(f"{len(windows)} windows: expected up to 8")
+        self.mmio_windows = tuple(windows)
+        for vcpu in self.vcpus:
+            vcpu.hart.on_mmio = _server(vcpu, serve)  # type: ignore[method-assign, assignment]
 
     def log(self, line: str) -> None:
         """Write a line to the host kernel's log."""
@@ -411,3 +461,7 @@ class Vm:
     def instructions(self) -> int:
         """Instructions that all vCPUs have attempted."""
         return sum(int(v.hart.instret) for v in self.vcpus)
+
+
+def _server(vcpu: Vcpu, serve: Callable[[Vcpu, int, int, bool, int], int]) -> Callable[[int, int, int], int]:
+    return lambda gpa, how, data: serve(vcpu, gpa, how & 0xFF, bool(how >> 8), data)

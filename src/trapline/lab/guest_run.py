@@ -13,7 +13,7 @@ from typing import IO, Any
 from trapline.firmware.firmware import Firmware
 from trapline.kvm.cost import SOURCE as KVM_SOURCE
 from trapline.kvm.cost import estimate
-from trapline.kvm.stats import hardware_traps
+from trapline.kvm.stats import Route, hardware_traps
 from trapline.kvm.trace import TrapRecord
 from trapline.lab.engines import engine_of
 from trapline.lab.errors import UsageError
@@ -142,23 +142,21 @@ class RunReport:
         }
 
 
-class _Recorder:
-    """Aggregates the records of traps, and writes them to a file if asked."""
-
-    def __init__(self, file: IO[str] | None) -> None:
-        self.counts: Counter[tuple[Any, ...]] = Counter()
-        self.file = file
-
-    def __call__(self, r: TrapRecord) -> None:
-        self.counts[r.cause, r.origin, r.path, r.how, r.end, r.errno] += 1
-        if self.file is not None:
-            self.file.write(json.dumps(trace_data(r)) + "\n")
-
-    def rows(self) -> Iterator[RunRow]:
-        """Yield a row for each route."""
-        for (cause, origin, path, how, end, errno), count in self.counts.items():
-            hs = estimate(how[-1], end).hs * count if "HS" in path else 0
+def _rows(routes: Counter[Route]) -> Iterator[RunRow]:
+    """Yield a row for each route."""
+    for (cause, origin, path, how, end, errno), count in routes.items():
+        hs = estimate(how[-1], end).hs * count if "HS" in path else 0
+        if count:
             yield RunRow(cause, origin, path, how, end, errno, count, hs)
+
+
+def _tracer(file: IO[str]) -> Callable[[TrapRecord], None]:
+    """Write each trap; with this hook all of them are handled in Python."""
+    return lambda record: _ignore(file.write(json.dumps(trace_data(record)) + "\n"))
+
+
+def _ignore(_: int) -> None:
+    """Give a call no result."""
 
 
 def trace_data(r: TrapRecord) -> dict[str, Any]:
@@ -246,8 +244,8 @@ def _run_once(
     before, watching = _Before(guest), _watch(guest, options.observe)
     guest.vm.on_log = on_kernel_log
     with output_file(options.trace, "--trace") as file:
-        recorder = _Recorder(file)
-        guest.vm.on_trap = recorder
+        if file is not None:
+            guest.vm.on_trap = _tracer(file)
         started, ticks = time.perf_counter(), guest.position()[1]
         with contextlib.closing(guest):
             result, taken = run_and_keep(
@@ -260,7 +258,9 @@ def _run_once(
         seconds = time.perf_counter() - started - (taken.seconds if taken else 0)
     traps = _counted(guest)
     traps.subtract(before.traps)
-    rows = [*recorder.rows(), *_delegated(traps)]
+    routes = guest.vm.routes()
+    routes.subtract(before.routes)
+    rows = [*_rows(routes), *_delegated(traps)]
     rows.sort(key=lambda r: (r.cause >> 63, r.cause, r.origin != "VS", r.path, r.end))
     return RunReport(
         options,
@@ -272,7 +272,7 @@ def _run_once(
         seconds,
         guest.vm.notes,
         tuple(guest.devices.unassigned.describe()),
-        tuple(_balance(traps, recorder)),
+        tuple(_balance(traps, routes)),
         snapshot=taken,
         seen=watching.finish() if watching is not None else None,
     )
@@ -292,6 +292,7 @@ class _Before:
 
     def __init__(self, guest: Guest) -> None:
         self.traps = _counted(guest)
+        self.routes = guest.vm.routes()
         self.levels = _retired(guest)
         self.firmware = guest.vm.firmware.estimated_instructions
 
@@ -338,14 +339,14 @@ def _instructions(guest: Guest, rows: list[RunRow], before: _Before) -> dict[str
     return {**total, "HS": sum(r.hs for r in rows), "M": machine}
 
 
-def _balance(traps: Counter[tuple[int, str, str]], recorder: _Recorder) -> Iterator[str]:
+def _balance(traps: Counter[tuple[int, str, str]], routes: Counter[Route]) -> Iterator[str]:
     """Compare, for every origin and first destination, the compiled counters with the records."""
     counted: Counter[tuple[str, str]] = Counter()
     for (_, origin, destination), n in traps.items():
         if destination != "VS":
             counted[origin, destination] += n
     seen: Counter[tuple[str, str]] = Counter()
-    for (_, origin, path, _, _, _), n in recorder.counts.items():
+    for (_, origin, path, _, _, _), n in routes.items():
         if len(path) > 1:
             seen[origin, path[1]] += n
     for key in sorted(counted.keys() | seen.keys()):

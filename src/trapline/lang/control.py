@@ -73,6 +73,12 @@ def note_store(hart: Any, pa: U64, region: U64) -> None:
 
 
 @primitive
+def user_mmio(hart: Any, gpa: U64, how: U64, data: U64) -> U64:
+    """The VMM's answer to an access to one of its devices; `how` is the size, plus 256 for a store."""
+    return U64(hart.on_mmio(int(gpa), int(how), int(data)))
+
+
+@primitive
 def transformed_instruction(hart: Any) -> U64:
     """The transformed form of hart.insn for xtinst, or 0 (Hypervisor chapter, Transformed Instruction)."""
     return U64(hart.on_transform())

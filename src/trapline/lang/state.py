@@ -102,7 +102,7 @@ LAYOUT.word("dirty_count")
 LAYOUT.array("dirty_info", 64)
 LAYOUT.word("code_fresh")  # 1: fence.i has to look beyond dirty_info (newly decoded pages, other harts)
 LAYOUT.word("fn_device_load", "fn_device_store", "fn_flush_code", "fn_transform", "fn_memset")
-LAYOUT.word("ic_base", "ic_margin", "ic_left", "native_exit", "host_fma")
+LAYOUT.word("ic_base", "ic_margin", "ic_left", "ic_end", "native_exit", "host_fma")
 LAYOUT.array("step_record", 8, align=2)
 LAYOUT.array("step_handlers", 256)
 LAYOUT.word("call_failed")
@@ -168,6 +168,37 @@ LAYOUT.array("imsic_eidelivery", IMSIC_FILES)
 LAYOUT.array("imsic_eithreshold", IMSIC_FILES)
 LAYOUT.array("imsic_eip", IMSIC_FILES * IMSIC_WORDS)
 LAYOUT.array("imsic_eie", IMSIC_FILES * IMSIC_WORDS)
+
+# The hosted KVM's vCPU, as far as exits that stay in native code touch it (kvm.entry, kvm.native_exit).
+LAYOUT.word("kvm_in_guest")  # 1: the guest's registers are in the hart, 0: in the guest_* words
+LAYOUT.word("kvm_irqs", "kvm_irqs_mask")  # irqs_pending and irqs_pending_mask of struct kvm_vcpu_arch
+LAYOUT.word("kvm_hvip", "kvm_vsie")  # of the guest's CSRs
+LAYOUT.word("kvm_aia")  # 1: the hart has AIA, and this KVM gives it to guests
+LAYOUT.word("kvm_sstc", "kvm_time_delta", "kvm_next_cycles", "kvm_next_set")  # the vCPU's timer
+LAYOUT.word("kvm_unspent")  # estimated instructions that make no whole tick yet
+LAYOUT.word("kvm_requests")  # bits: translations or code to forget before the guest is entered
+EXIT_KINDS, EXIT_RING = 16, 16
+LAYOUT.host = True  # made anew before each run, or taken over by Python before a snapshot
+LAYOUT.array("kvm_stat", 64)  # what native code counted, by number of the policy's counter
+LAYOUT.array("exit_count", EXIT_KINDS * 64 * 4)  # likewise, by kind of exit, cause, origin and end (firmware.exit_log)
+LAYOUT.word("fw_instructions")  # estimated for what native code did in the firmware's place
+LAYOUT.word("exit_ring_at")
+LAYOUT.array("exit_ring", EXIT_RING * 8)  # the last exits that native code handled
+LAYOUT.word("kvm_run_end")  # instret at which KVM_RUN comes back
+LAYOUT.word("kvm_turn_until", "kvm_turn_last")  # tick and instret at which the vCPU's turn ends
+LAYOUT.word("kvm_native")  # 1: try hosted exits in native code first
+LAYOUT.word("kvm_exits_left")  # native exits until Python looks around
+LAYOUT.word("kvm_flags")
+LAYOUT.word("kvm_exits_stat")  # 1 + number of the counter of all exits
+LAYOUT.array("kvm_action", 64)  # by cause: what native code does (kvm.native_exit), and flags
+LAYOUT.array("kvm_counters", 64)  # by cause: a byte for each counter to move, 1 + its number
+LAYOUT.array("kvm_mmio_known", 8)  # bits by number of the instruction: those that the policy's MMIO decoder knows
+LAYOUT.array("kvm_windows", 16)  # pairs of first and last + 1: addresses that the VMM serves at once
+LAYOUT.array("kvm_peers", 64)  # host addresses of the VM's harts
+LAYOUT.word("kvm_peer_count", "fn_mmio", "fw_flags")
+LAYOUT.array("fw_cost", 16)  # by event (kvm.native_exit)
+LAYOUT.array("exit_cost", EXIT_KINDS)  # estimated instructions of HS-mode and VMM
+LAYOUT.host = False
 
 # Second results of subset functions that have more than one.
 LAYOUT.word("walk_gpa", "walk_pte", "walk_level", "walk_perm", "walk_page")
@@ -242,6 +273,10 @@ class Hart:
     def on_transform(self) -> int:
         """Replaced by an engine that can decode: the transformed instruction of the access under way."""
         return 0
+
+    def on_mmio(self, gpa: int, how: int, data: int) -> int:
+        """Replaced by a hosted KVM whose VMM serves MMIO at once (lang.control.user_mmio)."""
+        raise NotImplementedError
 
     def on_flush_translations(self) -> None:
         """Replaced by an engine that caches translations."""

@@ -70,14 +70,21 @@ class GuestDevices:
     def access(self, vcpu: Vcpu) -> None:
         """Answer KVM_EXIT_MMIO."""
         mmio = vcpu.kvm_run.mmio
-        for window, device in self._devices:
-            if window.base <= mmio.phys_addr and mmio.phys_addr + mmio.length <= window.end:
-                offset = mmio.phys_addr - window.base
-                if mmio.is_write:
-                    device.store(vcpu.hart, offset, mmio.length, mmio.data)
-                else:
-                    mmio.data = device.load(vcpu.hart, offset, mmio.length)
-                return
-        self.unassigned.note(mmio.phys_addr, mmio.length, write=mmio.is_write)
+        answer = self.serve(vcpu, mmio.phys_addr, mmio.length, mmio.is_write, mmio.data)
         if not mmio.is_write:
-            mmio.data = 0
+            mmio.data = answer
+
+    def serve(self, vcpu: Vcpu, gpa: int, size: int, write: bool, data: int) -> int:
+        """Do an access of the guest; return what a load gives."""
+        for window, device in self._devices:
+            if window.base <= gpa and gpa + size <= window.end:
+                if not write:
+                    return device.load(vcpu.hart, gpa - window.base, size)
+                device.store(vcpu.hart, gpa - window.base, size, data)
+                return 0
+        self.unassigned.note(gpa, size, write=write)
+        return 0
+
+    def served(self) -> list[tuple[int, int]]:
+        """Return the addresses of the devices whose accesses never end a run."""
+        return [(w.base, w.end) for w, device in self._devices if not isinstance(device, TestFinisher)]

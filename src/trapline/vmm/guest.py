@@ -99,6 +99,7 @@ class Guest:
             self._reset,
             GuestMemory(self.vm),
         )
+        self.vm.serve_mmio(self.devices.serve, self.devices.served())
         self.hvc = add_devices(self.devices.virtio, virtio, self.console.write, self._nanoseconds)
         self._outside = Outside(self.console, self.devices.virtio)
         self.vm.on_idle = lambda: self.devices.virtio.live

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def snapshot_guest(guest: Guest, path: str | Path) -> int:
     """`Guest.snapshot`."""
     vm = guest.vm
+    vm.fold_native()
     harts = [v.hart for v in vm.vcpus]
     kept = (*KEPT, type(vm.engine))
     return write(path, "run", guest.made_with, harts, vm.regions, {"guest": guest}, kept=kept, about=about(vm))

@@ -271,6 +271,7 @@ def joints(module: ModuleBuilder, functions: dict[str, Compiled]) -> list[str]:
     return [
         deliver(functions),
         resume(functions),
+        hosted(functions),
         budget(),
         goto(),
         step(),
@@ -296,6 +297,11 @@ def resume(functions: dict[str, Compiled]) -> str:
     h.emit(f"br i1 {wants_out}, label %out, label %stay{UNLIKELY}")
     h.label("out")
     h.put("pc", h.get("next_pc"))
+    native = h.value(f"icmp ne i64 {h.get('kvm_native')}, 0")
+    h.emit(f"br i1 {native}, label %try, label %leave")
+    h.label("try")
+    h.tail("@h.hosted")
+    h.label("leave")
     h.leave(EXIT_SEMANTIC)
     h.label("stay")
     irq = h.value(f"icmp ne i64 {h.get('irq_cause')}, 0")
@@ -309,6 +315,35 @@ def resume(functions: dict[str, Compiled]) -> str:
     h.emit(f"call fastcc void @{functions['select_context'].symbol}(ptr %st) alwaysinline")
     h.emit(f"%set = load ptr, ptr {h.field('tlb_ptr')}, align 8")
     h.jump_pc(h.get("next_pc"), ic="%ic", tlb="%set")
+    return h.text()
+
+
+def hosted(functions: dict[str, Compiled]) -> str:
+    """A hosted mode wants out: the compiled hypervisor may deal with it (kvm.native_exit); then a new budget."""
+    h = Handler("h.hosted")
+    h.instret()
+    called = functions["hosted_exit"]
+    both = h.value(f"call fastcc {called.result_type()} @{called.symbol}(ptr %st)")
+    failed = h.value(f"extractvalue {called.result_type()} {both}, 1")
+    result = h.value(f"extractvalue {called.result_type()} {both}, 0")
+    goes_on = h.value(f"icmp eq i64 {result}, 1")
+    succeeded = h.value(f"xor i1 {failed}, true")
+    h.emit(f"br i1 {h.value(f'and i1 {goes_on}, {succeeded}')}, label %on, label %leave")
+    h.label("leave")
+    h.put("native_exit", EXIT_SEMANTIC)
+    h.emit("ret void")
+    h.label("on")
+    left = h.get("ic_left")
+    long_run = h.value(f"icmp sgt i64 {left}, {MARGIN}")
+    now = h.get("instret")
+    to_sample = h.value(f"sub i64 {h.get('sample_at')}, {now}")
+    to_sample = h.value(f"call i64 @llvm.smax.i64(i64 {to_sample}, i64 0)")
+    free = h.value(f"add i64 {left}, -{MARGIN}")
+    turn = h.value(f"call i64 @llvm.smin.i64(i64 {free}, i64 {to_sample})")
+    ic = h.value(f"select i1 {long_run}, i64 {turn}, i64 -1")
+    h.put("ic_margin", h.value(f"sub i64 {left}, {ic}"))
+    h.put("ic_base", h.value(f"add i64 {now}, {ic}"))
+    h.tail("@h.resume", ic=ic)
     return h.text()
 
 

@@ -19,6 +19,7 @@ declare i64 @llvm.cttz.i64(i64, i1)
 declare i64 @llvm.ctpop.i64(i64)
 declare i64 @llvm.bswap.i64(i64)
 declare i64 @llvm.smin.i64(i64, i64)
+declare i64 @llvm.smax.i64(i64, i64)
 declare double @llvm.sqrt.f64(double)
 declare float @llvm.sqrt.f32(float)
 declare double @llvm.fma.f64(double, double, double)
@@ -29,7 +30,7 @@ declare float @llvm.fma.f32(float, float, float)
 POSITION = {"pc", "next_pc", "insn", "insn_length", "instret", "attention", "exit_reason", "exit_arg"}
 POSITION_PRIMITIVES = {
     "jump", "leave", "flush_translations", "flush_page", "flush_code", "cache_translation", "note_store", "device_load",
-    "device_store", "transformed_instruction", "instruction_bits",
+    "device_store", "transformed_instruction", "instruction_bits", "user_mmio",
 }  # fmt: skip
 
 

@@ -256,6 +256,11 @@ def _device_store(e: Calls, node: ast.Call) -> Result:
     return None
 
 
+@lowering("user_mmio")
+def _user_mmio(e: Calls, node: ast.Call) -> Result:
+    return _callback(e, "fn_mmio", [e.as_word(a) for a in node.args[1:]]), U
+
+
 @lowering("transformed_instruction")
 def _transformed_instruction(e: Calls, node: ast.Call) -> Result:
     return _callback(e, "fn_transform", []), U

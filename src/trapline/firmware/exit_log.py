@@ -1,0 +1,103 @@
+"""Exits that native code handled: counted by what was done, and the last of them in a ring.
+
+A kind of exit has a fixed path. Its number, the cause, the mode it came from and the mode it went to
+make the number of a counter; Python turns these back into routes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from trapline.lang.functions import cold
+from trapline.lang.state import EXIT_RING, LAYOUT
+from trapline.lang.values import U64
+
+KVM_REDIRECT, SBI_CALL, GSTAGE_MAP, MMIO_USER, KVM_EMULATE, KVM_ACTION, ACTION_REDIRECT = range(7)
+FIRMWARE_EMULATE, FIRMWARE_TO_VS, FIRMWARE_TO_HS = 8, 9, 10
+
+RING_WORDS = 8
+NO_GPA = (1 << 64) - 1
+_COUNTS, _RING = LAYOUT.fields["exit_count"], LAYOUT.fields["exit_ring"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """The hops of an exit; `through` are the modes between origin and end, `end` how it ends."""
+
+    through: tuple[str, ...]
+    how: tuple[str, ...]
+    end: str
+    vmm: bool = False  # it goes to the VMM, not back to a mode of the guest
+
+
+KINDS = {
+    KVM_REDIRECT: Kind(("HS",), ("hardware", "kvm-redirect"), "guest"),
+    SBI_CALL: Kind(("HS",), ("hardware", "sbi"), "resumed"),
+    GSTAGE_MAP: Kind(("HS",), ("hardware", "gstage-map"), "resumed"),
+    MMIO_USER: Kind(("HS",), ("hardware", "mmio"), "vmm", vmm=True),
+    KVM_EMULATE: Kind(("HS",), ("hardware", "kvm-emulate"), "emulated"),
+    KVM_ACTION: Kind(("HS",), ("hardware", "action"), "resumed"),
+    ACTION_REDIRECT: Kind(("HS",), ("hardware", "action"), "guest"),
+    FIRMWARE_EMULATE: Kind(("M",), ("hardware", "firmware-emulate"), "emulated"),
+    FIRMWARE_TO_VS: Kind(("M",), ("hardware", "firmware-redirect"), "guest"),
+    FIRMWARE_TO_HS: Kind(("M", "HS"), ("hardware", "firmware-redirect", "kvm-redirect"), "guest"),
+}
+MODES = ("VU", "VS")
+
+
+@dataclass(frozen=True, slots=True)
+class NativeExit:
+    """What a counter counts."""
+
+    kind: int
+    cause: int
+    origin: int  # 0 VU, 1 VS
+    where: int  # likewise, where it ended
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The modes in order."""
+        kind = KINDS[self.kind]
+        return (MODES[self.origin], *kind.through, "VMM" if kind.vmm else MODES[self.where])
+
+
+@cold
+def note_exit(hart: Any, kind: U64, cause: U64, origin: U64, where: U64, gpa: U64, instructions: U64) -> None:
+    """Count an exit whose trap's epc and tval are in scratch[0] and [1]; `instructions` are the firmware's."""
+    index = (kind << 8) | (cause << 2) | (origin << 1) | where
+    hart.exit_count[index] = hart.exit_count[index] + 1
+    at = (hart.exit_ring_at & (EXIT_RING - 1)) * RING_WORDS
+    hart.exit_ring[at] = hart.instret
+    hart.exit_ring[at + 1] = index
+    hart.exit_ring[at + 2] = hart.scratch[0]
+    hart.exit_ring[at + 3] = hart.scratch[1]
+    hart.exit_ring[at + 4] = gpa
+    hart.exit_ring[at + 5] = instructions
+    hart.exit_ring_at = hart.exit_ring_at + 1
+
+
+def native_exit(index: int) -> NativeExit:
+    """What counter number `index` counts."""
+    return NativeExit(index >> 8, index >> 2 & 63, index >> 1 & 1, index & 1)
+
+
+def counted(hart: Any) -> Iterator[tuple[NativeExit, int]]:
+    """Yield what native code has handled on a hart, and how often."""
+    for kind in KINDS:
+        start = _COUNTS.index + (kind << 8)
+        row = hart.mem[start : start + 256].tolist()
+        if any(row):
+            yield from ((native_exit(kind << 8 | n), count) for n, count in enumerate(row) if count)
+
+
+def ring_entries(hart: Any, since: int) -> list[tuple[int, ...]]:
+    """Return the words of the exits from number `since` on that the ring still has."""
+    end = int(hart.exit_ring_at)
+    first = max(since, end - EXIT_RING)
+    out = []
+    for n in range(first, end):
+        at = _RING.index + n % EXIT_RING * RING_WORDS
+        out.append(tuple(hart.mem[at : at + 6].tolist()))
+    return out

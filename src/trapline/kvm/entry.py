@@ -1,0 +1,145 @@
+"""The vCPU between two entries into the guest: its clock, its pending interrupts, its way in.
+
+Subset functions over the vCPU's words in the hart's state. Python's KVM_RUN calls them, and exits that
+native code handles by itself (kvm.native_exit) run them without leaving it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trapline.kvm.switch import enter_guest
+from trapline.lang.control import flush_code, flush_translations
+from trapline.lang.functions import cold, inline
+from trapline.lang.values import U64, udiv, urem
+from trapline.privilege.csr import csr_read, csr_write
+from trapline.privilege.csr_numbers import HVICTL, HVIP, VSIE, VSTIMECMP
+from trapline.privilege.derived import update_derived
+from trapline.privilege.fields import HVICTL_IID_SHIFT
+from trapline.privilege.interrupts import deadline, next_timer, time_now, update_timers
+
+SOFT_BIT, TIMER_BIT, OVERFLOW_BIT = 1 << 2, 1 << 6, 1 << 13
+IRQ_S_EXT, IRQ_VS_EXT = 9, 10
+NEVER = 0xFFFF_FFFF_FFFF_FFFF
+REQUEST_TRANSLATIONS, REQUEST_CODE = 1, 2
+
+
+@inline
+def guest_time(hart: Any) -> U64:
+    """The guest's time, in ticks."""
+    return time_now(hart) + hart.kvm_time_delta
+
+
+@inline
+def change_pending(hart: Any, bit: U64, level: U64) -> None:
+    """Make a VS-level interrupt pending (level 1), or take it back (0)."""
+    if level != 0:
+        hart.kvm_irqs = hart.kvm_irqs | bit
+    else:
+        hart.kvm_irqs = hart.kvm_irqs & ~bit
+    hart.kvm_irqs_mask = hart.kvm_irqs_mask | bit
+
+
+@cold
+def set_pending(hart: Any, bit: U64, level: U64) -> None:
+    """As change_pending, for hosted software."""
+    change_pending(hart, bit, level)
+
+
+@cold
+def flush_pending(hart: Any) -> None:
+    """Move what changed since the last entry into hvip (kvm_riscv_vcpu_flush_interrupts)."""
+    mask = hart.kvm_irqs_mask
+    if mask == 0:
+        return
+    hart.kvm_irqs_mask = 0
+    hart.kvm_hvip = (hart.kvm_hvip & ~mask) | (hart.kvm_irqs & mask)
+    csr_write(hart, U64(HVIP), hart.kvm_hvip)
+    if hart.kvm_aia != 0:
+        csr_write(hart, U64(HVICTL), (IRQ_S_EXT << HVICTL_IID_SHIFT) | ((hart.kvm_hvip >> IRQ_VS_EXT) & 1))
+
+
+@cold
+def sync_pending(hart: Any) -> None:
+    """After an exit: learn vsie, and whether the guest changed its software interrupt or took its PMU's back."""
+    hart.kvm_vsie = csr_read(hart, U64(VSIE))
+    hvip = csr_read(hart, U64(HVIP))
+    changed = hart.kvm_hvip ^ hvip
+    if changed & SOFT_BIT != 0 and hart.kvm_irqs_mask & SOFT_BIT == 0:
+        hart.kvm_irqs_mask = hart.kvm_irqs_mask | SOFT_BIT
+        hart.kvm_irqs = (hart.kvm_irqs & ~SOFT_BIT) | (hvip & SOFT_BIT)
+    if changed & ~hvip & OVERFLOW_BIT != 0:
+        change_pending(hart, U64(OVERFLOW_BIT), U64(0))
+
+
+@inline
+def sync_timer(hart: Any) -> None:
+    """After an exit: learn what the guest wrote to stimecmp."""
+    if hart.kvm_sstc != 0:
+        hart.kvm_next_cycles = hart.vstimecmp
+
+
+@cold
+def timer_tick(hart: Any) -> None:
+    """Without Sstc: inject when the host's timer has expired."""
+    if hart.kvm_sstc == 0 and hart.kvm_next_set != 0 and guest_time(hart) >= hart.kvm_next_cycles:
+        hart.kvm_next_set = 0
+        change_pending(hart, U64(TIMER_BIT), U64(1))
+
+
+@cold
+def program_timer(hart: Any, cycles: U64) -> None:
+    """SBI set_timer: clear the pending interrupt, raise it at `cycles`."""
+    hart.kvm_next_cycles = cycles
+    if hart.kvm_sstc != 0:
+        csr_write(hart, U64(VSTIMECMP), cycles)
+        return
+    change_pending(hart, U64(TIMER_BIT), U64(0))
+    hart.kvm_next_set = 1
+
+
+@cold
+def spend_time(hart: Any, instructions: U64) -> None:
+    """Let time pass for what hosted levels are estimated to execute, as for the guest's own instructions."""
+    total = hart.kvm_unspent + instructions
+    ticks = udiv(total, hart.time_ratio)
+    hart.kvm_unspent = urem(total, hart.time_ratio)
+    if ticks != 0:
+        hart.time_offset = hart.time_offset + ticks
+        update_timers(hart)
+        update_derived(hart)
+        timer_tick(hart)
+
+
+@cold
+def slice_left(hart: Any) -> U64:
+    """How many attempts may run before kvm_run_end or a timer that must be looked at; at least 1."""
+    end = hart.kvm_run_end
+    timer = next_timer(hart)
+    if timer < end:
+        end = timer
+    if hart.kvm_sstc == 0 and hart.kvm_next_set != 0 and hart.kvm_next_cycles != NEVER:
+        due = deadline(hart, guest_time(hart), hart.kvm_next_cycles)
+        if due != 0 and due < end:
+            end = due
+    if end <= hart.instret:
+        return U64(1)
+    return end - hart.instret
+
+
+@cold
+def enter_vcpu(hart: Any) -> None:
+    """Enter the guest, or go on in it with the interrupts of now."""
+    if hart.kvm_requests != 0:
+        requests = hart.kvm_requests
+        hart.kvm_requests = 0
+        if requests & REQUEST_TRANSLATIONS != 0:
+            flush_translations(hart)
+        if requests & REQUEST_CODE != 0:
+            flush_code(hart)
+    flush_pending(hart)
+    if hart.kvm_in_guest == 0:
+        enter_guest(hart)
+        hart.kvm_in_guest = 1
+    else:
+        update_derived(hart)

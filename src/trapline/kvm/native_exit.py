@@ -1,0 +1,373 @@
+"""Hosted exits that never leave native code: what KVM_RUN's loop does for the commonest traps of a guest.
+
+`hosted_exit` is called by the native engine when a trap has reached a hosted mode. It handles the whole of
+it, up to the guest's next instruction, or nothing: then Python's hosted firmware and KVM do. Each step is
+a function that they use too. What native code may do for a cause is in hart.kvm_action (kvm.native_setup).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trapline.engine.decode_block import find_entry, register_bytes, word
+from trapline.engine.decode_table import (
+    ACCESS,
+    ACCESS_SIGNED,
+    ACCESS_SIZE,
+    ACCESS_STORE,
+    NUMBER,
+)
+from trapline.firmware.emulate import emulate_plain, instruction_at
+from trapline.firmware.exit_log import (
+    FIRMWARE_EMULATE,
+    FIRMWARE_TO_HS,
+    FIRMWARE_TO_VS,
+    KVM_REDIRECT,
+    MMIO_USER,
+    NO_GPA,
+    SBI_CALL,
+    note_exit,
+)
+from trapline.firmware.redirect import EMULATES_MISALIGNED, FETCHES, goes_to_vs, redirect_trap
+from trapline.kvm.entry import (
+    enter_vcpu,
+    slice_left,
+    spend_time,
+    sync_pending,
+    sync_timer,
+    timer_tick,
+)
+from trapline.kvm.redirect import trap_redirect
+from trapline.kvm.sbi_native import serve_call
+from trapline.kvm.switch import save_guest
+from trapline.lang.control import ATTENTION_RESUME, EXIT_HOSTED_HS, EXIT_HOSTED_M, EXIT_STOP, EXIT_TIMER, user_mmio
+from trapline.lang.functions import cold, inline
+from trapline.lang.values import U64, u64
+from trapline.privilege.fields import (
+    HSTATUS_SPV,
+    MSTATUS_FS,
+    MSTATUS_GVA,
+    MSTATUS_MPP_SHIFT,
+    MSTATUS_MPV,
+    MSTATUS_SPP,
+)
+from trapline.privilege.interrupts import time_now
+from trapline.privilege.memory import guest_load
+from trapline.privilege.modes import MACHINE
+from trapline.privilege.returns import mret
+
+# hart.kvm_action: by cause what to do (0 is Python's), and flags.
+BY_PYTHON, BY_REDIRECT, BY_SBI, BY_MMIO = range(4)
+ACTION_MASK, KEEPS_PRIVILEGE, HAS_EVENT, STAT_SHIFT = 0xFF, 1 << 8, 1 << 9, 16
+# hart.kvm_flags, besides those of kvm.sbi_native.
+SERVES_MMIO, COUNTS_EVENTS = 16, 32
+
+# What hosted_exit returns: Python's, go on in the guest, leave and run again.
+NOT_HANDLED, GO_ON, COME_BACK = 0, 1, 2
+
+LOAD_MISALIGNED, STORE_MISALIGNED, LOAD_ACCESS, STORE_ACCESS, ILLEGAL_INST = 4, 6, 5, 7, 2
+LOAD_GUEST_PAGE_FAULT, STORE_GUEST_PAGE_FAULT = 21, 23
+SYSTEM_OPCODE = 0x73
+FS_CLEAN = 2 << 13
+HTIMEDELTA, COUNTERS = 0x605, 0xC00
+# hart.fw_cost: redirects by event, then the accesses that are emulated.
+COST_ILLEGAL, COST_ATOMIC, COST_ACCESS, COST_PLAIN, COST_EMULATED = range(5)
+
+
+@inline
+def previous_mode(hart: Any) -> U64:
+    """Where the guest was or will be: 0 VU, 1 VS."""
+    return U64(1) if hart.guest_sstatus & MSTATUS_SPP != 0 else U64(0)
+
+
+@cold
+def move_counters(hart: Any, cause: U64) -> None:
+    """The counter of all exits, and those of the cause's rule."""
+    if hart.kvm_exits_stat != 0:
+        hart.kvm_stat[hart.kvm_exits_stat - 1] = hart.kvm_stat[hart.kvm_exits_stat - 1] + 1
+    counters = hart.kvm_counters[cause]
+    for _ in range(8):
+        if counters == 0:
+            break
+        number = (counters & 255) - 1
+        hart.kvm_stat[number] = hart.kvm_stat[number] + 1
+        counters = counters >> 8
+
+
+@inline
+def begin_exit(hart: Any, cause: U64) -> None:
+    """An exit that will be handled here: what KVM does before it looks at the cause."""
+    hart.kvm_in_guest = 0
+    move_counters(hart, cause)
+    sync_pending(hart)
+    sync_timer(hart)
+
+
+@inline
+def finish_exit(hart: Any, kind: U64, cause: U64, origin: U64, gpa: U64, instructions: U64) -> None:
+    """Count the exit and let the time pass that it is estimated to take."""
+    note_exit(hart, kind, cause, origin, previous_mode(hart), gpa, instructions)
+    spend_time(hart, instructions + hart.exit_cost[kind])
+
+
+@cold
+def redirect_exit(hart: Any, kind: U64, cause: U64, instructions: U64) -> None:
+    """The guest gets the trap that HS-mode got; `instructions` are those of firmware that handed it on."""
+    origin = previous_mode(hart)
+    begin_exit(hart, cause)
+    keep = U64(1) if hart.kvm_action[cause] & KEEPS_PRIVILEGE != 0 else U64(0)
+    trap_redirect(hart, cause, hart.sepc, hart.stval, keep)
+    hart.scratch[0] = hart.sepc
+    hart.scratch[1] = hart.stval
+    finish_exit(hart, kind, cause, origin, U64(NO_GPA), instructions)
+
+
+@inline
+def served_window(hart: Any, gpa: U64, size: U64) -> bool:
+    """Whether the VMM serves these addresses without KVM_RUN coming back."""
+    found = False
+    for i in range(8):
+        if gpa >= hart.kvm_windows[i * 2] and gpa + size <= hart.kvm_windows[i * 2 + 1]:
+            found = True
+    return found
+
+
+@cold
+def mmio_exit(hart: Any, cause: U64) -> bool:
+    """An access to a device of the VMM; False, with nothing done, if it needs Python."""
+    bits = hart.htinst | 3
+    length = U64(2) if hart.htinst & 2 == 0 else U64(4)
+    if hart.htinst & 1 == 0:
+        bits = guest_load(hart, hart.guest_sepc, U64(2), U64(1))
+        length = U64(2)
+        if bits & 3 == 3:
+            bits = bits | (guest_load(hart, hart.guest_sepc + 2, U64(2), U64(1)) << 16)
+            length = U64(4)
+    entry = find_entry(hart, bits)
+    if entry == 0:
+        return False
+    access = word(entry, U64(ACCESS))
+    number = word(entry, U64(NUMBER))
+    size = access & ACCESS_SIZE
+    gpa = (hart.htval << 2) | (hart.stval & 3)
+    store = u64(cause == STORE_GUEST_PAGE_FAULT)
+    known = (hart.kvm_mmio_known[number >> 6 & 7] >> (number & 63)) & 1 != 0
+    if access == 0 or not known or u64(access & ACCESS_STORE != 0) != store:
+        return False
+    if gpa & (size - 1) != 0 or not served_window(hart, gpa, size):
+        return False
+    origin = previous_mode(hart)
+    begin_exit(hart, cause)
+    registers = register_bytes(bits, entry)
+    data = U64(0)
+    if store != 0:
+        data = hart.x[registers >> 16 & 31] & (U64(0xFFFF_FFFF_FFFF_FFFF) >> ((64 - size * 8) & 63))
+    hart.kvm_stat[hart.kvm_action[cause] >> 16 & 63] = hart.kvm_stat[hart.kvm_action[cause] >> 16 & 63] + 1
+    hart.scratch[0] = hart.sepc
+    hart.scratch[1] = hart.stval
+    finish_exit(hart, U64(MMIO_USER), cause, origin, gpa, U64(0))
+    answer = user_mmio(hart, gpa, size | (store << 8), data)
+    if store == 0:
+        complete_load(hart, registers, access, answer)
+    hart.guest_sepc = hart.guest_sepc + length
+    # The VMM's thread has had the floating-point registers saved and restored: FS is Clean (vcpu_fp.c).
+    if hart.guest_sstatus & MSTATUS_FS != 0:
+        hart.guest_sstatus = (hart.guest_sstatus & ~U64(MSTATUS_FS)) | FS_CLEAN
+    return True
+
+
+@inline
+def complete_load(hart: Any, registers: U64, access: U64, data: U64) -> None:
+    """Write the VMM's answer to a load's register."""
+    size = access & ACCESS_SIZE
+    value = data & (U64(0xFFFF_FFFF_FFFF_FFFF) >> ((64 - size * 8) & 63))
+    if access & ACCESS_SIGNED != 0:
+        sign = U64(1) << ((size * 8 - 1) & 63)
+        value = (value ^ sign) - sign
+    if registers & 32 == 0:
+        hart.x[registers & 31] = value
+
+
+@cold
+def sbi_exit(hart: Any) -> bool:
+    """An ecall from VS-mode, if it is one of those that are served here."""
+    origin = previous_mode(hart)
+    hart.scratch[0] = hart.sepc
+    hart.scratch[1] = hart.stval
+    if not serve_call(hart, U64(0)):
+        return False
+    begin_exit(hart, U64(10))
+    serve_call(hart, U64(1))
+    hart.x[10] = U64(0)
+    hart.x[11] = U64(0)
+    hart.guest_sepc = hart.guest_sepc + 4
+    finish_exit(hart, U64(SBI_CALL), U64(10), origin, U64(NO_GPA), U64(0))
+    return True
+
+
+@inline
+def action_for(hart: Any, cause: U64) -> U64:
+    """What native code does with a cause; the guest's PMU counts some of them in Python."""
+    action = hart.kvm_action[cause]
+    if action & HAS_EVENT != 0 and hart.kvm_flags & COUNTS_EVENTS != 0:
+        return U64(BY_PYTHON)
+    return action & ACTION_MASK
+
+
+@cold
+def supervisor_exit(hart: Any) -> bool:
+    """A trap of the guest that entered HS-mode; False, with nothing done, if it is Python's."""
+    cause = hart.scause
+    if cause >= 64 or hart.hstatus & HSTATUS_SPV == 0:
+        return False
+    action = action_for(hart, cause)
+    if action == BY_PYTHON:
+        return False
+    save_guest(hart)
+    if action == BY_REDIRECT:
+        redirect_exit(hart, U64(KVM_REDIRECT), cause, U64(0))
+        return True
+    if action == BY_MMIO and hart.kvm_flags & SERVES_MMIO != 0:
+        if not mmio_exit(hart, cause):
+            return False
+        end_of_run(hart)
+        return True
+    if action == BY_SBI:
+        return sbi_exit(hart)
+    return False
+
+
+@cold
+def end_of_run(hart: Any) -> None:
+    """KVM_RUN came back to the VMM and was called again: until when it runs now (kvm.schedule)."""
+    now = time_now(hart)
+    end = hart.instret
+    if now < hart.kvm_turn_until:
+        left = (hart.kvm_turn_until - now) * hart.time_ratio - partial_tick(hart)
+        end = hart.instret + (left if left != 0 else U64(1))
+        if hart.kvm_turn_last < end:
+            end = hart.kvm_turn_last
+    hart.kvm_run_end = end
+
+
+@inline
+def partial_tick(hart: Any) -> U64:
+    """Instructions since the last whole tick."""
+    return hart.instret - (time_now(hart) - hart.time_offset) * hart.time_ratio
+
+
+@inline
+def redirect_cost(hart: Any, cause: U64) -> U64:
+    """Estimated instructions of firmware that hands a trap on."""
+    if cause == ILLEGAL_INST:
+        return hart.fw_cost[COST_ILLEGAL]
+    if cause == LOAD_MISALIGNED or cause == STORE_MISALIGNED:
+        return hart.fw_cost[COST_ATOMIC]
+    if cause == LOAD_ACCESS or cause == STORE_ACCESS:
+        return hart.fw_cost[COST_ACCESS]
+    return hart.fw_cost[COST_PLAIN]
+
+
+@cold
+def firmware_redirect(hart: Any, cause: U64, priv: U64, virt: U64) -> bool:
+    """Firmware hands a trap to VS, or to HS where the hosted KVM redirects it."""
+    to_vs = goes_to_vs(hart, cause, virt)
+    if not to_vs and action_for(hart, cause) != BY_REDIRECT:
+        return False
+    tval2 = hart.mtval2
+    tinst = hart.mtinst
+    gva = U64(1) if hart.mstatus & MSTATUS_GVA != 0 else U64(0)
+    if cause == ILLEGAL_INST:
+        tval2 = U64(0)
+        tinst = U64(0)
+        gva = U64(0)
+    epc = hart.mepc
+    tval = hart.mtval
+    cost = redirect_cost(hart, cause)
+    redirect_trap(hart, cause, epc, tval, tval2, tinst, gva, priv, virt)
+    mret(hart)
+    hart.pc = hart.next_pc
+    hart.fw_instructions = hart.fw_instructions + cost
+    if to_vs:
+        hart.scratch[0] = epc
+        hart.scratch[1] = tval
+        note_exit(hart, U64(FIRMWARE_TO_VS), cause, priv, U64(1), U64(NO_GPA), cost)
+        spend_time(hart, cost)
+        return True
+    save_guest(hart)
+    redirect_exit(hart, U64(FIRMWARE_TO_HS), cause, cost)
+    return True
+
+
+@inline
+def truly_illegal(bits: U64) -> bool:
+    """Whether firmware knows from the bits alone that it does not emulate this: all but reads of counters."""
+    if bits & 0x7F != SYSTEM_OPCODE:
+        return bits != 0
+    number = bits >> 20 & 0xFFF
+    reads = bits >> 12 & 2 != 0 and bits >> 15 & 31 == 0
+    return not (reads and (number == HTIMEDELTA or number >> 5 == COUNTERS >> 5))
+
+
+@cold
+def machine_exit(hart: Any) -> bool:
+    """A trap of the guest that entered M-mode; False, with nothing done, if it is Python's."""
+    cause = hart.mcause
+    priv = (hart.mstatus >> MSTATUS_MPP_SHIFT) & 3
+    if cause >= 64 or hart.mstatus & MSTATUS_MPV == 0 or priv == MACHINE:
+        return False
+    if cause == LOAD_MISALIGNED or cause == STORE_MISALIGNED:
+        if hart.fw_flags & EMULATES_MISALIGNED == 0:
+            return firmware_redirect(hart, cause, priv, U64(1))
+        return firmware_emulate(hart, cause, priv)
+    if cause == ILLEGAL_INST and not truly_illegal(hart.mtval):
+        return False
+    if (cause == LOAD_ACCESS or cause == STORE_ACCESS) and hart.fw_flags & FETCHES != 0 and hart.mtinst & 1 == 0:
+        if instruction_at(hart, hart.mepc, priv, U64(1)) == 0:
+            return False
+    if cause == 9 or cause == 10 or cause == 11:
+        return False
+    return firmware_redirect(hart, cause, priv, U64(1))
+
+
+@cold
+def firmware_emulate(hart: Any, cause: U64, priv: U64) -> bool:
+    """Firmware does a misaligned access for the guest."""
+    epc = hart.mepc
+    tval = hart.mtval
+    done = emulate_plain(hart, epc, tval, hart.mtinst, priv, U64(1))
+    if done == 0:
+        return False
+    cost = hart.fw_cost[done - 1 + COST_EMULATED]
+    mret(hart)
+    hart.pc = hart.next_pc
+    hart.fw_instructions = hart.fw_instructions + cost
+    hart.scratch[0] = epc
+    hart.scratch[1] = tval
+    note_exit(hart, U64(FIRMWARE_EMULATE), cause, priv, priv, U64(NO_GPA), cost)
+    spend_time(hart, cost)
+    return True
+
+
+@cold
+def hosted_exit(hart: Any) -> U64:
+    """Handle the exit that native code is about to leave for. kvm_left is then how many attempts may follow."""
+    handled = False
+    if hart.exit_reason == EXIT_HOSTED_HS:
+        handled = supervisor_exit(hart)
+    elif hart.exit_reason == EXIT_HOSTED_M:
+        handled = machine_exit(hart)
+    if not handled:
+        return U64(NOT_HANDLED)
+    hart.kvm_exits_left = hart.kvm_exits_left - 1
+    stopped = hart.exit_reason == EXIT_STOP
+    timer_tick(hart)
+    if stopped or hart.kvm_exits_left == 0 or hart.instret >= hart.kvm_run_end:
+        if not stopped:
+            hart.exit_reason = EXIT_TIMER
+        return U64(COME_BACK)
+    enter_vcpu(hart)
+    hart.attention = ATTENTION_RESUME
+    hart.ic_left = slice_left(hart)
+    hart.ic_end = hart.instret + hart.ic_left
+    return U64(GO_ON)

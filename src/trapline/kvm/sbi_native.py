@@ -1,0 +1,72 @@
+"""The SBI calls that a hosted exit serves in native code: TIME, IPI and RFENCE towards vCPUs that exist.
+
+The Python side (vcpu_sbi, sbi.time, sbi.ipi, sbi.rfence) serves every call; these are those among them that
+end in success and touch nothing but the vCPUs' words. hart.kvm_flags says which extensions are on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trapline.kvm.entry import REQUEST_CODE, REQUEST_TRANSLATIONS, SOFT_BIT, program_timer
+from trapline.lang.functions import cold, inline
+from trapline.lang.memory import host_load, host_store
+from trapline.lang.state import LAYOUT
+from trapline.lang.values import U64
+
+SERVES_TIME, SERVES_IPI, SERVES_RFENCE = 1, 2, 4
+EID_TIME, EID_IPI, EID_RFENCE = 0x54494D45, 0x735049, 0x52464E43
+ALL_HARTS = 0xFFFF_FFFF_FFFF_FFFF
+REMOTE_FENCE_I, REMOTE_SFENCE_VMA_ASID = 0, 2
+
+IRQS, IRQS_MASK, REQUESTS = (LAYOUT.fields[n].index * 8 for n in ("kvm_irqs", "kvm_irqs_mask", "kvm_requests"))
+
+
+@inline
+def every_hart(hart: Any) -> U64:
+    """A bit for each vCPU of the VM."""
+    return U64(ALL_HARTS) >> ((64 - hart.kvm_peer_count) & 63)
+
+
+@inline
+def named_harts(hart: Any, mask: U64, base: U64) -> U64:
+    """The vCPUs that hart_mask and hart_mask_base name; 0 if that is nobody, or not only vCPUs that exist."""
+    if base == ALL_HARTS:
+        return every_hart(hart)
+    if base >= 64 or (mask << (base & 63)) >> (base & 63) != mask:
+        return U64(0)
+    named = mask << (base & 63)
+    return named if named & ~every_hart(hart) == 0 else U64(0)
+
+
+@inline
+def set_bits(address: U64, bits: U64) -> None:
+    """Set bits of a word of another vCPU."""
+    host_store(address, 8, host_load(address, 8) | bits)
+
+
+@cold
+def serve_call(hart: Any, act: U64) -> bool:
+    """Serve the guest's call (act 1), or tell whether it can be served here (act 0)."""
+    eid = hart.x[17]
+    fid = hart.x[16]
+    if eid == EID_TIME and fid == 0 and hart.kvm_flags & SERVES_TIME != 0:
+        if act != 0:
+            program_timer(hart, hart.x[10])
+        return True
+    named = named_harts(hart, hart.x[10], hart.x[11])
+    if named == 0:
+        return False
+    if eid == EID_IPI and fid == 0 and hart.kvm_flags & SERVES_IPI != 0:
+        for i in range(64):
+            if act != 0 and (named >> i) & 1 != 0:
+                set_bits(hart.kvm_peers[i] + IRQS, U64(SOFT_BIT))
+                set_bits(hart.kvm_peers[i] + IRQS_MASK, U64(SOFT_BIT))
+        return True
+    if eid != EID_RFENCE or fid > REMOTE_SFENCE_VMA_ASID or hart.kvm_flags & SERVES_RFENCE == 0:
+        return False
+    request = U64(REQUEST_CODE) if fid == REMOTE_FENCE_I else U64(REQUEST_TRANSLATIONS)
+    for i in range(64):
+        if act != 0 and (named >> i) & 1 != 0:
+            set_bits(hart.kvm_peers[i] + REQUESTS, request)
+    return True
