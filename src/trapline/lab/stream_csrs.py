@@ -10,7 +10,7 @@ from random import Random
 from trapline.privilege.csr_numbers import CSR_BY_NAME
 
 # Read and written by the runtime's handlers: losing one loses the stream.
-_MACHINE_OWN = {"mtvec", "pmpcfg0"}
+_MACHINE_OWN = {"mtvec", "pmpcfg0", "pmpaddr3", "pmpaddr4", "pmpaddr5"}
 _HOST_OWN = {"stvec", "satp"}
 _GUEST_OWN = {"vstvec", "vsatp", "hgatp"}
 _ACCEPTED = tomllib.loads((Path(__file__).parent / "accepted.toml").read_text())["difference"]
