@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from trapline.engine.compiler import handlers
 from trapline.engine.compiler.fusion import fused_texts
-from trapline.engine.compiler.module import PREAMBLE, ModuleBuilder
+from trapline.engine.compiler.module import PREAMBLE, Compiled, ModuleBuilder
 from trapline.engine.compiler.source import SubsetError, has_hart
 from trapline.engine.link import Image, link
-from trapline.lang.functions import INSTRUCTIONS
+from trapline.lang.functions import INSTRUCTIONS, Instruction
 
 ENGINE_FUNCTIONS = {
     "flush_all_sets": "trapline.engine.tlb",
@@ -115,25 +115,34 @@ def instruction_texts(module: ModuleBuilder) -> tuple[list[str], list[str]]:
     return texts, names
 
 
-def csr_texts(module: ModuleBuilder) -> tuple[list[str], list[str]]:
-    """Handlers of the CSR instructions for the registers that trap handlers use most."""
-    texts, names = [], []
+def csr_readings(module: ModuleBuilder) -> Iterator[tuple[Instruction, str, Compiled, tuple[str, ...]]]:
+    """The fast readings of CSR instructions for the registers that trap handlers use most.
+
+    Yields the instruction, what follows its name (`@140`, or `@140r` where only reads are fast), the reading, and
+    which operands it knows.
+    """
     module.late_bail = False
     for instruction in INSTRUCTIONS:
         if instruction.name not in ("csrrw", "csrrs", "csrrc") or instruction.function is None:
             continue
         for csr in HOT_CSRS:
             keys = (csr, csr + 0x100) if csr >> 8 == 1 else (csr,)
-            known, name = {"csr": csr}, f"{instruction.name}_4@{csr:x}"
+            known, suffix = {"csr": csr}, f"@{csr:x}"
             fast = module.function(instruction.function, fast=True, known=known, keys=keys)
             if fast.late_bail and instruction.name == "csrrs":
-                known, name = {"csr": csr, "rs1": 0}, f"{name}r"
+                known, suffix = {"csr": csr, "rs1": 0}, f"{suffix}r"
                 fast = module.function(instruction.function, fast=True, known=known, keys=keys)
-            if fast.always_bails or fast.late_bail:
-                continue
-            slow = f"{instruction.name}_4"
-            texts.append(handlers.fast_handler(name, instruction, fast, 4, kind="x", slow=slow, known=tuple(known)))
-            names.append(f"h.{name}")
+            if not (fast.always_bails or fast.late_bail):
+                yield instruction, suffix, fast, tuple(known)
+
+
+def csr_texts(module: ModuleBuilder) -> tuple[list[str], list[str]]:
+    """Handlers of those."""
+    texts, names = [], []
+    for instruction, suffix, fast, known in csr_readings(module):
+        slow = f"{instruction.name}_4"
+        texts.append(handlers.fast_handler(f"{slow}{suffix}", instruction, fast, 4, kind="x", slow=slow, known=known))
+        names.append(f"h.{slow}{suffix}")
     return texts, names
 
 

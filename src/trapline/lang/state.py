@@ -75,6 +75,7 @@ LAYOUT.word("fp_ready")  # 1: floating-point instructions may run (FS on in ever
 LAYOUT.word("fp_clean")  # 1: a floating-point write must first mark FS dirty
 LAYOUT.word("data_priv", "data_virt")  # effective mode of loads and stores (MPRV, MPV)
 LAYOUT.word("irq_cause")  # 1 + code of the interrupt to take before the next instruction; 0: none
+LAYOUT.word("irq_active")  # pending and enabled in mie, whether the present mode takes it or not
 LAYOUT.word("irq_level")  # where it goes: 0 M, 1 HS, 2 VS
 LAYOUT.array("ctx_key", 4)  # all that changes translation or permission
 LAYOUT.word("pmp_active")  # 0: PMP permits everything everywhere; 1: its entries must be looked at

@@ -28,6 +28,9 @@ from trapline.privilege.modes import MACHINE, SUPERVISOR, TO_HS, TO_M, TO_VS, US
 from trapline.privilege.priorities import guest_top, machine_top, supervisor_top
 
 
+LEVEL_BITS = 0x3F  # of ctx_key[0]: the mode, and that of loads and stores
+
+
 @inline
 def derive_fp(hart: Any) -> None:
     """FS of sstatus, and of vsstatus when V=1: both must be on, both must become dirty."""
@@ -58,6 +61,7 @@ def derive_interrupt(hart: Any) -> None:
     if hart.time_offset != hart.timer_offset or hart.time_ratio != hart.timer_ratio:
         update_timers(hart)
     active = pending(hart) & hart.mie
+    hart.irq_active = active
     if active == 0 and hart.virtual_used == 0:
         hart.irq_cause = 0
     elif hart.has_ssaia != 0:
@@ -146,3 +150,22 @@ def update_derived(hart: Any) -> None:
     derive_data_mode(hart)
     derive_interrupt(hart)
     derive_context(hart)
+
+
+@cold
+def update_level(hart: Any) -> None:
+    """The same after a trap or a return between U and S that leaves V alone: the levels' FS, the registers of
+    translation and what is pending and enabled are as they were. Where one of these may matter, all is recomputed.
+    """
+    now = hart.instret
+    quiet = hart.irq_active | hart.virtual_used | (hart.mstatus & MSTATUS_MPRV)
+    quiet = quiet | (hart.time_offset ^ hart.timer_offset) | (hart.time_ratio ^ hart.timer_ratio)
+    if quiet != 0 or now >= hart.stimer_at or now >= hart.vstimer_at:
+        update_derived(hart)
+        return
+    priv = hart.priv
+    virt = hart.virt
+    hart.data_priv = priv
+    hart.data_virt = virt
+    hart.irq_cause = 0
+    hart.ctx_key[0] = (hart.ctx_key[0] & ~LEVEL_BITS) | priv | (virt << 2) | (priv << 3) | (virt << 5)

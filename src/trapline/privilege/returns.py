@@ -10,7 +10,7 @@ from typing import Any
 from trapline.lang.control import ATTENTION_RESUME
 from trapline.lang.functions import cold, inline
 from trapline.lang.values import U64
-from trapline.privilege.derived import update_derived
+from trapline.privilege.derived import update_derived, update_level
 from trapline.privilege.fields import (
     HSTATUS_SPV,
     MSTATUS_MIE,
@@ -65,6 +65,7 @@ def mret(hart: Any) -> None:
 @cold
 def sret(hart: Any) -> None:
     """Return to SPP: at V=1 from vsstatus alone, at V=0 (M-mode too) from sstatus and hstatus.SPV."""
+    crosses = U64(0)
     if hart.virt != 0:
         old = hart.vsstatus
         spp = previous_privilege(old)
@@ -77,6 +78,7 @@ def sret(hart: Any) -> None:
         status = hart.mstatus
         target = previous_privilege(status)
         virt = U64(1) if hart.hstatus & HSTATUS_SPV != 0 else U64(0)
+        crosses = virt | (status & MSTATUS_MPRV) | (hart.priv ^ SUPERVISOR)
         hart.mstatus = restore_supervisor(status) & ~MSTATUS_MPRV
         hart.hstatus = hart.hstatus & ~HSTATUS_SPV
         hart.next_pc = return_address(hart, hart.sepc)
@@ -86,7 +88,10 @@ def sret(hart: Any) -> None:
         if hart.observe_base != 0:
             observe_return(hart, level)
     hart.attention = hart.attention | ATTENTION_RESUME
-    update_derived(hart)
+    if crosses != 0:
+        update_derived(hart)
+    else:
+        update_level(hart)
 
 
 @inline

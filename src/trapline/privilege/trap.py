@@ -12,7 +12,7 @@ from trapline.lang.control import ATTENTION_RESUME, EXIT_HOSTED_HS, EXIT_HOSTED_
 from trapline.lang.functions import cold, inline
 from trapline.lang.values import U64
 from trapline.privilege.causes import INTERRUPT
-from trapline.privilege.derived import update_derived
+from trapline.privilege.derived import update_derived, update_level
 from trapline.privilege.fields import (
     ALL_ONES,
     HSTATUS_GVA,
@@ -134,7 +134,9 @@ def take_trap(hart: Any, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64
             outer = U64(0) if hart.irq_level == TO_M else U64(ALL_ONES)
             inner = U64(ALL_ONES) if hart.irq_level == TO_VS else U64(0)
     hart.attention = hart.attention | ATTENTION_RESUME
+    crosses = hart.virt
     if hart.priv == MACHINE or (outer >> code) & 1 == 0:
+        crosses = U64(1)
         count_trap(hart, code, interrupt, U64(TO_M))
         enter_m(hart, cause, epc, tval, tval2, tinst, gva)
         if hart.hosted_m != 0:
@@ -147,11 +149,15 @@ def take_trap(hart: Any, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64
             hart.exit_arg = cause
             leave(hart, EXIT_HOSTED_HS)
     else:
+        crosses = U64(0)
         count_trap(hart, code, interrupt, U64(TO_VS))
         enter_vs(hart, cause, epc, tval)
     if hart.observe_base != 0:
         observe_trap(hart, cause, epc)
-    update_derived(hart)
+    if crosses != 0:
+        update_derived(hart)
+    else:
+        update_level(hart)
 
 
 @cold

@@ -41,9 +41,9 @@ FOLDED = {"trapline.privilege.csr", "trapline.privilege.csr_table", "trapline.pr
 # Calls between cold functions that are compiled in place, so that a trap costs tens of nanoseconds.
 TRAP_PATH = {
     "deliver_exception": {"take_trap"},
-    "take_trap": {"update_derived"},
+    "take_trap": {"update_derived", "update_level"},
     "mret": {"update_derived", "require_machine", "mret"},
-    "sret": {"update_derived", "require_sret", "sret"},
+    "sret": {"update_derived", "update_level", "require_sret", "sret"},
 }
 TRAP_PATH_CALLEES = {"ecall", "select_context"}.union(*TRAP_PATH.values())
 

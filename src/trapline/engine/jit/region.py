@@ -10,6 +10,8 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from trapline.engine.jit.templates import template_name
+
 if TYPE_CHECKING:
     from trapline.engine.code import CodePage
     from trapline.isa.decode import Decoded
@@ -90,7 +92,7 @@ class Former:
                 return None
             bits |= snapshot[offset + 2] << 16 | snapshot[offset + 3] << 24
         found = self.search(bits)
-        return found if found is not None and found.instruction.name in self.usable else None
+        return found if found is not None and template_name(found, self.usable) is not None else None
 
     def form(self, head: int, limit: int = LIMIT) -> Region | None:
         """The region that is entered at an offset, or None where there is nothing to compile."""

@@ -12,12 +12,17 @@ import functools
 import importlib
 import json
 import re
+from collections.abc import Container
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from trapline.engine.build import ENGINE_FUNCTIONS, host_has_fma, optimise
+from trapline.engine.build import ENGINE_FUNCTIONS, csr_readings, host_has_fma, optimise
 from trapline.engine.cache import cache_directory, image_key, remove_old, write_whole
 from trapline.engine.compiler.module import PREAMBLE, Compiled, ModuleBuilder
 from trapline.lang.functions import INSTRUCTIONS, Instruction
+
+if TYPE_CHECKING:
+    from trapline.isa.decode import Decoded
 
 MARKERS = """
 declare i64 @read.x(i64) nounwind willreturn memory(inaccessiblemem: read)
@@ -36,7 +41,7 @@ _NAME = re.compile(r'%("[^"]*"|[-\w.$]+)')
 _READ = re.compile(r"(?:tail )?call i64 @read\.([xf])\(i64 (?:noundef )?(\{\w+\}|\d+)\)")
 _WRITE = re.compile(r"(?:tail )?call void @write\.([xf])\(i64 (?:noundef )?(\{\w+\}|\d+), i64 (?:noundef )?(\S+)\)")
 _GO_TO = re.compile(r"(?:tail )?call void @go\.to\(i64 (?:noundef )?(\S+)\)")
-_DEFINITION = re.compile(r'^define void @"?T\.([\w.]+)"?\([^\n]*\{\n(.*?)^\}', re.M | re.S)
+_DEFINITION = re.compile(r'^define void @"?T\.([\w.@]+)"?\([^\n]*\{\n(.*?)^\}', re.M | re.S)
 _USED = re.compile(r"@(llvm\.[\w.]+)")
 _COLD = re.compile(r"@p\.(\w+)\(")
 _METADATA = re.compile(r", !(?!prof)[\w.]+ !\d+")
@@ -56,9 +61,9 @@ class Template:
     cold: tuple[str, ...]
 
 
-def wrapper(instruction: Instruction, compiled: Compiled) -> str:
+def wrapper(instruction: Instruction, compiled: Compiled, suffix: str = "", known: tuple[str, ...] = ()) -> str:
     """One instruction's fast reading as a function of its operands, pc and the next pc."""
-    names = [f"i64 %{name}" for name in instruction.operands]
+    names = [f"i64 %{name}" for name in instruction.operands if name not in known]
     call = f"call fastcc {compiled.result_type()} @{compiled.symbol}({', '.join(['ptr %st', *names])}"
     call += ", i64 %pc, ptr %np, ptr %tlb, ptr %jumped)"
     lines = [
@@ -76,7 +81,20 @@ def wrapper(instruction: Instruction, compiled: Compiled) -> str:
     lines += ["jump:", "  %target = load i64, ptr %np", "  call void @go.to(i64 %target)", "  unreachable"]
     lines += ["on:", "  call void @go.on()", "  unreachable"]
     params = ", ".join(["ptr noalias %st", *names, "i64 %pc", "i64 %next", "ptr noalias %tlb"])
-    return f'define void @"T.{instruction.name}"({params}) nounwind "no-builtins" {{\n' + "\n".join(lines) + "\n}"
+    return (
+        f'define void @"T.{instruction.name}{suffix}"({params}) nounwind "no-builtins" {{\n' + "\n".join(lines) + "\n}"
+    )
+
+
+def template_name(found: Decoded, usable: Container[str]) -> str | None:
+    """Which template an instruction has, if it has one."""
+    name = found.instruction.name
+    if "csr" in found.operands:
+        special = f"{name}@{found.operands['csr']:x}"
+        if f"{special}r" in usable:
+            return f"{special}r" if found.operands.get("rs1") == 0 else None
+        name = special
+    return name if name in usable else None
 
 
 def template_module(*, compressed: bool) -> str:
@@ -92,6 +110,7 @@ def template_module(*, compressed: bool) -> str:
         fast = module.function(instruction.function, fast=True, assume={"has_c": int(compressed)})
         if not (fast.always_bails or fast.late_bail):
             texts.append(wrapper(instruction, fast))
+    texts += [wrapper(i, fast, suffix, known) for i, suffix, fast, known in csr_readings(module)]
     return "\n\n".join([PREAMBLE, MARKERS, *module.text, *texts])
 
 
@@ -102,7 +121,7 @@ def templates(*, compressed: bool) -> dict[str, Template]:
     operands = {i.name: set(i.operands) for i in INSTRUCTIONS}
     found = {}
     for name, body in _DEFINITION.findall(text):
-        found[name] = parse(body, operands[name], likely)
+        found[name] = parse(body, operands[name.partition("@")[0]], likely)
     return found
 
 

@@ -14,6 +14,7 @@ from trapline.engine.code import writes_x
 from trapline.engine.compiler.text import to_i64
 from trapline.engine.decode_table import X0_SINK
 from trapline.engine.jit.region import PAGE, Block, Region, is_branch, target_of
+from trapline.engine.jit.templates import template_name
 from trapline.lang.state import LAYOUT
 
 if TYPE_CHECKING:
@@ -100,12 +101,18 @@ class Translator:
         return pointer
 
     # --- instructions ---
+    def template(self, found: Decoded) -> Template:
+        """The template of an instruction that the region holds."""
+        name = template_name(found, self.templates)
+        assert name is not None
+        return self.templates[name]
+
     def instantiate(self, block: Block) -> list[str]:
         """The text of each instruction, and which registers the block names and writes."""
         texts = []
         written: set[Register] = set()
         for offset, found in block.code:
-            template = self.templates[found.instruction.name]
+            template = self.template(found)
             self.intrinsics.update(template.intrinsics)
             p = f"i{offset:x}."
             fields: dict[str, object] = dict(operands_of(found))
@@ -285,7 +292,7 @@ class Translator:
         last = len(block.code) - 1
         jumps = is_branch(block.last) or block.last.instruction.name in ("jal", "jalr")
         for position, (offset, found) in enumerate(block.code):
-            template, text = self.templates[found.instruction.name], self.instances[block.start][position]
+            template, text = self.template(found), self.instances[block.start][position]
             if position == last and jumps:
                 self.count(len(block.code))
             if template.reads_pc:
