@@ -27,7 +27,6 @@ from trapline.privilege.interrupts import highest, pending, update_timers
 from trapline.privilege.modes import MACHINE, SUPERVISOR, TO_HS, TO_M, TO_VS, USER
 from trapline.privilege.priorities import guest_top, machine_top, supervisor_top
 
-
 LEVEL_BITS = 0x3F  # of ctx_key[0]: the mode, and that of loads and stores
 
 
