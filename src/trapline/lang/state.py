@@ -277,7 +277,7 @@ class Hart:
 
     def on_mmio(self, gpa: int, how: int, data: int) -> int:
         """Replaced by a hosted KVM whose VMM serves MMIO at once (lang.control.user_mmio)."""
-        raise NotImplementedError
+        raise LookupError("no VMM serves MMIO at once")
 
     def on_flush_translations(self) -> None:
         """Replaced by an engine that caches translations."""
