@@ -116,6 +116,17 @@ def test_modules_come_with_what_they_need() -> None:
     assert found[0].data == module("jbd2")
 
 
+def test_a_soft_dependency_may_be_what_a_module_offers() -> None:
+    """ext4 of 6.12 asks for crypto-crc32c, which no module is called: crc32c_generic comes, and before it."""
+    files = {
+        "lib/modules/6.12/kernel/fs/ext4.ko": module("ext4", soft="crypto-crc32c"),
+        "lib/modules/6.12/kernel/crypto/crc32c_generic.ko": module("crc32c_generic"),
+    }
+    found = closure(files, ["ext4"])
+    assert [name_of(m.path) for m in found] == ["crc32c_generic", "ext4"]
+    assert "kernel/fs/ext4.ko: kernel/crypto/crc32c_generic.ko\n" in lists(found)["modules.dep"]
+
+
 def test_the_initramfs_is_newc() -> None:
     """Directories stand before what is in them, contents start at multiples of 16, the end is marked."""
     archive = Cpio()

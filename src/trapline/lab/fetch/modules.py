@@ -13,6 +13,8 @@ DEFAULT = (
     "kvm", "virtio_mmio", "virtio_blk", "virtio_net", "virtio_console", "virtio-rng", "9pnet_virtio", "9p", "virtiofs",
     "ext4", "overlay",
 )  # fmt: skip
+# A soft dependency may be what a module offers instead of its name; these are the ones that the modules above have.
+_PROVIDERS = {"crc32c": "crc32c_generic", "crypto_crc32c": "crc32c_generic"}
 _SUFFIXES = {".ko": "", ".ko.xz": "xz", ".ko.gz": "gzip", ".ko.zst": "zstd"}
 
 
@@ -49,7 +51,7 @@ def closure(files: Mapping[str, bytes], wanted: Iterable[str]) -> list[Module]:
     done: dict[str, Module] = {}
 
     def visit(name: str) -> None:
-        name = name.replace("-", "_")
+        name = _provider(name, by_name)
         if name in done or name not in by_name:
             return
         path = by_name[name]
@@ -64,6 +66,12 @@ def closure(files: Mapping[str, bytes], wanted: Iterable[str]) -> list[Module]:
     for name in wanted:
         visit(name)
     return list(done.values())
+
+
+def _provider(name: str, modules: Mapping[str, object]) -> str:
+    """Return the name of the module that is, or offers, `name`."""
+    name = name.replace("-", "_")
+    return name if name in modules else _PROVIDERS.get(name, name)
 
 
 def _needs(data: bytes) -> tuple[str, ...]:
@@ -83,7 +91,7 @@ def lists(modules: Iterable[Module]) -> dict[str, str]:
 
     def needs(module: Module, seen: list[str]) -> list[str]:
         for name in module.depends:
-            other = by_name.get(name.replace("-", "_"))
+            other = by_name.get(_provider(name, by_name))
             if other is not None and other.path not in seen:
                 seen.append(other.path)
                 needs(other, seen)
