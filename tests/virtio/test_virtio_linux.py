@@ -94,7 +94,7 @@ def session(kernel: Kernel, place: str, virtio: VirtioOptions, commands: tuple[s
 
 @pytest.mark.parametrize("place", ["board", "guest"])
 def test_disk_entropy_and_console(kernel: Kernel, folder: Path, place: str) -> None:
-    """ext4 on /dev/vda is read and written, /dev/hwrng gives bytes, the shell is on hvc0; twice the same, to the tick."""
+    """ext4 on /dev/vda is read and written, /dev/hwrng gives bytes, the shell is on hvc0; twice the same."""
     virtio = VirtioOptions(drive=(f"{folder.parent}/disk.img,snapshot,serial=TL1",), rng=True, console="virtio")
     first = session(kernel, place, virtio, DISK)
     assert "hello from the host" in first[0] and "64+0 records out" in first[0] and "TL1" in first[0]
