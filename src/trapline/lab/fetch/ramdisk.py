@@ -7,23 +7,21 @@ from collections.abc import Sequence
 from trapline.lab.fetch.cpio import PROGRAM, Cpio
 from trapline.lab.fetch.modules import Module, lists
 
-REVISION = 2  # of what this file writes: a new one has the initramfs built again
+REVISION = 3  # of what this file writes: a new one has the initramfs built again
 MARKER = "trapline: init is up"
 
 # busybox is asked for its own list at the first start, which costs more than a few links.
 APPLETS = """
     ash awk base64 basename cat chmod chown chroot clear cmp cp cttyhack cut date dd df diff dirname dmesg du echo
-    env expr false find free grep gunzip gzip halt head hexdump hostname id ifconfig insmod ip kill killall less ln
+    env expr false find free grep gunzip gzip halt head hexdump hostname id ifconfig init insmod ip kill killall less ln
     ls lsmod md5sum mkdir mknod modprobe more mount mv nc nproc od ping pivot_root poweroff printf ps pwd readlink
     reboot reset rm rmdir rmmod route sed seq setsid sh sha256sum sleep sort stty switch_root sync tail tar tee test
     time timeout top touch tr true tty umount uname uniq uptime vi watch wc wget which whoami xargs yes zcat
 """.split()
 
-# The first process. With root= it hands over to the init there; otherwise a shell with job control, so that
-# Ctrl-C reaches what runs in the guest, and the shell's end is the machine's. The signals are what busybox's halt,
-# poweroff and reboot send to the first process; nothing here would want two seconds to end.
-_INIT = f"""#!/bin/sh
-export PATH=/bin HOME=/ TERM=${{TERM:-vt100}} PS1='# '
+# The first process: with root= it hands over to the init there, otherwise to busybox's.
+_INIT = """#!/bin/sh
+export PATH=/bin HOME=/ TERM=${TERM:-vt100} PS1='# '
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev 2>/dev/null
@@ -31,44 +29,52 @@ read line </proc/cmdline
 mode=ro
 for word in $line; do
     case $word in
-    root=*) root=${{word#root=}} ;;
-    rootfstype=*) type=${{word#rootfstype=}} ;;
+    root=*) root=${word#root=} ;;
+    rootfstype=*) type=${word#rootfstype=} ;;
     rw) mode=rw ;;
-    init=*) init=${{word#init=}} ;;
-    trapline.modules=*) modules=${{word#trapline.modules=}} ;;
+    init=*) init=${word#init=} ;;
+    trapline.modules=*) modules=${word#trapline.modules=} ;;
     esac
 done
 IFS=,
-for module in $modules; do modprobe "$module"; done
+for module in $modules; do modprobe "$module" || echo "trapline: no module $module for this kernel"; done
 unset IFS
 if [ -n "$root" ]; then
-    for module in virtio_mmio virtio_blk "${{type:-ext4}}"; do modprobe "$module" 2>/dev/null; done
+    for module in virtio_mmio virtio_blk "${type:-ext4}"; do modprobe "$module" 2>/dev/null; done
     tries=0
     while [ ! -b "$root" ] && [ $tries -lt 50 ]; do sleep 0.1; tries=$((tries + 1)); done
-    if mount -t "${{type:-ext4}}" -o $mode "$root" /mnt; then
+    if mount -t "${type:-ext4}" -o $mode "$root" /mnt; then
         mount --move /dev /mnt/dev
         umount /sys
         umount /proc
-        exec switch_root /mnt "${{init:-/sbin/init}}"
+        exec switch_root /mnt "${init:-/sbin/init}"
     fi
-    echo "trapline: cannot mount root=$root as ${{type:-ext4}}: here is a shell instead"
+    echo "trapline: cannot mount root=$root as ${type:-ext4}: here is a shell instead"
 fi
 mkdir -p /dev/pts
 mount -t devpts pts /dev/pts 2>/dev/null
 hostname trapline
+exec init
+"""
+
+_INITTAB = "::respawn:/etc/shell\n"
+
+# A shell with job control, so that Ctrl-C reaches what runs in the guest; its end is the machine's.
+_SHELL = f"""#!/bin/sh
 echo "{MARKER}"
 echo "Ctrl-D or poweroff ends the machine."
-end() {{
-    sync
-    umount -a -r 2>/dev/null
-    busybox $1 -f
-}}
-trap 'end halt' USR1
-trap 'end poweroff' USR2
-trap 'end reboot' TERM
-setsid cttyhack sh </dev/console >/dev/console 2>&1 &
-wait $!
-end poweroff
+export ENV=/etc/functions
+setsid cttyhack sh
+/etc/end poweroff
+"""
+
+# busybox's init takes two seconds over what it does when asked for one of these; nothing here needs them.
+_ENDS = ("halt", "poweroff", "reboot")
+_FUNCTIONS = "".join(f'{name}() {{ /etc/end {name} "$@"; }}\n' for name in _ENDS)
+_END = """#!/bin/sh
+sync
+umount -a -r 2>/dev/null
+exec busybox "$@" -f
 """
 
 
@@ -84,6 +90,10 @@ def base_archive(busybox: bytes) -> bytes:
         archive.link(f"bin/{applet}", "busybox")
     archive.link("sbin", "bin")
     archive.file("init", _INIT.encode(), PROGRAM)
+    archive.file("etc/inittab", _INITTAB.encode())
+    archive.file("etc/functions", _FUNCTIONS.encode())
+    archive.file("etc/shell", _SHELL.encode(), PROGRAM)
+    archive.file("etc/end", _END.encode(), PROGRAM)
     return archive.finish()
 
 
