@@ -216,6 +216,17 @@ def test_no_space(capsys: Capture, server: Server, cache: Path, keyring: str) ->
     assert Store().kernels() == []
 
 
+def test_a_cache_that_cannot_be_made(
+    capsys: Capture, server: Server, keyring: str, cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A cache below a file is one line that names it."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TRAPLINE_CACHE", str(tmp_path / "file"))
+    code, _, err = run(capsys, "fetch", "linux", "--mirror", server.url, "--keyring", keyring)
+    assert code == 2
+    assert f"{tmp_path / 'file'}/kernels" in complaint(err)
+
+
 def test_wrong_words(capsys: Capture, cache: Path) -> None:
     """What cannot be fetched, and a mirror that is no address, are refused at once."""
     assert run(capsys, "fetch", "windows")[0] == 2

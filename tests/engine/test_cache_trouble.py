@@ -1,0 +1,45 @@
+"""A cache that cannot be written."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PROGRAM = """
+import resource, signal, sys, types
+from trapline.engine.link import Image
+build = types.ModuleType("trapline.engine.build")
+build.compile_image = lambda progress: Image(bytes(100_000), {})
+sys.modules["trapline.engine.build"] = build
+from trapline.engine.cache import load_image
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+image = load_image(lambda text: sys.stderr.write(text + "\\n"))
+print(len(image.code))
+"""
+
+
+def _run(cache: Path) -> tuple[str, str]:
+    environment = {**os.environ, "TRAPLINE_CACHE": str(cache), "PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    return ended.stdout.strip(), ended.stderr.strip()
+
+
+def test_no_room_for_the_native_image(tmp_path: Path) -> None:
+    """When the disk takes no more, one line says so, the engine runs all the same, and nothing half-written stays."""
+    size, said = _run(tmp_path / "cache")
+    assert size == "100000"
+    assert said == f"cannot keep the compiled engine in {tmp_path / 'cache'}: File too large"
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_a_cache_that_cannot_be_made(tmp_path: Path) -> None:
+    """A cache directory below a file is one line too."""
+    (tmp_path / "file").write_text("")
+    size, said = _run(tmp_path / "file" / "cache")
+    assert (size, said.count("\n")) == ("100000", 0)
+    assert "cannot keep the compiled engine" in said
