@@ -65,6 +65,7 @@ from trapline.privilege.fields import (
     STATEEN_SE,
 )
 from trapline.privilege.interrupts import update_timers
+from trapline.privilege.memory import NO_RESERVATION
 from trapline.sbi.numbers import FirmwareEvent
 
 if TYPE_CHECKING:
@@ -443,10 +444,19 @@ class Vcpu:
             return self._firmware()
         if reason == EXIT_STOP:
             return RunStop.STOP
-        if reason == EXIT_WFI and int(self.hart.exit_arg) == 0:
-            self._preempt()
-            self.halt()
+        if reason == EXIT_WFI:
+            self._stall()
         return None
+
+    def _stall(self) -> None:
+        """A wfi that does not trap waits here; a wrs.* gives the turn away, and its reservation with it."""
+        if int(self.hart.reservation) != NO_RESERVATION:
+            self.hart.reservation = NO_RESERVATION
+            self.yielded = True
+            return
+        self._preempt()
+        self.timer.sync()
+        self.halt()
 
     def _firmware(self) -> RunStop | None:
         """A trap went to M-mode first: let the firmware handle it and see where the guest is now."""
