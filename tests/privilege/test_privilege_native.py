@@ -21,20 +21,17 @@ from trapline.privilege.returns import mret, sret
 from trapline.privilege.translation import translate
 from trapline.privilege.trap import take_trap
 
-# The native engine's own words lie between these two.
-ENGINES_OWN = ("tlb_base", "call_failed")
-SCRATCH = {"trap_cause", "trap_tval", "trap_tval2", "trap_tinst", "trap_gva", "region_host", "attention", "decode_base"}
+SCRATCH = {"trap_cause", "trap_tval", "trap_tval2", "trap_tinst", "trap_gva", "attention"}
 CAUSES = [0, 2, 3, 5, 8, 10, 12, 13, 15, 20, 21, 22, 23, 1 << 63 | 1, 1 << 63 | 6, 1 << 63 | 10, 1 << 63 | 11]
 STEPS = 4000
 
 
 def state(board: Board) -> dict[str, list[int]]:
     """Every word of the hart that is not an engine's own."""
-    first, last = (LAYOUT.fields[n].index for n in ENGINES_OWN)
     return {
         f.name: list(board.hart.mem[f.index : f.index + f.count])
         for f in LAYOUT.fields.values()
-        if not first <= f.index <= last and f.name not in SCRATCH
+        if not f.host and f.name not in SCRATCH
     }
 
 

@@ -20,6 +20,7 @@ ANCHORS = ("handle_exception", "_trap_handler", "_trap_handler_hyp", "_trap_hand
 FARTHEST = 1 << 20  # bytes behind the last symbol that may still be its own
 PAGE = 4096
 _LINE = re.compile(r"([0-9a-fA-F]{8,16})\s+(\S)\s+(\S+)(?:\s+\[(\w+)\])?\s*")
+_LOCAL = (".L", "$")  # labels of the assembler, which modules keep
 _REMEDY = "write FILE, or LEVEL=FILE with M, HS, VS, U or VU"
 
 
@@ -105,7 +106,7 @@ def _elf_symbols(data: bytes, path: str) -> list[tuple[int, str]]:
         raise UsageError(str(error), "--symbols", "for a module take /proc/kallsyms of the running kernel") from None
     if not elf.symbols:
         raise UsageError(f"{path}: the ELF is stripped: it names nothing", "--symbols")
-    return [(address, name) for name, address in elf.symbols.items() if not name.startswith((".L", "$"))]
+    return [(address, name) for name, address in elf.symbols.items() if not name.startswith(_LOCAL)]
 
 
 def _text_symbols(data: bytes, path: str) -> list[tuple[int, str]]:
@@ -119,7 +120,7 @@ def _text_symbols(data: bytes, path: str) -> list[tuple[int, str]]:
     zeros = 0
     for line in data.decode("utf-8", errors="replace").splitlines():
         match = _LINE.fullmatch(line)
-        if match is None or match[2] not in "tTwW":
+        if match is None or match[2] not in "tTwW" or match[3].startswith(_LOCAL):
             continue
         address = int(match[1], 16)
         zeros += address == 0

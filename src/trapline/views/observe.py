@@ -14,30 +14,44 @@ if TYPE_CHECKING:
     from trapline.machine.observer import RoundTrips
 
 FUNCTIONS_SHOWN = 12
-_ENDS = {"same": "retries", "next": "goes on", "elsewhere": "elsewhere"}
+_ENDS = {"same": "same", "next": "next", "elsewhere": "other"}
 
 
 def way(trip: RoundTrips) -> str:
     """Return the modes that a trap went through."""
-    return " > ".join(trip.path)
+    return ">".join(trip.path)
+
+
+def short(value: float) -> str:
+    """Return a number of instructions in at most five characters."""
+    if value < 9_999.5:
+        return number(round(value))
+    for divisor, unit in ((1e3, "k"), (1e6, "M"), (1e9, "G")):
+        if value < 999.5 * divisor:
+            return f"{value / divisor:.1f}{unit}" if value < 99.95 * divisor else f"{value / divisor:.0f}{unit}"
+    return f"{value / 1e12:.0f}T"
 
 
 def show_observation(console: Console, seen: Observation) -> None:
     """Print the round trips, then who raised and handled them where that is known."""
     made = table(
-        ("trap", "wrap", 14), ("way", "left"), ("then", "left"), ("count", "right"), ("%", "right"), ("mean", "right"),
-        ("p50", "right"), ("p99", "right"), ("max", "right"), ("% instr", "right"),
+        ("trap", "left"), ("way", "left"), ("then", "left"), ("count", "right"), ("%", "right"), ("mean", "right"),
+        ("p50", "right"), ("p99", "right"), ("max", "right"), ("cost", "right"),
     )  # fmt: skip
     everything = sum(k.total for k in seen.kinds) or 1
     rows = sorted(((k, t) for k in seen.kinds for t in k.trips), key=lambda pair: -pair[1].count)
     for kind, trip in rows:
         made.add_row(
-            cause_text(kind.kind.cause), way(trip), _ENDS[trip.end], number(trip.count),
-            f"{100 * trip.count / seen.traps:.1f}", number(round(trip.mean)), number(trip.percentile(50)),
-            number(trip.percentile(99)), number(trip.most), f"{100 * trip.total / everything:.1f}",
+            kind.kind.name, way(trip), _ENDS[trip.end], number(trip.count),
+            f"{100 * trip.count / seen.traps:.1f}", short(trip.mean), short(trip.percentile(50)),
+            short(trip.percentile(99)), short(trip.most), f"{100 * trip.total / everything:.1f}",
         )  # fmt: skip
     console.print()
-    say(console, "round trips: instructions of all levels from the trap to the return, as the hart retired them")
+    say(
+        console,
+        "round trips: instructions of all levels from the trap to the return, which goes to the same instruction, to "
+        "the next one, or to another place; cost: percent of all round trips' instructions",
+    )
     console.print(made)
     console.print()
     rest = f"{number(seen.traps)} traps, {number(seen.open)} not returned"
@@ -52,7 +66,8 @@ def _who(console: Console, kind: KindReport) -> None:
     if kind.handler_name is None and not any(name for _, name, _ in kind.places) and not kind.functions:
         return
     console.print()
-    head = f"{cause_text(kind.kind.cause)} from {kind.kind.origin}: {number(kind.count)} times"
+    times = "once" if kind.count == 1 else f"{number(kind.count)} times"
+    head = f"{cause_text(kind.kind.cause)} from {kind.kind.origin}: {times}"
     say(console, f"{head}, handled at {kind.handler_name or hex(kind.handler)} in {kind.kind.destination}", 0, "bold")
     raised = ", ".join(f"{name or hex(pc)} ({number(n)})" for pc, name, n in kind.places)
     say(console, f"raised at {raised}", 2)
