@@ -16,8 +16,8 @@ _GUEST_OWN = {"vstvec", "vsatp", "hgatp"}
 _ACCEPTED = tomllib.loads((Path(__file__).parent / "accepted.toml").read_text())["difference"]
 # What implementations may choose, or what depends on time: never read, never written.
 EXCLUDED = {name for difference in _ACCEPTED for name in difference.get("csrs", ())}
-_NOT_IN_M = {name for difference in _ACCEPTED for name in difference.get("machine_csrs", ())}
-_DEBUG = frozenset({0x5A8, 0x6A8, *range(0x7A4, 0x7C0)})
+NOT_IN_M = {name for difference in _ACCEPTED for name in difference.get("machine_csrs", ())}
+UNIMPLEMENTED = frozenset({0x5A8, 0x6A8, *range(0x7A4, 0x7C0)})
 # A write changes translation: fence.
 _TRANSLATION = {"satp", "vsatp", "hgatp", "menvcfg", "henvcfg"}
 # Bits that implementations may choose: never set.
@@ -41,9 +41,9 @@ class CsrChooser:
         self.names = {n: c for n, c in CSR_BY_NAME.items() if n not in EXCLUDED and not n.endswith("scratch")}
         self.levels: dict[int, list[str]] = {level: [] for level in range(4)}
         for name, number in self.names.items():
-            if number not in _DEBUG:
+            if number not in UNIMPLEMENTED:
                 self.levels[number >> 8 & 3].append(name)
-        self.unnamed = [n for n in range(4096) if n not in set(CSR_BY_NAME.values()) and n not in _DEBUG]
+        self.unnamed = [n for n in range(4096) if n not in set(CSR_BY_NAME.values()) and n not in UNIMPLEMENTED]
 
     @staticmethod
     def number(name: str) -> int:
@@ -56,7 +56,7 @@ class CsrChooser:
             return CsrChoice(rng.choice(self.unnamed), rng.random() < 0.5, False)
         weights = {"M": (2, 4, 5, 8), "HS": (2, 6, 8, 1), "VS": (2, 8, 2, 1)}.get(mode, (6, 2, 1, 1))
         name = rng.choice(self.levels[rng.choices(range(4), weights)[0]])
-        while mode == "M" and name in _NOT_IN_M:
+        while mode == "M" and name in NOT_IN_M:
             name = rng.choice(self.levels[3])
         fence = name in _TRANSLATION or name.startswith("pmp")
         return CsrChoice(
