@@ -45,7 +45,8 @@ _DEFINITION = re.compile(r'^define void @"?T\.([\w.@]+)"?\([^\n]*\{\n(.*?)^\}', 
 _USED = re.compile(r"@(llvm\.[\w.]+)")
 _COLD = re.compile(r"@p\.(\w+)\(")
 _METADATA = re.compile(r", !(?!prof)[\w.]+ !\d+")
-_PROFILE = re.compile(r"!prof !(\d+)")
+_PROFILE = re.compile(r", !prof !(\d+)")
+_WEIGHTS = re.compile(r'^!(\d+) = !\{!"branch_weights", (?:!"expected", )?i32 (-?\d+), i32 (-?\d+)\}', re.M)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ def template_module(*, compressed: bool) -> str:
 def templates(*, compressed: bool) -> dict[str, Template]:
     """All templates by the instructions' names. Imports LLVM; takes about a second."""
     text = optimise(template_module(compressed=compressed))
-    likely = dict(re.findall(r'^!(\d+) = !\{!"branch_weights", i32 (\d+),', text, re.M))
+    likely = {number: "!0" if int(yes) > int(no) else "!1" for number, yes, no in _WEIGHTS.findall(text)}
     operands = {i.name: set(i.operands) for i in INSTRUCTIONS}
     found = {}
     for name, body in _DEFINITION.findall(text):
@@ -150,7 +151,7 @@ def parse(body: str, operands: set[str], likely: dict[str, str]) -> Template:
         return f"{{{name}}}" if name in fixed else f"%{{p}}{name}"
 
     def weights(match: re.Match[str]) -> str:
-        return "!prof !0" if likely.get(match[1], "0") == "2000" else "!prof !1" if match[1] in likely else ""
+        return f", !prof {likely[match[1]]}" if match[1] in likely else ""
 
     lines = []
     for raw in body.replace("{", "{{").replace("}", "}}").splitlines():
