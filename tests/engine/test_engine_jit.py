@@ -38,7 +38,7 @@ def whole_state(machine: Machine) -> dict[str, list[int]]:
     found = {
         name: [int(hart.mem[f.index + i]) for i in range(f.count)]
         for name, f in LAYOUT.fields.items()
-        if name not in ENGINE_WORDS
+        if name not in ENGINE_WORDS and not name.startswith("fn_")
     }
     found["x"] = [int(hart.x[i]) for i in range(32)]
     return found
