@@ -139,5 +139,9 @@ def test_odd_qcow2_images_are_refused(tmp_path: Path) -> None:
     ):
         path.write_bytes(data)
         assert message in failure(DriveArgument(path, read_only=True))
+    compressed = bytearray(qcow2(TWO, 5 * CLUSTER))
+    compressed[4 * CLUSTER] |= 0x40
+    path.write_bytes(compressed)
+    assert "compressed clusters" in failure(DriveArgument(path, read_only=True))
     path.write_bytes(bytes(4096))
     assert "no header" in failure(DriveArgument(path, read_only=True, format="qcow2"))
