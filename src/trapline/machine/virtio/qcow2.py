@@ -116,7 +116,7 @@ def _needed(file: Any, tables: Sequence[int], bits: int, size: int, length: int)
             if word & _COMPRESSED:
                 # libqcow 20260703 gives zeros for some of these.
                 raise ValueError("a qcow2 image with compressed clusters (unpack it: qemu-img convert -O raw)")
-            elif word & _OFFSET:
+            if word & _OFFSET:
                 most = max(most, (word & _OFFSET) + min(cluster, size - place))
             place += cluster
     return most
