@@ -40,6 +40,16 @@ def test_native_against_spike(first_seed: int) -> None:
 
 
 @needs_spike
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: v.name)
+def test_regions_against_spike(variant: Variant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streams whose every block is compiled before it first runs leave the memory that Spike leaves."""
+    monkeypatch.setenv("TRAPLINE_JIT", "force")
+    report = campaign(8_000, first_seed=9000, variants=(variant,), blocks=6, length=250)
+    assert report.instructions >= 8_000
+    assert not report.failures, _text(list(report.failures))
+
+
+@needs_spike
 @pytest.mark.slow
 def test_campaign() -> None:
     """A hundred million instructions agree with Spike."""

@@ -13,41 +13,12 @@ import pytest
 
 from tests.engine.harness import BASE, Bench
 from tests.engine.test_engines import LOOP, PATCHES
+from tests.engine.tiers import compare_with_switches, differences
 from trapline.engine.code import CodePage
 from trapline.engine.jit.store import RegionStore, digest_of, window_of
 from trapline.engine.native import NativeEngine
 from trapline.lab.campaign import VARIANTS, Variant, generator
 from trapline.lab.lockstep import make_machine
-from trapline.lang.state import LAYOUT
-from trapline.machine.machine import Machine
-
-ENGINE_WORDS = {
-    "jit_low", "jit_high", "fn_goto", "fn_budget", "sample_at", "sample_count", "sample_record", "cold_function",
-    "tlb_base", "tlb_ptr", "ctx_next", "ctx_hint", "ctx_used", "ctx_keys", "region_info", "region_host", "code_table",
-    "code_k", "code_host", "fetch_uncached", "dirty_count", "dirty_info", "code_fresh", "fn_device_load",
-    "fn_device_store", "fn_flush_code", "fn_transform", "fn_memset", "ic_base", "ic_margin", "ic_left", "native_exit",
-    "step_record", "step_handlers", "decode_base", "region_hint", "next_pc", "insn", "insn_length", "access_va",
-    "walk_gpa", "walk_pte", "walk_level", "walk_perm", "walk_page", "scratch", "x", "big_first", "big_last",
-    "attention", "call_failed",
-}  # fmt: skip
-
-
-def whole_state(machine: Machine) -> dict[str, list[int]]:
-    """Every word of the hart that a guest can tell, or that counts."""
-    hart = machine.harts[0]
-    found = {
-        name: [int(hart.mem[f.index + i]) for i in range(f.count)]
-        for name, f in LAYOUT.fields.items()
-        if name not in ENGINE_WORDS and not name.startswith("fn_")
-    }
-    found["x"] = [int(hart.x[i]) for i in range(32)]
-    return found
-
-
-def differences(left: Machine, right: Machine) -> dict[str, tuple[list[int], list[int]]]:
-    """The words in which two machines differ."""
-    a, b = whole_state(left), whole_state(right)
-    return {name: (a[name], b[name]) for name in a if a[name] != b[name]}
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 10, 97, 500, 2099, 2100, 2101, 4567])
@@ -86,31 +57,8 @@ def test_streams_with_regions_from_the_first_execution(variant: Variant, seed: i
 @pytest.mark.parametrize("seed", range(6))
 def test_regions_may_come_and_go(seed: int) -> None:
     """Regions taken out and put in at random places between slices of random length change nothing."""
-    variant, rng = VARIANTS[seed % len(VARIANTS)], random.Random(seed)
-    elf = generator(variant).stream(50 + seed, 4, 120).elf
-    plain, mixed = (make_machine(elf, variant.isa, NativeEngine(jit=jit)) for jit in ("off", "force"))
-    done = 0
-    while done < 12_000:
-        size = rng.choice((1, 5, 60, 700, 3000))
-        done += size
-        for machine in (plain, mixed):
-            machine.engine.run(machine.harts[0], size)
-            machine.harts[0].attention = 0
-        switch(mixed.engine, rng)
-    assert differences(plain, mixed) == {}
-
-
-def switch(engine: NativeEngine, rng: random.Random) -> None:
-    """Take some regions out, and begin some at any decoded instruction."""
-    tier = engine.tier
-    assert tier is not None
-    for page in list(engine.code.by_table.values()):
-        for head, _, _ in list(page.regions):
-            if rng.random() < 0.4:
-                tier.drop(page, head)
-        starts = [offset for offset in range(0, 4096, 2) if page.view[offset] != engine.symbols["h.undecoded"]]
-        for offset in rng.sample(starts, min(len(starts), 2)):
-            tier.make(page.table + offset * 8)
+    _, found = compare_with_switches(50 + seed, VARIANTS[seed % len(VARIANTS)], random.Random(seed), 12_000)
+    assert found == {}
 
 
 @pytest.mark.parametrize("patch", [*PATCHES.values(), "sw t1, 0(t0)"], ids=[*PATCHES, "word"])

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from cyclopts import CycloptsError
 
-from trapline.cli import audit, boot, compare, conform, demo, fetch, policies, route, run  # noqa: F401 (each registers its command)
+from trapline.cli import audit, boot, cache, compare, conform, demo, fetch, policies, route, run  # noqa: F401 (each registers its command)
 from trapline.cli.application import app
 from trapline.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from trapline.cli.tokens import behind_dashes, command_line

@@ -1,0 +1,54 @@
+"""`trapline cache`: what is kept between runs, and throwing it away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cyclopts import App
+
+from trapline.cli.application import app
+from trapline.cli.common import finish
+from trapline.cli.options import Json
+
+cache = App(name="cache", help="Show what is kept between runs, or throw it away.", help_format="plaintext")
+app.command(cache)
+
+
+@cache.default
+def cache_info(*, json: Json = None) -> int:
+    """Show what is kept: compiled engines, regions of guests' hot code, fetched kernels.
+
+    Parameters
+    ----------
+    json
+        Write the result as JSON to a file, or - for standard output.
+    """
+    from trapline.lab.kept import kept
+    from trapline.views.cache import show_kept
+
+    found = kept()
+    finish(found.as_data(), json, lambda out: show_kept(out, found))
+    return 0
+
+
+@cache.command(name="info")
+def cache_info_command(*, json: Json = None) -> int:
+    """Show what is kept."""
+    return cache_info(json=json)
+
+
+@cache.command(name="clear")
+def cache_clear(*, json: Json = None) -> int:
+    """Throw away compiled engines and regions; fetched kernels stay (`trapline fetch list` says where they are).
+
+    Parameters
+    ----------
+    json
+        Write the result as JSON to a file, or - for standard output.
+    """
+    from trapline.lab.kept import clear
+    from trapline.views.cache import show_cleared
+
+    gone: Any = clear()
+    finish(gone.as_data(), json, lambda out: show_cleared(out, gone))
+    return 0

@@ -1,0 +1,84 @@
+"""What trapline keeps between runs in its cache directory."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+from trapline.engine.cache import cache_directory, image_key
+
+KINDS = {
+    "engine": ("native-*.bin",),
+    "regions": ("regions-*.sqlite", "regions-*.sqlite-wal", "regions-*.sqlite-shm"),
+    "templates": ("templates-*.json",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Files of one kind: how many, their bytes, and how many fit the program as it is now."""
+
+    name: str
+    files: int
+    size: int
+    current: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The cache directory, what it holds, and the regions that the program as it is now can use."""
+
+    directory: Path
+    kinds: tuple[Kind, ...]
+    regions: int
+    instructions: int
+
+    def as_data(self) -> dict[str, object]:
+        """Return the result as JSON takes it."""
+        kinds = {k.name: {"files": k.files, "bytes": k.size, "current": k.current} for k in self.kinds}
+        return {
+            "directory": str(self.directory), "kinds": kinds, "regions": self.regions,
+            "instructions": self.instructions,
+        }  # fmt: skip
+
+
+def files_of(kind: str) -> list[Path]:
+    """The files of a kind."""
+    return [path for pattern in KINDS[kind] for path in sorted(cache_directory().glob(pattern))]
+
+
+def regions_of(path: Path) -> tuple[int, int]:
+    """How many regions a file has, and how many instructions they hold."""
+    if not path.exists():
+        return 0, 0
+    with contextlib.suppress(sqlite3.Error):
+        file = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        try:
+            count, total = file.execute("select count(*), coalesce(sum(instructions), 0) from regions").fetchone()
+        finally:
+            file.close()
+        return int(count), int(total)
+    return 0, 0
+
+
+def kept() -> Kept:
+    """Look at the cache directory."""
+    key, kinds = image_key(), []
+    for name in KINDS:
+        found = files_of(name)
+        current = sum(key in path.name and not path.name.endswith(("-wal", "-shm")) for path in found)
+        main = [path for path in found if not path.name.endswith(("-wal", "-shm"))]
+        kinds.append(Kind(name, len(main), sum(path.stat().st_size for path in found), current))
+    regions, instructions = regions_of(cache_directory() / f"regions-{key}.sqlite")
+    return Kept(cache_directory(), tuple(kinds), regions, instructions)
+
+
+def clear() -> Kept:
+    """Remove the files of every kind; return what was there."""
+    there = kept()
+    for name in KINDS:
+        for path in files_of(name):
+            path.unlink(missing_ok=True)
+    return there
