@@ -173,13 +173,15 @@ def module_text(*, host_has_fma: bool) -> tuple[str, list[str]]:
     return "\n\n".join([PREAMBLE, *module.text, *texts]), names
 
 
-def compile_functions(functions: list[Callable[..., Any]]) -> Image:
-    """Compile subset functions alone, each as a C function `c.NAME`: for tests and experiments."""
+def compile_functions(functions: list[Callable[..., Any]], *, may_trap: bool = True) -> Image:
+    """Compile subset functions alone, each as a C function `c.NAME`: a policy's actions, tests, experiments."""
     engine = {n: getattr(importlib.import_module(m), n) for n, m in ENGINE_FUNCTIONS.items()}
     module = ModuleBuilder(engine, host_has_fma=host_has_fma())
     texts, names = [], []
     for function in functions:
         compiled = module.function(function)
+        if compiled.may_fail and not may_trap:
+            raise SubsetError(f"{function.__name__} may trap, or calls something that may")
         texts.append(handlers.thunk(compiled, module.parameters(function), with_hart=has_hart(function)))
         names.append(f"c.{compiled.symbol}")
     return generate("\n\n".join([PREAMBLE, *module.text, *texts]), names, lambda text: None)

@@ -15,7 +15,7 @@ from trapline.lang.state import EXIT_RING, LAYOUT
 from trapline.lang.values import U64
 
 KVM_REDIRECT, SBI_CALL, GSTAGE_MAP, MMIO_USER, KVM_EMULATE, KVM_ACTION, ACTION_REDIRECT = range(7)
-FIRMWARE_EMULATE, FIRMWARE_TO_VS, FIRMWARE_TO_HS = 8, 9, 10
+FIRMWARE_EMULATE, FIRMWARE_TO_VS, FIRMWARE_TO_HS, FIRMWARE_ACTION, FIRMWARE_ACTION_REDIRECT = range(8, 13)
 
 RING_WORDS = 8
 NO_GPA = (1 << 64) - 1
@@ -43,6 +43,8 @@ KINDS = {
     FIRMWARE_EMULATE: Kind(("M",), ("hardware", "firmware-emulate"), "emulated"),
     FIRMWARE_TO_VS: Kind(("M",), ("hardware", "firmware-redirect"), "guest"),
     FIRMWARE_TO_HS: Kind(("M", "HS"), ("hardware", "firmware-redirect", "kvm-redirect"), "guest"),
+    FIRMWARE_ACTION: Kind(("M", "HS"), ("hardware", "firmware-redirect", "action"), "resumed"),
+    FIRMWARE_ACTION_REDIRECT: Kind(("M", "HS"), ("hardware", "firmware-redirect", "action"), "guest"),
 }
 MODES = ("VU", "VS")
 

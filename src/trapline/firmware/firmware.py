@@ -58,6 +58,8 @@ _NATIVE = {
     exit_log.FIRMWARE_EMULATE: (outcome.EMULATE, outcome.RESUME),
     exit_log.FIRMWARE_TO_VS: (outcome.REDIRECT, outcome.TO_VS),
     exit_log.FIRMWARE_TO_HS: (outcome.REDIRECT, outcome.TO_HS),
+    exit_log.FIRMWARE_ACTION: (outcome.REDIRECT, outcome.TO_HS),
+    exit_log.FIRMWARE_ACTION_REDIRECT: (outcome.REDIRECT, outcome.TO_HS),
 }
 
 

@@ -19,9 +19,13 @@ from trapline.engine.decode_table import (
 )
 from trapline.firmware.emulate import emulate_plain, instruction_at
 from trapline.firmware.exit_log import (
+    ACTION_REDIRECT,
+    FIRMWARE_ACTION,
+    FIRMWARE_ACTION_REDIRECT,
     FIRMWARE_EMULATE,
     FIRMWARE_TO_HS,
     FIRMWARE_TO_VS,
+    KVM_ACTION,
     KVM_REDIRECT,
     MMIO_USER,
     NO_GPA,
@@ -40,7 +44,15 @@ from trapline.kvm.entry import (
 from trapline.kvm.redirect import trap_redirect
 from trapline.kvm.sbi_native import serve_call
 from trapline.kvm.switch import save_guest
-from trapline.lang.control import ATTENTION_RESUME, EXIT_HOSTED_HS, EXIT_HOSTED_M, EXIT_STOP, EXIT_TIMER, user_mmio
+from trapline.lang.control import (
+    ATTENTION_RESUME,
+    EXIT_HOSTED_HS,
+    EXIT_HOSTED_M,
+    EXIT_STOP,
+    EXIT_TIMER,
+    call_action,
+    user_mmio,
+)
 from trapline.lang.functions import cold, inline
 from trapline.lang.values import U64, u64
 from trapline.privilege.fields import (
@@ -57,7 +69,8 @@ from trapline.privilege.modes import MACHINE
 from trapline.privilege.returns import mret
 
 # hart.kvm_action: by cause what to do (0 is Python's), and flags.
-BY_PYTHON, BY_REDIRECT, BY_SBI, BY_MMIO = range(4)
+BY_PYTHON, BY_REDIRECT, BY_SBI, BY_MMIO, BY_FUNCTION = range(5)
+FUNCTION_RESUMES = 1
 ACTION_MASK, KEEPS_PRIVILEGE, HAS_EVENT, STAT_SHIFT = 0xFF, 1 << 8, 1 << 9, 16
 # hart.kvm_flags, besides those of kvm.sbi_native.
 SERVES_MMIO, COUNTS_EVENTS = 16, 32
@@ -66,7 +79,7 @@ SERVES_MMIO, COUNTS_EVENTS = 16, 32
 NOT_HANDLED, GO_ON, COME_BACK = 0, 1, 2
 
 LOAD_MISALIGNED, STORE_MISALIGNED, LOAD_ACCESS, STORE_ACCESS, ILLEGAL_INST = 4, 6, 5, 7, 2
-LOAD_GUEST_PAGE_FAULT, STORE_GUEST_PAGE_FAULT = 21, 23
+INST_GUEST_PAGE_FAULT, LOAD_GUEST_PAGE_FAULT, STORE_GUEST_PAGE_FAULT = 20, 21, 23
 SYSTEM_OPCODE = 0x73
 FS_CLEAN = 2 << 13
 HTIMEDELTA, COUNTERS = 0x605, 0xC00
@@ -120,6 +133,30 @@ def redirect_exit(hart: Any, kind: U64, cause: U64, instructions: U64) -> None:
     hart.scratch[0] = hart.sepc
     hart.scratch[1] = hart.stval
     finish_exit(hart, kind, cause, origin, U64(NO_GPA), instructions)
+
+
+@inline
+def trap_gpa(hart: Any, cause: U64) -> U64:
+    """The guest physical address of a guest page fault, for the record."""
+    if cause == INST_GUEST_PAGE_FAULT or cause == LOAD_GUEST_PAGE_FAULT or cause == STORE_GUEST_PAGE_FAULT:
+        return (hart.htval << 2) | (hart.stval & 3)
+    return U64(NO_GPA)
+
+
+@cold
+def function_exit(hart: Any, resumed: U64, redirected: U64, cause: U64, instructions: U64) -> None:
+    """The policy's own action decides; `resumed` and `redirected` are the kinds of exit that it can make this."""
+    origin = previous_mode(hart)
+    begin_exit(hart, cause)
+    hart.scratch[0] = hart.sepc
+    hart.scratch[1] = hart.stval
+    gpa = trap_gpa(hart, cause)
+    kind = resumed
+    if call_action(hart, hart.kvm_function[cause]) != FUNCTION_RESUMES:
+        kind = redirected
+        keep = u64(hart.kvm_action[cause] & KEEPS_PRIVILEGE != 0)
+        trap_redirect(hart, cause, hart.sepc, hart.stval, keep)
+    finish_exit(hart, kind, cause, origin, gpa, instructions)
 
 
 @inline
@@ -227,6 +264,9 @@ def supervisor_exit(hart: Any) -> bool:
     if action == BY_REDIRECT:
         redirect_exit(hart, U64(KVM_REDIRECT), cause, U64(0))
         return True
+    if action == BY_FUNCTION:
+        function_exit(hart, U64(KVM_ACTION), U64(ACTION_REDIRECT), cause, U64(0))
+        return True
     if action == BY_MMIO and hart.kvm_flags & SERVES_MMIO != 0:
         if not mmio_exit(hart, cause):
             return False
@@ -272,7 +312,8 @@ def redirect_cost(hart: Any, cause: U64) -> U64:
 def firmware_redirect(hart: Any, cause: U64, priv: U64, virt: U64) -> bool:
     """Firmware hands a trap to VS, or to HS where the hosted KVM redirects it."""
     to_vs = goes_to_vs(hart, cause, virt)
-    if not to_vs and action_for(hart, cause) != BY_REDIRECT:
+    action = action_for(hart, cause)
+    if not to_vs and action != BY_REDIRECT and action != BY_FUNCTION:
         return False
     tval2 = hart.mtval2
     tinst = hart.mtinst
@@ -295,7 +336,10 @@ def firmware_redirect(hart: Any, cause: U64, priv: U64, virt: U64) -> bool:
         spend_time(hart, cost)
         return True
     save_guest(hart)
-    redirect_exit(hart, U64(FIRMWARE_TO_HS), cause, cost)
+    if action == BY_FUNCTION:
+        function_exit(hart, U64(FIRMWARE_ACTION), U64(FIRMWARE_ACTION_REDIRECT), cause, cost)
+    else:
+        redirect_exit(hart, U64(FIRMWARE_TO_HS), cause, cost)
     return True
 
 

@@ -13,8 +13,10 @@ from trapline.firmware.cost import ACCESS, ATOMIC, ILLEGAL, OPENSBI_1_1, PLAIN, 
 from trapline.firmware.exit_log import KINDS, NO_GPA, native_exit, ring_entries
 from trapline.firmware.redirect import flags_of
 from trapline.isa.decode import expansion
+from trapline.kvm.actions import compiled
 from trapline.kvm.cost import estimate
 from trapline.kvm.native_exit import (
+    BY_FUNCTION,
     BY_MMIO,
     BY_PYTHON,
     BY_REDIRECT,
@@ -32,6 +34,7 @@ from trapline.policies import Action, Policy
 
 if TYPE_CHECKING:
     from trapline.kvm.vcpu import Vcpu
+    from trapline.kvm.vm import Vm
 
 _GUEST_PAGE_FAULTS = (20, 21, 23)
 _EXITS_AT_A_TIME = 1 << 16
@@ -78,7 +81,8 @@ def _write_policy(vcpu: Vcpu, policy: Policy) -> bool:
         return False
     for cause in range(64):
         counters = [names[n] + 1 for n in policy.rule(cause).counters if n in names]
-        hart.kvm_action[cause] = _action(policy, cause, names) if len(counters) <= 8 else BY_PYTHON
+        hart.kvm_action[cause] = _action(vm, policy, cause, names) if len(counters) <= 8 else BY_PYTHON
+        hart.kvm_function[cause] = compiled(vm.actions[cause]) if cause in vm.actions else 0
         hart.kvm_counters[cause] = sum(n << 8 * at for at, n in enumerate(counters[:8]))
     hart.kvm_exits_stat = names.get("exits", -1) + 1
     known = [0] * len(hart.kvm_mmio_known)
@@ -106,13 +110,16 @@ def _write_policy(vcpu: Vcpu, policy: Policy) -> bool:
     return True
 
 
-def _action(policy: Policy, cause: int, names: dict[str, int]) -> int:
+def _action(vm: Vm, policy: Policy, cause: int, names: dict[str, int]) -> int:
     rule = policy.rule(cause)
     if not rule.spv or rule.condition is not None:
         return BY_PYTHON
     flags = HAS_EVENT if rule.firmware_event else 0
+    flags |= KEEPS_PRIVILEGE if policy.has_bug("redirect-keeps-privilege") else 0
+    if cause in vm.actions:
+        return BY_FUNCTION | flags
     if rule.action is Action.REDIRECT:
-        return BY_REDIRECT | flags | (KEEPS_PRIVILEGE if policy.has_bug("redirect-keeps-privilege") else 0)
+        return BY_REDIRECT | flags
     if rule.action is Action.SBI and cause == 10:
         return BY_SBI | flags
     if rule.action is Action.MAP and rule.without_slot is Action.MMIO and not rule.without_slot_as:

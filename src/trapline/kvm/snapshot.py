@@ -10,6 +10,7 @@ import msgspec
 from trapline.firmware.firmware import Firmware
 from trapline.firmware.models import FirmwareModel
 from trapline.isa.decode import Decoder
+from trapline.kvm.actions import actions_of
 from trapline.kvm.sbi_fwft import guest_features
 from trapline.kvm.slots import SlotKind
 from trapline.machine.plain_state import Loader, Saver
@@ -96,6 +97,7 @@ def change_policy(vm: Vm, policy: Policy | str | Path) -> None:
     for vcpu in vm.vcpus:
         vcpu.put()
     vm.policy = new
+    vm.actions = actions_of(new)
     vm.require_mapping()
     vm.choose_backing(str(vm.made_with.get("backing", "auto")))
     for vcpu in vm.vcpus:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from trapline.kvm.actions import RESUME, ActionFunction
 from trapline.kvm.context import CpuTrap
 from trapline.kvm.mmio import mmio_access
 from trapline.kvm.numbers import Exit
@@ -59,8 +60,21 @@ def _apply(vcpu: Vcpu, trap: CpuTrap, rule: CauseRule) -> int:
         return -rule.errno
     if rule.condition is not None and not CONDITIONS[rule.condition](vcpu):
         return -rule.errno
+    function = vcpu.vm.actions.get(trap.scause)
+    if function is not None:
+        return _own_action(vcpu, trap, function)
     action = rule.if_debug if vcpu.guest_debug and rule.if_debug is not None else rule.action
     return ACTIONS[action](vcpu, trap, rule)
+
+
+def _own_action(vcpu: Vcpu, trap: CpuTrap, function: ActionFunction) -> int:
+    """What the policy's own function says."""
+    if function(vcpu.hart) == RESUME:
+        vcpu.hop("action", "resumed")
+        return 1
+    inject(vcpu, trap)
+    vcpu.hop("action", "guest")
+    return 1
 
 
 def redirect(vcpu: Vcpu, trap: CpuTrap, rule: CauseRule) -> int:

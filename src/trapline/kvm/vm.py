@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trapline.firmware.firmware import Firmware
+from trapline.kvm.actions import ActionFunction, actions_of, check_function
 from trapline.kvm.aia import IRQCHIP_FEATURE, GuestLines
 from trapline.kvm.aia_device import AiaDevice
 from trapline.kvm.dirty_log import DirtyLogs
@@ -58,7 +59,7 @@ class Vm:
     `on_trap` is called with a TrapRecord for each trap that leaves the guest.
     """
 
-    snapshot_skips = ("made_with", "policy", "engine", "notes", "on_trap", "on_log", "on_idle", "poll")
+    snapshot_skips = ("made_with", "policy", "actions", "engine", "notes", "on_trap", "on_log", "on_idle", "poll")
 
     def __init__(
         self,
@@ -100,6 +101,7 @@ class Vm:
         self.generic_stats = dict.fromkeys(GENERIC_VM, 0)
         # The last traps: records, or the vCPU and the words of exits that native code handled.
         self._last: deque[TrapRecord | tuple[int, tuple[int, ...]]] = deque(maxlen=LAST_TRAPS)
+        self.actions = actions_of(self.policy)  # by cause: functions in the place of the policy's own words
         self.native_exits = True  # exits may be handled in native code (kvm.native_exit)
         self.mmio_windows: tuple[tuple[int, int], ...] = ()
         self.log_lines: list[str] = []
@@ -412,6 +414,12 @@ class Vm:
     def note_native(self, vcpu_id: int, entries: list[tuple[int, ...]]) -> None:
         """Native code has handled exits."""
         self._last.extend((vcpu_id, words) for words in entries)
+
+    def set_action(self, cause: int, function: ActionFunction) -> None:
+        """Let a subset function (kvm.actions) deal with a cause that reaches HS-mode, in the rule's place."""
+        self.actions[cause] = check_function(function, getattr(function, "__name__", repr(function)))
+        for vcpu in self.vcpus:
+            vcpu.native_policy = None
 
     def fold_native(self) -> None:
         """Take over everything that native exits have counted: the harts' words that hold it are not saved."""

@@ -79,6 +79,12 @@ def user_mmio(hart: Any, gpa: U64, how: U64, data: U64) -> U64:
 
 
 @primitive
+def call_action(hart: Any, function: U64) -> U64:
+    """Call the compiled action at a host address."""
+    raise LookupError("Python's hosted KVM calls actions itself")
+
+
+@primitive
 def transformed_instruction(hart: Any) -> U64:
     """The transformed form of hart.insn for xtinst, or 0 (Hypervisor chapter, Transformed Instruction)."""
     return U64(hart.on_transform())

@@ -192,6 +192,7 @@ LAYOUT.word("kvm_exits_left")  # native exits until Python looks around
 LAYOUT.word("kvm_flags")
 LAYOUT.word("kvm_exits_stat")  # 1 + number of the counter of all exits
 LAYOUT.array("kvm_action", 64)  # by cause: what native code does (kvm.native_exit), and flags
+LAYOUT.array("kvm_function", 64)  # by cause: the policy's own action, compiled
 LAYOUT.array("kvm_counters", 64)  # by cause: a byte for each counter to move, 1 + its number
 LAYOUT.array("kvm_mmio_known", 8)  # bits by number of the instruction: those that the policy's MMIO decoder knows
 LAYOUT.array("kvm_windows", 16)  # pairs of first and last + 1: addresses that the VMM serves at once

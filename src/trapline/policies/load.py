@@ -87,7 +87,20 @@ def _resolve_extended(file: PolicyFile, name: str, directory: Path, seen: tuple[
         base = _load_path(directory / file.extends, seen)
     elif file.extends:
         base = _load_preset(file.extends)
-    return resolve(file, file.name or name, "", base)
+    return _with_functions(resolve(file, file.name or name, "", base), file, directory)
+
+
+def _with_functions(policy: Policy, file: PolicyFile, directory: Path) -> Policy:
+    """Make the paths of a file's functions absolute: they start at the policy's directory."""
+    own = {number(cause) for cause in file.cause}
+    rules = dict(policy.causes)
+    for cause, rule in rules.items():
+        if cause in own and rule.function:
+            path, colon, name = rule.function.rpartition(":")
+            if not colon or not path.endswith(".py") or not name.isidentifier():
+                raise PolicyError(f"cause {cause}: function {rule.function!r} is not FILE.py:NAME")
+            rules[cause] = msgspec.structs.replace(rule, function=f"{(directory / path).resolve()}:{name}")
+    return msgspec.structs.replace(policy, causes=rules)
 
 
 def _decode(toml: str, name: str) -> PolicyFile:

@@ -66,6 +66,7 @@ class CauseRule(Ranged, frozen=True, kw_only=True):
     without_slot: Action | None = None  # guest page faults outside every memory slot
     without_slot_as: str = ""  # the cause that the guest sees if that is a redirect
     without_slot_errno: int = 95
+    function: str = ""  # "FILE.py:NAME" of an action in the Python subset, in the place of `action` (kvm.actions)
     note: str = ""
 
 

@@ -261,6 +261,13 @@ def _user_mmio(e: Calls, node: ast.Call) -> Result:
     return _callback(e, "fn_mmio", [e.as_word(a) for a in node.args[1:]]), U
 
 
+@lowering("call_action")
+def _call_action(e: Calls, node: ast.Call) -> Result:
+    pointer = e.value(f"inttoptr i64 {e.as_word(node.args[1])} to ptr")
+    e.wrote |= WROTE
+    return e.value(f"call i64 {pointer}(ptr %hart)"), U
+
+
 @lowering("transformed_instruction")
 def _transformed_instruction(e: Calls, node: ast.Call) -> Result:
     return _callback(e, "fn_transform", []), U
