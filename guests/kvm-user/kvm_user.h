@@ -62,8 +62,9 @@ void stats_print(struct vm *vm, const unsigned char *before, const unsigned char
 
 #define CORE_MODE 32
 
-/* events.c and linux.c: the two things that it does. */
+/* events.c, loops.c and linux.c: the things that it does. */
 void run_events(void);
+void run_loops(void);
 void run_linux(void);
 void run_guest(void);
 

@@ -22,7 +22,7 @@
 static struct vm vm;
 static struct slot ram = { RAM, 0, "ram", 0 };
 static unsigned long exits, mmio, calls;
-static unsigned char uart_lcr;
+static unsigned char uart_lcr, uart_ier;
 
 static void place(const char *path, uint64_t offset)
 {
@@ -50,13 +50,17 @@ static void serve_mmio(struct kvm_run *run)
 		if (offset == 5)
 			data[0] = 0x60; /* LSR: transmitter empty */
 		else if (offset == 2)
-			data[0] = 0x01; /* IIR: no interrupt */
+			data[0] = uart_ier & 0x02 ? 0x02 : 0x01; /* IIR: transmitter empty, or nothing */
+		else if (offset == 1)
+			data[0] = uart_ier;
 		else if (offset == 3)
 			data[0] = uart_lcr;
 		return;
 	}
 	if (offset == 3)
 		uart_lcr = data[0];
+	else if (offset == 1 && !(uart_lcr & 0x80))
+		uart_ier = data[0];
 	else if (offset == 0 && !(uart_lcr & 0x80))
 		putchar(data[0]);
 }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
 
 from trapline.cli.application import app
 from trapline.cli.common import finish, native
@@ -28,6 +30,9 @@ def conform(
     misaligned: Misaligned = "trap",
     accepted: str | None = None,
     console: str | None = None,
+    costs: Annotated[bool, Parameter(negative="")] = False,
+    record: str | None = None,
+    guest: str | None = None,
     json: Json = None,
 ) -> int:
     """Compare a preset with the real kernel that it is named after; exit code 1 if they differ.
@@ -59,6 +64,12 @@ def conform(
         A list of accepted differences instead of the package's own (TOML).
     console
         Write what the host wrote on its console.
+    costs
+        Measure what each trap costs instead: instructions by level.
+    record
+        With --costs, merge the numbers into this file of measurements (JSON).
+    guest
+        Boot this Linux Image as a guest of the host's KVM instead, to its init.
     json
         Write the result as JSON to a file, or - for standard output.
     """
@@ -69,17 +80,61 @@ def conform(
 
     if repeat < 1:
         raise UsageError(f"--repeat {repeat}", remedy="at least 1")
+    if record is not None and not costs:
+        raise UsageError("--record goes with --costs")
     native()
+    if costs:
+        return _costs(_hosts(kernel, bios, module, program, isa or costs_isa(), "hardware"), record, json)
+    if guest is not None:
+        return _guest(_hosts(kernel, bios, module, program, isa or costs_isa(), misaligned), guest, console, json)
     hosts = _hosts(kernel, bios, module, program, isa, misaligned)
     with bar("conform") as update:
         result = lab(hosts, policies, event=event, repeat=repeat, accepted=accepted, progress=update)
-    if console is not None:
-        try:
-            Path(console).write_bytes(b"".join(result.consoles))
-        except OSError as error:
-            raise UsageError(f"--console {console}: {error.strerror or error}") from None
+    _write(console, b"".join(result.consoles))
     finish(result.as_data(), json, lambda out: show_conformance(out, result))
     return 0 if result.passed else EXIT_FAILED
+
+
+def _write(path: str | None, console: bytes) -> None:
+    from trapline.lab.errors import UsageError
+
+    if path is None:
+        return
+    try:
+        Path(path).write_bytes(console)
+    except OSError as error:
+        raise UsageError(f"--console {path}: {error.strerror or error}") from None
+
+
+def _guest(hosts: list[Host], image: str, console: str | None, json: Json) -> int:
+    from trapline.lab.conform.linux import boot_guest
+    from trapline.views.linux_guest import show_guests
+
+    found = [boot_guest(host, Path(image)) for host in hosts]
+    _write(console, b"".join(g.console for g in found))
+    finish([g.as_data() for g in found], json, lambda out: show_guests(out, found))
+    return 0 if all(g.end == "shutdown" and g.guest_release for g in found) else EXIT_FAILED
+
+
+def costs_isa() -> str:
+    """Return the hart on which costs are measured."""
+    from trapline.lab.conform.costs import ISA
+
+    return ISA
+
+
+def _costs(hosts: list[Host], file: str | None, json: Json) -> int:
+    from trapline.lab.conform.costs import measure
+    from trapline.lab.conform.costs import record as merge
+    from trapline.views.costs import show_costs
+    from trapline.views.progress import bar
+
+    with bar("costs") as update:
+        tables = [measure(host, progress=update) for host in hosts]
+    if file is not None:
+        merge(tables, file)
+    finish([t.as_data() for t in tables], json, lambda out: show_costs(out, tables))
+    return 0
 
 
 def _hosts(

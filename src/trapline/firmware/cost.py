@@ -1,54 +1,59 @@
 """What an entry into M-mode costs, in instructions of real firmware. Always an estimate: hosted firmware retires none.
 
-Two sets of numbers were measured: OpenSBI 1.1 (every event, by rdinstret around it in VS- and HS-mode on
-Spike, less the handler's own five instructions) and OpenSBI 1.6 (two events, 10,000 round trips under
-Debian's kernel 6.12 on QEMU 7.2). The two events that both have differ by the same factor, 1.16, which
-stands in for every other event of newer firmware.
+The numbers are in measured.json: what OpenSBI 1.1, 1.6 and 1.9 executed in M-mode for the events of `trapline route`,
+raised in VS-mode under a real kernel on the board (`trapline conform --costs --record`). What no event of a guest
+reaches was measured on OpenSBI 1.1 alone (by rdinstret in HS-mode on Spike); for other firmware it is scaled by
+what the two have in common.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cache
+from importlib import resources
+from typing import Any
 
 from trapline.privilege import causes
 
-MEASURED_1_1 = "measured: OpenSBI 1.1 (Debian), Spike"
-MEASURED_1_6 = "measured: OpenSBI 1.6, Debian kernel 6.12, QEMU 7.2"
-SCALE = 1.16
-
-ILLEGAL, CSR_TRIED, CSR_READ = "illegal", "illegal csr", "counter read"
-ATOMIC, ACCESS, PLAIN, MTIMER = "misaligned atomic", "access fault", "other redirect", "m-timer"
+ILLEGAL, ILLEGAL_TO_VS, CSR_TRIED, CSR_READ = "illegal", "illegal to VS", "illegal csr", "counter read"
+ATOMIC, AMO, ACCESS, PLAIN, MTIMER = "misaligned atomic", "misaligned amo", "access fault", "other redirect", "m-timer"
 SBI = "sbi"
 
-OPENSBI_1_1: dict[str, int] = {
-    ILLEGAL: 326,
-    CSR_TRIED: 422,
-    ATOMIC: 407,
-    ACCESS: 283,
-    PLAIN: 252,
-    "lh": 360,
+# Events here and the probe that raises each.
+PROBES: dict[str, str] = {
+    ILLEGAL: "illegal",
+    ILLEGAL_TO_VS: "illegal-to-vs",
+    CSR_TRIED: "csr-machine",
+    ATOMIC: "misaligned-lr",
+    AMO: "misaligned-amo",
+    ACCESS: "load-hole",
+    PLAIN: "fetch-hole",
+    "lh": "misaligned-lh",
+    "ld": "misaligned-load",
+    "fld": "misaligned-fld",
+    "sh": "misaligned-sh",
+    "sd": "misaligned-store",
+    "fsd": "misaligned-fsd",
+}
+SPIKE_1_1: dict[str, int] = {
     "lhu": 363,
     "lw": 404,
-    "ld": 524,
-    "sh": 346,
     "sw": 397,
-    "sd": 520,
     "sbi base": 244,
     "sbi time": 317,
     "sbi ipi": 380,
     "sbi hsm": 303,
     SBI: 226,
 }
-OPENSBI_1_6: dict[str, int] = {ILLEGAL: 377, ATOMIC: 474}
+SPIKE = "measured: OpenSBI 1.1 (Debian), Spike"
 
 # Events without a number of their own, and the one that stands in for them.
 LIKE = {
+    ILLEGAL_TO_VS: ILLEGAL,
     "lwu": "lw",
     "flw": "lw",
-    "fld": "ld",
     "fsw": "sw",
-    "fsd": "sd",
     CSR_READ: CSR_TRIED,
     MTIMER: PLAIN,
     "sbi rfence": "sbi ipi",
@@ -70,25 +75,50 @@ NOTHING = Cost(0, "the hart never comes back")
 
 
 @cache
+def measurements() -> dict[str, Any]:
+    """Return measured.json: `firmware` by version, and `kernels` by version."""
+    data: dict[str, Any] = json.loads(resources.files("trapline.firmware").joinpath("measured.json").read_text())
+    return data
+
+
+@cache
 def cost_of(event: str, measured_on: str) -> Cost:
-    """Return the cost of an event on firmware whose own measurements are `measured_on` ("1.1" or "1.6")."""
-    own = event if event in OPENSBI_1_1 else LIKE.get(event, SBI if event.startswith(SBI) else "")
-    if own not in OPENSBI_1_1:
+    """Return the cost of an event on firmware whose own measurements are `measured_on` (as "1.6")."""
+    table = measurements()["firmware"][measured_on]
+    if PROBES.get(event) in table["instructions"]:
+        return Cost(table["instructions"][PROBES[event]], table["source"], measured=True)
+    if event in SPIKE_1_1:
+        if measured_on == "1.1":
+            return Cost(SPIKE_1_1[event], SPIKE, measured=True)
+        scale = _scale(measured_on)
+        return Cost(round(SPIKE_1_1[event] * scale), f"{SPIKE}, times {scale:.2f}")
+    own = LIKE.get(event, SBI if event.startswith(SBI) else "")
+    if not own:
         raise ValueError(f"no estimate for {event!r}")
-    stand_in = "" if own == event else f", of {own}"
-    if measured_on == "1.1":
-        return Cost(OPENSBI_1_1[own], MEASURED_1_1 + stand_in, measured=not stand_in)
-    if own in OPENSBI_1_6:
-        return Cost(OPENSBI_1_6[own], MEASURED_1_6 + stand_in, measured=not stand_in)
-    return Cost(round(OPENSBI_1_1[own] * SCALE), f"{MEASURED_1_1}{stand_in}, times {SCALE}")
+    like = cost_of(own, measured_on)
+    return Cost(like.instructions, f"{like.source}, of {own}")
 
 
-def redirect_event(cause: int) -> str:
+def is_known(event: str) -> bool:
+    """Whether there is an estimate for an event."""
+    return event in PROBES or event in SPIKE_1_1 or event in LIKE
+
+
+def _scale(measured_on: str) -> float:
+    """Return how much longer this firmware takes than 1.1, over the events that were measured on both."""
+    here, there = (measurements()["firmware"][n]["instructions"] for n in (measured_on, "1.1"))
+    both = [p for p in PROBES.values() if p in here and p in there]
+    return float(sum(here[p] for p in both) / sum(there[p] for p in both))
+
+
+def redirect_event(cause: int, *, to_vs: bool = False) -> str:
     """Return the event that a redirect of an exception is."""
     if cause == causes.ILLEGAL_INST:
-        return ILLEGAL
-    if cause in (causes.LOAD_MISALIGNED, causes.STORE_MISALIGNED):
+        return ILLEGAL_TO_VS if to_vs else ILLEGAL
+    if cause == causes.LOAD_MISALIGNED:
         return ATOMIC
+    if cause == causes.STORE_MISALIGNED:
+        return AMO
     if cause in (causes.LOAD_ACCESS, causes.STORE_ACCESS):
         return ACCESS
     return PLAIN

@@ -193,7 +193,8 @@ class Firmware:
         destination = redirect(hart, self.model, trap)
         if destination is None:
             return self._hang(hart, original, "trap redirect failed", NOT_SUPPORTED)
-        return Outcome(outcome.REDIRECT, destination, original, self.cost_of(redirect_event(original.cause)), trap)
+        event = redirect_event(original.cause, to_vs=destination == outcome.TO_VS)
+        return Outcome(outcome.REDIRECT, destination, original, self.cost_of(event), trap)
 
     def _hang(self, hart: Any, trap: MachineTrap, message: str, error: int) -> Outcome:
         return Outcome(outcome.HANG, outcome.HUNG, trap, cost.NOTHING, dump=dump(hart, trap, message, error))

@@ -155,6 +155,7 @@ _OPENSBI_1_9 = replace(
     sources=("measured: QEMU 7.2 and Spike with OpenSBI 1.9, hedeleg 0 and 0xb1ff", "OpenSBI v1.9 sbi_trap.c"),
     sbi=_opensbi(1, 9, (3, 0), f"{_V0_3} dbcn susp fwft"),
     marks_guest_fp_dirty=True,
+    measured_on="1.9",
 )
 _IGNORES_HEDELEG = replace(
     _OPENSBI_1_9,

@@ -1,16 +1,17 @@
 """Estimated instructions of the hosted levels: what a real KVM and kernel would have executed.
 
 A hosted HS-mode executes no RISC-V instructions, so these are estimates, marked as such wherever
-they are shown. They were measured on Debian's 6.12.107 kernel with its own KVM on QEMU 7.2 with
-OpenSBI 1.6, one hart, mean of 10,000 round trips : instructions retired between
-the guest's trap and its next instruction, split into kvm.ko and the rest of the kernel.
+they are shown. The numbers are in firmware/measured.json: Debian's kernels with their own kvm.ko on the board, mean of
+10,000 round trips (`trapline conform --costs --record`). A version takes the newest kernel measured up to it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
-SOURCE = "measured: Debian 6.12.107, kvm.ko on QEMU 7.2, OpenSBI 1.6, mean of 10,000 round trips"
+from trapline.firmware.cost import measurements
+from trapline.policies.versions import parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Cost:
     kernel: int
     user: int = 0
     note: str = ""
+    source: str = ""
 
     @property
     def hs(self) -> int:
@@ -28,22 +30,40 @@ class Cost:
         return self.kvm + self.kernel
 
 
-# Keyed by the hop's `how`, or "how:outcome" where that differs.
-COSTS: dict[str, Cost] = {
-    "kvm-redirect": Cost(534, 302),
-    "kvm-emulate": Cost(708, 301, note="hstatus access; a counter read is 722 + 301"),
-    "sbi": Cost(625, 301, note="get_spec_version; set_timer is 688 + 301"),
-    "sbi:vmm": Cost(1635, 1433, 42),
-    "mmio": Cost(1700, 1446, 80),
-    "gstage-map": Cost(2041, 3069, note="first touch of a 4 KiB page, mean of 4000"),
-    "action": Cost(534, 302, note="a policy's own action; not measured: taken as a redirect"),
-    "debug": Cost(1635, 1433, 0, note="not measured: taken as a call forwarded to the VMM"),
-    "exit": Cost(1635, 1433, 0, note="not measured: taken as a call forwarded to the VMM"),
-    "kill": Cost(534, 302, note="not measured: taken as a redirect; the log lines are not counted"),
-    "hardware": Cost(534, 302, note="a host interrupt; not measured: taken as a redirect"),
+# The loop that was measured for each hop's `how` (or "how:outcome" where that differs), and a remark.
+LOOPS: dict[str, tuple[str, str]] = {
+    "kvm-redirect": ("misaligned-lr", ""),
+    "kvm-emulate": ("hstatus", ""),
+    "sbi": ("sbi-base", ""),
+    "sbi:vmm": ("sbi-vmm", ""),
+    "mmio": ("mmio-lw", ""),
+    "gstage-map": ("touch", "first touch of a 4 KiB page, mean of 4000"),
+    "action": ("misaligned-lr", "a policy's own action; not measured: taken as a redirect"),
+    "debug": ("sbi-vmm", "not measured: taken as a call forwarded to the VMM"),
+    "exit": ("sbi-vmm", "not measured: taken as a call forwarded to the VMM"),
+    "kill": ("misaligned-lr", "not measured: taken as a redirect; the log lines are not counted"),
+    "hardware": ("misaligned-lr", "a host interrupt; not measured: taken as a redirect"),
 }
 
 
-def estimate(how: str, end: str = "") -> Cost:
-    """Return the cost of one exit that was handled as `how` and ended as `end`."""
-    return COSTS.get(f"{how}:{end}") or COSTS[how]
+@cache
+def measured_version(version: str) -> str:
+    """Return the measured kernel that stands for a version; the oldest one for what is older or no Linux."""
+    known: list[str] = sorted(measurements()["kernels"], key=parse)
+    if not version:
+        return known[0]
+    return next((k for k in reversed(known) if parse(k) <= parse(version)), known[0])
+
+
+@cache
+def estimate(how: str, end: str = "", version: str = "") -> Cost:
+    """Return the cost of one exit that was handled as `how` and ended as `end`, under a version of Linux."""
+    loop, note = LOOPS.get(f"{how}:{end}") or LOOPS[how]
+    kernel = measurements()["kernels"][measured_version(version)]
+    row = kernel["rows"][loop]
+    return Cost(row["kvm"], row["kernel"], row["user"], note, kernel["source"])
+
+
+def source(version: str = "") -> str:
+    """Return where the estimates for a version come from."""
+    return str(measurements()["kernels"][measured_version(version)]["source"])

@@ -84,7 +84,7 @@ SYSTEM_OPCODE = 0x73
 FS_CLEAN = 2 << 13
 HTIMEDELTA, COUNTERS = 0x605, 0xC00
 # hart.fw_cost: redirects by event, then the accesses that are emulated.
-COST_ILLEGAL, COST_ATOMIC, COST_ACCESS, COST_PLAIN, COST_EMULATED = range(5)
+COST_ILLEGAL, COST_ATOMIC, COST_ACCESS, COST_PLAIN, COST_ILLEGAL_TO_VS, COST_AMO, COST_EMULATED = range(7)
 
 
 @inline
@@ -297,12 +297,14 @@ def partial_tick(hart: Any) -> U64:
 
 
 @inline
-def redirect_cost(hart: Any, cause: U64) -> U64:
+def redirect_cost(hart: Any, cause: U64, to_vs: bool) -> U64:
     """Estimated instructions of firmware that hands a trap on."""
     if cause == ILLEGAL_INST:
-        return hart.fw_cost[COST_ILLEGAL]
-    if cause == LOAD_MISALIGNED or cause == STORE_MISALIGNED:
+        return hart.fw_cost[COST_ILLEGAL_TO_VS] if to_vs else hart.fw_cost[COST_ILLEGAL]
+    if cause == LOAD_MISALIGNED:
         return hart.fw_cost[COST_ATOMIC]
+    if cause == STORE_MISALIGNED:
+        return hart.fw_cost[COST_AMO]
     if cause == LOAD_ACCESS or cause == STORE_ACCESS:
         return hart.fw_cost[COST_ACCESS]
     return hart.fw_cost[COST_PLAIN]
@@ -324,7 +326,7 @@ def firmware_redirect(hart: Any, cause: U64, priv: U64, virt: U64) -> bool:
         gva = U64(0)
     epc = hart.mepc
     tval = hart.mtval
-    cost = redirect_cost(hart, cause)
+    cost = redirect_cost(hart, cause, to_vs)
     redirect_trap(hart, cause, epc, tval, tval2, tinst, gva, priv, virt)
     mret(hart)
     hart.pc = hart.next_pc

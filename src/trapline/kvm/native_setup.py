@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trapline.engine.decode_table import ACCESSES, number_of
-from trapline.firmware.cost import ACCESS, ATOMIC, ILLEGAL, OPENSBI_1_1, PLAIN, cost_of
+from trapline.firmware.cost import ACCESS, AMO, ATOMIC, ILLEGAL, ILLEGAL_TO_VS, PLAIN, cost_of, is_known
 from trapline.firmware.exit_log import KINDS, NO_GPA, native_exit, ring_entries
 from trapline.firmware.redirect import flags_of
 from trapline.isa.decode import expansion
@@ -21,6 +21,7 @@ from trapline.kvm.native_exit import (
     BY_PYTHON,
     BY_REDIRECT,
     BY_SBI,
+    COST_EMULATED,
     COUNTS_EVENTS,
     HAS_EVENT,
     KEEPS_PRIVILEGE,
@@ -94,14 +95,14 @@ def _write_policy(vcpu: Vcpu, policy: Policy) -> bool:
     for n, word in enumerate(known):
         hart.kvm_mmio_known[n] = word
     for n, kind in KINDS.items():
-        cost = estimate(kind.how[-1], kind.end) if "HS" in kind.through else None
+        cost = estimate(kind.how[-1], kind.end, policy.version) if "HS" in kind.through else None
         hart.exit_cost[n] = cost.hs + cost.user if cost else 0
     hart.fw_flags = flags_of(vm.firmware.model)
     measured = vm.firmware.model.measured_on
-    for n, event in enumerate((ILLEGAL, ATOMIC, ACCESS, PLAIN)):
+    for n, event in enumerate((ILLEGAL, ATOMIC, ACCESS, PLAIN, ILLEGAL_TO_VS, AMO)):
         hart.fw_cost[n] = cost_of(event, measured).instructions
     for n, event in enumerate(ACCESSES):
-        hart.fw_cost[4 + n] = cost_of(event, measured).instructions if event in OPENSBI_1_1 or event == "lwu" else 0
+        hart.fw_cost[COST_EMULATED + n] = cost_of(event, measured).instructions if is_known(event) else 0
     hart.kvm_peer_count = len(vm.vcpus)
     for n, other in enumerate(vm.vcpus):
         hart.kvm_peers[n] = other.hart.address
@@ -136,12 +137,12 @@ def collect(vcpu: Vcpu) -> None:
         vcpu.native_seen = at
 
 
-def record_of(vcpu_id: int, words: tuple[int, ...]) -> TrapRecord:
+def record_of(vcpu_id: int, words: tuple[int, ...], version: str) -> TrapRecord:
     """Return the record of an exit from its words in the ring."""
     instret, index, epc, tval, gpa, firmware = words
     exit_ = native_exit(index)
     kind = KINDS[exit_.kind]
-    cost = estimate(kind.how[-1], kind.end) if "HS" in kind.through else None
+    cost = estimate(kind.how[-1], kind.end, version) if "HS" in kind.through else None
     return TrapRecord(
         instret=instret,
         vcpu=vcpu_id,

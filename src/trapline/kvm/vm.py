@@ -408,7 +408,7 @@ class Vm:
     @property
     def last_traps(self) -> deque[TrapRecord]:
         """The last traps that left a guest, the newest last."""
-        records = (record_of(*r) if isinstance(r, tuple) else r for r in self._last)
+        records = (record_of(*r, self.policy.version) if isinstance(r, tuple) else r for r in self._last)
         return deque(records, maxlen=LAST_TRAPS)
 
     def note_native(self, vcpu_id: int, entries: list[tuple[int, ...]]) -> None:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
 from trapline.firmware.firmware import Firmware
-from trapline.kvm.cost import SOURCE as KVM_SOURCE
 from trapline.kvm.cost import estimate
+from trapline.kvm.cost import source as kvm_source
 from trapline.kvm.stats import Route, hardware_traps
 from trapline.kvm.trace import TrapRecord
 from trapline.lab.engines import engine_of
@@ -130,7 +130,7 @@ class RunReport:
             "traps": [r.as_data() for r in self.rows],
             "instructions": self.instructions,
             "estimated": ["HS", "M"],
-            "source": KVM_SOURCE,
+            "source": kvm_source(self.options.settings.policy.version),
             "counters": self.counters,
             "ticks": self.ticks,
             "seconds": round(self.seconds, 3),
@@ -142,10 +142,10 @@ class RunReport:
         }
 
 
-def _rows(routes: Counter[Route]) -> Iterator[RunRow]:
+def _rows(routes: Counter[Route], version: str) -> Iterator[RunRow]:
     """Yield a row for each route."""
     for (cause, origin, path, how, end, errno), count in routes.items():
-        hs = estimate(how[-1], end).hs * count if "HS" in path else 0
+        hs = estimate(how[-1], end, version).hs * count if "HS" in path else 0
         if count:
             yield RunRow(cause, origin, path, how, end, errno, count, hs)
 
@@ -260,7 +260,7 @@ def _run_once(
     traps.subtract(before.traps)
     routes = guest.vm.routes()
     routes.subtract(before.routes)
-    rows = [*_rows(routes), *_delegated(traps)]
+    rows = [*_rows(routes, options.settings.policy.version), *_delegated(traps)]
     rows.sort(key=lambda r: (r.cause >> 63, r.cause, r.origin != "VS", r.path, r.end))
     return RunReport(
         options,

@@ -14,7 +14,6 @@ from typing import Any
 from trapline.firmware.firmware import Firmware
 from trapline.firmware.models import FirmwareModel
 from trapline.firmware.outcome import Outcome
-from trapline.kvm.cost import SOURCE as KVM_SOURCE
 from trapline.kvm.cost import estimate
 from trapline.kvm.death import Death
 from trapline.kvm.gstage import PAGE
@@ -135,8 +134,8 @@ class ProbeVm:
         now = self._now
         now.records.append(record)
         if "HS" in record.path:
-            cost = estimate(record.how[-1], record.end)
-            now.costs.append(("HS", cost.hs, KVM_SOURCE))
+            cost = estimate(record.how[-1], record.end, self.settings.policy.version)
+            now.costs.append(("HS", cost.hs, cost.source))
             now.arrivals.append(self._arrival_hs(record))
 
     def _on_firmware(self, done: Outcome) -> None:

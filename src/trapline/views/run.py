@@ -45,7 +45,7 @@ def levels(console: Console, instructions: dict[str, int], source: str = "") -> 
 
 def show_run(console: Console, report: RunReport) -> None:
     """Print the result of a run."""
-    from trapline.kvm.cost import SOURCE
+    from trapline.kvm.cost import source
     from trapline.views.death import show_death
 
     result = report.result
@@ -62,7 +62,7 @@ def show_run(console: Console, report: RunReport) -> None:
     else:
         console.print("no trap")
     console.print()
-    levels(console, report.instructions, SOURCE)
+    levels(console, report.instructions, source(report.options.settings.policy.version))
     guest = report.instructions.get("VU", 0) + report.instructions.get("VS", 0)
     console.print(
         f"{number(report.traps)} traps   {number(guest)} guest instructions   {report.ticks} ticks   "

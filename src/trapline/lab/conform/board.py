@@ -11,7 +11,7 @@ from typing import Any
 
 from trapline.lab.conform.cpio import initramfs
 from trapline.lab.conform.payload import Payload
-from trapline.lab.conform.port import END, MARK, PORT, Port, Snapshot, Window, between, port_device
+from trapline.lab.conform.port import END, MARK, PORT, Port, Snapshot, Step, Window, between, port_device
 from trapline.lab.conform.seen import Seen, from_report, without_end
 from trapline.lab.errors import UsageError
 from trapline.lang.state import Hart
@@ -20,7 +20,8 @@ from trapline.machine.machine import Machine
 
 APPEND = "console=ttyS0 cryptomgr.notests=1 loglevel=4 rdinit=/init"
 MEMORY = 1 << 30
-MAX_INSTRUCTIONS = 20_000_000_000
+MAX_INSTRUCTIONS = 8_000_000_000
+_PROFILE = "profile"
 _BANNER = re.compile(r"OpenSBI v(\d+)\.(\d+)")
 
 
@@ -54,16 +55,26 @@ class Run:
 
 
 class Session:
-    """A board that runs the program: console lines become reports, stores to the port become windows."""
+    """A board that runs the program: console lines become reports, stores to the port become windows.
+
+    With `profile` every window is stepped, and has the pc and mode of each instruction that retired in it.
+    """
 
     def __init__(
-        self, host: Host, files: Mapping[str, bytes], arguments: str, *, on_line: Callable[[dict[str, Any]], None]
+        self,
+        host: Host,
+        files: Mapping[str, bytes],
+        arguments: str,
+        *,
+        on_line: Callable[[dict[str, Any]], None] = lambda line: None,
+        profile: bool = False,
     ) -> None:
-        self._on_line = on_line
+        self._on_line, self._profile = on_line, profile
         self.run = Run()
         self._pending = bytearray()
         self._text = bytearray()
         self._first: Snapshot | None = None
+        self._steps: list[Step] | None = None
         self.machine = Machine(
             isa=host.isa, memory=host.memory, misaligned=host.misaligned, engine=host.engine,
             timebase=host.timebase, console=Console(self._output),
@@ -71,13 +82,16 @@ class Session:
         port = Port(self.machine.regions, self._mark)
         self.run.handed_over = port.handed_over
         self.machine.add_device(*port_device(port))
-        ramdisk = initramfs(_read(host.program), {**files, **_module_files(host.modules)})
+        ramdisk = initramfs(read_file(host.program), {**files, **_module_files(host.modules)})
         append = f"{APPEND} {host.append} -- {arguments} port={PORT:#x}"
         self.machine.boot_bios(host.bios, host.kernel, None, append, initrd_data=ramdisk)
 
     def go(self, max_seconds: float | None = None) -> Run:
         """Run to the end; UsageError if the program never said that it was done."""
         result = self.machine.run(MAX_INSTRUCTIONS, max_seconds)
+        while result.reason == _PROFILE:
+            self._step()
+            result = self.machine.run(MAX_INSTRUCTIONS, max_seconds)
         run = self.run
         run.console, run.instructions = bytes(self._text), result.instructions
         failed = next((line["failed"] for line in run.lines if "failed" in line), None)
@@ -113,9 +127,23 @@ class Session:
     def _mark(self, snapshot: Snapshot, hart: Hart) -> None:
         if snapshot.code == MARK:
             self._first = snapshot
+            if self._profile:
+                self.machine.stop(_PROFILE, 0, "", hart)
         elif snapshot.code == END and self._first is not None:
-            self.run.windows.append(between(self._first, snapshot))
-            self._first = None
+            self.run.windows.append(between(self._first, snapshot, tuple(self._steps or ())))
+            self._first = self._steps = None
+
+    def _step(self) -> None:
+        """Execute one instruction at a time to the end of the window."""
+        hart, steps = self.machine.harts[0], list[Step]()
+        self._steps = steps
+        while self._first is not None:
+            pc, mode = int(hart.pc), int(hart.priv) | int(hart.virt) << 2
+            before = int(hart.instret) - int(hart.not_retired)
+            if self.machine.run(1).reason != "limit":
+                raise UsageError("the host ended while it was stepped")
+            if int(hart.instret) - int(hart.not_retired) > before:
+                steps.append((pc, mode))
 
 
 def run_events(
@@ -164,7 +192,7 @@ def _module_files(modules: tuple[Path, ...]) -> dict[str, bytes]:
 
 def _module(path: Path) -> bytes:
     """Read a module; packaged ones are compressed."""
-    data = _read(path)
+    data = read_file(path)
     if data[:6] == b"\xfd7zXZ\0":
         import lzma
 
@@ -177,7 +205,8 @@ def _module(path: Path) -> bytes:
     return data
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """Read a file; UsageError says why it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:

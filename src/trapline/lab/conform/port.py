@@ -22,6 +22,7 @@ _TRAPS, _TRAP_WORDS = LAYOUT.fields["trap_count"].index, TRAP_CAUSES * TRAP_ORIG
 _MODES = LAYOUT.fields["mode_instret"].index
 _DESTINATIONS = ("M", "HS", "VS")
 
+Step = tuple[int, int]  # pc and mode index of an instruction that retired
 Trap = tuple[int, str, str]  # cause, origin, destination of the hardware entry
 
 
@@ -42,7 +43,7 @@ class Window:
     instructions: dict[str, int]
     traps: dict[Trap, int]
     csrs: dict[str, int]
-    profile: tuple[tuple[int, str], ...] = field(default=(), repr=False)  # pc and mode, if it was stepped
+    profile: tuple[Step, ...] = field(default=(), repr=False)  # if it was stepped
 
     @property
     def guest_traps(self) -> dict[Trap, int]:
@@ -64,7 +65,7 @@ def take(hart: Hart, code: int) -> Snapshot:
     return Snapshot(code, traps, modes, {name: int(getattr(hart, name)) for name in CSRS})
 
 
-def between(first: Snapshot, last: Snapshot, profile: tuple[tuple[int, str], ...] = ()) -> Window:
+def between(first: Snapshot, last: Snapshot, profile: tuple[Step, ...] = ()) -> Window:
     """Return what happened from one snapshot to another."""
     traps: dict[Trap, int] = {}
     for index, (old, new) in enumerate(zip(first.traps, last.traps, strict=True)):

@@ -1,0 +1,34 @@
+"""What `conform --costs` shows: instructions of a round trip by part, beside what QEMU counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from trapline.views.terminal import number, say, table
+
+if TYPE_CHECKING:
+    from trapline.lab.conform.costs import CostTable
+
+
+def show_costs(out: Console, tables: Sequence[CostTable]) -> None:
+    """Print a table for each host."""
+    for costs in tables:
+        say(out, f"kernel {costs.release}   firmware {costs.firmware}", 0, "bold")
+        numbers = ("M", "kvm", "kernel", "user", "guest", "mean", "QEMU", "", "irqs")
+        made = table(("trap", "left"), *[(name, "right") for name in numbers])
+        for row in costs.rows:
+            qemu = costs.qemu(row.loop.name)
+            parts = [number(round(row.parts.get(p, 0)) or None) for p in ("M", "kvm", "kernel", "user", "guest")]
+            change = "" if qemu is None else f"{100 * (row.total - qemu) / qemu:+.1f} %"
+            made.add_row(
+                row.loop.text, *parts, number(round(row.total)), number(qemu), change, number(row.interrupts or None)
+            )
+        out.print(made)
+        say(
+            out,
+            "M to guest: stepped, without interrupts; mean: everyone, with the host's interrupts (irqs in all rounds)",
+        )
+        out.print()
