@@ -87,9 +87,9 @@ def test_statistics_count_cause_origin_and_outcome() -> None:
         Counted(2, 0, "firmware-redirect", "HS"): 1,
     }
     assert outcomes[0] is not None
-    assert (outcomes[0].instructions, outcomes[0].cost.measured, outcomes[0].cost.estimated) == (377, True, True)
+    assert (outcomes[0].instructions, outcomes[0].cost.measured, outcomes[0].cost.estimated) == (362, True, True)
     assert "OpenSBI 1.6" in outcomes[0].cost.source
-    assert bench.firmware.estimated_instructions == 4 * 377
+    assert bench.firmware.estimated_instructions == 3 * 362 + 377
 
 
 def test_unknown_firmware_is_named() -> None:

@@ -198,7 +198,7 @@ LAYOUT.array("kvm_mmio_known", 8)  # bits by number of the instruction: those th
 LAYOUT.array("kvm_windows", 16)  # pairs of first and last + 1: addresses that the VMM serves at once
 LAYOUT.array("kvm_peers", 64)  # host addresses of the VM's harts
 LAYOUT.word("kvm_peer_count", "fn_mmio", "fw_flags")
-LAYOUT.array("fw_cost", 16)  # by event (kvm.native_exit)
+LAYOUT.array("fw_cost", 24)  # by event (kvm.native_exit)
 LAYOUT.array("exit_cost", EXIT_KINDS)  # estimated instructions of HS-mode and VMM
 LAYOUT.host = False
 
