@@ -222,6 +222,8 @@ def test_external_interrupts_kept_from_the_supervisor() -> None:
     assert b.access("sireg") == ILLEGAL
     b.write("siselect", 0x30)
     assert b.access("sireg") == OK
+    b.write("mvien", 0)
+    assert (b.read("mvip"), b.read("mip")) == (fields.SEIP, fields.SEIP)
 
 
 def test_guest_interrupts_that_are_virtual() -> None:

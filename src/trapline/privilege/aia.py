@@ -51,8 +51,15 @@ def virtual_changed(hart: Any) -> None:
 
 @cold
 def write_mvien(hart: Any, value: U64) -> None:
-    """mvien."""
-    hart.mvien = value & hart.mvien_mask
+    """mvien. Software's SEIP is in mvip's word while bit 9 is one, else in seip_software, which is part of mip."""
+    new = value & hart.mvien_mask
+    if new & SEIP != 0:
+        hart.mvip = hart.mvip | hart.seip_software
+        hart.seip_software = 0
+    else:
+        hart.seip_software = hart.seip_software | (hart.mvip & SEIP)
+        hart.mvip = hart.mvip & ~SEIP
+    hart.mvien = new
     virtual_changed(hart)
 
 
@@ -70,9 +77,10 @@ def read_mvip(hart: Any) -> U64:
 @cold
 def write_mvip(hart: Any, value: U64) -> None:
     """mvip."""
-    own = (hart.mvien_mask & LOCAL_INTERRUPTS) | (hart.mvien & SSIP)
+    own = (hart.mvien_mask & LOCAL_INTERRUPTS) | (hart.mvien & (SSIP | SEIP))
     hart.mvip = (hart.mvip & ~own) | (value & own)
-    hart.seip_software = value & SEIP
+    if hart.mvien & SEIP == 0:
+        hart.seip_software = value & SEIP
     alias = SSIP & ~hart.mvien
     if hart.menvcfg & ENVCFG_STCE == 0:
         alias = alias | STIP

@@ -48,7 +48,7 @@ def guest_external(hart: Any) -> U64:
 @inline
 def pending(hart: Any) -> U64:
     """The value of mip: every source ORed together."""
-    bits = hart.mip | (hart.hvip & VS_INTERRUPTS) | (hart.seip_software & ~hart.mvien)
+    bits = hart.mip | (hart.hvip & VS_INTERRUPTS) | hart.seip_software
     now = hart.instret
     if now >= hart.stimer_at:
         bits = bits | STIP
@@ -62,7 +62,7 @@ def pending(hart: Any) -> U64:
 @inline
 def supervisor_pending(hart: Any) -> U64:
     """sip and hip together: what mideleg delegates, and what mvien makes virtual (AIA spec)."""
-    return (pending(hart) & hart.mideleg) | ((hart.mvip | hart.seip_software) & hart.mvien & ~hart.mideleg)
+    return (pending(hart) & hart.mideleg) | (hart.mvip & hart.mvien & ~hart.mideleg)
 
 
 @inline
