@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from fake_archive import BUSYBOX, IMAGE, VERSION, Server, deb, index, packages, sign
+from fake_archive import BUSYBOX, IMAGE, VERSION, Server, deb, index, module, packages, sign
 
 from trapline.cli import main
 from trapline.lab.fetch.store import Store
@@ -39,6 +39,7 @@ def test_a_kernel_with_all_it_boots_with(capsys: Capture, server: Server, cache:
     assert (kernel / "Image").read_bytes() == IMAGE
     assert (kernel / "config").read_text() == "CONFIG_KVM=m\n"
     assert not (kernel / "System.map").exists()
+    assert (kernel / "kvm.ko").read_bytes() == module("kvm")
     initramfs = (kernel / "initramfs.cpio").read_bytes()
     assert BUSYBOX in initramfs
     assert b"kernel/fs/jbd2/jbd2.ko" in initramfs

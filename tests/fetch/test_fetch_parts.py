@@ -185,6 +185,17 @@ def test_given_files_that_will_not_do(
     assert says in capsys.readouterr().err
 
 
+def test_a_kernel_without_kvm(capsys: Capture, cache: Path, tmp_path: Path) -> None:
+    """A kernel with neither kvm.ko nor KVM built in can be no host, and the result says so."""
+    files = {path: data for path, data in kernel_files().items() if not path.endswith("/kvm.ko.xz")}
+    for config, says in ((b"# CONFIG_KVM is not set\n", True), (b"CONFIG_A=y\nCONFIG_KVM=y\n", False)):
+        files[f"boot/config-{VERSION}"] = config
+        (tmp_path / "linux.deb").write_bytes(deb(f"linux-image-{VERSION}", "1", files))
+        (tmp_path / "busybox.deb").write_bytes(deb("busybox-static", "1", {"usr/bin/busybox": BUSYBOX}))
+        assert main(["fetch", "linux", "--from", str(tmp_path / "linux.deb"), str(tmp_path / "busybox.deb")]) == 0
+        assert ("has no kvm.ko: it can be a guest, not a host" in capsys.readouterr().out) is says
+
+
 def _kernels(root: Path, *versions: str) -> Store:
     store = Store(root)
     root.mkdir(exist_ok=True)

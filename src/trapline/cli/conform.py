@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from trapline.cli.application import app
-from trapline.cli.common import finish, native
+from trapline.cli.common import fetched, finish, native
 from trapline.cli.options import EXIT_FAILED, Json, Misaligned, Several
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def conform(
     policies
         Presets or TOML files to compare with; the preset of the kernel's version if none is named.
     kernel
-        The host kernel, an Image.
+        The host kernel: an Image, or the name of a fetched one, with its OpenSBI and KVM (trapline fetch).
     bios
         M-mode firmware (OpenSBI fw_dynamic), may be given several times.
     module
@@ -150,6 +150,10 @@ def _hosts(
     from trapline.lab.conform.program import build
     from trapline.lab.errors import UsageError
 
+    found = fetched(kernel) if kernel is not None else None
+    if found is not None:
+        kernel, bios = str(found.image), bios or (found.firmware(),)
+        module = module or tuple(str(path) for path in found.kvm)
     if kernel is None or not bios:
         raise UsageError("conform needs a real kernel and firmware", remedy="--kernel Image --bios fw_dynamic.bin")
     for path in (kernel, *bios, *module, *([program] if program else [])):

@@ -40,6 +40,9 @@ def _commands(console: Console, report: FetchReport) -> None:
     if kernel.bios is not None:
         console.print("On the board, in HS-mode under real OpenSBI:", style="bold")
         console.print(f"  trapline boot {kernel.alias}", soft_wrap=True)
+    if kernel.bios is not None and kernel.kvm:
+        console.print("Its own KVM against the preset of its version:", style="bold")
+        console.print(f"  trapline conform --kernel {kernel.alias}", soft_wrap=True)
     console.print("The same with every file named:", style="bold")
     tail = f"--initrd {kernel.initrd} --append '{APPEND}'"
     console.print(f"  trapline run {kernel.image} {tail}", soft_wrap=True)

@@ -17,11 +17,17 @@ _LEAST_SYMBOLS = 4096  # bytes: a shorter System.map only says where the real on
 
 @dataclass(frozen=True, slots=True)
 class KernelFiles:
-    """A kernel's version, the files to keep of it, and the names of the modules among them."""
+    """A kernel's version, the files to keep of it, the names of the modules among them, and those that are its KVM."""
 
     version: str
     files: dict[str, bytes]
     modules: tuple[str, ...]
+    kvm: tuple[str, ...]
+
+    @property
+    def hosts(self) -> bool:
+        """Whether it has a KVM, as a module or built in."""
+        return bool(self.kvm) or b"\nCONFIG_KVM=y\n" in self.files.get("config", b"")
 
 
 def kind_of(package: str) -> str | None:
@@ -37,13 +43,17 @@ def kernel(files: Mapping[str, bytes], wanted: Sequence[str], where: Path) -> Ke
     if image is None:
         raise UsageError("no kernel is in it", str(where), "it is in linux-image-VERSION, or linux-binary-VERSION")
     version = _image_version(image)
-    chosen = kmod.closure({path: data for path, data in files.items() if kmod.is_module(path)}, wanted)
+    loadable = {path: data for path, data in files.items() if kmod.is_module(path)}
+    chosen = kmod.closure(loadable, wanted)
     kept = {"Image": files[image], "modules.cpio": modules_archive(version, chosen)}
+    kvm = kmod.closure(loadable, ["kvm"])
+    kept.update({f"{kmod.name_of(m.path)}.ko": m.data for m in kvm})
     for path, data in files.items():
         name = _text_name(path)
         if name == "config" or (name == "System.map" and len(data) >= _LEAST_SYMBOLS):
             kept[name] = data
-    return KernelFiles(version, kept, tuple(kmod.name_of(m.path) for m in chosen))
+    names = tuple(kmod.name_of(m.path) for m in chosen)
+    return KernelFiles(version, kept, names, tuple(kmod.name_of(m.path) for m in kvm))
 
 
 def _image_version(path: str) -> str:

@@ -26,6 +26,7 @@ DEFAULT_SUITE = "trixie"
 KINDS = ("linux", "opensbi", "busybox")
 APPEND = "console=ttyS0 earlycon=sbi"
 _PACKAGES = {"opensbi": "opensbi", "busybox": "busybox-static"}
+_LAYOUT = "2"  # of a directory in the cache: a new one has everything fetched again
 _SPARE = 3  # a package's files and what is made of them take at most so many times its size
 
 
@@ -67,6 +68,7 @@ class FetchReport:
             "kernel": str(kernel.image) if kernel else None,
             "initrd": str(kernel.initrd) if kernel else None,
             "bios": str(kernel.bios) if kernel and kernel.bios else None,
+            "kvm": [str(path) for path in kernel.kvm] if kernel else [],
             "append": APPEND if kernel else None,
             "name": kernel.alias if kernel else None,
             "notes": self.notes,
@@ -172,6 +174,7 @@ class Fetcher:
 
     def _unpack(self, kind: str, debs: list[Deb], version: str, key: str) -> None:
         files: dict[str, bytes] = {}
+        more: dict[str, Any] = {}
         for deb in debs:
             files.update(deb.files(WANTED[kind], lambda done, total: self.progress(f"unpacking {kind}", done, total)))
         if not files:
@@ -179,10 +182,11 @@ class Fetcher:
         if kind == "linux":
             unpacked = kernel(files, self._modules(), debs[0].path)
             version, contents = unpacked.version, unpacked.files
+            more["kvm"] = [f"{name}.ko" for name in unpacked.kvm]
             self._note_lacking(unpacked)
         else:
             contents = {path.rpartition("/")[2]: data for path, data in files.items()}
-        about = {"kind": kind, "version": version, "key": key}
+        about = {"kind": kind, "version": version, "key": key, **more}
         name = f"{kind}-{version.replace(':', '-').replace('/', '-')}"
         with self.store.new(name, about) as directory:
             for file, data in contents.items():
@@ -194,6 +198,9 @@ class Fetcher:
         lacking = [name for name in self.options.modules if name.replace("-", "_") not in unpacked.modules]
         if lacking:
             self.report.notes.append(f"no module {', '.join(lacking)} in {unpacked.version}: built in, or not there")
+
+        if not unpacked.hosts:
+            self.report.notes.append(f"kernel {unpacked.version} has no kvm.ko: it can be a guest, not a host")
 
     def _initramfs(self, found: dict[str, str]) -> None:
         """Put busybox and the modules together, if that was not done with the same two before."""
@@ -255,7 +262,7 @@ def _no_space(root: Path, detail: str) -> UsageError:
 
 
 def _key(digests: Sequence[str], modules: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join([*digests, *modules]).encode()).hexdigest()[:32]
+    return hashlib.sha256("\n".join([_LAYOUT, *digests, *modules]).encode()).hexdigest()[:32]
 
 
 def _digest(path: Path) -> str:

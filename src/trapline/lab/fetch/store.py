@@ -116,7 +116,8 @@ class Store:
         suites = tuple(s for s in self.suites() if self.suite(s).get("linux") == name)
         directory = self.root / name
         bios = next((b for s in [*suites, *self.suites()] if (b := self._bios(self.suite(s))) is not None), None)
-        return Kernel(name, about["version"], suites, directory / "Image", directory / "initramfs.cpio", bios)
+        kvm = tuple(directory / file for file in about.get("kvm", ()))
+        return Kernel(name, about["version"], suites, directory / "Image", directory / "initramfs.cpio", bios, kvm)
 
     def _bios(self, names: dict[str, str]) -> Path | None:
         name = names.get("opensbi")
@@ -133,6 +134,7 @@ class Kernel:
     image: Path
     initrd: Path
     bios: Path | None
+    kvm: tuple[Path, ...] = ()  # the modules that are its KVM, in the order in which they load
 
     @property
     def alias(self) -> str:
