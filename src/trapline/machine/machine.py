@@ -123,6 +123,7 @@ class Machine:
         self.console.monitor = Monitor(BoardMonitor(self), self.console.show)
         self._panic = PanicCheck(self.console.panic, self._user_instructions, self.position, ratio)
         self._ended: tuple[str, int, str] | None = None
+        self._good = "passed"  # what a bare program's exit with code 0 means
         self._attached = False
         self._make_board(memory)
         self.hvc = add_devices(self.virtio, virtio, self.console.write, self._nanoseconds)
@@ -236,6 +237,7 @@ class Machine:
         initrd_data: bytes | None = None,
     ) -> None:
         """Place firmware, the next stage, initrd (a file, or bytes) and device tree as QEMU does for `virt`."""
+        self._good = "the machine powered off"
         firmware = load_program(self.regions, read_program(bios), str(bios), mm.RAM_BASE)
         entry = mm.RAM_BASE + mm.KERNEL_OFFSET
         taken = [(firmware.low, firmware.high, str(bios))]
@@ -305,7 +307,7 @@ class Machine:
     def _finish(self, hart: Hart, code: int) -> None:
         if self._panic.panicked():
             self.stop("panic", 1, self.console.panic.describe(), hart)
-        self.stop("exit", code, "passed" if code == 0 else f"failed with code {code}", hart)
+        self.stop("exit", code, self._good if code == 0 else f"failed with code {code}", hart)
 
     def _reset(self, hart: Hart) -> None:
         if self._panic.panicked():
