@@ -297,3 +297,14 @@ def test_system_reset(terminals: tuple[int, int], command: str, tmp_path: Path) 
         person.wait("quit: Ctrl-A x")
         person.wait("instructions: ")
         assert process.wait(30) == 130
+
+
+@pytest.mark.parametrize("make", [_guest, _board])
+def test_a_snapshot_from_the_monitor(make: Callable[[], Guest | Machine], tmp_path: Path) -> None:
+    """`snapshot FILE` writes the machine, which can be restored; what is wrong with the file is one line."""
+    made = make()
+    (said,) = _ask(made, f"snapshot {tmp_path / 'now'}")
+    assert said.startswith(f"{tmp_path / 'now'}: ")
+    assert type(made).restore(tmp_path / "now").position() == made.position()
+    assert "cannot write" in _ask(made, f"snapshot {tmp_path / 'no' / 'such'}")[0]
+    assert _ask(made, "snapshot")[0].startswith("snapshot FILE")

@@ -14,7 +14,7 @@ from trapline.machine.watch import Watch
 
 _COUNT = re.compile(r"(\d[\d_]*)([kKmMgG]?)")
 _UNITS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
-_NOTHING_LEFT = ("exit", "reset", "killed", "hung")
+_NOTHING_LEFT = ("exit", "reset", "restart", "panic", "killed", "hung")
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,10 @@ class BoardMonitor:
         self._machine = machine
         self._decoders: dict[int, Decoder] = {}
 
+    def snapshot(self, path: str) -> int:
+        """Write the board to a file."""
+        return self._machine.snapshot(path)
+
     @property
     def cpus(self) -> int:
         """How many harts there are."""

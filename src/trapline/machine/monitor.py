@@ -58,6 +58,10 @@ class Target(Protocol):
         """Return the address of the next instruction."""
         ...
 
+    def snapshot(self, path: str) -> int:
+        """Write the whole machine to a file; return its size. ValueError says why not."""
+        ...
+
 
 class Monitor:
     """Reads typed bytes, edits a line, runs commands; the three flags are for whoever runs the machine."""
@@ -76,6 +80,7 @@ class Monitor:
             "x": ("/NFMT ADDR", "memory at a virtual address: N items, x d u c or i(nstructions), b h w or g", self._x),
             "xp": ("/NFMT ADDR", "memory at a physical address", lambda words: self._x(words, physical=True)),
             "cpu": ("N", "look at CPU N from now on", self._cpu),
+            "snapshot": ("FILE", "write the whole machine to a file (--restore FILE goes on there)", self._snapshot),
             "stop": ("", "hold the machine", self._stop),
             "cont": ("", "let it run on", self._cont),
             "system_reset": ("", "start again from the beginning", self._reset),
@@ -187,6 +192,11 @@ class Monitor:
             return self._instructions(address, count, physical)
         data = self._target.read(self.cpu, address, count * size, physical=physical)
         return _dump(address, data, kind, size)
+
+    def _snapshot(self, words: list[str]) -> Iterable[str]:
+        if len(words) != 1:
+            raise ValueError("snapshot FILE: write the whole machine to a file")
+        return [f"{words[0]}: {self._target.snapshot(words[0]) / 1e6:.1f} MB"]
 
     def _address(self, word: str) -> int:
         if word in ("$pc", "pc"):

@@ -26,6 +26,10 @@ class GuestMonitor:
     def __init__(self, guest: Guest) -> None:
         self._guest, self._vm = guest, guest.vm
 
+    def snapshot(self, path: str) -> int:
+        """Write the guest to a file."""
+        return self._guest.snapshot(path)
+
     @property
     def cpus(self) -> int:
         """How many vCPUs there are."""
