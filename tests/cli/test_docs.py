@@ -22,10 +22,11 @@ def test_examples(example: Example) -> None:
     assert agrees(example.output, actual), actual
 
 
-def test_api_examples() -> None:
+@pytest.mark.parametrize(("page", "least"), [("api.md", 11), ("guests.md", 8)])
+def test_api_examples(page: str, least: int) -> None:
     """The Python examples run as they stand."""
-    result = doctest.testfile(str(ROOT / "docs" / "api.md"), module_relative=False)
-    assert result.attempted > 10
+    result = doctest.testfile(str(ROOT / "docs" / page), module_relative=False)
+    assert result.attempted >= least
     assert result.failed == 0
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 _DIRECTORY, _FILE, _LINK, _DEVICE = 0o040755, 0o100755, 0o120777, 0o020666
-_APPLETS = ("sh", "mount", "cat", "echo", "dmesg", "grep", "insmod", "poweroff", "uname", "sleep")
+_APPLETS = ("sh", "mount", "cat", "echo", "dmesg", "grep", "insmod", "poweroff", "uname", "sleep", "nproc", "find",
+    "reboot", "time",
+)  # fmt: skip
 
 
 class _Archive:
