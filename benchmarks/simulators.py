@@ -54,7 +54,13 @@ def _spike_path() -> str | None:
 
 def available() -> dict[str, Simulator]:
     """Return trapline and those of qemu and spike that are installed."""
-    found = {"trapline": Simulator("trapline", (sys.executable, "-m", "trapline", "boot"), "this tree")}
+    boot = (sys.executable, "-m", "trapline", "boot")
+    found = {
+        "trapline": Simulator("trapline", boot, "this tree"),
+        "cold": Simulator(
+            "cold", ("env", "TRAPLINE_JIT=fresh", *boot), "the same, without regions that earlier runs kept"
+        ),
+    }
     qemu = shutil.which("qemu-system-riscv64")
     if qemu:
         board = ("-machine", "virt", "-cpu", "rv64,h=true", "-bios", "none", "-nographic", "-kernel")
@@ -68,6 +74,7 @@ def available() -> dict[str, Simulator]:
 def run_once(simulator: Simulator, guest: Path, timeout: float) -> Run:
     """Run `guest` to its end and measure it."""
     environment = dict(os.environ, PYTHONPATH=str(HERE.parent / "src"))
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # start-up as users have it
     read, write = os.pipe()
     start = time.perf_counter()
     process = subprocess.Popen(

@@ -11,7 +11,8 @@ Result = dict[str, Any]
 EXPLANATION = (
     "Medians with ranges, in seconds from the shell's point of view: start-up is part of every number. "
     "CPU is user and system time with all threads. Where a column says `less start-up`, the median of the empty guest "
-    "in the same environment is subtracted."
+    "in the same environment is subtracted. `trapline` finds the regions that an earlier run compiled; `cold` starts "
+    "without them and compiles on the second core while the guest runs."
 )
 
 
@@ -33,9 +34,9 @@ def speed(result: Result, name: str, clock: str) -> float | None:
     return float(measured.get("traps", 1) / median(measured[clock]))
 
 
-def ratio(result: Result, clock: str) -> float | None:
-    """Return trapline's speed over QEMU's."""
-    ours, theirs = speed(result, "trapline", clock), speed(result, "qemu", clock)
+def ratio(result: Result, clock: str, name: str = "trapline") -> float | None:
+    """Return the speed of trapline, or of the simulator called `name`, over QEMU's."""
+    ours, theirs = speed(result, name, clock), speed(result, "qemu", clock)
     return ours / theirs if ours and theirs else None
 
 
@@ -67,20 +68,23 @@ def _ratio_text(value: float | None) -> str:
 
 
 def _program_rows(results: list[Result], every: list[Result]) -> list[str]:
-    names = [n for n in ("trapline", "qemu", "spike") if any(n in r["simulators"] for r in results)]
+    names = [n for n in ("trapline", "cold", "qemu", "spike") if any(n in r["simulators"] for r in results)]
     rows = [
-        "| guest | " + " | ".join(f"{n} CPU s" for n in names) + " | trapline/qemu CPU | wall | CPU less start-up |"
+        "| guest | "
+        + " | ".join(f"{n} CPU s" for n in names)
+        + " | trapline/qemu CPU | wall | CPU less start-up | cold/qemu CPU | wall |"
     ]
-    rows.append("|---" * (len(names) + 4) + "|")
+    rows.append("|---" * (len(names) + 6) + "|")
     for r in results:
         cells = [spread(r["simulators"][n]["cpu"]) if n in r["simulators"] else "-" for n in names]
-        ratios = (ratio(r, "cpu"), ratio(r, "wall"), net_ratio(every, r, "cpu"))
+        cold = (ratio(r, "cpu", "cold"), ratio(r, "wall", "cold"))
+        ratios = (ratio(r, "cpu"), ratio(r, "wall"), net_ratio(every, r, "cpu"), *cold)
         rows.append(f"| {r['guest']} | {' | '.join([*cells, *map(_ratio_text, ratios)])} |")
     return rows
 
 
 def _trap_rows(results: list[Result], every: list[Result]) -> list[str]:
-    names = [n for n in ("trapline", "qemu", "spike") if any(n in r["simulators"] for r in results)]
+    names = [n for n in ("trapline", "cold", "qemu", "spike") if any(n in r["simulators"] for r in results)]
     rows = [
         "| loop | "
         + " | ".join(f"{n} M/s (CPU; traps)" for n in names)
@@ -131,6 +135,12 @@ def markdown(document: Result) -> str:
                 found = [x for r in programs if r["guest"].endswith(kind) and (x := ratio(r, clock)) is not None]
                 if found:
                     lines += ["", f"{kind}, {clock}: {_summary(found)}."]
+            for clock in ("cpu", "wall"):
+                found = [
+                    x for r in programs if r["guest"].endswith(kind) and (x := ratio(r, clock, "cold")) is not None
+                ]
+                if found:
+                    lines += ["", f"{kind}, cold, {clock}: {_summary(found)}."]
             net = [x for r in programs if r["guest"].endswith(kind) and (x := net_ratio(results, r, "cpu")) is not None]
             if net:
                 lines += ["", f"{kind}, cpu less start-up: {_summary(net)}."]

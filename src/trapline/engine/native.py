@@ -57,8 +57,8 @@ def write_perf_map(symbols: dict[str, int], base: int, size: int) -> None:
 
 def tier_of(mode: str, code: CodeStore, symbols: dict[str, int]) -> Tier | None:
     """The second tier in a mode of NativeEngine's `jit`."""
-    if mode not in ("on", "off", "force"):
-        raise ValueError(f"TRAPLINE_JIT is on, off or force, not {mode!r}")
+    if mode not in ("on", "fresh", "off", "force"):
+        raise ValueError(f"TRAPLINE_JIT is on, fresh, off or force, not {mode!r}")
     return None if mode == "off" else Tier(code, symbols, forced=mode == "force", keep=mode == "on")
 
 
@@ -66,8 +66,8 @@ class NativeEngine:
     """Runs harts of one machine natively.
 
     `progress` is told when the image has to be compiled first. `jit` says when regions are compiled: "on", where code
-    is hot, beside the guest; "off"; or "force", every block before it first runs (for tests: slow, keeps nothing).
-    Without it, TRAPLINE_JIT decides.
+    is hot, beside the guest; "fresh", the same without those that earlier runs kept; "off"; or "force", every block
+    before it first runs (for tests: slow). Only "on" keeps anything. Without it, TRAPLINE_JIT decides.
     """
 
     name = "native"

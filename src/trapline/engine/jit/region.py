@@ -10,8 +10,6 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from trapline.engine.jit.templates import template_name
-
 if TYPE_CHECKING:
     from trapline.engine.code import CodePage
     from trapline.isa.decode import Decoded
@@ -56,6 +54,17 @@ class Region:
     def covered(self) -> list[tuple[int, int]]:
         """First and end offsets of the bytes that the region was made from."""
         return [(block.start, block.end) for block in self.blocks.values()]
+
+
+def template_name(found: Decoded, usable: Container[str]) -> str | None:
+    """Which template an instruction has, if it has one."""
+    name = found.instruction.name
+    if "csr" in found.operands:
+        special = f"{name}@{found.operands['csr']:x}"
+        if f"{special}r" in usable:
+            return f"{special}r" if found.operands.get("rs1") == 0 else None
+        name = special
+    return name if name in usable else None
 
 
 def target_of(offset: int, found: Decoded) -> int | None:

@@ -12,17 +12,12 @@ import functools
 import importlib
 import json
 import re
-from collections.abc import Container
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from trapline.engine.build import ENGINE_FUNCTIONS, csr_readings, host_has_fma, optimise
 from trapline.engine.cache import cache_directory, image_key, remove_old, write_whole
 from trapline.engine.compiler.module import PREAMBLE, Compiled, ModuleBuilder
 from trapline.lang.functions import INSTRUCTIONS, Instruction
-
-if TYPE_CHECKING:
-    from trapline.isa.decode import Decoded
 
 MARKERS = """
 declare i64 @read.x(i64) nounwind willreturn memory(inaccessiblemem: read)
@@ -85,17 +80,6 @@ def wrapper(instruction: Instruction, compiled: Compiled, suffix: str = "", know
     return (
         f'define void @"T.{instruction.name}{suffix}"({params}) nounwind "no-builtins" {{\n' + "\n".join(lines) + "\n}"
     )
-
-
-def template_name(found: Decoded, usable: Container[str]) -> str | None:
-    """Which template an instruction has, if it has one."""
-    name = found.instruction.name
-    if "csr" in found.operands:
-        special = f"{name}@{found.operands['csr']:x}"
-        if f"{special}r" in usable:
-            return f"{special}r" if found.operands.get("rs1") == 0 else None
-        name = special
-    return name if name in usable else None
 
 
 def template_module(*, compressed: bool) -> str:

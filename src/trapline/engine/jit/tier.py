@@ -17,15 +17,13 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trapline.engine.jit.region import Former
-from trapline.engine.jit.store import Covered, RegionStore
-from trapline.engine.jit.translate import translate
 from trapline.engine.link import LinkError
 from trapline.engine.tlb_layout import RECORD_BYTES, RECORD_SLOTS, TABLE_BYTES
 from trapline.lang.state import LAYOUT
 
 if TYPE_CHECKING:
     from trapline.engine.code import CodePage, CodeStore
+    from trapline.engine.jit.store import Covered, RegionStore
     from trapline.engine.jit.templates import Template
     from trapline.lang.state import Hart
 
@@ -183,6 +181,9 @@ class Tier:
 
     def compile(self, page: CodePage, head: int, epoch: int) -> bool:
         """Compile a region and install it."""
+        from trapline.engine.jit.region import Former
+        from trapline.engine.jit.translate import translate
+
         assert self.code.decoder is not None
         usable = self.templates()
         region = Former(page, self.code.decoder.search, usable).form(head)
@@ -230,6 +231,8 @@ class Tier:
 
     def store(self) -> RegionStore:
         """The kept regions for the decoder of now."""
+        from trapline.engine.jit.store import RegionStore
+
         assert self.code.decoder is not None
         isa = " ".join(sorted(self.code.decoder.enabled))
         if self._store is None or isa != self._isa:

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 from trapline.engine.code import writes_x
 from trapline.engine.compiler.text import to_i64
 from trapline.engine.decode_table import X0_SINK
-from trapline.engine.jit.region import PAGE, Block, Region, is_branch, target_of
-from trapline.engine.jit.templates import template_name
+from trapline.engine.jit.region import PAGE, Block, Region, is_branch, target_of, template_name
 from trapline.lang.state import LAYOUT
 
 if TYPE_CHECKING:
