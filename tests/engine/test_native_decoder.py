@@ -124,6 +124,34 @@ def test_assembled_code() -> None:
         both.check(b"\x01\0" * (at // 2) + code, [0, at])
 
 
+def test_changed_code_is_forgotten(both: Both) -> None:
+    """fence.i: exactly the records that changed bytes may belong to, the pairs before them too, are undecoded again."""
+    random_ = random.Random(4)
+    _, page = both.pages
+    for _ in range(6):
+        before = random_.randbytes(PAGE)
+        both.check(before, list(range(0, PAGE, 2)))
+        after = bytearray(before)
+        for at in random_.sample(range(PAGE), random_.choice((0, 1, 5, 200))):
+            after[at] ^= random_.randrange(256)
+        expected = forgotten(page, bytes(after), both.store.symbols["h.undecoded"])
+        both.memory[:] = bytes(after)
+        both.store.refresh(page)
+        assert (page.view.tolist(), bytes(page.used)) == expected
+
+
+def forgotten(page: CodePage, after: bytes, undecoded: int) -> tuple[list[int], bytes]:
+    """Records and used bytes of a page after its bytes have become `after`."""
+    view, used = page.view.tolist(), bytearray(page.used)
+    for offset in range(0, PAGE, 2):
+        if any(page.used[n] and page.snapshot[n] != after[n] for n in (offset, offset + 1)):
+            used[offset : offset + 2] = b"\0\0"
+            for place in range(max(0, offset - 6), offset + 1, 2):
+                view[place] = undecoded
+                view[place + 1] &= ~(0xFF << 24)
+    return view, bytes(used)
+
+
 def test_table_refuses_what_it_cannot_hold() -> None:
     """A `where` that refuses more than two values of a field is an error when the table is made."""
     instruction = next(i for i in INSTRUCTIONS if i.name == "c.addi")

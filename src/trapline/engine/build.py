@@ -23,6 +23,8 @@ ENGINE_FUNCTIONS = {
     "select_context": "trapline.engine.tlb",
     "bits_at_pc": "trapline.engine.tlb",
     "decode_block": "trapline.engine.decode_block",
+    "page_changed": "trapline.engine.decode_block",
+    "forget_changed": "trapline.engine.decode_block",
 }
 
 # sstatus, sscratch, sepc, scause, stval; the same of VS, M, and what HS reads of a guest's trap.

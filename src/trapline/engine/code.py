@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-import re
 import struct
 import sys
 import threading
@@ -31,8 +30,7 @@ if TYPE_CHECKING:
 
 PAGE = 4096
 TABLES_PER_CHUNK = 32
-STEP_NUMBER = 0xFF << 24
-_CHANGED = re.compile(rb"[^\0]+").finditer
+_NATIVE_3, _NATIVE_4 = (ctypes.CFUNCTYPE(ctypes.c_uint64, *[ctypes.c_uint64] * n) for n in (3, 4))
 _WORD = struct.Struct("<I").unpack_from
 
 # What is known of some instruction bits: length, whether straight-line code ends here, handler address
@@ -67,6 +65,8 @@ class CodeStore:
         self._fused = fused_handlers(symbols)
         self._odd = 2  # bit 1 of a target is an error without 16-bit instructions
         self._free: list[tuple[int, memoryview]] = []
+        self._page_changed = _NATIVE_3(symbols["c.page_changed"])
+        self._forget_changed = _NATIVE_4(symbols["c.forget_changed"])
         self._chunks: list[mmap.mmap] = []
         self._bases: list[int] = []
         self.lock = threading.RLock()  # between those who forget code and the thread that installs regions
@@ -188,29 +188,13 @@ class CodeStore:
 
     def refresh(self, page: CodePage) -> None:
         """Forget the decoded instructions whose bytes have changed."""
-        data = ctypes.string_at(page.host, PAGE)
-        if data == page.snapshot:
-            return
-        order = sys.byteorder
-        now, then = int.from_bytes(data, order), int.from_bytes(page.snapshot, order)
-        changed = ((now ^ then) & int.from_bytes(page.used, order)).to_bytes(PAGE, order)
-        if changed.count(0) == PAGE:
+        if not self._page_changed(0, page.table, page.host):
             return
         with self.lock:
-            self._forget_changed(page, changed)
-
-    def _forget_changed(self, page: CodePage, changed: bytes) -> None:
-        page.epoch += 1
-        drop_regions(page, changed)
-        view, undecoded = page.view, self.symbols["h.undecoded"]
-        for run in _CHANGED(changed):
-            for offset in range(run.start() & ~1, run.end(), 2):
-                # The instruction here, one that started two bytes earlier, and what is fused with that.
-                page.used[offset : offset + 2] = b"\0\0"
-                for place in range(max(0, offset - 6), offset + 1, 2):
-                    view[place] = undecoded
-                    # A pair that stays still reads its second operands here; a single step must not know a handler.
-                    view[place + 1] &= ~STEP_NUMBER
+            page.epoch += 1
+            if page.regions:
+                drop_regions(page, changes(page))
+            self._forget_changed(0, page.table, page.host, self.symbols["h.undecoded"])
 
     def forget(self, page: CodePage) -> None:
         """Return a page to the undecoded state, in place."""
@@ -234,6 +218,14 @@ class CodeStore:
                 self.refresh(page)
                 ctypes.c_uint64.from_address(info).value = page.table
         self.dirty.clear()
+
+
+def changes(page: CodePage) -> bytes:
+    """Return a page's bytes that records were decoded from and that have changed: 0 for all others."""
+    order = sys.byteorder
+    now = int.from_bytes(ctypes.string_at(page.host, PAGE), order)
+    then = int.from_bytes(page.snapshot, order)
+    return ((now ^ then) & int.from_bytes(page.used, order)).to_bytes(PAGE, order)
 
 
 def drop_regions(page: CodePage, changed: bytes) -> None:

@@ -34,12 +34,12 @@ from trapline.engine.decode_table import (
     STEP_SHIFT,
     X0_SINK,
 )
-from trapline.engine.tlb_layout import BLOCK_LIMIT, NO_HALF, SNAPSHOT, USED
+from trapline.engine.tlb_layout import BLOCK_LIMIT, NO_HALF, SNAPSHOT, STEP_NUMBER, USED
 from trapline.lang.functions import cold, inline
 from trapline.lang.memory import host_load, host_store
 from trapline.lang.values import U64
 
-PAGE = 4096
+PAGE, PAGE_WORDS = 4096, 512
 END = 0xFFFF_FFFF_FFFF_FFFF
 BUCKET_LIMIT = 128
 SPECIAL_LIMIT = 64
@@ -211,3 +211,37 @@ def note_used(table: U64, offset: U64, length: U64, bits: U64) -> None:
     if length == 4:
         host_store(table + SNAPSHOT + offset + 2, 2, bits >> 16)
         host_store(table + USED + offset + 2, 2, U64(0xFFFF))
+
+
+@cold
+def page_changed(hart: Any, table: U64, host: U64) -> U64:
+    """Whether any byte that a record was decoded from is different now."""
+    for i in range(PAGE_WORDS):
+        now = host_load(host + i * 8, 8)
+        if (now ^ host_load(table + SNAPSHOT + i * 8, 8)) & host_load(table + USED + i * 8, 8) != 0:
+            return U64(1)
+    return U64(0)
+
+
+@inline
+def forget_place(table: U64, offset: U64, undecoded: U64) -> None:
+    """Two bytes changed: forget the instruction here, one that started before, and what is fused with that."""
+    host_store(table + USED + offset, 2, U64(0))
+    for i in range(4):
+        if offset >= i * 2:
+            record = table + (offset - i * 2) * 8
+            host_store(record, 8, undecoded)
+            # A pair that stays still reads its second operands here; a single step must not know a handler.
+            host_store(record + 8, 8, host_load(record + 8, 8) & ~U64(STEP_NUMBER))
+
+
+@cold
+def forget_changed(hart: Any, table: U64, host: U64, undecoded: U64) -> None:
+    """fence.i: the records whose bytes have changed become undecoded again."""
+    for i in range(PAGE_WORDS):
+        now = host_load(host + i * 8, 8)
+        changed = (now ^ host_load(table + SNAPSHOT + i * 8, 8)) & host_load(table + USED + i * 8, 8)
+        if changed != 0:
+            for j in range(4):
+                if changed >> (j * 16) & 0xFFFF != 0:
+                    forget_place(table, U64(i * 8 + j * 2), undecoded)

@@ -19,6 +19,7 @@ STRADDLE_SLOT = 2049  # the decoded instruction that starts in the page's last t
 TABLE_BYTES = 2056 * RECORD_BYTES
 BLOCK_LIMIT = 256  # instructions decoded at a time
 NO_HALF = 1 << 16  # equals no second half of an instruction
+STEP_NUMBER = 0xFF << 24  # of a record: which handler a single step runs
 
 # Behind a table of records: the bytes that they were decoded from, 0xff for each byte of these, and words.
 SNAPSHOT = TABLE_BYTES
