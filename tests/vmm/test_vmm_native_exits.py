@@ -191,8 +191,23 @@ def picture(native: bool, body: str, mode: str, options: dict[str, Any]) -> dict
             for v in vm.vcpus
         ],
         "memory": vm.read_memory(0x8020_0000, 0x4000),
+        "leaves": list(vm.gstage.leaves),
         "native": sum(int(n) for v in vm.vcpus for n in v.hart.exit_count),
     }
+
+
+PAGES = """
+    li t3, 0x80300000
+    slli t4, s0, 13
+    add t3, t3, t4
+    sd s0, 0(t3)
+    ld a0, 8(t3)
+    add s5, s5, a0
+    li t4, 0x1000
+    add t3, t3, t4
+    ld a0, 0(t3)
+    sd s0, 0(t3)
+"""
 
 
 CASES: list[tuple[str, str, dict[str, Any]]] = [
@@ -207,6 +222,9 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     (FAULTS, "VU", {"policy": "linux-7.2", "firmware": "ignores-hedeleg"}),
     (FAULTS, "VU", {"policy": "linux-6.12", "firmware": "hard-wired"}),
     (FAULTS, "VU", {"policy": "holland-2"}),
+    (PAGES, "VS", {"policy": "linux-6.1"}),
+    (PAGES, "VU", {"memory": 8 << 20}),
+    (PAGES, "VS", {"policy": "linux-5.16", "vcpus": 2}),
     (CALLS, "VS", {}),
     (CALLS, "VS", {"policy": "linux-6.1"}),
     (MISALIGNED + DEVICES + FAULTS + CALLS, "VS", {"vcpus": 2}),

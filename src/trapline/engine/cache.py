@@ -16,7 +16,7 @@ from trapline.engine.link import Image
 
 ROOMS = ("lang", "privilege", "isa", "engine")
 HOSTED = (
-    *(f"kvm/{name}.py" for name in ("redirect", "switch", "entry", "native_exit", "sbi_native")),
+    *(f"kvm/{name}.py" for name in ("redirect", "switch", "entry", "native_exit", "sbi_native", "map_native")),
     *(f"firmware/{name}.py" for name in ("redirect", "emulate", "exit_log")),
 )
 MAGIC = b"trapline native image 1\n"

@@ -25,6 +25,7 @@ from trapline.firmware.exit_log import (
     FIRMWARE_EMULATE,
     FIRMWARE_TO_HS,
     FIRMWARE_TO_VS,
+    GSTAGE_MAP,
     KVM_ACTION,
     KVM_REDIRECT,
     MMIO_USER,
@@ -41,6 +42,7 @@ from trapline.kvm.entry import (
     sync_timer,
     timer_tick,
 )
+from trapline.kvm.map_native import map_plain
 from trapline.kvm.redirect import trap_redirect
 from trapline.kvm.sbi_native import serve_call
 from trapline.kvm.switch import save_guest
@@ -69,9 +71,9 @@ from trapline.privilege.modes import MACHINE
 from trapline.privilege.returns import mret
 
 # hart.kvm_action: by cause what to do (0 is Python's), and flags.
-BY_PYTHON, BY_REDIRECT, BY_SBI, BY_MMIO, BY_FUNCTION = range(5)
+BY_PYTHON, BY_REDIRECT, BY_SBI, BY_PAGE_FAULT, BY_FUNCTION = range(5)
 FUNCTION_RESUMES = 1
-ACTION_MASK, KEEPS_PRIVILEGE, HAS_EVENT, STAT_SHIFT = 0xFF, 1 << 8, 1 << 9, 16
+ACTION_MASK, KEEPS_PRIVILEGE, HAS_EVENT, ELSE_MMIO, STAT_SHIFT = 0xFF, 1 << 8, 1 << 9, 1 << 10, 16
 # hart.kvm_flags, besides those of kvm.sbi_native.
 SERVES_MMIO, COUNTS_EVENTS = 16, 32
 
@@ -226,6 +228,31 @@ def complete_load(hart: Any, registers: U64, access: U64, data: U64) -> None:
 
 
 @cold
+def map_exit(hart: Any, cause: U64) -> bool:
+    """A guest page fault in plain RAM: map it."""
+    gpa = trap_gpa(hart, cause)
+    if not map_plain(hart, gpa):
+        return False
+    origin = previous_mode(hart)
+    begin_exit(hart, cause)
+    hart.scratch[0] = hart.sepc
+    hart.scratch[1] = hart.stval
+    finish_exit(hart, U64(GSTAGE_MAP), cause, origin, gpa, U64(0))
+    return True
+
+
+@cold
+def page_fault_exit(hart: Any, cause: U64) -> bool:
+    """Map the page, or serve the access where the rule says so; False, with nothing done, if it is Python's."""
+    if map_exit(hart, cause):
+        return True
+    if hart.kvm_action[cause] & ELSE_MMIO == 0 or hart.kvm_flags & SERVES_MMIO == 0 or not mmio_exit(hart, cause):
+        return False
+    end_of_run(hart)
+    return True
+
+
+@cold
 def sbi_exit(hart: Any) -> bool:
     """An ecall from VS-mode, if it is one of those that are served here."""
     origin = previous_mode(hart)
@@ -267,11 +294,8 @@ def supervisor_exit(hart: Any) -> bool:
     if action == BY_FUNCTION:
         function_exit(hart, U64(KVM_ACTION), U64(ACTION_REDIRECT), cause, U64(0))
         return True
-    if action == BY_MMIO and hart.kvm_flags & SERVES_MMIO != 0:
-        if not mmio_exit(hart, cause):
-            return False
-        end_of_run(hart)
-        return True
+    if action == BY_PAGE_FAULT:
+        return page_fault_exit(hart, cause)
     if action == BY_SBI:
         return sbi_exit(hart)
     return False

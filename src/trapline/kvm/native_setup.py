@@ -15,20 +15,23 @@ from trapline.firmware.redirect import flags_of
 from trapline.isa.decode import expansion
 from trapline.kvm.actions import compiled
 from trapline.kvm.cost import estimate
+from trapline.kvm.map_native import SLOTS
 from trapline.kvm.native_exit import (
     BY_FUNCTION,
-    BY_MMIO,
+    BY_PAGE_FAULT,
     BY_PYTHON,
     BY_REDIRECT,
     BY_SBI,
     COST_EMULATED,
     COUNTS_EVENTS,
+    ELSE_MMIO,
     HAS_EVENT,
     KEEPS_PRIVILEGE,
     SERVES_MMIO,
     STAT_SHIFT,
 )
 from trapline.kvm.sbi_native import SERVES_IPI, SERVES_RFENCE, SERVES_TIME
+from trapline.kvm.slots import SlotKind
 from trapline.kvm.trace import TrapRecord
 from trapline.lang.functions import INSTRUCTIONS
 from trapline.policies import Action, Policy
@@ -56,6 +59,19 @@ def prepare(vcpu: Vcpu) -> None:
     hart.kvm_exits_left = _EXITS_AT_A_TIME
     if wanted:
         refresh_flags(vcpu)
+        _write_slots(vcpu)
+
+
+def _write_slots(vcpu: Vcpu) -> None:
+    """The slots whose pages native code may map: RAM of the guest's alone, whose writes nobody logs."""
+    level = vcpu.vm.largest_level
+    plain = [s for s in vcpu.vm.slots if s.kind is SlotKind.RAM and s.dirty is None and s.region is not None]
+    words = [word for s in plain[:SLOTS] for word in (s.gpa, s.end, s.hpa, level)]
+    lost = bool(words) and vcpu.hart.kvm_slots[1] != words[1]  # restored from a snapshot
+    if words != vcpu.native_slots or lost:
+        vcpu.native_slots = words
+        for n, word in enumerate(words + [0] * (len(vcpu.hart.kvm_slots) - len(words))):
+            vcpu.hart.kvm_slots[n] = word
 
 
 def refresh_flags(vcpu: Vcpu) -> None:
@@ -123,8 +139,10 @@ def _action(vm: Vm, policy: Policy, cause: int, names: dict[str, int]) -> int:
         return BY_REDIRECT | flags
     if rule.action is Action.SBI and cause == 10:
         return BY_SBI | flags
-    if rule.action is Action.MAP and rule.without_slot is Action.MMIO and not rule.without_slot_as:
-        return BY_MMIO | flags | (names.get("mmio_exit_user", 63) & 63) << STAT_SHIFT
+    if rule.action is Action.MAP:
+        mmio = rule.without_slot is Action.MMIO and not rule.without_slot_as
+        flags |= ELSE_MMIO | (names.get("mmio_exit_user", 63) & 63) << STAT_SHIFT if mmio else 0
+        return BY_PAGE_FAULT | flags
     return BY_PYTHON
 
 
@@ -135,6 +153,9 @@ def collect(vcpu: Vcpu) -> None:
     if at != vcpu.native_seen:
         vcpu.vm.note_native(vcpu.id, ring_entries(vcpu.hart, vcpu.native_seen))
         vcpu.native_seen = at
+        for level in range(len(vcpu.vm.gstage.leaves)):
+            vcpu.vm.gstage.leaves[level] += int(vcpu.hart.kvm_leaves[level])
+            vcpu.hart.kvm_leaves[level] = 0
 
 
 def record_of(vcpu_id: int, words: tuple[int, ...], version: str) -> TrapRecord:

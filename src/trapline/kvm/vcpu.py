@@ -125,6 +125,7 @@ class Vcpu:
         # What native exits know of (kvm.native_setup), and whether a VMM waits for KVM_RUN to come back.
         self.native_policy: Policy | None = None
         self.native_seen = 0
+        self.native_slots: list[int] = []
         self.vmm_waits = False
         self.loaded = self.ran_once = self.in_guest = False
         self.mp_state = MpState.RUNNABLE if vcpu_id == 0 else MpState.STOPPED

@@ -310,6 +310,11 @@ class Vm:
         if self.gstage.map(block, slot.hpa + block - slot.gpa, level, writable=writable) and replaced:
             self.flush_all()
 
+    @property
+    def largest_level(self) -> int:
+        """The largest block that the backing of guest memory allows: 0 for 4 KiB, 1 for 2 MiB, 2 for 1 GiB."""
+        return BACKINGS[self.backing]
+
     def _level(self, slot: MemorySlot, gpa: int) -> int:
         """The largest block that backing, slot, alignment and what is mapped there already allow."""
         if slot.dirty is not None or slot.kind is SlotKind.HOLE:
