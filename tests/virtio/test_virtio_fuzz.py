@@ -1,0 +1,95 @@
+"""Nothing that a driver writes into registers, rings or requests ends the machine."""
+
+from __future__ import annotations
+
+import struct
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from virtio_driver import AVAIL, BUFFERS, DESC, RAM, Driver
+
+from trapline.machine.virtio import numbers as n
+from trapline.machine.virtio.blk import BlockDevice
+from trapline.machine.virtio.console import ConsoleDevice
+from trapline.machine.virtio.device import VirtioDevice
+from trapline.machine.virtio.drive import DriveArgument, open_drive
+from trapline.machine.virtio.net.device import NetDevice
+from trapline.machine.virtio.rng import RngDevice
+from trapline.machine.virtio.share import ShareArgument, open_share
+
+FOLDER = Path(tempfile.mkdtemp(prefix="trapline-fuzz-"))
+(FOLDER / "file").write_bytes(b"contents")
+
+
+def disk() -> VirtioDevice:
+    path = FOLDER.with_suffix(".img")
+    path.write_bytes(bytes(8192))
+    return BlockDevice(open_drive(DriveArgument(path, snapshot=True)))
+
+
+DEVICES: dict[str, Callable[[], VirtioDevice]] = {
+    "disk": disk,
+    "net": lambda: NetDevice(lambda: 0),
+    "rng": RngDevice,
+    "console": lambda: ConsoleDevice(lambda data: None),
+    "share": lambda: open_share(ShareArgument(FOLDER, read_only=True)),
+}
+REGISTERS = st.sampled_from([*range(0, 0x110, 4), n.QUEUE_NOTIFY, n.QUEUE_NOTIFY, n.STATUS, n.QUEUE_READY])
+VALUES = st.one_of(
+    st.integers(0, 20), st.sampled_from([0, 1, 8, 0x4F, DESC, AVAIL, RAM, 0xFFFF_FFFF]), st.integers(0, 0xFFFF_FFFF)
+)
+
+
+@pytest.mark.parametrize("name", DEVICES)
+@settings(max_examples=120, deadline=None)
+@given(st.lists(st.tuples(REGISTERS, VALUES, st.sampled_from([1, 2, 4, 4, 4, 8])), max_size=40))
+def test_registers(name: str, writes: list[tuple[int, int, int]]) -> None:
+    """Any sequence of register accesses, on a device that is set up; afterwards a reset makes it new."""
+    driver = Driver(DEVICES[name]())
+    for register, value, size in writes:
+        driver.put(register, value, size)
+        assert 0 <= driver.get(register, size) < 1 << 8 * size
+    driver.set_up()
+    driver.mmio.device.close()
+
+
+DESCRIPTOR = st.tuples(
+    st.one_of(st.sampled_from([BUFFERS, BUFFERS + 0x100, DESC, AVAIL, RAM, 0, 1 << 63]), st.integers(0, (1 << 64) - 1)),
+    st.one_of(st.sampled_from([0, 1, 7, 11, 12, 16, 17, 512, 513, 4096, 70_000]), st.integers(0, 0xFFFF_FFFF)),
+    st.integers(0, 7),
+    st.integers(0, 17),
+)
+
+
+@pytest.mark.parametrize("name", DEVICES)
+@settings(max_examples=200, deadline=None)
+@given(st.lists(DESCRIPTOR, min_size=1, max_size=16), st.binary(max_size=600), st.integers(0, 1), st.integers(0, 40))
+def test_rings(name: str, table: list[tuple[int, int, int, int]], data: bytes, queue: int, ahead: int) -> None:
+    """Any descriptors over any request: the device answers, or needs a reset."""
+    driver = Driver(DEVICES[name]())
+    queue = min(queue, len(driver.mmio.queues) - 1)
+    driver.memory.write(BUFFERS, data)
+    for at, (address, size, flags, following) in enumerate(table):
+        driver.descriptor(at, address, size, flags, following, queue)
+    driver.memory.write(AVAIL + 0x8000 * queue + 2, struct.pack("<H", ahead))
+    driver.put(n.QUEUE_NOTIFY, queue)
+    assert driver.needs_reset == bool(driver.mmio.failure)
+    driver.set_up()
+    driver.mmio.device.close()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 130), st.binary(max_size=80)), max_size=12))
+def test_9p_messages(messages: list[tuple[int, bytes]]) -> None:
+    """Any 9P message gets an answer, and the folder stays as it is."""
+    driver = Driver(DEVICES["share"]())
+    for kind, body in messages:
+        driver.request(
+            [struct.pack("<IBH", 7 + len(body), kind, 1), body] if body else [b"\7\0\0\0" + bytes((kind, 1, 0))], [512]
+        )
+    assert [path.name for path in FOLDER.iterdir()] == ["file"]
+    driver.mmio.device.close()
