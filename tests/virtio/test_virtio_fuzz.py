@@ -21,7 +21,9 @@ from trapline.machine.virtio.net.device import NetDevice
 from trapline.machine.virtio.rng import RngDevice
 from trapline.machine.virtio.share import ShareArgument, open_share
 
-FOLDER = Path(tempfile.mkdtemp(prefix="trapline-fuzz-"))
+PLACE = tempfile.TemporaryDirectory()
+FOLDER = Path(PLACE.name) / "folder"
+FOLDER.mkdir()
 (FOLDER / "file").write_bytes(b"contents")
 
 
