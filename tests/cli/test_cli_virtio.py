@@ -90,3 +90,28 @@ def test_compare_wants_disks_that_stay_the_same(files: Path, capsys: pytest.Capt
     assert main([*words, f"{files}/disk"]) == 2
     assert "add ,ro (or ,snapshot to a drive)" in capsys.readouterr().err
     assert main([*words, f"{files}/disk,snapshot"]) == 1
+
+
+# Sets the entropy device's status and enables a queue of size 3.
+MISTAKE = """
+    li s0, 0x10001000
+    li t0, 3
+    sw t0, 0x38(s0)
+    li t0, 1
+    sw t0, 0x44(s0)
+    li t0, 0x100000
+    li t1, 0x5555
+    sw t1, 0(t0)
+1:  j 1b
+"""
+
+
+@pytest.mark.parametrize(("command", "base"), [("run", BASE), ("boot", 0x8000_0000)])
+def test_a_drivers_mistake_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, base: int
+) -> None:
+    """The result says which device needed a reset, and why."""
+    (tmp_path / "a.bin").write_bytes(assemble(MISTAKE, base))
+    assert main([command, str(tmp_path / "a.bin"), "--memory", "4M", "--rng", "--json", "-"]) == 0
+    notes = json.loads(capsys.readouterr().out)["notes"]
+    assert [note for note in notes if note.startswith("rng: queue 0: size 3 is not a power of two")]

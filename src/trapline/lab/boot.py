@@ -61,6 +61,7 @@ class BootReport:
     seconds: float
     snapshot: Taken | None = None
     seen: Observation | None = None
+    notes: tuple[str, ...] = ()
 
     def as_data(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -75,6 +76,7 @@ class BootReport:
             "instructions": self.instructions,
             "seconds": round(self.seconds, 3),
             "snapshot": self.snapshot.as_data() if self.snapshot else None,
+            "notes": list(self.notes),
             "observed": self.seen.as_data() if self.seen else None,
         }
 
@@ -155,7 +157,9 @@ def _boot_once(options: BootOptions, console: Console | None, progress: Callable
     levels.subtract(instructions)
     table = trap_table(machine, traps)
     seen = watching.finish() if watching is not None else None
-    return BootReport(options, result, table, {n: v for n, v in levels.items() if v}, seconds, taken, seen)
+    counted = {n: v for n, v in levels.items() if v}
+    notes = tuple(machine.virtio.failures())
+    return BootReport(options, result, table, counted, seconds, taken, seen, notes)
 
 
 def _watch(machine: Machine, options: ObserveOptions) -> Watching | None:

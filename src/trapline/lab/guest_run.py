@@ -270,7 +270,7 @@ def _run_once(
         {n: v for n, v in guest.vm.stats().items() if v},
         guest.position()[1] - ticks,
         seconds,
-        guest.vm.notes,
+        (*guest.vm.notes, *guest.devices.virtio.failures()),
         tuple(guest.devices.unassigned.describe()),
         tuple(_balance(traps, routes)),
         snapshot=taken,

@@ -105,6 +105,8 @@ def show_boot(console: Console, report: BootReport) -> None:
     console.print(f"{number(report.result.instructions)} instructions   {report.seconds:.2f} s   {rate:.0f} MIPS")
     show_snapshot(console, report.snapshot)
     _show_seen(console, report.seen)
+    for note in report.notes:
+        say(console, f"note: {note}", 0, "dim")
 
 
 def _show_seen(console: Console, seen: Observation | None) -> None:

@@ -60,8 +60,8 @@ class VirtioBus:
             slot.device.poll()
 
     def failures(self) -> list[str]:
-        """Return why devices need a reset, for those that do."""
-        return [slot.failure for slot in self.slots if slot.failure and slot.status & n.STATUS_NEEDS_RESET]
+        """Return what drivers did wrong: why devices needed a reset, or still do."""
+        return [f"{slot.failure} (the driver's mistake: NEEDS_RESET)" for slot in self.slots if slot.failure]
 
     def close(self) -> None:
         """Give back files and sockets."""
