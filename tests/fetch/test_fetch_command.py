@@ -100,7 +100,7 @@ def test_a_bad_signature(capsys: Capture, server: Server, cache: Path, keyring: 
     server.files["dists/trixie/InRelease"] = server.files["dists/trixie/InRelease"].replace(b"amd64", b"arm64")
     code, _, err = run(capsys, "fetch", "linux", "--mirror", server.url, "--keyring", keyring)
     assert code == 2
-    assert "signature is not good (BAD signature" in complaint(err)
+    assert "signature is not good (BAD signature of Test Key)" in complaint(err)
     assert not list((cache / "kernels").glob("[a-z]*-*"))
 
 
@@ -154,6 +154,16 @@ def test_without_a_network(capsys: Capture, cache: Path, keyring: str) -> None:
     assert code == 2
     assert "cannot get /dists/trixie/InRelease from 127.0.0.1" in complaint(err)
     assert "refused" in err
+
+
+def test_without_a_network_but_with_a_kernel(capsys: Capture, server: Server, cache: Path, keyring: str) -> None:
+    """When an earlier run brought a kernel, the error says how to run that."""
+    words = ("fetch", "linux", "--mirror", server.url, "--keyring", keyring)
+    assert run(capsys, *words)[0] == 0
+    server.close()
+    code, _, err = run(capsys, *words)
+    assert code == 2
+    assert f"({VERSION} of an earlier fetch is there: trapline run linux-6.12)" in complaint(err)
 
 
 def test_an_unknown_name(capsys: Capture, cache: Path, keyring: str) -> None:

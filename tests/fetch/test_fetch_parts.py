@@ -7,7 +7,7 @@ import lzma
 from pathlib import Path
 
 import pytest
-from fake_archive import BUSYBOX, VERSION, deb, kernel_files, module, pack, packages
+from fake_archive import BUSYBOX, VERSION, deb, kernel_files, module, pack, packages, sign
 
 from trapline.cli import main
 from trapline.lab.errors import UsageError
@@ -15,6 +15,7 @@ from trapline.lab.fetch.apt import Apt, Source, parse_options, read_sources
 from trapline.lab.fetch.cpio import Cpio
 from trapline.lab.fetch.deb import Deb
 from trapline.lab.fetch.modules import closure, lists, name_of
+from trapline.lab.fetch.signature import Verifier
 from trapline.lab.fetch.store import Store, find_kernel, version_key
 
 Capture = pytest.CaptureFixture[str]
@@ -250,3 +251,40 @@ def test_a_damaged_stream() -> None:
             unpack(data[:-4], kind)
     with pytest.raises(DamagedError):
         zstd_reader(io.BytesIO(b"nothing like it")).read()
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        ("[GNUPG:] NO_PUBKEY 01AB\n[GNUPG:] NO_PUBKEY 02CD\n", "no public key 01AB, 02CD"),
+        ("[GNUPG:] EXPKEYSIG 01AB Old Key\n[GNUPG:] VALIDSIG 01AB\n", "expired key: Old Key"),
+        ("[GNUPG:] REVKEYSIG 01AB Lost Key\n[GNUPG:] VALIDSIG 01AB\n", "revoked key: Lost Key"),
+        (
+            "[GNUPG:] GOODSIG 01AB Good Key\n[GNUPG:] VALIDSIG 01AB\n[GNUPG:] BADSIG 02CD Bad Key\n",
+            "BAD signature of Bad",
+        ),
+        ("", "there is none that this keyring knows"),
+    ],
+)
+def test_what_a_verifier_says(tmp_path: Path, status: str, says: str) -> None:
+    """Only a good signature of a known key passes, and none that is bad; anything else is said in words."""
+    command = tmp_path / "gpgv"
+    command.write_text(f"#!/bin/sh\ncat <<'EOF'\n{status}EOF\n")
+    command.chmod(0o755)
+    with pytest.raises(UsageError, match=says):
+        Verifier(str(command), tmp_path / "keys").inline(sign(b"Suite: x\n", b"key"))
+
+
+def test_sqv_checks_a_detached_signature(tmp_path: Path) -> None:
+    """With sqv alone Release.gpg is asked for; its exit code decides."""
+    for code, good in ((0, True), (1, False)):
+        command = tmp_path / "sqv"
+        command.write_text(f"#!/bin/sh\necho 0123; echo 'no valid signature' >&2; exit {code}\n")
+        command.chmod(0o755)
+        verifier = Verifier(str(command), tmp_path / "keys")
+        assert not verifier.takes_inline
+        if good:
+            assert verifier.detached(b"text", b"signature") == "0123"
+        else:
+            with pytest.raises(UsageError, match="no valid signature"):
+                verifier.detached(b"text", b"signature")

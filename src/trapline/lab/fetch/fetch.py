@@ -87,10 +87,21 @@ class Fetcher:
     def run(self) -> FetchReport:
         """Fetch what is asked for."""
         kinds = KINDS if self.options.what == "linux" else (self.options.what,)
-        found = self._given() if self.options.files else self._archived(kinds)
+        try:
+            found = self._given() if self.options.files else self._archived(kinds)
+        except UsageError as error:
+            raise self._with_what_is_there(error) from None
         if "linux" in kinds:
             self._initramfs(found)
         return self.report
+
+    def _with_what_is_there(self, error: UsageError) -> UsageError:
+        """Add to an error that an earlier run brought something to work with."""
+        there = [k for k in self.store.kernels() if self.options.suite in k.suites]
+        if self.options.what != "linux" or not there:
+            return error
+        more = f"{there[0].version} of an earlier fetch is there: trapline run {there[0].alias}"
+        return UsageError(error.what, error.where, f"{error.remedy}; {more}" if error.remedy else more)
 
     # --- from an archive ---
     def _archived(self, kinds: Sequence[str]) -> dict[str, str]:

@@ -57,7 +57,7 @@ class Verifier:
                 return self._gpgv(str(signed), str(text))
             ended = self._run("--keyring", str(self.keyring), str(signed), str(text))
             if ended.returncode != 0:
-                raise self._bad(ended.stderr)
+                raise self._bad(" ".join(ended.stderr.split()))
             return " ".join(ended.stdout.split())
 
     def _gpgv(self, *words: str) -> str:
@@ -66,7 +66,7 @@ class Verifier:
         good = re.findall(r"^\[GNUPG:\] GOODSIG \w+ (.*)$", ended.stdout, re.MULTILINE)
         valid = "[GNUPG:] VALIDSIG " in ended.stdout
         if not good or not valid or "[GNUPG:] BADSIG " in ended.stdout:
-            raise self._bad(ended.stderr + _missing_keys(ended.stdout))
+            raise self._bad(_why(ended.stdout))
         return ", ".join(re.sub(r" <[^>]*>", "", name) for name in good)
 
     def _run(self, *words: str) -> subprocess.CompletedProcess[str]:
@@ -77,18 +77,23 @@ class Verifier:
         except (OSError, subprocess.TimeoutExpired) as error:
             raise UsageError(f"{self.command} does not run: {error}") from None
 
-    def _bad(self, said: str) -> UsageError:
-        lines = [line.split(": ", 1)[-1] for line in said.splitlines() if "ignature" in line or "key" in line.lower()]
-        why = "; ".join(dict.fromkeys(line for line in lines if not line.startswith("Signature made")))
+    def _bad(self, why: str) -> UsageError:
         return UsageError(
-            f"the archive's signature is not good ({why or 'no signature that the keyring knows'})",
+            f"the archive's signature is not good ({why or 'there is none that this keyring knows'})",
             str(self.keyring),
             "a newer debian-archive-keyring, or --keyring FILE",
         )
 
 
-def _missing_keys(status: str) -> str:
-    return "".join(f"\nno public key {key}" for key in re.findall(r"NO_PUBKEY (\w+)", status))
+def _why(status: str) -> str:
+    """Say what gpgv's status lines (GnuPG, doc/DETAILS) hold against a signature."""
+    found = [f"BAD signature of {name}" for name in re.findall(r"^\[GNUPG:\] BADSIG \w+ (.*)$", status, re.MULTILINE)]
+    for word, what in (("EXPKEYSIG", "expired key"), ("EXPSIG", "expired signature"), ("REVKEYSIG", "revoked key")):
+        found += [f"{what}: {name}" for name in re.findall(rf"^\[GNUPG:\] {word} \w+ (.*)$", status, re.MULTILINE)]
+    missing = re.findall(r"^\[GNUPG:\] NO_PUBKEY (\w+)$", status, re.MULTILINE)
+    if missing:
+        found.append(f"no public key {', '.join(missing)}")
+    return "; ".join(found)
 
 
 def find_verifier(keyring: Path | None, which: Which = shutil.which) -> Verifier:
