@@ -254,7 +254,8 @@ class Aplic:
         if self._mode(source) == INACTIVE:
             return
         if self.send is not None:
-            self.target[source] = value & 0xFFFF_F7FF
+            # An M-level domain, the root of a board, has no guests to address.
+            self.target[source] = value & (0xFFFC_07FF if self._addresses_here() else 0xFFFF_F7FF)
         else:
             self.target[source] = value & 0xFFFC_0000 | (value & _PRIORITIES or 1)
 
