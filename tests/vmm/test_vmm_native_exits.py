@@ -143,6 +143,11 @@ CALLS = """
     li a0, 2
     ecall
     add s5, s5, a0
+    csrci sstatus, 2
+    li a0, 1
+    ecall
+    wfi
+    csrsi sstatus, 2
     li a7, 0x52464e43
     li a0, 1
     ecall

@@ -20,6 +20,7 @@ from trapline.privilege.interrupts import deadline, next_timer, time_now, update
 
 SOFT_BIT, TIMER_BIT, OVERFLOW_BIT = 1 << 2, 1 << 6, 1 << 13
 IRQ_S_EXT, IRQ_VS_EXT = 9, 10
+VS_LEVEL = 0x222
 NEVER = 0xFFFF_FFFF_FFFF_FFFF
 REQUEST_TRANSLATIONS, REQUEST_CODE = 1, 2
 
@@ -96,6 +97,15 @@ def program_timer(hart: Any, cycles: U64) -> None:
         return
     change_pending(hart, U64(TIMER_BIT), U64(0))
     hart.kvm_next_set = 1
+
+
+@inline
+def runnable(hart: Any) -> bool:
+    """Whether something ends a WFI: an interrupt that the guest has enabled, or its timer, enabled or not."""
+    enabled = ((hart.kvm_vsie & VS_LEVEL) << 1) | (hart.kvm_vsie & OVERFLOW_BIT)
+    if hart.kvm_irqs & (enabled | TIMER_BIT) != 0:
+        return True
+    return (hart.kvm_sstc != 0 or hart.kvm_next_set != 0) and guest_time(hart) >= hart.kvm_next_cycles
 
 
 @cold

@@ -27,6 +27,7 @@ from trapline.firmware.exit_log import (
     FIRMWARE_TO_VS,
     GSTAGE_MAP,
     KVM_ACTION,
+    KVM_EMULATE,
     KVM_REDIRECT,
     MMIO_USER,
     NO_GPA,
@@ -36,6 +37,7 @@ from trapline.firmware.exit_log import (
 from trapline.firmware.redirect import EMULATES_MISALIGNED, FETCHES, goes_to_vs, redirect_trap
 from trapline.kvm.entry import (
     enter_vcpu,
+    runnable,
     slice_left,
     spend_time,
     sync_pending,
@@ -71,7 +73,7 @@ from trapline.privilege.modes import MACHINE
 from trapline.privilege.returns import mret
 
 # hart.kvm_action: by cause what to do (0 is Python's), and flags.
-BY_PYTHON, BY_REDIRECT, BY_SBI, BY_PAGE_FAULT, BY_FUNCTION = range(5)
+BY_PYTHON, BY_REDIRECT, BY_SBI, BY_PAGE_FAULT, BY_FUNCTION, BY_WFI = range(6)
 FUNCTION_RESUMES = 1
 ACTION_MASK, KEEPS_PRIVILEGE, HAS_EVENT, ELSE_MMIO, STAT_SHIFT = 0xFF, 1 << 8, 1 << 9, 1 << 10, 16
 # hart.kvm_flags, besides those of kvm.sbi_native.
@@ -82,7 +84,7 @@ NOT_HANDLED, GO_ON, COME_BACK = 0, 1, 2
 
 LOAD_MISALIGNED, STORE_MISALIGNED, LOAD_ACCESS, STORE_ACCESS, ILLEGAL_INST = 4, 6, 5, 7, 2
 INST_GUEST_PAGE_FAULT, LOAD_GUEST_PAGE_FAULT, STORE_GUEST_PAGE_FAULT = 20, 21, 23
-SYSTEM_OPCODE = 0x73
+SYSTEM_OPCODE, WFI = 0x73, 0x10500073
 FS_CLEAN = 2 << 13
 HTIMEDELTA, COUNTERS = 0x605, 0xC00
 # hart.fw_cost: redirects by event, then the accesses that are emulated.
@@ -107,6 +109,13 @@ def move_counters(hart: Any, cause: U64) -> None:
         number = (counters & 255) - 1
         hart.kvm_stat[number] = hart.kvm_stat[number] + 1
         counters = counters >> 8
+
+
+@inline
+def count_own(hart: Any, cause: U64) -> None:
+    """The counter of what is done with a cause, beside those of its rule."""
+    number = hart.kvm_action[cause] >> STAT_SHIFT & 63
+    hart.kvm_stat[number] = hart.kvm_stat[number] + 1
 
 
 @inline
@@ -201,7 +210,7 @@ def mmio_exit(hart: Any, cause: U64) -> bool:
     data = U64(0)
     if store != 0:
         data = hart.x[registers >> 16 & 31] & (U64(0xFFFF_FFFF_FFFF_FFFF) >> ((64 - size * 8) & 63))
-    hart.kvm_stat[hart.kvm_action[cause] >> 16 & 63] = hart.kvm_stat[hart.kvm_action[cause] >> 16 & 63] + 1
+    count_own(hart, cause)
     hart.scratch[0] = hart.sepc
     hart.scratch[1] = hart.stval
     finish_exit(hart, U64(MMIO_USER), cause, origin, gpa, U64(0))
@@ -253,6 +262,23 @@ def page_fault_exit(hart: Any, cause: U64) -> bool:
 
 
 @cold
+def wfi_exit(hart: Any, cause: U64) -> bool:
+    """A WFI that does not block, since something is pending already; False if it blocks or is another instruction."""
+    sync_pending(hart)
+    sync_timer(hart)
+    if hart.stval != WFI or hart.kvm_aia != 0 or not runnable(hart):
+        return False
+    origin = previous_mode(hart)
+    begin_exit(hart, cause)
+    count_own(hart, cause)
+    hart.guest_sepc = hart.guest_sepc + 4
+    hart.scratch[0] = hart.sepc
+    hart.scratch[1] = hart.stval
+    finish_exit(hart, U64(KVM_EMULATE), cause, origin, U64(NO_GPA), U64(0))
+    return True
+
+
+@cold
 def sbi_exit(hart: Any) -> bool:
     """An ecall from VS-mode, if it is one of those that are served here."""
     origin = previous_mode(hart)
@@ -294,6 +320,8 @@ def supervisor_exit(hart: Any) -> bool:
     if action == BY_FUNCTION:
         function_exit(hart, U64(KVM_ACTION), U64(ACTION_REDIRECT), cause, U64(0))
         return True
+    if action == BY_WFI:
+        return wfi_exit(hart, cause)
     if action == BY_PAGE_FAULT:
         return page_fault_exit(hart, cause)
     if action == BY_SBI:

@@ -22,6 +22,7 @@ from trapline.kvm.native_exit import (
     BY_PYTHON,
     BY_REDIRECT,
     BY_SBI,
+    BY_WFI,
     COST_EMULATED,
     COUNTS_EVENTS,
     ELSE_MMIO,
@@ -139,6 +140,8 @@ def _action(vm: Vm, policy: Policy, cause: int, names: dict[str, int]) -> int:
         return BY_REDIRECT | flags
     if rule.action is Action.SBI and cause == 10:
         return BY_SBI | flags
+    if rule.action is Action.EMULATE and "wfi_exit_stat" in names:
+        return BY_WFI | flags | names["wfi_exit_stat"] << STAT_SHIFT
     if rule.action is Action.MAP:
         mmio = rule.without_slot is Action.MMIO and not rule.without_slot_as
         flags |= ELSE_MMIO | (names.get("mmio_exit_user", 63) & 63) << STAT_SHIFT if mmio else 0
