@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from guest import BASE
 
@@ -250,6 +252,21 @@ def test_one_reg() -> None:
         get_one_reg(cpu, reg_id(o.CSR, 7, subtype=o.CSR_AIA))
     assert not set(ids) & set(reg_list(Vm("linux-7.2", engine="reference").vcpus[0]))
     assert not set(ids) & set(reg_list(vm(policy="linux-6.2").vcpus[0]))
+
+
+@pytest.mark.parametrize("mode", [d.MODE_EMUL, d.MODE_AUTO])
+def test_snapshot(tmp_path: Path, mode: int) -> None:
+    """A restored VM has the device, its files and what is pending in them."""
+    machine = vm(1)
+    made = device(machine, mode)
+    load(machine, "")
+    assert machine.run(None, max_instructions=300).reason in ("halted", "limit")
+    made.inject_msi(IMSIC, 44)
+    machine.vcpus[0].put()
+    machine.snapshot(tmp_path / "at")
+    again = Vm.restore(tmp_path / "at", engine="reference")
+    for end in (run(machine), run(again)):
+        assert int(end.hart.x[20]) == 44 << 16 | 44
 
 
 def test_policies_without_it() -> None:

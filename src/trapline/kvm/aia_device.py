@@ -73,6 +73,14 @@ class AiaDevice:
         """Whether the VMM asked for emulation."""
         return self._config[CONFIG_MODE] == MODE_EMUL
 
+    # --- snapshots ---
+    def arrangement(self) -> list[tuple[int, int, int]]:
+        """Return what a VMM has to set, (group, attribute, value), for a device like this one."""
+        rows = [(GRP_CONFIG, attr, value) for attr, value in self._config.items()]
+        addresses = [self._aplic_address, *self._imsic_addresses]
+        rows += [(GRP_ADDR, attr, address) for attr, address in enumerate(addresses) if address != MASK64]
+        return [*rows, (GRP_CTRL, CTRL_INIT, 0)] if self.initialized else rows
+
     # --- attributes ---
     def has_attr(self, group: int, attr: int) -> int:
         """KVM_HAS_DEVICE_ATTR."""

@@ -37,6 +37,7 @@ def about(vm: Vm) -> dict[str, Any]:
         "firmware_name": firmware.model.name,
         "host_fwft": firmware.host_fwft,
         "instructions": [int(v.hart.instret) for v in vm.vcpus],
+        "aia": None if vm.aia is None else vm.aia.arrangement(),
         "slots": [
             [s.slot, s.gpa, s.size, s.kind.value, str(s.file) if s.file else None]
             for s in sorted(vm.slots, key=lambda s: s.hpa)
@@ -80,6 +81,10 @@ def restore_vm(cls: type[Vm], path: str | Path, engine: Any, policy: Policy | st
     """`Vm.restore`."""
     head, payload = read(path, "vm")
     vm = cls(**arguments(head, path), engine=engine)
+    if head["about"]["aia"] is not None:
+        device = vm.create_aia()
+        for group, attribute, value in head["about"]["aia"]:
+            device.set_attr(group, attribute, value)
     match_slots(vm, head, path)
     fill(head, payload, path, [v.hart for v in vm.vcpus], vm.regions, {"vm": vm})
     if policy is not None:
