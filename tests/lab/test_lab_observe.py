@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from trapline.isa.assemble import assemble
 from trapline.lab.boot import BootOptions, boot
 from trapline.lab.errors import UsageError
+from trapline.lab.guest_run import RunOptions, run_guest
 from trapline.lab.observe import Live, ObserveOptions
+from trapline.lab.settings import settings
 from trapline.lab.symbols import read_symbols
 from trapline.machine.observer import Kind, Observer
+from trapline.views.observe import show_observation
 
 KALLSYMS = """\
 ffffffff80000000 T _start
@@ -112,3 +118,35 @@ def test_the_live_view_writes_rates() -> None:
     assert "syscall U>HS" in lines[0]
     assert "/s" in lines[1]
     assert "5 M" in lines[1]
+
+
+def test_a_hosted_level_retires_nothing(tmp_path: Path) -> None:
+    """Under `run` the guest's own handlers are measured; round trips through a hosted level show no cost."""
+    path = tmp_path / "guest.bin"
+    source = """
+        la t0, handler
+        csrw stvec, t0
+    1:  ebreak
+        li t0, 0x10000000
+        lbu t0, 5(t0)
+        j 1b
+    .align 2
+    handler:
+        csrr t1, sepc
+        addi t1, t1, 4
+        csrw sepc, t1
+        sret
+    """
+    path.write_bytes(assemble(source, 0x8020_0000))
+    options = RunOptions(str(path), settings(), max_instructions=2000, observe=ObserveOptions(on=True))
+    seen = run_guest(options).seen
+    assert seen is not None
+    assert seen.hosted == ("M", "HS")
+    by_name = {k.kind.name: k for k in seen.kinds}
+    assert by_name["breakpoint"].trips[0].path == ("VS", "VS")
+    assert by_name["breakpoint"].trips[0].mean == 4.0
+    assert by_name["load-guest-page-fault"].trips[0].most == 0
+    shown = io.StringIO()
+    show_observation(Console(file=shown, width=110), seen)
+    line = next(row for row in shown.getvalue().splitlines() if row.startswith("load-guest-page-fault"))
+    assert line.split()[-5:] == ["-"] * 5

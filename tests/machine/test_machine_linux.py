@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 from tests.machine.initramfs import initramfs
 
-from trapline.machine.console import Console, FileInput, InputSource, Script
+from trapline.machine.console import Console, FileInput, InputSource, NoInput, Script
 from trapline.machine.machine import Machine, RunResult
+from trapline.machine.snapshot import SAVED
 
 pytestmark = pytest.mark.slow
 
@@ -126,3 +127,24 @@ def test_an_idle_kernel_costs_nothing_and_stops_at_once(tmp_path: Path) -> None:
     assert seen["processor"] < 0.3
     os.close(read_end)
     os.close(write_end)
+
+
+@pytest.mark.parametrize("harts", [1, 2])
+def test_a_restored_kernel_boots_on_as_the_saved_one(tmp_path: Path, harts: int) -> None:
+    """Every word of harts and memory is the same after as many instructions, and the shell comes up."""
+    boot = Boot(tmp_path, NoInput(), harts)
+    boot.machine.run(max_instructions=400_000_000)
+    boot.machine.snapshot(tmp_path / "snapshot")
+    output = bytearray()
+    again = Machine.restore(tmp_path / "snapshot", console=Console(output.extend))
+    before = len(boot.output)
+    for machine in (boot.machine, again):
+        machine.run(max_instructions=250_000_000 * harts)
+    assert boot.output[before:] == output
+    for one, other in zip(boot.machine.regions, again.regions, strict=True):
+        assert one.backing is None or one.backing.block[:] == other.backing.block[:]
+    for one, other in zip(boot.machine.harts, again.harts, strict=True):
+        for f in SAVED:
+            assert one.mem[f.index : f.index + f.count] == other.mem[f.index : f.index + f.count], f.name
+    again.uart.receive(b"poweroff -f\r")
+    assert again.run(max_instructions=2_000_000_000).reason == "exit"

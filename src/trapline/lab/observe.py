@@ -68,6 +68,7 @@ class Observation:
     open: int
     lost: int
     moved: list[tuple[str, int]]  # symbol files and how far their program has moved
+    hosted: tuple[str, ...] = ()  # levels that retire no instructions
 
     @property
     def traps(self) -> int:
@@ -80,6 +81,7 @@ class Observation:
             "traps": [_kind_data(k, self.traps) for k in self.kinds],
             "open": self.open,
             "lost": self.lost,
+            "hosted": list(self.hosted),
             "moved": [{"file": name, "bytes": offset} for name, offset in self.moved],
         }
 
@@ -119,7 +121,8 @@ class Watching:
         self.symbols = read_symbols(options.symbols)
         self.observer = Observer(harts)
         self.sampler: Sampler | None = None
-        self._round = 0
+        words = (("M", harts[0].hosted_m), ("HS", harts[0].hosted_hs))
+        self._hosted = tuple(name for name, word in words if word != 0)
 
     def follow(self, engine: Any) -> Any:
         """Return an engine that follows some round trips, if names were given for what they pass through."""
@@ -141,7 +144,7 @@ class Watching:
         kinds = [_report(kind, sight, self.symbols, followed.get(kind)) for kind in sight.counts]
         kinds.sort(key=lambda k: -k.count)
         moved = [(t.name, t.offset) for t in self.symbols.tables if t.offset]
-        return Observation(kinds, sight.open, sight.lost, moved)
+        return Observation(kinds, sight.open, sight.lost, moved, self._hosted)
 
 
 def _report(kind: Kind, sight: Sight, symbols: Symbols, followed: Followed | None) -> KindReport:

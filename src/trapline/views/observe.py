@@ -41,10 +41,12 @@ def show_observation(console: Console, seen: Observation) -> None:
     everything = sum(k.total for k in seen.kinds) or 1
     rows = sorted(((k, t) for k in seen.kinds for t in k.trips), key=lambda pair: -pair[1].count)
     for kind, trip in rows:
+        nobody = kind.kind.destination in seen.hosted and trip.most == 0
+        cost = [short(v) for v in (trip.mean, trip.percentile(50), trip.percentile(99), trip.most)]
+        share = f"{100 * trip.total / everything:.1f}"
         made.add_row(
-            kind.kind.name, way(trip), _ENDS[trip.end], number(trip.count),
-            f"{100 * trip.count / seen.traps:.1f}", short(trip.mean), short(trip.percentile(50)),
-            short(trip.percentile(99)), short(trip.most), f"{100 * trip.total / everything:.1f}",
+            kind.kind.name, way(trip), _ENDS[trip.end], number(trip.count), f"{100 * trip.count / seen.traps:.1f}",
+            *(["-"] * 5 if nobody else [*cost, share]),
         )  # fmt: skip
     console.print()
     say(
@@ -59,16 +61,18 @@ def show_observation(console: Console, seen: Observation) -> None:
     for name, offset in seen.moved:
         say(console, f"{name}: the program runs {offset:#x} bytes from where its symbols say")
     for kind in seen.kinds:
-        _who(console, kind)
+        _who(console, kind, seen.hosted)
 
 
-def _who(console: Console, kind: KindReport) -> None:
+def _who(console: Console, kind: KindReport, hosted: tuple[str, ...]) -> None:
     if kind.handler_name is None and not any(name for _, name, _ in kind.places) and not kind.functions:
         return
     console.print()
     times = "once" if kind.count == 1 else f"{number(kind.count)} times"
     head = f"{cause_text(kind.kind.cause)} from {kind.kind.origin}: {times}"
-    say(console, f"{head}, handled at {kind.handler_name or hex(kind.handler)} in {kind.kind.destination}", 0, "bold")
+    level = kind.kind.destination
+    handler = f"at {kind.handler_name or hex(kind.handler)} in {level}"
+    say(console, f"{head}, handled {f'by the hosted {level}' if level in hosted else handler}", 0, "bold")
     raised = ", ".join(f"{name or hex(pc)} ({number(n)})" for pc, name, n in kind.places)
     say(console, f"raised at {raised}", 2)
     if kind.functions:
