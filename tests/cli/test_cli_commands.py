@@ -202,7 +202,7 @@ def test_bad_images(capsys: Capture, guest: Any, spoil: Any) -> None:
         (("route", "--event", "nonsense"), "nonsense"),
         (("audit", "linux-1.0"), "1.0"),
         (("audit", "--firmware", "coreboot"), "coreboot"),
-        (("conform",), "--kernel"),
+        (("conform", "--kernel", "nowhere"), "nowhere"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

@@ -16,10 +16,12 @@ from trapline.lab.conform.compare import compare, load_accepted
 from trapline.lab.conform.conform import ISA, conform, preset_of
 from trapline.lab.conform.cpio import initramfs
 from trapline.lab.conform.hosted import run_hosted
+from trapline.lab.conform.hosts import hosts
 from trapline.lab.conform.payload import WARM_UP, parse_manifest, payload
 from trapline.lab.conform.program import COMPILER, build
 from trapline.lab.conform.seen import CSRS, REGISTERS, Seen, from_report, without_end
 from trapline.lab.errors import UsageError
+from trapline.lab.fetch.store import Store
 from trapline.lab.settings import settings
 from trapline.machine.machine import Machine
 from trapline.privilege.isa_string import extensions
@@ -124,13 +126,40 @@ def test_preset_of_a_release(release: str, preset: str) -> None:
     assert preset_of(release) == preset
 
 
-def test_an_archive_is_what_the_kernel_reads(tmp_path: Path) -> None:
-    """The initramfs unpacks with cpio."""
+def test_an_archive_holds_its_files() -> None:
+    """The initramfs holds its files under their names."""
     data = initramfs(b"#!/init", {"guest/Image": b"12345", "modules.txt": b""})
     assert data.startswith(b"070701")
     assert b"guest/Image\0" in data
     assert b"TRAILER!!!\0" in data
-    assert len(data) % 4 == 0
+
+
+def test_a_fetched_kernel_brings_its_module_and_firmware(tmp_path: Path) -> None:
+    """Without --kernel a preset's fetched kernel is taken, with the kvm.ko and the OpenSBI that came with it."""
+    store = Store(tmp_path)
+    tmp_path.joinpath("downloads").mkdir()
+    for name, about, files in (
+        ("opensbi-1.6", {"kind": "opensbi", "version": "1.6"}, {"fw_dynamic.bin": b"fw"}),
+        (
+            "linux-6.12.1",
+            {"kind": "linux", "version": "6.12.1", "kvm": ["kvm.ko"]},
+            {
+                "Image": b"kernel", "initramfs.cpio": b"x", "kvm.ko": b"\x7fELF",
+            },
+        ),
+    ):  # fmt: skip
+        with store.new(name, about) as directory:
+            for file, data in files.items():
+                (directory / file).write_bytes(data)
+    store.set_suite("trixie", {"linux": "linux-6.12.1", "opensbi": "opensbi-1.6"})
+    program = tmp_path / "program"
+    program.write_bytes(b"")
+    found = hosts(None, (), (), str(program), ISA, "trap", wanted=["linux-6.12"], store=store)
+    assert [(h.kernel.name, h.bios.name, [m.name for m in h.modules]) for h in found] == [
+        ("Image", "fw_dynamic.bin", ["kvm.ko"])
+    ]
+    with pytest.raises(UsageError, match="--kernel"):
+        hosts(None, (), (), str(program), ISA, "trap", wanted=["linux-7.2"], store=store)
 
 
 def test_the_port_takes_snapshots_and_reads_memory() -> None:

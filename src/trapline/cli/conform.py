@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from trapline.cli.application import app
-from trapline.cli.common import fetched, finish, native
+from trapline.cli.common import finish, native
 from trapline.cli.options import EXIT_FAILED, Json, Misaligned, Several
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def conform(
     policies
         Presets or TOML files to compare with; the preset of the kernel's version if none is named.
     kernel
-        The host kernel: an Image, or the name of a fetched one, with its OpenSBI and KVM (trapline fetch).
+        The host kernel: an Image, or the name of a fetched one, with its OpenSBI and KVM (trapline fetch); without it
+        the fetched kernels of the presets' versions.
     bios
         M-mode firmware (OpenSBI fw_dynamic), may be given several times.
     module
@@ -73,7 +74,9 @@ def conform(
     json
         Write the result as JSON to a file, or - for standard output.
     """
+    from trapline.lab.conform.conform import ISA
     from trapline.lab.conform.conform import conform as lab
+    from trapline.lab.conform.hosts import hosts
     from trapline.lab.errors import UsageError
     from trapline.views.conform import show_conformance
     from trapline.views.progress import bar
@@ -83,13 +86,17 @@ def conform(
     if record is not None and not costs:
         raise UsageError("--record goes with --costs")
     native()
+    hart = isa or (costs_isa() if costs or guest is not None else ISA)
+    chosen = hosts(
+        kernel, bios, module, program, hart, "hardware" if costs else misaligned, wanted=() if guest else policies
+    )
     if costs:
-        return _costs(_hosts(kernel, bios, module, program, isa or costs_isa(), "hardware"), record, json)
+        return _costs(chosen, record, json)
     if guest is not None:
-        return _guest(_hosts(kernel, bios, module, program, isa or costs_isa(), misaligned), guest, console, json)
-    hosts = _hosts(kernel, bios, module, program, isa, misaligned)
+        return _guest(chosen, guest, console, json)
     with bar("conform") as update:
-        result = lab(hosts, policies, event=event, repeat=repeat, accepted=accepted, progress=update)
+        # A fetched kernel is compared with the preset that named it.
+        result = lab(chosen, policies if kernel else (), event=event, repeat=repeat, accepted=accepted, progress=update)
     _write(console, b"".join(result.consoles))
     finish(result.as_data(), json, lambda out: show_conformance(out, result))
     return 0 if result.passed else EXIT_FAILED
@@ -135,29 +142,3 @@ def _costs(hosts: list[Host], file: str | None, json: Json) -> int:
         merge(tables, file)
     finish([t.as_data() for t in tables], json, lambda out: show_costs(out, tables))
     return 0
-
-
-def _hosts(
-    kernel: str | None,
-    bios: tuple[str, ...],
-    module: tuple[str, ...],
-    program: str | None,
-    isa: str | None,
-    misaligned: Misaligned,
-) -> list[Host]:
-    from trapline.lab.conform.board import Host
-    from trapline.lab.conform.conform import ISA
-    from trapline.lab.conform.program import build
-    from trapline.lab.errors import UsageError
-
-    found = fetched(kernel) if kernel is not None else None
-    if found is not None:
-        kernel, bios = str(found.image), bios or (found.firmware(),)
-        module = module or tuple(str(path) for path in found.kvm)
-    if kernel is None or not bios:
-        raise UsageError("conform needs a real kernel and firmware", remedy="--kernel Image --bios fw_dynamic.bin")
-    for path in (kernel, *bios, *module, *([program] if program else [])):
-        if not Path(path).is_file():
-            raise UsageError(f"{path}: there is no such file")
-    built = Path(program) if program else build()
-    return [Host(Path(b), Path(kernel), tuple(Path(m) for m in module), built, isa or ISA, misaligned) for b in bios]

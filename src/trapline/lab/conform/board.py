@@ -17,6 +17,7 @@ from trapline.lab.errors import UsageError
 from trapline.lang.state import Hart
 from trapline.machine.console import Console
 from trapline.machine.machine import Machine
+from trapline.machine.packed import DamagedError, unpack
 
 APPEND = "console=ttyS0 cryptomgr.notests=1 loglevel=4 rdinit=/init"
 MEMORY = 1 << 30
@@ -186,22 +187,22 @@ def quietest(turns: list[Seen]) -> Seen:
 
 
 def _module_files(modules: tuple[Path, ...]) -> dict[str, bytes]:
-    files = {f"modules/{m.name.removesuffix('.xz')}": _module(m) for m in modules}
+    files = {}
+    for module in modules:
+        base, suffix = module.name.partition(".ko")[::2]
+        files[f"modules/{base}.ko"] = _unpacked(str(module), read_file(module), suffix)
     return {**files, "modules.txt": "".join(f"/{name}\n" for name in files).encode()} if files else {}
 
 
-def _module(path: Path) -> bytes:
-    """Read a module; packaged ones are compressed."""
-    data = read_file(path)
-    if data[:6] == b"\xfd7zXZ\0":
-        import lzma
-
-        try:
-            data = lzma.decompress(data)
-        except lzma.LZMAError as error:
-            raise UsageError(f"{path}: {error}") from None
+def _unpacked(name: str, data: bytes, suffix: str) -> bytes:
+    """Return a module's contents; packaged ones are compressed."""
+    kind = {".xz": "xz", ".gz": "gzip", ".zst": "zstd"}.get(suffix)
+    try:
+        data = data if kind is None else unpack(data, kind)
+    except DamagedError as error:
+        raise UsageError(f"{name}: {error}") from None
     if data[:4] != b"\x7fELF":
-        raise UsageError(f"{path} is not a kernel module (no ELF)", remedy="--module names a kvm.ko or kvm.ko.xz")
+        raise UsageError(f"{name} is not a kernel module (no ELF)", remedy="--module names a kvm.ko or kvm.ko.xz")
     return data
 
 
