@@ -160,3 +160,17 @@ def test_every_trap_is_counted_by_cause_origin_and_destination() -> None:
     assert h.trap_count[trap_index(13, MODE_BY_NAME["HS"], TO_M)] == 1
     assert h.trap_count[trap_index(INTERRUPT | 2, MODE_BY_NAME["VU"], TO_VS)] == 1
     assert sum(h.trap_count[i] for i in range(len(h.trap_count))) == 3
+
+
+@pytest.mark.parametrize(
+    ("mode", "cause", "forgotten"),
+    [("HS", 21, [0xA000]), ("HS", 13, []), ("VS", 21, []), ("VS", 23, []), ("HS", 22, [])],
+)
+def test_a_guest_page_fault_of_an_hlv_forgets_the_page(mode: str, cause: int, forgotten: list[int]) -> None:
+    """What an HLV has found out holds for the guest too: its older translation of the page goes."""
+    board = Board()
+    h = board.mode(mode)
+    seen: list[int] = []
+    h.on_flush_page = seen.append  # type: ignore[method-assign]
+    trap(board, cause, 0xA000, 0x77)
+    assert seen == forgotten

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from trapline.lang.control import ATTENTION_RESUME, EXIT_HOSTED_HS, EXIT_HOSTED_M, leave
+from trapline.lang.control import ATTENTION_RESUME, EXIT_HOSTED_HS, EXIT_HOSTED_M, flush_page, leave
 from trapline.lang.functions import cold, inline
 from trapline.lang.values import U64
-from trapline.privilege.causes import INTERRUPT
+from trapline.privilege.causes import INST_GUEST_PAGE_FAULT, INTERRUPT, VIRTUAL_INST
 from trapline.privilege.derived import update_derived, update_level
 from trapline.privilege.fields import (
     ALL_ONES,
@@ -134,6 +134,10 @@ def take_trap(hart: Any, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64
             outer = U64(0) if hart.irq_level == TO_M else U64(ALL_ONES)
             inner = U64(ALL_ONES) if hart.irq_level == TO_VS else U64(0)
     hart.attention = hart.attention | ATTENTION_RESUME
+    if hart.virt == 0 and interrupt == 0 and code >= INST_GUEST_PAGE_FAULT and code != VIRTUAL_INST:
+        # An HLV has walked and seen a fault that the guest, whose cached translation is older, may never take:
+        # Linux reads the instruction behind an MMIO fault with HLVX and, if that faults, lets the guest try again.
+        flush_page(hart, tval)
     crosses = hart.virt
     if hart.priv == MACHINE or (outer >> code) & 1 == 0:
         crosses = U64(1)
