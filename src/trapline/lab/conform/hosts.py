@@ -55,4 +55,3 @@ def _kernel(
         raise UsageError(f"{name}: there is no such file")
     own = tuple(Path(m) for m in modules) or fetched.kvm
     return fetched.image, bios or [fetched.firmware()], own
-
