@@ -303,6 +303,7 @@ def every_board(tmp_path: Path) -> list[dict[str, Any]]:
         {"aia": "aplic"},
         {"aia": "aplic-imsic,guests=2", "harts": 2},
         {"virtio": VirtioOptions(drive=drives, rng=True, console="virtio")},
+        {"virtio": VirtioOptions(net=f"user,pcap={tmp_path / 'pcap'}", share=(str(tmp_path), f"{tmp_path}:ro,ro"))},
     ]
 
 

@@ -135,7 +135,7 @@ def test_debian_boots_to_a_login(kernel: Kernel, place: str) -> None:
     if not image:
         pytest.skip("TRAPLINE_ROOTFS names no image (benchmarks/rootfs makes one)")
     out = bytearray()
-    steps = [(b"login: ", b"root\r"), (b":~# ", b"cat /etc/debian_version; mount | head -1; poweroff\r")]
+    steps = [(b"login: ", b"root\r"), (b":~# ", b"cat /etc/debian_version; findmnt -n -o SOURCE,FSTYPE /; poweroff\r")]
     console = Console(out.extend, Script(steps))
     virtio = VirtioOptions(drive=(f"{image},snapshot",), rng=True)
     append = "console=ttyS0 root=/dev/vda rw cryptomgr.notests=1 trapline.modules=virtio_mmio,virtio_rng"
@@ -150,4 +150,4 @@ def test_debian_boots_to_a_login(kernel: Kernel, place: str) -> None:
     machine.close()
     text = out.decode(errors="replace")
     assert (result.reason, result.code) == ("exit", 0), text[-3000:]
-    assert "/dev/vda on / type ext4" in text
+    assert re.search(r"/dev/vda +ext4", text)
