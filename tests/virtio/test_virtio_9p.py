@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from p9_client import ROOM, Client, P9Error, text
 
+from trapline.machine.plain_state import StateError
 from trapline.machine.virtio import numbers as n
 from trapline.machine.virtio.p9 import wire as w
+from trapline.machine.virtio.p9.device import P9Device
 from trapline.machine.virtio.share import ShareArgument, open_share, parse_share
 
 
@@ -218,3 +220,14 @@ def test_option(folder: Path) -> None:
     for missing in (folder / "none", folder / "file"):
         with pytest.raises(ValueError, match="cannot share this folder"):
             open_share(ShareArgument(missing))
+
+
+def test_a_mounted_folder_is_in_no_snapshot(folder: Path) -> None:
+    """What a client has open is the host's: a snapshot says to unmount, and works before and after."""
+    device = open_share(ShareArgument(folder))
+    assert device._server.state() == {"msize": 4096}
+    client = Client(folder)
+    device = client.driver.mmio.device
+    assert isinstance(device, P9Device)
+    with pytest.raises(StateError, match="unmount it first"):
+        device._server.state()

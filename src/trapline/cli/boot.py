@@ -54,7 +54,7 @@ def boot(
     found = fetched(image) if image is not None else fetched(kernel) if kernel is not None else None
     if found is not None:
         kernel, initrd = str(found.image), machine.initrd or str(found.initrd)
-        machine = replace(machine, initrd=initrd, append=kernel_arguments(machine.append))
+        machine = replace(machine, initrd=initrd, append=kernel_arguments(machine))
         if image is not None:
             image, bios = None, bios or found.firmware()
     options = lab.BootOptions(

@@ -71,11 +71,12 @@ def fetched(word: str) -> Any:
     return None if Path(word).exists() else find_kernel(word)
 
 
-def kernel_arguments(append: str) -> str:
+def kernel_arguments(machine: Machine) -> str:
     """The command line of a fetched kernel: what its console needs, then what the user says."""
     from trapline.lab.fetch.fetch import APPEND
 
-    return f"{APPEND} {append}".strip()
+    own = APPEND.replace("ttyS0", "hvc0") if machine.console == "virtio" else APPEND
+    return f"{own} {machine.append}".rstrip()
 
 
 def run_options(
@@ -96,7 +97,7 @@ def run_options(
     kernel = fetched(guest) if guest is not None else None
     if kernel is not None:
         guest, initrd = str(kernel.image), machine.initrd or str(kernel.initrd)
-        machine = replace(machine, initrd=initrd, append=kernel_arguments(machine.append))
+        machine = replace(machine, initrd=initrd, append=kernel_arguments(machine))
     return RunOptions(
         guest=guest,
         settings=settings(under),
