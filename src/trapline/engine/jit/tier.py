@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 CODE_BYTES = 64 << 20
 RING = LAYOUT.fields["sample_record"].count
-THRESHOLD = 3  # samples that make a place hot
+THRESHOLD = 5  # samples that make a place hot
 FLUSH_AFTER = 20  # looks without a sample
 BUSY, IDLE = 0.001, 0.02  # seconds between looks at the samples
 SWITCH_INTERVAL = 0.0001  # seconds: a guest that asks for Python must not wait for the compiler
