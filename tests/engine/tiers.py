@@ -61,7 +61,7 @@ def switch(engine: NativeEngine, rng: random.Random) -> None:
     tier = engine.tier
     assert tier is not None
     for page in list(engine.code.by_table.values()):
-        for head, _, _ in list(page.regions):
+        for head, *_ in list(page.regions):
             if rng.random() < 0.4:
                 tier.drop(page, head)
         starts = [offset for offset in range(0, 4096, 2) if page.view[offset] != engine.symbols["h.undecoded"]]

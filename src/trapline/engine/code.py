@@ -48,7 +48,8 @@ class CodePage:
         self.view = memory[:TABLE_BYTES].cast("Q")
         self.snapshot, self.used = memory[SNAPSHOT:USED], memory[USED:CODE_PAGE_BYTES]
         self.epoch = 0  # grows whenever decoded code is forgotten
-        self.regions: list[tuple[int, int, list[tuple[int, int]]]] = []  # head, its own handler, bytes it is made of
+        # Head, address of the code, the head's own handler, the bytes that it is made of.
+        self.regions: list[tuple[int, int, int, list[tuple[int, int]]]] = []
 
 
 class CodeStore:
@@ -231,11 +232,13 @@ def changes(page: CodePage) -> bytes:
 def drop_regions(page: CodePage, changed: bytes) -> None:
     """Give the heads of regions that hold changed bytes their own handlers back."""
     kept = []
-    for head, original, covered in page.regions:
+    for head, code, original, covered in page.regions:
+        if page.view[head] != code:
+            continue
         if any(changed.count(0, start, end) != end - start for start, end in covered):
             page.view[head] = original
         else:
-            kept.append((head, original, covered))
+            kept.append((head, code, original, covered))
     page.regions[:] = kept
 
 

@@ -213,7 +213,7 @@ class Tier:
             start = self.area.add(original, code)
             if start is None:
                 return False
-            page.regions.append((head, original, covered))
+            page.regions.append((head, start, original, covered))
             page.view[head] = start
         if os.environ.get("TRAPLINE_PERF_MAP"):
             with Path(f"/tmp/perf-{os.getpid()}.map").open("a") as out:
@@ -225,8 +225,8 @@ class Tier:
         with self.code.lock:
             for entry in [e for e in page.regions if e[0] == head]:
                 page.regions.remove(entry)
-                if page.view[head] in (self.area or ()):
-                    page.view[head] = entry[1]
+                if page.view[head] == entry[1]:
+                    page.view[head] = entry[2]
         self.done.discard((page.table + head * 8, page.epoch))
 
     def store(self) -> RegionStore:
