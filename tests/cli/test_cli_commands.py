@@ -126,15 +126,19 @@ def test_endless_loop_reaches_a_limit(capsys: Capture, guest: Any, option: tuple
 
 def test_ctrl_c(guest: Any) -> None:
     """Ctrl-C gives 130, with the result so far."""
-    words = [sys.executable, "-m", "trapline", "run", guest(LOOP)]
+    words = [sys.executable, "-m", "trapline", "run", guest(f"li a7, 1\n li a0, 33\n ecall\n {LOOP}")]
     source = str(Path(__file__).resolve().parents[2] / "src")
     child = subprocess.Popen(
         words, env={**os.environ, "PYTHONPATH": source}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    time.sleep(3)
-    child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=30)
+    assert child.stdout is not None
+    try:
+        assert child.stdout.read(1) == "!"  # the guest runs
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=60)
+    finally:
+        child.kill()
     assert child.returncode == 130, err
     assert "interrupted" in out
     assert "Traceback" not in err
