@@ -116,8 +116,8 @@ def spend_time(hart: Any, instructions: U64) -> None:
     hart.kvm_unspent = urem(total, hart.time_ratio)
     if ticks != 0:
         hart.time_offset = hart.time_offset + ticks
-        # A turn is a length of time: what the host executes is part of it.
-        if hart.kvm_run_end > hart.instret:
+        # A turn among vCPUs is a length of time: what the host executes is part of it.
+        if hart.kvm_turn_until != 0 and hart.kvm_run_end > hart.instret:
             taken = ticks * hart.time_ratio
             if taken < hart.kvm_run_end - hart.instret:
                 hart.kvm_run_end = hart.kvm_run_end - taken

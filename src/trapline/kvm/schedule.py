@@ -77,6 +77,7 @@ def _turn(vm: Vm, vcpu: Vcpu, vmm: Vmm, until: int, last: int | None) -> VmResul
         vcpu.vmm_waits = vmm is not None
         stop = vcpu.run(max(1, limit))
         vcpu.vmm_waits = False
+        vcpu.hart.kvm_turn_until = 0
         if stop is RunStop.EXIT:
             if vmm is None or not vmm(vcpu):
                 return VmResult("exit", vcpu)

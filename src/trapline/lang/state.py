@@ -186,7 +186,7 @@ LAYOUT.word("fw_instructions")  # estimated for what native code did in the firm
 LAYOUT.word("exit_ring_at")
 LAYOUT.array("exit_ring", EXIT_RING * 8)  # the last exits that native code handled
 LAYOUT.word("kvm_run_end")  # instret at which KVM_RUN comes back
-LAYOUT.word("kvm_turn_until", "kvm_turn_last")  # tick and instret at which the vCPU's turn ends
+LAYOUT.word("kvm_turn_until", "kvm_turn_last")  # tick (0: no turn) and instret at which the vCPU's turn ends
 LAYOUT.word("kvm_native")  # 1: try hosted exits in native code first
 LAYOUT.word("kvm_exits_left")  # native exits until Python looks around
 LAYOUT.word("kvm_flags")
