@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import pty
+import signal
+import subprocess
+import sys
 import termios
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from machine_fakes import make_elf
@@ -132,3 +136,21 @@ def test_a_prompt_appears_while_the_machine_idles() -> None:
     board.load_elf(make_elf(assemble(source, BASE)))
     board.run(max_instructions=10_000)
     assert shown == [(b"$", True)]
+
+
+def test_a_killed_process_leaves_a_sane_terminal(terminals: tuple[int, int], tmp_path: Path) -> None:
+    """SIGTERM ends a run at a raw terminal, and the terminal is as it was."""
+    person, program = terminals
+    path = tmp_path / "loop.elf"
+    path.write_bytes(make_elf(assemble("li t0, 0x10000000; li t1, 33; sb t1, 0(t0); 1: j 1b", BASE)))
+    before = termios.tcgetattr(program)
+    words = [sys.executable, "-m", "trapline", "boot", str(path), "--max-seconds", "60"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(words, stdin=program, stdout=program, stderr=program, env=environment) as process:
+        seen = b""
+        while b"!" not in seen:
+            seen += os.read(person, 100)
+        assert termios.tcgetattr(program) != before
+        process.terminate()
+        assert process.wait(30) == -signal.SIGTERM
+    assert termios.tcgetattr(program) == before

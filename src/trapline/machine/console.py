@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from trapline.machine.monitor import Monitor
 from trapline.machine.panic import PanicWatch
+from trapline.machine.sigint import on_death
 
 CTRL_A = 0x01
 HELP = (
@@ -279,7 +280,8 @@ def terminal(descriptor: int | None = None) -> Iterator[Console]:
     mode[1] = saved[1]
     termios.tcsetattr(fd, termios.TCSANOW, mode)
     try:
-        yield console
+        with on_death(lambda: termios.tcsetattr(fd, termios.TCSANOW, saved)):
+            yield console
     finally:
         console.flush()
         termios.tcsetattr(fd, termios.TCSADRAIN, saved)

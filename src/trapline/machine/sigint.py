@@ -1,8 +1,9 @@
-"""Ctrl-C ends a run between two instructions, never inside one."""
+"""Ctrl-C ends a run between two instructions, never inside one; a signal that kills leaves the terminal as it was."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -28,3 +29,23 @@ def on_ctrl_c(stop: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+@contextlib.contextmanager
+def on_death(clean: Callable[[], object]) -> Iterator[None]:
+    """Inside the block call `clean` before SIGTERM or SIGHUP ends the process, as it would have done without."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def on_signal(number: int, _: object) -> None:
+        clean()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
