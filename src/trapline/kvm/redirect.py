@@ -13,6 +13,7 @@ from trapline.lang.functions import cold
 from trapline.lang.values import U64
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.csr_numbers import VSCAUSE, VSEPC, VSSTATUS, VSTVAL, VSTVEC
+from trapline.privilege.csr_status import set_vsstatus
 from trapline.privilege.fields import MSTATUS_SIE, MSTATUS_SPIE, MSTATUS_SPP
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ def trap_redirect(hart: Any, scause: U64, sepc: U64, stval: U64, keep_privilege:
     vsstatus = vsstatus | (hart.guest_sstatus & MSTATUS_SPP)
     if vsstatus & MSTATUS_SIE != 0:
         vsstatus = vsstatus | MSTATUS_SPIE
-    csr_write(hart, U64(VSSTATUS), vsstatus & ~U64(MSTATUS_SIE))
+    # Nothing that holds in HS-mode follows from vsstatus; the entry into the guest recomputes the rest.
+    set_vsstatus(hart, vsstatus & ~U64(MSTATUS_SIE))
     csr_write(hart, U64(VSCAUSE), scause)
     csr_write(hart, U64(VSTVAL), stval)
     csr_write(hart, U64(VSEPC), sepc)

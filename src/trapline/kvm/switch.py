@@ -13,14 +13,15 @@ from trapline.lang.functions import cold
 from trapline.lang.values import U64
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.csr_numbers import HSTATUS, SEPC, SSTATUS
+from trapline.privilege.csr_status import set_hstatus, set_sstatus
 from trapline.privilege.returns import sret
 
 
 @cold
 def enter_guest(hart: Any) -> None:
     """Load sepc, sstatus and hstatus from the guest context and return into the guest with sret."""
-    csr_write(hart, U64(HSTATUS), hart.guest_hstatus)
-    csr_write(hart, U64(SSTATUS), hart.guest_sstatus)
+    set_hstatus(hart, hart.guest_hstatus)
+    set_sstatus(hart, hart.guest_sstatus)
     csr_write(hart, U64(SEPC), hart.guest_sepc)
     sret(hart)
     hart.pc = hart.next_pc

@@ -50,11 +50,17 @@ def read_sstatus(hart: Any) -> U64:
     return with_sd(hart.mstatus & SSTATUS_VISIBLE)
 
 
+@inline
+def set_sstatus(hart: Any, value: U64) -> None:
+    """sstatus, for a caller that recomputes what is derived afterwards."""
+    mask = hart.mstatus_mask & SSTATUS_WRITABLE
+    hart.mstatus = (hart.mstatus & ~mask) | (value & mask)
+
+
 @cold
 def write_sstatus(hart: Any, value: U64) -> None:
     """sstatus."""
-    mask = hart.mstatus_mask & SSTATUS_WRITABLE
-    hart.mstatus = (hart.mstatus & ~mask) | (value & mask)
+    set_sstatus(hart, value)
     update_derived(hart)
 
 
@@ -64,21 +70,33 @@ def read_vsstatus(hart: Any) -> U64:
     return with_sd(hart.vsstatus)
 
 
+@inline
+def set_vsstatus(hart: Any, value: U64) -> None:
+    """vsstatus, for a caller that recomputes what is derived afterwards."""
+    mask = hart.mstatus_mask & SSTATUS_WRITABLE
+    hart.vsstatus = (hart.vsstatus & ~mask) | (value & mask)
+
+
 @cold
 def write_vsstatus(hart: Any, value: U64) -> None:
     """vsstatus: the same bits as sstatus."""
-    mask = hart.mstatus_mask & SSTATUS_WRITABLE
-    hart.vsstatus = (hart.vsstatus & ~mask) | (value & mask)
+    set_vsstatus(hart, value)
     update_derived(hart)
+
+
+@inline
+def set_hstatus(hart: Any, value: U64) -> None:
+    """hstatus, for a caller that recomputes what is derived afterwards."""
+    mask = hart.hstatus_mask
+    if (value >> HSTATUS_VGEIN_SHIFT) & 63 > hart.geilen:
+        mask = mask & ~HSTATUS_VGEIN
+    hart.hstatus = (hart.hstatus & ~mask) | (value & mask)
 
 
 @cold
 def write_hstatus(hart: Any, value: U64) -> None:
     """hstatus: VGEIN beyond GEILEN leaves VGEIN as it was."""
-    mask = hart.hstatus_mask
-    if (value >> HSTATUS_VGEIN_SHIFT) & 63 > hart.geilen:
-        mask = mask & ~HSTATUS_VGEIN
-    hart.hstatus = (hart.hstatus & ~mask) | (value & mask)
+    set_hstatus(hart, value)
     update_derived(hart)
 
 
