@@ -14,9 +14,11 @@ from trapline.lab import probe_image
 from trapline.lab.conform import board, port
 from trapline.lab.conform.compare import compare, load_accepted
 from trapline.lab.conform.conform import ISA, conform, preset_of
+from trapline.lab.conform.costs import ISA as COSTS_ISA
 from trapline.lab.conform.cpio import initramfs
 from trapline.lab.conform.hosted import run_hosted
 from trapline.lab.conform.hosts import hosts
+from trapline.lab.conform.linux import boot_guest
 from trapline.lab.conform.payload import WARM_UP, parse_manifest, payload
 from trapline.lab.conform.program import COMPILER, build
 from trapline.lab.conform.seen import CSRS, REGISTERS, Seen, from_report, without_end
@@ -228,3 +230,13 @@ def test_no_kvm_is_one_clear_line() -> None:
     """A kernel without its kvm.ko is an error that names the remedy."""
     with pytest.raises(UsageError, match="--module"):
         conform([dataclasses.replace(_host(), modules=())], event="illegal$")
+
+
+@pytest.mark.slow
+def test_linux_boots_in_linux() -> None:
+    """A kernel boots as a guest of its own KVM on the board, to its init and back down."""
+    host = dataclasses.replace(_host(), isa=COSTS_ISA)
+    found = boot_guest(host, host.kernel)
+    assert (found.end, found.guest_release) == ("shutdown", found.host_release)
+    assert found.exits["mmio"] > 1000
+    assert found.window.instructions["VS"] > 100_000_000
