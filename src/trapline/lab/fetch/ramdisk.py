@@ -33,9 +33,15 @@ for word in $line; do
     rootfstype=*) type=${word#rootfstype=} ;;
     rw) mode=rw ;;
     init=*) init=${word#init=} ;;
+    console=hvc*) hvc=yes ;;
     trapline.modules=*) modules=${word#trapline.modules=} ;;
     esac
 done
+if [ -n "$hvc" ]; then
+    # Until now there was no console: its device is found by a module.
+    for module in virtio_mmio virtio_console; do modprobe "$module" 2>/dev/null; done
+    exec </dev/console >/dev/console 2>&1
+fi
 IFS=,
 for module in $modules; do modprobe "$module" || echo "trapline: no module $module for this kernel"; done
 unset IFS
