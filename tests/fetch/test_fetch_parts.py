@@ -173,6 +173,10 @@ def test_given_files(capsys: Capture, cache: Path, tmp_path: Path) -> None:
         ({"a.deb": b"nothing"}, "not a Debian package"),
         ({"a.deb": deb("linux-image-6", "1", {"boot/other": b""})}, "nothing of linux is in it"),
         ({"a.deb": deb("linux-image-6", "1", kernel_files())}, "the initramfs needs busybox"),
+        (
+            {"a.deb": deb("linux-image-6", "1", {**kernel_files(), "lib/modules/1/kvm.ko.xz": b"no xz"})},
+            "a kernel module is damaged xz data",
+        ),
         ({}, "there is no such file"),
     ],
 )

@@ -21,6 +21,7 @@ from trapline.lab.fetch.deb import Deb
 from trapline.lab.fetch.signature import find_verifier
 from trapline.lab.fetch.store import Kernel, Store
 from trapline.lab.fetch.transport import Progress, Transport
+from trapline.machine.packed import DamagedError, MissingLibraryError
 
 DEFAULT_SUITE = "trixie"
 KINDS = ("linux", "opensbi", "busybox")
@@ -133,19 +134,22 @@ class Fetcher:
 
     def _bring(self, kind: str, packages: list[Package], archive: Archive) -> None:
         key = _key([p.sha256 for p in packages], self._modules() if kind == "linux" else ())
-        name = self.store.suite(self.options.suite).get(kind) or _any_with(self.store, kind, key)
-        about = self.store.manifest(name) if name else None
-        if about is None or about["key"] != key:
-            name = _any_with(self.store, kind, key)
-            about = self.store.manifest(name) if name else None
-        if about is not None and name is not None:
-            self.report.directories[kind], self.report.versions[kind] = name, about["version"]
+        if self._known(kind, key):
             return
         _require_space(self.store.root, sum(p.size for p in packages) * _SPARE)
         files = [archive.download(p, self.store.downloads) for p in packages]
         self._unpack(kind, [Deb(f) for f in files], packages[0].version, key)
         for file in files:
             file.unlink(missing_ok=True)
+
+    def _known(self, kind: str, key: str) -> bool:
+        """Return whether the store has what was made of the same packages, and take that."""
+        for path in sorted(self.store.root.glob(f"{kind}-*")):
+            about = self.store.manifest(path.name)
+            if about is not None and about.get("key") == key:
+                self.report.directories[kind], self.report.versions[kind] = path.name, about["version"]
+                return True
+        return False
 
     # --- from files ---
     def _given(self) -> dict[str, str]:
@@ -169,11 +173,7 @@ class Fetcher:
         for kind in [k for k in KINDS if k in found]:
             digests = [_digest(deb.path) for deb in found[kind]]
             key = _key(digests, self._modules() if kind == "linux" else ())
-            name = _any_with(self.store, kind, key)
-            about = self.store.manifest(name) if name else None
-            if name and about:
-                self.report.directories[kind], self.report.versions[kind] = name, about["version"]
-            else:
+            if not self._known(kind, key):
                 _require_space(self.store.root, sum(d.path.stat().st_size for d in found[kind]) * _SPARE)
                 self._unpack(kind, found[kind], versions[kind], key)
         self.store.set_suite(self.options.suite, self.report.directories)
@@ -191,7 +191,10 @@ class Fetcher:
         if not files:
             raise UsageError(f"nothing of {kind} is in it", str(debs[0].path))
         if kind == "linux":
-            unpacked = kernel(files, self._modules(), debs[0].path)
+            try:
+                unpacked = kernel(files, self._modules(), debs[0].path)
+            except (DamagedError, MissingLibraryError) as error:
+                raise UsageError(f"a kernel module is {error}", str(debs[0].path)) from None
             version, contents = unpacked.version, unpacked.files
             more["kvm"] = [f"{name}.ko" for name in unpacked.kvm]
             self._note_lacking(unpacked)
@@ -209,7 +212,6 @@ class Fetcher:
         lacking = [name for name in self.options.modules if name.replace("-", "_") not in unpacked.modules]
         if lacking:
             self.report.notes.append(f"no module {', '.join(lacking)} in {unpacked.version}: built in, or not there")
-
         if not unpacked.hosts:
             self.report.notes.append(f"kernel {unpacked.version} has no kvm.ko: it can be a guest, not a host")
 
@@ -279,15 +281,6 @@ def _key(digests: Sequence[str], modules: Sequence[str]) -> str:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _any_with(store: Store, kind: str, key: str) -> str | None:
-    """Return a directory of the store that was made from the same packages."""
-    for path in sorted(store.root.glob(f"{kind}-*")):
-        about = store.manifest(path.name)
-        if about is not None and about.get("key") == key:
-            return path.name
-    return None
 
 
 def listing(store: Store | None = None) -> list[dict[str, Any]]:
