@@ -9,12 +9,14 @@ import struct
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from trapline.cli import main
+from trapline.engine.native import NativeEngine
 from trapline.isa.assemble import assemble
 from trapline.lab.elf_writer import elf
 
@@ -52,9 +54,17 @@ def guest(tmp_path: Path) -> Any:
 
 def run(capsys: Capture, *words: str) -> tuple[int, str, str]:
     """Run a command line; return its exit code, standard output and standard error."""
+    native_engine()  # it says so when it has to be compiled first
+    capsys.readouterr()
     code = main(list(words))
     captured = capsys.readouterr()
     return code, captured.out, captured.err
+
+
+@cache
+def native_engine() -> None:
+    """Compile the native engine where that has not been done."""
+    NativeEngine()
 
 
 def one_line(text: str) -> bool:

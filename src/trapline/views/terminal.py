@@ -53,7 +53,14 @@ def say(console: Console, text: str, indent: int = 0, style: str = "") -> None:
     import textwrap
 
     first, rest = " " * indent, " " * (indent + 2)
-    wrapped = textwrap.fill(text, console.width, initial_indent=first, subsequent_indent=rest, break_long_words=False)
+    wrapped = textwrap.fill(
+        text,
+        console.width,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
     console.print(Text(wrapped, style=style), soft_wrap=True)
 
 
