@@ -61,13 +61,6 @@ def say(console: Console, text: str, indent: int = 0, style: str = "") -> None:
         break_long_words=False,
         break_on_hyphens=False,
     )
-        text,
-        console.width,
-        initial_indent=first,
-        subsequent_indent=rest,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
     console.print(Text(wrapped, style=style), soft_wrap=True)
 
 
