@@ -1,6 +1,6 @@
 """An archive's index: Release (signed), Packages (named by Release with its SHA256), and the packages in it.
 
-https://wiki.debian.org/DebianRepository/Format describes the files.
+Debian's wiki, DebianRepository/Format, describes the files.
 """
 
 from __future__ import annotations
