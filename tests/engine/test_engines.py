@@ -242,7 +242,7 @@ def test_handler_code_budget() -> None:
     """No fast handler of an integer instruction grows beyond its budget of code bytes."""
     symbols = sorted((address, name) for name, address in NativeEngine().symbols.items())
     sizes = {name: symbols[i + 1][0] - address for i, (address, name) in enumerate(symbols[:-1])}
-    budgets = {"h.addi_4": 64, "h.add_2": 64, "h.ld_4": 128, "h.sd_4": 128, "h.beq_4b": 128, "h.jalr_4": 256}
+    budgets = {"h.addi_4": 64, "h.add_2": 64, "h.ld_4": 160, "h.sd_4": 160, "h.beq_4b": 128, "h.jalr_4": 256}
     budgets |= {"h.mul_4": 64, "h.csrrs_4@142": 256, "h.fadd.d_4": 320, "h.amoadd.d_4": 192}
     over = {name: sizes[name] for name, budget in budgets.items() if sizes[name] > budget}
     assert not over

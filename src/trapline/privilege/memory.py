@@ -161,12 +161,14 @@ def load(hart: Any, va: U64, size: U64) -> U64:
     hart.access_va = va
     priv = hart.data_priv
     virt = hart.data_virt
-    if va & (size - 1) != 0:
+    if va & (size - 1) != 0 and (hart.misaligned_hardware == 0 or (va & 4095) + size > 4096):
         return load_misaligned(hart, va, size, priv, virt, 0)
     pa = translate(hart, va, ACCESS_LOAD, priv, virt, 0)
     region = check_load(hart, va, pa, size, priv, virt)
     if hart.region_kind[region] != KIND_DEVICE:
         cache_translation(hart, va, pa, ACCESS_LOAD, region, priv)
+    if va & (size - 1) != 0:
+        return load_misaligned(hart, va, size, priv, virt, 0)
     return read_region(hart, region, pa, size)
 
 
@@ -177,13 +179,16 @@ def store(hart: Any, va: U64, size: U64, value: U64) -> None:
     hart.access_va = va
     priv = hart.data_priv
     virt = hart.data_virt
-    if va & (size - 1) != 0:
+    if va & (size - 1) != 0 and (hart.misaligned_hardware == 0 or (va & 4095) + size > 4096):
         store_misaligned(hart, va, size, value, priv, virt)
         return
     pa = translate(hart, va, ACCESS_STORE, priv, virt, 0)
     region = check_store(hart, va, pa, size, priv, virt)
     if hart.region_kind[region] != KIND_DEVICE:
         cache_translation(hart, va, pa, ACCESS_STORE, region, priv)
+    if va & (size - 1) != 0:
+        store_misaligned(hart, va, size, value, priv, virt)
+        return
     write_region(hart, region, pa, size, value)
 
 

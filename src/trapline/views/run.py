@@ -87,7 +87,8 @@ def show_run(console: Console, report: RunReport) -> None:
 def show_snapshot(console: Console, taken: Taken | None) -> None:
     """Say where a snapshot is, if one was taken."""
     if taken is not None:
-        say(console, f"snapshot: {taken.file}, {taken.size / 1e6:.1f} MB in {taken.seconds:.2f} s")
+        text = f"snapshot: {taken.file}, {taken.size / 1e6:.1f} MB in {taken.seconds:.2f} s"
+        console.print(Text(text), soft_wrap=True)  # a path is copied: it stays in one line
 
 
 def show_boot(console: Console, report: BootReport) -> None:

@@ -309,6 +309,22 @@ def _host_float(e: Calls, node: ast.Call, name: str) -> Result:
     return (bits if width == "f64" else e.value(f"zext i32 {bits} to i64")), U
 
 
+def split_in_page(e: Calls, va: str, tag: str, size: int, hit: str) -> None:
+    """A misaligned access inside a page whose translation is there: the host does it, if the hart is one that does."""
+    page, fits, able = e.label(), e.label(), e.label()
+    no = e.label()
+    e.branch(e.value(f"icmp eq i64 {tag}, {e.value(f'and i64 {va}, -4096')}"), page, no)
+    e.place_label(page)
+    offset = e.value(f"and i64 {va}, 4095")
+    e.branch(e.value(f"icmp ule i64 {offset}, {4096 - size}"), fits, no)
+    e.place_label(fits)
+    hardware = e.value(f"load i64, ptr {e.field_pointer('misaligned_hardware')}, align 8")
+    e.branch(e.value(f"icmp ne i64 {hardware}, 0"), able, no)
+    e.place_label(able)
+    e.goto(hit)
+    e.place_label(no)
+
+
 def fast_access(e: Calls, node: ast.Call, name: str) -> Result:
     """The inline TLB probe of a load, store or AMO; a miss bails out to the normal reading."""
     args = node.args[1:]
@@ -324,6 +340,8 @@ def fast_access(e: Calls, node: ast.Call, name: str) -> Result:
     hit, miss = e.label(), e.label()
     e.branch(e.value(f"icmp eq i64 {tag}, {wanted}"), hit, miss, UNLIKELY_BAIL)
     e.place_label(miss)
+    if name in ("load", "store") and size > 1:
+        split_in_page(e, va, tag, size, hit)
     e.fail()
     e.place_label(hit)
     delta = e.value(f"load i64, ptr {e.value(f'getelementptr inbounds i8, ptr {entry}, i64 8')}, align 8")
