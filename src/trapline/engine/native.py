@@ -7,9 +7,9 @@ import mmap
 import os
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trapline.engine import perf_map
 from trapline.engine.cache import load_image
 from trapline.engine.code import PAGE, CodeStore
 from trapline.engine.compiler_names import MARGIN, plain_index, step_index
@@ -40,19 +40,10 @@ def _loaded(progress: Callable[[str], None]) -> tuple[dict[str, int], mmap.mmap]
         image = load_image(progress)
         memory = mmap.mmap(-1, len(image.code) + PAGE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
         memory[: len(image.code)] = image.code
-        if os.environ.get("TRAPLINE_PERF_MAP"):
-            write_perf_map(image.symbols, ctypes.addressof(ctypes.c_char.from_buffer(memory)), len(image.code))
+        perf_map.add_image(image.symbols, ctypes.addressof(ctypes.c_char.from_buffer(memory)), len(image.code))
         _image = image, ctypes.addressof(ctypes.c_char.from_buffer(memory)), memory
     image, base, memory = _image
     return {name: base + offset for name, offset in image.symbols.items()}, memory
-
-
-def write_perf_map(symbols: dict[str, int], base: int, size: int) -> None:
-    """Tell perf the names of the compiled functions (/tmp/perf-PID.map)."""
-    ordered = sorted((offset, name) for name, offset in symbols.items())
-    ends = [offset for offset, _ in ordered[1:]] + [size]
-    lines = [f"{base + at:x} {end - at:x} {name}\n" for (at, name), end in zip(ordered, ends, strict=True)]
-    Path(f"/tmp/perf-{os.getpid()}.map").write_text("".join(lines))
 
 
 def tier_of(mode: str, code: CodeStore, symbols: dict[str, int]) -> Tier | None:

@@ -11,7 +11,6 @@ import hashlib
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -179,14 +178,11 @@ def unpack(data: bytes) -> Covered:
     return list(zip(words[::2], words[1::2], strict=True))
 
 
-def files() -> Iterator[Path]:
-    """Every region file of this cache."""
-    yield from sorted(cache_directory().glob("regions-*.sqlite"))
-
-
 def remove_old(keep: Path) -> None:
-    """Keep the newest few files."""
-    others = sorted((p for p in files() if p != keep), key=lambda p: p.stat().st_mtime, reverse=True)
+    """Keep the newest few files of a folder."""
+    others = sorted(
+        (p for p in keep.parent.glob("regions-*.sqlite") if p != keep), key=lambda p: p.stat().st_mtime, reverse=True
+    )
     for path in others[FILES - 1 :]:
         for suffix in ("", "-wal", "-shm"):
             Path(f"{path}{suffix}").unlink(missing_ok=True)

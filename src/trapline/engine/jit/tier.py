@@ -10,13 +10,13 @@ from __future__ import annotations
 import atexit
 import ctypes
 import mmap
-import os
 import sys
 import threading
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trapline.engine import perf_map
 from trapline.engine.link import LinkError
 from trapline.engine.tlb_layout import RECORD_BYTES, RECORD_SLOTS, TABLE_BYTES
 from trapline.lang.state import LAYOUT
@@ -215,9 +215,7 @@ class Tier:
                 return False
             page.regions.append((head, start, original, covered))
             page.view[head] = start
-        if os.environ.get("TRAPLINE_PERF_MAP"):
-            with Path(f"/tmp/perf-{os.getpid()}.map").open("a") as out:
-                out.write(f"{start:x} {len(code):x} region.{page.host:x}.{head:x}\n")
+        perf_map.add([(start, len(code), f"region.{page.host:x}.{head:x}")])
         return True
 
     def drop(self, page: CodePage, head: int) -> None:
@@ -266,9 +264,7 @@ class Tier:
 
 def _work(reference: weakref.ref[Tier], stop: threading.Event) -> None:
     """Look, compile, sleep, until the tier is gone or told to stop."""
-    pause, quiet = BUSY, 0
-    tier = reference()
-    store = None
+    pause, quiet, store = BUSY, 0, None
     while not stop.wait(pause):
         tier = reference()
         if tier is None:
@@ -280,8 +276,8 @@ def _work(reference: weakref.ref[Tier], stop: threading.Event) -> None:
             if quiet == FLUSH_AFTER and store is not None:
                 store.flush()
         except Exception as error:
-            tier.failure = error
-            return
+            tier.failure = error  # the guest goes on in the interpreter
+            break
         pause = BUSY if new else min(IDLE, pause * 2)
         del tier
     if store is not None:
