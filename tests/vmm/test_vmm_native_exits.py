@@ -8,6 +8,7 @@ import pytest
 
 from trapline.firmware.exit_log import FIRMWARE_EMULATE, FIRMWARE_TO_HS, FIRMWARE_TO_VS, KINDS, KVM_REDIRECT
 from trapline.isa.assemble import assemble
+from trapline.kvm.schedule import SLICE_NATIVE
 from trapline.kvm.slots import SlotKind
 from trapline.machine.console import Console
 from trapline.vmm.arguments import SlotArgument
@@ -265,3 +266,29 @@ def test_a_hook_forces_python() -> None:
     made.run(max_instructions=100_000)
     assert len(records) == sum(made.vm.routes().values()) > 50
     assert records[-16:] == list(made.vm.last_traps)
+
+
+class CountedEngine:
+    """An engine that counts how often it is entered."""
+
+    def __init__(self, engine: Any) -> None:
+        self.engine, self.runs = engine, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.engine, name)
+
+    def run(self, hart: Any, limit: int) -> int:
+        self.runs += 1
+        return int(self.engine.run(hart, limit))
+
+
+def test_a_limit_does_not_chop_the_turns_of_a_vcpu() -> None:
+    """Native code is left at the ends of turns and at the limit, wherever in a turn the limit lies."""
+    made = Guest("linux-6.14", memory=4 << 20, console=Console(lambda data: None))
+    made.load_bytes(assemble(GUEST.format(rounds=1_000_000, body=".word 0x6b", enter=TO_VU), ENTRY))
+    engine = made.vm.engine = CountedEngine(made.vm.engine)
+    for _ in range(20):
+        made.run(max_instructions=15_000)
+    turns = int(made.vm.vcpus[0].hart.time_offset) * 100 // SLICE_NATIVE
+    assert turns > 5
+    assert engine.runs <= 20 + 2 * turns + 20

@@ -11,7 +11,7 @@ from typing import Any
 from trapline.kvm.switch import enter_guest
 from trapline.lang.control import flush_code, flush_translations
 from trapline.lang.functions import cold, inline
-from trapline.lang.values import U64, udiv, urem
+from trapline.lang.values import U64, signed, udiv, urem
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.csr_numbers import HVICTL, HVIP, VSIE, VSTIMECMP
 from trapline.privilege.derived import update_derived
@@ -108,6 +108,16 @@ def runnable(hart: Any) -> bool:
     return (hart.kvm_sstc != 0 or hart.kvm_next_set != 0) and guest_time(hart) >= hart.kvm_next_cycles
 
 
+@inline
+def turn_end(hart: Any) -> U64:
+    """The instret at which the vCPU's turn is over: its tick is reached, or its instructions are spent."""
+    end = hart.instret
+    left = hart.kvm_turn_until - hart.time_offset
+    if signed(left) > 0 and left * hart.time_ratio > end:
+        end = left * hart.time_ratio
+    return end if end < hart.kvm_turn_last else hart.kvm_turn_last
+
+
 @cold
 def spend_time(hart: Any, instructions: U64) -> None:
     """Let time pass for what hosted levels are estimated to execute, as for the guest's own instructions."""
@@ -117,12 +127,8 @@ def spend_time(hart: Any, instructions: U64) -> None:
     if ticks != 0:
         hart.time_offset = hart.time_offset + ticks
         # A turn among vCPUs is a length of time: what the host executes is part of it.
-        if hart.kvm_turn_until != 0 and hart.kvm_run_end > hart.instret:
-            taken = ticks * hart.time_ratio
-            if taken < hart.kvm_run_end - hart.instret:
-                hart.kvm_run_end = hart.kvm_run_end - taken
-            else:
-                hart.kvm_run_end = hart.instret
+        if hart.kvm_turn_until != 0:
+            hart.kvm_run_end = turn_end(hart)
         update_timers(hart)
         update_derived(hart)
         timer_tick(hart)

@@ -43,6 +43,7 @@ from trapline.kvm.entry import (
     sync_pending,
     sync_timer,
     timer_tick,
+    turn_end,
 )
 from trapline.kvm.map_native import map_plain
 from trapline.kvm.redirect import trap_redirect
@@ -67,7 +68,6 @@ from trapline.privilege.fields import (
     MSTATUS_MPV,
     MSTATUS_SPP,
 )
-from trapline.privilege.interrupts import time_now
 from trapline.privilege.memory import guest_load
 from trapline.privilege.modes import MACHINE
 from trapline.privilege.returns import mret
@@ -257,7 +257,7 @@ def page_fault_exit(hart: Any, cause: U64) -> bool:
         return True
     if hart.kvm_action[cause] & ELSE_MMIO == 0 or hart.kvm_flags & SERVES_MMIO == 0 or not mmio_exit(hart, cause):
         return False
-    end_of_run(hart)
+    hart.kvm_run_end = turn_end(hart)
     return True
 
 
@@ -327,25 +327,6 @@ def supervisor_exit(hart: Any) -> bool:
     if action == BY_SBI:
         return sbi_exit(hart)
     return False
-
-
-@cold
-def end_of_run(hart: Any) -> None:
-    """KVM_RUN came back to the VMM and was called again: until when it runs now (kvm.schedule)."""
-    now = time_now(hart)
-    end = hart.instret
-    if now < hart.kvm_turn_until:
-        left = (hart.kvm_turn_until - now) * hart.time_ratio - partial_tick(hart)
-        end = hart.instret + (left if left != 0 else U64(1))
-        if hart.kvm_turn_last < end:
-            end = hart.kvm_turn_last
-    hart.kvm_run_end = end
-
-
-@inline
-def partial_tick(hart: Any) -> U64:
-    """Instructions since the last whole tick."""
-    return hart.instret - (time_now(hart) - hart.time_offset) * hart.time_ratio
 
 
 @inline
