@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from privilege_board import Board
 
+from trapline.engine.tlb import describe_context
 from trapline.lang.values import U64
 from trapline.privilege import fields
 from trapline.privilege.csr import csr_exists
@@ -17,8 +18,11 @@ from trapline.privilege.protection import update_pmp
 from trapline.privilege.returns import mret, sret
 from trapline.privilege.trap import take_trap
 
-WORDS = ("fp_ready", "fp_clean", "data_priv", "data_virt", "irq_cause", "pmp_active", "stimer_at", "vstimer_at")
-ARRAYS = ("ctx_key", "pmp_low", "pmp_high")
+WORDS = (
+    *("fp_ready", "fp_clean", "data_priv", "data_virt", "irq_cause", "ctx_now", "unsettled", "timer_due", "pmp_active"),
+    *("stimer_at", "vstimer_at"),
+)
+ARRAYS = ("ctx_base", "pmp_low", "pmp_high")
 CAUSES = [0, 2, 3, 5, 8, 12, 13, 15, 20, 21, 22, 23, 1 << 63 | 1, 1 << 63 | 10, 1 << 63 | 11]
 
 VALUES = st.integers(0, (1 << 64) - 1) | st.integers(0, 63).map(lambda n: 1 << n) | st.sampled_from([0, (1 << 64) - 1])
@@ -71,15 +75,19 @@ def check_steps(board: Board, steps: list[tuple[int | str, int]]) -> None:
 
 
 def test_only_what_translation_uses_changes_the_context() -> None:
-    """ctx_key follows the registers that the mode's translation depends on, and no others."""
+    """A translation set belongs to the registers that the mode's translation depends on, and to no others."""
     board = Board()
+
+    def context() -> list[int]:
+        describe_context(board.hart)
+        return [int(board.hart.ctx_wanted[i]) for i in range(4)]
 
     def changes(csr: str, value: int, mode: str) -> bool:
         board.mode(mode)
-        before = [int(board.hart.ctx_key[i]) for i in range(4)]
+        before = context()
         old = board.read(csr)
         board.write(csr, old ^ value)
-        after = [int(board.hart.ctx_key[i]) for i in range(4)]
+        after = context()
         board.write(csr, old)
         return before != after
 
@@ -95,6 +103,7 @@ def test_only_what_translation_uses_changes_the_context() -> None:
         ("hgatp", 1 << 44, "HS"): False,
         ("mstatus", fields.MSTATUS_SUM, "HS"): True,
         ("mstatus", fields.MSTATUS_SUM, "VS"): False,
+        ("mstatus", fields.MSTATUS_SUM, "U"): False,
         ("mstatus", fields.MSTATUS_MXR, "VS"): True,
         ("mstatus", fields.MSTATUS_SIE, "HS"): False,
         ("vsstatus", fields.MSTATUS_SUM, "VS"): True,

@@ -97,7 +97,8 @@ def instruction_texts(module: ModuleBuilder) -> tuple[list[str], list[str]]:
             raise SubsetError(f"{instruction.name}: writes a register before the last call that may trap")
         target = "target" in instruction.text
         module.late_bail = False
-        fast = module.function(instruction.function, fast=True)
+        fast = module.function(instruction.delivered or instruction.function, fast=True)
+        changes_mode = instruction.name in handlers.MODE_CHANGES
         quick = not (fast.always_bails or fast.late_bail)
         for length in (2, 4) if instruction.name in short else (4,):
             name = f"{instruction.name}_{length}"
@@ -105,7 +106,9 @@ def instruction_texts(module: ModuleBuilder) -> tuple[list[str], list[str]]:
             names.append(f"s.{name}")
             if not quick:
                 continue
-            texts.append(handlers.fast_handler(name, instruction, fast, length, kind="x", slow=name))
+            texts.append(
+                handlers.fast_handler(name, instruction, fast, length, kind="m" if changes_mode else "x", slow=name)
+            )
             names.append(f"h.{name}")
             if target:
                 inside = module.function(instruction.function, fast=True, assume={"has_c": 1})

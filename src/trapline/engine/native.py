@@ -21,6 +21,8 @@ from trapline.lang.control import ATTENTION_LEAVE, EXIT_LIMIT, EXIT_STOP
 from trapline.lang.functions import Trap
 from trapline.lang.state import LAYOUT
 from trapline.lang.values import U64
+from trapline.privilege.derived import update_derived
+from trapline.privilege.interrupts import update_timers
 
 if TYPE_CHECKING:
     from trapline.engine.link import Image
@@ -218,6 +220,12 @@ class NativeEngine:
         margin, base, why = words["ic_margin"], words["ic_base"], words["native_exit"]
         sample, samples, tier = words["sample_at"], words["sample_count"], self.tier
         end = words["ic_end"]  # exits that native code handles may move it
+        if (
+            mem[words["time_offset"]] != mem[words["timer_offset"]]
+            or mem[words["time_ratio"]] != mem[words["timer_ratio"]]
+        ):
+            hart.call(update_timers)
+            hart.call(update_derived)
         mem[end] = mem[instret] + limit
         mem[words["attention"]] = 0
         while True:

@@ -12,6 +12,8 @@ from trapline.lang.control import ATTENTION_LEAVE, EXIT_LIMIT
 from trapline.lang.functions import IllegalInstruction, Trap
 from trapline.lang.values import U64
 from trapline.privilege.deliver import deliver_exception
+from trapline.privilege.derived import update_derived
+from trapline.privilege.interrupts import update_timers
 from trapline.privilege.memory import fetch
 from trapline.privilege.trap import take_interrupt
 
@@ -62,6 +64,9 @@ class ReferenceEngine:
 
     def run(self, hart: Hart, limit: int) -> int:
         """Run until `limit` more attempts or another reason to leave (EXIT_*)."""
+        if hart.time_offset != hart.timer_offset or hart.time_ratio != hart.timer_ratio:
+            update_timers(hart)
+            update_derived(hart)
         end = int(hart.instret) + limit
         hart.attention = 0
         while True:

@@ -1,6 +1,6 @@
 """The software TLB of native code, in the subset: filling, flushing, and the interning of contexts.
 
-A context is everything that changes translation or permission (hart.ctx_key, computed by
+A context is everything that changes translation or permission (hart.ctx_base and ctx_now, computed by
 privilege.derived). Each has a set of its own, so a switch of V or privilege flushes nothing.
 """
 
@@ -20,11 +20,15 @@ from trapline.lang.control import fill_ones
 from trapline.lang.functions import cold, inline
 from trapline.lang.memory import host_load, host_store
 from trapline.lang.values import U64
+from trapline.privilege.derived import CONTEXT_MPRV
+from trapline.privilege.fields import ENVCFG_ADUE, ENVCFG_PBMTE, MSTATUS_MXR
+from trapline.privilege.modes import SUPERVISOR
 from trapline.privilege.protection import pmp_page_uniform
 from trapline.privilege.translation import ACCESS_FETCH, ACCESS_STORE
 
 EMPTY = 0xFFFF_FFFF_FFFF_FFFF
 DIRTY_LIMIT = 64
+OF_HOST = MSTATUS_MXR | ENVCFG_ADUE | ENVCFG_PBMTE  # of ctx_base[0]: what matters at V=0
 
 
 @cold
@@ -113,6 +117,7 @@ def flush_all_sets(hart: Any) -> None:
         if hart.ctx_used[i] != 0:
             fill_ones(hart.tlb_base + i * SET_BYTES, U64(SET_BYTES))
             hart.ctx_used[i] = 0
+    forget_known_sets(hart)
 
 
 @cold
@@ -149,19 +154,40 @@ def flush_fetch_sets(hart: Any) -> None:
 
 @inline
 def same_context(hart: Any, number: U64) -> bool:
-    """Whether a set belongs to hart.ctx_key."""
+    """Whether a set belongs to the context that find_context looks for (ctx_wanted)."""
     return (
         hart.ctx_used[number] != 0
-        and hart.ctx_keys[number * 4] == hart.ctx_key[0]
-        and hart.ctx_keys[number * 4 + 1] == hart.ctx_key[1]
-        and hart.ctx_keys[number * 4 + 2] == hart.ctx_key[2]
-        and hart.ctx_keys[number * 4 + 3] == hart.ctx_key[3]
+        and hart.ctx_keys[number * 4] == hart.ctx_wanted[0]
+        and hart.ctx_keys[number * 4 + 1] == hart.ctx_wanted[1]
+        and hart.ctx_keys[number * 4 + 2] == hart.ctx_wanted[2]
+        and hart.ctx_keys[number * 4 + 3] == hart.ctx_wanted[3]
     )
+
+
+@inline
+def describe_context(hart: Any) -> None:
+    """The context of now, without the registers that do not matter in it."""
+    mode = hart.ctx_now | (hart.priv << 5) | (hart.virt << 7)
+    satp = U64(0)
+    vsatp = U64(0)
+    hgatp = U64(0)
+    if hart.virt | hart.data_virt != 0:
+        mode = mode | hart.ctx_base[0]
+        vsatp = hart.ctx_base[2]
+        hgatp = hart.ctx_base[3]
+    if (hart.virt == 0 and hart.priv <= SUPERVISOR) or (hart.data_virt == 0 and hart.data_priv <= SUPERVISOR):
+        mode = mode | (hart.ctx_base[0] & OF_HOST)
+        satp = hart.ctx_base[1]
+    hart.ctx_wanted[0] = mode
+    hart.ctx_wanted[1] = satp
+    hart.ctx_wanted[2] = vsatp
+    hart.ctx_wanted[3] = hgatp
 
 
 @cold
 def find_context(hart: Any) -> None:
-    """Point tlb_ptr at the set of hart.ctx_key, taking over the oldest set for a new key."""
+    """Point tlb_ptr at the set of the context of now, taking over the oldest set for a new one."""
+    describe_context(hart)
     chosen = U64(CONTEXTS)
     for i in range(CONTEXTS):
         if same_context(hart, i):
@@ -172,18 +198,27 @@ def find_context(hart: Any) -> None:
         hart.ctx_next = (chosen + 1) & (CONTEXTS - 1)
         hart.ctx_used[chosen] = 1
         for j in range(4):
-            hart.ctx_keys[chosen * 4 + j] = hart.ctx_key[j]
+            hart.ctx_keys[chosen * 4 + j] = hart.ctx_wanted[j]
         fill_ones(hart.tlb_base + chosen * SET_BYTES, U64(SET_BYTES))
-    hart.ctx_hint[hart.ctx_key[0] & 7] = chosen
+        forget_known_sets(hart)
     hart.tlb_ptr = hart.tlb_base + chosen * SET_BYTES
+    if hart.ctx_now & CONTEXT_MPRV == 0:
+        hart.ctx_set[hart.ctx_now] = hart.tlb_ptr
+
+
+@inline
+def forget_known_sets(hart: Any) -> None:
+    """No number's set is known any more."""
+    for i in range(CONTEXT_MPRV):
+        hart.ctx_set[i] = 0
 
 
 @cold
 def select_context(hart: Any) -> None:
-    """Make tlb_ptr follow hart.ctx_key: the set last used in this mode, or a search."""
-    hint = hart.ctx_hint[hart.ctx_key[0] & 7]
-    if same_context(hart, hint):
-        hart.tlb_ptr = hart.tlb_base + hint * SET_BYTES
+    """Make tlb_ptr follow the context of now."""
+    known = hart.ctx_set[hart.ctx_now]
+    if known != 0:
+        hart.tlb_ptr = known
     else:
         find_context(hart)
 

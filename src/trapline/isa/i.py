@@ -8,6 +8,7 @@ from trapline.isa.control_flow import branch, check_target
 from trapline.lang.control import jump
 from trapline.lang.functions import Trap, instruction
 from trapline.lang.values import U64, sext, signed, u64, unsigned, zext
+from trapline.privilege.deliver import environment_call
 from trapline.privilege.guards import ecall_cause
 from trapline.privilege.memory import load, store
 
@@ -310,7 +311,7 @@ def pause(hart: Any) -> None:
 # Environment calls.
 
 
-@instruction("ecall", "000000000000 00000 000 00000 1110011", extension="I")
+@instruction("ecall", "000000000000 00000 000 00000 1110011", extension="I", delivered=environment_call)
 def ecall(hart: Any) -> None:
     raise Trap(ecall_cause(hart))
 

@@ -29,7 +29,7 @@ def trap_redirect(hart: Any, scause: U64, sepc: U64, stval: U64, keep_privilege:
     vsstatus = vsstatus | (hart.guest_sstatus & MSTATUS_SPP)
     if vsstatus & MSTATUS_SIE != 0:
         vsstatus = vsstatus | MSTATUS_SPIE
-    # Nothing that holds in HS-mode follows from vsstatus; the entry into the guest recomputes the rest.
+    # What is derived follows from other fields of vsstatus.
     set_vsstatus(hart, vsstatus & ~U64(MSTATUS_SIE))
     csr_write(hart, U64(VSCAUSE), scause)
     csr_write(hart, U64(VSTVAL), stval)

@@ -14,14 +14,21 @@ from trapline.lang.values import U64
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.csr_numbers import HSTATUS, SEPC, SSTATUS
 from trapline.privilege.csr_status import set_hstatus, set_sstatus
+from trapline.privilege.derived import update_derived
+from trapline.privilege.fields import HSTATUS_VGEIN, MSTATUS_MXR
 from trapline.privilege.returns import sret
 
 
 @cold
 def enter_guest(hart: Any) -> None:
     """Load sepc, sstatus and hstatus from the guest context and return into the guest with sret."""
+    changes = ((hart.hstatus ^ hart.guest_hstatus) & HSTATUS_VGEIN) | (
+        (hart.mstatus ^ hart.guest_sstatus) & MSTATUS_MXR
+    )
     set_hstatus(hart, hart.guest_hstatus)
     set_sstatus(hart, hart.guest_sstatus)
+    if changes != 0:
+        update_derived(hart)
     csr_write(hart, U64(SEPC), hart.guest_sepc)
     sret(hart)
     hart.pc = hart.next_pc

@@ -33,8 +33,8 @@ _NOT_ARCHITECTURE = {
     "hvien", "hvictl",
 }  # fmt: skip
 _ALSO = (
-    "fp_ready", "data_priv", "data_virt", "irq_cause", "irq_level", "ctx_key", "instret", "reservation", "trap_count",
-    "mode_instret", "mode_since",
+    "fp_ready", "data_priv", "data_virt", "irq_cause", "irq_level", "ctx_base", "ctx_now", "instret",
+    "reservation", "trap_count", "mode_instret", "mode_since",
 )  # fmt: skip
 
 

@@ -32,6 +32,14 @@ def jump(hart: Any, target: U64) -> None:
 
 
 @primitive
+def give_up_unless(condition: bool) -> None:
+    """A fast handler goes no further than this where `condition`, a local, is false: the slow one does it all.
+
+    Nothing under CPython and in the normal reading; in the fast reading the condition holds from here on.
+    """
+
+
+@primitive
 def leave(hart: Any, reason: int) -> None:
     """Leave native code after this instruction with one of the EXIT_ reasons."""
     hart.exit_reason = reason

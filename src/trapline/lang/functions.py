@@ -58,6 +58,12 @@ def primitive(function: F) -> F:
     return function
 
 
+def quick(function: F) -> F:
+    """A cold function that fast handlers compile in place; it gives up before it writes (control.give_up_unless)."""
+    function.__quick__ = True  # type: ignore[attr-defined]
+    return cold(function)
+
+
 def fast_path(name: str) -> Callable[[F], F]:
     """A cold function that the engine may replace by an inline TLB probe of this name."""
 
@@ -85,6 +91,7 @@ class Instruction:
     name: str = ""
     operands: tuple[str, ...] = field(default=())
     effects_first: bool = False
+    delivered: Callable[..., None] | None = None
 
 
 INSTRUCTIONS: list[Instruction] = []
@@ -97,12 +104,14 @@ def instruction(
     extension: str,
     where: Callable[[dict[str, int]], bool] | None = None,
     partial: bool = False,
+    delivered: Callable[..., None] | None = None,
 ) -> Callable[[F], F]:
     """Declare the decorated subset function as the meaning of an instruction.
 
     `extension` is the ISA-string name that gates it; several joined by "&" must all be on, by "|" any.
     `where` restricts the encoding by its fields (decode time). `partial` permits an architectural
-    write before the last call that may trap.
+    write before the last call that may trap. `delivered` is for an instruction that always traps: the
+    subset function that takes this trap, from which its fast handler is made.
     """
 
     def register(function: F) -> F:
@@ -110,7 +119,9 @@ def instruction(
         names = code.co_varnames[1 : code.co_argcount]
         function.__subset__ = "instruction"  # type: ignore[attr-defined]
         INSTRUCTIONS.append(
-            Instruction(text, pattern, extension, function, None, where, text.split()[0], tuple(names), partial)
+            Instruction(
+                text, pattern, extension, function, None, where, text.split()[0], tuple(names), partial, delivered
+            )
         )
         return function
 

@@ -77,7 +77,11 @@ LAYOUT.word("data_priv", "data_virt")  # effective mode of loads and stores (MPR
 LAYOUT.word("irq_cause")  # 1 + code of the interrupt to take before the next instruction; 0: none
 LAYOUT.word("irq_active")  # pending and enabled in mie, whether the present mode takes it or not
 LAYOUT.word("irq_level")  # where it goes: 0 M, 1 HS, 2 VS
-LAYOUT.array("ctx_key", 4)  # all that changes translation or permission
+# What changes translation or permission: the registers for every mode, and the number of the context among them.
+LAYOUT.array("ctx_base", 4)
+LAYOUT.word("ctx_now")
+LAYOUT.word("unsettled")  # not 0: an interrupt waits, or MPRV is on (derived.settled)
+LAYOUT.word("timer_due")  # the instret of the next deadline of (v)stimecmp, or all ones
 LAYOUT.word("pmp_active")  # 0: PMP permits everything everywhere; 1: its entries must be looked at
 LAYOUT.array("pmp_low", 16)  # first and last byte of each entry; an entry that is off has low > high
 LAYOUT.array("pmp_high", 16)
@@ -94,9 +98,10 @@ LAYOUT.host = True
 LAYOUT.word("tlb_base", "tlb_ptr", "ctx_next")
 LAYOUT.array("big_first", 2)  # by bit 63 of the address: the span of the large pages in the translation sets
 LAYOUT.array("big_last", 2)
-LAYOUT.array("ctx_hint", 8)  # by mode index: the set last used
+LAYOUT.array("ctx_set", 32)  # by ctx_now: the host address of its translation set, 0: not known, always so with MPRV
 LAYOUT.array("ctx_used", 16)
 LAYOUT.array("ctx_keys", 64)
+LAYOUT.array("ctx_wanted", 4)
 LAYOUT.array("region_info", REGIONS)  # host address of one word a page: its table of decoded records, bit 0 written to
 LAYOUT.word("code_table", "code_k", "code_host", "fetch_uncached")
 LAYOUT.word("dirty_count")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from trapline.lang.control import instruction_bits, transformed_instruction
-from trapline.lang.functions import cold
+from trapline.lang.functions import cold, inline
 from trapline.lang.values import U64
+from trapline.privilege.guards import ecall_cause
 from trapline.privilege.trap import take_trap
 
 ILLEGAL_INSTRUCTION, VIRTUAL_INSTRUCTION = 2, 22
@@ -24,7 +25,6 @@ def deliver_exception(hart: Any) -> None:
     elif hart.tinst_transformed != 0 and tinst == 0 and (EXPLICIT_ACCESS_CAUSES >> (cause & 63)) & 1 != 0:
         hart.insn = instruction_bits(hart)
         tinst = transformed_instruction(hart)
-    hart.not_retired = hart.not_retired + 1
     take_trap(hart, cause, hart.pc, tval, hart.trap_tval2, tinst, hart.trap_gva)
 
 
@@ -38,4 +38,7 @@ def raise_illegal(hart: Any) -> None:
     deliver_exception(hart)
 
 
-__all__ = ["U64", "deliver_exception", "raise_illegal"]
+@inline
+def environment_call(hart: Any) -> None:
+    """The trap that ECALL always raises, and its delivery."""
+    take_trap(hart, ecall_cause(hart), hart.pc, U64(0), U64(0), U64(0), U64(0))

@@ -23,11 +23,12 @@ from trapline.privilege.fields import (
     MSTATUS_SIE,
     MSTATUS_SUM,
 )
-from trapline.privilege.interrupts import highest, pending, update_timers
+from trapline.privilege.interrupts import highest, pending, timer_ahead, update_timers
 from trapline.privilege.modes import MACHINE, SUPERVISOR, TO_HS, TO_M, TO_VS, USER
 from trapline.privilege.priorities import guest_top, machine_top, supervisor_top
 
-LEVEL_BITS = 0x3F  # of ctx_key[0]: the mode, and that of loads and stores
+# ctx_now: the mode of loads and stores, SUM where they are made at that level, and MPRV.
+CONTEXT_VIRT, CONTEXT_SUM, CONTEXT_MPRV = 1 << 2, 1 << 3, 1 << 4
 
 
 @inline
@@ -118,28 +119,45 @@ def select_advanced(hart: Any) -> None:
     hart.attention = hart.attention | ATTENTION_RESUME
 
 
+@cold
+def forget_contexts(hart: Any) -> None:
+    """What all contexts depend on has changed: the engine finds a set of translations for each anew."""
+    for i in range(CONTEXT_MPRV):
+        hart.ctx_set[i] = 0
+    hart.attention = hart.attention | ATTENTION_RESUME
+
+
 @inline
 def derive_context(hart: Any) -> None:
-    """ctx_key: all that changes a translation or its permissions, and nothing that does not."""
-    mode = hart.priv | (hart.virt << 2) | (hart.data_priv << 3) | (hart.data_virt << 5)
-    satp = U64(0)
-    vsatp = U64(0)
-    hgatp = U64(0)
-    if hart.virt | hart.data_virt != 0:
-        mode = mode | (hart.mstatus & MSTATUS_MXR) | ((hart.vsstatus & (MSTATUS_MXR | MSTATUS_SUM)) << 8)
-        mode = mode | (hart.menvcfg & (ENVCFG_ADUE | ENVCFG_PBMTE))
-        mode = mode | ((hart.henvcfg & (ENVCFG_ADUE | ENVCFG_PBMTE)) >> 8)
-        vsatp = hart.vsatp
-        hgatp = hart.hgatp
-    if (hart.virt == 0 and hart.priv <= SUPERVISOR) or (hart.data_virt == 0 and hart.data_priv <= SUPERVISOR):
-        mode = mode | (hart.mstatus & (MSTATUS_MXR | MSTATUS_SUM)) | (hart.menvcfg & (ENVCFG_ADUE | ENVCFG_PBMTE))
-        satp = hart.satp
-    if hart.ctx_key[0] != mode or hart.ctx_key[1] != satp or hart.ctx_key[2] != vsatp or hart.ctx_key[3] != hgatp:
-        hart.ctx_key[0] = mode
-        hart.ctx_key[1] = satp
-        hart.ctx_key[2] = vsatp
-        hart.ctx_key[3] = hgatp
+    """ctx_base and ctx_now: together all that changes a translation or its permissions, beside the mode itself."""
+    flags = (hart.mstatus & MSTATUS_MXR) | ((hart.vsstatus & MSTATUS_MXR) << 8)
+    flags = flags | (hart.menvcfg & (ENVCFG_ADUE | ENVCFG_PBMTE)) | ((hart.henvcfg & (ENVCFG_ADUE | ENVCFG_PBMTE)) >> 8)
+    changed = (hart.ctx_base[0] ^ flags) | (hart.ctx_base[1] ^ hart.satp)
+    changed = changed | (hart.ctx_base[2] ^ hart.vsatp) | (hart.ctx_base[3] ^ hart.hgatp)
+    if changed != 0:
+        hart.ctx_base[0] = flags
+        hart.ctx_base[1] = hart.satp
+        hart.ctx_base[2] = hart.vsatp
+        hart.ctx_base[3] = hart.hgatp
+        forget_contexts(hart)
+    now = context_number(hart)
+    if hart.ctx_now != now:
+        hart.ctx_now = now
         hart.attention = hart.attention | ATTENTION_RESUME
+
+
+@inline
+def context_number(hart: Any) -> U64:
+    """ctx_now, from the mode of loads and stores."""
+    number = hart.data_priv | (hart.data_virt << 2)
+    status = hart.mstatus
+    if hart.data_virt != 0:
+        status = hart.vsstatus
+    if status & MSTATUS_SUM != 0 and hart.data_priv == SUPERVISOR:
+        number = number | CONTEXT_SUM
+    if hart.mstatus & MSTATUS_MPRV != 0:
+        number = number | CONTEXT_MPRV
+    return number
 
 
 @cold
@@ -149,22 +167,23 @@ def update_derived(hart: Any) -> None:
     derive_data_mode(hart)
     derive_interrupt(hart)
     derive_context(hart)
+    hart.unsettled = hart.irq_active | hart.virtual_used | (hart.mstatus & MSTATUS_MPRV)
+    hart.timer_due = timer_ahead(hart)
 
 
-@cold
-def update_level(hart: Any) -> None:
-    """The same after a trap or a return between U and S that leaves V alone: the levels' FS, the registers of
-    translation and what is pending and enabled are as they were. Where one of these may matter, all is recomputed.
+@inline
+def settled(hart: Any) -> bool:
+    """Whether a change of mode changes nothing but what follow_mode recomputes.
+
+    No interrupt waits, no timer is due, loads and stores are made in the hart's own mode, and nobody observes.
     """
-    now = hart.instret
-    quiet = hart.irq_active | hart.virtual_used | (hart.mstatus & MSTATUS_MPRV)
-    quiet = quiet | (hart.time_offset ^ hart.timer_offset) | (hart.time_ratio ^ hart.timer_ratio)
-    if quiet != 0 or now >= hart.stimer_at or now >= hart.vstimer_at:
-        update_derived(hart)
-        return
-    priv = hart.priv
-    virt = hart.virt
-    hart.data_priv = priv
-    hart.data_virt = virt
-    hart.irq_cause = 0
-    hart.ctx_key[0] = (hart.ctx_key[0] & ~LEVEL_BITS) | priv | (virt << 2) | (priv << 3) | (virt << 5)
+    return hart.unsettled | hart.observe_base == 0 and hart.instret < hart.timer_due
+
+
+@inline
+def follow_mode(hart: Any) -> None:
+    """What is derived, after a trap or a return of a hart that was settled before."""
+    derive_fp(hart)
+    hart.data_priv = hart.priv
+    hart.data_virt = hart.virt
+    hart.ctx_now = context_number(hart)

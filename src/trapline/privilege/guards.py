@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trapline.lang.functions import IllegalInstruction, Trap, VirtualInstruction, cold, inline
+from trapline.lang.functions import IllegalInstruction, Trap, VirtualInstruction, cold, inline, quick
 from trapline.lang.values import U64
 from trapline.privilege.causes import BREAKPOINT
 from trapline.privilege.derived import derive_fp
@@ -28,7 +28,7 @@ from trapline.privilege.fields import (
 from trapline.privilege.modes import MACHINE, SUPERVISOR, USER
 
 
-@cold
+@quick
 def require_machine(hart: Any) -> None:
     """Only M-mode: MRET."""
     if hart.priv != MACHINE:
@@ -38,7 +38,7 @@ def require_machine(hart: Any) -> None:
 require_mret = require_machine
 
 
-@cold
+@quick
 def require_sret(hart: Any) -> None:
     """SRET: mstatus.TSR traps it in HS-mode, hstatus.VTSR in VS-mode."""
     if hart.virt != 0:

@@ -167,6 +167,12 @@ def update_timers(hart: Any) -> None:
 @cold
 def next_timer(hart: Any) -> U64:
     """The instret of the next Sstc deadline that lies ahead, or all ones: run no further without looking again."""
+    return timer_ahead(hart)
+
+
+@inline
+def timer_ahead(hart: Any) -> U64:
+    """The same, where it is derived."""
     first = U64(ALL_ONES)
     if hart.stimer_at > hart.instret:
         first = hart.stimer_at

@@ -86,7 +86,7 @@ CLEARED = [
     "virtual_used",
 ]
 CLEARED_ARRAYS = (
-    *("mhpmevent", "mhpmcounter", "pmpcfg", "pmpaddr", "mstateen", "sstateen", "hstateen", "ctx_key"),
+    *("mhpmevent", "mhpmcounter", "pmpcfg", "pmpaddr", "mstateen", "sstateen", "hstateen", "ctx_base"),
     *("miprio", "siprio", "imsic_eidelivery", "imsic_eithreshold", "imsic_eip", "imsic_eie"),
 )
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from trapline.lang.control import ATTENTION_RESUME
-from trapline.lang.functions import cold, inline
+from trapline.lang.control import give_up_unless, jump
+from trapline.lang.functions import cold, inline, quick
 from trapline.lang.values import U64
-from trapline.privilege.derived import update_derived, update_level
+from trapline.privilege.derived import follow_mode, settled, update_derived
 from trapline.privilege.fields import (
     HSTATUS_SPV,
     MSTATUS_MIE,
@@ -42,9 +42,11 @@ def restore_supervisor(status: U64) -> U64:
     return new
 
 
-@cold
+@quick
 def mret(hart: Any) -> None:
     """Return from M-mode to MPP and MPV. A hosted M-mode retires no instruction here."""
+    calm = settled(hart)
+    give_up_unless(calm)
     old = hart.mstatus
     mpp = (old >> MSTATUS_MPP_SHIFT) & 3
     virt = U64(1) if mpp != MACHINE and old & MSTATUS_MPV != 0 else U64(0)
@@ -54,44 +56,48 @@ def mret(hart: Any) -> None:
     if mpp != MACHINE:
         new = new & ~MSTATUS_MPRV
     hart.mstatus = new
-    hart.next_pc = return_address(hart, hart.mepc)
+    jump(hart, return_address(hart, hart.mepc))
     change_mode(hart, mpp, virt, 1 - hart.hosted_m)
-    if hart.observe_base != 0:
-        observe_return(hart, U64(TO_M))
-    hart.attention = hart.attention | ATTENTION_RESUME
-    update_derived(hart)
+    if calm:
+        follow_mode(hart)
+    else:
+        follow_return(hart, U64(TO_M))
 
 
-@cold
+@quick
 def sret(hart: Any) -> None:
     """Return to SPP: at V=1 from vsstatus alone, at V=0 (M-mode too) from sstatus and hstatus.SPV."""
-    crosses = U64(0)
+    calm = settled(hart)
+    give_up_unless(calm)
+    level = U64(TO_VS)
     if hart.virt != 0:
         old = hart.vsstatus
         spp = previous_privilege(old)
         hart.vsstatus = restore_supervisor(old)
-        hart.next_pc = return_address(hart, hart.vsepc)
+        jump(hart, return_address(hart, hart.vsepc))
         change_mode(hart, spp, U64(1), U64(1))
-        if hart.observe_base != 0:
-            observe_return(hart, U64(TO_VS))
     else:
         status = hart.mstatus
         target = previous_privilege(status)
         virt = U64(1) if hart.hstatus & HSTATUS_SPV != 0 else U64(0)
-        crosses = virt | (status & MSTATUS_MPRV) | (hart.priv ^ SUPERVISOR)
         hart.mstatus = restore_supervisor(status) & ~MSTATUS_MPRV
         hart.hstatus = hart.hstatus & ~HSTATUS_SPV
-        hart.next_pc = return_address(hart, hart.sepc)
+        jump(hart, return_address(hart, hart.sepc))
         level = U64(TO_HS) if hart.priv == SUPERVISOR else U64(TO_M)
         hosted = hart.hosted_hs if hart.priv == SUPERVISOR else hart.hosted_m
         change_mode(hart, target, virt, 1 - hosted)
-        if hart.observe_base != 0:
-            observe_return(hart, level)
-    hart.attention = hart.attention | ATTENTION_RESUME
-    if crosses != 0:
-        update_derived(hart)
+    if calm:
+        follow_mode(hart)
     else:
-        update_level(hart)
+        follow_return(hart, level)
+
+
+@cold
+def follow_return(hart: Any, level: U64) -> None:
+    """What follows a return from a level where more than the mode has changed, or somebody looks on."""
+    if hart.observe_base != 0:
+        observe_return(hart, level)
+    update_derived(hart)
 
 
 @inline

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from trapline.lang.control import ATTENTION_RESUME, EXIT_HOSTED_HS, EXIT_HOSTED_M, flush_page, leave
-from trapline.lang.functions import cold, inline
+from trapline.lang.control import EXIT_HOSTED_HS, EXIT_HOSTED_M, flush_page, give_up_unless, jump, leave
+from trapline.lang.functions import cold, inline, quick
 from trapline.lang.values import U64
 from trapline.privilege.causes import INST_GUEST_PAGE_FAULT, INTERRUPT, VIRTUAL_INST
-from trapline.privilege.derived import update_derived, update_level
+from trapline.privilege.derived import follow_mode, settled, update_derived
 from trapline.privilege.fields import (
-    ALL_ONES,
     HSTATUS_GVA,
     HSTATUS_SPV,
     HSTATUS_SPVP,
@@ -64,7 +63,7 @@ def enter_m(hart: Any, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64, 
     hart.mtval = tval
     hart.mtval2 = tval2
     hart.mtinst = tinst
-    hart.next_pc = handler(hart.mtvec, cause & 63, cause >> 63)
+    jump(hart, handler(hart.mtvec, cause & 63, cause >> 63))
     change_mode(hart, U64(MACHINE), U64(0), (cause >> 63) ^ 1)
 
 
@@ -91,7 +90,7 @@ def enter_hs(hart: Any, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64,
     hart.stval = tval
     hart.htval = tval2
     hart.htinst = tinst
-    hart.next_pc = handler(hart.stvec, cause & 63, cause >> 63)
+    jump(hart, handler(hart.stvec, cause & 63, cause >> 63))
     change_mode(hart, U64(SUPERVISOR), U64(0), (cause >> 63) ^ 1)
 
 
@@ -111,11 +110,37 @@ def enter_vs(hart: Any, cause: U64, epc: U64, tval: U64) -> None:
     hart.vsepc = epc
     hart.vscause = seen
     hart.vstval = tval
-    hart.next_pc = handler(hart.vstvec, seen & 63, seen >> 63)
+    jump(hart, handler(hart.vstvec, seen & 63, seen >> 63))
     change_mode(hart, U64(SUPERVISOR), U64(1), (cause >> 63) ^ 1)
 
 
-@cold
+@inline
+def destination(hart: Any, code: U64, interrupt: U64) -> U64:
+    """Where a trap goes: M unless medeleg or mideleg has it; HS unless V=1 and hedeleg or hideleg has it."""
+    outer = hart.medeleg
+    inner = hart.hedeleg
+    if interrupt != 0:
+        outer = hart.mideleg
+        inner = hart.hideleg
+        if hart.has_ssaia != 0 and hart.irq_cause == code + 1:
+            # An interrupt that mvien or hvien makes virtual goes where update_derived found it.
+            return hart.irq_level
+    if hart.priv == MACHINE or (outer >> code) & 1 == 0:
+        return U64(TO_M)
+    if hart.virt == 0 or (inner >> code) & 1 == 0:
+        return U64(TO_HS)
+    return U64(TO_VS)
+
+
+@inline
+def hosted_level(hart: Any, to: U64) -> U64:
+    """Not 0: hosted software, not code, handles what goes there."""
+    if to == TO_M:
+        return hart.hosted_m
+    return hart.hosted_hs if to == TO_HS else U64(0)
+
+
+@quick
 def take_trap(hart: Any, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64, gva: U64) -> None:
     """Deliver a synchronous exception or an interrupt (bit 63) to M, HS or VS; next_pc is its handler.
 
@@ -124,44 +149,37 @@ def take_trap(hart: Any, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64
     """
     code = cause & 63
     interrupt = cause >> 63
-    outer = hart.medeleg
-    inner = hart.hedeleg
-    if interrupt != 0:
-        outer = hart.mideleg
-        inner = hart.hideleg
-        if hart.has_ssaia != 0 and hart.irq_cause == code + 1:
-            # An interrupt that mvien or hvien makes virtual goes where update_derived found it.
-            outer = U64(0) if hart.irq_level == TO_M else U64(ALL_ONES)
-            inner = U64(ALL_ONES) if hart.irq_level == TO_VS else U64(0)
-    hart.attention = hart.attention | ATTENTION_RESUME
-    if hart.virt == 0 and interrupt == 0 and code >= INST_GUEST_PAGE_FAULT and code != VIRTUAL_INST:
-        # An HLV has walked and seen a fault that the guest, whose cached translation is older, may never take:
-        # Linux reads the instruction behind an MMIO fault with HLVX and, if that faults, lets the guest try again.
+    to = destination(hart, code, interrupt)
+    # An HLV has walked and seen a fault that the guest, whose cached translation is older, may never take:
+    # Linux reads the instruction behind an MMIO fault with HLVX and, if that faults, lets the guest try again.
+    walked = hart.virt == 0 and interrupt == 0 and code >= INST_GUEST_PAGE_FAULT and code != VIRTUAL_INST
+    calm = settled(hart) and hosted_level(hart, to) == 0 and not walked
+    give_up_unless(calm)
+    if not calm and walked:
         flush_page(hart, tval)
-    crosses = hart.virt
-    if hart.priv == MACHINE or (outer >> code) & 1 == 0:
-        crosses = U64(1)
-        count_trap(hart, code, interrupt, U64(TO_M))
+    hart.not_retired = hart.not_retired + (interrupt ^ 1)
+    count_trap(hart, code, interrupt, to)
+    if to == TO_M:
         enter_m(hart, cause, epc, tval, tval2, tinst, gva)
-        if hart.hosted_m != 0:
-            hart.exit_arg = cause
-            leave(hart, EXIT_HOSTED_M)
-    elif hart.virt == 0 or (inner >> code) & 1 == 0:
-        count_trap(hart, code, interrupt, U64(TO_HS))
+    elif to == TO_HS:
         enter_hs(hart, cause, epc, tval, tval2, tinst, gva)
-        if hart.hosted_hs != 0:
-            hart.exit_arg = cause
-            leave(hart, EXIT_HOSTED_HS)
     else:
-        crosses = U64(0)
-        count_trap(hart, code, interrupt, U64(TO_VS))
         enter_vs(hart, cause, epc, tval)
+    if calm:
+        follow_mode(hart)
+    else:
+        follow_trap(hart, cause, epc, to)
+
+
+@cold
+def follow_trap(hart: Any, cause: U64, epc: U64, to: U64) -> None:
+    """What follows a trap where more than the mode has changed, or somebody looks on."""
+    if hosted_level(hart, to) != 0:
+        hart.exit_arg = cause
+        leave(hart, EXIT_HOSTED_M if to == TO_M else EXIT_HOSTED_HS)
     if hart.observe_base != 0:
         observe_trap(hart, cause, epc)
-    if crosses != 0:
-        update_derived(hart)
-    else:
-        update_level(hart)
+    update_derived(hart)
 
 
 @cold

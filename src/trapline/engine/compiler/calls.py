@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from trapline.engine.compiler import primitives
 from trapline.engine.compiler.expressions import Expressions
-from trapline.engine.compiler.source import VOID, B, U, definition, has_hart, is_primitive, is_subset, kind
+from trapline.engine.compiler.source import VOID, B, U, definition, has_hart, is_primitive, is_quick, is_subset, kind
 from trapline.engine.compiler.text import LLVM, Value
 from trapline.lang import values
 from trapline.lang.functions import COLD, dispatch
@@ -40,7 +40,7 @@ class Calls(Expressions):
 
     def subset_call(self, node: ast.Call, target: Callable[..., Any]) -> Value | None:
         """Call a subset function in the reading that fits this one."""
-        folds = bool(self.keys) and self.module.folds(target)
+        folds = (bool(self.keys) and self.module.folds(target)) or is_quick(target)
         if self.fast and kind(target) == COLD and not folds:
             compiled = self.module.function(target)
             if not self.module.is_pure(target):
@@ -105,7 +105,7 @@ class Calls(Expressions):
     def finish_call(self, compiled: Compiled, args: list[str]) -> Value | None:
         """Emit the call and what follows a failure."""
         if compiled.fast:
-            args = [*args, "i64 %pc", "ptr %np", "ptr %tlb", "ptr %jumped"]
+            args = [*args, "i64 %pc", "ptr %np", "ptr %tlb", "ptr %jumped", "i64 %now"]
         self.writes_x |= compiled.writes_x
         self.jumps |= compiled.jumps
         result_type = compiled.result_type()

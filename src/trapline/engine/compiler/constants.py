@@ -50,6 +50,11 @@ class Constants(FunctionText):
     def constant_condition(self, node: ast.expr) -> bool | None:
         """The outcome of a condition that this reading decides, or None."""
         match node:
+            case ast.Name(id=name) if name in self.known:
+                return bool(self.known[name])
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                inner = self.constant_condition(operand)
+                return None if inner is None else not inner
             case ast.Compare(left=left, ops=[op], comparators=[right]):
                 if isinstance(op, ast.In):
                     return self.known_membership(left, right)

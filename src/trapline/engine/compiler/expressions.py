@@ -43,6 +43,8 @@ class Expressions(Constants, ABC):
             return str(self.assume[name]), U
         if self.fast and name == "pc":
             return "%pc", U
+        if self.fast and name == "instret":
+            return "%now", U
         if self.fast and name == "next_pc":
             return self.value("load i64, ptr %np"), U
         if self.module.markers and name in ("x", "f") and isinstance(node, ast.Subscript):

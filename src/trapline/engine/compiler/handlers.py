@@ -22,8 +22,9 @@ UNLIKELY, LIKELY = ", !prof !1", ", !prof !0"
 IMMEDIATES = ("imm", "uimm", "shamt", "csr", "rm")
 
 
-# Compiled into their handlers although they are rare in most programs: trap loops are what this is for.
-TRAP_INSTRUCTIONS = {"ecall", "sret", "mret"}
+# Always change the mode, or trap. Compiled into their handlers although they are rare in most programs: trap loops are
+# what this is for.
+MODE_CHANGES = {"ecall", "sret", "mret"}
 
 
 class Handler:
@@ -172,7 +173,7 @@ def slow_handler(name: str, instruction: Instruction, compiled: Compiled, length
     h.emit("%ic1 = add i64 %ic, -1")
     given = ", ".join(["ptr %st", *[f"i64 {o}" for o in operands(h, instruction, slow=True, target=target)]])
     call = f"call fastcc {compiled.result_type()} @{compiled.symbol}({given})"
-    if instruction.name in TRAP_INSTRUCTIONS:
+    if instruction.name in MODE_CHANGES:
         call += " alwaysinline"
     if compiled.may_fail:
         h.emit(f"%failed = {call}")
@@ -204,11 +205,15 @@ def fast_handler(
     slow: str,
     known: tuple[str, ...] = (),
 ) -> str:
-    """The fast reading; `kind` says where a taken branch lands: f forward in the page, b back, x anywhere."""
+    """The fast reading.
+
+    `kind` says where a taken branch lands: f forward in the page, b back, x anywhere; m: in another mode.
+    """
     h = Handler(f"h.{name}")
     h.emit("%ic1 = add i64 %ic, -1")
     perform(h, instruction, compiled, length, kind=kind, slow=slow, known=known)
-    h.next(length)
+    if kind != "m":
+        h.next(length)
     return h.text()
 
 
@@ -234,7 +239,8 @@ def perform(
     h.emit(f"store i64 {h.value(f'add i64 {pc}, {length}')}, ptr %np{tag}")
     h.emit(f"store i1 false, ptr %jumped{tag}")
     given = [f"i64 {o}" for o in operands(h, instruction, slow=False, target=target, known=known)]
-    args = ", ".join(["ptr %st", *given, f"i64 {pc}", f"ptr %np{tag}", "ptr %tlb", f"ptr %jumped{tag}"])
+    now = h.value(f"sub i64 {h.get('ic_base')}, {before}")
+    args = ", ".join(["ptr %st", *given, f"i64 {pc}", f"ptr %np{tag}", "ptr %tlb", f"ptr %jumped{tag}", f"i64 {now}"])
     call = f"call fastcc {compiled.result_type()} @{compiled.symbol}({args})"
     if compiled.may_fail:
         h.emit(f"%bails{tag} = {call}")
@@ -244,12 +250,27 @@ def perform(
         h.label(f"good{tag}")
     else:
         h.emit(call)
-    if compiled.jumps:
+    if kind == "m":
+        mode_changed(h, h.value(f"load i64, ptr %np{tag}"), after)
+    elif compiled.jumps:
         h.emit(f"%taken{tag} = load i1, ptr %jumped{tag}")
         h.emit(f"br i1 %taken{tag}, label %jump{tag}, label %fall{tag}")
         h.label(f"jump{tag}")
         jump_taken(h, kind, f"%np{tag}", after)
         h.label(f"fall{tag}")
+
+
+def mode_changed(h: Handler, pc: str, ic: str) -> None:
+    """Go on at pc in the context of now, where its translation set is known."""
+    place = h.value(f"getelementptr inbounds ptr, ptr {h.field('ctx_set')}, i64 {h.get('ctx_now')}")
+    tlb = h.value(f"load ptr, ptr {place}, align 8")
+    h.emit(f"br i1 {h.value(f'icmp eq ptr {tlb}, null')}, label %search, label %found{UNLIKELY}")
+    h.label("search")
+    h.put("next_pc", pc)
+    h.tail("@h.resume", ic=ic)
+    h.label("found")
+    h.emit(f"store ptr {tlb}, ptr {h.field('tlb_ptr')}, align 8")
+    h.jump_pc(pc, ic=ic, tlb=tlb)
 
 
 def jump_taken(h: Handler, kind: str, np: str, ic: str) -> None:

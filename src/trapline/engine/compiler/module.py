@@ -41,9 +41,8 @@ FOLDED = {"trapline.privilege.csr", "trapline.privilege.csr_table", "trapline.pr
 # Calls between cold functions that are compiled in place, so that a trap costs tens of nanoseconds.
 TRAP_PATH = {
     "deliver_exception": {"take_trap"},
-    "take_trap": {"update_derived", "update_level"},
-    "mret": {"update_derived", "require_machine", "mret"},
-    "sret": {"update_derived", "update_level", "require_sret", "sret"},
+    "mret": {"require_machine", "mret"},
+    "sret": {"require_sret", "sret"},
 }
 TRAP_PATH_CALLEES = {"ecall", "select_context"}.union(*TRAP_PATH.values())
 
@@ -175,7 +174,7 @@ class ModuleBuilder:
         params = ["ptr noalias %hart"] if has_hart(function) else []
         params += [f"{LLVM[t]} %a.{n}" for n, t in emitter.parameters()]
         if compiled.fast:
-            params += ["i64 %pc", "ptr %np", "ptr %tlb", "ptr %jumped"]
+            params += ["i64 %pc", "ptr %np", "ptr %tlb", "ptr %jumped", "i64 %now"]
         allocas = [f"  {slot} = alloca {LLVM[t]}" for slot, t in dict.fromkeys(emitter.locals.values())]
         inlined = compiled.fast or kind(function) == INLINE
         attributes = "alwaysinline" if inlined else "" if function.__name__ in TRAP_PATH_CALLEES else "noinline"

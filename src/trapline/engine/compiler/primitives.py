@@ -174,6 +174,24 @@ def _jump(e: Calls, node: ast.Call) -> Result:
     return None
 
 
+@lowering("give_up_unless")
+def _give_up_unless(e: Calls, node: ast.Call) -> Result:
+    match node.args[0]:
+        case ast.Name(id=name) if name in e.locals and e.depth == 0:
+            pass
+        case _:
+            raise e.error(node, "give_up_unless() takes a local, and stands at the function's own level")
+    if e.fast:
+        holds, _ = e.expression(node.args[0])
+        on, out = e.label(), e.label()
+        e.branch(holds, on, out, UNLIKELY_BAIL)
+        e.place_label(out)
+        e.fail()
+        e.place_label(on)
+        e.known = {**e.known, name: 1}
+    return None
+
+
 def _attention(e: Calls, flag: int) -> None:
     pointer = e.field_pointer("attention")
     old = e.value(f"load i64, ptr {pointer}, align 8")

@@ -50,6 +50,11 @@ def kind(function: Any) -> str:
     return getattr(function, "__subset__", "")
 
 
+def is_quick(function: Any) -> bool:
+    """Whether fast readings compile this cold function in place."""
+    return getattr(function, "__quick__", False)
+
+
 def is_subset(function: Any) -> bool:
     """Whether the compiler may compile this callable."""
     return kind(function) in (INLINE, COLD, "instruction")

@@ -61,7 +61,7 @@ def wrapper(instruction: Instruction, compiled: Compiled, suffix: str = "", know
     """One instruction's fast reading as a function of its operands, pc and the next pc."""
     names = [f"i64 %{name}" for name in instruction.operands if name not in known]
     call = f"call fastcc {compiled.result_type()} @{compiled.symbol}({', '.join(['ptr %st', *names])}"
-    call += ", i64 %pc, ptr %np, ptr %tlb, ptr %jumped)"
+    call += ", i64 %pc, ptr %np, ptr %tlb, ptr %jumped, i64 %now)"
     lines = [
         "  %np = alloca i64",
         "  %jumped = alloca i1",
@@ -76,7 +76,7 @@ def wrapper(instruction: Instruction, compiled: Compiled, suffix: str = "", know
     lines += ["done:", "  %taken = load i1, ptr %jumped", "  br i1 %taken, label %jump, label %on"]
     lines += ["jump:", "  %target = load i64, ptr %np", "  call void @go.to(i64 %target)", "  unreachable"]
     lines += ["on:", "  call void @go.on()", "  unreachable"]
-    params = ", ".join(["ptr noalias %st", *names, "i64 %pc", "i64 %next", "ptr noalias %tlb"])
+    params = ", ".join(["ptr noalias %st", *names, "i64 %pc", "i64 %next", "ptr noalias %tlb", "i64 %now"])
     return (
         f'define void @"T.{instruction.name}{suffix}"({params}) nounwind "no-builtins" {{\n' + "\n".join(lines) + "\n}"
     )
