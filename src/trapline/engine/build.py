@@ -27,10 +27,10 @@ ENGINE_FUNCTIONS = {
     "forget_changed": "trapline.engine.decode_block",
 }
 
-# sstatus, sscratch, sepc, scause, stval; the same of VS, M, and what HS reads of a guest's trap.
+# sstatus, sscratch, sepc, scause, stval; the same of VS, M; what HS reads of a guest's trap; cycle, time, instret.
 HOT_CSRS = (
     *(0x100, 0x140, 0x141, 0x142, 0x143, 0x205, 0x200, 0x240, 0x241, 0x242, 0x243),
-    *(0x340, 0x341, 0x342, 0x343, 0x600, 0x643, 0x64A),
+    *(0x300, 0x340, 0x341, 0x342, 0x343, 0x34A, 0x34B, 0x600, 0x643, 0x64A, 0xC00, 0xC01, 0xC02),
 )
 
 # The hosted hypervisor's and firmware's own subset functions, found by name: the engine imports no room above it.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from trapline.lang.control import give_up_unless
 from trapline.lang.functions import cold, inline
 from trapline.lang.values import U64
-from trapline.privilege.derived import update_derived
+from trapline.privilege.derived import settled, update_derived
 from trapline.privilege.fields import (
     HSTATUS_VGEIN,
     HSTATUS_VGEIN_SHIFT,
@@ -14,11 +15,17 @@ from trapline.privilege.fields import (
     MSTATUS_FS,
     MSTATUS_MPP,
     MSTATUS_MPP_SHIFT,
+    MSTATUS_MPRV,
+    MSTATUS_MXR,
     MSTATUS_SD,
+    MSTATUS_SUM,
     SSTATUS_VISIBLE,
     SSTATUS_WRITABLE,
 )
 from trapline.privilege.guards import mark_fp_dirty
+
+# Of mstatus and vsstatus: what more than the selection of an interrupt follows from.
+DERIVED_FROM = MSTATUS_FS | MSTATUS_MXR | MSTATUS_SUM
 
 
 @inline
@@ -40,8 +47,12 @@ def write_mstatus(hart: Any, value: U64) -> None:
     mpp = (value >> MSTATUS_MPP_SHIFT) & 3
     if mpp == 2 or (mpp == 1 and hart.has_s == 0):
         new = value & ~MSTATUS_MPP
-    hart.mstatus = (hart.mstatus & ~hart.mstatus_mask) | (new & hart.mstatus_mask)
-    update_derived(hart)
+    new = (hart.mstatus & ~hart.mstatus_mask) | (new & hart.mstatus_mask)
+    calm = settled(hart) and (hart.mstatus ^ new) & (DERIVED_FROM | MSTATUS_MPRV) == 0
+    give_up_unless(calm)
+    hart.mstatus = new
+    if not calm:
+        update_derived(hart)
 
 
 @cold
@@ -60,8 +71,11 @@ def set_sstatus(hart: Any, value: U64) -> None:
 @cold
 def write_sstatus(hart: Any, value: U64) -> None:
     """sstatus."""
+    calm = settled(hart) and (hart.mstatus ^ value) & DERIVED_FROM == 0
+    give_up_unless(calm)
     set_sstatus(hart, value)
-    update_derived(hart)
+    if not calm:
+        update_derived(hart)
 
 
 @cold
@@ -80,8 +94,11 @@ def set_vsstatus(hart: Any, value: U64) -> None:
 @cold
 def write_vsstatus(hart: Any, value: U64) -> None:
     """vsstatus: the same bits as sstatus."""
+    calm = settled(hart) and (hart.vsstatus ^ value) & DERIVED_FROM == 0
+    give_up_unless(calm)
     set_vsstatus(hart, value)
-    update_derived(hart)
+    if not calm:
+        update_derived(hart)
 
 
 @inline
@@ -96,8 +113,11 @@ def set_hstatus(hart: Any, value: U64) -> None:
 @cold
 def write_hstatus(hart: Any, value: U64) -> None:
     """hstatus: VGEIN beyond GEILEN leaves VGEIN as it was."""
+    calm = settled(hart) and (hart.hstatus ^ value) & HSTATUS_VGEIN == 0
+    give_up_unless(calm)
     set_hstatus(hart, value)
-    update_derived(hart)
+    if not calm:
+        update_derived(hart)
 
 
 @inline

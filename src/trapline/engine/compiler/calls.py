@@ -48,13 +48,16 @@ class Calls(Expressions):
                     self.always_bails = True
                 self.fail()
                 self.place_label(self.label())
+                if compiled.returns == VOID:
+                    return None
                 return ("0" if compiled.returns != B else "false", compiled.returns)
             self.module.pure[target.__name__] = target
             if self.module.markers:
                 return self.pure_call(compiled, target, self.arguments(node, target, {}))
             return self.finish_call(compiled, self.arguments(node, target, {}))
         fast = self.fast and (kind(target) != COLD or folds)
-        known = self.known_arguments(node, target) if fast and self.keys else {}
+        # A CSR by its number: the table's row alone.
+        known = self.known_arguments(node, target) if (fast and self.keys) or self.module.folds(target) else {}
         compiled = self.module.function(
             target, fast=fast, assume=self.assume, known=known, keys=self.keys if fast else ()
         )
@@ -140,7 +143,7 @@ class Calls(Expressions):
         if not isinstance(table, dict) or not table:
             raise self.error(node, "dispatch takes a module-level dict")
         rest = ast.copy_location(ast.Call(node.func, node.args[2:], []), node)
-        if self.keys:
+        if self.keys or self.constant(node.args[1]) is not None:
             return self.folded_dispatch(node, table, rest)
         compiled = self.module.switch(table)
         key = self.as_word(node.args[1])

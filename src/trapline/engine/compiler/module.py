@@ -35,7 +35,7 @@ POSITION_PRIMITIVES = {
 
 
 # Rooms of cold functions that a reading for one CSR takes apart.
-FOLDED = {"trapline.privilege.csr", "trapline.privilege.csr_table", "trapline.privilege.csr_status"}
+FOLDED = {f"trapline.privilege.{n}" for n in ("csr", "csr_table", "csr_status", "csr_interrupts", "counters")}
 
 
 # Calls between cold functions that are compiled in place, so that a trap costs tens of nanoseconds.
@@ -177,7 +177,8 @@ class ModuleBuilder:
             params += ["i64 %pc", "ptr %np", "ptr %tlb", "ptr %jumped", "i64 %now"]
         allocas = [f"  {slot} = alloca {LLVM[t]}" for slot, t in dict.fromkeys(emitter.locals.values())]
         inlined = compiled.fast or kind(function) == INLINE
-        attributes = "alwaysinline" if inlined else "" if function.__name__ in TRAP_PATH_CALLEES else "noinline"
+        small = function.__name__ in TRAP_PATH_CALLEES or self.folds(function)
+        attributes = "alwaysinline" if inlined else "" if small else "noinline"
         attributes += ' nounwind "no-builtins"'
         head = (
             f"define internal fastcc {compiled.result_type()} @{compiled.symbol}({', '.join(params)}) {attributes} {{"

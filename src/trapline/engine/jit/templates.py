@@ -48,7 +48,8 @@ _WEIGHTS = re.compile(r'^!(\d+) = !\{!"branch_weights", (?:!"expected", )?i32 (-
 class Template:
     """One instruction as a format string.
 
-    Its fields are the operands' names, `p` (a prefix for local names), `pc`, `next`, and where to go: `on`, `out`.
+    Its fields are the operands' names, `p` (a prefix for local names), `pc`, `next`, `now` (instret), and where to go:
+    `on`, `out`.
     """
 
     text: str
@@ -126,7 +127,7 @@ def kept_templates(compressed: bool) -> dict[str, Template]:
 
 def parse(body: str, operands: set[str], likely: dict[str, str]) -> Template:
     """Turn the printed body of a wrapper into a format string."""
-    fixed = operands | {"pc", "next"}
+    fixed = operands | {"pc", "next", "now"}
 
     def rename(match: re.Match[str]) -> str:
         name = match[1].strip('"')

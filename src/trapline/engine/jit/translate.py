@@ -115,7 +115,7 @@ class Translator:
             self.intrinsics.update(template.intrinsics)
             p = f"i{offset:x}."
             fields: dict[str, object] = dict(operands_of(found))
-            fields |= {"p": p, "pc": f"%pc{offset:x}", "next": f"%nx{offset:x}"}
+            fields |= {"p": p, "pc": f"%pc{offset:x}", "next": f"%nx{offset:x}", "now": f"%now{offset:x}"}
             fields |= {"on": f"on{offset:x}", "out": f"out{offset:x}"}
             text = template.text.format_map(fields)
             for name in template.cold:
@@ -298,6 +298,8 @@ class Translator:
                 self.emit(f"%pc{offset:x} = add i64 %pch, {offset - self.region.head}")
             if f"%nx{offset:x}" in text:
                 self.emit(f"%nx{offset:x} = add i64 %pch, {offset - self.region.head + found.length}")
+            if f"%now{offset:x}" in text:
+                self.instret(offset, -1 if position == last and jumps else position)
             self.emit(f"br label %{text[: text.index(':')]}")
             if f"%out{offset:x}" in text:
                 places.append((offset, 1 if position == last and jumps else -position))
@@ -311,6 +313,15 @@ class Translator:
         if block.last.instruction.name not in ("jal", "jalr"):
             self.emit(f"br label %{self.go(-1, block.end, dirty)}")
         self.give_up(block, dirty, places)
+
+    def instret(self, offset: int, position: int) -> None:
+        """The instret of an instruction that is so many behind the last one that was counted."""
+        unique = f"at{offset:x}"
+        place = self.field(self.lines, "ic_base", unique)
+        self.emit(f"%{unique}.base = load i64, ptr {place}, align 8")
+        self.emit(f"%{unique}.ic = load i64, ptr %ic")
+        self.emit(f"%{unique}.then = sub i64 %{unique}.base, %{unique}.ic")
+        self.emit(f"%now{offset:x} = add i64 %{unique}.then, {position}")
 
     def count(self, instructions: int) -> None:
         before, after = self.name(), self.name()
