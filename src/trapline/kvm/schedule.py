@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from trapline.kvm.death import Death
     from trapline.kvm.vm import Vm
 
-SLICE_NATIVE, SLICE_REFERENCE = 2_000_000, 1_000
+SLICE_NATIVE, SLICE_REFERENCE = 2_000_000, 1_000  # instructions of a vCPU that is alone before the VMM looks around
+# What exits are estimated to take is part of a turn, though it takes no such time here.
+ALONE = 16  # a turn of a vCPU that is alone, in slices
 QUANTUM = 20_000  # instructions of a turn with more than one vCPU; part of the behaviour
 
 
@@ -44,7 +46,8 @@ _ENDS = {RunStop.ERROR: "killed", RunStop.HUNG: "hung", RunStop.STOP: "stop", Ru
 def run_vcpus(vm: Vm, vmm: Vmm, max_instructions: int | None) -> VmResult:
     """Run until the VMM says stop, the guest dies, nothing can run any more, or the limit is reached."""
     native = getattr(vm.engine, "name", "") != "reference"
-    length = (SLICE_NATIVE if native else SLICE_REFERENCE) if len(vm.vcpus) == 1 else QUANTUM
+    alone = (SLICE_NATIVE if native else SLICE_REFERENCE) if len(vm.vcpus) == 1 else 0
+    length = alone * ALONE or QUANTUM
     ratio = int(vm.vcpus[0].hart.time_ratio)
     last = None if max_instructions is None else vm.instructions + max_instructions
     while True:
@@ -52,7 +55,7 @@ def run_vcpus(vm: Vm, vmm: Vmm, max_instructions: int | None) -> VmResult:
         first, until = vm.open_round or (0, min(time_of(v.hart) for v in vm.vcpus) + max(1, length // ratio))
         vm.open_round = None
         for vcpu in vm.vcpus[first:]:
-            result = _turn(vm, vcpu, vmm, until, last)
+            result = _turn(vm, vcpu, vmm, until, last, alone or NEVER)
             if result is not None:
                 vm.open_round = (vcpu.id, until)
                 return result
@@ -64,16 +67,16 @@ def run_vcpus(vm: Vm, vmm: Vmm, max_instructions: int | None) -> VmResult:
             return VmResult("halted")
 
 
-def _turn(vm: Vm, vcpu: Vcpu, vmm: Vmm, until: int, last: int | None) -> VmResult | None:
+def _turn(vm: Vm, vcpu: Vcpu, vmm: Vmm, until: int, last: int | None, most: int) -> VmResult | None:
     ratio = int(vcpu.hart.time_ratio)
     while time_of(vcpu.hart) < until:
         limit = (until - time_of(vcpu.hart)) * ratio - int(vcpu.hart.instret) % ratio
-        vcpu.hart.kvm_turn_until, vcpu.hart.kvm_turn_last = until, NEVER
-        if last is not None:
-            limit = min(limit, last - vm.instructions)
-            if limit <= 0:
-                return VmResult("limit", vcpu)
-            vcpu.hart.kvm_turn_last = int(vcpu.hart.instret) + last - vm.instructions
+        left = most if last is None else min(most, last - vm.instructions)
+        if left <= 0:
+            return VmResult("limit", vcpu)
+        limit = min(limit, left)
+        vcpu.hart.kvm_turn_until = until
+        vcpu.hart.kvm_turn_last = min(NEVER, int(vcpu.hart.instret) + left)
         vcpu.vmm_waits = vmm is not None
         stop = vcpu.run(max(1, limit))
         vcpu.vmm_waits = False
