@@ -15,7 +15,8 @@ from tests.engine.harness import BASE, Bench
 from tests.engine.test_engines import LOOP, PATCHES
 from tests.engine.tiers import compare_with_switches, differences
 from trapline.engine.code import CodePage
-from trapline.engine.jit.store import RegionStore, digest_of, window_of
+from trapline.engine.jit.source import Pages, Source
+from trapline.engine.jit.store import RegionStore, window_of
 from trapline.engine.native import NativeEngine
 from trapline.lab.campaign import VARIANTS, Variant, generator
 from trapline.lab.lockstep import make_machine
@@ -153,23 +154,28 @@ def a_page(data: bytes) -> CodePage:
     return page
 
 
+def made_of(page: CodePage, covered: list[tuple[int, int]]) -> Source:
+    """A region's source in one page."""
+    return Source((page,), (page.epoch,), ((0, 0),), covered)
+
+
 def test_a_region_is_found_by_its_bytes(tmp_path: Path) -> None:
     """A kept region comes back for the same bytes at the same place, and for no others."""
     page, covered = a_page(bytes(range(64))), [(8, 40)]
     store = RegionStore("I M", tmp_path / "r.sqlite")
-    store.add(page, 8, covered, b"code", 7)
+    store.add(made_of(page, covered), 8, b"code", 7)
     store.close()
     again = RegionStore("I M", tmp_path / "r.sqlite")
-    assert again.find(page, 8) == (covered, b"code", 7)
-    assert again.find(page, 10) is None
+    assert again.find(Pages(page), 8) == (made_of(page, covered), b"code", 7)
+    assert again.find(Pages(page), 10) is None
     page.snapshot[39] = 0
-    assert again.find(page, 8) is None
+    assert again.find(Pages(page), 8) is None
     page.snapshot[39] = 39
     page.used[20] = 0
-    assert again.find(page, 8) is None
-    assert digest_of(page, covered) is None
+    assert again.find(Pages(page), 8) is None
+    assert made_of(page, covered).digest() is None
     again.close()
-    assert RegionStore("I", tmp_path / "r.sqlite").find(a_page(bytes(range(64))), 8) is None
+    assert RegionStore("I", tmp_path / "r.sqlite").find(Pages(a_page(bytes(range(64)))), 8) is None
 
 
 def test_damaged_code_is_not_run(tmp_path: Path) -> None:
@@ -179,17 +185,17 @@ def test_damaged_code_is_not_run(tmp_path: Path) -> None:
 
     path, page = tmp_path / "r.sqlite", a_page(bytes(range(64)))
     store = RegionStore("I", path)
-    store.add(page, 8, [(8, 40)], b"code", 7)
+    store.add(made_of(page, [(8, 40)]), 8, b"code", 7)
     store.close()
     with sqlite3.connect(path) as file:
         file.execute("update regions set code = ?", (zlib.compress(bytes(16) + b"evil"),))
-    assert RegionStore("I", path).find(page, 8) is None
+    assert RegionStore("I", path).find(Pages(page), 8) is None
     path.write_bytes(b"no database at all" * 400)
     store = RegionStore("I", path)
-    assert store.find(page, 8) is None
-    store.add(page, 8, [(8, 40)], b"code", 7)
+    assert store.find(Pages(page), 8) is None
+    store.add(made_of(page, [(8, 40)]), 8, b"code", 7)
     store.close()
-    assert RegionStore("I", path).find(page, 8) == ([(8, 40)], b"code", 7)
+    assert RegionStore("I", path).find(Pages(page), 8) == (made_of(page, [(8, 40)]), b"code", 7)
 
 
 def test_the_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,10 +206,10 @@ def test_the_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     store, rng = RegionStore("I", tmp_path / "r.sqlite"), random.Random(1)
     pages = [a_page(i.to_bytes(4, "little") * 8) for i in range(20)]
     for page in pages:
-        store.add(page, 0, [(0, 32)], rng.randbytes(3000), 8)
+        store.add(made_of(page, [(0, 32)]), 0, rng.randbytes(3000), 8)
     store.close()
     again = RegionStore("I", tmp_path / "r.sqlite")
-    left = sum(again.find(page, 0) is not None for page in pages)
+    left = sum(again.find(Pages(page), 0) is not None for page in pages)
     assert 0 < left < 8
     assert window_of(pages[0], 0) != window_of(pages[1], 0)
 
@@ -211,12 +217,12 @@ def test_the_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 WRITER = """
     import sys
     from pathlib import Path
-    from tests.engine.test_engine_jit import a_page
+    from tests.engine.test_engine_jit import a_page, made_of
     from trapline.engine.jit.store import RegionStore
     store = RegionStore("I", Path(sys.argv[1]))
     for i in range(100_000):
         page = a_page((i + int(sys.argv[2])).to_bytes(4, "little") * 8)
-        store.add(page, 0, [(0, 32)], i.to_bytes(4, "little") * 500, i)
+        store.add(made_of(page, [(0, 32)]), 0, i.to_bytes(4, "little") * 500, i)
         if i % 7 == 0:
             store.flush()
             print(i, flush=True)
@@ -243,7 +249,7 @@ def test_writers_may_be_killed_and_share_the_file(tmp_path: Path) -> None:
     for n, last in ((0, written[4]), (1, written[9])):
         for i in range(last):
             page = a_page((i + n * 1_000_000).to_bytes(4, "little") * 8)
-            assert store.find(page, 0) == ([(0, 32)], i.to_bytes(4, "little") * 500, i)
+            assert store.find(Pages(page), 0) == (made_of(page, [(0, 32)]), i.to_bytes(4, "little") * 500, i)
 
 
 def test_regions_survive_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

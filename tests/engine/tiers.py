@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import ctypes
 import random
 
 from trapline.engine.native import NativeEngine
+from trapline.engine.tlb import EMPTY
+from trapline.engine.tlb_layout import CONTEXTS, FETCH_AREA, FETCH_ENTRIES, SET_BYTES
 from trapline.lab.campaign import Variant, generator
 from trapline.lab.lockstep import make_machine
-from trapline.lang.state import LAYOUT
+from trapline.lang.state import LAYOUT, Hart
 from trapline.machine.machine import Machine
 
 ENGINE_WORDS = {
-    "jit_low", "jit_high", "fn_goto", "fn_budget", "sample_at", "sample_count", "sample_record", "cold_function",
-    "tlb_base", "tlb_ptr", "ctx_next", "ctx_set", "ctx_wanted", "ctx_used", "ctx_keys", "region_info", "region_host",
-    "code_table", "code_k", "code_host", "fetch_uncached", "dirty_count", "dirty_info", "code_fresh", "fn_device_load",
-    "fn_device_store", "fn_flush_code", "fn_transform", "fn_memset", "ic_base", "ic_margin", "ic_left", "native_exit",
-    "step_record", "step_handlers", "decode_base", "region_hint", "next_pc", "insn", "insn_length", "access_va",
-    "walk_gpa", "walk_pte", "walk_level", "walk_perm", "walk_page", "scratch", "x", "big_first", "big_last",
-    "attention", "call_failed",
+    "jit_low", "jit_high", "fn_goto", "fn_budget", "sample_at", "sample_count", "sample_record", "sample_pc",
+    "cold_function", "tlb_base", "tlb_ptr", "ctx_next", "ctx_set", "ctx_wanted", "ctx_used", "ctx_keys", "region_info",
+    "region_host", "code_table", "code_k", "code_host", "fetch_uncached", "dirty_count", "dirty_info", "code_fresh",
+    "fn_device_load", "fn_device_store", "fn_flush_code", "fn_transform", "fn_memset", "ic_base", "ic_margin",
+    "ic_left", "native_exit", "step_record", "step_handlers", "decode_base", "region_hint", "next_pc", "insn",
+    "insn_length", "access_va", "walk_gpa", "walk_pte", "walk_level", "walk_perm", "walk_page", "scratch", "x",
+    "big_first", "big_last", "attention", "call_failed",
 }  # fmt: skip
 
 
@@ -52,18 +55,33 @@ def compare_with_switches(
         for machine in (plain, mixed):
             machine.engine.run(machine.harts[0], size)
             machine.harts[0].attention = 0
-        switch(mixed.engine, rng)
+        switch(mixed.engine, mixed.harts[0], rng)
     return done, differences(plain, mixed)
 
 
-def switch(engine: NativeEngine, rng: random.Random) -> None:
+def switch(engine: NativeEngine, hart: Hart, rng: random.Random) -> None:
     """Take some regions out, and begin some at any decoded instruction."""
     tier = engine.tier
     assert tier is not None
     for page in list(engine.code.by_table.values()):
-        for head, *_ in list(page.regions):
-            if rng.random() < 0.4:
-                tier.drop(page, head)
+        for region in list(page.regions):
+            if region.page is page and rng.random() < 0.4:
+                tier.drop(page, region.head)
         starts = [offset for offset in range(0, 4096, 2) if page.view[offset] != engine.symbols["h.undecoded"]]
         for offset in rng.sample(starts, min(len(starts), 2)):
-            tier.make(page.table + offset * 8)
+            record = page.table + offset * 8
+            at = address_of(engine, hart, page.table)
+            if at is not None:
+                tier.places[record] = hart, at + offset
+            tier.make(record)
+
+
+def address_of(engine: NativeEngine, hart: Hart, table: int) -> int | None:
+    """Where a page with these records lies, by the first fetch entry that has it."""
+    for number in range(CONTEXTS):
+        for entry in range(FETCH_ENTRIES):
+            place = int(hart.tlb_base) + number * SET_BYTES + FETCH_AREA + entry * 32
+            tag, found = (ctypes.c_uint64 * 2).from_address(place)
+            if found == table and tag != EMPTY:
+                return int(tag)
+    return None

@@ -173,7 +173,7 @@ def module_text(*, host_has_fma: bool) -> tuple[str, list[str]]:
             handlers.thunk(whole, module.parameters(function), with_hart=has_hart(function), symbol=f"p.{name}")
         )
         names.append(f"p.{name}")
-    joints = ("budget", "goto", "undecoded", "page_end", "step_end", "undefined", "straddle")
+    joints = ("budget", "goto", "resume", "undecoded", "page_end", "step_end", "undefined", "straddle")
     names += ["run", *[f"h.{n}" for n in joints]]
     return "\n\n".join([PREAMBLE, *module.text, *texts]), names
 

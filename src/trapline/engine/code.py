@@ -7,6 +7,7 @@ import mmap
 import struct
 import sys
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trapline.engine import decode_table
@@ -38,6 +39,31 @@ _WORD = struct.Struct("<I").unpack_from
 Known = tuple[int, bool, int, int, int | None, int, int]
 
 
+Covered = list[tuple[int, int]]
+
+
+@dataclass(slots=True, eq=False)
+class Installed:
+    """A compiled region that is in: its head's page and offset, its address, the handler that it took the place of.
+
+    `parts` are the pages that it was made from, with the first and end offsets of its bytes there.
+    """
+
+    page: CodePage
+    head: int
+    code: int
+    original: int
+    parts: list[tuple[CodePage, Covered]]
+
+    def remove(self) -> None:
+        """Give the head its own handler back."""
+        if self.page.view[self.head] == self.code:
+            self.page.view[self.head] = self.original
+        for page, _ in self.parts:
+            if self in page.regions:
+                page.regions.remove(self)
+
+
 class CodePage:
     """The records of one page, and the bytes that they were decoded from (`used` is 0xff for these)."""
 
@@ -48,8 +74,7 @@ class CodePage:
         self.view = memory[:TABLE_BYTES].cast("Q")
         self.snapshot, self.used = memory[SNAPSHOT:USED], memory[USED:CODE_PAGE_BYTES]
         self.epoch = 0  # grows whenever decoded code is forgotten
-        # Head, address of the code, the head's own handler, the bytes that it is made of.
-        self.regions: list[tuple[int, int, int, list[tuple[int, int]]]] = []
+        self.regions: list[Installed] = []  # those that are made from bytes of this page
 
 
 class CodeStore:
@@ -201,7 +226,8 @@ class CodeStore:
         """Return a page to the undecoded state, in place."""
         with self.lock:
             page.epoch += 1
-            page.regions.clear()
+            for region in list(page.regions):
+                region.remove()
             page.view.cast("B")[:] = self._blank
             page.used[:] = bytes(PAGE)
 
@@ -230,16 +256,13 @@ def changes(page: CodePage) -> bytes:
 
 
 def drop_regions(page: CodePage, changed: bytes) -> None:
-    """Give the heads of regions that hold changed bytes their own handlers back."""
-    kept = []
-    for head, code, original, covered in page.regions:
-        if page.view[head] != code:
-            continue
-        if any(changed.count(0, start, end) != end - start for start, end in covered):
-            page.view[head] = original
-        else:
-            kept.append((head, code, original, covered))
-    page.regions[:] = kept
+    """Take out the regions that hold changed bytes of a page, and those whose head has another handler by now."""
+    for region in list(page.regions):
+        covered = [ranges for part, ranges in region.parts if part is page]
+        if region.page.view[region.head] != region.code or any(
+            changed.count(0, start, end) != end - start for ranges in covered for start, end in ranges
+        ):
+            region.remove()
 
 
 def pack(found: Decoded) -> tuple[int, int]:

@@ -115,9 +115,10 @@ LAYOUT.word("call_failed")
 LAYOUT.word("observe_base")  # the tables of privilege.observe; 0: nobody observes
 LAYOUT.word("decode_base")  # the instruction table of engine.decode_table; 0: Python decodes
 # Compiled regions: where they lie, what they call, and where the hart was at each sampling point.
-LAYOUT.word("jit_low", "jit_high", "fn_goto", "fn_budget")
+LAYOUT.word("jit_low", "jit_high", "fn_goto", "fn_budget", "fn_resume")
 LAYOUT.word("sample_at", "sample_count")  # the instret of the next sample, and how many were taken
 LAYOUT.array("sample_record", 64)  # host address of the record that was next
+LAYOUT.array("sample_pc", 64)  # and its virtual address
 LAYOUT.array("cold_function", 64)  # C functions that regions call
 LAYOUT.host = False
 

@@ -396,8 +396,11 @@ def budget() -> str:
     rec = h.enter_page(entry, pc)
     count = h.get("sample_count")
     h.put("sample_count", h.value(f"add i64 {count}, 1"))
-    ring = h.value(f"getelementptr inbounds i64, ptr {h.field('sample_record')}, i64 {h.value(f'and i64 {count}, 63')}")
-    h.emit(f"store ptr {rec}, ptr {ring}, align 8")
+    number = h.value(f"and i64 {count}, 63")
+    for name, what in (("sample_record", f"ptr {rec}"), ("sample_pc", f"i64 {pc}")):
+        h.emit(
+            f"store {what}, ptr {h.value(f'getelementptr inbounds i64, ptr {h.field(name)}, i64 {number}')}, align 8"
+        )
     h.dispatch(rec, ic=turn)
     h.label("miss")
     h.tail("@h.fetch_miss", ic=turn)

@@ -1,59 +1,126 @@
-"""Which instructions a region has: the decoded code around a hot place, inside one page.
+"""Which instructions a region has: the decoded code around a hot place, in its page and in others that it goes to.
 
 A region is formed from decoded records' bytes (CodePage.snapshot), never from memory: it and the interpreter see
-a store to code at the same fence.i.
+a store to code at the same fence.i. Where other pages lie is a guess at the time of compilation: each time the code
+goes over to one, it looks whether the page is there (jit.ways).
+
+A *place* is a number: the page's position in the region's list << 12, and the offset in the page.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from trapline.engine.jit.source import PAGE, Source
+
 if TYPE_CHECKING:
-    from trapline.engine.code import CodePage
+    from trapline.engine.jit.source import Pages
     from trapline.isa.decode import Decoded
 
-PAGE = 4096
 LIMIT = 300  # instructions
 RETURN_REGISTERS = (1, 5)  # ra and t0, the link registers of the calling convention
+MODE_CHANGES = ("ecall", "sret", "mret")
 
 
 @dataclass(slots=True)
 class Block:
-    """Instructions that follow each other, with their page offsets; nothing jumps into their middle."""
+    """Instructions that follow each other, with their places; nothing jumps into their middle."""
 
     start: int
     code: list[tuple[int, Decoded]] = field(default_factory=list)
 
     @property
     def end(self) -> int:
-        """The page offset behind the last instruction."""
-        offset, last = self.code[-1]
-        return offset + last.length
+        """The place behind the last instruction, the page's end included."""
+        place, last = self.code[-1]
+        return place + last.length
 
     @property
     def last(self) -> Decoded:
         """The last instruction."""
         return self.code[-1][1]
 
+    @property
+    def jumps(self) -> bool:
+        """Whether the last instruction may go elsewhere than on."""
+        return ends_block(self.last) or is_branch(self.last)
+
 
 @dataclass(slots=True)
 class Region:
-    """Blocks by their page offsets, the one that is entered, and where calls inside come back to."""
+    """Blocks by their places, the one that is entered, and where control comes back to or goes by a trap."""
 
     head: int
     blocks: dict[int, Block]
-    returns: list[int]
+    returns: list[int]  # behind calls
+    pages: Pages
+    resumes: list[int] = field(default_factory=list)  # behind ecalls
+    handler: int | None = None
 
     @property
     def size(self) -> int:
         """Instructions."""
         return sum(len(block.code) for block in self.blocks.values())
 
-    def covered(self) -> list[tuple[int, int]]:
-        """First and end offsets of the bytes that the region was made from."""
-        return [(block.start, block.end) for block in self.blocks.values()]
+    @property
+    def used_pages(self) -> list[int]:
+        """The positions of the pages that blocks lie in."""
+        return sorted({place >> 12 for place in self.blocks})
+
+    @property
+    def page_count(self) -> int:
+        """Pages up to the last one that blocks lie in."""
+        return self.used_pages[-1] + 1
+
+    @property
+    def changes_mode(self) -> bool:
+        """Whether there is an instruction in it after which another translation set may hold."""
+        return any(block.last.instruction.name in MODE_CHANGES for block in self.blocks.values())
+
+    def source(self) -> Source:
+        """The bytes that the region was made from."""
+        return self.pages.source(self.page_count, [(block.start, block.end) for block in self.blocks.values()])
+
+    def target(self, block: Block) -> int | None:
+        """Where the block's last instruction jumps to, if that is known and in the region."""
+        place, last = block.code[-1]
+        target = None
+        if last.instruction.name == "jalr":
+            if len(block.code) > 1:
+                target = far_target(self.pages, block.code[-2], block.code[-1])
+        elif last.instruction.name == "ecall":
+            target = self.handler
+        elif block.jumps and last.instruction.name not in MODE_CHANGES:
+            target = self.pages.place(place, last.operands["imm"])
+        return target if target in self.blocks else None
+
+    def may_return(self, last: Decoded) -> bool:
+        """Whether a jalr can be the return of a call inside the region."""
+        return bool(self.returns) and last.operands["rd"] == 0 and last.operands["rs1"] in RETURN_REGISTERS
+
+    def successors(self, block: Block) -> list[int]:
+        """The blocks that control may go to."""
+        last, out = block.last, []
+        target = self.target(block)
+        if target is not None:
+            out.append(target)
+        elif last.instruction.name == "jalr" and self.may_return(last):
+            out += self.returns
+        elif last.instruction.name in ("sret", "mret"):
+            out += self.resumes
+        if not ends_block(last):
+            following = self.following(block)
+            if following is not None:
+                out.append(following)
+        return [t for t in out if t in self.blocks]
+
+    def following(self, block: Block) -> int | None:
+        """The place behind a block, if its page is known."""
+        place, last = block.code[-1]
+        return self.pages.place(place, last.length)
 
 
 def template_name(found: Decoded, usable: Container[str]) -> str | None:
@@ -67,10 +134,15 @@ def template_name(found: Decoded, usable: Container[str]) -> str | None:
     return name if name in usable else None
 
 
-def target_of(offset: int, found: Decoded) -> int | None:
-    """The offset that a branch or jal goes to, if that is in the page."""
-    target = offset + found.operands["imm"]
-    return target if 0 <= target < PAGE else None
+def far_target(pages: Pages, first: tuple[int, Decoded], second: tuple[int, Decoded]) -> int | None:
+    """Where auipc and jalr through the same register go, if these are what they are."""
+    (place, upper), (_, jump) = first, second
+    if upper.instruction.name != "auipc" or jump.instruction.name != "jalr" or upper.operands["rd"] == 0:
+        return None
+    if upper.operands["rd"] != jump.operands["rs1"]:
+        return None
+    target = pages.place(place, upper.operands["imm"] + jump.operands["imm"])
+    return None if target is None else target & ~1
 
 
 def is_branch(found: Decoded) -> bool:
@@ -80,69 +152,109 @@ def is_branch(found: Decoded) -> bool:
 
 def ends_block(found: Decoded) -> bool:
     """Whether nothing follows directly."""
-    return found.instruction.name in ("jal", "jalr")
+    return found.instruction.name in ("jal", "jalr", *MODE_CHANGES)
 
 
 class Former:
-    """Forms regions in one page."""
+    """Forms a region."""
 
-    def __init__(self, page: CodePage, search: Callable[[int], Decoded | None], usable: Container[str]) -> None:
-        self.page, self.search, self.usable = page, search, usable
+    def __init__(self, pages: Pages, search: Callable[[int], Decoded | None], usable: Container[str]) -> None:
+        self.pages, self.search, self.usable = pages, search, usable
         self.found: dict[int, Decoded] = {}
+        self.leaders: set[int] = set()
+        self.returns: set[int] = set()
+        self.resumes: set[int] = set()
+        self.near: deque[int] = deque()
+        self.far: deque[int] = deque()
 
-    def decoded(self, offset: int) -> Decoded | None:
+    def decoded(self, place: int) -> Decoded | None:
         """The instruction of a decoded record that a region can hold."""
-        if not 0 <= offset < PAGE or not self.page.used[offset]:
+        page, offset = self.pages.found[place >> 12], place & PAGE - 1
+        if not page.used[offset]:
             return None
-        snapshot = self.page.snapshot
+        snapshot = page.snapshot
         bits = snapshot[offset] | snapshot[offset + 1] << 8
         if bits & 3 == 3:
-            if offset + 4 > PAGE or not self.page.used[offset + 2]:
+            if offset + 4 > PAGE or not page.used[offset + 2]:
                 return None
             bits |= snapshot[offset + 2] << 16 | snapshot[offset + 3] << 24
         found = self.search(bits)
         return found if found is not None and template_name(found, self.usable) is not None else None
 
     def form(self, head: int, limit: int = LIMIT) -> Region | None:
-        """The region that is entered at an offset, or None where there is nothing to compile."""
-        leaders, returns = self.explore(head, limit)
+        """The region that is entered at an offset of the first page, or None where there is nothing to compile."""
+        self.leaders.add(head)
+        self.near.append(head)
+        while self.near or self.far:
+            # What other pages hold comes last: the loop around the head must not lack a part for it.
+            self.explore(self.near.popleft() if self.near else self.far.popleft(), limit)
+        self.pages.frozen = True
         if head not in self.found:
             return None
-        blocks = {}
-        for start in sorted(leaders & self.found.keys()):
-            block = blocks[start] = Block(start)
-            offset = start
-            while offset in self.found and (offset == start or offset not in leaders):
-                found = self.found[offset]
-                block.code.append((offset, found))
-                offset += found.length
-                if ends_block(found) or is_branch(found):
-                    break
-        return Region(head, blocks, sorted(r for r in returns if r in blocks))
+        blocks = {start: self.block(start) for start in sorted(self.leaders & self.found.keys())}
+        handler = self.pages.handler_place()
+        return Region(
+            head,
+            blocks,
+            sorted(self.returns & blocks.keys()),
+            self.pages,
+            sorted(self.resumes & blocks.keys()),
+            handler if handler in blocks else None,
+        )
 
-    def explore(self, head: int, limit: int) -> tuple[set[int], set[int]]:
-        """Collect instructions breadth first; return where blocks begin and where calls come back to."""
-        leaders, returns, work = {head}, set(), [head]
-        while work:
-            offset = work.pop(0)
-            while offset not in self.found and len(self.found) < limit:
-                found = self.decoded(offset)
-                if found is None:
-                    break
-                self.found[offset] = found
-                following = offset + found.length
-                if is_branch(found) or found.instruction.name == "jal":
-                    target = target_of(offset, found)
-                    if target is not None:
-                        leaders.add(target)
-                        work.append(target)
-                        if found.operands.get("rd", 0) in RETURN_REGISTERS and not is_branch(found):
-                            returns.add(following)
-                            leaders.add(following)
-                            work.append(following)
-                    if is_branch(found):
-                        leaders.add(following)
-                if ends_block(found):
-                    break
-                offset = following
-        return leaders, returns
+    def block(self, start: int) -> Block:
+        """The instructions from a leader on."""
+        block, place = Block(start), start
+        while place in self.found and (place == start or place not in self.leaders):
+            found = self.found[place]
+            block.code.append((place, found))
+            place += found.length
+            if block.jumps or place & PAGE - 1 == 0:
+                break
+        return block
+
+    def lead(self, source: int, target: int | None) -> None:
+        """Blocks begin there; look on from there later."""
+        if target is None:
+            return
+        self.leaders.add(target)
+        (self.near if target >> 12 == source >> 12 else self.far).append(target)
+
+    def explore(self, place: int, limit: int) -> None:
+        """Collect instructions from a place on."""
+        before: tuple[int, Decoded] | None = None
+        while place not in self.found and len(self.found) < limit:
+            found = self.decoded(place)
+            if found is None:
+                return
+            self.found[place] = found
+            following = self.pages.place(place, found.length) if place & PAGE - 1 == PAGE - found.length else None
+            following = place + found.length if place & PAGE - 1 < PAGE - found.length else following
+            self.jump(place, found, before, following)
+            if ends_block(found) or following is None:
+                return
+            if following >> 12 != place >> 12:
+                self.lead(place, following)
+                return
+            before = place, found
+            place = following
+
+    def jump(self, place: int, found: Decoded, before: tuple[int, Decoded] | None, following: int | None) -> None:
+        """Look at where an instruction may go."""
+        name, target = found.instruction.name, None
+        if is_branch(found) or name == "jal":
+            target = self.pages.place(place, found.operands["imm"])
+        elif name == "jalr" and before is not None:
+            target = far_target(self.pages, before, (place, found))
+        elif name == "ecall":
+            target = self.pages.handler_place()
+        self.lead(place, target)
+        if is_branch(found):
+            self.lead(place, following)
+        elif target is not None and following is not None:
+            if name == "ecall":
+                self.resumes.add(following)
+                self.lead(place, following)
+            elif found.operands.get("rd", 0) in RETURN_REGISTERS:
+                self.returns.add(following)
+                self.lead(place, following)

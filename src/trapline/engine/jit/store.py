@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trapline.engine.cache import cache_directory, image_key
+from trapline.engine.jit.source import Source, Where, pack, unpack
 
 if TYPE_CHECKING:
-    from trapline.engine.code import CodePage
+    from trapline.engine.code import CodePage, Covered
+    from trapline.engine.jit.source import Pages
 
 LIMIT = 128 << 20  # bytes of all regions of a file
 WINDOW = 16  # bytes at the head by which a region is found
@@ -32,14 +34,13 @@ create table if not exists regions (
 create index if not exists by_isa on regions (isa);
 """
 
-Covered = list[tuple[int, int]]
-
 
 @dataclass(frozen=True, slots=True)
 class Kept:
     """A region that the file has: its row, the bytes that it was made from, and how many instructions it holds."""
 
     row: int
+    where: tuple[Where, ...]
     covered: Covered
     digest: bytes
     instructions: int
@@ -48,16 +49,6 @@ class Kept:
 def window_of(page: CodePage, head: int) -> bytes:
     """What a region is looked up by: its place in the page and the first bytes there."""
     return head.to_bytes(2, "little") + bytes(page.snapshot[head : head + WINDOW])
-
-
-def digest_of(page: CodePage, covered: Covered) -> bytes | None:
-    """Digest of the bytes that are covered, or None where some of them are not decoded."""
-    digest = hashlib.blake2b(digest_size=16)
-    for start, end in covered:
-        if 0 in bytes(page.used[start:end]):
-            return None
-        digest.update(start.to_bytes(2, "little") + bytes(page.snapshot[start:end]))
-    return digest.digest()
 
 
 def path_of(key: str | None = None) -> Path:
@@ -90,7 +81,7 @@ class RegionStore:
         file.executescript("pragma journal_mode=wal; pragma synchronous=off;" + SCHEMA)
         rows = file.execute("select rowid, window, covered, key, instructions from regions where isa = ?", (self.isa,))
         for row, window, covered, key, instructions in rows:
-            kept = Kept(row, unpack(covered), key[:16], instructions)
+            kept = Kept(row, *unpack(covered), key[:16], instructions)
             self.index.setdefault(window, []).append(kept)
         self._file = file
 
@@ -103,16 +94,18 @@ class RegionStore:
         for suffix in ("", "-wal", "-shm"):
             Path(f"{self.path}{suffix}").unlink(missing_ok=True)
 
-    def find(self, page: CodePage, head: int) -> tuple[Covered, bytes, int] | None:
-        """The largest kept region whose bytes are those of the page: what it covers, its code, its instructions."""
-        best = None
-        for kept in self.index.get(window_of(page, head), ()):
-            if (best is None or kept.instructions > best.instructions) and digest_of(page, kept.covered) == kept.digest:
-                best = kept
+    def find(self, pages: Pages, head: int) -> tuple[Source, bytes, int] | None:
+        """The largest kept region whose bytes lie around a head: what it is made of, its code, its instructions."""
+        best: tuple[Kept, Source] | None = None
+        for kept in self.index.get(window_of(pages.found[0], head), ()):
+            if best is None or kept.instructions > best[0].instructions:
+                source = self._source(pages, kept)
+                if source is not None and source.digest() == kept.digest:
+                    best = kept, source
         if best is None or self._file is None:
             return None
         try:
-            row = self._file.execute("select code from regions where rowid = ?", (best.row,)).fetchone()
+            row = self._file.execute("select code from regions where rowid = ?", (best[0].row,)).fetchone()
         except sqlite3.Error:
             return None
         if row is None:
@@ -120,17 +113,29 @@ class RegionStore:
         data = zlib.decompress(row[0])
         if hashlib.blake2b(data[16:], digest_size=16).digest() != data[:16]:
             return None
-        self._used.add(best.row)
-        return best.covered, data[16:], best.instructions
+        self._used.add(best[0].row)
+        return best[1], data[16:], best[0].instructions
 
-    def add(self, page: CodePage, head: int, covered: Covered, code: bytes, instructions: int) -> None:
+    @staticmethod
+    def _source(pages: Pages, kept: Kept) -> Source | None:
+        found, epochs = [], []
+        for where in kept.where:
+            page = pages.at(*where)
+            if page is None:
+                return None
+            found.append(page)
+            epochs.append(page.epoch)
+        return Source(tuple(found), tuple(epochs), kept.where, kept.covered)
+
+    def add(self, source: Source, head: int, code: bytes, instructions: int) -> None:
         """Remember a region; `flush` writes it."""
-        digest = digest_of(page, covered)
+        digest = source.digest()
         if digest is None:
             return
+        window = window_of(source.pages[0], head)
         key = digest + hashlib.blake2b(head.to_bytes(2, "little") + self.isa.encode(), digest_size=8).digest()
         data = zlib.compress(hashlib.blake2b(code, digest_size=16).digest() + code, 1)
-        self._rows.append((key, self.isa, window_of(page, head), pack(covered), data, instructions, int(time.time())))
+        self._rows.append((key, self.isa, window, pack(source), data, instructions, int(time.time())))
 
     def flush(self) -> None:
         """Write what was added and which regions were of use."""
@@ -165,17 +170,6 @@ class RegionStore:
             self._file.close()
             self._file = None
             remove_old(self.path)
-
-
-def pack(covered: Covered) -> bytes:
-    """Ranges of a page as bytes."""
-    return b"".join(start.to_bytes(2, "little") + end.to_bytes(2, "little") for start, end in covered)
-
-
-def unpack(data: bytes) -> Covered:
-    """The ranges that `pack` packed."""
-    words = [int.from_bytes(data[i : i + 2], "little") for i in range(0, len(data), 2)]
-    return list(zip(words[::2], words[1::2], strict=True))
 
 
 def remove_old(keep: Path) -> None:

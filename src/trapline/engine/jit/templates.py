@@ -29,8 +29,8 @@ declare void @go.out() noreturn nounwind
 declare void @go.to(i64) noreturn nounwind
 """
 
-# Ends of regions by nature, or of no use inside one.
-LEFT_OUT = frozenset({"ecall", "ebreak", "mret", "sret", "wfi", "fence.i"})
+# Of no use inside a region.
+LEFT_OUT = frozenset({"ebreak", "wfi", "fence.i"})
 
 _NAME = re.compile(r'%("[^"]*"|[-\w.$]+)')
 _READ = re.compile(r"(?:tail )?call i64 @read\.([xf])\(i64 (?:noundef )?(\{\w+\}|\d+)\)")
@@ -53,7 +53,6 @@ class Template:
     """
 
     text: str
-    reads_pc: bool
     intrinsics: tuple[str, ...]
     cold: tuple[str, ...]
 
@@ -93,7 +92,8 @@ def template_module(*, compressed: bool) -> str:
         if instruction.function is None or instruction.name in LEFT_OUT:
             continue
         module.late_bail = False
-        fast = module.function(instruction.function, fast=True, assume={"has_c": int(compressed)})
+        meaning = instruction.delivered or instruction.function
+        fast = module.function(meaning, fast=True, assume={"has_c": int(compressed)})
         if not (fast.always_bails or fast.late_bail):
             texts.append(wrapper(instruction, fast))
     texts += [wrapper(i, fast, suffix, known) for i, suffix, fast, known in csr_readings(module)]
@@ -116,9 +116,9 @@ def kept_templates(compressed: bool) -> dict[str, Template]:
     """The same, from the cache where they are there."""
     path = cache_directory() / f"templates-{image_key()}-{'c' if compressed else 'n'}.json"
     with contextlib.suppress(OSError, ValueError):
-        return {name: Template(text, pc, tuple(i), tuple(c)) for name, text, pc, i, c in json.loads(path.read_text())}
+        return {name: Template(text, tuple(i), tuple(c)) for name, text, i, c in json.loads(path.read_text())}
     found = templates(compressed=compressed)
-    rows = [[name, t.text, t.reads_pc, t.intrinsics, t.cold] for name, t in found.items()]
+    rows = [[name, t.text, t.intrinsics, t.cold] for name, t in found.items()]
     with contextlib.suppress(OSError):
         write_whole(path, json.dumps(rows).encode())
         remove_old(path.parent, path, limit=8, pattern="templates-*.json")
@@ -157,4 +157,4 @@ def parse(body: str, operands: set[str], likely: dict[str, str]) -> Template:
         lines.insert(0, "{p}0:")
     text = "\n".join(lines)
     intrinsics, cold = (tuple(sorted(set(pattern.findall(text)))) for pattern in (_USED, _COLD))
-    return Template(text, "{pc}" in text, intrinsics, cold)
+    return Template(text, intrinsics, cold)

@@ -13,17 +13,31 @@ import mmap
 import sys
 import threading
 import weakref
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trapline.engine import perf_map
+from trapline.engine.code import Installed
+from trapline.engine.jit.source import Pages
+from trapline.engine.jit.ways import prefix_words
 from trapline.engine.link import LinkError
-from trapline.engine.tlb_layout import RECORD_BYTES, RECORD_SLOTS, TABLE_BYTES
+from trapline.engine.tlb_layout import (
+    CONTEXTS,
+    FETCH_AREA,
+    FETCH_ENTRIES,
+    RECORD_BYTES,
+    RECORD_SLOTS,
+    SET_BYTES,
+    TABLE_BYTES,
+)
 from trapline.lang.state import LAYOUT
+from trapline.privilege.modes import MODE_NAMES, TO_HS, TO_M, TO_VS
 
 if TYPE_CHECKING:
     from trapline.engine.code import CodePage, CodeStore
-    from trapline.engine.jit.store import Covered, RegionStore
+    from trapline.engine.jit.source import Source
+    from trapline.engine.jit.store import RegionStore
     from trapline.engine.jit.templates import Template
     from trapline.lang.state import Hart
 
@@ -53,15 +67,17 @@ class CodeArea:
     def __contains__(self, address: int) -> bool:
         return self.base <= address < self.base + self.size
 
-    def add(self, original: int, code: bytes) -> int | None:
-        """Place code behind the address of the handler that it replaces; return where it begins."""
-        start = (self.end + 8 + 31) & ~31
+    def add(self, words: list[int], code: bytes) -> int | None:
+        """Place a region's code with these words in front of its first instruction; return where that is."""
+        start = (self.end + 31) & ~31
         if start + len(code) > self.size:
             return None
-        self.memory[start - 8 : start] = original.to_bytes(8, sys.byteorder)
+        entry = start + 8 * prefix_words(len(words))
         self.memory[start : start + len(code)] = code
+        for n, word in enumerate(words, 1):
+            self.memory[entry - 8 * n : entry - 8 * n + 8] = word.to_bytes(8, sys.byteorder)
         self.end = start + len(code)
-        return self.base + start
+        return self.base + entry
 
 
 class Tier:
@@ -78,6 +94,7 @@ class Tier:
         self.started = False
         self.counts: dict[int, int] = {}
         self.done: set[tuple[int, int]] = set()
+        self.places: dict[int, tuple[Hart, int]] = {}  # by record: who was there last, and its virtual address
         self.compiled = self.found = self.instructions = 0
         self.failure: BaseException | None = None
         self._seen: dict[int, int] = {}
@@ -94,7 +111,8 @@ class Tier:
         """Give a hart the words that regions use, and watch its samples."""
         if any(hart is known for known in self._harts):
             return
-        hart.fn_goto, hart.fn_budget = self.symbols["h.goto"], self.symbols["h.budget"]
+        for name in ("goto", "budget", "resume"):
+            setattr(hart, f"fn_{name}", self.symbols[f"h.{name}"])
         for name, number in self.cold.items():
             hart.cold_function[number] = self.symbols[name]
         self._harts.append(hart)
@@ -137,6 +155,7 @@ class Tier:
             self._seen[id(hart)] = count
             for i in range(max(seen, count - RING), count):
                 record = int(hart.sample_record[i % RING])
+                self.places[record] = hart, int(hart.sample_pc[i % RING])
                 known = self.counts[record] = self.counts.get(record, 0) + 1
                 if known < THRESHOLD:
                     self.make(record, compiling=False)
@@ -160,6 +179,22 @@ class Tier:
         return (self.code.by_table[table], slot * 2) if slot < RECORD_SLOTS else None
 
     # --- making ---
+    def pages(self, page: CodePage, record: int) -> Pages:
+        """What is known of the pages around a place."""
+        if record not in self.places:
+            return Pages(page)
+        hart, pc = self.places[record]
+        return Pages(page, pc, partial(self.resolve, hart), partial(handler_of, hart))
+
+    def resolve(self, hart: Hart, va: int) -> CodePage | None:
+        """The decoded page at a virtual address, if some translation set has it."""
+        at = FETCH_AREA + (va >> 12) % FETCH_ENTRIES * 32
+        for number in range(CONTEXTS):
+            tag, table = (ctypes.c_uint64 * 2).from_address(int(hart.tlb_base) + number * SET_BYTES + at)
+            if tag == va and table in self.code.by_table:
+                return self.code.by_table[table]
+        return None
+
     def make(self, record: int, *, compiling: bool = True) -> bool:
         """Install the region of a record, a kept one or a new one; return whether there is one now."""
         where = self.page_of(record)
@@ -169,24 +204,24 @@ class Tier:
         original = page.view[head]
         if original == self._undecoded or self.area is None or original in self.area:
             return False
-        epoch = page.epoch
-        kept = self.store().find(page, head)
+        pages = self.pages(page, record)
+        kept = self.store().find(pages, head)
         if kept is not None:
             self.found += 1
-            return self.install(page, head, kept[0], epoch, kept[1])
-        if not compiling or (record, epoch) in self.done:
+            return self.install(kept[0], head, kept[1])
+        if not compiling or (record, page.epoch) in self.done:
             return False
-        self.done.add((record, epoch))
-        return self.compile(page, head, epoch)
+        self.done.add((record, page.epoch))
+        return self.compile(pages, head)
 
-    def compile(self, page: CodePage, head: int, epoch: int) -> bool:
+    def compile(self, pages: Pages, head: int) -> bool:
         """Compile a region and install it."""
         from trapline.engine.jit.region import Former
         from trapline.engine.jit.translate import translate
 
         assert self.code.decoder is not None
         usable = self.templates()
-        region = Former(page, self.code.decoder.search, usable).form(head)
+        region = Former(pages, self.code.decoder.search, usable).form(head)
         if region is None:
             return False
         if self._compiler is None:
@@ -197,23 +232,29 @@ class Tier:
             code = self._compiler.compile(translate(region, usable, self.cold))
         except LinkError:
             return False
-        if not self.install(page, head, region.covered(), epoch, code):
+        source = region.source()
+        if not self.install(source, head, code):
+            if not source.current:
+                self.done.discard((source.pages[0].table + head * 8, source.epochs[0]))
             return False
         self.compiled += 1
         self.instructions += region.size
-        self.store().add(page, head, region.covered(), code, region.size)
+        self.store().add(source, head, code, region.size)
         return True
 
-    def install(self, page: CodePage, head: int, covered: Covered, epoch: int, code: bytes) -> bool:
-        """Enter a region at its head's record, unless the page's code has changed meanwhile."""
+    def install(self, source: Source, head: int, code: bytes) -> bool:
+        """Enter a region at its head's record, unless decoded code has been forgotten meanwhile."""
+        page = source.pages[0]
         with self.code.lock:
             original = page.view[head]
-            if page.epoch != epoch or original == self._undecoded or self.area is None:
+            if not source.current or original == self._undecoded or self.area is None or original in self.area:
                 return False
-            start = self.area.add(original, code)
+            start = self.area.add([original, *[p.table for p in source.pages[1:]]], code)
             if start is None:
                 return False
-            page.regions.append((head, start, original, covered))
+            region = Installed(page, head, start, original, source.parts())
+            for part in {p.table: p for p in source.pages}.values():
+                part.regions.append(region)
             page.view[head] = start
         perf_map.add([(start, len(code), f"region.{page.host:x}.{head:x}")])
         return True
@@ -221,10 +262,8 @@ class Tier:
     def drop(self, page: CodePage, head: int) -> None:
         """Take a region out again: its head's own handler comes back."""
         with self.code.lock:
-            for entry in [e for e in page.regions if e[0] == head]:
-                page.regions.remove(entry)
-                if page.view[head] == entry[1]:
-                    page.view[head] = entry[2]
+            for region in [r for r in page.regions if r.page is page and r.head == head]:
+                region.remove()
         self.done.discard((page.table + head * 8, page.epoch))
 
     def store(self) -> RegionStore:
@@ -260,6 +299,18 @@ class Tier:
         finally:
             sys.setswitchinterval(interval)
         return new
+
+
+def handler_of(hart: Hart) -> int | None:
+    """Virtual address of the handler to which most of a hart's ecalls have gone."""
+    calls = [0, 0, 0]
+    for cause in (8, 9, 10, 11):
+        for mode in MODE_NAMES:
+            for to in (TO_M, TO_HS, TO_VS):
+                calls[to] += int(hart.trap_count[cause << 5 | mode << 2 | to])
+    if not any(calls):
+        return None
+    return int((hart.mtvec, hart.stvec, hart.vstvec)[calls.index(max(calls))]) & ~3
 
 
 def _work(reference: weakref.ref[Tier], stop: threading.Event) -> None:

@@ -1,0 +1,133 @@
+"""The bytes that a region is made from: which pages, where they lie, and which places in them."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trapline.engine.code import Covered
+
+if TYPE_CHECKING:
+    from trapline.engine.code import CodePage
+
+PAGE = 4096
+PAGES = 6  # of a region
+HEAD = (0, 0)
+MASK = (1 << 64) - 1
+Resolve = Callable[[int], "CodePage | None"]
+Where = tuple[int, int]
+_PLACES, _WHERE = struct.Struct("<II"), struct.Struct("<Bi")
+
+
+class Pages:
+    """The pages of a region. Each is known by where it lies: its family, and its distance in pages within that.
+
+    Family 0 is counted from the head's page, family 1 from that of a trap handler. What lies where is asked of
+    `resolve` by virtual address; without `base`, the address of the head's page, nothing but that page is known.
+    """
+
+    def __init__(
+        self,
+        page: CodePage,
+        base: int | None = None,
+        resolve: Resolve = lambda va: None,
+        handler: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        self.found, self.epochs = [page], [page.epoch]
+        self.where: list[Where] = [HEAD]
+        self.frozen = False
+        self._base, self._resolve, self._ask, self._handler = base, resolve, handler, 0
+        self._asked = False
+
+    @property
+    def handler(self) -> int | None:
+        """Virtual address of the trap handler that ecalls probably go to."""
+        if not self._asked:
+            self._asked, self._handler = True, self._ask() or 0
+        return self._handler or None
+
+    def at(self, family: int, distance: int) -> CodePage | None:
+        """The page that lies there, if it is there and decoded."""
+        if (family, distance) == HEAD:
+            return self.found[0]
+        base = self.handler if family else self._base
+        return None if base is None else self._resolve(((base & -PAGE) + distance * PAGE) & MASK)
+
+    def number(self, family: int, distance: int) -> int | None:
+        """The position of a page in the list, to which it is added until that is frozen."""
+        if (family, distance) in self.where:
+            return self.where.index((family, distance))
+        if self.frozen or len(self.found) == PAGES:
+            return None
+        page = self.at(family, distance)
+        if page is None:
+            return None
+        self.found.append(page)
+        self.epochs.append(page.epoch)
+        self.where.append((family, distance))
+        return len(self.found) - 1
+
+    def place(self, start: int, distance: int) -> int | None:
+        """The place so many bytes from another, or None where that page is not known."""
+        family, page = self.where[start >> 12]
+        target = (start & PAGE - 1) + distance
+        number = self.number(family, page + (target >> 12))
+        return None if number is None else number << 12 | target & PAGE - 1
+
+    def source(self, count: int, covered: Covered) -> Source:
+        """The first pages, with the places of these bytes."""
+        return Source(tuple(self.found[:count]), tuple(self.epochs[:count]), tuple(self.where[:count]), covered)
+
+    def handler_place(self) -> int | None:
+        """The place of the trap handler."""
+        number = None if self.handler is None else self.number(1, 0)
+        return None if number is None or self.handler is None else number << 12 | self.handler & PAGE - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Pages, their epochs, where they lie, and first and end places of the bytes."""
+
+    pages: tuple[CodePage, ...]
+    epochs: tuple[int, ...]
+    where: tuple[Where, ...]
+    covered: Covered
+
+    @property
+    def current(self) -> bool:
+        """Whether no decoded code of the pages has been forgotten meanwhile."""
+        return all(page.epoch == epoch for page, epoch in zip(self.pages, self.epochs, strict=True))
+
+    def parts(self) -> list[tuple[CodePage, Covered]]:
+        """By page, the first and end offsets."""
+        return [
+            (page, [(start & PAGE - 1, end - (number << 12)) for start, end in self.covered if start >> 12 == number])
+            for number, page in enumerate(self.pages)
+        ]
+
+    def digest(self) -> bytes | None:
+        """Digest of the bytes and their places, or None where some of them are not decoded."""
+        digest = hashlib.blake2b(repr(self.where).encode(), digest_size=16)
+        for (start, end), (page, first, last) in zip(self.covered, self._offsets(), strict=True):
+            if 0 in bytes(page.used[first:last]):
+                return None
+            digest.update(_PLACES.pack(start, end) + bytes(page.snapshot[first:last]))
+        return digest.digest()
+
+    def _offsets(self) -> list[tuple[CodePage, int, int]]:
+        return [(self.pages[s >> 12], s & PAGE - 1, e - (s >> 12 << 12)) for s, e in self.covered]
+
+
+def pack(source: Source) -> bytes:
+    """Where the pages lie, and the places, as bytes."""
+    where = b"".join(_WHERE.pack(*w) for w in source.where)
+    return bytes([len(source.where)]) + where + b"".join(_PLACES.pack(*c) for c in source.covered)
+
+
+def unpack(data: bytes) -> tuple[tuple[Where, ...], Covered]:
+    """What `pack` packed."""
+    end = 1 + data[0] * _WHERE.size
+    return tuple(_WHERE.iter_unpack(data[1:end])), list(_PLACES.iter_unpack(data[end:]))
