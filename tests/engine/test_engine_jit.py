@@ -15,7 +15,7 @@ from tests.engine.harness import BASE, Bench
 from tests.engine.test_engines import LOOP, PATCHES
 from tests.engine.tiers import compare_with_switches, differences
 from trapline.engine.code import CodePage
-from trapline.engine.jit.source import Pages, Source
+from trapline.engine.jit.source import ANY, Pages, Source
 from trapline.engine.jit.store import RegionStore, window_of
 from trapline.engine.native import NativeEngine
 from trapline.lab.campaign import VARIANTS, Variant, generator
@@ -156,7 +156,7 @@ def a_page(data: bytes) -> CodePage:
 
 def made_of(page: CodePage, covered: list[tuple[int, int]]) -> Source:
     """A region's source in one page."""
-    return Source((page,), (page.epoch,), ((0, 0),), covered)
+    return Source((page,), (page.epoch,), ((0, 0),), (ANY, ANY), covered)
 
 
 def test_a_region_is_found_by_its_bytes(tmp_path: Path) -> None:

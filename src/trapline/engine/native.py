@@ -242,7 +242,8 @@ class NativeEngine:
                 page, offset = self.code.by_table[mem[words["code_table"]]], mem[pc] & (PAGE - 1)
                 self.code.decode_block(page, offset)
                 if tier is not None and tier.forced:
-                    tier.places[page.table + offset * 8] = hart, mem[pc]
+                    mode = mem[words["priv"]] | mem[words["virt"]] << 2
+                    tier.places[page.table + offset * 8] = hart, mem[pc], mode
                     tier.make(page.table + offset * 8)
             elif reason == NATIVE_LIMIT:
                 return EXIT_LIMIT

@@ -32,11 +32,11 @@ CONTEXT_VIRT, CONTEXT_SUM, CONTEXT_MPRV = 1 << 2, 1 << 3, 1 << 4
 
 
 @inline
-def derive_fp(hart: Any) -> None:
+def derive_fp(hart: Any, virt: U64) -> None:
     """FS of sstatus, and of vsstatus when V=1: both must be on, both must become dirty."""
     outer = hart.mstatus & MSTATUS_FS
     inner = outer
-    if hart.virt != 0:
+    if virt != 0:
         inner = hart.vsstatus & MSTATUS_FS
     hart.fp_ready = U64(1) if outer != 0 and inner != 0 else U64(0)
     hart.fp_clean = U64(0) if outer & inner == MSTATUS_FS else U64(1)
@@ -140,30 +140,30 @@ def derive_context(hart: Any) -> None:
         hart.ctx_base[2] = hart.vsatp
         hart.ctx_base[3] = hart.hgatp
         forget_contexts(hart)
-    now = context_number(hart)
+    now = context_number(hart, hart.data_priv, hart.data_virt)
+    if hart.mstatus & MSTATUS_MPRV != 0:
+        now = now | CONTEXT_MPRV
     if hart.ctx_now != now:
         hart.ctx_now = now
         hart.attention = hart.attention | ATTENTION_RESUME
 
 
 @inline
-def context_number(hart: Any) -> U64:
-    """ctx_now, from the mode of loads and stores."""
-    number = hart.data_priv | (hart.data_virt << 2)
+def context_number(hart: Any, priv: U64, virt: U64) -> U64:
+    """ctx_now for loads and stores in this mode."""
+    number = priv | (virt << 2)
     status = hart.mstatus
-    if hart.data_virt != 0:
+    if virt != 0:
         status = hart.vsstatus
-    if status & MSTATUS_SUM != 0 and hart.data_priv == SUPERVISOR:
+    if priv == SUPERVISOR and status & MSTATUS_SUM != 0:
         number = number | CONTEXT_SUM
-    if hart.mstatus & MSTATUS_MPRV != 0:
-        number = number | CONTEXT_MPRV
     return number
 
 
 @cold
 def update_derived(hart: Any) -> None:
     """Recompute what is derived; ask for attention when the context changed or an interrupt is due."""
-    derive_fp(hart)
+    derive_fp(hart, hart.virt)
     derive_data_mode(hart)
     derive_interrupt(hart)
     derive_context(hart)
@@ -181,9 +181,11 @@ def settled(hart: Any) -> bool:
 
 
 @inline
-def follow_mode(hart: Any) -> None:
-    """What is derived, after a trap or a return of a hart that was settled before."""
-    derive_fp(hart)
-    hart.data_priv = hart.priv
-    hart.data_virt = hart.virt
-    hart.ctx_now = context_number(hart)
+def follow_mode(hart: Any, priv: U64, virt: U64, left: U64) -> None:
+    """What is derived, after a trap or a return of a settled hart into this mode; `left` is V as it was before."""
+    if virt != left:
+        derive_fp(hart, virt)
+    hart.data_priv = priv
+    hart.data_virt = virt
+    # No MPRV: traps from where it is on, and returns to there, find no hart settled.
+    hart.ctx_now = context_number(hart, priv, virt)

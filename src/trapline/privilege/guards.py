@@ -135,7 +135,7 @@ def set_fp_dirty(hart: Any) -> None:
     hart.mstatus = hart.mstatus | MSTATUS_FS
     if hart.virt != 0:
         hart.vsstatus = hart.vsstatus | MSTATUS_FS
-    derive_fp(hart)
+    derive_fp(hart, hart.virt)
 
 
 @inline

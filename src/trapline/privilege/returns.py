@@ -47,6 +47,7 @@ def mret(hart: Any) -> None:
     """Return from M-mode to MPP and MPV. A hosted M-mode retires no instruction here."""
     calm = settled(hart)
     give_up_unless(calm)
+    left = hart.virt
     old = hart.mstatus
     mpp = (old >> MSTATUS_MPP_SHIFT) & 3
     virt = U64(1) if mpp != MACHINE and old & MSTATUS_MPV != 0 else U64(0)
@@ -59,7 +60,7 @@ def mret(hart: Any) -> None:
     jump(hart, return_address(hart, hart.mepc))
     change_mode(hart, mpp, virt, 1 - hart.hosted_m)
     if calm:
-        follow_mode(hart)
+        follow_mode(hart, mpp, virt, left)
     else:
         follow_return(hart, U64(TO_M))
 
@@ -69,13 +70,15 @@ def sret(hart: Any) -> None:
     """Return to SPP: at V=1 from vsstatus alone, at V=0 (M-mode too) from sstatus and hstatus.SPV."""
     calm = settled(hart)
     give_up_unless(calm)
+    left = hart.virt
     level = U64(TO_VS)
-    if hart.virt != 0:
+    virt = U64(1)
+    if left != 0:
         old = hart.vsstatus
-        spp = previous_privilege(old)
+        target = previous_privilege(old)
         hart.vsstatus = restore_supervisor(old)
         jump(hart, return_address(hart, hart.vsepc))
-        change_mode(hart, spp, U64(1), U64(1))
+        change_mode(hart, target, U64(1), U64(1))
     else:
         status = hart.mstatus
         target = previous_privilege(status)
@@ -87,7 +90,7 @@ def sret(hart: Any) -> None:
         hosted = hart.hosted_hs if hart.priv == SUPERVISOR else hart.hosted_m
         change_mode(hart, target, virt, 1 - hosted)
     if calm:
-        follow_mode(hart)
+        follow_mode(hart, target, virt, left)
     else:
         follow_return(hart, level)
 

@@ -150,6 +150,7 @@ def take_trap(hart: Any, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64
     code = cause & 63
     interrupt = cause >> 63
     to = destination(hart, code, interrupt)
+    left = hart.virt
     # An HLV has walked and seen a fault that the guest, whose cached translation is older, may never take:
     # Linux reads the instruction behind an MMIO fault with HLVX and, if that faults, lets the guest try again.
     walked = hart.virt == 0 and interrupt == 0 and code >= INST_GUEST_PAGE_FAULT and code != VIRTUAL_INST
@@ -166,7 +167,8 @@ def take_trap(hart: Any, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64
     else:
         enter_vs(hart, cause, epc, tval)
     if calm:
-        follow_mode(hart)
+        priv = U64(MACHINE) if to == TO_M else U64(SUPERVISOR)
+        follow_mode(hart, priv, U64(1) if to == TO_VS else U64(0), left)
     else:
         follow_trap(hart, cause, epc, to)
 

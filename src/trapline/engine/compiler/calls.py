@@ -8,8 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from trapline.engine.compiler import primitives
 from trapline.engine.compiler.expressions import Expressions
-from trapline.engine.compiler.source import VOID, B, U, definition, has_hart, is_primitive, is_quick, is_subset, kind
-from trapline.engine.compiler.text import LLVM, Value
+from trapline.engine.compiler.source import (
+    VOID,
+    B,
+    SubsetError,
+    U,
+    definition,
+    has_hart,
+    is_primitive,
+    is_quick,
+    is_subset,
+    kind,
+)
+from trapline.engine.compiler.text import LLVM, WROTE_MODE, Value
 from trapline.lang import values
 from trapline.lang.functions import COLD, dispatch
 
@@ -108,7 +119,10 @@ class Calls(Expressions):
     def finish_call(self, compiled: Compiled, args: list[str]) -> Value | None:
         """Emit the call and what follows a failure."""
         if compiled.fast:
-            args = [*args, "i64 %pc", "ptr %np", "ptr %tlb", "ptr %jumped", "i64 %now"]
+            args = [*args, "i64 %pc", "ptr %np", "ptr %tlb", "ptr %jumped", "i64 %now", "i64 %priv", "i64 %virt"]
+            if compiled.reads_mode and self.wrote & WROTE_MODE:
+                raise SubsetError(f"{compiled.symbol}: reads the mode after it was written")
+            self.reads_mode |= compiled.reads_mode
         self.writes_x |= compiled.writes_x
         self.jumps |= compiled.jumps
         result_type = compiled.result_type()

@@ -11,7 +11,7 @@ import ast
 
 from trapline.engine.compiler.calls import Calls
 from trapline.engine.compiler.source import VOID, U, annotation, has_hart
-from trapline.engine.compiler.text import ARCHITECTURAL, LLVM, WROTE, Value
+from trapline.engine.compiler.text import ARCHITECTURAL, LLVM, MODE, WROTE, WROTE_MODE, Value
 from trapline.lang.functions import IllegalInstruction, Trap, VirtualInstruction
 
 FAST_OK_WRITES = {"access_va"}
@@ -103,7 +103,7 @@ class FunctionEmitter(Calls):
             self.emit(f"store i64 {operand}, ptr %np")
             return
         if name not in FAST_OK_WRITES:
-            self.wrote |= WROTE | (ARCHITECTURAL if name in VISIBLE else 0)
+            self.wrote |= WROTE | (ARCHITECTURAL if name in VISIBLE else 0) | (WROTE_MODE if name in MODE else 0)
         if name == "x":
             self.writes_x = True
         if self.module.markers and name in ("x", "f") and isinstance(target, ast.Subscript):

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 
 from trapline.engine.compiler.constants import EQUALITY, Constants
 from trapline.engine.compiler.source import B, S, U
-from trapline.engine.compiler.text import LLVM, Value, to_i64
+from trapline.engine.compiler.text import LLVM, MODE, WROTE_MODE, Value, to_i64
 from trapline.lang.state import LAYOUT
 
 ARITHMETIC = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.BitAnd: "and", ast.BitOr: "or", ast.BitXor: "xor"}
@@ -45,6 +45,11 @@ class Expressions(Constants, ABC):
             return "%pc", U
         if self.fast and name == "instret":
             return "%now", U
+        if self.fast and name in MODE:
+            if self.wrote & WROTE_MODE:
+                raise self.error(node, "the fast reading knows the mode as it was before the instruction")
+            self.reads_mode = True
+            return f"%{name}", U
         if self.fast and name == "next_pc":
             return self.value("load i64, ptr %np"), U
         if self.module.markers and name in ("x", "f") and isinstance(node, ast.Subscript):

@@ -241,6 +241,7 @@ def perform(
     given = [f"i64 {o}" for o in operands(h, instruction, slow=False, target=target, known=known)]
     now = h.value(f"sub i64 {h.get('ic_base')}, {before}")
     args = ", ".join(["ptr %st", *given, f"i64 {pc}", f"ptr %np{tag}", "ptr %tlb", f"ptr %jumped{tag}", f"i64 {now}"])
+    args += f", i64 {h.get('priv')}, i64 {h.get('virt')}"
     call = f"call fastcc {compiled.result_type()} @{compiled.symbol}({args})"
     if compiled.may_fail:
         h.emit(f"%bails{tag} = {call}")
@@ -397,7 +398,9 @@ def budget() -> str:
     count = h.get("sample_count")
     h.put("sample_count", h.value(f"add i64 {count}, 1"))
     number = h.value(f"and i64 {count}, 63")
-    for name, what in (("sample_record", f"ptr {rec}"), ("sample_pc", f"i64 {pc}")):
+    virt = h.value(f"shl i64 {h.get('virt')}, 2")
+    mode = h.value(f"or i64 {h.get('priv')}, {virt}")
+    for name, what in (("sample_record", f"ptr {rec}"), ("sample_pc", f"i64 {pc}"), ("sample_mode", f"i64 {mode}")):
         h.emit(
             f"store {what}, ptr {h.value(f'getelementptr inbounds i64, ptr {h.field(name)}, i64 {number}')}, align 8"
         )

@@ -59,6 +59,7 @@ class Compiled:
     late_bail: bool = False
     writes: int = 0
     writes_x: bool = False
+    reads_mode: bool = False
     jumps: bool = False
     touches: set[str] = field(default_factory=set)
 
@@ -162,7 +163,7 @@ class ModuleBuilder:
         symbol = self.symbol(function.__name__ + (".fast" if fast else ""))
         compiled = Compiled(
             symbol, emitter.returns, fast, emitter.may_fail, emitter.always_bails, self.late_bail, emitter.wrote,
-            emitter.writes_x, emitter.jumps, touches,
+            emitter.writes_x, emitter.reads_mode, emitter.jumps, touches,
         )  # fmt: skip
         self.late_bail |= saved
         self.text.append(self.assemble(function, emitter, compiled, body))
@@ -174,7 +175,7 @@ class ModuleBuilder:
         params = ["ptr noalias %hart"] if has_hart(function) else []
         params += [f"{LLVM[t]} %a.{n}" for n, t in emitter.parameters()]
         if compiled.fast:
-            params += ["i64 %pc", "ptr %np", "ptr %tlb", "ptr %jumped", "i64 %now"]
+            params += ["i64 %pc", "ptr %np", "ptr %tlb", "ptr %jumped", "i64 %now", "i64 %priv", "i64 %virt"]
         allocas = [f"  {slot} = alloca {LLVM[t]}" for slot, t in dict.fromkeys(emitter.locals.values())]
         inlined = compiled.fast or kind(function) == INLINE
         small = function.__name__ in TRAP_PATH_CALLEES or self.folds(function)

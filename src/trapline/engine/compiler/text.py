@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 Value = tuple[str, str]  # LLVM operand, type
 
-WROTE, ARCHITECTURAL = 1, 2
+WROTE, ARCHITECTURAL, WROTE_MODE = 1, 2, 4
+MODE = ("priv", "virt")
 LLVM = {U: "i64", S: "i64", B: "i1"}
 
 
@@ -46,6 +47,7 @@ class FunctionText:
         self.depth = 0
         self.terminated = False
         self.writes_x = False
+        self.reads_mode = False
         self.jumps = False
         self.loops: list[tuple[str, str]] = []
 

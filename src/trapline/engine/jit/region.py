@@ -10,14 +10,15 @@ A *place* is a number: the page's position in the region's list << 12, and the o
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from trapline.engine.jit.source import PAGE, Source
+from trapline.engine.jit.source import ANY, PAGE, Source
 
 if TYPE_CHECKING:
     from trapline.engine.jit.source import Pages
+    from trapline.engine.jit.templates import Template
     from trapline.isa.decode import Decoded
 
 LIMIT = 300  # instructions
@@ -59,6 +60,7 @@ class Region:
     pages: Pages
     resumes: list[int] = field(default_factory=list)  # behind ecalls
     handler: int | None = None
+    by_mode: tuple[bool, bool] = (False, False)  # whether the code presumes the mode of a family
 
     @property
     def size(self) -> int:
@@ -82,7 +84,10 @@ class Region:
 
     def source(self) -> Source:
         """The bytes that the region was made from."""
-        return self.pages.source(self.page_count, [(block.start, block.end) for block in self.blocks.values()])
+        covered = [(block.start, block.end) for block in self.blocks.values()]
+        modes = [self.pages.mode(family) if used else None for family, used in enumerate(self.by_mode)]
+        first, second = (ANY if mode is None else mode for mode in modes)
+        return self.pages.source(self.page_count, (first, second), covered)
 
     def target(self, block: Block) -> int | None:
         """Where the block's last instruction jumps to, if that is known and in the region."""
@@ -92,7 +97,7 @@ class Region:
             if len(block.code) > 1:
                 target = far_target(self.pages, block.code[-2], block.code[-1])
         elif last.instruction.name == "ecall":
-            target = self.handler
+            target = self.handler if self.pages.family(place) == 0 else None
         elif block.jumps and last.instruction.name not in MODE_CHANGES:
             target = self.pages.place(place, last.operands["imm"])
         return target if target in self.blocks else None
@@ -100,6 +105,14 @@ class Region:
     def may_return(self, last: Decoded) -> bool:
         """Whether a jalr can be the return of a call inside the region."""
         return bool(self.returns) and last.operands["rd"] == 0 and last.operands["rs1"] in RETURN_REGISTERS
+
+    def resumed_by(self, block: Block) -> list[int]:
+        """Where a return from the handler may go on."""
+        return self.resumes if self.pages.family(block.start) == 1 else []
+
+    def mode(self, place: int) -> int | None:
+        """The mode in which a place is executed, if that is presumed."""
+        return self.pages.mode(self.pages.family(place))
 
     def successors(self, block: Block) -> list[int]:
         """The blocks that control may go to."""
@@ -110,7 +123,7 @@ class Region:
         elif last.instruction.name == "jalr" and self.may_return(last):
             out += self.returns
         elif last.instruction.name in ("sret", "mret"):
-            out += self.resumes
+            out += self.resumed_by(block)
         if not ends_block(last):
             following = self.following(block)
             if following is not None:
@@ -158,7 +171,7 @@ def ends_block(found: Decoded) -> bool:
 class Former:
     """Forms a region."""
 
-    def __init__(self, pages: Pages, search: Callable[[int], Decoded | None], usable: Container[str]) -> None:
+    def __init__(self, pages: Pages, search: Callable[[int], Decoded | None], usable: Mapping[str, Template]) -> None:
         self.pages, self.search, self.usable = pages, search, usable
         self.found: dict[int, Decoded] = {}
         self.leaders: set[int] = set()
@@ -192,15 +205,23 @@ class Former:
         if head not in self.found:
             return None
         blocks = {start: self.block(start) for start in sorted(self.leaders & self.found.keys())}
-        handler = self.pages.handler_place()
-        return Region(
-            head,
-            blocks,
-            sorted(self.returns & blocks.keys()),
-            self.pages,
-            sorted(self.resumes & blocks.keys()),
-            handler if handler in blocks else None,
-        )
+        handler = self.pages.handler_place() if self.resumes else None
+        resumes = sorted(self.resumes & blocks.keys())
+        returns = sorted(self.returns & blocks.keys())
+        inside = handler if handler in blocks else None
+        return Region(head, blocks, returns, self.pages, resumes, inside, self.by_mode(inside is not None))
+
+    def by_mode(self, handled: bool) -> tuple[bool, bool]:
+        """Whether there is code of each family that depends on its mode, which is known."""
+        depends = {self.pages.family(p) for p, found in self.found.items() if self.template(found).reads_mode}
+        first = 0 in depends and self.pages.mode(0) is not None
+        return first or handled, handled
+
+    def template(self, found: Decoded) -> Template:
+        """The template of an instruction that has one."""
+        name = template_name(found, self.usable)
+        assert name is not None
+        return self.usable[name]
 
     def block(self, start: int) -> Block:
         """The instructions from a leader on."""
@@ -246,7 +267,7 @@ class Former:
             target = self.pages.place(place, found.operands["imm"])
         elif name == "jalr" and before is not None:
             target = far_target(self.pages, before, (place, found))
-        elif name == "ecall":
+        elif name == "ecall" and self.pages.mode(0) is not None and self.pages.family(place) == 0:
             target = self.pages.handler_place()
         self.lead(place, target)
         if is_branch(found):

@@ -19,14 +19,18 @@ HEAD = (0, 0)
 MASK = (1 << 64) - 1
 Resolve = Callable[[int], "CodePage | None"]
 Where = tuple[int, int]
+Modes = tuple[int, int]  # of the families, or ANY
+ANY = 255
 _PLACES, _WHERE = struct.Struct("<II"), struct.Struct("<Bi")
 
 
 class Pages:
     """The pages of a region. Each is known by where it lies: its family, and its distance in pages within that.
 
-    Family 0 is counted from the head's page, family 1 from that of a trap handler. What lies where is asked of
-    `resolve` by virtual address; without `base`, the address of the head's page, nothing but that page is known.
+    Family 0 is counted from the head's page, family 1 from that of the handler to which environment calls go.
+    What lies where is asked of `resolve` by virtual address; without `base`, the address of the head's page,
+    nothing but that page is known. A family has a mode (its index): that of the head, which may be unknown, and
+    that of the handler.
     """
 
     def __init__(
@@ -34,20 +38,38 @@ class Pages:
         page: CodePage,
         base: int | None = None,
         resolve: Resolve = lambda va: None,
-        handler: Callable[[], int | None] = lambda: None,
+        handler: Callable[[], tuple[int, int] | None] = lambda: None,
+        mode: int | None = None,
     ) -> None:
         self.found, self.epochs = [page], [page.epoch]
         self.where: list[Where] = [HEAD]
         self.frozen = False
-        self._base, self._resolve, self._ask, self._handler = base, resolve, handler, 0
+        self._base, self._resolve, self._ask = base, resolve, handler
+        self._handler: tuple[int, int] | None = None
         self._asked = False
+        self._mode = mode
+
+    def _answer(self) -> tuple[int, int] | None:
+        if not self._asked:
+            self._asked, self._handler = True, self._ask()
+        return self._handler
 
     @property
     def handler(self) -> int | None:
-        """Virtual address of the trap handler that ecalls probably go to."""
-        if not self._asked:
-            self._asked, self._handler = True, self._ask() or 0
-        return self._handler or None
+        """Virtual address of the handler."""
+        answer = self._answer()
+        return None if answer is None else answer[0]
+
+    def mode(self, family: int) -> int | None:
+        """The mode of a family."""
+        if family == 0:
+            return self._mode
+        answer = self._answer()
+        return None if answer is None else answer[1]
+
+    def family(self, place: int) -> int:
+        """The family of a place."""
+        return self.where[place >> 12][0]
 
     def at(self, family: int, distance: int) -> CodePage | None:
         """The page that lies there, if it is there and decoded."""
@@ -77,9 +99,9 @@ class Pages:
         number = self.number(family, page + (target >> 12))
         return None if number is None else number << 12 | target & PAGE - 1
 
-    def source(self, count: int, covered: Covered) -> Source:
+    def source(self, count: int, modes: Modes, covered: Covered) -> Source:
         """The first pages, with the places of these bytes."""
-        return Source(tuple(self.found[:count]), tuple(self.epochs[:count]), tuple(self.where[:count]), covered)
+        return Source(tuple(self.found[:count]), tuple(self.epochs[:count]), tuple(self.where[:count]), modes, covered)
 
     def handler_place(self) -> int | None:
         """The place of the trap handler."""
@@ -89,11 +111,12 @@ class Pages:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Pages, their epochs, where they lie, and first and end places of the bytes."""
+    """Pages, their epochs, where they lie, the modes that were presumed, and first and end places of the bytes."""
 
     pages: tuple[CodePage, ...]
     epochs: tuple[int, ...]
     where: tuple[Where, ...]
+    modes: Modes
     covered: Covered
 
     @property
@@ -110,7 +133,7 @@ class Source:
 
     def digest(self) -> bytes | None:
         """Digest of the bytes and their places, or None where some of them are not decoded."""
-        digest = hashlib.blake2b(repr(self.where).encode(), digest_size=16)
+        digest = hashlib.blake2b(repr((self.where, self.modes)).encode(), digest_size=16)
         for (start, end), (page, first, last) in zip(self.covered, self._offsets(), strict=True):
             if 0 in bytes(page.used[first:last]):
                 return None
@@ -122,12 +145,12 @@ class Source:
 
 
 def pack(source: Source) -> bytes:
-    """Where the pages lie, and the places, as bytes."""
+    """Where the pages lie, the modes, and the places, as bytes."""
     where = b"".join(_WHERE.pack(*w) for w in source.where)
-    return bytes([len(source.where)]) + where + b"".join(_PLACES.pack(*c) for c in source.covered)
+    return bytes([len(source.where), *source.modes]) + where + b"".join(_PLACES.pack(*c) for c in source.covered)
 
 
-def unpack(data: bytes) -> tuple[tuple[Where, ...], Covered]:
+def unpack(data: bytes) -> tuple[tuple[Where, ...], Modes, Covered]:
     """What `pack` packed."""
-    end = 1 + data[0] * _WHERE.size
-    return tuple(_WHERE.iter_unpack(data[1:end])), list(_PLACES.iter_unpack(data[end:]))
+    end = 3 + data[0] * _WHERE.size
+    return tuple(_WHERE.iter_unpack(data[3:end])), (data[1], data[2]), list(_PLACES.iter_unpack(data[end:]))

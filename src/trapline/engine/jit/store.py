@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trapline.engine.cache import cache_directory, image_key
-from trapline.engine.jit.source import Source, Where, pack, unpack
+from trapline.engine.jit.source import ANY, Modes, Source, Where, pack, unpack
 
 if TYPE_CHECKING:
     from trapline.engine.code import CodePage, Covered
@@ -41,6 +41,7 @@ class Kept:
 
     row: int
     where: tuple[Where, ...]
+    modes: Modes
     covered: Covered
     digest: bytes
     instructions: int
@@ -118,6 +119,8 @@ class RegionStore:
 
     @staticmethod
     def _source(pages: Pages, kept: Kept) -> Source | None:
+        if any(mode not in (ANY, pages.mode(family)) for family, mode in enumerate(kept.modes)):
+            return None
         found, epochs = [], []
         for where in kept.where:
             page = pages.at(*where)
@@ -125,7 +128,7 @@ class RegionStore:
                 return None
             found.append(page)
             epochs.append(page.epoch)
-        return Source(tuple(found), tuple(epochs), kept.where, kept.covered)
+        return Source(tuple(found), tuple(epochs), kept.where, kept.modes, kept.covered)
 
     def add(self, source: Source, head: int, code: bytes, instructions: int) -> None:
         """Remember a region; `flush` writes it."""

@@ -48,11 +48,12 @@ _WEIGHTS = re.compile(r'^!(\d+) = !\{!"branch_weights", (?:!"expected", )?i32 (-
 class Template:
     """One instruction as a format string.
 
-    Its fields are the operands' names, `p` (a prefix for local names), `pc`, `next`, `now` (instret), and where to go:
-    `on`, `out`.
+    Its fields are the operands' names, `p` (a prefix for local names), `pc`, `next`, `now` (instret), `priv` and
+    `virt` (before the instruction), and where to go: `on`, `out`.
     """
 
     text: str
+    reads_mode: bool
     intrinsics: tuple[str, ...]
     cold: tuple[str, ...]
 
@@ -61,7 +62,7 @@ def wrapper(instruction: Instruction, compiled: Compiled, suffix: str = "", know
     """One instruction's fast reading as a function of its operands, pc and the next pc."""
     names = [f"i64 %{name}" for name in instruction.operands if name not in known]
     call = f"call fastcc {compiled.result_type()} @{compiled.symbol}({', '.join(['ptr %st', *names])}"
-    call += ", i64 %pc, ptr %np, ptr %tlb, ptr %jumped, i64 %now)"
+    call += ", i64 %pc, ptr %np, ptr %tlb, ptr %jumped, i64 %now, i64 %priv, i64 %virt)"
     lines = [
         "  %np = alloca i64",
         "  %jumped = alloca i1",
@@ -76,7 +77,9 @@ def wrapper(instruction: Instruction, compiled: Compiled, suffix: str = "", know
     lines += ["done:", "  %taken = load i1, ptr %jumped", "  br i1 %taken, label %jump, label %on"]
     lines += ["jump:", "  %target = load i64, ptr %np", "  call void @go.to(i64 %target)", "  unreachable"]
     lines += ["on:", "  call void @go.on()", "  unreachable"]
-    params = ", ".join(["ptr noalias %st", *names, "i64 %pc", "i64 %next", "ptr noalias %tlb", "i64 %now"])
+    params = ", ".join(
+        ["ptr noalias %st", *names, "i64 %pc", "i64 %next", "ptr noalias %tlb", "i64 %now", "i64 %priv", "i64 %virt"]
+    )
     return (
         f'define void @"T.{instruction.name}{suffix}"({params}) nounwind "no-builtins" {{\n' + "\n".join(lines) + "\n}"
     )
@@ -116,9 +119,11 @@ def kept_templates(compressed: bool) -> dict[str, Template]:
     """The same, from the cache where they are there."""
     path = cache_directory() / f"templates-{image_key()}-{'c' if compressed else 'n'}.json"
     with contextlib.suppress(OSError, ValueError):
-        return {name: Template(text, tuple(i), tuple(c)) for name, text, i, c in json.loads(path.read_text())}
+        return {
+            name: Template(text, mode, tuple(i), tuple(c)) for name, text, mode, i, c in json.loads(path.read_text())
+        }
     found = templates(compressed=compressed)
-    rows = [[name, t.text, t.intrinsics, t.cold] for name, t in found.items()]
+    rows = [[name, t.text, t.reads_mode, t.intrinsics, t.cold] for name, t in found.items()]
     with contextlib.suppress(OSError):
         write_whole(path, json.dumps(rows).encode())
         remove_old(path.parent, path, limit=8, pattern="templates-*.json")
@@ -127,7 +132,7 @@ def kept_templates(compressed: bool) -> dict[str, Template]:
 
 def parse(body: str, operands: set[str], likely: dict[str, str]) -> Template:
     """Turn the printed body of a wrapper into a format string."""
-    fixed = operands | {"pc", "next", "now"}
+    fixed = operands | {"pc", "next", "now", "priv", "virt"}
 
     def rename(match: re.Match[str]) -> str:
         name = match[1].strip('"')
@@ -157,4 +162,4 @@ def parse(body: str, operands: set[str], likely: dict[str, str]) -> Template:
         lines.insert(0, "{p}0:")
     text = "\n".join(lines)
     intrinsics, cold = (tuple(sorted(set(pattern.findall(text)))) for pattern in (_USED, _COLD))
-    return Template(text, intrinsics, cold)
+    return Template(text, "{priv}" in text or "{virt}" in text, intrinsics, cold)

@@ -32,7 +32,7 @@ from trapline.engine.tlb_layout import (
     TABLE_BYTES,
 )
 from trapline.lang.state import LAYOUT
-from trapline.privilege.modes import MODE_NAMES, TO_HS, TO_M, TO_VS
+from trapline.privilege.modes import MODE_HS, MODE_M, MODE_NAMES, MODE_VS, TO_HS, TO_M, TO_VS
 
 if TYPE_CHECKING:
     from trapline.engine.code import CodePage, CodeStore
@@ -94,7 +94,7 @@ class Tier:
         self.started = False
         self.counts: dict[int, int] = {}
         self.done: set[tuple[int, int]] = set()
-        self.places: dict[int, tuple[Hart, int]] = {}  # by record: who was there last, and its virtual address
+        self.places: dict[int, tuple[Hart, int, int]] = {}  # by record: who was there last, its address, the mode
         self.compiled = self.found = self.instructions = 0
         self.failure: BaseException | None = None
         self._seen: dict[int, int] = {}
@@ -155,7 +155,7 @@ class Tier:
             self._seen[id(hart)] = count
             for i in range(max(seen, count - RING), count):
                 record = int(hart.sample_record[i % RING])
-                self.places[record] = hart, int(hart.sample_pc[i % RING])
+                self.places[record] = hart, int(hart.sample_pc[i % RING]), int(hart.sample_mode[i % RING])
                 known = self.counts[record] = self.counts.get(record, 0) + 1
                 if known < THRESHOLD:
                     self.make(record, compiling=False)
@@ -183,8 +183,8 @@ class Tier:
         """What is known of the pages around a place."""
         if record not in self.places:
             return Pages(page)
-        hart, pc = self.places[record]
-        return Pages(page, pc, partial(self.resolve, hart), partial(handler_of, hart))
+        hart, pc, mode = self.places[record]
+        return Pages(page, pc, partial(self.resolve, hart), partial(handler_of, hart), mode)
 
     def resolve(self, hart: Hart, va: int) -> CodePage | None:
         """The decoded page at a virtual address, if some translation set has it."""
@@ -301,8 +301,8 @@ class Tier:
         return new
 
 
-def handler_of(hart: Hart) -> int | None:
-    """Virtual address of the handler to which most of a hart's ecalls have gone."""
+def handler_of(hart: Hart) -> tuple[int, int] | None:
+    """Virtual address and mode of the handler to which most of a hart's ecalls have gone."""
     calls = [0, 0, 0]
     for cause in (8, 9, 10, 11):
         for mode in MODE_NAMES:
@@ -310,7 +310,8 @@ def handler_of(hart: Hart) -> int | None:
                 calls[to] += int(hart.trap_count[cause << 5 | mode << 2 | to])
     if not any(calls):
         return None
-    return int((hart.mtvec, hart.stvec, hart.vstvec)[calls.index(max(calls))]) & ~3
+    to = calls.index(max(calls))
+    return int((hart.mtvec, hart.stvec, hart.vstvec)[to]) & ~3, (MODE_M, MODE_HS, MODE_VS)[to]
 
 
 def _work(reference: weakref.ref[Tier], stop: threading.Event) -> None:

@@ -16,7 +16,7 @@ from trapline.engine.compiler.text import to_i64
 from trapline.engine.decode_table import X0_SINK
 from trapline.engine.jit.region import MODE_CHANGES, Block, Region, ends_block, template_name
 from trapline.engine.jit.source import PAGE
-from trapline.engine.jit.ways import CC, Register, Ways, prefix_words
+from trapline.engine.jit.ways import CC, LIKELY, Register, Ways, prefix_words
 from trapline.lang.state import LAYOUT
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Translator(Ways):
             p = f"i{place:x}."
             fields: dict[str, object] = dict(operands_of(found))
             fields |= {"p": p, "pc": f"%pc{place:x}.pc", "next": f"%nx{place:x}.pc", "now": f"%now{place:x}"}
-            fields |= {"on": f"on{place:x}", "out": f"out{place:x}"}
+            fields |= {"on": f"on{place:x}", "out": f"out{place:x}", **self.mode_fields(place)}
             text = template.text.format_map(fields)
             for name in template.cold:
                 text = self.cold_calls(text, name, p)
@@ -113,6 +113,18 @@ class Translator(Ways):
             texts.append(text)
         self.written[block.start] = {w for w in written if w != ("x", X0_SINK)}
         return texts
+
+    def mode_fields(self, place: int) -> dict[str, object]:
+        """The mode before an instruction: numbers where it is presumed."""
+        mode = self.presumed(place)
+        if mode is None:
+            return {"priv": f"%priv{place:x}", "virt": f"%virt{place:x}"}
+        return {"priv": mode & 3, "virt": mode >> 2}
+
+    def presumed(self, place: int) -> int | None:
+        """The mode in which the code takes a place to be executed."""
+        family = self.region.pages.family(place)
+        return self.region.pages.mode(family) if self.region.by_mode[family] else None
 
     def cold_calls(self, text: str, name: str, p: str) -> str:
         """Call a cold function through its word in the state."""
@@ -178,6 +190,10 @@ class Translator(Ways):
             self.emit(f"%nx{place:x}.pc = add i64 {base}, {(place & PAGE - 1) + found.length}")
         if f"%now{place:x}" in text:
             self.instret(place, position)
+        for name in ("priv", "virt"):
+            if f"%{name}{place:x}" in text:
+                pointer = self.field(self.lines, name, f"m{place:x}")
+                self.emit(f"%{name}{place:x} = load i64, ptr {pointer}, align 8")
         if self.region.changes_mode and f"%tlb{place:x}" in text:
             self.emit(f"%tlb{place:x} = load ptr, ptr %set")
 
@@ -218,7 +234,7 @@ class Translator(Ways):
                 continue
             lines.append(f"  store i64 {line.split()[1]}, ptr %to")
             if name in MODE_CHANGES:
-                targets = self.region.resumes if name != "ecall" else [] if target is None else [target]
+                targets = self.region.resumed_by(block) if name != "ecall" else [] if target is None else [target]
                 way = self.change_mode(targets, dirty)
             else:
                 way = self.leave_by_pc("fn_goto", dirty)
@@ -229,12 +245,11 @@ class Translator(Ways):
 
     # --- the whole ---
     def entry(self) -> list[str]:
-        """Slots of registers and pages, and what they hold at first."""
-        head = ["entry:"]
-        for bank, number in sorted(self.used | {("x", 0), ("x", X0_SINK)}):
-            head.append(f"  %{bank}{number} = alloca i64")
-        head += [f"  %{slot} = alloca i64" for slot in ("ic", "to", "out.rec", "out.ic")]
-        head += ["  store i64 %ic0, ptr %ic", "  store i64 0, ptr %x0"]
+        """Slots of registers and pages (LLVM promotes those of the first block), and what they hold at first."""
+        registers_ = sorted(self.used | {("x", 0), ("x", X0_SINK)})
+        slots = [f"  %{bank}{number} = alloca i64" for bank, number in registers_]
+        slots += [f"  %{slot} = alloca i64" for slot in ("ic", "to", "out.rec", "out.ic")]
+        head = ["start:", "  store i64 %ic0, ptr %ic", "  store i64 0, ptr %x0"]
         for bank, number in sorted(self.used - {("x", 0), ("x", X0_SINK)}):
             index = (LAYOUT.fields[bank].index + number) * 8
             head.append(f"  %in.{bank}{number} = getelementptr inbounds i8, ptr %st, i64 {index}")
@@ -245,24 +260,39 @@ class Translator(Ways):
         head += ["  %place = ptrtoint ptr %rec to i64", f"  %table0 = sub i64 %place, {offset * 8}"]
         head += ["  %pc.r = lshr i64 %table0, 3", f"  %pc.k = load i64, ptr {k}", "  %pc0 = add i64 %pc.r, %pc.k"]
         if self.several:
-            head += self.page_slots()
-        return [*head, f"  br label %b{offset:x}"]
+            slots += self.page_slots()
+            head += self.first_pages()
+        return ["entry:", *slots, *self.guard(), *head, f"  br label %b{offset:x}"]
+
+    def guard(self) -> list[str]:
+        """In another mode than that which is presumed, the head's own handler goes on."""
+        mode = self.presumed(self.region.head)
+        if mode is None:
+            return ["  br label %start"]
+        lines: list[str] = []
+        lines += self.compare_mode(mode, "guard")
+        lines.append(f"  br i1 %guard.same, label %start, label %other{LIKELY}")
+        lines += ["other:", "  %other.h = load ptr, ptr getelementptr (i8, ptr @region, i64 -8), align 8"]
+        lines.append(f"  musttail call {CC} void %other.h(ptr %st, ptr %rec, i64 %ic0, ptr %tlb)")
+        return [*lines, "  ret void"]
 
     def page_slots(self) -> list[str]:
-        """The slots of pages: the head's is known."""
+        """The slots of pages."""
+        slots = []
+        for page in sorted({0, *self.pages}):
+            slots += [f"  %base{page} = alloca i64", f"  %host{page} = alloca i64", f"  %in{page} = alloca ptr"]
+        return [*slots, "  %set = alloca ptr"]
+
+    def first_pages(self) -> list[str]:
+        """The head's page is known at first, and no other."""
         head: list[str] = []
         host = self.field(head, "code_host", "head")
         head.append(f"  %head.host = load i64, ptr {host}, align 8")
         for page in sorted({0, *self.pages}):
-            head += [f"  %base{page} = alloca i64", f"  %host{page} = alloca i64"]
             head.append(f"  store i64 {-1 if page else '%pc0'}, ptr %base{page}")
             head.append(f"  store i64 {0 if page else '%head.host'}, ptr %host{page}")
-            if self.region.changes_mode:
-                head.append(f"  %in{page} = alloca ptr")
-                head.append(f"  store ptr {'null' if page else '%tlb'}, ptr %in{page}")
-        if self.region.changes_mode:
-            head += ["  %set = alloca ptr", "  store ptr %tlb, ptr %set"]
-        return head
+            head.append(f"  store ptr {'null' if page else '%tlb'}, ptr %in{page}")
+        return [*head, "  store ptr %tlb, ptr %set"]
 
     def text(self) -> str:
         """The whole module."""

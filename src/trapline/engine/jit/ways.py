@@ -244,9 +244,10 @@ class Ways:
 
     def change_mode(self, targets: list[int], dirty: set[Register]) -> str:
         """Label that goes on at `%to` in the context of now."""
-        way = self.leave_by_pc("fn_goto", dirty)
-        if targets:
-            way = self.enter(targets, dirty, way)
+        way = away = self.leave_by_pc("fn_goto", dirty)
+        mode = self.region.mode(targets[0]) if targets else None
+        if mode is not None:
+            way = self.enter(targets, dirty, away)
         search = self.leave_by_pc("fn_resume", dirty)
         label = self.tail_label("mode")
         self.tail(f"%{label}.n = load i64, ptr {self.field(self.tails, 'ctx_now', label)}, align 8")
@@ -258,8 +259,22 @@ class Ways:
         self.tails.append(f"{label}.on:")
         self.tail(f"store ptr %{label}.set, ptr %set")
         self.put("tlb_ptr", f"{label}.on", f"%{label}.set", "ptr")
-        self.tail(f"br label %{way}")
+        if mode is None:
+            self.tail(f"br label %{away}")
+            return label
+        self.tails += self.compare_mode(mode, f"{label}.is")
+        self.tail(f"br i1 %{label}.is.same, label %{way}, label %{away}{LIKELY}")
         return label
+
+    def compare_mode(self, mode: int, unique: str) -> list[str]:
+        """Whether the hart is in a mode: `%unique.same`."""
+        lines: list[str] = []
+        for name, value in (("priv", mode & 3), ("virt", mode >> 2)):
+            pointer = self.field(lines, name, unique)
+            lines.append(f"  {pointer}.v = load i64, ptr {pointer}, align 8")
+            lines.append(f"  {pointer}.is = icmp eq i64 {pointer}.v, {value}")
+        lines.append(f"  %{unique}.same = and i1 %{unique}.priv.is, %{unique}.virt.is")
+        return lines
 
     def give_up(self, block: Block, dirty: set[Register], places: list[tuple[int, int]]) -> None:
         """The ways out of a block's instructions that give up: (place, what `ic` still lacks)."""
