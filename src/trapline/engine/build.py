@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from trapline.engine.compiler import handlers
+from trapline.engine.compiler import handlers, joints
 from trapline.engine.compiler.fusion import fused_texts
 from trapline.engine.compiler.module import PREAMBLE, Compiled, ModuleBuilder
 from trapline.engine.compiler.source import SubsetError, has_hart
@@ -163,7 +163,7 @@ def module_text(*, host_has_fma: bool) -> tuple[str, list[str]]:
     texts, names = texts + hot_texts, names + hot_names
     pair_texts, pair_names = fused_texts(module, set(names))
     texts, names = texts + pair_texts, names + pair_names
-    texts += handlers.joints(module, compiled)
+    texts += joints.joints(compiled)
     for name, function in exports.items():
         texts.append(handlers.thunk(compiled[name], module.parameters(function)))
         names.append(f"c.{compiled[name].symbol}")
@@ -173,8 +173,8 @@ def module_text(*, host_has_fma: bool) -> tuple[str, list[str]]:
             handlers.thunk(whole, module.parameters(function), with_hart=has_hart(function), symbol=f"p.{name}")
         )
         names.append(f"p.{name}")
-    joints = ("budget", "goto", "resume", "undecoded", "page_end", "step_end", "undefined", "straddle")
-    names += ["run", *[f"h.{n}" for n in joints]]
+    called = ("budget", "goto", "resume", "undecoded", "page_end", "step_end", "undefined", "straddle")
+    names += ["run", *[f"h.{n}" for n in called]]
     return "\n\n".join([PREAMBLE, *module.text, *texts]), names
 
 

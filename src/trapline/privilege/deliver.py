@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from trapline.lang.control import instruction_bits, transformed_instruction
+from trapline.lang.control import give_up_unless, instruction_bits, transformed_instruction
 from trapline.lang.functions import cold, inline
 from trapline.lang.values import U64
 from trapline.privilege.guards import ecall_cause
-from trapline.privilege.trap import take_trap
+from trapline.privilege.trap import destination, take_trap, trap_into
 
 ILLEGAL_INSTRUCTION, VIRTUAL_INSTRUCTION = 2, 22
 EXPLICIT_ACCESS_CAUSES = 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 13 | 1 << 15 | 1 << 21 | 1 << 23
@@ -42,3 +42,12 @@ def raise_illegal(hart: Any) -> None:
 def environment_call(hart: Any) -> None:
     """The trap that ECALL always raises, and its delivery."""
     take_trap(hart, ecall_cause(hart), hart.pc, U64(0), U64(0), U64(0), U64(0))
+
+
+@inline
+def environment_call_to(hart: Any, to: U64) -> None:
+    """The same for compiled code that presumes where it goes (modes.TO_M, TO_HS, TO_VS), and gives up otherwise."""
+    cause = ecall_cause(hart)
+    presumed = destination(hart, cause, U64(0)) == to
+    give_up_unless(presumed)
+    trap_into(hart, to, cause, hart.pc, U64(0), U64(0), U64(0), U64(0))

@@ -147,9 +147,14 @@ def take_trap(hart: Any, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64
     For interrupts `cause` has the code in mip (10 for VSEI). Where the destination is hosted, native
     code is left once every CSR is written, with exit_arg = cause.
     """
+    trap_into(hart, destination(hart, cause & 63, cause >> 63), cause, epc, tval, tval2, tinst, gva)
+
+
+@inline
+def trap_into(hart: Any, to: U64, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64, gva: U64) -> None:
+    """The same, where it is known that the trap goes to `to`."""
     code = cause & 63
     interrupt = cause >> 63
-    to = destination(hart, code, interrupt)
     left = hart.virt
     # An HLV has walked and seen a fault that the guest, whose cached translation is older, may never take:
     # Linux reads the instruction behind an MMIO fault with HLVX and, if that faults, lets the guest try again.

@@ -67,14 +67,24 @@ class RegionStore:
         self._rows: list[tuple[object, ...]] = []
         self._used: set[int] = set()
         self._file: sqlite3.Connection | None = None
-        try:
-            self._open()
-        except sqlite3.DatabaseError:
-            self.discard()
-            with contextlib.suppress(sqlite3.Error, OSError):
+        with contextlib.suppress(sqlite3.Error, OSError):
+            self._open_in_time()
+
+    def _open_in_time(self) -> None:
+        """Open the file. SQLite does not wait by itself where another process just makes it: try again then."""
+        end = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
                 self._open()
-        except OSError:
-            self._file = None
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                    raise
+                time.sleep(0.01)
+            except sqlite3.DatabaseError:
+                self.discard()
+                self._open()
+                return
 
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -150,6 +160,8 @@ class RegionStore:
                 now = int(time.time())
                 self._file.executemany("update regions set used = ? where rowid = ?", [(now, r) for r in self._used])
                 self._bound()
+        except sqlite3.OperationalError:
+            return  # others write all the time, or the disk is full: once more at the next flush
         except sqlite3.DatabaseError:
             self._file = None
         self._rows.clear()

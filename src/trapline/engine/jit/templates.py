@@ -18,6 +18,7 @@ from trapline.engine.build import ENGINE_FUNCTIONS, csr_readings, host_has_fma, 
 from trapline.engine.cache import cache_directory, image_key, remove_old, write_whole
 from trapline.engine.compiler.module import PREAMBLE, Compiled, ModuleBuilder
 from trapline.lang.functions import INSTRUCTIONS, Instruction
+from trapline.privilege.deliver import environment_call_to
 
 MARKERS = """
 declare i64 @read.x(i64) nounwind willreturn memory(inaccessiblemem: read)
@@ -29,6 +30,8 @@ declare void @go.out() noreturn nounwind
 declare void @go.to(i64) noreturn nounwind
 """
 
+PRESUMED = ">"  # after ecall: the template that presumes where the trap goes, its operand `to`
+
 # Of no use inside a region.
 LEFT_OUT = frozenset({"ebreak", "wfi", "fence.i"})
 
@@ -36,7 +39,7 @@ _NAME = re.compile(r'%("[^"]*"|[-\w.$]+)')
 _READ = re.compile(r"(?:tail )?call i64 @read\.([xf])\(i64 (?:noundef )?(\{\w+\}|\d+)\)")
 _WRITE = re.compile(r"(?:tail )?call void @write\.([xf])\(i64 (?:noundef )?(\{\w+\}|\d+), i64 (?:noundef )?(\S+)\)")
 _GO_TO = re.compile(r"(?:tail )?call void @go\.to\(i64 (?:noundef )?(\S+)\)")
-_DEFINITION = re.compile(r'^define void @"?T\.([\w.@]+)"?\([^\n]*\{\n(.*?)^\}', re.M | re.S)
+_DEFINITION = re.compile(r'^define void @"?T\.([\w.@>]+)"?\([^\n]*\{\n(.*?)^\}', re.M | re.S)
 _USED = re.compile(r"@(llvm\.[\w.]+)")
 _COLD = re.compile(r"@p\.(\w+)\(")
 _METADATA = re.compile(r", !(?!prof)[\w.]+ !\d+")
@@ -58,9 +61,15 @@ class Template:
     cold: tuple[str, ...]
 
 
-def wrapper(instruction: Instruction, compiled: Compiled, suffix: str = "", known: tuple[str, ...] = ()) -> str:
+def wrapper(
+    instruction: Instruction,
+    compiled: Compiled,
+    suffix: str = "",
+    known: tuple[str, ...] = (),
+    operands: tuple[str, ...] | None = None,
+) -> str:
     """One instruction's fast reading as a function of its operands, pc and the next pc."""
-    names = [f"i64 %{name}" for name in instruction.operands if name not in known]
+    names = [f"i64 %{name}" for name in (instruction.operands if operands is None else operands) if name not in known]
     call = f"call fastcc {compiled.result_type()} @{compiled.symbol}({', '.join(['ptr %st', *names])}"
     call += ", i64 %pc, ptr %np, ptr %tlb, ptr %jumped, i64 %now, i64 %priv, i64 %virt)"
     lines = [
@@ -99,6 +108,8 @@ def template_module(*, compressed: bool) -> str:
         fast = module.function(meaning, fast=True, assume={"has_c": int(compressed)})
         if not (fast.always_bails or fast.late_bail):
             texts.append(wrapper(instruction, fast))
+    call = next(i for i in INSTRUCTIONS if i.name == "ecall")
+    texts.append(wrapper(call, module.function(environment_call_to, fast=True), PRESUMED, operands=("to",)))
     texts += [wrapper(i, fast, suffix, known) for i, suffix, fast, known in csr_readings(module)]
     return "\n\n".join([PREAMBLE, MARKERS, *module.text, *texts])
 
@@ -110,7 +121,7 @@ def templates(*, compressed: bool) -> dict[str, Template]:
     operands = {i.name: set(i.operands) for i in INSTRUCTIONS}
     found = {}
     for name, body in _DEFINITION.findall(text):
-        found[name] = parse(body, operands[name.partition("@")[0]], likely)
+        found[name] = parse(body, operands.get(name.partition("@")[0], set()), likely)
     return found
 
 
@@ -132,7 +143,7 @@ def kept_templates(compressed: bool) -> dict[str, Template]:
 
 def parse(body: str, operands: set[str], likely: dict[str, str]) -> Template:
     """Turn the printed body of a wrapper into a format string."""
-    fixed = operands | {"pc", "next", "now", "priv", "virt"}
+    fixed = operands | {"pc", "next", "now", "priv", "virt", "to"}
 
     def rename(match: re.Match[str]) -> str:
         name = match[1].strip('"')

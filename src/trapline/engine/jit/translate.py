@@ -16,8 +16,10 @@ from trapline.engine.compiler.text import to_i64
 from trapline.engine.decode_table import X0_SINK
 from trapline.engine.jit.region import MODE_CHANGES, Block, Region, ends_block, template_name
 from trapline.engine.jit.source import PAGE
+from trapline.engine.jit.templates import PRESUMED
 from trapline.engine.jit.ways import CC, LIKELY, Register, Ways, prefix_words
 from trapline.lang.state import LAYOUT
+from trapline.privilege.modes import MODE_HS, MODE_M, MODE_VS, TO_HS, TO_M, TO_VS
 
 if TYPE_CHECKING:
     from trapline.engine.jit.templates import Template
@@ -34,6 +36,7 @@ INTRINSICS = {
     "llvm.fma.f64": "double @llvm.fma.f64(double, double, double)",
     "llvm.fma.f32": "float @llvm.fma.f32(float, float, float)",
 }
+DESTINATIONS = {MODE_M: TO_M, MODE_HS: TO_HS, MODE_VS: TO_VS}
 TLB = re.compile(r"%tlb\b")
 TRAILER = '!0 = !{!"branch_weights", i32 2000, i32 1}\n!1 = !{!"branch_weights", i32 1, i32 2000}\n'
 
@@ -85,10 +88,12 @@ class Translator(Ways):
         self.dirty = self.flow()
 
     # --- instructions ---
-    def template(self, found: Decoded) -> Template:
+    def template(self, place: int, found: Decoded) -> Template:
         """The template of an instruction that the region holds."""
         name = template_name(found, self.templates)
         assert name is not None
+        if name == "ecall" and self.region.handler is not None and self.region.pages.family(place) == 0:
+            name += PRESUMED
         return self.templates[name]
 
     def instantiate(self, block: Block) -> list[str]:
@@ -96,12 +101,13 @@ class Translator(Ways):
         texts = []
         written: set[Register] = set()
         for place, found in block.code:
-            template = self.template(found)
+            template = self.template(place, found)
             self.intrinsics.update(template.intrinsics)
             p = f"i{place:x}."
             fields: dict[str, object] = dict(operands_of(found))
             fields |= {"p": p, "pc": f"%pc{place:x}.pc", "next": f"%nx{place:x}.pc", "now": f"%now{place:x}"}
             fields |= {"on": f"on{place:x}", "out": f"out{place:x}", **self.mode_fields(place)}
+            fields["to"] = DESTINATIONS.get(self.region.pages.mode(1) or 0)
             text = template.text.format_map(fields)
             for name in template.cold:
                 text = self.cold_calls(text, name, p)
