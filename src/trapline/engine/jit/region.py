@@ -244,7 +244,11 @@ class Former:
     def explore(self, place: int, limit: int) -> None:
         """Collect instructions from a place on."""
         before: tuple[int, Decoded] | None = None
-        while place not in self.found and len(self.found) < limit:
+        while len(self.found) < limit:
+            if place in self.found:
+                # Two ways of reading overlapping bytes may meet again: an instruction is in one block only.
+                self.leaders.add(place)
+                return
             found = self.decoded(place)
             if found is None:
                 return

@@ -1,0 +1,82 @@
+"""Regions that go over to other pages and other modes do exactly what the interpreter does."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from tests.engine.harness import BASE, SIZE, Bench
+from tests.engine.page_calls import program
+from tests.engine.tiers import switch
+
+
+def everything(bench: Bench) -> tuple[object, ...]:
+    """Registers, counters of traps and modes, memory."""
+    hart = bench.hart
+    counts = tuple(int(n) for n in hart.trap_count) + tuple(int(n) for n in hart.mode_instret)
+    status = tuple(int(getattr(hart, n)) for n in ("mstatus", "vsstatus", "sepc", "vsepc", "scause", "vscause", "virt"))
+    return bench.state(), counts, status, bench.regions.read(BASE, SIZE)
+
+
+@pytest.mark.parametrize("virtual", [False, True], ids=["U", "VU"])
+@pytest.mark.parametrize("seed", [0, 1, 4])
+def test_calls_across_pages_and_modes(seed: int, virtual: bool) -> None:
+    """Programs whose pages are swapped, patched and called, with every block compiled before it runs."""
+    plain, forced = Bench("native"), Bench("forced")
+    for bench in (plain, forced):
+        program(bench, seed, virtual=virtual)
+        bench.run(16_000)
+    assert everything(forced) == everything(plain)
+    regions = [r for page in forced.engine.code.by_table.values() for r in page.regions]
+    assert any(len({id(part) for part, _ in region.parts}) > 1 for region in regions)
+
+
+@pytest.mark.parametrize("seed", range(20, 24))
+def test_they_may_come_and_go(seed: int) -> None:
+    """The same with regions taken out and put in at random places between slices of random length."""
+    rng = random.Random(seed)
+    plain, mixed = Bench("native"), Bench("forced")
+    for bench in (plain, mixed):
+        program(bench, seed, virtual=seed % 2 == 0)
+    done = 0
+    while done < 10_000:
+        size = rng.choice((3, 50, 900, 2500))
+        done += size
+        for bench in (plain, mixed):
+            bench.run(size)
+        switch(mixed.engine, mixed.hart, rng)
+    assert everything(mixed) == everything(plain)
+
+
+def test_the_reference_agrees() -> None:
+    """The interpreter alone does what CPython does with such a program."""
+    plain, reference = Bench("native"), Bench("reference")
+    for bench in (plain, reference):
+        program(bench, 5, virtual=True)
+        bench.run(4000)
+    assert plain.state() == reference.state()
+
+
+def test_overlapping_instructions_meet_again() -> None:
+    """Code that is read from the middle of an instruction too is compiled once from where both readings agree."""
+    source = """
+        li s0, 300
+    again:
+        andi t1, s0, 1
+        bnez t1, inner
+    outer:
+        .half 0x02b7
+    inner:
+        .half 0x0985
+        addi s2, s2, 5
+        add s4, s4, t0
+        addi s0, s0, -1
+        bnez s0, again
+    end: j end
+    """
+    plain, forced = Bench("native", source), Bench("forced", source)
+    for bench in (plain, forced):
+        bench.run(5000)
+    assert forced.engine.tier.compiled
+    assert forced.state() == plain.state()
