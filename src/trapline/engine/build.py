@@ -9,6 +9,7 @@ from typing import Any
 from trapline.engine.compiler import handlers, joints
 from trapline.engine.compiler.fusion import fused_texts
 from trapline.engine.compiler.module import PREAMBLE, Compiled, ModuleBuilder
+from trapline.engine.compiler.primitives import SPLIT, SPLIT_CALL
 from trapline.engine.compiler.source import SubsetError, has_hart
 from trapline.engine.link import Image, link
 from trapline.lang.functions import INSTRUCTIONS, Instruction
@@ -20,6 +21,7 @@ ENGINE_FUNCTIONS = {
     "flush_fetch_sets": "trapline.engine.tlb",
     "fill_translation": "trapline.engine.tlb",
     "note_page_store": "trapline.engine.tlb",
+    "split_access": "trapline.engine.tlb",
     "select_context": "trapline.engine.tlb",
     "bits_at_pc": "trapline.engine.tlb",
     "decode_block": "trapline.engine.decode_block",
@@ -170,7 +172,13 @@ def module_text(*, host_has_fma: bool) -> tuple[str, list[str]]:
     for name, function in sorted(module.pure.items()):
         whole = module.function(function)
         texts.append(
-            handlers.thunk(whole, module.parameters(function), with_hart=has_hart(function), symbol=f"p.{name}")
+            handlers.thunk(
+                whole,
+                module.parameters(function),
+                with_hart=has_hart(function),
+                symbol=f"p.{name}",
+                convention=SPLIT_CALL if name == SPLIT else "",
+            )
         )
         names.append(f"p.{name}")
     called = ("budget", "goto", "resume", "undecoded", "page_end", "step_end", "undefined", "straddle")

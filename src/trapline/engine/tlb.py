@@ -108,6 +108,17 @@ def fill_translation(hart: Any, va: U64, pa: U64, access: U64, region: U64, priv
 
 
 @cold
+def split_access(hart: Any, va: U64, size: U64, area: U64) -> U64:
+    """Host address minus va of a misaligned access inside a cached page, if the hart does such; else 0."""
+    if hart.misaligned_hardware == 0 or (va & 4095) + size > 4096:
+        return U64(0)
+    entry = hart.tlb_ptr + area + ((va >> 12) & (DATA_ENTRIES - 1)) * 16
+    if host_load(entry, 8) != va & ~4095:
+        return U64(0)
+    return host_load(entry + 8, 8)
+
+
+@cold
 def flush_all_sets(hart: Any) -> None:
     """Forget every translation of this hart."""
     for i in range(2):

@@ -284,7 +284,14 @@ def jump_taken(h: Handler, kind: str, np: str, ic: str) -> None:
     h.dispatch(h.value(f"getelementptr inbounds i8, ptr {h.rec}, i64 {h.imm32()}"), ic=ic)
 
 
-def thunk(compiled: Compiled, parameters: list[tuple[str, str]], *, with_hart: bool = True, symbol: str = "") -> str:
+def thunk(
+    compiled: Compiled,
+    parameters: list[tuple[str, str]],
+    *,
+    with_hart: bool = True,
+    symbol: str = "",
+    convention: str = "",
+) -> str:
     """A C function through which hosted software calls a cold function."""
     given = ", ".join(["ptr %st", *[f"i64 %a{i}" for i in range(len(parameters))]])
     head = given
@@ -319,4 +326,5 @@ def thunk(compiled: Compiled, parameters: list[tuple[str, str]], *, with_hart: b
         lines.append(f"  %long = zext i1 {value} to i64")
         value = "%long"
     body = "\n".join(lines)
-    return f'define i64 @"{symbol or "c." + compiled.symbol}"({head}) nounwind {{\n{body}\n  ret i64 {value}\n}}'
+    name = symbol or f"c.{compiled.symbol}"
+    return f'define {convention} i64 @"{name}"({head}) nounwind {{\n{body}\n  ret i64 {value}\n}}'

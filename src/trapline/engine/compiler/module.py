@@ -105,11 +105,11 @@ class ModuleBuilder:
         self.names[name] = count + 1
         return name if count == 0 else f"{name}.{count}"
 
-    def declare(self, name: str, words: int) -> None:
+    def declare(self, name: str, words: int, convention: str = "") -> None:
         """Declare a C function of the hart and so many words, once."""
         if name not in self.declared:
             self.declared.add(name)
-            self.text.append(f"declare i64 {name}({', '.join(['ptr', *['i64'] * words])}) nounwind")
+            self.text.append(f"declare {convention} i64 {name}({', '.join(['ptr', *['i64'] * words])}) nounwind")
 
     def touch(self, name: str) -> None:
         """Note a primitive used by the function under compilation."""

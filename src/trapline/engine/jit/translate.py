@@ -12,6 +12,7 @@ import re
 from typing import TYPE_CHECKING
 
 from trapline.engine.code import writes_x
+from trapline.engine.compiler.primitives import SPLIT
 from trapline.engine.compiler.text import to_i64
 from trapline.engine.decode_table import X0_SINK
 from trapline.engine.jit.region import MODE_CHANGES, Block, Region, ends_block, template_name
@@ -142,6 +143,8 @@ class Translator(Ways):
                 pointer = self.field(lines, "cold_function", f"{p}c{count}.{name}", self.cold[f"p.{name}"])
                 lines.append(f"  {pointer}.f = load ptr, ptr {pointer}, align 8")
                 line = line.replace(f"@p.{name}(", f"{pointer}.f(")
+                if name == SPLIT:
+                    line += " nounwind willreturn memory(read)"
             lines.append(line)
         return "\n".join(lines)
 
