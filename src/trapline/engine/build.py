@@ -169,6 +169,7 @@ def module_text(*, host_has_fma: bool) -> tuple[str, list[str]]:
     for name, function in exports.items():
         texts.append(handlers.thunk(compiled[name], module.parameters(function)))
         names.append(f"c.{compiled[name].symbol}")
+    module.pure[SPLIT] = engine[SPLIT]
     for name, function in sorted(module.pure.items()):
         whole = module.function(function)
         texts.append(

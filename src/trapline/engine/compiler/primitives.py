@@ -344,46 +344,40 @@ def split_in_page(e: Calls, va: str, tag: str, size: int, hit: str) -> None:
     e.place_label(no)
 
 
-def split_outside(e: Calls, va: str, size: int, area: int, hit: str) -> str:
-    """The same by a call that spares the registers: what the rare case needs must not live all through a region."""
-    e.module.declare(f'@"p.{SPLIT}"', 3, convention=SPLIT_CALL)
-    found = e.value(f'call {SPLIT_CALL} i64 @"p.{SPLIT}"(ptr %hart, i64 {va}, i64 {size}, i64 {area})')
-    no = e.label()
-    e.branch(e.value(f"icmp ne i64 {found}, 0"), hit, no)
-    e.place_label(no)
-    return found
-
-
 def fast_access(e: Calls, node: ast.Call, name: str) -> Result:
     """The inline TLB probe of a load, store or AMO; a miss bails out to the normal reading."""
-    e.module.pure[SPLIT] = e.module.engine_function(SPLIT)
     args = node.args[1:]
-    size = _literal(e, args[1])
+    size, splits = _literal(e, args[1]), name in ("load", "store")
     va = e.as_word(args[0])
     area = tlb.LOAD_AREA if name == "load" else tlb.STORE_AREA
-    index = e.value(f"and i64 {e.value(f'lshr i64 {va}, 8')}, {(tlb.DATA_ENTRIES - 1) * 16}")
-    entry = e.value(f"getelementptr inbounds i8, ptr %tlb, i64 {index}")
-    if area:
-        entry = e.value(f"getelementptr inbounds i8, ptr {entry}, i64 {area}")
-    tag = e.value(f"load i64, ptr {entry}, align 16")
-    wanted = e.value(f"and i64 {va}, {-4096 | (size - 1)}")
-    hit, miss, access = e.label(), e.label(), e.label()
-    splits, found = name in ("load", "store") and size > 1, ""
-    e.branch(e.value(f"icmp eq i64 {tag}, {wanted}"), hit, miss, UNLIKELY_BAIL)
-    e.place_label(miss)
-    if splits and e.module.markers:
-        found = split_outside(e, va, size, area, access)
-    elif splits:
-        split_in_page(e, va, tag, size, hit)
-    e.fail()
-    e.place_label(hit)
-    delta = e.value(f"load i64, ptr {e.value(f'getelementptr inbounds i8, ptr {entry}, i64 8')}, align 8")
-    e.place_label(access)
-    if found:
-        delta = e.value(f"phi i64 [ {delta}, %{hit} ], [ {found}, %{miss} ]")
+    if e.module.markers:
+        # A region looks the page up in its own way (jit.access).
+        e.module.pure[SPLIT] = e.module.engine_function(SPLIT)
+        e.gives_up_here()
+        delta = e.value(f"call i64 @find(i64 {va}, i64 {size}, i64 {area}, i64 {int(splits and size > 1)})")
+    else:
+        delta = probe(e, va, size, area, splits=splits)
     pointer = e.value(f"inttoptr i64 {e.value(f'add i64 {va}, {delta}')} to ptr")
     if name == "store":
         store_bytes(e, pointer, size, e.as_word(args[2]))
         e.wrote |= WROTE
         return None
     return load_bytes(e, pointer, size), U
+
+
+def probe(e: Calls, va: str, size: int, area: int, *, splits: bool) -> str:
+    """Host address minus va, from the translation set; bails out where that does not have the page."""
+    index = e.value(f"and i64 {e.value(f'lshr i64 {va}, 8')}, {(tlb.DATA_ENTRIES - 1) * 16}")
+    entry = e.value(f"getelementptr inbounds i8, ptr %tlb, i64 {index}")
+    if area:
+        entry = e.value(f"getelementptr inbounds i8, ptr {entry}, i64 {area}")
+    tag = e.value(f"load i64, ptr {entry}, align 16")
+    wanted = e.value(f"and i64 {va}, {-4096 | (size - 1)}")
+    hit, miss = e.label(), e.label()
+    e.branch(e.value(f"icmp eq i64 {tag}, {wanted}"), hit, miss, UNLIKELY_BAIL)
+    e.place_label(miss)
+    if splits and size > 1:
+        split_in_page(e, va, tag, size, hit)
+    e.fail()
+    e.place_label(hit)
+    return e.value(f"load i64, ptr {e.value(f'getelementptr inbounds i8, ptr {entry}, i64 8')}, align 8")

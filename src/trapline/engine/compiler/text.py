@@ -91,10 +91,14 @@ class FunctionText:
         self.locals[f" {name}"] = (f"%l.{name}", type_)
         return f"%l.{name}"
 
-    def fail(self) -> None:
-        """Leave with trapped (normal) or bail (fast)."""
+    def gives_up_here(self) -> None:
+        """What follows may trap or bail: nothing may have been written by now."""
         if self.wrote & (WROTE if self.fast else ARCHITECTURAL):
             self.module.late_bail = True
+
+    def fail(self) -> None:
+        """Leave with trapped (normal) or bail (fast)."""
+        self.gives_up_here()
         self.may_fail = True
         self.emit("FAIL")
         self.terminated = True

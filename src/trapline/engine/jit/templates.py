@@ -1,7 +1,8 @@
 """Templates: the fast reading of each instruction as optimised LLVM text, from which regions are put together.
 
 Registers are not places in memory here but calls of markers (`read.x`, `write.x`, ...), since a region keeps them in
-LLVM values. A template ends in one of three markers: `go.on`, `go.to` (a jump) or `go.out` (the fast reading gives up
+LLVM values; so is the look-up of a page (`find`: host address minus address; jit.access), which may give up. A template
+ends in one of three markers: `go.on`, `go.to` (a jump) or `go.out` (the fast reading gives up
 before it has written anything; the interpreter repeats the instruction).
 """
 
@@ -25,6 +26,7 @@ declare i64 @read.x(i64) nounwind willreturn memory(inaccessiblemem: read)
 declare i64 @read.f(i64) nounwind willreturn memory(inaccessiblemem: read)
 declare void @write.x(i64, i64) nounwind willreturn memory(inaccessiblemem: readwrite)
 declare void @write.f(i64, i64) nounwind willreturn memory(inaccessiblemem: readwrite)
+declare i64 @find(i64, i64, i64, i64) nounwind willreturn memory(inaccessiblemem: read)
 declare void @go.on() noreturn nounwind
 declare void @go.out() noreturn nounwind
 declare void @go.to(i64) noreturn nounwind
@@ -141,6 +143,28 @@ def kept_templates(compressed: bool) -> dict[str, Template]:
     return found
 
 
+class Aliases:
+    """Tells LLVM that the guest's memory is not the hart's state: both are marked (jit.translate.TRAILER)."""
+
+    def __init__(self) -> None:
+        self.state, self.guest = {"%st"}, set[str]()
+
+    def mark(self, line: str) -> str:
+        """Note where a pointer comes from; mark an access."""
+        words = line.replace(",", " ").split()
+        pointers = [words[i + 1] for i, word in enumerate(words[:-1]) if word == "ptr"]
+        if " = getelementptr " in line and pointers[0] in self.state:
+            self.state.add(words[0])
+        elif " = inttoptr " in line:
+            self.guest.add(words[0])
+        elif (" = load " in line or line.startswith("  store ")) and pointers:
+            if pointers[-1] in self.state:
+                return f"{line}, !alias.scope !4"
+            if pointers[-1] in self.guest:
+                return f"{line}, !noalias !4"
+        return line
+
+
 def parse(body: str, operands: set[str], likely: dict[str, str]) -> Template:
     """Turn the printed body of a wrapper into a format string."""
     fixed = operands | {"pc", "next", "now", "priv", "virt", "to"}
@@ -155,6 +179,7 @@ def parse(body: str, operands: set[str], likely: dict[str, str]) -> Template:
         return f", !prof {likely[match[1]]}" if match[1] in likely else ""
 
     lines = []
+    aliases = Aliases()
     for raw in body.replace("{", "{{").replace("}", "}}").splitlines():
         line = raw.partition(" ; ")[0].partition(";")[0].rstrip()
         if not line.strip() or "noalias.scope.decl" in line or line.strip() == "unreachable":
@@ -163,7 +188,7 @@ def parse(body: str, operands: set[str], likely: dict[str, str]) -> Template:
         if line.endswith(":"):
             lines.append("{p}" + line.strip('":') + ":")
             continue
-        line = _NAME.sub(rename, line)
+        line = aliases.mark(_NAME.sub(rename, line))
         line = _READ.sub(r"load i64, ptr %\1\2", line)
         line = _WRITE.sub(r"store i64 \3, ptr %\1\2", line)
         line = line.replace("tail call void @go.on()", "br label %{on}")

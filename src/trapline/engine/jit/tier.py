@@ -13,6 +13,7 @@ import mmap
 import sys
 import threading
 import weakref
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,10 +23,13 @@ from trapline.engine.code import Installed
 from trapline.engine.jit.source import Pages
 from trapline.engine.jit.ways import prefix_words
 from trapline.engine.link import LinkError
+from trapline.engine.tlb import EMPTY
 from trapline.engine.tlb_layout import (
     CONTEXTS,
+    DATA_ENTRIES,
     FETCH_AREA,
     FETCH_ENTRIES,
+    LOAD_AREA,
     RECORD_BYTES,
     RECORD_SLOTS,
     SET_BYTES,
@@ -229,7 +233,8 @@ class Tier:
 
             self._compiler = Compiler()
         try:
-            code = self._compiler.compile(translate(region, usable, self.cold))
+            text = translate(region, usable, self.cold, linear=any(is_linear(hart) for hart in self._harts))
+            code = self._compiler.compile(text)
         except LinkError:
             return False
         source = region.source()
@@ -299,6 +304,15 @@ class Tier:
         finally:
             sys.setswitchinterval(interval)
         return new
+
+
+def is_linear(hart: Hart) -> bool:
+    """Whether nearly all pages that a hart has cached for loads lie at one distance from the host's memory."""
+    if hart.tlb_ptr == 0:
+        return False
+    words = (ctypes.c_uint64 * (2 * DATA_ENTRIES)).from_address(int(hart.tlb_ptr) + LOAD_AREA)
+    far = Counter(distance for tag, distance in zip(words[::2], words[1::2], strict=True) if tag != EMPTY)
+    return bool(far) and far.most_common(1)[0][1] * 10 >= far.total() * 9
 
 
 def handler_of(hart: Hart) -> tuple[int, int] | None:

@@ -15,6 +15,7 @@ from trapline.engine.code import writes_x
 from trapline.engine.compiler.primitives import SPLIT
 from trapline.engine.compiler.text import to_i64
 from trapline.engine.decode_table import X0_SINK
+from trapline.engine.jit.access import Accesses
 from trapline.engine.jit.region import MODE_CHANGES, Block, Region, ends_block, template_name
 from trapline.engine.jit.source import PAGE
 from trapline.engine.jit.templates import PRESUMED
@@ -39,7 +40,13 @@ INTRINSICS = {
 }
 DESTINATIONS = {MODE_M: TO_M, MODE_HS: TO_HS, MODE_VS: TO_VS}
 TLB = re.compile(r"%tlb\b")
-TRAILER = '!0 = !{!"branch_weights", i32 2000, i32 1}\n!1 = !{!"branch_weights", i32 1, i32 2000}\n'
+TRAILER = """!0 = !{!"branch_weights", i32 2000, i32 1}
+!1 = !{!"branch_weights", i32 1, i32 2000}
+!2 = distinct !{!2}
+!3 = distinct !{!3, !2}
+!4 = !{!3}
+!5 = !{}
+"""
 
 
 def declaration(name: str) -> str:
@@ -79,12 +86,15 @@ def registers(text: str) -> tuple[set[Register], set[Register]]:
 class Translator(Ways):
     """Writes one region."""
 
-    def __init__(self, region: Region, templates: dict[str, Template], cold: dict[str, int]) -> None:
+    def __init__(
+        self, region: Region, templates: dict[str, Template], cold: dict[str, int], *, linear: bool = False
+    ) -> None:
         super().__init__(region)
         self.templates, self.cold = templates, cold
         self.used: set[Register] = set()
         self.intrinsics: set[str] = set()
         self.written: dict[int, set[Register]] = {}
+        self.accesses = Accesses(region, linear=linear)
         self.instances = {start: self.instantiate(block) for start, block in region.blocks.items()}
         self.dirty = self.flow()
 
@@ -110,7 +120,9 @@ class Translator(Ways):
             fields |= {"on": f"on{place:x}", "out": f"out{place:x}", **self.mode_fields(place)}
             fields["to"] = DESTINATIONS.get(self.region.pages.mode(1) or 0)
             text = template.text.format_map(fields)
-            for name in template.cold:
+            if "@find(" in text:
+                text = self.accesses.expand(text, place, found)
+            for name in (*template.cold, SPLIT):
                 text = self.cold_calls(text, name, p)
             if self.region.changes_mode:
                 text = TLB.sub(f"%tlb{place:x}", text)
@@ -257,8 +269,8 @@ class Translator(Ways):
         """Slots of registers and pages (LLVM promotes those of the first block), and what they hold at first."""
         registers_ = sorted(self.used | {("x", 0), ("x", X0_SINK)})
         slots = [f"  %{bank}{number} = alloca i64" for bank, number in registers_]
-        slots += [f"  %{slot} = alloca i64" for slot in ("ic", "to", "out.rec", "out.ic")]
-        head = ["start:", "  store i64 %ic0, ptr %ic", "  store i64 0, ptr %x0"]
+        slots += [f"  %{slot} = alloca i64" for slot in ("ic", "to", "out.rec", "out.ic", *self.accesses.slots())]
+        head = ["start:", "  store i64 %ic0, ptr %ic", "  store i64 0, ptr %x0", *self.accesses.forget()]
         for bank, number in sorted(self.used - {("x", 0), ("x", X0_SINK)}):
             index = (LAYOUT.fields[bank].index + number) * 8
             head.append(f"  %in.{bank}{number} = getelementptr inbounds i8, ptr %st, i64 {index}")
@@ -315,6 +327,9 @@ class Translator(Ways):
         return "\n".join([*declares, head, *self.entry(), *self.lines, *self.tails, "}", TRAILER])
 
 
-def translate(region: Region, templates: dict[str, Template], cold: dict[str, int]) -> str:
-    """The LLVM text of a region, the function `region`; `cold` numbers the C functions in `cold_function`."""
-    return Translator(region, templates, cold).text()
+def translate(region: Region, templates: dict[str, Template], cold: dict[str, int], *, linear: bool = False) -> str:
+    """The LLVM text of a region, the function `region`; `cold` numbers the C functions in `cold_function`.
+
+    `linear`: guest addresses probably lie at one distance from the host's.
+    """
+    return Translator(region, templates, cold, linear=linear).text()

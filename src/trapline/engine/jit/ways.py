@@ -9,6 +9,7 @@ is known in the set of now needs one comparison; otherwise the fetch entry has t
 
 from __future__ import annotations
 
+from trapline.engine.jit.access import Accesses
 from trapline.engine.jit.region import Block, Region
 from trapline.engine.jit.source import PAGE
 from trapline.engine.tlb_layout import FETCH_AREA, FETCH_ENTRIES
@@ -27,6 +28,8 @@ def prefix_words(pages: int) -> int:
 
 class Ways:
     """Text of the ways; `lines` are the blocks, `tails` what they branch to."""
+
+    accesses: Accesses
 
     def __init__(self, region: Region) -> None:
         self.region = region
@@ -259,6 +262,7 @@ class Ways:
         self.tails.append(f"{label}.on:")
         self.tail(f"store ptr %{label}.set, ptr %set")
         self.put("tlb_ptr", f"{label}.on", f"%{label}.set", "ptr")
+        self.tails += self.accesses.forget()
         if mode is None:
             self.tail(f"br label %{away}")
             return label

@@ -1,0 +1,125 @@
+"""How a region finds the page of an access: host address minus address, for the `find` of a template.
+
+The plain way is that of the interpreter: the page's tag in the translation set, then the distance behind it. Two
+shorter ones stand before it, where they are likely to be right:
+
+* the page of an access before, through the same base register, kept in the region (`jit.bases` says where);
+* where nearly all pages that the guest has cached lie at one distance (no paging, or a kernel's own mapping), the
+  distance of the last one: the look-up only has to agree, so an address that was just loaded is not held up by it.
+
+What is kept lives no longer than one stay in the region, and a change of mode forgets it: fences are never inside.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from trapline.engine import tlb_layout as tlb
+from trapline.engine.compiler.primitives import SPLIT, SPLIT_CALL
+from trapline.engine.jit.bases import Base, bases
+
+if TYPE_CHECKING:
+    from trapline.engine.jit.region import Region
+    from trapline.isa.decode import Decoded
+
+NO_PAGE = -1
+UNKNOWN = Base(steady=False, chased=False)
+_FIND = re.compile(r"  (%\S+) = (?:tail )?call i64 @find\(i64 (\S+), i64 (\d+), i64 (\d+), i64 (\d+)\)")
+
+
+class Accesses:
+    """The accesses of one region."""
+
+    def __init__(self, region: Region, *, linear: bool) -> None:
+        self.linear = linear
+        self.bases = bases(region)
+        self.kept: set[str] = set()  # area and base register of the accesses that keep their page
+
+    def slots(self) -> list[str]:
+        """Names of the slots for what is kept."""
+        pages = [f"{what}.{slot}" for slot in sorted(self.kept) for what in ("page", "far")]
+        return [*pages, "linear"] if self.linear else pages
+
+    def forget(self) -> list[str]:
+        """Lines that forget what is kept."""
+        lines = [f"  store i64 {NO_PAGE}, ptr %page.{slot}" for slot in sorted(self.kept)]
+        return [*lines, "  store i64 0, ptr %linear"] if self.linear else lines
+
+    def expand(self, text: str, place: int, found: Decoded) -> str:
+        """Replace `find` in an instruction's text."""
+        lines: list[str] = []
+        label = ""
+        moved: dict[str, str] = {}
+        for line in text.split("\n"):
+            match = _FIND.match(line)
+            if match is None:
+                if line.endswith(":"):
+                    label = line[:-1]
+                for before, after in moved.items():
+                    line = line.replace(f"%{before} ]", f"%{after} ]")
+                lines.append(line)
+                continue
+            unique = f"i{place:x}.find{len(moved)}"
+            name, va, size, area, splits = match.groups()
+            base = self.bases.get(place, UNKNOWN)
+            slot = f"{area}.{found.operands['rs1']}"
+            lines += self.find(unique, f"out{place:x}", name, va, int(size), int(area), splits == "1", base, slot)
+            moved[label] = f"{unique}.on"
+            label = moved[label]
+        return "\n".join(lines)
+
+    def find(
+        self, u: str, out: str, name: str, va: str, size: int, area: int, splits: bool, base: Base, slot: str
+    ) -> list[str]:
+        """The text of one look-up; it ends in the block `u.on` with the distance in `name`."""
+        lines = [f"  %{u}.w = and i64 {va}, {-4096 | (size - 1)}"]
+        ways = []
+        if base.steady:
+            self.kept.add(slot)
+            lines.append(f"  %{u}.page = load i64, ptr %page.{slot}")
+            lines.append(f"  %{u}.same = icmp eq i64 %{u}.w, %{u}.page")
+            lines.append(f"  br i1 %{u}.same, label %{u}.again, label %{u}.look, !prof !0")
+            lines += [f"{u}.again:", f"  %{u}.last = load i64, ptr %far.{slot}", f"  br label %{u}.on", f"{u}.look:"]
+            ways.append(f"[ %{u}.last, %{u}.again ]")
+        lines.append(f"  %{u}.s = lshr i64 {va}, 8")
+        lines.append(f"  %{u}.i = and i64 %{u}.s, {(tlb.DATA_ENTRIES - 1) * 16}")
+        lines.append(f"  %{u}.t = getelementptr inbounds i8, ptr %tlb, i64 %{u}.i")
+        lines.append(f"  %{u}.e = getelementptr inbounds i8, ptr %{u}.t, i64 {area}")
+        lines.append(f"  %{u}.tag = load i64, ptr %{u}.e, align 16, !invariant.load !5")
+        lines.append(f"  %{u}.hit = icmp eq i64 %{u}.tag, %{u}.w")
+        miss = f"{u}.miss" if splits else out
+        lines.append(f"  br i1 %{u}.hit, label %{u}.found, label %{miss}, !prof !0")
+        if splits:
+            lines.append(f"{u}.miss:")
+            lines.append(f"  %{u}.split = call {SPLIT_CALL} i64 @p.{SPLIT}(ptr %st, i64 {va}, i64 {size}, i64 {area})")
+            lines.append(f"  %{u}.no = icmp eq i64 %{u}.split, 0")
+            lines.append(f"  br i1 %{u}.no, label %{out}, label %{u}.on")
+            ways.append(f"[ %{u}.split, %{u}.miss ]")
+        lines.append(f"{u}.found:")
+        lines.append(f"  %{u}.d = getelementptr inbounds i8, ptr %{u}.e, i64 8")
+        lines.append(f"  %{u}.far = load i64, ptr %{u}.d, align 8, !invariant.load !5")
+        if base.steady:
+            lines.append(f"  %{u}.whole = and i64 {va}, -4096")
+            lines.append(f"  store i64 %{u}.whole, ptr %page.{slot}")
+            lines.append(f"  store i64 %{u}.far, ptr %far.{slot}")
+        if self.linear and base.chased:
+            lines += self.agree(u)
+            ways.append(f"[ %{u}.line, %{u}.found ]")
+            ways.append(f"[ %{u}.far, %{u}.other ]")
+            return [*lines, f"{u}.on:", f"  {name} = phi i64 {', '.join(ways)}"]
+        lines.append(f"  br label %{u}.on")
+        ways.append(f"[ %{u}.far, %{u}.found ]")
+        return [*lines, f"{u}.on:", f"  {name} = phi i64 {', '.join(ways)}"]
+
+    @staticmethod
+    def agree(u: str) -> list[str]:
+        """Use the last distance if the look-up agrees; keep the new one otherwise."""
+        return [
+            f"  %{u}.line = load i64, ptr %linear",
+            f"  %{u}.agrees = icmp eq i64 %{u}.far, %{u}.line",
+            f"  br i1 %{u}.agrees, label %{u}.on, label %{u}.other, !prof !0",
+            f"{u}.other:",
+            f"  store i64 %{u}.far, ptr %linear",
+            f"  br label %{u}.on",
+        ]

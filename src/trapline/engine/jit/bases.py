@@ -1,0 +1,118 @@
+"""What is known of the base registers of accesses: how an address changes from one execution to the next.
+
+Looked at is the innermost loop around an instruction, or its block alone. A register is *steady* there if only
+linear instructions of steady registers write it (an invariant, a pointer that walks through an array); it is
+*chased* if it holds what was loaded, or something near it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trapline.engine.jit.region import Region
+    from trapline.isa.decode import Decoded
+
+NEAR = frozenset({"addi", "add"})
+LINEAR = frozenset("addi add sub slli addiw addw subw lui auipc sh1add sh2add sh3add add.uw slli.uw".split())
+LOADS = frozenset({"ld", "lw", "lwu"})
+DENSITY = 10  # instructions for each access, at most, in loops that keep pages
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """Of one access: whether it is probably in the page of the one before through the same register, and whether its
+    address was just loaded."""
+
+    steady: bool
+    chased: bool
+
+
+def bases(region: Region) -> dict[int, Base]:
+    """By place, what is known of the base of each access."""
+    loops = natural_loops(region)
+    known: dict[int, Base] = {}
+    for block in region.blocks.values():
+        around = [loop for loop in loops if block.start in loop]
+        scope = min(around, key=len) if around else {block.start}
+        steady, chased = kinds(region, scope)
+        if not around or not is_dense(region, scope):
+            steady = set()
+        for place, found in block.code:
+            if is_access(found):
+                base = found.operands["rs1"]
+                known[place] = Base(base in steady, base in chased and base not in steady)
+    return known
+
+
+def is_dense(region: Region, scope: set[int]) -> bool:
+    """Whether many of a loop's instructions are accesses: what is kept takes registers of the host."""
+    code = [found for start in scope for _, found in region.blocks[start].code]
+    return sum(is_access(found) for found in code) * DENSITY >= len(code)
+
+
+def is_access(found: Decoded) -> bool:
+    """Whether an instruction looks a page up."""
+    text = found.instruction.text
+    return "(rs1)" in text and "rs1" in found.operands
+
+
+def written(found: Decoded) -> int | None:
+    """The integer register that an instruction writes."""
+    rd = found.operands.get("rd", 0)
+    return rd if rd != 0 and not found.instruction.text.partition(" ")[2].startswith("frd") else None
+
+
+def kinds(region: Region, scope: set[int]) -> tuple[set[int], set[int]]:
+    """The steady registers of some blocks, and the chased ones."""
+    writes = [
+        (target, found)
+        for start in scope
+        for _, found in region.blocks[start].code
+        if (target := written(found)) is not None
+    ]
+    steady = set(range(32))
+    chased = {rd for rd, found in writes if found.instruction.name in LOADS}
+    while True:
+        lost = {rd for rd, found in writes if rd in steady and not stays(found, steady)}
+        more = {
+            rd for rd, found in writes if rd not in chased and found.instruction.name in NEAR and reads(found) & chased
+        }
+        if not lost and not more:
+            return steady, chased
+        steady -= lost
+        chased |= more
+
+
+def reads(found: Decoded) -> set[int]:
+    """The integer registers that an instruction of LINEAR or NEAR reads."""
+    return {found.operands[name] for name in ("rs1", "rs2") if name in found.operands}
+
+
+def stays(found: Decoded, steady: set[int]) -> bool:
+    """Whether an instruction makes a steady value of steady ones."""
+    return found.instruction.name in LINEAR and reads(found) <= steady
+
+
+def natural_loops(region: Region) -> list[set[int]]:
+    """The blocks of each loop: those that reach a backward jump without passing its target."""
+    successors = {start: region.successors(block) for start, block in region.blocks.items()}
+    before: dict[int, list[int]] = {start: [] for start in region.blocks}
+    for start, targets in successors.items():
+        for target in targets:
+            before[target].append(start)
+    loops = []
+    for latch, targets in successors.items():
+        for head in (t for t in targets if t <= latch):
+            loop, work = {head, latch}, [latch]
+            while work:
+                block = work.pop()
+                if block == head:
+                    continue
+                for previous in before[block]:
+                    if previous not in loop:
+                        loop.add(previous)
+                        work.append(previous)
+            loops.append(loop)
+    return loops
