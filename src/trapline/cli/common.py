@@ -66,9 +66,11 @@ def fetched(word: str) -> Any:
     """The fetched kernel that a word means; None if it is a file, or means none."""
     from pathlib import Path
 
+    if Path(word).exists():
+        return None
     from trapline.lab.fetch.store import find_kernel
 
-    return None if Path(word).exists() else find_kernel(word)
+    return find_kernel(word)
 
 
 def kernel_arguments(machine: Machine) -> str:

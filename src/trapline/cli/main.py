@@ -59,6 +59,6 @@ def _complain(text: str) -> None:
     sys.stderr.write(f"trapline: {text}\n")
 
 
-def entry() -> None:
+def entry() -> int:
     """The console script."""
-    sys.exit(main())
+    return main()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib.util
 import json
 import os
 import platform
 import sys
-import tempfile
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from trapline.engine.link import Image
@@ -41,6 +41,16 @@ def _cpu() -> str:
     return platform.processor()
 
 
+def _compiler() -> str:
+    """The version of llvmlite, by the name of its metadata's directory: importlib.metadata takes longer to import."""
+    found = importlib.util.find_spec("llvmlite")
+    if found is None or found.origin is None:
+        return "none"
+    package = Path(found.origin).parent
+    return ",".join(sorted(p.name for p in package.parent.glob("llvmlite-*.dist-info"))) or str(package)
+
+
+@functools.cache
 def image_key() -> str:
     """Digest of everything that the image depends on: the sources, the compiler, the host."""
     root = Path(__file__).resolve().parent.parent
@@ -49,11 +59,7 @@ def image_key() -> str:
     for path in paths + [root / name for name in HOSTED]:
         digest.update(f"{path.relative_to(root)}\n".encode())
         digest.update(path.read_bytes())
-    try:
-        compiler = version("llvmlite")
-    except PackageNotFoundError:
-        compiler = "none"
-    digest.update(f"{compiler} {platform.machine()} {sys.platform} {_cpu()}".encode())
+    digest.update(f"{_compiler()} {platform.machine()} {sys.platform} {_cpu()}".encode())
     return digest.hexdigest()[:32]
 
 
@@ -83,6 +89,8 @@ def write_image(path: Path, image: Image) -> None:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file in one rename."""
+    import tempfile
+
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".native-")
     try:

@@ -85,7 +85,7 @@ class NativeEngine:
         decoder = Decoder(hart)
         if self.code.decoder is None or self.code.decoder.enabled != decoder.enabled:
             self.code.set_decoder(decoder)
-        self.reference.attach(hart)
+        self.reference.attach(hart, decoder)
         for known in self._harts:
             known.decode_base = 0 if self.tier is not None and self.tier.forced else self.code.table
         if self.tier is not None:

@@ -32,11 +32,13 @@ class ReferenceEngine:
         self._decoders: dict[int, Decoder] = {}
         self._tables: dict[int, tuple[int, mmap.mmap]] = {}  # for hosted software that looks instructions up
 
-    def attach(self, hart: Hart) -> None:
-        """Prepare a hart whose extensions are configured."""
-        decoder = self._decoders[id(hart)] = Decoder(hart)
-        self._tables[id(hart)] = decode_table.build(decoder, {}, {})
-        hart.decode_base = self._tables[id(hart)][0]
+    def attach(self, hart: Hart, decoder: Decoder | None = None) -> None:
+        """Prepare a hart whose extensions are configured; with a decoder, one that has an instruction table already."""
+        if decoder is None:
+            decoder = Decoder(hart)
+            self._tables[id(hart)] = decode_table.build(decoder, {}, {})
+            hart.decode_base = self._tables[id(hart)][0]
+        self._decoders[id(hart)] = decoder
         hart.on_transform = lambda: transformed(hart, decoder)  # type: ignore[method-assign]
 
     def code_written(self, pa: int, size: int) -> None:

@@ -13,12 +13,13 @@ import hashlib
 import json
 import os
 import struct
-import tempfile
 import zlib
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 MAGIC = b"trapline snapshot 1\n"
 _ANY_MAGIC = b"trapline snapshot "
@@ -36,7 +37,7 @@ def pack(memory: Iterable[tuple[str, memoryview]]) -> tuple[list[dict[str, Any]]
     """Compress named stretches of memory; return their descriptions and the pieces of the payload."""
     table: list[dict[str, Any]] = []
     payload: list[bytes] = []
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with _workers() as pool:
         for name, view in memory:
             starts = [at for at in range(0, len(view), PIECE) if not _is_zero(view[at : at + PIECE])]
             packed = list(pool.map(lambda at, v=view: zlib.compress(v[at : at + PIECE], _LEVEL), starts))
@@ -44,6 +45,12 @@ def pack(memory: Iterable[tuple[str, memoryview]]) -> tuple[list[dict[str, Any]]
             table.append({"name": name, "size": len(view), "pieces": pieces})
             payload += packed
     return table, payload
+
+
+def _workers() -> ThreadPoolExecutor:
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(os.cpu_count() or 1)
 
 
 def _is_zero(view: memoryview) -> bool:
@@ -60,7 +67,7 @@ def unpack(table: list[dict[str, Any]], payload: memoryview, memory: dict[str, m
         for number, length in entry["pieces"]:
             jobs.append((view[number * PIECE : (number + 1) * PIECE], payload[at : at + length]))
             at += length
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with _workers() as pool:
         list(pool.map(_fill, jobs))
 
 
@@ -71,6 +78,8 @@ def _fill(job: tuple[memoryview, memoryview]) -> None:
 
 def write(path: str | Path, head: dict[str, Any], payload: list[bytes]) -> int:
     """Write a snapshot in one rename, after all of it is on disk; return its size in bytes."""
+    import tempfile
+
     digest = hashlib.sha256()
     for piece in payload:
         digest.update(piece)

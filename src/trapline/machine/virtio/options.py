@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from trapline.machine.virtio.blk import BlockDevice
-from trapline.machine.virtio.bus import VirtioBus
-from trapline.machine.virtio.console import ConsoleDevice
-from trapline.machine.virtio.drive import open_drive, parse_drive
-from trapline.machine.virtio.network import open_net, parse_net
-from trapline.machine.virtio.rng import RngDevice
-from trapline.machine.virtio.share import open_share, parse_share
+if TYPE_CHECKING:
+    from trapline.machine.virtio.bus import VirtioBus
+    from trapline.machine.virtio.console import ConsoleDevice
 
 CONSOLES = ("serial", "virtio")
 
@@ -29,6 +26,9 @@ class VirtioOptions:
     @property
     def changes_files(self) -> bool:
         """Whether a run may change files that the next run reads."""
+        from trapline.machine.virtio.drive import parse_drive
+        from trapline.machine.virtio.share import parse_share
+
         drives = [parse_drive(text) for text in self.drive]
         shares = [parse_share(text) for text in self.share]
         return any(not d.read_only and not d.snapshot for d in drives) or any(not s.read_only for s in shares)
@@ -44,8 +44,23 @@ def add_devices(
 
     `output` gets what the guest writes to the console; `now` is the machine's time in nanoseconds.
     """
+    if options == NO_VIRTIO:
+        return None  # the commonest machine loads none of what follows
     if options.console not in CONSOLES:
         raise ValueError(f"console {options.console!r}: serial or virtio")
+    return _add_devices(bus, options, output, now)
+
+
+def _add_devices(
+    bus: VirtioBus, options: VirtioOptions, output: Callable[[bytes], None], now: Callable[[], int]
+) -> ConsoleDevice | None:
+    from trapline.machine.virtio.blk import BlockDevice
+    from trapline.machine.virtio.console import ConsoleDevice
+    from trapline.machine.virtio.drive import open_drive, parse_drive
+    from trapline.machine.virtio.network import open_net, parse_net
+    from trapline.machine.virtio.rng import RngDevice
+    from trapline.machine.virtio.share import open_share, parse_share
+
     for number, text in enumerate(options.drive):
         argument = parse_drive(text)
         bus.add(BlockDevice(open_drive(argument), argument.serial, f"drive {number}"))
