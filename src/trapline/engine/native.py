@@ -15,7 +15,7 @@ from trapline.engine.code import PAGE, CodeStore
 from trapline.engine.compiler_names import MARGIN, plain_index, step_index
 from trapline.engine.jit.tier import Tier
 from trapline.engine.reference import ReferenceEngine
-from trapline.engine.tlb_layout import CONTEXTS, SET_BYTES
+from trapline.engine.tlb_layout import TLB_BYTES
 from trapline.isa.decode import Decoder
 from trapline.lang.control import ATTENTION_LEAVE, EXIT_LIMIT, EXIT_STOP
 from trapline.lang.functions import Trap
@@ -100,7 +100,7 @@ class NativeEngine:
     def _allocate(self, hart: Hart) -> None:
         if id(hart) in self._keep:
             return
-        sets = mmap.mmap(-1, CONTEXTS * SET_BYTES)
+        sets = mmap.mmap(-1, TLB_BYTES)
         hart.tlb_base = ctypes.addressof(ctypes.c_char.from_buffer(sets))
         hart.tlb_ptr = 0
         callbacks = [

@@ -13,8 +13,12 @@ from trapline.engine.tlb_layout import (
     DATA_ENTRIES,
     FETCH_AREA,
     FETCH_ENTRIES,
+    GUEST_TABLE_AREA,
     SET_BYTES,
     STORE_AREA,
+    TABLE_AREA,
+    TABLES,
+    TLB_BYTES,
 )
 from trapline.lang.control import fill_ones
 from trapline.lang.functions import cold, inline
@@ -52,9 +56,9 @@ def note_page_store(hart: Any, pa: U64, region: U64) -> None:
 
 @cold
 def note_large(hart: Any, va: U64) -> None:
-    """A page of what the first-stage leaf covers enters a set: a fence anywhere in it has to find it.
+    """A page of what a large first-stage leaf covers enters a set: a fence anywhere in it has to find it.
 
-    64 KiB at least, for Svnapot. Where only the G-stage's leaf is large, fences by address name 4 KiB.
+    64 KiB at level 0, for Svnapot. The G-stage's leaf does not matter: fences of its addresses forget everything.
     """
     span = U64(0xFFFF)
     if hart.walk_level != 0:
@@ -78,7 +82,7 @@ def fill_translation(hart: Any, va: U64, pa: U64, access: U64, region: U64, priv
         return
     if hart.pmp_active != 0 and not pmp_page_uniform(hart, pa):
         return
-    if hart.walk_page != 0:
+    if hart.walk_large != 0:
         note_large(hart, va)
     tag = va & ~4095
     host = hart.region_host[region] + (page - base)
@@ -107,6 +111,55 @@ def fill_translation(hart: Any, va: U64, pa: U64, access: U64, region: U64, priv
     host_store(entry + 8, 8, host - tag)
 
 
+@inline
+def known_table(hart: Any, pa: U64) -> U64:
+    """lang.control.known_table."""
+    if hart.tlb_base == 0:
+        return U64(0)
+    entry = hart.tlb_base + TABLE_AREA + ((pa >> 12) & (TABLES - 1)) * 16
+    return host_load(entry + 8, 8) + pa if host_load(entry, 8) == pa & ~4095 else U64(0)
+
+
+@cold
+def remember_table(hart: Any, pa: U64, region: U64) -> None:
+    """lang.control.remember_table: where one answer holds for the whole page."""
+    page = pa & ~4095
+    base = hart.region_base[region]
+    if hart.tlb_base == 0 or page < base or page - base + 4096 > hart.region_size[region]:
+        return
+    if hart.pmp_active != 0 and not pmp_page_uniform(hart, pa):
+        return
+    entry = hart.tlb_base + TABLE_AREA + ((pa >> 12) & (TABLES - 1)) * 16
+    host_store(entry, 8, page)
+    host_store(entry + 8, 8, hart.region_host[region] - base)
+
+
+@inline
+def known_guest_table(hart: Any, gpa: U64) -> U64:
+    """lang.control.known_guest_table."""
+    if hart.tlb_base == 0:
+        return U64(0)
+    entry = hart.tlb_base + GUEST_TABLE_AREA + ((gpa >> 12) & (TABLES - 1)) * 16
+    return host_load(entry + 8, 8) + gpa if host_load(entry, 8) == gpa & ~4095 else U64(0)
+
+
+@cold
+def remember_guest_table(hart: Any, gpa: U64, pa: U64) -> None:
+    """lang.control.remember_guest_table."""
+    place = known_table(hart, pa)
+    if place != 0:
+        entry = hart.tlb_base + GUEST_TABLE_AREA + ((gpa >> 12) & (TABLES - 1)) * 16
+        host_store(entry, 8, gpa & ~4095)
+        host_store(entry + 8, 8, place - gpa)
+
+
+@cold
+def forget_guest_tables(hart: Any) -> None:
+    """lang.control.forget_guest_tables."""
+    if hart.tlb_base != 0:
+        fill_ones(hart.tlb_base + GUEST_TABLE_AREA, U64(TABLES * 16))
+
+
 @cold
 def split_access(hart: Any, va: U64, size: U64, area: U64) -> U64:
     """Host address minus va of a misaligned access inside a cached page, if the hart does such; else 0."""
@@ -120,7 +173,9 @@ def split_access(hart: Any, va: U64, size: U64, area: U64) -> U64:
 
 @cold
 def flush_all_sets(hart: Any) -> None:
-    """Forget every translation of this hart."""
+    """Forget every translation of this hart, and where page tables lie."""
+    if hart.tlb_base != 0:
+        fill_ones(hart.tlb_base + TABLE_AREA, U64(TLB_BYTES - TABLE_AREA))
     for i in range(2):
         hart.big_first[i] = EMPTY
         hart.big_last[i] = 0

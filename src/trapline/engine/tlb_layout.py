@@ -6,12 +6,18 @@ the page's bytes. A tag of all ones matches nothing.
 """
 
 DATA_ENTRIES = 1024
-FETCH_ENTRIES = 256
+FETCH_ENTRIES = 1024
 LOAD_AREA = 0
 STORE_AREA = DATA_ENTRIES * 16
 FETCH_AREA = STORE_AREA + DATA_ENTRIES * 16
 SET_BYTES = FETCH_AREA + FETCH_ENTRIES * 32
 CONTEXTS = 16
+
+# Behind the sets: pages of page tables, by physical and by guest physical address. Entries as for loads.
+TABLES = 256
+TABLE_AREA = CONTEXTS * SET_BYTES
+GUEST_TABLE_AREA = TABLE_AREA + TABLES * 16
+TLB_BYTES = GUEST_TABLE_AREA + TABLES * 16
 
 RECORD_BYTES = 16
 RECORD_SLOTS = 2048  # one for each 2-byte place of a page

@@ -73,6 +73,36 @@ def cache_translation(hart: Any, va: U64, pa: U64, access: int, region: U64, pri
 
 
 @primitive
+def known_table(hart: Any, pa: U64) -> U64:
+    """Host address of an entry of a page table that the engine remembers as readable by the walker, or 0.
+
+    0 under CPython: the reference engine looks each entry up.
+    """
+    return U64(0)
+
+
+@primitive
+def remember_table(hart: Any, pa: U64, region: U64) -> None:
+    """The walker may read the page of a page table at `pa`. Nothing under CPython."""
+
+
+@primitive
+def known_guest_table(hart: Any, gpa: U64) -> U64:
+    """The same for an entry of a VS-stage table at a guest physical address, under the hgatp of now."""
+    return U64(0)
+
+
+@primitive
+def remember_guest_table(hart: Any, gpa: U64, pa: U64) -> None:
+    """The page of a VS-stage table at `gpa` lies at `pa`. Nothing under CPython."""
+
+
+@primitive
+def forget_guest_tables(hart: Any) -> None:
+    """The G-stage is another one. Nothing under CPython."""
+
+
+@primitive
 def note_store(hart: Any, pa: U64, region: U64) -> None:
     """A store to `pa` that no cached translation stands for: fence.i has to look at its page.
 

@@ -212,7 +212,7 @@ LAYOUT.array("exit_cost", EXIT_KINDS)  # estimated instructions of HS-mode and V
 LAYOUT.host = False
 
 # Second results of subset functions that have more than one.
-LAYOUT.word("walk_gpa", "walk_pte", "walk_level", "walk_perm", "walk_page")
+LAYOUT.word("walk_gpa", "walk_pte", "walk_level", "walk_perm", "walk_page", "walk_large")
 LAYOUT.array("scratch", 8)
 
 

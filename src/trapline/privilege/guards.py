@@ -164,7 +164,7 @@ def require_cbo_clean(hart: Any) -> None:
     require_envcfg(hart, U64(ENVCFG_CBCFE))
 
 
-@cold
+@quick
 def require_cbo_zero(hart: Any) -> None:
     """CBO.ZERO (Zicboz): xenvcfg.CBZE."""
     require_envcfg(hart, U64(ENVCFG_CBZE))

@@ -278,6 +278,7 @@ def guest_store(hart: Any, va: U64, size: U64, value: U64) -> None:
     write_region(hart, region, pa, size, value)
 
 
+@fast_path("zero")
 @cold
 def zero_block(hart: Any, va: U64) -> None:
     """cbo.zero: store zeros to the cache block that holds va; faults report va itself."""
@@ -293,8 +294,9 @@ def zero_block(hart: Any, va: U64) -> None:
     note_store(hart, pa, region)
     address = hart.region_host[region] + (pa - hart.region_base[region])
     for i in range(512):
-        if i * 8 < size:
-            host_store(address + i * 8, 8, U64(0))
+        if i * 8 >= size:
+            break
+        host_store(address + i * 8, 8, U64(0))
 
 
 @cold

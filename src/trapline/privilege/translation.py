@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from trapline.lang.control import known_guest_table, known_table, remember_guest_table, remember_table
 from trapline.lang.functions import Trap, cold, inline
 from trapline.lang.memory import host_load, host_store
 from trapline.lang.values import U64
@@ -57,7 +58,18 @@ def pte_place(hart: Any, pa: U64, kind: U64, va: U64, access: U64, virt: U64) ->
     region = region_of(hart, pa)
     if hart.region_kind[region] != KIND_RAM and hart.region_kind[region] != KIND_ROM:
         raise Trap(ACCESS_FAULT[access], va, 0, 0, virt)
+    if kind == ACCESS_LOAD:
+        remember_table(hart, pa, region)
     return hart.region_host[region] + (pa - hart.region_base[region])
+
+
+@inline
+def entry_place(hart: Any, pa: U64, va: U64, access: U64, virt: U64) -> U64:
+    """Host address of a PTE that is read."""
+    known = known_table(hart, pa)
+    if known != 0:
+        return known
+    return pte_place(hart, pa, U64(ACCESS_LOAD), va, access, virt)
 
 
 @inline
@@ -148,7 +160,7 @@ def g_stage(hart: Any, gpa: U64, kind: U64, va: U64, access: U64, hlvx: U64, pse
         level = level - 1
         index = (gpa >> ((level * 9 + 12) & 63)) & index_mask
         index_mask = U64(0x1FF)
-        place = pte_place(hart, table + (index << 3), U64(ACCESS_LOAD), va, access, U64(1))
+        place = entry_place(hart, table + (index << 3), va, access, U64(1))
         pte = host_load(place, 8)
         if malformed(hart, pte, hart.menvcfg & ENVCFG_PBMTE):
             raise Trap(fault, va, gpa >> 2, pseudo, 1)
@@ -172,16 +184,27 @@ def g_stage(hart: Any, gpa: U64, kind: U64, va: U64, access: U64, hlvx: U64, pse
     return pa
 
 
+@inline
+def first_stage_entry(hart: Any, address: U64, va: U64, access: U64, virt: U64) -> U64:
+    """Host address of a PTE of the first stage that is read; a VS-stage PTE is found through the G-stage."""
+    if virt == 0:
+        return entry_place(hart, address, va, access, virt)
+    known = known_guest_table(hart, address)
+    if known != 0:
+        return known
+    pa = g_stage(hart, address, U64(ACCESS_LOAD), va, access, U64(0), U64(PSEUDO_READ_PTE))
+    place = entry_place(hart, pa, va, access, virt)
+    remember_guest_table(hart, address, pa)
+    return place
+
+
 @cold
-def first_stage_pte(hart: Any, address: U64, kind: U64, va: U64, access: U64, virt: U64) -> U64:
-    """Host address of a PTE of the first stage; a VS-stage PTE is found through the G-stage."""
+def first_stage_update(hart: Any, address: U64, va: U64, access: U64, virt: U64) -> U64:
+    """The same for a PTE that is written."""
     pa = address
     if virt != 0:
-        if kind == ACCESS_STORE:
-            pa = g_stage(hart, address, U64(ACCESS_STORE), va, access, U64(0), U64(PSEUDO_WRITE_PTE))
-        else:
-            pa = g_stage(hart, address, U64(ACCESS_LOAD), va, access, U64(0), U64(PSEUDO_READ_PTE))
-    return pte_place(hart, pa, kind, va, access, virt)
+        pa = g_stage(hart, address, U64(ACCESS_STORE), va, access, U64(0), U64(PSEUDO_WRITE_PTE))
+    return pte_place(hart, pa, U64(ACCESS_STORE), va, access, virt)
 
 
 @inline
@@ -214,7 +237,7 @@ def first_stage(hart: Any, va: U64, access: U64, priv: U64, virt: U64, hlvx: U64
     for _ in range(5):
         level = level - 1
         address = table + (((va >> ((level * 9 + 12) & 63)) & 0x1FF) << 3)
-        place = first_stage_pte(hart, address, U64(ACCESS_LOAD), va, access, virt)
+        place = first_stage_entry(hart, address, va, access, virt)
         pte = host_load(place, 8)
         if malformed(hart, pte, envcfg & ENVCFG_PBMTE):
             raise Trap(fault, va, 0, 0, virt)
@@ -237,7 +260,7 @@ def first_stage(hart: Any, va: U64, access: U64, priv: U64, virt: U64, hlvx: U64
         if envcfg & ENVCFG_ADUE == 0:
             raise Trap(fault, va, 0, 0, virt)
         large = hart.walk_page
-        place = first_stage_pte(hart, address, U64(ACCESS_STORE), va, access, virt)
+        place = first_stage_update(hart, address, va, access, virt)
         host_store(place, 8, pte | wanted)
         hart.walk_page = large
     hart.walk_pte = pte
@@ -249,13 +272,18 @@ def first_stage(hart: Any, va: U64, access: U64, priv: U64, virt: U64, hlvx: U64
 def translate(hart: Any, va: U64, access: U64, priv: U64, virt: U64, hlvx: U64) -> U64:
     """Physical address of `va` for this access in this mode, or the fault that the hart raises.
 
-    walk_page is 1 afterwards if a leaf larger than 4 KiB took part; walk_gpa is the guest physical address.
+    walk_page is 1 afterwards if a leaf larger than 4 KiB took part, walk_large if one of the first stage did;
+    walk_gpa is the guest physical address.
     """
     hart.walk_page = 0
+    hart.walk_large = 0
     if virt == 0:
         if priv == MACHINE:
             return va
-        return first_stage(hart, va, access, priv, U64(0), hlvx)
+        pa = first_stage(hart, va, access, priv, U64(0), hlvx)
+        hart.walk_large = hart.walk_page
+        return pa
     gpa = first_stage(hart, va, access, priv, virt, hlvx)
+    hart.walk_large = hart.walk_page
     hart.walk_gpa = gpa
     return g_stage(hart, gpa, access, va, access, hlvx, U64(0))

@@ -19,6 +19,7 @@ Lowering = Callable[["Calls", ast.Call], Result]
 TABLE: dict[str, Lowering] = {}
 
 SPLIT, SPLIT_CALL = "split_access", "preserve_mostcc"
+BLOCK = 64  # bytes of the cache block that fast handlers know
 UNLIKELY_BAIL = ", !prof !0"
 INT = {1: "i8", 2: "i16", 4: "i32", 8: "i64"}
 
@@ -252,6 +253,17 @@ def _cache_translation(e: Calls, node: ast.Call) -> Result:
     return None
 
 
+@lowering("known_table", "known_guest_table")
+def _known_table(e: Calls, node: ast.Call) -> Result:
+    return _helper(e, e.resolve(node.func).__name__, f"i64 {e.as_word(node.args[1])}"), U
+
+
+@lowering("remember_table", "remember_guest_table", "forget_guest_tables")
+def _remember_table(e: Calls, node: ast.Call) -> Result:
+    _helper(e, e.resolve(node.func).__name__, *[f"i64 {e.as_word(a)}" for a in node.args[1:]])
+    return None
+
+
 @lowering("note_store")
 def _note_store(e: Calls, node: ast.Call) -> Result:
     _helper(e, "note_page_store", *[f"i64 {w}" for w in [e.as_word(a) for a in node.args[1:]]])
@@ -347,9 +359,36 @@ def split_in_page(e: Calls, va: str, tag: str, size: int, hit: str) -> None:
 def fast_access(e: Calls, node: ast.Call, name: str) -> Result:
     """The inline TLB probe of a load, store or AMO; a miss bails out to the normal reading."""
     args = node.args[1:]
+    if name == "zero":
+        return fast_zero(e, e.as_word(args[0]))
     size, splits = _literal(e, args[1]), name in ("load", "store")
     va = e.as_word(args[0])
     area = tlb.LOAD_AREA if name == "load" else tlb.STORE_AREA
+    pointer = find(e, va, size, area, splits=splits)
+    if name == "store":
+        store_bytes(e, pointer, size, e.as_word(args[2]))
+        e.wrote |= WROTE
+        return None
+    return load_bytes(e, pointer, size), U
+
+
+def fast_zero(e: Calls, va: str) -> Result:
+    """A cache block of the common size, in a page whose translation for stores is there."""
+    size = e.value(f"load i64, ptr {e.field_pointer('cache_block')}, align 8")
+    common, other = e.label(), e.label()
+    e.branch(e.value(f"icmp eq i64 {size}, {BLOCK}"), common, other, UNLIKELY_BAIL)
+    e.place_label(other)
+    e.fail()
+    e.place_label(common)
+    pointer = find(e, e.value(f"and i64 {va}, {-BLOCK}"), 8, tlb.STORE_AREA, splits=False)
+    for offset in range(0, BLOCK, 8):
+        store_bytes(e, e.value(f"getelementptr inbounds i8, ptr {pointer}, i64 {offset}"), 8, "0")
+    e.wrote |= WROTE
+    return None
+
+
+def find(e: Calls, va: str, size: int, area: int, *, splits: bool) -> str:
+    """A pointer to what lies at a virtual address; bails out where the translation set does not have the page."""
     if e.module.markers:
         # A region looks the page up in its own way (jit.access).
         e.module.pure[SPLIT] = e.module.engine_function(SPLIT)
@@ -357,12 +396,7 @@ def fast_access(e: Calls, node: ast.Call, name: str) -> Result:
         delta = e.value(f"call i64 @find(i64 {va}, i64 {size}, i64 {area}, i64 {int(splits and size > 1)})")
     else:
         delta = probe(e, va, size, area, splits=splits)
-    pointer = e.value(f"inttoptr i64 {e.value(f'add i64 {va}, {delta}')} to ptr")
-    if name == "store":
-        store_bytes(e, pointer, size, e.as_word(args[2]))
-        e.wrote |= WROTE
-        return None
-    return load_bytes(e, pointer, size), U
+    return e.value(f"inttoptr i64 {e.value(f'add i64 {va}, {delta}')} to ptr")
 
 
 def probe(e: Calls, va: str, size: int, area: int, *, splits: bool) -> str:

@@ -155,7 +155,7 @@ class Aliases:
         pointers = [words[i + 1] for i, word in enumerate(words[:-1]) if word == "ptr"]
         if " = getelementptr " in line and pointers[0] in self.state:
             self.state.add(words[0])
-        elif " = inttoptr " in line:
+        elif " = inttoptr " in line or (" = getelementptr " in line and pointers[0] in self.guest):
             self.guest.add(words[0])
         elif (" = load " in line or line.startswith("  store ")) and pointers:
             if pointers[-1] in self.state:

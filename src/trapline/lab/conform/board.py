@@ -83,7 +83,7 @@ class Session:
         port = Port(self.machine.regions, self._mark)
         self.run.handed_over = port.handed_over
         self.machine.add_device(*port_device(port))
-        ramdisk = initramfs(read_file(host.program), {**files, **_module_files(host.modules)})
+        ramdisk = host_ramdisk(host, files)
         append = f"{APPEND} {host.append} -- {arguments} port={PORT:#x}"
         self.machine.boot_bios(host.bios, host.kernel, None, append, initrd_data=ramdisk)
 
@@ -145,6 +145,11 @@ class Session:
                 raise UsageError("the host ended while it was stepped")
             if int(hart.instret) - int(hart.not_retired) > before:
                 steps.append((pc, mode))
+
+
+def host_ramdisk(host: Host, files: Mapping[str, bytes]) -> bytes:
+    """Return the initramfs of a host: the program as its init, its modules, further files."""
+    return initramfs(read_file(host.program), {**files, **_module_files(host.modules)})
 
 
 def run_events(

@@ -47,10 +47,14 @@ class LinuxGuest:
         }  # fmt: skip
 
 
-def boot_guest(host: Host, image: Path, append: str = "") -> LinuxGuest:
-    """Boot a kernel in a VM of the host's KVM, to its init and back down."""
-    program = read_file(host.program)
-    ramdisk = initramfs(program, {})
+def guest_ramdisk(host: Host) -> bytes:
+    """Return the initramfs of a guest: the same program as its init."""
+    return initramfs(read_file(host.program), {})
+
+
+def guest_files(host: Host, image: Path, append: str = "") -> tuple[dict[str, bytes], str]:
+    """Return what the host's initramfs holds for a guest with this kernel, and the arguments of the VMM in it."""
+    ramdisk = guest_ramdisk(host)
     words = [w for w in isa_extensions(host.isa) if w in _GUEST]
     isa = isa_string("rv64" + "".join(w if len(w) == 1 else f"_{w}" for w in words))
     tree = BoardTree(
@@ -59,7 +63,12 @@ def boot_guest(host: Host, image: Path, append: str = "") -> LinuxGuest:
         rtc=False, model="trapline,guest",
     )  # fmt: skip
     files = {"guest/Image": read_file(image), "guest/initrd": ramdisk, "guest/dtb": board_blob(tree)}
-    arguments = f"linux memory={MEMORY:#x} initrd_at={INITRD_AT:#x} dtb_at={TREE_AT:#x}"
+    return files, f"linux memory={MEMORY:#x} initrd_at={INITRD_AT:#x} dtb_at={TREE_AT:#x}"
+
+
+def boot_guest(host: Host, image: Path, append: str = "") -> LinuxGuest:
+    """Boot a kernel in a VM of the host's KVM, to its init and back down."""
+    files, arguments = guest_files(host, image, append)
     started = time.perf_counter()
     run = Session(host, files, arguments).go()
     seconds = time.perf_counter() - started
