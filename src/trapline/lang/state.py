@@ -117,9 +117,11 @@ LAYOUT.word("decode_base")  # the instruction table of engine.decode_table; 0: P
 # Compiled regions: where they lie, what they call, and where the hart was at each sampling point.
 LAYOUT.word("jit_low", "jit_high", "fn_goto", "fn_budget", "fn_resume")
 LAYOUT.word("sample_at", "sample_count")  # the instret of the next sample, and how many were taken
-LAYOUT.array("sample_record", 64)  # host address of the record that was next
-LAYOUT.array("sample_pc", 64)  # and its virtual address, and the index of the mode
-LAYOUT.array("sample_mode", 64)
+LAYOUT.word("run_start")  # host address of the record to which the last jump went that looked at the budget
+SAMPLES = 256
+LAYOUT.array("sample_record", SAMPLES)  # run_start at each sampling point
+LAYOUT.array("sample_pc", SAMPLES)  # its virtual address, and the index of the mode
+LAYOUT.array("sample_mode", SAMPLES)
 LAYOUT.array("cold_function", 64)  # C functions that regions call
 LAYOUT.host = False
 

@@ -97,10 +97,15 @@ class Handler:
         self.emit(f"br i1 {hit}, label %hit{n}, label %miss{n}{LIKELY}")
         self.label(f"hit{n}")
         rec = self.enter_page(entry, pc)
+        self.begin_run(rec)
         self.dispatch(rec, ic=ic, tlb=tlb)
         self.label(f"miss{n}")
         self.put("next_pc", pc)
         self.tail("@h.fetch_miss", ic=ic, tlb=tlb)
+
+    def begin_run(self, rec: str) -> None:
+        """Note where the code begins that runs up to the next look at the budget: a sample counts for its beginning."""
+        self.emit(f"store ptr {rec}, ptr {self.field('run_start')}, align 8")
 
     def probe(self, pc: str, tlb: str) -> tuple[str, str]:
         index = self.value(f"and i64 {self.value(f'lshr i64 {pc}, 7')}, {(FETCH_ENTRIES - 1) * 32}")
@@ -281,7 +286,10 @@ def jump_taken(h: Handler, kind: str, np: str, ic: str) -> None:
         h.put("next_pc", h.value(f"load i64, ptr {np}"))
         h.tail("@h.budget", ic=ic)
         h.label("back")
-    h.dispatch(h.value(f"getelementptr inbounds i8, ptr {h.rec}, i64 {h.imm32()}"), ic=ic)
+    rec = h.value(f"getelementptr inbounds i8, ptr {h.rec}, i64 {h.imm32()}")
+    if kind == "b":
+        h.begin_run(rec)
+    h.dispatch(rec, ic=ic)
 
 
 def thunk(

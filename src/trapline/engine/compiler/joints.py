@@ -11,6 +11,7 @@ from trapline.engine.compiler.module import Compiled
 from trapline.engine.compiler_names import MARGIN, SAMPLE_PERIOD
 from trapline.engine.tlb_layout import STRADDLE_SLOT
 from trapline.lang.control import ATTENTION_LEAVE
+from trapline.lang.state import SAMPLES
 
 EXIT_LIMIT, EXIT_UNDECODED, EXIT_NEW_PAGE, EXIT_SLOW, EXIT_STRADDLE, EXIT_SEMANTIC = 1, 2, 3, 4, 5, 6
 
@@ -117,23 +118,17 @@ def budget() -> str:
     turn = h.value(f"call i64 @llvm.smin.i64(i64 {free}, i64 {SAMPLE_PERIOD})")
     h.put("ic_base", h.value(f"add i64 {now}, {turn}"))
     h.put("ic_margin", h.value(f"sub i64 {left}, {turn}"))
-    pc = h.get("next_pc")
-    entry, hit = h.probe(pc, "%tlb")
-    h.emit(f"br i1 {hit}, label %hit, label %miss{LIKELY}")
-    h.label("hit")
-    rec = h.enter_page(entry, pc)
-    count = h.get("sample_count")
-    h.put("sample_count", h.value(f"add i64 {count}, 1"))
-    number = h.value(f"and i64 {count}, 63")
+    # What ran until now began at run_start, in the page that is current.
+    start, count = h.get("run_start"), h.get("sample_count")
+    begun = h.value(f"add i64 {h.value(f'lshr i64 {start}, 3')}, {h.get('code_k')}")
     virt = h.value(f"shl i64 {h.get('virt')}, 2")
     mode = h.value(f"or i64 {h.get('priv')}, {virt}")
-    for name, what in (("sample_record", f"ptr {rec}"), ("sample_pc", f"i64 {pc}"), ("sample_mode", f"i64 {mode}")):
-        h.emit(
-            f"store {what}, ptr {h.value(f'getelementptr inbounds i64, ptr {h.field(name)}, i64 {number}')}, align 8"
-        )
-    h.dispatch(rec, ic=turn)
-    h.label("miss")
-    h.tail("@h.fetch_miss", ic=turn)
+    number = h.value(f"and i64 {count}, {SAMPLES - 1}")
+    for name, what in (("sample_record", start), ("sample_pc", begun), ("sample_mode", mode)):
+        place = h.value(f"getelementptr inbounds i64, ptr {h.field(name)}, i64 {number}")
+        h.emit(f"store i64 {what}, ptr {place}, align 8")
+    h.put("sample_count", h.value(f"add i64 {count}, 1"))
+    h.jump_pc(h.get("next_pc"), ic=turn)
     return h.text()
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from trapline.engine.jit.templates import Template
     from trapline.isa.decode import Decoded
 
-LIMIT = 300  # instructions
+LIMIT, HARD_LIMIT = 300, 900  # instructions; the second for what goes straight on
 RETURN_REGISTERS = (1, 5)  # ra and t0, the link registers of the calling convention
 MODE_CHANGES = ("ecall", "sret", "mret")
 
@@ -244,7 +244,7 @@ class Former:
     def explore(self, place: int, limit: int) -> None:
         """Collect instructions from a place on."""
         before: tuple[int, Decoded] | None = None
-        while len(self.found) < limit:
+        while len(self.found) < (HARD_LIMIT if before else limit):
             if place in self.found:
                 # Two ways of reading overlapping bytes may meet again: an instruction is in one block only.
                 self.leaders.add(place)

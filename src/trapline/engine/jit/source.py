@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 PAGE = 4096
 PAGES = 6  # of a region
+PREFIX = 4  # words in front of the code come in multiples of this, so that the code stays aligned
 HEAD = (0, 0)
 MASK = (1 << 64) - 1
 Resolve = Callable[[int], "CodePage | None"]
@@ -22,6 +23,11 @@ Where = tuple[int, int]
 Modes = tuple[int, int]  # of the families, or ANY
 ANY = 255
 _PLACES, _WHERE = struct.Struct("<II"), struct.Struct("<Bi")
+
+
+def prefix_words(pages: int) -> int:
+    """How many words stand in front of a region's code: the head's own handler last, before it a table a page."""
+    return -(-pages // PREFIX) * PREFIX
 
 
 class Pages:

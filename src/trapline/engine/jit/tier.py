@@ -1,8 +1,8 @@
 """The second tier: finds hot code by samples, compiles regions beside the running guest, and installs them.
 
-Native code notes where it is every SAMPLE_PERIOD attempts (`sample_record`). A thread counts those places, compiles
-the hottest, and puts a region in by one store to the record of its head; the handler that was there stays in front
-of the region's code, for single steps and for an instruction that gives up at the head.
+Every SAMPLE_PERIOD attempts native code notes where the code began that ran just then (`sample_record`). A thread
+counts those places, has the hottest compiled, and puts a region in by one store to the record of its head; the handler
+that was there stays in front of the region's code, for single steps and for an instruction that gives up at the head.
 """
 
 from __future__ import annotations
@@ -13,44 +13,31 @@ import mmap
 import sys
 import threading
 import weakref
-from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trapline.engine import perf_map
 from trapline.engine.code import Installed
-from trapline.engine.jit.source import Pages
-from trapline.engine.jit.ways import prefix_words
-from trapline.engine.link import LinkError
-from trapline.engine.tlb import EMPTY
-from trapline.engine.tlb_layout import (
-    CONTEXTS,
-    DATA_ENTRIES,
-    FETCH_AREA,
-    FETCH_ENTRIES,
-    LOAD_AREA,
-    RECORD_BYTES,
-    RECORD_SLOTS,
-    SET_BYTES,
-    TABLE_BYTES,
-)
-from trapline.lang.state import LAYOUT
-from trapline.privilege.modes import MODE_HS, MODE_M, MODE_NAMES, MODE_VS, TO_HS, TO_M, TO_VS
+from trapline.engine.jit import worker as worker_module
+from trapline.engine.jit.source import Pages, prefix_words
+from trapline.engine.jit.surroundings import handler_of, tables_at
+from trapline.engine.jit.worker import Builder, Job, Made, Worker
+from trapline.engine.tlb_layout import RECORD_BYTES, RECORD_SLOTS, TABLE_BYTES
+from trapline.lang.state import LAYOUT, SAMPLES
 
 if TYPE_CHECKING:
     from trapline.engine.code import CodePage, CodeStore
     from trapline.engine.jit.source import Source
     from trapline.engine.jit.store import RegionStore
-    from trapline.engine.jit.templates import Template
     from trapline.lang.state import Hart
 
 CODE_BYTES = 64 << 20
-RING = LAYOUT.fields["sample_record"].count
+RING = SAMPLES
+RECORDS, PCS, MODES = (LAYOUT.fields[f"sample_{name}"].index for name in ("record", "pc", "mode"))
 THRESHOLD = 5  # samples that make a place hot
 FLUSH_AFTER = 20  # looks without a sample
 BUSY, IDLE = 0.001, 0.02  # seconds between looks at the samples
-SWITCH_INTERVAL = 0.0001  # seconds: a guest that asks for Python must not wait for the compiler
 
 
 def cold_numbers(symbols: dict[str, int]) -> dict[str, int]:
@@ -87,8 +74,8 @@ class CodeArea:
 class Tier:
     """Regions of one machine's code.
 
-    Everything but `attach` and `close` runs in the tier's own thread, or in the guest's where that is `forced`
-    (every block is compiled when it is first decoded).
+    Everything but `attach` and `close` runs in the tier's own thread, which finds and installs, beside another that
+    compiles (jit.worker); or in the guest's where that is `forced` (every block is compiled when it is first decoded).
     """
 
     def __init__(self, code: CodeStore, symbols: dict[str, int], *, forced: bool = False, keep: bool = True) -> None:
@@ -103,8 +90,8 @@ class Tier:
         self.failure: BaseException | None = None
         self._seen: dict[int, int] = {}
         self._harts: list[Hart] = []
-        self._templates: dict[str, Template] = {}
-        self._compiler: Any = None
+        self._builder = Builder(self.cold, self._harts)
+        self._worker: Worker | None = None
         self._store: RegionStore | None = None
         self._isa = ""
         self._stop = threading.Event()
@@ -134,12 +121,15 @@ class Tier:
         for hart in self._harts:
             self._point(hart, self.area)
         if not self.forced:
-            self._thread = threading.Thread(target=_work, args=(weakref.ref(self), self._stop), daemon=True)
+            self._worker = Worker(self._builder)
+            self._thread = threading.Thread(
+                target=_work, args=(weakref.ref(self), self._stop, self._worker), daemon=True
+            )
             self._thread.start()
-            atexit.register(_end, self._stop, weakref.ref(self._thread))
+            atexit.register(_end, self._stop, weakref.ref(self._thread), weakref.ref(self._worker.thread))
 
     def close(self) -> None:
-        """End the thread."""
+        """End the threads."""
         self._stop.set()
 
     def join(self) -> None:
@@ -149,7 +139,7 @@ class Tier:
 
     # --- finding ---
     def look(self) -> bool:
-        """Count new samples; return whether there were any."""
+        """Count new samples, and install what is kept; return whether there were any."""
         new = False
         for hart in self._harts:
             count, seen = int(hart.sample_count), self._seen.get(id(hart), 0)
@@ -158,21 +148,32 @@ class Tier:
             new = True
             self._seen[id(hart)] = count
             for i in range(max(seen, count - RING), count):
-                record = int(hart.sample_record[i % RING])
-                self.places[record] = hart, int(hart.sample_pc[i % RING]), int(hart.sample_mode[i % RING])
+                at = i % RING
+                record = hart.mem[RECORDS + at]
                 known = self.counts[record] = self.counts.get(record, 0) + 1
+                if known == 1 or known == THRESHOLD:
+                    self.places[record] = hart, hart.mem[PCS + at], hart.mem[MODES + at]
                 if known < THRESHOLD:
-                    self.make(record, compiling=False)
+                    self.install_kept(record)
         return new
 
-    def step(self) -> bool:
-        """Compile the hottest place, if one is hot; return whether there was one."""
-        best = max(self.counts, key=self.counts.__getitem__, default=None)
-        if best is None or self.counts[best] < THRESHOLD:
-            return False
-        del self.counts[best]
-        self.make(best)
-        return True
+    def work(self) -> bool:
+        """Look, take what the worker has made, and give it the hottest place; return whether there was anything new."""
+        new = self.look()
+        worker = self._worker
+        assert worker is not None
+        if (result := worker.collect()) is not None:
+            new = True
+            self.take(*result)
+        self.failure = self.failure or worker.failure
+        while worker.idle and (best := max(self.counts, key=self.counts.__getitem__, default=None)) is not None:
+            if self.counts[best] < THRESHOLD:
+                break
+            del self.counts[best]
+            job = None if self.install_kept(best) else self.job(best)
+            if job is not None:
+                worker.submit(job)
+        return new
 
     def page_of(self, record: int) -> tuple[CodePage, int] | None:
         """The page and the offset that a record stands for."""
@@ -192,59 +193,55 @@ class Tier:
 
     def resolve(self, hart: Hart, va: int) -> CodePage | None:
         """The decoded page at a virtual address, if some translation set has it."""
-        at = FETCH_AREA + (va >> 12) % FETCH_ENTRIES * 32
-        for number in range(CONTEXTS):
-            tag, table = (ctypes.c_uint64 * 2).from_address(int(hart.tlb_base) + number * SET_BYTES + at)
-            if tag == va and table in self.code.by_table:
-                return self.code.by_table[table]
-        return None
+        return next((self.code.by_table[t] for t in tables_at(hart, va) if t in self.code.by_table), None)
 
-    def make(self, record: int, *, compiling: bool = True) -> bool:
+    def make(self, record: int) -> bool:
         """Install the region of a record, a kept one or a new one; return whether there is one now."""
+        if self.install_kept(record):
+            return True
+        job = self.job(record)
+        return job is not None and self.take(job, self._builder.build(job))
+
+    def place(self, record: int) -> tuple[CodePage, int] | None:
+        """The page and the offset of a record at which a region may begin: it is decoded, and no region's head."""
         where = self.page_of(record)
-        if where is None or self.code.decoder is None:
-            return False
-        page, head = where
-        original = page.view[head]
-        if original == self._undecoded or self.area is None or original in self.area:
-            return False
-        pages = self.pages(page, record)
-        kept = self.store().find(pages, head)
-        if kept is not None:
-            self.found += 1
-            return self.install(kept[0], head, kept[1])
-        if not compiling or (record, page.epoch) in self.done:
-            return False
-        self.done.add((record, page.epoch))
-        return self.compile(pages, head)
+        if where is None or self.area is None or self.code.decoder is None:
+            return None
+        original = where[0].view[where[1]]
+        return None if original == self._undecoded or original in self.area else where
 
-    def compile(self, pages: Pages, head: int) -> bool:
-        """Compile a region and install it."""
-        from trapline.engine.jit.region import Former
-        from trapline.engine.jit.translate import translate
+    def install_kept(self, record: int) -> bool:
+        """Install a kept region that fits."""
+        where = self.place(record)
+        if where is None:
+            return False
+        kept = self.store().find(self.pages(where[0], record), where[1])
+        if kept is None or not self.install(kept[0], where[1], kept[1]):
+            return False
+        self.found += 1
+        return True
 
+    def job(self, record: int) -> Job | None:
+        """What there is to compile for a record, once."""
+        where = self.place(record)
+        if where is None or (record, where[0].epoch) in self.done:
+            return None
         assert self.code.decoder is not None
-        usable = self.templates()
-        region = Former(pages, self.code.decoder.search, usable).form(head)
-        if region is None:
-            return False
-        if self._compiler is None:
-            from trapline.engine.jit.compile import Compiler
+        self.done.add((record, where[0].epoch))
+        return Job(self.pages(where[0], record), where[1], self.code.decoder)
 
-            self._compiler = Compiler()
-        try:
-            text = translate(region, usable, self.cold, linear=any(is_linear(hart) for hart in self._harts))
-            code = self._compiler.compile(text)
-        except LinkError:
+    def take(self, job: Job, made: Made | None) -> bool:
+        """Install a region that was made, and keep it; return whether there is one now."""
+        if made is None:
             return False
-        source = region.source()
-        if not self.install(source, head, code):
+        source = made.source
+        if job.decoder is not self.code.decoder or not self.install(source, made.head, made.code):
             if not source.current:
-                self.done.discard((source.pages[0].table + head * 8, source.epochs[0]))
+                self.done.discard((source.pages[0].table + made.head * 8, source.epochs[0]))
             return False
         self.compiled += 1
-        self.instructions += region.size
-        self.store().add(source, head, code, region.size)
+        self.instructions += made.instructions
+        self.store().add(source, made.head, made.code, made.instructions)
         return True
 
     def install(self, source: Source, head: int, code: bytes) -> bool:
@@ -280,56 +277,13 @@ class Tier:
         if self._store is None or isa != self._isa:
             if self._store is not None:
                 self._store.close()
-            self._isa, self._templates = isa, {}
+            self._isa = isa
             self._store = RegionStore(isa) if self.keep else RegionStore(isa, Path(":memory:"))
         return self._store
 
-    def templates(self) -> dict[str, Template]:
-        """The templates for the decoder of now."""
-        if not self._templates:
-            from trapline.engine.jit.templates import kept_templates
 
-            assert self.code.decoder is not None
-            self._templates = kept_templates("C" in self.code.decoder.enabled)
-        return self._templates
-
-    def work(self) -> bool:
-        """Count samples and compile what is hot; return whether there was anything new."""
-        new = self.look()
-        interval = sys.getswitchinterval()
-        try:
-            while not self._stop.is_set() and self.step():
-                sys.setswitchinterval(SWITCH_INTERVAL)
-                self.look()
-        finally:
-            sys.setswitchinterval(interval)
-        return new
-
-
-def is_linear(hart: Hart) -> bool:
-    """Whether nearly all pages that a hart has cached for loads lie at one distance from the host's memory."""
-    if hart.tlb_ptr == 0:
-        return False
-    words = (ctypes.c_uint64 * (2 * DATA_ENTRIES)).from_address(int(hart.tlb_ptr) + LOAD_AREA)
-    far = Counter(distance for tag, distance in zip(words[::2], words[1::2], strict=True) if tag != EMPTY)
-    return bool(far) and far.most_common(1)[0][1] * 10 >= far.total() * 9
-
-
-def handler_of(hart: Hart) -> tuple[int, int] | None:
-    """Virtual address and mode of the handler to which most of a hart's ecalls have gone."""
-    calls = [0, 0, 0]
-    for cause in (8, 9, 10, 11):
-        for mode in MODE_NAMES:
-            for to in (TO_M, TO_HS, TO_VS):
-                calls[to] += int(hart.trap_count[cause << 5 | mode << 2 | to])
-    if not any(calls):
-        return None
-    to = calls.index(max(calls))
-    return int((hart.mtvec, hart.stvec, hart.vstvec)[to]) & ~3, (MODE_M, MODE_HS, MODE_VS)[to]
-
-
-def _work(reference: weakref.ref[Tier], stop: threading.Event) -> None:
-    """Look, compile, sleep, until the tier is gone or told to stop."""
+def _work(reference: weakref.ref[Tier], stop: threading.Event, worker: Worker) -> None:
+    """Look and sleep, until the tier is gone or told to stop."""
     pause, quiet, store = BUSY, 0, None
     while not stop.wait(pause):
         tier = reference()
@@ -346,15 +300,18 @@ def _work(reference: weakref.ref[Tier], stop: threading.Event) -> None:
             break
         pause = BUSY if new else min(IDLE, pause * 2)
         del tier
+    worker.end()
     if store is not None:
         store.close()
 
 
-def _end(stop: threading.Event, thread: weakref.ref[threading.Thread]) -> None:
+def _end(
+    stop: threading.Event, thread: weakref.ref[threading.Thread], compiling: weakref.ref[threading.Thread]
+) -> None:
     stop.set()
-    running = thread()
-    if running is not None:
-        running.join()
+    for running in (thread(), compiling() if worker_module.wait_at_exit else None):
+        if running is not None:
+            running.join()
 
 
 assert TABLE_BYTES % RECORD_BYTES == 0

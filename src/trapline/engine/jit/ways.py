@@ -16,14 +16,8 @@ from trapline.engine.tlb_layout import FETCH_AREA, FETCH_ENTRIES
 from trapline.lang.state import LAYOUT
 
 CC = "preserve_nonecc"
-PREFIX = 4  # words in front of the code come in multiples of this, so that the code stays aligned
 UNLIKELY, LIKELY = ", !prof !1", ", !prof !0"
 Register = tuple[str, int]
-
-
-def prefix_words(pages: int) -> int:
-    """How many words stand in front of a region's code: the head's own handler last, before it a table a page."""
-    return -(-pages // PREFIX) * PREFIX
 
 
 class Ways:
@@ -108,8 +102,8 @@ class Ways:
         (self.tails if lines is None else lines).append(f"  %{unique}.pc = add i64 {base}, {place & PAGE - 1}")
         return f"%{unique}.pc"
 
-    def record(self, page: int, unique: str, offset: str | int) -> str:
-        """The record at a byte offset of a page's records, and the words of that page."""
+    def record(self, page: int, unique: str, offset: str | int, *, begins: bool = False) -> str:
+        """The record at a byte offset of a page's records, and the words of that page; `begins`: a run begins there."""
         table = self.table(page, unique)
         if self.several:
             base = self.base(page, unique)
@@ -121,6 +115,8 @@ class Ways:
             self.put("code_host", unique, f"%{unique}.host")
         self.tail(f"%{unique}.a = add i64 {table}, {offset}")
         self.tail(f"%{unique}.r = inttoptr i64 %{unique}.a to ptr")
+        if begins or self.several:
+            self.put("run_start", unique, f"%{unique}.r", "ptr")
         return f"%{unique}.r"
 
     # --- out ---
@@ -128,7 +124,7 @@ class Ways:
         """Label of a way out to the record of an offset of a page; 4096 is the page's end."""
         label = self.tail_label("rec")
         self.spill(dirty, label)
-        rec = self.record(page, label, offset * 8)
+        rec = self.record(page, label, offset * 8, begins=True)
         self.tail(f"%{label}.h = load ptr, ptr {rec}, align 8")
         self.tail(f"%{label}.ic = load i64, ptr %ic")
         self.tail_call(f"%{label}.h", rec, f"%{label}.ic", label)

@@ -1,0 +1,130 @@
+"""Compiling regions: from a place in decoded code to machine code, in a thread of its own or in the caller's."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from trapline.engine.link import LinkError
+
+if TYPE_CHECKING:
+    from trapline.engine.jit.source import Pages, Source
+    from trapline.engine.jit.templates import Template
+    from trapline.isa.decode import Decoder
+    from trapline.lang.state import Hart
+
+SWITCH_INTERVAL = 0.0001  # seconds: a guest that asks for Python must not wait for the compiler
+wait_at_exit = True  # LLVM must not run while a process takes itself down; one that just ends need not wait
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A place to compile: the pages around it, its offset in the first, and the decoder of the hart."""
+
+    pages: Pages
+    head: int
+    decoder: Decoder
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A region: what it was made from, where it is entered, its code, its instructions."""
+
+    source: Source
+    head: int
+    code: bytes
+    instructions: int
+
+
+class Builder:
+    """Makes regions."""
+
+    def __init__(self, cold: dict[str, int], harts: Sequence[Hart]) -> None:
+        self.cold, self.harts = cold, harts
+        self._compiler: Any = None
+        self._templates: tuple[bool, dict[str, Template]] | None = None
+
+    def build(self, job: Job) -> Made | None:
+        """Compile a place; None where there is nothing to compile."""
+        from trapline.engine.jit.region import Former
+        from trapline.engine.jit.surroundings import is_linear
+        from trapline.engine.jit.translate import translate
+
+        usable = self.templates(job.decoder)
+        region = Former(job.pages, job.decoder.search, usable).form(job.head)
+        if region is None:
+            return None
+        if self._compiler is None:
+            from trapline.engine.jit.compile import Compiler
+
+            self._compiler = Compiler()
+        text = translate(region, usable, self.cold, linear=any(is_linear(hart) for hart in self.harts))
+        try:
+            code = self._compiler.compile(text)
+        except LinkError:
+            return None
+        return Made(region.source(), job.head, code, region.size)
+
+    def templates(self, decoder: Decoder) -> dict[str, Template]:
+        """The templates for a decoder."""
+        from trapline.engine.jit.templates import kept_templates
+
+        compressed = "C" in decoder.enabled
+        if self._templates is None or self._templates[0] != compressed:
+            self._templates = compressed, kept_templates(compressed)
+        return self._templates[1]
+
+
+class Worker:
+    """A thread that builds one region at a time."""
+
+    def __init__(self, builder: Builder) -> None:
+        self.builder = builder
+        self.jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self.results: SimpleQueue[tuple[Job, Made | None]] = SimpleQueue()
+        self.idle = True
+        self.failure: Exception | None = None
+        self.thread = threading.Thread(target=_build, args=(self.jobs, self.results, self._build), daemon=True)
+        self.thread.start()
+
+    def submit(self, job: Job) -> None:
+        """Hand over a job; the worker must be idle."""
+        self.idle = False
+        self.jobs.put(job)
+
+    def collect(self) -> tuple[Job, Made | None] | None:
+        """Return what became of the last job, once."""
+        if self.results.empty():
+            return None
+        self.idle = True
+        return self.results.get()
+
+    def end(self) -> None:
+        """Take no more jobs."""
+        self.jobs.put(None)
+
+    def _build(self, job: Job) -> Made | None:
+        try:
+            return self.builder.build(job)
+        except Exception as error:
+            self.failure = error  # the guest goes on in the interpreter
+            return None
+
+
+def _build(
+    jobs: SimpleQueue[Job | None],
+    results: SimpleQueue[tuple[Job, Made | None]],
+    build: Callable[[Job], Made | None],
+) -> None:
+    while (job := jobs.get()) is not None:
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_INTERVAL)
+        try:
+            made = build(job)
+        finally:
+            sys.setswitchinterval(interval)
+        results.put((job, made))
