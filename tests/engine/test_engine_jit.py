@@ -155,15 +155,15 @@ def a_page(data: bytes) -> CodePage:
 
 
 def made_of(page: CodePage, covered: list[tuple[int, int]]) -> Source:
-    """A region's source in one page."""
-    return Source((page,), (page.epoch,), ((0, 0),), (ANY, ANY), covered)
+    """A region's source in one page, entered at its first byte."""
+    return Source((page,), (page.epoch,), ((0, 0),), (ANY, ANY), (covered[0][0],), covered)
 
 
 def test_a_region_is_found_by_its_bytes(tmp_path: Path) -> None:
     """A kept region comes back for the same bytes at the same place, and for no others."""
     page, covered = a_page(bytes(range(64))), [(8, 40)]
     store = RegionStore("I M", tmp_path / "r.sqlite")
-    store.add(made_of(page, covered), 8, b"code", 7)
+    store.add(made_of(page, covered), b"code", 7)
     store.close()
     again = RegionStore("I M", tmp_path / "r.sqlite")
     assert again.find(Pages(page), 8) == (made_of(page, covered), b"code", 7)
@@ -185,7 +185,7 @@ def test_damaged_code_is_not_run(tmp_path: Path) -> None:
 
     path, page = tmp_path / "r.sqlite", a_page(bytes(range(64)))
     store = RegionStore("I", path)
-    store.add(made_of(page, [(8, 40)]), 8, b"code", 7)
+    store.add(made_of(page, [(8, 40)]), b"code", 7)
     store.close()
     with sqlite3.connect(path) as file:
         file.execute("update regions set code = ?", (zlib.compress(bytes(16) + b"evil"),))
@@ -193,7 +193,7 @@ def test_damaged_code_is_not_run(tmp_path: Path) -> None:
     path.write_bytes(b"no database at all" * 400)
     store = RegionStore("I", path)
     assert store.find(Pages(page), 8) is None
-    store.add(made_of(page, [(8, 40)]), 8, b"code", 7)
+    store.add(made_of(page, [(8, 40)]), b"code", 7)
     store.close()
     assert RegionStore("I", path).find(Pages(page), 8) == (made_of(page, [(8, 40)]), b"code", 7)
 
@@ -206,7 +206,7 @@ def test_the_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     store, rng = RegionStore("I", tmp_path / "r.sqlite"), random.Random(1)
     pages = [a_page(i.to_bytes(4, "little") * 8) for i in range(20)]
     for page in pages:
-        store.add(made_of(page, [(0, 32)]), 0, rng.randbytes(3000), 8)
+        store.add(made_of(page, [(0, 32)]), rng.randbytes(3000), 8)
     store.close()
     again = RegionStore("I", tmp_path / "r.sqlite")
     left = sum(again.find(Pages(page), 0) is not None for page in pages)
@@ -222,7 +222,7 @@ WRITER = """
     store = RegionStore("I", Path(sys.argv[1]))
     for i in range(100_000):
         page = a_page((i + int(sys.argv[2])).to_bytes(4, "little") * 8)
-        store.add(made_of(page, [(0, 32)]), 0, i.to_bytes(4, "little") * 500, i)
+        store.add(made_of(page, [(0, 32)]), i.to_bytes(4, "little") * 500, i)
         if i % 7 == 0:
             store.flush()
             print(i, flush=True)

@@ -15,12 +15,12 @@ from trapline.machine.machine import Machine
 
 ENGINE_WORDS = {
     "jit_low", "jit_high", "fn_goto", "fn_budget", "sample_at", "sample_count", "sample_record", "sample_pc",
-    "sample_mode", "run_start", "cold_function", "tlb_base", "tlb_ptr", "ctx_next", "ctx_set", "ctx_wanted",
-    "ctx_used", "ctx_keys", "region_info", "region_host", "code_table", "code_k", "code_host", "fetch_uncached",
-    "dirty_count", "dirty_info", "code_fresh", "fn_device_load", "fn_device_store", "fn_flush_code", "fn_transform",
-    "fn_memset", "ic_base", "ic_margin", "ic_left", "native_exit", "step_record", "step_handlers", "decode_base",
-    "region_hint", "next_pc", "insn", "insn_length", "access_va", "walk_gpa", "walk_pte", "walk_level", "walk_perm",
-    "walk_page", "scratch", "x", "big_first", "big_last", "attention", "call_failed",
+    "sample_mode", "run_start", "run_mode", "cold_function", "tlb_base", "tlb_ptr", "ctx_next", "ctx_set",
+    "ctx_wanted", "ctx_used", "ctx_keys", "region_info", "region_host", "code_table", "code_k", "code_host",
+    "fetch_uncached", "dirty_count", "dirty_info", "code_fresh", "fn_device_load", "fn_device_store", "fn_flush_code",
+    "fn_transform", "fn_memset", "ic_base", "ic_margin", "ic_left", "native_exit", "step_record", "step_handlers",
+    "decode_base", "region_hint", "next_pc", "insn", "insn_length", "access_va", "walk_gpa", "walk_pte", "walk_level",
+    "walk_perm", "walk_page", "scratch", "x", "big_first", "big_last", "attention", "call_failed",
 }  # fmt: skip
 
 
@@ -66,7 +66,7 @@ def switch(engine: NativeEngine, hart: Hart, rng: random.Random) -> None:
     for page in list(engine.code.by_table.values()):
         for region in list(page.regions):
             if region.page is page and rng.random() < 0.4:
-                tier.drop(page, region.head)
+                tier.drop(region)
         starts = [offset for offset in range(0, 4096, 2) if page.view[offset] != engine.symbols["h.undecoded"]]
         for offset in rng.sample(starts, min(len(starts), 2)):
             record = page.table + offset * 8

@@ -116,11 +116,14 @@ def load_image(progress: Callable[[str], None] = lambda text: None) -> Image:
     if found is not None:
         return found
     from trapline.engine.build import compile_image
+    from trapline.engine.jit.templates import kept_templates
 
     image = compile_image(progress)
     try:
         write_image(path, image)
         remove_old(path.parent, path)
+        progress("preparing templates of regions")
+        kept_templates(True)
     except OSError as error:
         progress(f"cannot keep the compiled engine in {path.parent}: {error.strerror}")
     return image

@@ -7,7 +7,7 @@ import mmap
 import struct
 import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from trapline.engine import decode_table
@@ -44,21 +44,23 @@ Covered = list[tuple[int, int]]
 
 @dataclass(slots=True, eq=False)
 class Installed:
-    """A compiled region that is in: its head's page and offset, its address, the handler that it took the place of.
+    """A compiled region that is in: the page in which it is entered, and its address.
 
-    `parts` are the pages that it was made from, with the first and end offsets of its bytes there.
+    `parts` are the pages that it was made from, with the first and end offsets of its bytes there; `heads` are the
+    offsets at which it is entered: what stands in their records, and the handlers that did before.
     """
 
     page: CodePage
-    head: int
     code: int
-    original: int
     parts: list[tuple[CodePage, Covered]]
+    heads: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def remove(self) -> None:
-        """Give the head its own handler back."""
-        if self.page.view[self.head] == self.code:
-            self.page.view[self.head] = self.original
+        """Give the heads their own handlers back."""
+        for head, (stub, original) in self.heads.items():
+            if self.page.view[head] == stub:
+                self.page.view[head] = original
+        self.heads.clear()
         for page, _ in self.parts:
             if self in page.regions:
                 page.regions.remove(self)
@@ -256,10 +258,10 @@ def changes(page: CodePage) -> bytes:
 
 
 def drop_regions(page: CodePage, changed: bytes) -> None:
-    """Take out the regions that hold changed bytes of a page, and those whose head has another handler by now."""
+    """Take out the regions that hold changed bytes of a page, and those whose heads have other handlers by now."""
     for region in list(page.regions):
         covered = [ranges for part, ranges in region.parts if part is page]
-        if region.page.view[region.head] != region.code or any(
+        if all(region.page.view[head] != stub for head, (stub, _) in region.heads.items()) or any(
             changed.count(0, start, end) != end - start for ranges in covered for start, end in ranges
         ):
             region.remove()

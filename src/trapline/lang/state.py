@@ -117,7 +117,8 @@ LAYOUT.word("decode_base")  # the instruction table of engine.decode_table; 0: P
 # Compiled regions: where they lie, what they call, and where the hart was at each sampling point.
 LAYOUT.word("jit_low", "jit_high", "fn_goto", "fn_budget", "fn_resume")
 LAYOUT.word("sample_at", "sample_count")  # the instret of the next sample, and how many were taken
-LAYOUT.word("run_start")  # host address of the record to which the last jump went that looked at the budget
+# Host address of the record to which the last jump went that looked at the budget, and the mode's index there.
+LAYOUT.word("run_start", "run_mode")
 SAMPLES = 256
 LAYOUT.array("sample_record", SAMPLES)  # run_start at each sampling point
 LAYOUT.array("sample_pc", SAMPLES)  # its virtual address, and the index of the mode

@@ -83,8 +83,8 @@ class Handler:
         self.instret(ic)
         self.emit("ret void")
 
-    def jump_pc(self, pc: str, *, ic: str = "%ic1", tlb: str = "%tlb") -> None:
-        """Go on at pc: budget, fetch TLB, record."""
+    def jump_pc(self, pc: str, *, ic: str = "%ic1", tlb: str = "%tlb", new_mode: bool = False) -> None:
+        """Go on at pc: budget, fetch TLB, record. `new_mode`: the mode may not be that in which the last run began."""
         self.n += 1
         n = self.n
         spent = self.value(f"icmp slt i64 {ic}, 0")
@@ -98,6 +98,9 @@ class Handler:
         self.label(f"hit{n}")
         rec = self.enter_page(entry, pc)
         self.begin_run(rec)
+        if new_mode:
+            virt = self.value(f"shl i64 {self.get('virt')}, 2")
+            self.put("run_mode", self.value(f"or i64 {self.get('priv')}, {virt}"))
         self.dispatch(rec, ic=ic, tlb=tlb)
         self.label(f"miss{n}")
         self.put("next_pc", pc)
@@ -272,7 +275,7 @@ def mode_changed(h: Handler, pc: str, ic: str) -> None:
     h.tail("@h.resume", ic=ic)
     h.label("found")
     h.emit(f"store ptr {tlb}, ptr {h.field('tlb_ptr')}, align 8")
-    h.jump_pc(pc, ic=ic, tlb=tlb)
+    h.jump_pc(pc, ic=ic, tlb=tlb, new_mode=True)
 
 
 def jump_taken(h: Handler, kind: str, np: str, ic: str) -> None:

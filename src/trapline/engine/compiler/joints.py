@@ -64,7 +64,7 @@ def resume(functions: dict[str, Compiled]) -> str:
     h.label("go")
     h.emit(f"call fastcc void @{functions['select_context'].symbol}(ptr %st) alwaysinline")
     h.emit(f"%set = load ptr, ptr {h.field('tlb_ptr')}, align 8")
-    h.jump_pc(h.get("next_pc"), ic="%ic", tlb="%set")
+    h.jump_pc(h.get("next_pc"), ic="%ic", tlb="%set", new_mode=True)
     return h.text()
 
 
@@ -121,14 +121,12 @@ def budget() -> str:
     # What ran until now began at run_start, in the page that is current.
     start, count = h.get("run_start"), h.get("sample_count")
     begun = h.value(f"add i64 {h.value(f'lshr i64 {start}, 3')}, {h.get('code_k')}")
-    virt = h.value(f"shl i64 {h.get('virt')}, 2")
-    mode = h.value(f"or i64 {h.get('priv')}, {virt}")
     number = h.value(f"and i64 {count}, {SAMPLES - 1}")
-    for name, what in (("sample_record", start), ("sample_pc", begun), ("sample_mode", mode)):
+    for name, what in (("sample_record", start), ("sample_pc", begun), ("sample_mode", h.get("run_mode"))):
         place = h.value(f"getelementptr inbounds i64, ptr {h.field(name)}, i64 {number}")
         h.emit(f"store i64 {what}, ptr {place}, align 8")
     h.put("sample_count", h.value(f"add i64 {count}, 1"))
-    h.jump_pc(h.get("next_pc"), ic=turn)
+    h.jump_pc(h.get("next_pc"), ic=turn, new_mode=True)
     return h.text()
 
 
@@ -194,7 +192,7 @@ def fetch_miss(functions: dict[str, Compiled]) -> str:
     uncached = h.get("fetch_uncached")
     h.emit(f"br i1 {h.value(f'icmp eq i64 {uncached}, 0')}, label %go, label %ask")
     h.label("go")
-    h.jump_pc(pc, ic="%ic")
+    h.jump_pc(pc, ic="%ic", new_mode=True)
     h.label("ask")
     code = h.value(f"select i1 {h.value(f'icmp eq i64 {uncached}, 1')}, i64 {EXIT_SLOW}, i64 {EXIT_NEW_PAGE}")
     h.put("native_exit", code)

@@ -52,7 +52,7 @@ class Block:
 
 @dataclass(slots=True)
 class Region:
-    """Blocks by their places, the one that is entered, and where control comes back to or goes by a trap."""
+    """Blocks by their places, the one that was sampled, and where control comes back to or goes by a trap."""
 
     head: int
     blocks: dict[int, Block]
@@ -87,7 +87,17 @@ class Region:
         covered = [(block.start, block.end) for block in self.blocks.values()]
         modes = [self.pages.mode(family) if used else None for family, used in enumerate(self.by_mode)]
         first, second = (ANY if mode is None else mode for mode in modes)
-        return self.pages.source(self.page_count, (first, second), covered)
+        return self.pages.source(self.page_count, (first, second), self.entries(), covered)
+
+    def entries(self) -> tuple[int, ...]:
+        """Offsets in the first page at which the region can be entered: where a run may begin that is sampled."""
+        found = {self.head, *self.returns, *self.resumes}
+        for block in self.blocks.values():
+            target = self.target(block)
+            links = block.last.operands.get("rd", 0) in RETURN_REGISTERS and not is_branch(block.last)
+            if target is not None and (target <= block.start or links):
+                found.add(target)
+        return tuple(sorted(place for place in found if place < PAGE))
 
     def target(self, block: Block) -> int | None:
         """Where the block's last instruction jumps to, if that is known and in the region."""

@@ -26,8 +26,8 @@ _PLACES, _WHERE = struct.Struct("<II"), struct.Struct("<Bi")
 
 
 def prefix_words(pages: int) -> int:
-    """How many words stand in front of a region's code: the head's own handler last, before it a table a page."""
-    return -(-pages // PREFIX) * PREFIX
+    """How many words stand in front of a region's code: the record tables of its pages but the first."""
+    return -(-(pages - 1) // PREFIX) * PREFIX
 
 
 class Pages:
@@ -105,9 +105,10 @@ class Pages:
         number = self.number(family, page + (target >> 12))
         return None if number is None else number << 12 | target & PAGE - 1
 
-    def source(self, count: int, modes: Modes, covered: Covered) -> Source:
+    def source(self, count: int, modes: Modes, entries: tuple[int, ...], covered: Covered) -> Source:
         """The first pages, with the places of these bytes."""
-        return Source(tuple(self.found[:count]), tuple(self.epochs[:count]), tuple(self.where[:count]), modes, covered)
+        pages, where = tuple(self.found[:count]), tuple(self.where[:count])
+        return Source(pages, tuple(self.epochs[:count]), where, modes, entries, covered)
 
     def handler_place(self) -> int | None:
         """The place of the trap handler."""
@@ -117,12 +118,17 @@ class Pages:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Pages, their epochs, where they lie, the modes that were presumed, and first and end places of the bytes."""
+    """What a region is made from.
+
+    Pages, their epochs, where they lie; the modes that were presumed; the offsets in the first page at which it can be
+    entered; first and end places of the bytes.
+    """
 
     pages: tuple[CodePage, ...]
     epochs: tuple[int, ...]
     where: tuple[Where, ...]
     modes: Modes
+    entries: tuple[int, ...]
     covered: Covered
 
     @property
@@ -139,7 +145,7 @@ class Source:
 
     def digest(self) -> bytes | None:
         """Digest of the bytes and their places, or None where some of them are not decoded."""
-        digest = hashlib.blake2b(repr((self.where, self.modes)).encode(), digest_size=16)
+        digest = hashlib.blake2b(repr((self.where, self.modes, self.entries)).encode(), digest_size=16)
         for (start, end), (page, first, last) in zip(self.covered, self._offsets(), strict=True):
             if 0 in bytes(page.used[first:last]):
                 return None
@@ -151,12 +157,22 @@ class Source:
 
 
 def pack(source: Source) -> bytes:
-    """Where the pages lie, the modes, and the places, as bytes."""
+    """Where the pages lie, the modes, the entries and the places, as bytes."""
     where = b"".join(_WHERE.pack(*w) for w in source.where)
-    return bytes([len(source.where), *source.modes]) + where + b"".join(_PLACES.pack(*c) for c in source.covered)
+    entries = struct.pack(f"<{len(source.entries)}H", *source.entries)
+    head = struct.pack("<BBBH", len(source.where), *source.modes, len(source.entries))
+    return head + where + entries + b"".join(_PLACES.pack(*c) for c in source.covered)
 
 
-def unpack(data: bytes) -> tuple[tuple[Where, ...], Modes, Covered]:
+def unpack(data: bytes) -> tuple[tuple[Where, ...], Modes, tuple[int, ...], Covered]:
     """What `pack` packed."""
-    end = 3 + data[0] * _WHERE.size
-    return tuple(_WHERE.iter_unpack(data[3:end])), (data[1], data[2]), list(_PLACES.iter_unpack(data[end:]))
+    pages, first, second, count = struct.unpack_from("<BBBH", data)
+    places = 5 + pages * _WHERE.size
+    covered = places + 2 * count
+    where = tuple(_WHERE.iter_unpack(data[5:places]))
+    return (
+        where,
+        (first, second),
+        struct.unpack_from(f"<{count}H", data, places),
+        list(_PLACES.iter_unpack(data[covered:])),
+    )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trapline.engine.jit.source import Pages
 
 LIMIT = 128 << 20  # bytes of all regions of a file
-WINDOW = 16  # bytes at the head by which a region is found
+WINDOW = 16  # bytes at an entry by which a region is found
 FILES = 4
 BUSY_SECONDS = 5.0
 
@@ -42,14 +42,15 @@ class Kept:
     row: int
     where: tuple[Where, ...]
     modes: Modes
+    entries: tuple[int, ...]
     covered: Covered
     digest: bytes
     instructions: int
 
 
 def window_of(page: CodePage, head: int) -> bytes:
-    """What a region is looked up by: its place in the page and the first bytes there."""
-    return head.to_bytes(2, "little") + bytes(page.snapshot[head : head + WINDOW])
+    """What a region is looked up by: a place in the page where it is entered, and the first bytes there."""
+    return head.to_bytes(2, "little") + bytes(page.snapshot[head : head + WINDOW]).ljust(WINDOW, b"\0")
 
 
 def path_of(key: str | None = None) -> Path:
@@ -91,9 +92,10 @@ class RegionStore:
         file = sqlite3.connect(self.path, timeout=BUSY_SECONDS)
         file.executescript("pragma journal_mode=wal; pragma synchronous=off;" + SCHEMA)
         rows = file.execute("select rowid, window, covered, key, instructions from regions where isa = ?", (self.isa,))
-        for row, window, covered, key, instructions in rows:
+        for row, windows, covered, key, instructions in rows:
             kept = Kept(row, *unpack(covered), key[:16], instructions)
-            self.index.setdefault(window, []).append(kept)
+            for at in range(0, len(windows), 2 + WINDOW):
+                self.index.setdefault(windows[at : at + 2 + WINDOW], []).append(kept)
         self._file = file
 
     def discard(self) -> None:
@@ -138,17 +140,17 @@ class RegionStore:
                 return None
             found.append(page)
             epochs.append(page.epoch)
-        return Source(tuple(found), tuple(epochs), kept.where, kept.modes, kept.covered)
+        return Source(tuple(found), tuple(epochs), kept.where, kept.modes, kept.entries, kept.covered)
 
-    def add(self, source: Source, head: int, code: bytes, instructions: int) -> None:
+    def add(self, source: Source, code: bytes, instructions: int) -> None:
         """Remember a region; `flush` writes it."""
         digest = source.digest()
         if digest is None:
             return
-        window = window_of(source.pages[0], head)
-        key = digest + hashlib.blake2b(head.to_bytes(2, "little") + self.isa.encode(), digest_size=8).digest()
+        windows = b"".join(window_of(source.pages[0], head) for head in source.entries)
+        key = digest + hashlib.blake2b(self.isa.encode(), digest_size=8).digest()
         data = zlib.compress(hashlib.blake2b(code, digest_size=16).digest() + code, 1)
-        self._rows.append((key, self.isa, window, pack(source), data, instructions, int(time.time())))
+        self._rows.append((key, self.isa, windows, pack(source), data, instructions, int(time.time())))
 
     def flush(self) -> None:
         """Write what was added and which regions were of use."""

@@ -58,17 +58,27 @@ class CodeArea:
     def __contains__(self, address: int) -> bool:
         return self.base <= address < self.base + self.size
 
-    def add(self, words: list[int], code: bytes) -> int | None:
-        """Place a region's code with these words in front of its first instruction; return where that is."""
+    def add(self, tables: list[int], code: bytes) -> int | None:
+        """Place a region's code, with the tables of its pages in front of it; return its first instruction."""
         start = (self.end + 31) & ~31
         if start + len(code) > self.size:
             return None
-        entry = start + 8 * prefix_words(len(words))
+        entry = start + 8 * prefix_words(len(tables))
         self.memory[start : start + len(code)] = code
-        for n, word in enumerate(words, 1):
+        for n, word in enumerate(tables[1:], 1):
             self.memory[entry - 8 * n : entry - 8 * n + 8] = word.to_bytes(8, sys.byteorder)
         self.end = start + len(code)
         return self.base + entry
+
+    def stub(self, original: int, code: int) -> int | None:
+        """Make a way into a region: the handler whose place it takes, and behind it a jump."""
+        start = (self.end + 15) & ~15
+        if start + 16 > self.size:
+            return None
+        jump = b"\xe9" + (code - (self.base + start + 13)).to_bytes(4, "little", signed=True)
+        self.memory[start : start + 13] = original.to_bytes(8, sys.byteorder) + jump
+        self.end = start + 16
+        return self.base + start + 8
 
 
 class Tier:
@@ -216,7 +226,7 @@ class Tier:
         if where is None:
             return False
         kept = self.store().find(self.pages(where[0], record), where[1])
-        if kept is None or not self.install(kept[0], where[1], kept[1]):
+        if kept is None or not self.install(kept[0], kept[1]):
             return False
         self.found += 1
         return True
@@ -235,38 +245,45 @@ class Tier:
         if made is None:
             return False
         source = made.source
-        if job.decoder is not self.code.decoder or not self.install(source, made.head, made.code):
+        if job.decoder is not self.code.decoder or not self.install(source, made.code):
             if not source.current:
-                self.done.discard((source.pages[0].table + made.head * 8, source.epochs[0]))
+                self.done.discard((source.pages[0].table + job.head * 8, source.epochs[0]))
             return False
         self.compiled += 1
         self.instructions += made.instructions
-        self.store().add(source, made.head, made.code, made.instructions)
+        self.store().add(source, made.code, made.instructions)
         return True
 
-    def install(self, source: Source, head: int, code: bytes) -> bool:
-        """Enter a region at its head's record, unless decoded code has been forgotten meanwhile."""
+    def install(self, source: Source, code: bytes) -> bool:
+        """Enter a region at the records of its entries, unless decoded code has been forgotten meanwhile."""
         page = source.pages[0]
         with self.code.lock:
-            original = page.view[head]
-            if not source.current or original == self._undecoded or self.area is None or original in self.area:
+            if not source.current or self.area is None:
                 return False
-            start = self.area.add([original, *[p.table for p in source.pages[1:]]], code)
+            start = self.area.add([p.table for p in source.pages], code)
             if start is None:
                 return False
-            region = Installed(page, head, start, original, source.parts())
+            region = Installed(page, start, source.parts())
+            for head in source.entries:
+                original = page.view[head]
+                if original == self._undecoded or original in self.area:
+                    continue
+                stub = self.area.stub(original, start)
+                if stub is not None:
+                    region.heads[head] = stub, original
+                    page.view[head] = stub
             for part in {p.table: p for p in source.pages}.values():
                 part.regions.append(region)
-            page.view[head] = start
-        perf_map.add([(start, len(code), f"region.{page.host:x}.{head:x}")])
-        return True
+        perf_map.add([(start, len(code), f"region.{page.host:x}.{min(source.entries):x}")])
+        return bool(region.heads)
 
-    def drop(self, page: CodePage, head: int) -> None:
-        """Take a region out again: its head's own handler comes back."""
+    def drop(self, region: Installed) -> None:
+        """Take a region out again."""
+        heads = list(region.heads)
         with self.code.lock:
-            for region in [r for r in page.regions if r.page is page and r.head == head]:
-                region.remove()
-        self.done.discard((page.table + head * 8, page.epoch))
+            region.remove()
+        for head in heads:
+            self.done.discard((region.page.table + head * 8, region.page.epoch))
 
     def store(self) -> RegionStore:
         """The kept regions for the decoder of now."""

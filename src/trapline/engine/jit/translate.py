@@ -1,6 +1,6 @@
 """A region as the text of one LLVM function, put together from templates.
 
-The function has a handler's signature and is entered through the record of its head. Registers are stack slots that
+The function has a handler's signature and is entered through the records of its entries. Registers are stack slots that
 LLVM turns into values; what a path may have written goes back to the hart's state where it leaves the region:
 `out` when an instruction gives up (the interpreter repeats it from its record), by the next record, by next_pc
 when the target is elsewhere (`fn_goto`), or when the budget is spent (`fn_budget`). The ways are in `jit.ways`.
@@ -163,8 +163,8 @@ class Translator(Ways):
     def flow(self) -> dict[int, set[Register]]:
         """By block: the registers that may differ from the state when it begins."""
         dirty: dict[int, set[Register]] = {start: set() for start in self.region.blocks}
-        work = [self.region.head]
-        seen = set()
+        work = [*self.entries]
+        seen: set[int] = set()
         while work:
             start = work.pop()
             seen.add(start)
@@ -276,25 +276,34 @@ class Translator(Ways):
             head.append(f"  %in.{bank}{number} = getelementptr inbounds i8, ptr %st, i64 {index}")
             head.append(f"  %was.{bank}{number} = load i64, ptr %in.{bank}{number}, align 8")
             head.append(f"  store i64 %was.{bank}{number}, ptr %{bank}{number}")
-        k = self.field(head, "code_k", "k")
-        offset = self.region.head
-        head += ["  %place = ptrtoint ptr %rec to i64", f"  %table0 = sub i64 %place, {offset * 8}"]
+        k, table = self.field(head, "code_k", "k"), self.field(head, "code_table", "k")
+        head += [f"  %table0 = load i64, ptr {table}, align 8"]
         head += ["  %pc.r = lshr i64 %table0, 3", f"  %pc.k = load i64, ptr {k}", "  %pc0 = add i64 %pc.r, %pc.k"]
         if self.several:
             slots += self.page_slots()
             head += self.first_pages()
-        return ["entry:", *slots, *self.guard(), *head, f"  br label %b{offset:x}"]
+        return ["entry:", *slots, *self.guard(), *head, *self.way_in()]
+
+    def way_in(self) -> list[str]:
+        """To the block whose record led here."""
+        first = self.region.head
+        others = " ".join(f"i64 {e * 8}, label %b{e:x}" for e in self.entries if e != first)
+        if not others:
+            return [f"  br label %b{first:x}"]
+        lines = ["  %place = ptrtoint ptr %rec to i64", "  %way = sub i64 %place, %table0"]
+        return [*lines, f"  switch i64 %way, label %b{first:x} [ {others} ]"]
 
     def guard(self) -> list[str]:
-        """In another mode than that which is presumed, the head's own handler goes on."""
+        """In another mode than that which is presumed, the record's own handler goes on."""
         mode = self.presumed(self.region.head)
         if mode is None:
             return ["  br label %start"]
         lines: list[str] = []
         lines += self.compare_mode(mode, "guard")
         lines.append(f"  br i1 %guard.same, label %start, label %other{LIKELY}")
-        lines += ["other:", "  %other.h = load ptr, ptr getelementptr (i8, ptr @region, i64 -8), align 8"]
-        lines.append(f"  musttail call {CC} void %other.h(ptr %st, ptr %rec, i64 %ic0, ptr %tlb)")
+        lines.append("other:")
+        own = self.own_handler(lines, "%rec", "own")
+        lines.append(f"  musttail call {CC} void {own}(ptr %st, ptr %rec, i64 %ic0, ptr %tlb)")
         return [*lines, "  ret void"]
 
     def page_slots(self) -> list[str]:

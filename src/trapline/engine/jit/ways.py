@@ -28,6 +28,7 @@ class Ways:
     def __init__(self, region: Region) -> None:
         self.region = region
         self.pages = region.used_pages
+        self.entries = region.entries()
         self.several = len(self.pages) > 1 or region.changes_mode
         self.lines: list[str] = []
         self.tails: list[str] = []
@@ -86,7 +87,7 @@ class Ways:
         """Host address of a page's records."""
         if page == 0:
             return "%table0"
-        self.tail(f"%{unique}.t = load i64, ptr getelementptr (i8, ptr @region, i64 {-8 * (page + 1)})")
+        self.tail(f"%{unique}.t = load i64, ptr getelementptr (i8, ptr @region, i64 {-8 * page})")
         return f"%{unique}.t"
 
     def base(self, page: int, unique: str, lines: list[str] | None = None) -> str:
@@ -278,30 +279,46 @@ class Ways:
 
     def give_up(self, block: Block, dirty: set[Register], places: list[tuple[int, int]]) -> None:
         """The ways out of a block's instructions that give up: (place, what `ic` still lacks)."""
-        label, head = f"up{block.start:x}", self.region.head
+        label, entries = f"up{block.start:x}", self.entries
         for place, correction in places:
             self.tails.append(f"out{place:x}:")
             self.tail(f"store i64 {correction}, ptr %out.ic")
-            if place == head:
-                # Its record leads here again: the interpreter's own handler is in front of the region's code.
+            if place in entries:
+                # Its record leads here again.
                 self.tail(f"br label %{label}.head")
                 continue
             self.tail(f"store i64 {(place & PAGE - 1) * 8}, ptr %out.rec")
             self.tail(f"br label %{label}")
-        if any(place == head for place, _ in places):
+        if any(place in entries for place, _ in places):
             self.tails.append(f"{label}.head:")
             self.spill(dirty, f"{label}.head")
-            rec = self.record(0, f"{label}.head", head * 8)
-            self.tail(f"%{label}.first = load ptr, ptr getelementptr (i8, ptr @region, i64 -8), align 8")
-            ic = self.corrected(f"{label}.head")
-            self.tail_call(f"%{label}.first", rec, ic, f"{label}.head")
-        if any(place != head for place, _ in places):
+            rec = self.record(0, f"{label}.head", block.start * 8)
+            own = self.own_handler(self.tails, rec, f"{label}.own")
+            self.tail_call(own, rec, self.corrected(f"{label}.head"), f"{label}.head")
+        if any(place not in entries for place, _ in places):
             self.tails.append(f"{label}:")
             self.spill(dirty, label)
             self.tail(f"%{label}.o = load i64, ptr %out.rec")
             rec = self.record(block.start >> 12, label, f"%{label}.o")
             self.tail(f"%{label}.h = load ptr, ptr {rec}, align 8")
             self.tail_call(f"%{label}.h", rec, self.corrected(label), label)
+
+    def own_handler(self, lines: list[str], rec: str, unique: str) -> str:
+        """The interpreter's handler of a record, whatever stands in its place (CodeArea.stub)."""
+        low, high = self.field(lines, "jit_low", unique), self.field(lines, "jit_high", unique)
+        lines += [
+            f"  %{unique}.now = load i64, ptr {rec}, align 8",
+            f"  %{unique}.from = load i64, ptr {low}, align 8",
+            f"  %{unique}.to = load i64, ptr {high}, align 8",
+            f"  %{unique}.at = sub i64 %{unique}.now, %{unique}.from",
+            f"  %{unique}.size = sub i64 %{unique}.to, %{unique}.from",
+            f"  %{unique}.stub = icmp ult i64 %{unique}.at, %{unique}.size",
+            f"  %{unique}.before = add i64 %{unique}.now, -8",
+            f"  %{unique}.word = inttoptr i64 %{unique}.before to ptr",
+            f"  %{unique}.place = select i1 %{unique}.stub, ptr %{unique}.word, ptr {rec}",
+            f"  %{unique}.h = load ptr, ptr %{unique}.place, align 8",
+        ]
+        return f"%{unique}.h"
 
     def corrected(self, unique: str) -> str:
         """The instructions left, as the one that gives up finds them."""

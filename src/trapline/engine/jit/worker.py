@@ -32,10 +32,9 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A region: what it was made from, where it is entered, its code, its instructions."""
+    """A region: what it was made from, its code, its instructions."""
 
     source: Source
-    head: int
     code: bytes
     instructions: int
 
@@ -67,7 +66,7 @@ class Builder:
             code = self._compiler.compile(text)
         except LinkError:
             return None
-        return Made(region.source(), job.head, code, region.size)
+        return Made(region.source(), code, region.size)
 
     def templates(self, decoder: Decoder) -> dict[str, Template]:
         """The templates for a decoder."""
