@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.harness import BASE, Bench
+from tests.engine.harness import BASE, ENGINES, Bench
 from tests.engine.test_engines import LOOP, PATCHES
 from tests.engine.tiers import compare_with_switches, differences
 from trapline.engine.code import CodePage
@@ -139,6 +140,23 @@ def test_hot_code_is_found_and_compiled_beside_the_guest() -> None:
         plain.run(size)
     assert tiered.state() == plain.state()
     tier.close()
+
+
+def test_a_machine_that_is_forgotten_leaves_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When nothing refers to a machine any more, the threads that looked after its regions end."""
+    monkeypatch.setitem(ENGINES, "tiered", "fresh")
+    bench = Bench("tiered", HOT)
+    tier = bench.engine.tier
+    deadline = time.monotonic() + 30
+    while tier.compiled == 0 and time.monotonic() < deadline:
+        bench.run(200_000)
+    assert tier.compiled
+    threads = [tier._thread, tier._worker.thread]
+    del bench, tier
+    while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline:
+        gc.collect()
+        time.sleep(0.01)
+    assert not any(thread.is_alive() for thread in threads)
 
 
 # --- regions on disk ---

@@ -90,14 +90,13 @@ class Region:
         return self.pages.source(self.page_count, (first, second), self.entries(), covered)
 
     def entries(self) -> tuple[int, ...]:
-        """Offsets in the first page at which the region can be entered: where a run may begin that is sampled."""
-        found = {self.head, *self.returns, *self.resumes}
-        for block in self.blocks.values():
-            target = self.target(block)
-            links = block.last.operands.get("rd", 0) in RETURN_REGISTERS and not is_branch(block.last)
-            if target is not None and (target <= block.start or links):
-                found.add(target)
-        return tuple(sorted(place for place in found if place < PAGE))
+        """Offsets in the first page at which the region is entered: its head, and where calls and traps come back to.
+
+        A run ends inside a region only where an instruction leaves for code that is not in it, so
+        these are the places at which the dispatcher finds itself there again. Every further entry
+        makes a block begin with all registers in their places, which costs loops what they gain.
+        """
+        return tuple(sorted(place for place in {self.head, *self.returns, *self.resumes} if place < PAGE))
 
     def target(self, block: Block) -> int | None:
         """Where the block's last instruction jumps to, if that is known and in the region."""

@@ -21,7 +21,7 @@ from trapline.engine import perf_map
 from trapline.engine.code import Installed
 from trapline.engine.jit import worker as worker_module
 from trapline.engine.jit.source import Pages, prefix_words
-from trapline.engine.jit.surroundings import handler_of, tables_at
+from trapline.engine.jit.surroundings import handler_of, is_linear, tables_at
 from trapline.engine.jit.worker import Builder, Job, Made, Worker
 from trapline.engine.tlb_layout import RECORD_BYTES, RECORD_SLOTS, TABLE_BYTES
 from trapline.lang.state import LAYOUT, SAMPLES
@@ -100,7 +100,7 @@ class Tier:
         self.failure: BaseException | None = None
         self._seen: dict[int, int] = {}
         self._harts: list[Hart] = []
-        self._builder = Builder(self.cold, self._harts)
+        self._builder = Builder(self.cold)
         self._worker: Worker | None = None
         self._store: RegionStore | None = None
         self._isa = ""
@@ -238,7 +238,8 @@ class Tier:
             return None
         assert self.code.decoder is not None
         self.done.add((record, where[0].epoch))
-        return Job(self.pages(where[0], record), where[1], self.code.decoder)
+        linear = any(is_linear(hart) for hart in self._harts)
+        return Job(self.pages(where[0], record), where[1], self.code.decoder, linear)
 
     def take(self, job: Job, made: Made | None) -> bool:
         """Install a region that was made, and keep it; return whether there is one now."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from trapline.engine.jit.source import Pages, Source
     from trapline.engine.jit.templates import Template
     from trapline.isa.decode import Decoder
-    from trapline.lang.state import Hart
 
 SWITCH_INTERVAL = 0.0001  # seconds: a guest that asks for Python must not wait for the compiler
 wait_at_exit = True  # LLVM must not run while a process takes itself down; one that just ends need not wait
@@ -23,11 +22,15 @@ wait_at_exit = True  # LLVM must not run while a process takes itself down; one 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A place to compile: the pages around it, its offset in the first, and the decoder of the hart."""
+    """A place to compile: the pages around it, its offset in the first, and the decoder of the hart.
+
+    `linear` says whether guest memory may be reached by one distance (jit.surroundings).
+    """
 
     pages: Pages
     head: int
     decoder: Decoder
+    linear: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +45,14 @@ class Made:
 class Builder:
     """Makes regions."""
 
-    def __init__(self, cold: dict[str, int], harts: Sequence[Hart]) -> None:
-        self.cold, self.harts = cold, harts
+    def __init__(self, cold: dict[str, int]) -> None:
+        self.cold = cold
         self._compiler: Any = None
         self._templates: tuple[bool, dict[str, Template]] | None = None
 
     def build(self, job: Job) -> Made | None:
         """Compile a place; None where there is nothing to compile."""
         from trapline.engine.jit.region import Former
-        from trapline.engine.jit.surroundings import is_linear
         from trapline.engine.jit.translate import translate
 
         usable = self.templates(job.decoder)
@@ -61,7 +63,7 @@ class Builder:
             from trapline.engine.jit.compile import Compiler
 
             self._compiler = Compiler()
-        text = translate(region, usable, self.cold, linear=any(is_linear(hart) for hart in self.harts))
+        text = translate(region, usable, self.cold, linear=job.linear)
         try:
             code = self._compiler.compile(text)
         except LinkError:
@@ -127,3 +129,4 @@ def _build(
         finally:
             sys.setswitchinterval(interval)
         results.put((job, made))
+        del job, made  # a job leads to its tier, which must not live as long as this thread waits
