@@ -8,12 +8,11 @@ import sys
 from pathlib import Path
 
 PROGRAM = """
-import resource, signal, sys, types
-from trapline.engine.link import Image
-build = types.ModuleType("trapline.engine.build")
-build.compile_image = lambda progress: Image(bytes(100_000), {})
-sys.modules["trapline.engine.build"] = build
+import resource, signal, sys
+from trapline.engine import build
 from trapline.engine.cache import load_image
+from trapline.engine.link import Image
+build.compile_image = lambda progress: Image(bytes(100_000), {})
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 image = load_image(lambda text: sys.stderr.write(text + "\\n"))

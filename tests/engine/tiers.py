@@ -20,7 +20,7 @@ ENGINE_WORDS = {
     "fetch_uncached", "dirty_count", "dirty_info", "code_fresh", "fn_device_load", "fn_device_store", "fn_flush_code",
     "fn_transform", "fn_memset", "ic_base", "ic_margin", "ic_left", "native_exit", "step_record", "step_handlers",
     "decode_base", "region_hint", "next_pc", "insn", "insn_length", "access_va", "walk_gpa", "walk_pte", "walk_level",
-    "walk_perm", "walk_page", "scratch", "x", "big_first", "big_last", "attention", "call_failed",
+    "walk_perm", "walk_page", "scratch", "x", "big_first", "big_last", "guest_tables_of", "attention", "call_failed",
 }  # fmt: skip
 
 

@@ -26,7 +26,6 @@ ENGINE_FUNCTIONS = {
     "remember_table": "trapline.engine.tlb",
     "known_guest_table": "trapline.engine.tlb",
     "remember_guest_table": "trapline.engine.tlb",
-    "forget_guest_tables": "trapline.engine.tlb",
     "select_context": "trapline.engine.tlb",
     "bits_at_pc": "trapline.engine.tlb",
     "decode_block": "trapline.engine.decode_block",

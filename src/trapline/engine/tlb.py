@@ -135,9 +135,16 @@ def remember_table(hart: Any, pa: U64, region: U64) -> None:
 
 
 @inline
+def other_g_stage(hart: Any) -> bool:
+    """The G-stage is not the one through which the guest's tables were found: hgatp, or what menvcfg says of PTEs."""
+    envcfg = hart.guest_tables_of[1] ^ hart.menvcfg
+    return hart.guest_tables_of[0] != hart.hgatp or envcfg & (ENVCFG_ADUE | ENVCFG_PBMTE) != 0
+
+
+@inline
 def known_guest_table(hart: Any, gpa: U64) -> U64:
     """lang.control.known_guest_table."""
-    if hart.tlb_base == 0:
+    if hart.tlb_base == 0 or other_g_stage(hart):
         return U64(0)
     entry = hart.tlb_base + GUEST_TABLE_AREA + ((gpa >> 12) & (TABLES - 1)) * 16
     return host_load(entry + 8, 8) + gpa if host_load(entry, 8) == gpa & ~4095 else U64(0)
@@ -148,16 +155,13 @@ def remember_guest_table(hart: Any, gpa: U64, pa: U64) -> None:
     """lang.control.remember_guest_table."""
     place = known_table(hart, pa)
     if place != 0:
+        if other_g_stage(hart):
+            fill_ones(hart.tlb_base + GUEST_TABLE_AREA, U64(TABLES * 16))
+            hart.guest_tables_of[0] = hart.hgatp
+            hart.guest_tables_of[1] = hart.menvcfg
         entry = hart.tlb_base + GUEST_TABLE_AREA + ((gpa >> 12) & (TABLES - 1)) * 16
         host_store(entry, 8, gpa & ~4095)
         host_store(entry + 8, 8, place - gpa)
-
-
-@cold
-def forget_guest_tables(hart: Any) -> None:
-    """lang.control.forget_guest_tables."""
-    if hart.tlb_base != 0:
-        fill_ones(hart.tlb_base + GUEST_TABLE_AREA, U64(TABLES * 16))
 
 
 @cold

@@ -98,11 +98,6 @@ def remember_guest_table(hart: Any, gpa: U64, pa: U64) -> None:
 
 
 @primitive
-def forget_guest_tables(hart: Any) -> None:
-    """The G-stage is another one. Nothing under CPython."""
-
-
-@primitive
 def note_store(hart: Any, pa: U64, region: U64) -> None:
     """A store to `pa` that no cached translation stands for: fence.i has to look at its page.
 

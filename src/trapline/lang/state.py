@@ -98,6 +98,7 @@ LAYOUT.host = True
 LAYOUT.word("tlb_base", "tlb_ptr", "ctx_next")
 LAYOUT.array("big_first", 2)  # by bit 63 of the address: the span of the large pages in the translation sets
 LAYOUT.array("big_last", 2)
+LAYOUT.array("guest_tables_of", 2)  # the hgatp and menvcfg under which the places of VS-stage tables were found
 LAYOUT.array("ctx_set", 32)  # by ctx_now: the host address of its translation set, 0: not known, always so with MPRV
 LAYOUT.array("ctx_used", 16)
 LAYOUT.array("ctx_keys", 64)

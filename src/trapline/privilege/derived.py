@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trapline.lang.control import ATTENTION_RESUME, forget_guest_tables
+from trapline.lang.control import ATTENTION_RESUME
 from trapline.lang.functions import cold, inline
 from trapline.lang.values import U64
 from trapline.privilege.fields import (
@@ -135,8 +135,6 @@ def derive_context(hart: Any) -> None:
     changed = (hart.ctx_base[0] ^ flags) | (hart.ctx_base[1] ^ hart.satp)
     changed = changed | (hart.ctx_base[2] ^ hart.vsatp) | (hart.ctx_base[3] ^ hart.hgatp)
     if changed != 0:
-        if (hart.ctx_base[0] ^ flags) | (hart.ctx_base[3] ^ hart.hgatp) != 0:
-            forget_guest_tables(hart)
         hart.ctx_base[0] = flags
         hart.ctx_base[1] = hart.satp
         hart.ctx_base[2] = hart.vsatp

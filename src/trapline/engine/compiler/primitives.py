@@ -258,7 +258,7 @@ def _known_table(e: Calls, node: ast.Call) -> Result:
     return _helper(e, e.resolve(node.func).__name__, f"i64 {e.as_word(node.args[1])}"), U
 
 
-@lowering("remember_table", "remember_guest_table", "forget_guest_tables")
+@lowering("remember_table", "remember_guest_table")
 def _remember_table(e: Calls, node: ast.Call) -> Result:
     _helper(e, e.resolve(node.func).__name__, *[f"i64 {e.as_word(a)}" for a in node.args[1:]])
     return None
