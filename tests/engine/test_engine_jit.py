@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import random
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,8 +18,8 @@ from tests.engine.harness import BASE, ENGINES, Bench
 from tests.engine.test_engines import LOOP, PATCHES
 from tests.engine.tiers import compare_with_switches, differences
 from trapline.engine.code import CodePage
-from trapline.engine.jit.source import ANY, Pages, Source
-from trapline.engine.jit.store import RegionStore, window_of
+from trapline.engine.jit.source import ANY, Pages, Source, window_of
+from trapline.engine.jit.store import RegionStore, identify
 from trapline.engine.native import NativeEngine
 from trapline.lab.campaign import VARIANTS, Variant, generator
 from trapline.lab.lockstep import make_machine
@@ -162,11 +164,16 @@ def test_a_machine_that_is_forgotten_leaves_no_thread(monkeypatch: pytest.Monkey
 # --- regions on disk ---
 
 
+BACKING: list[Any] = []  # the memory of a_page's pages
+
+
 def a_page(data: bytes) -> CodePage:
     """A page whose bytes are all decoded."""
     from trapline.engine.tlb_layout import CODE_PAGE_BYTES
 
-    page = CodePage(0, 0, 0, memoryview(bytearray(CODE_PAGE_BYTES)))
+    memory = (ctypes.c_ubyte * 4096)(*data)
+    BACKING.append(memory)
+    page = CodePage(ctypes.addressof(memory), 0, 0, memoryview(bytearray(CODE_PAGE_BYTES)))
     page.snapshot[: len(data)] = data
     page.used[: len(data)] = b"\xff" * len(data)
     return page
@@ -177,21 +184,29 @@ def made_of(page: CodePage, covered: list[tuple[int, int]]) -> Source:
     return Source((page,), (page.epoch,), ((0, 0),), (ANY, ANY), (covered[0][0],), covered)
 
 
+def keep(store: RegionStore, source: Source, code: bytes, instructions: int) -> None:
+    """Add a region to a store."""
+    identity = identify(source, source.entries[0])
+    assert identity is not None
+    store.add(source, identity, code, instructions)
+
+
 def test_a_region_is_found_by_its_bytes(tmp_path: Path) -> None:
     """A kept region comes back for the same bytes at the same place, and for no others."""
     page, covered = a_page(bytes(range(64))), [(8, 40)]
     store = RegionStore("I M", tmp_path / "r.sqlite")
-    store.add(made_of(page, covered), b"code", 7)
+    keep(store, made_of(page, covered), b"code", 7)
     store.close()
     again = RegionStore("I M", tmp_path / "r.sqlite")
-    assert again.find(Pages(page), 8) == (made_of(page, covered), b"code", 7)
+    assert again.find(Pages(page), 8) == (made_of(page, covered), b"code", made_of(page, covered).digest())
     assert again.find(Pages(page), 10) is None
     page.snapshot[39] = 0
     assert again.find(Pages(page), 8) is None
     page.snapshot[39] = 39
-    page.used[20] = 0
+    page.used[20], page.snapshot[20] = 0, 0
+    assert again.find(Pages(page), 8) is not None, "memory says what is not decoded"
+    page.used[20] = 0xFF
     assert again.find(Pages(page), 8) is None
-    assert made_of(page, covered).digest() is None
     again.close()
     assert RegionStore("I", tmp_path / "r.sqlite").find(Pages(a_page(bytes(range(64)))), 8) is None
 
@@ -203,7 +218,7 @@ def test_damaged_code_is_not_run(tmp_path: Path) -> None:
 
     path, page = tmp_path / "r.sqlite", a_page(bytes(range(64)))
     store = RegionStore("I", path)
-    store.add(made_of(page, [(8, 40)]), b"code", 7)
+    keep(store, made_of(page, [(8, 40)]), b"code", 7)
     store.close()
     with sqlite3.connect(path) as file:
         file.execute("update regions set code = ?", (zlib.compress(bytes(16) + b"evil"),))
@@ -211,9 +226,10 @@ def test_damaged_code_is_not_run(tmp_path: Path) -> None:
     path.write_bytes(b"no database at all" * 400)
     store = RegionStore("I", path)
     assert store.find(Pages(page), 8) is None
-    store.add(made_of(page, [(8, 40)]), b"code", 7)
+    keep(store, made_of(page, [(8, 40)]), b"code", 7)
     store.close()
-    assert RegionStore("I", path).find(Pages(page), 8) == (made_of(page, [(8, 40)]), b"code", 7)
+    source = made_of(page, [(8, 40)])
+    assert RegionStore("I", path).find(Pages(page), 8) == (source, b"code", source.digest())
 
 
 def test_the_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +240,7 @@ def test_the_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     store, rng = RegionStore("I", tmp_path / "r.sqlite"), random.Random(1)
     pages = [a_page(i.to_bytes(4, "little") * 8) for i in range(20)]
     for page in pages:
-        store.add(made_of(page, [(0, 32)]), rng.randbytes(3000), 8)
+        keep(store, made_of(page, [(0, 32)]), rng.randbytes(3000), 8)
     store.close()
     again = RegionStore("I", tmp_path / "r.sqlite")
     left = sum(again.find(Pages(page), 0) is not None for page in pages)
@@ -235,12 +251,12 @@ def test_the_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 WRITER = """
     import sys
     from pathlib import Path
-    from tests.engine.test_engine_jit import a_page, made_of
+    from tests.engine.test_engine_jit import a_page, keep, made_of
     from trapline.engine.jit.store import RegionStore
     store = RegionStore("I", Path(sys.argv[1]))
     for i in range(100_000):
         page = a_page((i + int(sys.argv[2])).to_bytes(4, "little") * 8)
-        store.add(made_of(page, [(0, 32)]), i.to_bytes(4, "little") * 500, i)
+        keep(store, made_of(page, [(0, 32)]), i.to_bytes(4, "little") * 500, i)
         if i % 7 == 0:
             store.flush()
             print(i, flush=True)
@@ -267,7 +283,8 @@ def test_writers_may_be_killed_and_share_the_file(tmp_path: Path) -> None:
     for n, last in ((0, written[4]), (1, written[9])):
         for i in range(last):
             page = a_page((i + n * 1_000_000).to_bytes(4, "little") * 8)
-            assert store.find(Pages(page), 0) == (made_of(page, [(0, 32)]), i.to_bytes(4, "little") * 500, i)
+            source = made_of(page, [(0, 32)])
+            assert store.find(Pages(page), 0) == (source, i.to_bytes(4, "little") * 500, source.digest())
 
 
 def test_regions_survive_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

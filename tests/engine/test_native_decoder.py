@@ -45,7 +45,7 @@ class Both:
         host = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
         self.words = (ctypes.c_uint64 * 2)()
         infos = ctypes.addressof(self.words)
-        self.pages = [self.store.new_page(host, infos + 8 * n) for n in range(2)]
+        self.pages = [self.store.new_page(infos + 8 * n, host, None) for n in range(2)]
         self.hart = Hart()
         self.hart.decode_base = self.store.table
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from trapline.cli.application import app
-from trapline.cli.common import console, fetched, finish, kernel_arguments, newline
+from trapline.cli.common import console, fetched, finish, import_beside, kernel_arguments, newline
 from trapline.cli.observing import OBSERVING, Observing
 from trapline.cli.options import MACHINE, Json, Machine, Misaligned
 from trapline.cli.snapshots import SNAPSHOTS, Snapshots
@@ -48,7 +48,6 @@ def boot(
     """
     from trapline.lab import boot as lab
     from trapline.views.progress import line
-    from trapline.views.run import show_boot
 
     snapshots.require_alone(machine, image=image, bios=bios, kernel=kernel, misaligned=misaligned != "trap")
     found = fetched(image) if image is not None else fetched(kernel) if kernel is not None else None
@@ -80,8 +79,11 @@ def boot(
         snapshots=snapshots.options(),
         observe=observing.options(),
     )
+    import_beside("trapline.views.run")
     with console(json) as terminal:
         report = lab.boot(options, terminal, line)
+    from trapline.views.run import show_boot
+
     newline(report.result.reason)
     finish(report.as_data(), json, lambda out: show_boot(out, report))
     return report.result.exit_status

@@ -13,6 +13,8 @@ from trapline.cli.options import Machine, Under
 from trapline.cli.snapshots import SNAPSHOTS, Snapshots
 from trapline.cli.tokens import was_given
 
+GUEST_RUNS_BY = 0.25  # seconds after the command was parsed
+
 if TYPE_CHECKING:
     from trapline.lab.guest_run import RunOptions
     from trapline.machine.console import Console
@@ -43,6 +45,16 @@ def finish(data: Any, json: str | None, show: Any) -> None:
         from trapline.views.terminal import out
 
         show(out())
+
+
+def import_beside(module: str) -> None:
+    """Import a module while the guest runs: what shows its tables need not wait for it, nor they for that."""
+    from importlib import import_module
+    from threading import Timer
+
+    timer = Timer(GUEST_RUNS_BY, import_module, [module])
+    timer.daemon = True
+    timer.start()
 
 
 @contextlib.contextmanager

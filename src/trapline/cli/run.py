@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trapline.cli.application import app
-from trapline.cli.common import console, finish, newline, run_options
+from trapline.cli.common import console, finish, import_beside, newline, run_options
 from trapline.cli.observing import OBSERVING, Observing
 from trapline.cli.options import MACHINE, UNDER, Backing, Json, Machine, Several, Under
 from trapline.cli.snapshots import SNAPSHOTS, Snapshots
@@ -42,11 +42,13 @@ def run(
     """
     from trapline.lab.guest_run import run_guest
     from trapline.views.progress import line
-    from trapline.views.run import show_run
 
     options = run_options(guest, under, machine, memslot, trace, backing, snapshots, observing)
+    import_beside("trapline.views.run")
     with console(json) as terminal:
         report = run_guest(options, terminal, line)
+    from trapline.views.run import show_run
+
     newline(report.result.reason)
     finish(report.as_data(), json, lambda out: show_run(out, report))
     return report.result.exit_status

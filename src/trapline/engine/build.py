@@ -29,6 +29,7 @@ ENGINE_FUNCTIONS = {
     "select_context": "trapline.engine.tlb",
     "bits_at_pc": "trapline.engine.tlb",
     "decode_block": "trapline.engine.decode_block",
+    "code_written": "trapline.engine.decode_block",
     "page_changed": "trapline.engine.decode_block",
     "forget_changed": "trapline.engine.decode_block",
 }

@@ -116,7 +116,7 @@ def load_image(progress: Callable[[str], None] = lambda text: None) -> Image:
     if found is not None:
         return found
     from trapline.engine.build import compile_image
-    from trapline.engine.jit.templates import kept_templates
+    from trapline.engine.jit.template import kept_templates
 
     image = compile_image(progress)
     try:

@@ -17,20 +17,24 @@ from trapline.engine.tlb_layout import (
     BLOCK_LIMIT,
     CODE_PAGE_BYTES,
     NO_HALF,
+    PAGE_HOST,
     RECORD_BYTES,
     RECORD_SLOTS,
     SNAPSHOT,
     STRADDLE_SLOT,
     TABLE_BYTES,
     USED,
+    WRITTEN_KEPT,
 )
 from trapline.isa.decode import Decoder
+from trapline.lang.host_pages import HUGE, anonymous
 
 if TYPE_CHECKING:
     from trapline.isa.decode import Decoded
 
 PAGE = 4096
-TABLES_PER_CHUNK = 32
+CHUNK = 2 * HUGE
+TABLES_PER_CHUNK = CHUNK // CODE_PAGE_BYTES
 _NATIVE_3, _NATIVE_4 = (ctypes.CFUNCTYPE(ctypes.c_uint64, *[ctypes.c_uint64] * n) for n in (3, 4))
 _WORD = struct.Struct("<I").unpack_from
 
@@ -46,13 +50,14 @@ Covered = list[tuple[int, int]]
 class Installed:
     """A compiled region that is in: the page in which it is entered, and its address.
 
-    `parts` are the pages that it was made from, with the first and end offsets of its bytes there; `heads` are the
-    offsets at which it is entered: what stands in their records, and the handlers that did before.
+    `parts` are the pages that it was made from, with the first and end offsets of its bytes there. It can be entered
+    at `entries`, offsets in the page, and is at `heads`: what stands in their records, and the handlers before that.
     """
 
     page: CodePage
     code: int
     parts: list[tuple[CodePage, Covered]]
+    entries: tuple[int, ...]
     heads: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def remove(self) -> None:
@@ -69,14 +74,28 @@ class Installed:
 class CodePage:
     """The records of one page, and the bytes that they were decoded from (`used` is 0xff for these)."""
 
-    __slots__ = ("epoch", "host", "info", "regions", "snapshot", "table", "used", "view")
+    __slots__ = ("epoch", "host", "info", "owner", "regions", "snapshot", "table", "used", "view")
 
-    def __init__(self, host: int, info: int, table: int, memory: memoryview) -> None:
-        self.host, self.info, self.table = host, info, table
+    def __init__(self, host: int, info: int, table: int, memory: memoryview, owner: object = None) -> None:
+        self.host, self.info, self.table, self.owner = host, info, table, owner
         self.view = memory[:TABLE_BYTES].cast("Q")
-        self.snapshot, self.used = memory[SNAPSHOT:USED], memory[USED:CODE_PAGE_BYTES]
+        self.snapshot, self.used = memory[SNAPSHOT:USED], memory[USED:PAGE_HOST]
         self.epoch = 0  # grows whenever decoded code is forgotten
         self.regions: list[Installed] = []  # those that are made from bytes of this page
+
+    def content(self, first: int, end: int) -> bytes:
+        """Bytes of code: as they were when records were decoded from them, all others as they are in memory now."""
+        used, then = bytes(self.used[first:end]), bytes(self.snapshot[first:end])
+        if 0 not in used:
+            return then
+        now, order = ctypes.string_at(self.host + first, end - first), sys.byteorder
+        mask, old, new = (int.from_bytes(part, order) for part in (used, then, now))
+        return (old & mask | new & ~mask).to_bytes(end - first, order)
+
+    def adopt(self, first: int, data: bytes) -> None:
+        """Take bytes as content: what is decoded from them is the same from now on, and fence.i compares them."""
+        self.snapshot[first : first + len(data)] = data
+        self.used[first : first + len(data)] = b"\xff" * len(data)
 
 
 class CodeStore:
@@ -88,7 +107,7 @@ class CodeStore:
         self.by_info: dict[int, CodePage] = {}
         self.dirty: set[int] = set()
         self.decoder: Decoder | None = None
-        self.table, self._table_memory = 0, mmap.mmap(-1, PAGE)  # what native code decodes by
+        self.table, self._table_memory = 0, anonymous(PAGE)  # what native code decodes by
         self.memo: dict[int, Known] = {}
         self._fused = fused_handlers(symbols)
         self._odd = 2  # bit 1 of a target is an error without 16-bit instructions
@@ -106,10 +125,10 @@ class CodeStore:
             words[2 * slot] = symbols["h.page_end"]
         self._blank = bytes(blank)
 
-    def new_page(self, host: int, info: int) -> CodePage:
-        """Make an empty table for the page at a host address and enter it at its info word."""
+    def new_page(self, info: int, host: int, owner: object) -> CodePage:
+        """Make an empty table for the page at a host address, in memory of an owner, and enter it at its info word."""
         if not self._free:
-            chunk = mmap.mmap(-1, TABLES_PER_CHUNK * CODE_PAGE_BYTES)
+            chunk = anonymous(CHUNK)
             self._chunks.append(chunk)
             base = ctypes.addressof(ctypes.c_char.from_buffer(chunk))
             self._bases.append(base)
@@ -118,8 +137,9 @@ class CodeStore:
                 part = whole[i * CODE_PAGE_BYTES : (i + 1) * CODE_PAGE_BYTES]
                 self._free.append((base + i * CODE_PAGE_BYTES, part))
         table, memory = self._free.pop()
-        page = CodePage(host, info, table, memory)
+        page = CodePage(host, info, table, memory, owner)
         memory[:TABLE_BYTES] = self._blank
+        ctypes.c_uint64.from_address(table + PAGE_HOST).value = host
         self.by_table[table] = self.by_info[info] = page
         ctypes.c_uint64.from_address(info).value = table | 1
         self.dirty.add(info)
@@ -173,7 +193,7 @@ class CodeStore:
 
     def decode_block(self, page: CodePage, offset: int) -> None:
         """Decode from a page offset until straight-line code ends."""
-        data = ctypes.string_at(page.host, PAGE) + b"\0\0"
+        data = page.content(0, PAGE) + b"\0\0"
         undecoded, view, memo, odd = self.symbols["h.undecoded"], page.view, self.memo, self._odd
         start, fused, last, last_address = offset, self._fused, 0, 0
         for _ in range(BLOCK_LIMIT):
@@ -206,7 +226,7 @@ class CodeStore:
 
     def decode_straddle(self, page: CodePage, half: int) -> None:
         """Decode the instruction that starts in the page's last two bytes and ends with `half`."""
-        low = int.from_bytes(ctypes.string_at(page.host + PAGE - 2, 2), "little")
+        low = int.from_bytes(page.content(PAGE - 2, PAGE), "little")
         bits = low | half << 16
         known = self.memo.get(bits) or self.describe(bits)
         view = page.view
@@ -214,15 +234,16 @@ class CodeStore:
         view[2 * STRADDLE_SLOT + 1] = known[3]
         view[2 * (RECORD_SLOTS - 1) + 1] = half << 32
 
-    def refresh(self, page: CodePage) -> None:
-        """Forget the decoded instructions whose bytes have changed."""
+    def refresh(self, page: CodePage) -> bool:
+        """Forget the decoded instructions whose bytes have changed; return whether there were any."""
         if not self._page_changed(0, page.table, page.host):
-            return
+            return False
         with self.lock:
             page.epoch += 1
             if page.regions:
                 drop_regions(page, changes(page))
             self._forget_changed(0, page.table, page.host, self.symbols["h.undecoded"])
+        return True
 
     def forget(self, page: CodePage) -> None:
         """Return a page to the undecoded state, in place."""
@@ -233,20 +254,35 @@ class CodeStore:
             page.view.cast("B")[:] = self._blank
             page.used[:] = bytes(PAGE)
 
+    def keep(self, infos: list[range]) -> None:
+        """Forget the pages whose info words are not in these ranges: their memory may be gone."""
+        for info in [i for i in self.by_info if not any(i in words for words in infos)]:
+            page = self.by_info.pop(info)
+            self.forget(page)
+            del self.by_table[page.table]
+            self.dirty.discard(info)
+
     def forget_all(self) -> None:
         """Forget all decoded code (the set of extensions changed, or memory was replaced)."""
         self.memo.clear()
         for page in self.by_table.values():
             self.forget(page)
 
-    def synchronise(self, infos: set[int] | None) -> None:
-        """fence.i: compare what may have been written (None: everything) and forget what changed."""
-        for info in self.dirty | (set(self.by_info) if infos is None else infos):
-            page = self.by_info.get(info)
-            if page is not None:
-                self.refresh(page)
-                ctypes.c_uint64.from_address(info).value = page.table
+    def synchronise(self, infos: set[int] | None) -> list[int]:
+        """fence.i: compare what may have been written (None: everything) and forget what changed.
+
+        Return the info words of the pages that may still be written without notice: a few, or none.
+        """
+        written = self.dirty | (set(self.by_info) if infos is None else infos)
+        kept = [info for info in written if info in self.by_info]
+        for info in kept:
+            self.refresh(self.by_info[info])
         self.dirty.clear()
+        if len(kept) <= WRITTEN_KEPT:
+            return kept
+        for info in kept:
+            ctypes.c_uint64.from_address(info).value = self.by_info[info].table
+        return []
 
 
 def changes(page: CodePage) -> bytes:

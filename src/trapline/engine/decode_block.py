@@ -34,7 +34,7 @@ from trapline.engine.decode_table import (
     STEP_SHIFT,
     X0_SINK,
 )
-from trapline.engine.tlb_layout import BLOCK_LIMIT, NO_HALF, SNAPSHOT, STEP_NUMBER, USED
+from trapline.engine.tlb_layout import BLOCK_LIMIT, NO_HALF, PAGE_HOST, SNAPSHOT, STEP_NUMBER, USED, WRITTEN_KEPT
 from trapline.lang.functions import cold, inline
 from trapline.lang.memory import host_load, host_store
 from trapline.lang.values import U64
@@ -166,6 +166,14 @@ def write_record(hart: Any, record: U64, offset: U64, bits: U64) -> U64:
     return flags & ENDS
 
 
+@inline
+def taken_half(table: U64, host: U64, offset: U64) -> U64:
+    """Two bytes of code: those that a record or a region was made from already stay what they are until fence.i."""
+    if host_load(table + USED + offset, 2) != 0:
+        return host_load(table + SNAPSHOT + offset, 2)
+    return host_load(host + offset, 2)
+
+
 @cold
 def decode_block(hart: Any, table: U64, host: U64, start: U64) -> None:
     """Decode from a page offset until straight-line code ends; `host` is where the page's bytes are."""
@@ -178,7 +186,7 @@ def decode_block(hart: Any, table: U64, host: U64, start: U64) -> None:
         record = table + offset * 8
         if offset >= PAGE or host_load(record, 8) != undecoded:
             break
-        bits = host_load(host + offset, 2)
+        bits = taken_half(table, host, offset)
         length = U64(2)
         ends = U64(1)
         if bits & 3 == 3 and offset == PAGE - 2:
@@ -186,7 +194,7 @@ def decode_block(hart: Any, table: U64, host: U64, start: U64) -> None:
             host_store(record, 8, word(hart.decode_base, U64(AT_STRADDLE)))
         else:
             if bits & 3 == 3:
-                bits = bits | host_load(host + offset + 2, 2) << 16
+                bits = bits | taken_half(table, host, offset + 2) << 16
                 length = U64(4)
             ends = write_record(hart, record, offset, bits)
             handler = host_load(record, 8)
@@ -215,10 +223,24 @@ def note_used(table: U64, offset: U64, length: U64, bits: U64) -> None:
 
 @cold
 def page_changed(hart: Any, table: U64, host: U64) -> U64:
-    """Whether any byte that a record was decoded from is different now."""
+    """Whether any byte that a record was decoded from is different now. All are compared: with vectors, that is faster."""
+    changed = U64(0)
     for i in range(PAGE_WORDS):
         now = host_load(host + i * 8, 8)
-        if (now ^ host_load(table + SNAPSHOT + i * 8, 8)) & host_load(table + USED + i * 8, 8) != 0:
+        changed = changed | ((now ^ host_load(table + SNAPSHOT + i * 8, 8)) & host_load(table + USED + i * 8, 8))
+    return U64(1) if changed != 0 else U64(0)
+
+
+@cold
+def code_written(hart: Any) -> U64:
+    """fence.i: whether Python has work: code differs from what was decoded of it, or more than a few pages may."""
+    if hart.code_fresh != 0 or hart.dirty_count > WRITTEN_KEPT:
+        return U64(1)
+    for i in range(WRITTEN_KEPT):
+        if i >= hart.dirty_count:
+            break
+        table = host_load(hart.dirty_info[i], 8) & ~1
+        if page_changed(hart, table, host_load(table + PAGE_HOST, 8)) != 0:
             return U64(1)
     return U64(0)
 

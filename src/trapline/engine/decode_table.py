@@ -15,6 +15,7 @@ from trapline.engine.compiler_names import plain_index
 from trapline.isa.decode import Decoder, expansion
 from trapline.isa.encoding import Encoding, Field
 from trapline.lang.functions import INSTRUCTIONS
+from trapline.lang.host_pages import anonymous
 
 if TYPE_CHECKING:
     from trapline.lang.functions import Instruction
@@ -56,7 +57,7 @@ def build(decoder: Decoder, symbols: dict[str, int], steps: dict[tuple[str, int]
     lists = sum(len(bucket) + 1 for bucket in buckets)
     special_words = sum(2 * len(found) + 1 for found in specials.values())
     words = HEAD + len(pairs) + len(unique) * ENTRY_WORDS + lists + special_words
-    memory = mmap.mmap(-1, -(-words * 8 // 4096) * 4096)
+    memory = anonymous(-(-words * 8 // 4096) * 4096)
     base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     view = memoryview(memory).cast("Q")
     view[AT_UNDECODED], view[AT_UNDEFINED] = symbols.get("h.undecoded", 0), symbols.get("h.undefined", 0)

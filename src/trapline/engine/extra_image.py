@@ -11,6 +11,7 @@ from typing import Any
 
 from trapline.engine.cache import cache_directory, image_key, read_image, remove_old, write_image
 from trapline.engine.link import Image
+from trapline.lang.host_pages import anonymous
 
 _mapped: dict[str, tuple[int, mmap.mmap]] = {}
 
@@ -42,7 +43,7 @@ def native_address(function: Callable[..., Any]) -> int:
     key = function_key(function)
     if key not in _mapped:
         image = _image(function, key)
-        memory = mmap.mmap(-1, len(image.code), prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+        memory = anonymous(len(image.code), executable=True)
         memory[:] = image.code
         base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
         _mapped[key] = base + image.symbols[f"c.{function.__name__}"], memory

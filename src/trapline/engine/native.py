@@ -6,6 +6,7 @@ import ctypes
 import mmap
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from trapline.engine.tlb_layout import TLB_BYTES
 from trapline.isa.decode import Decoder
 from trapline.lang.control import ATTENTION_LEAVE, EXIT_LIMIT, EXIT_STOP
 from trapline.lang.functions import Trap
+from trapline.lang.host_pages import anonymous
 from trapline.lang.state import LAYOUT
 from trapline.lang.values import U64
 from trapline.privilege.derived import update_derived
@@ -40,7 +42,7 @@ def _loaded(progress: Callable[[str], None]) -> tuple[dict[str, int], mmap.mmap]
     global _image
     if _image is None:
         image = load_image(progress)
-        memory = mmap.mmap(-1, len(image.code) + PAGE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+        memory = anonymous(len(image.code) + PAGE, executable=True)
         memory[: len(image.code)] = image.code
         perf_map.add_image(image.symbols, ctypes.addressof(ctypes.c_char.from_buffer(memory)), len(image.code))
         _image = image, ctypes.addressof(ctypes.c_char.from_buffer(memory)), memory
@@ -53,6 +55,15 @@ def tier_of(mode: str, code: CodeStore, symbols: dict[str, int]) -> Tier | None:
     if mode not in ("on", "fresh", "off", "force"):
         raise ValueError(f"TRAPLINE_JIT is on, fresh, off or force, not {mode!r}")
     return None if mode == "off" else Tier(code, symbols, forced=mode == "force", keep=mode == "on")
+
+
+@dataclass(frozen=True, slots=True)
+class Infos:
+    """The info words of a memory region: where they are, and whose memory it is, which lives as long as its code."""
+
+    at: int
+    words: mmap.mmap
+    owner: Any
 
 
 class NativeEngine:
@@ -73,7 +84,7 @@ class NativeEngine:
         self._run = ctypes.CFUNCTYPE(None, ctypes.c_uint64, ctypes.c_int64)(self.symbols["run"])
         self._harts: list[Hart] = []
         self._keep: dict[int, list[Any]] = {}
-        self._infos: dict[tuple[int, int], tuple[int, Any]] = {}
+        self._infos: dict[tuple[int, int], Infos] = {}
         self._failure: BaseException | None = None
         self._calls: dict[str, Any] = {}
         self._words = {name: f.index for name, f in LAYOUT.fields.items()}
@@ -100,7 +111,7 @@ class NativeEngine:
     def _allocate(self, hart: Hart) -> None:
         if id(hart) in self._keep:
             return
-        sets = mmap.mmap(-1, TLB_BYTES)
+        sets = anonymous(TLB_BYTES)
         hart.tlb_base = ctypes.addressof(ctypes.c_char.from_buffer(sets))
         hart.tlb_ptr = 0
         callbacks = [
@@ -154,24 +165,29 @@ class NativeEngine:
                 continue
             key = (host - (base & (PAGE - 1)), size)
             if key not in self._infos:
-                memory = mmap.mmap(-1, (size // PAGE + 2) * 8)
-                self._infos[key] = ctypes.addressof(ctypes.c_char.from_buffer(memory)), memory
-            hart.region_info[i] = self._infos[key][0]
+                words = anonymous((size // PAGE + 2) * 8)
+                owner = hart.backings[i] if i < len(hart.backings) else None
+                self._infos[key] = Infos(ctypes.addressof(ctypes.c_char.from_buffer(words)), words, owner)
+            hart.region_info[i] = self._infos[key].at
+        used = {int(other.region_info[i]) for other in self._harts for i in range(int(other.region_count))}
+        self._infos = {key: infos for key, infos in self._infos.items() if infos.at in used}
+        self.code.keep([range(infos.at, infos.at + len(infos.words)) for infos in self._infos.values()])
+        hart.code_fresh = 1
         self._plain("c.flush_all_sets", hart)
 
-    def _page_of(self, info: int) -> int:
-        """Host address of the page that an info word describes."""
-        for (host, size), (start, _) in self._infos.items():
-            if start <= info < start + (size // PAGE + 2) * 8:
-                return host + (info - start) // 8 * PAGE
+    def _page_of(self, info: int) -> tuple[int, Any]:
+        """Host address of the page that an info word describes, and who owns its memory."""
+        for (host, _), infos in self._infos.items():
+            if infos.at <= info < infos.at + len(infos.words):
+                return host + (info - infos.at) // 8 * PAGE, infos.owner
         raise LookupError("no page for this info word")
 
     def code_written(self, host: int, size: int) -> None:
         """Someone other than the hart changed memory: forget code decoded from it."""
-        for (start, length), (infos, _) in self._infos.items():
+        for (start, length), infos in self._infos.items():
             first, last = max(host, start), min(host + size, start + length)
             for number in range((first - start) // PAGE, (last - 1 - start) // PAGE + 1):
-                page = self.code.by_info.get(infos + 8 * number)
+                page = self.code.by_info.get(infos.at + 8 * number)
                 if page is not None:
                     self.code.forget(page)
 
@@ -185,9 +201,13 @@ class NativeEngine:
                 infos |= {int(other.dirty_info[i]) for i in range(count)}
             other.dirty_count = 0
             other.code_fresh = int(len(self._harts) > 1)
-        self.code.synchronise(infos)
-        for other in self._harts:
-            self._plain("c.flush_store_sets", other)
+        kept = self.code.synchronise(infos)
+        for info in kept:
+            hart.dirty_info[int(hart.dirty_count)] = info
+            hart.dirty_count = hart.dirty_count + 1
+        if not kept:
+            for other in self._harts:
+                self._plain("c.flush_store_sets", other)
 
     # --- hosted software ---
     def _plain(self, name: str, hart: Hart, *args: int) -> int:
@@ -254,7 +274,7 @@ class NativeEngine:
                 return int(mem[words["exit_reason"]])
             elif reason == NEW_PAGE:
                 info = mem[words["fetch_uncached"]]
-                self.code.new_page(self._page_of(info), info)
+                self.code.new_page(info, *self._page_of(info))
                 mem[words["code_fresh"]] = 1
             elif reason == STRADDLE:
                 self.code.decode_straddle(self.code.by_table[mem[words["code_table"]]], mem[words["insn"]])

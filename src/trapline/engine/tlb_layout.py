@@ -27,7 +27,10 @@ BLOCK_LIMIT = 256  # instructions decoded at a time
 NO_HALF = 1 << 16  # equals no second half of an instruction
 STEP_NUMBER = 0xFF << 24  # of a record: which handler a single step runs
 
-# Behind a table of records: the bytes that they were decoded from, 0xff for each byte of these, and words.
+# Behind a table of records: the bytes that they were decoded from, 0xff for each byte of these, where the page lies.
 SNAPSHOT = TABLE_BYTES
 USED = SNAPSHOT + 4096
-CODE_PAGE_BYTES = USED + 4096
+PAGE_HOST = USED + 4096
+CODE_PAGE_BYTES = PAGE_HOST + 64
+
+WRITTEN_KEPT = 8  # pages with decoded code that may stay writable without notice: each fence.i compares them

@@ -7,10 +7,10 @@ on the same memory and saving a hart is one copy.
 from __future__ import annotations
 
 import ctypes
-import mmap
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from trapline.lang.host_pages import anonymous
 from trapline.lang.layout import Layout
 from trapline.lang.values import MASK64, U64, _new
 
@@ -271,11 +271,12 @@ class Hart:
 
     def __init__(self, words: int | None = None) -> None:
         size = max(words or 0, LAYOUT.words) * 8
-        self.block = mmap.mmap(-1, -(-size // 4096) * 4096)
+        self.block = anonymous(-(-size // 4096) * 4096)
         self.mem = memoryview(self.block).cast("Q")
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.block))
         self.devices: dict[int, Any] = {}
         self.keeps: Any = None  # memory whose address stands in a word of this hart
+        self.backings: list[Any] = []  # the owners of the memory at region_host
         for f in LAYOUT.fields.values():
             if f.array:
                 kind = _XRegisters if f.name == "x" else _Words

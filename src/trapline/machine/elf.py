@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import mmap
 import struct
 from dataclasses import dataclass, field
+
+Content = bytes | mmap.mmap  # of a file: read, or mapped
 
 EM_RISCV = 243
 _PT_LOAD, _PF_X, _PF_W = 1, 1, 2
@@ -56,12 +59,12 @@ class Elf:
         return max(s.end for s in self.segments)
 
 
-def is_elf(data: bytes) -> bool:
+def is_elf(data: Content) -> bool:
     """Return whether the bytes start as any ELF file does."""
     return data[:4] == b"\x7fELF"
 
 
-def parse(data: bytes, name: str) -> Elf:
+def parse(data: Content, name: str) -> Elf:
     """Parse an ELF64 little-endian RISC-V executable; ImageError otherwise."""
     if not is_elf(data):
         raise ImageError(f"{name}: not an ELF file")
@@ -79,7 +82,7 @@ def parse(data: bytes, name: str) -> Elf:
     return Elf(name, _physical_entry(entry, segments), segments, symbols)
 
 
-def _check_ident(data: bytes, name: str) -> None:
+def _check_ident(data: Content, name: str) -> None:
     bits, order = data[4], data[5]
     endian = "big" if order == 2 else "little"
     machine = int.from_bytes(data[18:20], "big" if order == 2 else "little")
@@ -121,7 +124,7 @@ def _physical_entry(entry: int, segments: tuple[Segment, ...]) -> int:
     return entry
 
 
-def _symbols(data: bytes, offset: int, entry_size: int, count: int) -> dict[str, int]:
+def _symbols(data: Content, offset: int, entry_size: int, count: int) -> dict[str, int]:
     """Return the named symbols; a stripped or damaged table gives none, it is not needed to run."""
     if entry_size < _SECTION.size or offset + count * entry_size > len(data):
         return {}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from trapline.machine.elf import Elf, ImageError, is_elf, parse
-from trapline.machine.kernel_image import linux_header, require_kernel, unpacked
+from trapline.machine.elf import Content, Elf, ImageError, is_elf, parse
+from trapline.machine.kernel_image import LINUX_HEADER, linux_header, require_kernel, unpacked
 
 _FLAG_BIG_ENDIAN = 1
 
@@ -39,10 +41,18 @@ class Loaded:
     elf: Elf | None = None
 
 
-def read_program(path: str | Path) -> bytes:
-    """Read a program file and unpack what is a compressed kernel; ImageError names the trouble."""
+def read_program(path: str | Path) -> Content:
+    """Read a program file and unpack what is a compressed kernel; ImageError names the trouble.
+
+    A Linux Image is only mapped: it is large, and copied once.
+    """
     try:
-        data = Path(path).read_bytes()
+        with Path(path).open("rb") as file:
+            data = file.read(LINUX_HEADER.size)
+            if linux_header(data) is not None and data[4:8] != b"zimg":
+                with contextlib.suppress(OSError, ValueError):
+                    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            data += file.read()
     except OSError as error:
         raise ImageError(f"{path}: {error.strerror or error}") from error
     if not data:
@@ -50,7 +60,7 @@ def read_program(path: str | Path) -> bytes:
     return unpacked(data, str(path))
 
 
-def load_program(memory: Memory, data: bytes, name: str, base: int) -> Loaded:
+def load_program(memory: Memory, data: Content, name: str, base: int) -> Loaded:
     """Load an ELF where its segments say; a Linux Image or flat bytes at `base`.
 
     `base` is the address for the first byte, which for an Image is already 2 MiB aligned RAM
@@ -66,7 +76,7 @@ def load_program(memory: Memory, data: bytes, name: str, base: int) -> Loaded:
             raise ImageError(f"{name}: big-endian Linux Image")
         size = max(size, header[1])
     _require_memory(memory, base, size, name)
-    memory.write(base, data)
+    memory.write(base, memoryview(data))
     return Loaded(base, base, base + size, "linux" if header else "flat")
 
 

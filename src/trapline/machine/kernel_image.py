@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 
-from trapline.machine.elf import ImageError
+from trapline.machine.elf import Content, ImageError
 from trapline.machine.packed import DamagedError, MissingLibraryError, unpack
 
 # Two instructions, text_offset, image_size, flags, version, magics.
@@ -43,7 +43,7 @@ def unpacked(data: bytes, name: str) -> bytes:
         raise ImageError(f"{name}: {error}") from None
 
 
-def linux_header(data: bytes) -> tuple[int, int, int] | None:
+def linux_header(data: Content) -> tuple[int, int, int] | None:
     """Return (text_offset, image_size, flags) if the bytes are a Linux Image for RISC-V."""
     if len(data) < LINUX_HEADER.size:
         return None
@@ -53,7 +53,7 @@ def linux_header(data: bytes) -> tuple[int, int, int] | None:
     return fields[2], fields[3], fields[4]
 
 
-def require_kernel(data: bytes, name: str) -> None:
+def require_kernel(data: Content, name: str) -> None:
     """Refuse what is a kernel, but not one that can run here, or not all of one; anything else passes."""
     _require_machine(data, name)
     if linux_header(data) is None:
@@ -65,7 +65,7 @@ def require_kernel(data: bytes, name: str) -> None:
         raise ImageError(f"{name}: truncated Linux Image: its header declares {end} bytes, the file has {len(data)}")
 
 
-def _require_machine(data: bytes, name: str) -> None:
+def _require_machine(data: Content, name: str) -> None:
     pe = _pe(data)
     other = ""
     if pe is not None:
@@ -82,7 +82,7 @@ def _require_machine(data: bytes, name: str) -> None:
         raise ImageError(f"{name}: a kernel for {other}, not for RISC-V (RV64)")
 
 
-def _pe(data: bytes) -> int | None:
+def _pe(data: Content) -> int | None:
     """Return where the PE header is."""
     if data[:2] != b"MZ" or len(data) < 64:
         return None
@@ -90,7 +90,7 @@ def _pe(data: bytes) -> int | None:
     return at if data[at : at + 4] == b"PE\0\0" else None
 
 
-def _declared_end(data: bytes) -> int:
+def _declared_end(data: Content) -> int:
     """Return where the file must end by its PE sections, 0 if it has none; image_size counts BSS and says nothing."""
     pe = _pe(data)
     if pe is None or pe + 24 > len(data):

@@ -19,7 +19,7 @@ from trapline.machine.clint import Clint, time_of
 from trapline.machine.commit_log import CommitLog
 from trapline.machine.console import Console
 from trapline.machine.device_tree import BoardTree, board_blob
-from trapline.machine.elf import ImageError, is_elf, parse
+from trapline.machine.elf import Content, ImageError, is_elf, parse
 from trapline.machine.htif import Htif
 from trapline.machine.image import Loaded, load_elf, load_program, read_program
 from trapline.machine.monitor import Monitor
@@ -201,9 +201,9 @@ class Machine:
         self._start_bare(loaded.entry)
         return loaded
 
-    def load_elf(self, source: str | Path | bytes, *, name: str = "program", htif: bool = True) -> Loaded:
+    def load_elf(self, source: str | Path | Content, *, name: str = "program", htif: bool = True) -> Loaded:
         """Load an ELF executable; with the symbol tohost, HTIF serves it."""
-        data, name = (source, name) if isinstance(source, bytes) else (read_program(source), str(source))
+        data, name = (source, name) if isinstance(source, Content) else (read_program(source), str(source))
         elf = parse(data, name)
         loaded = load_elf(self.regions, elf)
         self.symbols = elf.symbols

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from trapline.lang.host_pages import anonymous
 from trapline.lang.state import REGIONS, WATCHER, Hart
 
 KIND_NONE, KIND_RAM, KIND_ROM, KIND_DEVICE, KIND_HOLE = range(5)
@@ -35,7 +36,7 @@ class Backing:
         self.size = size
         self.from_file = file is not None
         if file is None:
-            self.block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            self.block = anonymous(size)
         else:
             self.block = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.block))
@@ -135,6 +136,7 @@ class Regions:
     def install(self, hart: Hart) -> None:
         """Write the regions into a hart's state and let it forget what it knew of the old ones."""
         hart.region_count = len(self._regions)
+        hart.backings = [region.backing for region in self._regions]
         for number in [n for n in hart.devices if n != WATCHER]:
             del hart.devices[number]
         for index in range(REGIONS):

@@ -19,7 +19,7 @@ from trapline.machine import memory_map as mm
 from trapline.machine.aia import Aia, parse_aia
 from trapline.machine.clint import time_of
 from trapline.machine.console import Console
-from trapline.machine.elf import ImageError
+from trapline.machine.elf import Content, ImageError
 from trapline.machine.image import Loaded, load_program, read_program
 from trapline.machine.monitor import Monitor
 from trapline.machine.outside import Outside
@@ -144,7 +144,7 @@ class Guest:
         return self.load_bytes(read_program(path), str(path), initrd=initrd, append=append)
 
     def load_bytes(
-        self, data: bytes, name: str = "program", *, initrd: str | Path | None = None, append: str = ""
+        self, data: Content, name: str = "program", *, initrd: str | Path | None = None, append: str = ""
     ) -> Loaded:
         """Load a program that is already in memory."""
         memory = GuestMemory(self.vm)

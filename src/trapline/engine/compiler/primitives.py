@@ -234,11 +234,9 @@ def _flush_page(e: Calls, node: ast.Call) -> Result:
 
 @lowering("flush_code")
 def _flush_code(e: Calls, node: ast.Call) -> Result:
-    written = e.value(f"load i64, ptr {e.field_pointer('dirty_count')}, align 8")
-    decoded = e.value(f"load i64, ptr {e.field_pointer('code_fresh')}, align 8")
-    either = e.value(f"or i64 {written}, {decoded}")
+    written = _helper(e, "code_written")
     wanted, done = e.label(), e.label()
-    e.emit(f"br i1 {e.value(f'icmp ne i64 {either}, 0')}, label %{wanted}, label %{done}")
+    e.emit(f"br i1 {e.value(f'icmp ne i64 {written}, 0')}, label %{wanted}, label %{done}")
     e.place_label(wanted)
     _callback(e, "fn_flush_code", [])
     e.goto(done)

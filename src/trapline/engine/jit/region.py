@@ -18,7 +18,7 @@ from trapline.engine.jit.source import ANY, PAGE, Source
 
 if TYPE_CHECKING:
     from trapline.engine.jit.source import Pages
-    from trapline.engine.jit.templates import Template
+    from trapline.engine.jit.template import Template
     from trapline.isa.decode import Decoded
 
 LIMIT, HARD_LIMIT = 300, 900  # instructions; the second for what goes straight on
@@ -203,8 +203,19 @@ class Former:
         found = self.search(bits)
         return found if found is not None and template_name(found, self.usable) is not None else None
 
+    def first(self, head: int) -> int:
+        """The head, or the place behind an instruction there that no region can hold: the interpreter falls into it."""
+        page = self.pages.found[0]
+        if self.decoded(head) is None and head + 4 < PAGE and page.used[head]:
+            bits = int.from_bytes(page.snapshot[head : head + 4], "little")
+            found = self.search(bits if bits & 3 == 3 else bits & 0xFFFF)
+            if found is not None and not ends_block(found):
+                return head + found.length
+        return head
+
     def form(self, head: int, limit: int = LIMIT) -> Region | None:
         """The region that is entered at an offset of the first page, or None where there is nothing to compile."""
+        head = self.first(head)
         self.leaders.add(head)
         self.near.append(head)
         while self.near or self.far:

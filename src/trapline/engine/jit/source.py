@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 PAGE = 4096
 PAGES = 6  # of a region
+WINDOW = 16  # bytes at a place by which a region is found
 PREFIX = 4  # words in front of the code come in multiples of this, so that the code stays aligned
 HEAD = (0, 0)
 MASK = (1 << 64) - 1
@@ -23,6 +24,11 @@ Where = tuple[int, int]
 Modes = tuple[int, int]  # of the families, or ANY
 ANY = 255
 _PLACES, _WHERE = struct.Struct("<II"), struct.Struct("<Bi")
+
+
+def window_of(page: CodePage, head: int) -> bytes:
+    """What a region is looked up by: a place in the page where it is hot or entered, and the first bytes there."""
+    return head.to_bytes(2, "little") + page.content(head, min(head + WINDOW, PAGE)).ljust(WINDOW, b"\0")
 
 
 def prefix_words(pages: int) -> int:
@@ -143,14 +149,21 @@ class Source:
             for number, page in enumerate(self.pages)
         ]
 
-    def digest(self) -> bytes | None:
-        """Digest of the bytes and their places, or None where some of them are not decoded."""
+    def content(self) -> list[bytes]:
+        """The bytes (CodePage.content)."""
+        return [page.content(first, last) for page, first, last in self._offsets()]
+
+    def digest(self, content: list[bytes] | None = None) -> bytes:
+        """Digest of the bytes and their places."""
         digest = hashlib.blake2b(repr((self.where, self.modes, self.entries)).encode(), digest_size=16)
-        for (start, end), (page, first, last) in zip(self.covered, self._offsets(), strict=True):
-            if 0 in bytes(page.used[first:last]):
-                return None
-            digest.update(_PLACES.pack(start, end) + bytes(page.snapshot[first:last]))
+        for place, data in zip(self.covered, self.content() if content is None else content, strict=True):
+            digest.update(_PLACES.pack(*place) + data)
         return digest.digest()
+
+    def adopt(self, content: list[bytes]) -> None:
+        """Take these bytes for what is decoded."""
+        for (page, first, _), data in zip(self._offsets(), content, strict=True):
+            page.adopt(first, data)
 
     def _offsets(self) -> list[tuple[CodePage, int, int]]:
         return [(self.pages[s >> 12], s & PAGE - 1, e - (s >> 12 << 12)) for s, e in self.covered]

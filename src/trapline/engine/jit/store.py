@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trapline.engine.cache import cache_directory, image_key
-from trapline.engine.jit.source import ANY, Modes, Source, Where, pack, unpack
+from trapline.engine.jit.source import ANY, WINDOW, Modes, Source, Where, pack, unpack, window_of
 
 if TYPE_CHECKING:
-    from trapline.engine.code import CodePage, Covered
+    from trapline.engine.code import Covered
     from trapline.engine.jit.source import Pages
 
 LIMIT = 128 << 20  # bytes of all regions of a file
-WINDOW = 16  # bytes at an entry by which a region is found
 FILES = 4
+WANTED = 2000  # places that are remembered as hot
 BUSY_SECONDS = 5.0
 
 SCHEMA = """
@@ -32,6 +32,7 @@ create table if not exists regions (
     key blob primary key, isa text not null, window blob not null, covered blob not null, code blob not null,
     instructions integer not null, used integer not null);
 create index if not exists by_isa on regions (isa);
+create table if not exists wanted (window blob not null, isa text not null, primary key (window, isa));
 """
 
 
@@ -48,9 +49,19 @@ class Kept:
     instructions: int
 
 
-def window_of(page: CodePage, head: int) -> bytes:
-    """What a region is looked up by: a place in the page where it is entered, and the first bytes there."""
-    return head.to_bytes(2, "little") + bytes(page.snapshot[head : head + WINDOW]).ljust(WINDOW, b"\0")
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a region is kept under: the digest of its bytes, and the windows by which it is looked up."""
+
+    digest: bytes
+    windows: bytes
+
+
+def identify(source: Source, hot: int) -> Identity | None:
+    """The identity of what is made from these bytes for a hot place; None where they are not those of now."""
+    places = sorted({hot, *source.entries})
+    found = Identity(source.digest(), b"".join(window_of(source.pages[0], place) for place in places))
+    return found if source.current else None
 
 
 def path_of(key: str | None = None) -> Path:
@@ -65,7 +76,11 @@ class RegionStore:
         self.isa = hashlib.sha256(isa.encode()).hexdigest()[:16]
         self.path = path or path_of()
         self.index: dict[bytes, list[Kept]] = {}
+        self.wanted: set[bytes] = set()  # windows of places that were hot in an earlier run, which ended too soon
+        self._want: set[bytes] = set()
+        self._met: set[bytes] = set()
         self._rows: list[tuple[object, ...]] = []
+        self._fresh: list[bytes] = []  # code of this process, by -1 - row of its index entry
         self._used: set[int] = set()
         self._file: sqlite3.Connection | None = None
         with contextlib.suppress(sqlite3.Error, OSError):
@@ -93,10 +108,24 @@ class RegionStore:
         file.executescript("pragma journal_mode=wal; pragma synchronous=off;" + SCHEMA)
         rows = file.execute("select rowid, window, covered, key, instructions from regions where isa = ?", (self.isa,))
         for row, windows, covered, key, instructions in rows:
-            kept = Kept(row, *unpack(covered), key[:16], instructions)
-            for at in range(0, len(windows), 2 + WINDOW):
-                self.index.setdefault(windows[at : at + 2 + WINDOW], []).append(kept)
+            self._enter(Kept(row, *unpack(covered), key[:16], instructions), windows)
+        self.wanted = {window for (window,) in file.execute("select window from wanted where isa = ?", (self.isa,))}
         self._file = file
+
+    def want(self, window: bytes) -> None:
+        """There was no time to compile for this place: the next run shall not wait until it is hot."""
+        self._want.add(window)
+
+    def met(self, window: bytes) -> None:
+        """This place has what it can have."""
+        if window in self.wanted:
+            self.wanted.remove(window)
+            self._met.add(window)
+
+    def _enter(self, kept: Kept, windows: bytes) -> None:
+        """Let a region be found."""
+        for at in range(0, len(windows), 2 + WINDOW):
+            self.index.setdefault(windows[at : at + 2 + WINDOW], []).append(kept)
 
     def discard(self) -> None:
         """Throw a damaged file away."""
@@ -107,27 +136,34 @@ class RegionStore:
         for suffix in ("", "-wal", "-shm"):
             Path(f"{self.path}{suffix}").unlink(missing_ok=True)
 
-    def find(self, pages: Pages, head: int) -> tuple[Source, bytes, int] | None:
-        """The largest kept region whose bytes lie around a head: what it is made of, its code, its instructions."""
+    def find(self, pages: Pages, head: int) -> tuple[Source, bytes, bytes] | None:
+        """The largest kept region whose bytes lie around a head: what it is made of, its code, the bytes' digest."""
         best: tuple[Kept, Source] | None = None
         for kept in self.index.get(window_of(pages.found[0], head), ()):
             if best is None or kept.instructions > best[0].instructions:
                 source = self._source(pages, kept)
                 if source is not None and source.digest() == kept.digest:
                     best = kept, source
-        if best is None or self._file is None:
+        if best is None:
             return None
-        try:
-            row = self._file.execute("select code from regions where rowid = ?", (best[0].row,)).fetchone()
-        except sqlite3.Error:
+        kept, source = best
+        data = self._code(kept.row)
+        return None if data is None else (source, data, kept.digest)
+
+    def _code(self, row: int) -> bytes | None:
+        """The code of a region, if it is whole."""
+        if row < 0:
+            return self._fresh[-1 - row]
+        found = None
+        with contextlib.suppress(sqlite3.Error):
+            found = self._file and self._file.execute("select code from regions where rowid = ?", (row,)).fetchone()
+        if not found:
             return None
-        if row is None:
-            return None
-        data = zlib.decompress(row[0])
+        data = zlib.decompress(found[0])
         if hashlib.blake2b(data[16:], digest_size=16).digest() != data[:16]:
             return None
-        self._used.add(best[0].row)
-        return best[1], data[16:], best[0].instructions
+        self._used.add(row)
+        return data[16:]
 
     @staticmethod
     def _source(pages: Pages, kept: Kept) -> Source | None:
@@ -142,35 +178,42 @@ class RegionStore:
             epochs.append(page.epoch)
         return Source(tuple(found), tuple(epochs), kept.where, kept.modes, kept.entries, kept.covered)
 
-    def add(self, source: Source, code: bytes, instructions: int) -> None:
+    def add(self, source: Source, identity: Identity, code: bytes, instructions: int) -> None:
         """Remember a region; `flush` writes it."""
-        digest = source.digest()
-        if digest is None:
-            return
-        windows = b"".join(window_of(source.pages[0], head) for head in source.entries)
-        key = digest + hashlib.blake2b(self.isa.encode(), digest_size=8).digest()
+        self._fresh.append(code)
+        where, modes = source.where, source.modes
+        kept = Kept(-len(self._fresh), where, modes, source.entries, source.covered, identity.digest, instructions)
+        self._enter(kept, identity.windows)
+        key = identity.digest + hashlib.blake2b(self.isa.encode(), digest_size=8).digest()
         data = zlib.compress(hashlib.blake2b(code, digest_size=16).digest() + code, 1)
-        self._rows.append((key, self.isa, windows, pack(source), data, instructions, int(time.time())))
+        self._rows.append((key, self.isa, identity.windows, pack(source), data, instructions, int(time.time())))
 
     def flush(self) -> None:
         """Write what was added and which regions were of use."""
-        if self._file is None or not (self._rows or self._used):
+        if self._file is None or not (self._rows or self._used or self._want or self._met):
             return
         try:
             with self._file:
                 self._file.executemany("insert or ignore into regions values (?, ?, ?, ?, ?, ?, ?)", self._rows)
                 now = int(time.time())
                 self._file.executemany("update regions set used = ? where rowid = ?", [(now, r) for r in self._used])
+                self._file.executemany(
+                    "insert or ignore into wanted values (?, ?)", [(w, self.isa) for w in self._want]
+                )
+                self._file.executemany(
+                    "delete from wanted where window = ? and isa = ?", [(w, self.isa) for w in self._met]
+                )
                 self._bound()
         except sqlite3.OperationalError:
             return  # others write all the time, or the disk is full: once more at the next flush
         except sqlite3.DatabaseError:
             self._file = None
-        self._rows.clear()
-        self._used.clear()
+        for written in (self._rows, self._used, self._want, self._met):
+            written.clear()
 
     def _bound(self) -> None:
         assert self._file is not None
+        self._file.execute("delete from wanted where (select count(*) from wanted) > ?", (WANTED,))
         (size,) = self._file.execute("select coalesce(sum(length(code)), 0) from regions").fetchone()
         if size <= LIMIT:
             return

@@ -8,16 +8,12 @@ before it has written anything; the interpreter repeats the instruction).
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import importlib
-import json
 import re
-from dataclasses import dataclass
 
 from trapline.engine.build import ENGINE_FUNCTIONS, csr_readings, host_has_fma, optimise
-from trapline.engine.cache import cache_directory, image_key, remove_old, write_whole
 from trapline.engine.compiler.module import PREAMBLE, Compiled, ModuleBuilder
+from trapline.engine.jit.template import PRESUMED, Template
 from trapline.lang.functions import INSTRUCTIONS, Instruction
 from trapline.privilege.deliver import environment_call_to
 
@@ -32,8 +28,6 @@ declare void @go.out() noreturn nounwind
 declare void @go.to(i64) noreturn nounwind
 """
 
-PRESUMED = ">"  # after ecall: the template that presumes where the trap goes, its operand `to`
-
 # Of no use inside a region.
 LEFT_OUT = frozenset({"ebreak", "wfi", "fence.i"})
 
@@ -47,20 +41,6 @@ _COLD = re.compile(r"@p\.(\w+)\(")
 _METADATA = re.compile(r", !(?!prof)[\w.]+ !\d+")
 _PROFILE = re.compile(r", !prof !(\d+)")
 _WEIGHTS = re.compile(r'^!(\d+) = !\{!"branch_weights", (?:!"expected", )?i32 (-?\d+), i32 (-?\d+)\}', re.M)
-
-
-@dataclass(frozen=True, slots=True)
-class Template:
-    """One instruction as a format string.
-
-    Its fields are the operands' names, `p` (a prefix for local names), `pc`, `next`, `now` (instret), `priv` and
-    `virt` (before the instruction), and where to go: `on`, `out`.
-    """
-
-    text: str
-    reads_mode: bool
-    intrinsics: tuple[str, ...]
-    cold: tuple[str, ...]
 
 
 def wrapper(
@@ -124,22 +104,6 @@ def templates(*, compressed: bool) -> dict[str, Template]:
     found = {}
     for name, body in _DEFINITION.findall(text):
         found[name] = parse(body, operands.get(name.partition("@")[0], set()), likely)
-    return found
-
-
-@functools.cache
-def kept_templates(compressed: bool) -> dict[str, Template]:
-    """The same, from the cache where they are there."""
-    path = cache_directory() / f"templates-{image_key()}-{'c' if compressed else 'n'}.json"
-    with contextlib.suppress(OSError, ValueError):
-        return {
-            name: Template(text, mode, tuple(i), tuple(c)) for name, text, mode, i, c in json.loads(path.read_text())
-        }
-    found = templates(compressed=compressed)
-    rows = [[name, t.text, t.reads_mode, t.intrinsics, t.cold] for name, t in found.items()]
-    with contextlib.suppress(OSError):
-        write_whole(path, json.dumps(rows).encode())
-        remove_old(path.parent, path, limit=8, pattern="templates-*.json")
     return found
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import ctypes
-import mmap
 import sys
 import threading
 import weakref
@@ -20,10 +19,11 @@ from typing import TYPE_CHECKING
 from trapline.engine import perf_map
 from trapline.engine.code import Installed
 from trapline.engine.jit import worker as worker_module
-from trapline.engine.jit.source import Pages, prefix_words
+from trapline.engine.jit.source import PAGE, Pages, prefix_words, window_of
 from trapline.engine.jit.surroundings import handler_of, is_linear, tables_at
 from trapline.engine.jit.worker import Builder, Job, Made, Worker
 from trapline.engine.tlb_layout import RECORD_BYTES, RECORD_SLOTS, TABLE_BYTES
+from trapline.lang.host_pages import anonymous
 from trapline.lang.state import LAYOUT, SAMPLES
 
 if TYPE_CHECKING:
@@ -35,9 +35,10 @@ if TYPE_CHECKING:
 CODE_BYTES = 64 << 20
 RING = SAMPLES
 RECORDS, PCS, MODES = (LAYOUT.fields[f"sample_{name}"].index for name in ("record", "pc", "mode"))
-THRESHOLD = 5  # samples that make a place hot
+KEPT_SAMPLES, HOT_SAMPLES = 5, 32  # of a place: for so many a kept region is looked for; one is compiled then
 FLUSH_AFTER = 20  # looks without a sample
 BUSY, IDLE = 0.001, 0.02  # seconds between looks at the samples
+LAST_SECONDS = 0.5  # for a region that was unfinished at the end of the last run, too
 
 
 def cold_numbers(symbols: dict[str, int]) -> dict[str, int]:
@@ -51,7 +52,7 @@ class CodeArea:
     """Executable memory that is only ever added to."""
 
     def __init__(self, size: int = CODE_BYTES) -> None:
-        self.memory = mmap.mmap(-1, size, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+        self.memory = anonymous(size, executable=True)
         self.base = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
         self.size, self.end = size, 0
 
@@ -100,6 +101,7 @@ class Tier:
         self.failure: BaseException | None = None
         self._seen: dict[int, int] = {}
         self._harts: list[Hart] = []
+        self._asked = b""  # the window of the place that is compiled just now
         self._builder = Builder(self.cold)
         self._worker: Worker | None = None
         self._store: RegionStore | None = None
@@ -161,10 +163,10 @@ class Tier:
                 at = i % RING
                 record = hart.mem[RECORDS + at]
                 known = self.counts[record] = self.counts.get(record, 0) + 1
-                if known == 1 or known == THRESHOLD:
+                if known == 1 or known == HOT_SAMPLES:
                     self.places[record] = hart, hart.mem[PCS + at], hart.mem[MODES + at]
-                if known < THRESHOLD:
-                    self.install_kept(record)
+                if known < KEPT_SAMPLES and not self.install_kept(record) and known == 1 and self.is_wanted(record):
+                    self.counts[record] = HOT_SAMPLES
         return new
 
     def work(self) -> bool:
@@ -174,16 +176,41 @@ class Tier:
         assert worker is not None
         if (result := worker.collect()) is not None:
             new = True
+            self.store().met(self._asked)
             self.take(*result)
         self.failure = self.failure or worker.failure
         while worker.idle and (best := max(self.counts, key=self.counts.__getitem__, default=None)) is not None:
-            if self.counts[best] < THRESHOLD:
+            if self.counts[best] < HOT_SAMPLES:
                 break
             del self.counts[best]
             job = None if self.install_kept(best) else self.job(best)
             if job is not None:
+                self._asked = window_of(job.pages.found[0], job.head)
                 worker.submit(job)
         return new
+
+    def leave(self) -> None:
+        """The run ends. What there was no time for comes first in the next; what came first waits no longer."""
+        worker = self._worker
+        if worker is None:
+            return
+        store, late = self.store(), None
+        if not worker.idle and self._asked in store.wanted:
+            late = worker.wait(LAST_SECONDS)
+        elif not worker.idle:
+            store.want(self._asked)
+        if late is not None:
+            store.met(self._asked)
+            self.take(*late)
+        for record in [r for r, count in self.counts.items() if count >= HOT_SAMPLES]:
+            where = self.place(record)
+            if where is not None and (record, where[0].epoch) not in self.done:
+                store.want(window_of(*where))
+
+    def is_wanted(self, record: int) -> bool:
+        """Whether an earlier run had no time for a place."""
+        where = self.place(record) if self.store().wanted else None
+        return where is not None and window_of(*where) in self.store().wanted
 
     def page_of(self, record: int) -> tuple[CodePage, int] | None:
         """The page and the offset that a record stands for."""
@@ -191,7 +218,8 @@ class Tier:
         if table is None:
             return None
         slot = (record - table) // RECORD_BYTES
-        return (self.code.by_table[table], slot * 2) if slot < RECORD_SLOTS else None
+        page = self.code.by_table.get(table)
+        return (page, slot * 2) if page is not None and slot < RECORD_SLOTS else None
 
     # --- making ---
     def pages(self, page: CodePage, record: int) -> Pages:
@@ -223,18 +251,26 @@ class Tier:
     def install_kept(self, record: int) -> bool:
         """Install a kept region that fits."""
         where = self.place(record)
-        if where is None:
+        if where is None or (record, where[0].epoch) in self.done:
             return False
-        kept = self.store().find(self.pages(where[0], record), where[1])
-        if kept is None or not self.install(kept[0], kept[1]):
+        page, head = where
+        with self.code.lock:
+            for region in page.regions:
+                if region.page is page and head in region.entries:
+                    return self.enter(region)
+        kept = self.store().find(self.pages(page, record), head)
+        if kept is None:
             return False
-        self.found += 1
-        return True
+        entered = self.install(*kept)
+        if kept[0].current and not (entered and head in kept[0].entries):
+            self.done.add((record, page.epoch))  # it is entered elsewhere: there is nothing to compile here
+        self.found += entered
+        return entered
 
     def job(self, record: int) -> Job | None:
         """What there is to compile for a record, once."""
         where = self.place(record)
-        if where is None or (record, where[0].epoch) in self.done:
+        if where is None or (record, where[0].epoch) in self.done or where[1] == PAGE - 2:
             return None
         assert self.code.decoder is not None
         self.done.add((record, where[0].epoch))
@@ -243,40 +279,60 @@ class Tier:
 
     def take(self, job: Job, made: Made | None) -> bool:
         """Install a region that was made, and keep it; return whether there is one now."""
-        if made is None:
+        if made is None or job.decoder is not self.code.decoder:
             return False
         source = made.source
-        if job.decoder is not self.code.decoder or not self.install(source, made.code):
+        self.store().add(source, made.identity, made.code, made.instructions)
+        if not self.install(source, made.code, made.identity.digest):
             if not source.current:
                 self.done.discard((source.pages[0].table + job.head * 8, source.epochs[0]))
             return False
         self.compiled += 1
         self.instructions += made.instructions
-        self.store().add(source, made.code, made.instructions)
         return True
 
-    def install(self, source: Source, code: bytes) -> bool:
-        """Enter a region at the records of its entries, unless decoded code has been forgotten meanwhile."""
+    def install(self, source: Source, code: bytes, digest: bytes) -> bool:
+        """Enter a region, unless code has changed meanwhile; its bytes that no record is decoded from are taken too."""
         page = source.pages[0]
         with self.code.lock:
-            if not source.current or self.area is None:
+            if not source.current or self.area is None or not any(self.enterable(page, e) for e in source.entries):
+                return False
+            content = source.content()
+            if source.digest(content) != digest:
+                return False
+            source.adopt(content)
+            # A store and a fence.i that came before that must not be missed.
+            changed = [self.code.refresh(part) for part in source.pages]
+            if any(changed):
                 return False
             start = self.area.add([p.table for p in source.pages], code)
             if start is None:
                 return False
-            region = Installed(page, start, source.parts())
-            for head in source.entries:
-                original = page.view[head]
-                if original == self._undecoded or original in self.area:
-                    continue
-                stub = self.area.stub(original, start)
-                if stub is not None:
-                    region.heads[head] = stub, original
-                    page.view[head] = stub
+            region = Installed(page, start, source.parts(), source.entries)
             for part in {p.table: p for p in source.pages}.values():
                 part.regions.append(region)
+            entered = self.enter(region)
         perf_map.add([(start, len(code), f"region.{page.host:x}.{min(source.entries):x}")])
-        return bool(region.heads)
+        return entered
+
+    def enterable(self, page: CodePage, head: int) -> bool:
+        """Whether a record is decoded and leads into no region."""
+        original = page.view[head]
+        return original != self._undecoded and (self.area is None or original not in self.area)
+
+    def enter(self, region: Installed) -> bool:
+        """Lead records of a region's entries into it, those that are decoded by now; return whether there were any."""
+        assert self.area is not None
+        entered = False
+        for head in region.entries:
+            if self.enterable(region.page, head):
+                original = region.page.view[head]
+                stub = self.area.stub(original, region.code)
+                if stub is not None:
+                    region.heads[head] = stub, original
+                    region.page.view[head] = stub
+                    entered = True
+        return entered
 
     def drop(self, region: Installed) -> None:
         """Take a region out again."""
@@ -318,6 +374,13 @@ def _work(reference: weakref.ref[Tier], stop: threading.Event, worker: Worker) -
             break
         pause = BUSY if new else min(IDLE, pause * 2)
         del tier
+    leaving = reference()
+    if leaving is not None:
+        try:
+            leaving.leave()
+            store = leaving._store
+        except Exception as error:
+            leaving.failure = error
     worker.end()
     if store is not None:
         store.close()

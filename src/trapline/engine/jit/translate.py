@@ -18,13 +18,13 @@ from trapline.engine.decode_table import X0_SINK
 from trapline.engine.jit.access import Accesses
 from trapline.engine.jit.region import MODE_CHANGES, Block, Region, ends_block, template_name
 from trapline.engine.jit.source import PAGE, prefix_words
-from trapline.engine.jit.templates import PRESUMED
+from trapline.engine.jit.template import PRESUMED
 from trapline.engine.jit.ways import CC, LIKELY, Register, Ways
 from trapline.lang.state import LAYOUT
 from trapline.privilege.modes import MODE_HS, MODE_M, MODE_VS, TO_HS, TO_M, TO_VS
 
 if TYPE_CHECKING:
-    from trapline.engine.jit.templates import Template
+    from trapline.engine.jit.template import Template
     from trapline.isa.decode import Decoded
 
 SIGNATURE = "ptr noalias %st, ptr noalias %rec, i64 %ic0, ptr noalias %tlb"

@@ -6,17 +6,18 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from trapline.engine.link import LinkError
 
 if TYPE_CHECKING:
     from trapline.engine.jit.source import Pages, Source
-    from trapline.engine.jit.templates import Template
+    from trapline.engine.jit.store import Identity
+    from trapline.engine.jit.template import Template
     from trapline.isa.decode import Decoder
 
-SWITCH_INTERVAL = 0.0001  # seconds: a guest that asks for Python must not wait for the compiler
+SWITCH_INTERVAL = 0.00001  # seconds: a guest that asks for Python must not wait for the compiler
 wait_at_exit = True  # LLVM must not run while a process takes itself down; one that just ends need not wait
 
 
@@ -38,6 +39,7 @@ class Made:
     """A region: what it was made from, its code, its instructions."""
 
     source: Source
+    identity: Identity
     code: bytes
     instructions: int
 
@@ -53,26 +55,32 @@ class Builder:
     def build(self, job: Job) -> Made | None:
         """Compile a place; None where there is nothing to compile."""
         from trapline.engine.jit.region import Former
-        from trapline.engine.jit.translate import translate
+        from trapline.engine.jit.store import identify
 
         usable = self.templates(job.decoder)
         region = Former(job.pages, job.decoder.search, usable).form(job.head)
         if region is None:
             return None
+        source = region.source()
+        identity = identify(source, job.head)
+        if identity is None:
+            return None
         if self._compiler is None:
             from trapline.engine.jit.compile import Compiler
 
             self._compiler = Compiler()
+        from trapline.engine.jit.translate import translate
+
         text = translate(region, usable, self.cold, linear=job.linear)
         try:
             code = self._compiler.compile(text)
         except LinkError:
             return None
-        return Made(region.source(), code, region.size)
+        return Made(source, identity, code, region.size)
 
     def templates(self, decoder: Decoder) -> dict[str, Template]:
         """The templates for a decoder."""
-        from trapline.engine.jit.templates import kept_templates
+        from trapline.engine.jit.template import kept_templates
 
         compressed = "C" in decoder.enabled
         if self._templates is None or self._templates[0] != compressed:
@@ -103,6 +111,15 @@ class Worker:
             return None
         self.idle = True
         return self.results.get()
+
+    def wait(self, seconds: float) -> tuple[Job, Made | None] | None:
+        """The same, after at most some seconds."""
+        try:
+            found = self.results.get(timeout=seconds)
+        except Empty:
+            return None
+        self.idle = True
+        return found
 
     def end(self) -> None:
         """Take no more jobs."""

@@ -1,0 +1,44 @@
+"""One instruction as a format string of LLVM text, and all of them as they are kept on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+from dataclasses import dataclass
+
+from trapline.engine.cache import cache_directory, image_key, remove_old, write_whole
+
+PRESUMED = ">"  # after ecall: the template that presumes where the trap goes, its operand `to`
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """One instruction as a format string.
+
+    Its fields are the operands' names, `p` (a prefix for local names), `pc`, `next`, `now` (instret), `priv` and
+    `virt` (before the instruction), and where to go: `on`, `out`.
+    """
+
+    text: str
+    reads_mode: bool
+    intrinsics: tuple[str, ...]
+    cold: tuple[str, ...]
+
+
+@functools.cache
+def kept_templates(compressed: bool) -> dict[str, Template]:
+    """All templates by the instructions' names: from the cache, or made (jit.templates) and put there."""
+    path = cache_directory() / f"templates-{image_key()}-{'c' if compressed else 'n'}.json"
+    with contextlib.suppress(OSError, ValueError):
+        return {
+            name: Template(text, mode, tuple(i), tuple(c)) for name, text, mode, i, c in json.loads(path.read_text())
+        }
+    from trapline.engine.jit.templates import templates
+
+    found = templates(compressed=compressed)
+    rows = [[name, t.text, t.reads_mode, t.intrinsics, t.cold] for name, t in found.items()]
+    with contextlib.suppress(OSError):
+        write_whole(path, json.dumps(rows).encode())
+        remove_old(path.parent, path, limit=8, pattern="templates-*.json")
+    return found
