@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import random
+from pathlib import Path
 
 import pytest
 
-from tests.engine.harness import BASE, SIZE, Bench
+from tests.engine.call_runs import calls_beside, calls_with_switches, everything
+from tests.engine.harness import Bench
 from tests.engine.page_calls import program
-from tests.engine.tiers import switch
-
-
-def everything(bench: Bench) -> tuple[object, ...]:
-    """Registers, counters of traps and modes, memory."""
-    hart = bench.hart
-    counts = tuple(int(n) for n in hart.trap_count) + tuple(int(n) for n in hart.mode_instret)
-    status = tuple(int(getattr(hart, n)) for n in ("mstatus", "vsstatus", "sepc", "vsepc", "scause", "vscause", "virt"))
-    return bench.state(), counts, status, bench.regions.read(BASE, SIZE)
 
 
 @pytest.mark.parametrize("virtual", [False, True], ids=["U", "VU"])
@@ -35,18 +27,19 @@ def test_calls_across_pages_and_modes(seed: int, virtual: bool) -> None:
 @pytest.mark.parametrize("seed", range(20, 24))
 def test_they_may_come_and_go(seed: int) -> None:
     """The same with regions taken out and put in at random places between slices of random length."""
-    rng = random.Random(seed)
-    plain, mixed = Bench("native"), Bench("forced")
-    for bench in (plain, mixed):
-        program(bench, seed, virtual=seed % 2 == 0)
-    done = 0
-    while done < 10_000:
-        size = rng.choice((3, 50, 900, 2500))
-        done += size
-        for bench in (plain, mixed):
-            bench.run(size)
-        switch(mixed.engine, mixed.hart, rng)
-    assert everything(mixed) == everything(plain)
+    assert not calls_with_switches(seed, 10_000)[1]
+
+
+@pytest.mark.parametrize("seed", range(30, 34))
+def test_regions_are_made_beside_the_guest(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same with regions compiled and kept by threads while the program runs, and found by a second machine."""
+    monkeypatch.setenv("TRAPLINE_CACHE", str(tmp_path))
+    monkeypatch.setattr("trapline.engine.jit.tier.HOT_SAMPLES", 2)
+    first = calls_beside(seed, 4_000_000)
+    second = calls_beside(seed, 4_000_000)
+    assert not first.differs
+    assert not second.differs
+    assert first.compiled + second.found + second.compiled > 0
 
 
 def test_the_reference_agrees() -> None:

@@ -223,7 +223,7 @@ def note_used(table: U64, offset: U64, length: U64, bits: U64) -> None:
 
 @cold
 def page_changed(hart: Any, table: U64, host: U64) -> U64:
-    """Whether any byte that a record was decoded from is different now. All are compared: with vectors, that is faster."""
+    """Whether any byte that a record was decoded from is different now."""
     changed = U64(0)
     for i in range(PAGE_WORDS):
         now = host_load(host + i * 8, 8)

@@ -11,7 +11,7 @@ from trapline.engine.decode_block import find_entry, register_bytes, word
 from trapline.engine.decode_table import ACCESS, ACCESS_SHIFT, ACCESS_SIGNED, ACCESS_SIZE, ACCESS_STORE, ACCESS_ZCB
 from trapline.firmware.redirect import EMULATES_ZCB
 from trapline.lang.control import note_store
-from trapline.lang.functions import cold
+from trapline.lang.functions import cold, inline
 from trapline.lang.memory import host_load, host_store
 from trapline.lang.values import U64
 from trapline.privilege.csr import csr_write
@@ -55,6 +55,18 @@ def instruction_at(hart: Any, va: U64, priv: U64, virt: U64) -> U64:
     return low | (host_load(place, 2) << 16)
 
 
+@inline
+def write_loaded(hart: Any, registers: U64, access: U64, data: U64) -> None:
+    """Write what an emulated load has found, as wide as the access and extended as it wants, to its register."""
+    size = access & ACCESS_SIZE
+    value = data & (U64(0xFFFF_FFFF_FFFF_FFFF) >> ((64 - size * 8) & 63))
+    if access & ACCESS_SIGNED != 0:
+        sign = U64(1) << ((size * 8 - 1) & 63)
+        value = (value ^ sign) - sign
+    if registers & 32 == 0:
+        hart.x[registers & 31] = value
+
+
 @cold
 def emulate_plain(hart: Any, epc: U64, va: U64, tinst: U64, priv: U64, virt: U64) -> U64:
     """Do the access that trapped and step mepc over it; return 1 + its place in ACCESSES, or 0 with nothing done."""
@@ -93,10 +105,6 @@ def emulate_plain(hart: Any, epc: U64, va: U64, tinst: U64, priv: U64, virt: U64
             if i < size:
                 at = low + i if i < first else high + (i - first)
                 found = found | (host_load(at, 1) << (i * 8))
-        if access & ACCESS_SIGNED != 0:
-            sign = U64(1) << ((size * 8 - 1) & 63)
-            found = (found ^ sign) - sign
-        if registers & 32 == 0:
-            hart.x[registers & 31] = found
+        write_loaded(hart, registers, access, found)
     csr_write(hart, U64(MEPC), epc + length)
     return access >> ACCESS_SHIFT

@@ -12,12 +12,11 @@ from typing import Any
 from trapline.engine.decode_block import find_entry, register_bytes, word
 from trapline.engine.decode_table import (
     ACCESS,
-    ACCESS_SIGNED,
     ACCESS_SIZE,
     ACCESS_STORE,
     NUMBER,
 )
-from trapline.firmware.emulate import emulate_plain, instruction_at
+from trapline.firmware.emulate import emulate_plain, instruction_at, write_loaded
 from trapline.firmware.exit_log import (
     ACTION_REDIRECT,
     FIRMWARE_ACTION,
@@ -216,24 +215,12 @@ def mmio_exit(hart: Any, cause: U64) -> bool:
     finish_exit(hart, U64(MMIO_USER), cause, origin, gpa, U64(0))
     answer = user_mmio(hart, gpa, size | (store << 8), data)
     if store == 0:
-        complete_load(hart, registers, access, answer)
+        write_loaded(hart, registers, access, answer)
     hart.guest_sepc = hart.guest_sepc + length
     # The VMM's thread has had the floating-point registers saved and restored: FS is Clean (vcpu_fp.c).
     if hart.guest_sstatus & MSTATUS_FS != 0:
         hart.guest_sstatus = (hart.guest_sstatus & ~U64(MSTATUS_FS)) | FS_CLEAN
     return True
-
-
-@inline
-def complete_load(hart: Any, registers: U64, access: U64, data: U64) -> None:
-    """Write the VMM's answer to a load's register."""
-    size = access & ACCESS_SIZE
-    value = data & (U64(0xFFFF_FFFF_FFFF_FFFF) >> ((64 - size * 8) & 63))
-    if access & ACCESS_SIGNED != 0:
-        sign = U64(1) << ((size * 8 - 1) & 63)
-        value = (value ^ sign) - sign
-    if registers & 32 == 0:
-        hart.x[registers & 31] = value
 
 
 @cold

@@ -62,6 +62,7 @@ class GuestDevices:
             (mm.RTC, Rtc(timebase)),
             (mm.VIRTIO, self.virtio),
         ]
+        self._ranges = [(window.base, window.end, device) for window, device in self._devices]
 
     def windows(self) -> list[mm.Window]:
         """Return where the devices are."""
@@ -76,11 +77,11 @@ class GuestDevices:
 
     def serve(self, vcpu: Vcpu, gpa: int, size: int, write: bool, data: int) -> int:
         """Do an access of the guest; return what a load gives."""
-        for window, device in self._devices:
-            if window.base <= gpa and gpa + size <= window.end:
+        for base, end, device in self._ranges:
+            if base <= gpa and gpa + size <= end:
                 if not write:
-                    return device.load(vcpu.hart, gpa - window.base, size)
-                device.store(vcpu.hart, gpa - window.base, size, data)
+                    return device.load(vcpu.hart, gpa - base, size)
+                device.store(vcpu.hart, gpa - base, size, data)
                 return 0
         self.unassigned.note(gpa, size, write=write)
         return 0

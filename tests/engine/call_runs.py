@@ -1,0 +1,63 @@
+"""Programs of page_calls on two machines, with and without regions, compared word for word."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from tests.engine.harness import BASE, SIZE, Bench
+from tests.engine.page_calls import program
+from tests.engine.tiers import switch
+
+
+def everything(bench: Bench) -> tuple[object, ...]:
+    """Registers, counters of traps and modes, memory."""
+    hart = bench.hart
+    counts = tuple(int(n) for n in hart.trap_count) + tuple(int(n) for n in hart.mode_instret)
+    status = tuple(int(getattr(hart, n)) for n in ("mstatus", "vsstatus", "sepc", "vsepc", "scause", "vscause", "virt"))
+    return bench.state(), counts, status, bench.regions.read(BASE, SIZE)
+
+
+def calls_with_switches(seed: int, attempts: int) -> tuple[int, bool]:
+    """Every block compiled before it runs, regions coming and going: how many attempts, and whether they differ."""
+    rng = random.Random(seed)
+    plain, mixed = Bench("native"), Bench("forced")
+    for bench in (plain, mixed):
+        program(bench, seed, virtual=seed % 2 == 0)
+    done = 0
+    while done < attempts:
+        size = rng.choice((3, 50, 900, 2500))
+        done += size
+        for bench in (plain, mixed):
+            bench.run(size)
+        switch(mixed.engine, mixed.hart, rng)
+    return done, everything(mixed) != everything(plain)
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Whether anything differed, and how many regions were compiled and found kept."""
+
+    differs: bool
+    compiled: int
+    found: int
+
+
+def calls_beside(seed: int, attempts: int) -> Beside:
+    """Threads compile and install what is hot, as in any run."""
+    rng = random.Random(seed)
+    plain, tiered = Bench("native"), Bench("tiered")
+    for bench in (plain, tiered):
+        program(bench, seed, virtual=seed % 2 == 0)
+    done = 0
+    while done < attempts:
+        size = rng.choice((100_000, 500_000, 1_000_000))
+        done += size
+        for bench in (plain, tiered):
+            bench.run(size)
+    tier = tiered.engine.tier
+    tier.close()
+    tier.join()
+    if tier.failure is not None:
+        raise tier.failure
+    return Beside(everything(tiered) != everything(plain), tier.compiled, tier.found)
