@@ -33,4 +33,4 @@ USED = SNAPSHOT + 4096
 PAGE_HOST = USED + 4096
 CODE_PAGE_BYTES = PAGE_HOST + 64
 
-WRITTEN_KEPT = 8  # pages with decoded code that may stay writable without notice: each fence.i compares them
+WRITTEN_KEPT = 2  # pages with decoded code that may stay writable without notice: each fence.i compares them
