@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 CODE_BYTES = 64 << 20
 RING = SAMPLES
 RECORDS, PCS, MODES = (LAYOUT.fields[f"sample_{name}"].index for name in ("record", "pc", "mode"))
-KEPT_SAMPLES, HOT_SAMPLES = 5, 32  # of a place: for so many a kept region is looked for; one is compiled then
-FLUSH_AFTER = 20  # looks without a sample
-BUSY, IDLE = 0.001, 0.02  # seconds between looks at the samples
+KEPT_SAMPLES, HOT_SAMPLES = 2, 32  # of a place: for so many a kept region is looked for; one is compiled then
+FLUSH_AFTER = 20  # looks without news
+BUSY, WAITING, IDLE = 0.001, 0.004, 0.02  # seconds between looks: there is news, a region is compiled, or neither
 LAST_SECONDS = 0.5  # for a region that was unfinished at the end of the last run, too
 
 
@@ -95,6 +95,7 @@ class Tier:
         self.area: CodeArea | None = None
         self.started = False
         self.counts: dict[int, int] = {}
+        self.hot: set[int] = set()  # records with so many samples that they shall be compiled
         self.done: set[tuple[int, int]] = set()
         self.places: dict[int, tuple[Hart, int, int]] = {}  # by record: who was there last, its address, the mode
         self.compiled = self.found = self.instructions = 0
@@ -151,22 +152,26 @@ class Tier:
 
     # --- finding ---
     def look(self) -> bool:
-        """Count new samples, and install what is kept; return whether there were any."""
+        """Count new samples, and install what is kept; return whether there was a new place, or one became hot."""
         new = False
         for hart in self._harts:
             count, seen = int(hart.sample_count), self._seen.get(id(hart), 0)
             if count == seen:
                 continue
-            new = True
             self._seen[id(hart)] = count
             for i in range(max(seen, count - RING), count):
                 at = i % RING
                 record = hart.mem[RECORDS + at]
                 known = self.counts[record] = self.counts.get(record, 0) + 1
-                if known == 1 or known == HOT_SAMPLES:
-                    self.places[record] = hart, hart.mem[PCS + at], hart.mem[MODES + at]
-                if known < KEPT_SAMPLES and not self.install_kept(record) and known == 1 and self.is_wanted(record):
+                if known > KEPT_SAMPLES and known != HOT_SAMPLES:
+                    continue
+                new = True
+                self.places[record] = hart, hart.mem[PCS + at], hart.mem[MODES + at]
+                if known == HOT_SAMPLES:
+                    self.hot.add(record)
+                elif not self.install_kept(record) and known == 1 and self.is_wanted(record):
                     self.counts[record] = HOT_SAMPLES
+                    self.hot.add(record)
         return new
 
     def work(self) -> bool:
@@ -179,9 +184,9 @@ class Tier:
             self.store().met(self._asked)
             self.take(*result)
         self.failure = self.failure or worker.failure
-        while worker.idle and (best := max(self.counts, key=self.counts.__getitem__, default=None)) is not None:
-            if self.counts[best] < HOT_SAMPLES:
-                break
+        while worker.idle and self.hot:
+            best = max(self.hot, key=self.counts.__getitem__)
+            self.hot.remove(best)
             del self.counts[best]
             job = None if self.install_kept(best) else self.job(best)
             if job is not None:
@@ -202,7 +207,7 @@ class Tier:
         if late is not None:
             store.met(self._asked)
             self.take(*late)
-        for record in [r for r, count in self.counts.items() if count >= HOT_SAMPLES]:
+        for record in self.hot:
             where = self.place(record)
             if where is not None and (record, where[0].epoch) not in self.done:
                 store.want(window_of(*where))
@@ -372,7 +377,7 @@ def _work(reference: weakref.ref[Tier], stop: threading.Event, worker: Worker) -
         except Exception as error:
             tier.failure = error  # the guest goes on in the interpreter
             break
-        pause = BUSY if new else min(IDLE, pause * 2)
+        pause = BUSY if new else min(IDLE if worker.idle else WAITING, pause * 2)
         del tier
     leaving = reference()
     if leaving is not None:
