@@ -78,10 +78,10 @@ def test_an_idle_machine_waits_for_real(terminals: tuple[int, int]) -> None:
     1:  j 1b
     """
     board = _machine(source, terminals[1])
-    wall, cpu = time.monotonic(), time.process_time()
+    wall, cpu = time.monotonic(), time.thread_time()
     assert board.run(max_seconds=20).reason == "exit"
     assert time.monotonic() - wall >= 0.29
-    assert time.process_time() - cpu < 0.2
+    assert time.thread_time() - cpu < 0.2
 
 
 def test_a_key_wakes_an_idle_machine(terminals: tuple[int, int]) -> None:
