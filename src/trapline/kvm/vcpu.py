@@ -376,6 +376,8 @@ class Vcpu:
             return RunStop.INTR
         self._restore_fp()
         self.hart.kvm_run_end = int(self.hart.instret) + limit
+        if not self._ready():
+            return RunStop.BLOCKED
         prepare(self)
         for turn in itertools.count(1):
             if turn % _POLL_EXITS == 0 and self.vm.poll is not None and self.vm.poll():

@@ -95,6 +95,7 @@ class VcpuPmu:
     events: list[FirmwareCount] = field(default_factory=list)
     snapshot: int | None = None
     armed: bool = False
+    counting: bool = False  # a firmware event is counted
     shared: bytearray = field(default_factory=lambda: bytearray(SNAPSHOT_SIZE))  # KVM's copy of the snapshot
 
     def __post_init__(self) -> None:
@@ -163,7 +164,7 @@ class VcpuPmu:
                 pmc.overflows_at, pmc.overflown = None, False
         self.events = [FirmwareCount() for _ in range(FIRMWARE_COUNTERS)]
         self.snapshot = None
-        self.armed = False
+        self.armed = self.counting = False
 
     # --- SBI calls ---
     def serve(self, call: SbiCall) -> SbiOutcome:
@@ -175,7 +176,9 @@ class VcpuPmu:
             case 1:
                 return self._info(a[0])
             case 2:
-                return self._config_matching(a[0], a[1], a[2], a[3])
+                found = self._config_matching(a[0], a[1], a[2], a[3])
+                self._arm()
+                return found
             case 3:
                 error = self._start(a[0], a[1], a[2], a[3])
                 self._arm()
@@ -355,7 +358,8 @@ class VcpuPmu:
 
     # --- overflow ---
     def _arm(self) -> None:
-        """Remember whether a counter may overflow."""
+        """Remember whether a counter may overflow, and whether firmware events are counted."""
+        self.counting = any(event.started for event in self.events)
         self.armed = any(pmc is not None and pmc.overflows_at is not None for pmc in self.counters[:HARDWARE_COUNTERS])
 
     def until_overflow(self) -> int:

@@ -115,7 +115,7 @@ class VcpuSbi:
 
     def counts_events(self) -> bool:
         """Whether the guest has firmware events counted."""
-        return self.counters is not None and any(e.started for e in self.counters.events)
+        return self.counters is not None and self.counters.counting
 
     def reset(self) -> None:
         """A vCPU reset takes FWFT features, counters and steal time back."""
