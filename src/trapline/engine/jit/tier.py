@@ -36,6 +36,7 @@ CODE_BYTES = 64 << 20
 RING = SAMPLES
 RECORDS, PCS, MODES = (LAYOUT.fields[f"sample_{name}"].index for name in ("record", "pc", "mode"))
 KEPT_SAMPLES, HOT_SAMPLES = 2, 32  # of a place: for so many a kept region is looked for; one is compiled then
+STILL_SAMPLES = 64  # each time it has so many more it is looked at again: its code may be another
 FLUSH_AFTER = 20  # looks without news
 BUSY, WAITING, IDLE = 0.001, 0.004, 0.02  # seconds between looks: there is news, a region is compiled, or neither
 LAST_SECONDS = 0.5  # for a region that was unfinished at the end of the last run, too
@@ -163,11 +164,11 @@ class Tier:
                 at = i % RING
                 record = hart.mem[RECORDS + at]
                 known = self.counts[record] = self.counts.get(record, 0) + 1
-                if known > KEPT_SAMPLES and known != HOT_SAMPLES:
+                if known > KEPT_SAMPLES and known != HOT_SAMPLES and known % STILL_SAMPLES:
                     continue
-                new = True
+                new = new or known <= HOT_SAMPLES
                 self.places[record] = hart, hart.mem[PCS + at], hart.mem[MODES + at]
-                if known == HOT_SAMPLES:
+                if known >= HOT_SAMPLES:
                     self.hot.add(record)
                 elif not self.install_kept(record) and known == 1 and self.is_wanted(record):
                     self.counts[record] = HOT_SAMPLES
@@ -187,7 +188,6 @@ class Tier:
         while worker.idle and self.hot:
             best = max(self.hot, key=self.counts.__getitem__)
             self.hot.remove(best)
-            del self.counts[best]
             job = None if self.install_kept(best) else self.job(best)
             if job is not None:
                 self._asked = window_of(job.pages.found[0], job.head)
