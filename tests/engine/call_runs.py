@@ -18,12 +18,18 @@ def everything(bench: Bench) -> tuple[object, ...]:
     return bench.state(), counts, status, bench.regions.read(BASE, SIZE)
 
 
+def benches(seed: int, engine: str) -> tuple[Bench, Bench]:
+    """The same program on the interpreter alone and on an engine with regions."""
+    plain, other = Bench("native"), Bench(engine)
+    for bench in (plain, other):
+        program(bench, seed, virtual=seed % 2 == 0)
+    return plain, other
+
+
 def calls_with_switches(seed: int, attempts: int) -> tuple[int, bool]:
     """Every block compiled before it runs, regions coming and going: how many attempts, and whether they differ."""
     rng = random.Random(seed)
-    plain, mixed = Bench("native"), Bench("forced")
-    for bench in (plain, mixed):
-        program(bench, seed, virtual=seed % 2 == 0)
+    plain, mixed = benches(seed, "forced")
     done = 0
     while done < attempts:
         size = rng.choice((3, 50, 900, 2500))
@@ -46,9 +52,7 @@ class Beside:
 def calls_beside(seed: int, attempts: int) -> Beside:
     """Threads compile and install what is hot, as in any run."""
     rng = random.Random(seed)
-    plain, tiered = Bench("native"), Bench("tiered")
-    for bench in (plain, tiered):
-        program(bench, seed, virtual=seed % 2 == 0)
+    plain, tiered = benches(seed, "tiered")
     done = 0
     while done < attempts:
         size = rng.choice((100_000, 500_000, 1_000_000))

@@ -236,7 +236,8 @@ class Tier:
 
     def resolve(self, hart: Hart, va: int) -> CodePage | None:
         """The decoded page at a virtual address, if some translation set has it."""
-        return next((self.code.by_table[t] for t in tables_at(hart, va) if t in self.code.by_table), None)
+        pages = map(self.code.by_table.get, tables_at(hart, va))
+        return next((page for page in pages if page is not None), None)
 
     def make(self, record: int) -> bool:
         """Install the region of a record, a kept one or a new one; return whether there is one now."""
