@@ -43,7 +43,7 @@ def pack(data: bytes, suffix: str) -> bytes:
     """Compress as a file of that suffix is."""
     return {
         ".xz": lzma.compress,
-        ".gz": gzip.compress,
+        ".gz": lambda raw: gzip.compress(raw, mtime=0),  # the same bytes whenever it is made
         ".zst": zstandard.ZstdCompressor().compress,
         "": bytes,
     }[suffix](data)
@@ -76,7 +76,7 @@ def kernel_files() -> dict[str, bytes]:
         f"{root}/fs/ext4/ext4.ko.xz": lzma.compress(module("ext4", "jbd2,mbcache", "crc32c")),
         f"{root}/fs/jbd2/jbd2.ko.xz": lzma.compress(module("jbd2")),
         f"{root}/fs/mbcache.ko": module("mbcache"),
-        f"{root}/lib/crc32c.ko.gz": gzip.compress(module("crc32c")),
+        f"{root}/lib/crc32c.ko.gz": pack(module("crc32c"), ".gz"),
         f"{root}/sound/noise.ko.xz": lzma.compress(module("noise")),
     }
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from fake_archive import VERSION, Server, index, packages
+from fake_archive import VERSION, Server
 
 from trapline.lab.errors import UsageError
 from trapline.lab.fetch.apt import Apt
@@ -97,9 +97,6 @@ def test_kill_9_in_a_download(server: Server, tmp_path: Path) -> None:
 
 def test_kill_9_at_any_moment(server: Server, tmp_path: Path) -> None:
     """Killed again and again, later each time, whatever is there is whole; what was half done is gone at the end."""
-    files = packages()
-    files[NAME] = packages()[NAME]
-    server.files.update(index(files))
     store, delay, ended = Store(tmp_path / "kernels"), 0.25, None
     while ended is None:
         process = start(server, tmp_path)

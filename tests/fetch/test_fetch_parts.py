@@ -7,7 +7,7 @@ import lzma
 from pathlib import Path
 
 import pytest
-from fake_archive import BUSYBOX, VERSION, deb, kernel_files, module, pack, packages, sign
+from fake_archive import BUSYBOX, VERSION, deb, index, kernel_files, module, pack, packages, sign
 
 from trapline.cli import main
 from trapline.lab.errors import UsageError
@@ -74,6 +74,12 @@ def test_proxies() -> None:
     assert apt.proxy("https://one.invalid/x") is None
     assert not apt.checks_dates
     assert Apt().checks_dates
+
+
+def test_the_fake_archive_is_the_same_whenever_it_is_made() -> None:
+    """No time of day is in it: a second server offers what the index of the first one promises."""
+    assert pack(b"data", ".gz")[4:8] == bytes(4)
+    assert index(packages()) == index(packages())
 
 
 @pytest.mark.parametrize("suffix", [".xz", ".gz", ".zst", ""])
