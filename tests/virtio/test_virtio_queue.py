@@ -41,10 +41,38 @@ def test_there_are_eight_windows_with_lines_of_their_own() -> None:
         bus.add(RngDevice())
 
 
-def test_a_driver_without_version_1_is_refused() -> None:
-    """FEATURES_OK does not stick without VERSION_1, nor with a feature that was not offered."""
+def test_the_vendor_is_the_one_that_drivers_look_for() -> None:
+    """Every window, with a device or without, names QEMU's vendor, which teaching kernels check."""
+    bus = VirtioBus(FakeMemory(), lambda irq, level: None)
+    bus.add(RngDevice())
+    assert [bus.load(HART, slot * mm.VIRTIO_STRIDE + n.VENDOR_ID, 4) for slot in (0, 1)] == [0x554D_4551] * 2
+
+
+@pytest.mark.parametrize("features", [0, n.F_EVENT_IDX, n.F_INDIRECT_DESC])
+def test_a_driver_without_version_1_is_served(features: int) -> None:
+    """A driver that knows the low 32 feature bits alone gets its FEATURES_OK, and its requests are answered."""
+    driver = Driver(RngDevice(), features=features)
+    pieces = driver.request([], [8])
+    assert driver.last_used() == (0, 8) and any(pieces[0])
+
+
+def test_a_driver_without_features_ok_has_no_features() -> None:
+    """What a driver accepts counts from FEATURES_OK on: without it the event index is off."""
+    driver = Driver(RngDevice(), features=n.F_EVENT_IDX)
+    driver.put(n.STATUS, 0)
+    driver.put(n.DRIVER_FEATURES_SEL, 0)
+    driver.put(n.DRIVER_FEATURES, n.F_EVENT_IDX)
+    driver.set_up_queue(0)
+    driver.put(n.STATUS, n.STATUS_ACKNOWLEDGE | n.STATUS_DRIVER | n.STATUS_DRIVER_OK)
+    driver.memory.write(AVAIL + 4 + 2 * driver.num, struct.pack("<H", 1))
+    driver.request([], [8])
+    assert driver.get(n.INTERRUPT_STATUS) == n.INTERRUPT_USED
+
+
+def test_features_that_were_not_offered_are_refused() -> None:
+    """FEATURES_OK does not stick with a feature that was not offered, with VERSION_1 or without."""
     driver = Driver(RngDevice())
-    for accepted in (n.F_EVENT_IDX, n.F_VERSION_1 | 1 << 5):
+    for accepted in (1 << 5, n.F_VERSION_1 | 1 << 5):
         driver.put(n.STATUS, 0)
         for half in (0, 1):
             driver.put(n.DRIVER_FEATURES_SEL, half)

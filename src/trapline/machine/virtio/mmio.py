@@ -42,6 +42,11 @@ class VirtioMmio:
             if queue.ready:
                 queue.map(self._memory, queue.features)
 
+    @property
+    def negotiated(self) -> int:
+        """The features that hold: none for a driver that never set FEATURES_OK."""
+        return self.accepted if self.status & n.STATUS_FEATURES_OK else 0
+
     # --- registers ---
     def load(self, hart: Hart, offset: int, size: int) -> int:
         """Read a register, 32 bits wide; configuration has any width."""
@@ -130,7 +135,7 @@ class VirtioMmio:
         if queue.ready:
             return
         try:
-            queue.map(self._memory, self.accepted)
+            queue.map(self._memory, self.negotiated)
             queue.ready = True
         except MalformedError as error:
             self.fail(str(error))
@@ -144,12 +149,13 @@ class VirtioMmio:
             return
         value |= self.status  # a driver must not clear a bit
         if value & n.STATUS_FEATURES_OK and not self.status & n.STATUS_FEATURES_OK:
-            if self.accepted & ~self.offered or not self.accepted & n.F_VERSION_1:
+            # Without VERSION_1, which a device may refuse (6.1), go on as QEMU does: with the legacy headers.
+            if self.accepted & ~self.offered:
                 value &= ~n.STATUS_FEATURES_OK
         started = value & n.STATUS_DRIVER_OK and not self.status & n.STATUS_DRIVER_OK
         self.status = value & 0xFF
         if started:
-            self.device.start(self.accepted)
+            self.device.start(self.negotiated)
             for queue in self.queues:
                 self.serve(queue.index)
 

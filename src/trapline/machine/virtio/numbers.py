@@ -28,5 +28,5 @@ QUEUE_RESET, CONFIG_GENERATION, CONFIG = 0x0C0, 0x0FC, 0x100
 
 MAGIC = 0x7472_6976  # "virt"
 MMIO_VERSION = 2
-VENDOR = 0x5041_5254  # "TRAP"
+VENDOR = 0x554D_4551  # "QEMU": the number is free (4.2.2), and drivers written for that board look for it
 INTERRUPT_USED, INTERRUPT_CONFIG = 1, 2

@@ -10,7 +10,7 @@ from typing import Any
 from trapline.machine.virtio.device import VirtioDevice
 from trapline.machine.virtio.net.gateway import GUEST_MAC, Forward, Gateway
 from trapline.machine.virtio.net.pcap import Pcap
-from trapline.machine.virtio.numbers import ID_NET
+from trapline.machine.virtio.numbers import F_VERSION_1, ID_NET
 from trapline.machine.virtio.queue import Chain, MalformedError, Queue
 from trapline.machine.virtio.span import Span
 
@@ -19,6 +19,7 @@ F_MRG_RXBUF, F_STATUS = 1 << 15, 1 << 16
 RECEIVE, TRANSMIT = 0, 1
 HDR_F_DATA_VALID = 2
 _HEADER = struct.Struct("<BBHHHHH")  # flags, gso_type, hdr_len, gso_size, csum_start, csum_offset, num_buffers
+_LEGACY_HEADER = 10  # bytes: without num_buffers (5.1.6.1)
 _LINK_UP = 1
 _LARGEST = 14 + (1 << 16)  # a frame before the card would have cut it into segments
 _MOST_FRAMES = 1024  # that wait for the guest
@@ -53,6 +54,11 @@ class NetDevice(VirtioDevice):
         self._frames.clear()
         self._accepted = 0
 
+    @property
+    def _header(self) -> int:
+        """Bytes in front of each frame."""
+        return _HEADER.size if self._accepted & (F_VERSION_1 | F_MRG_RXBUF) else _LEGACY_HEADER
+
     # --- from the guest ---
     def serve(self, queue: Queue) -> None:
         """Move frames one way or the other."""
@@ -60,8 +66,8 @@ class NetDevice(VirtioDevice):
             self._fill(queue)
             return
         while (chain := queue.pop()) is not None:
-            header = chain.readable.read(_HEADER.size)
-            if len(header) < _HEADER.size or len(chain.readable) > _LARGEST:
+            header = chain.readable.read(self._header)
+            if len(header) < self._header or len(chain.readable) > _LARGEST:
                 raise MalformedError("a frame without a header, or too long")
             frame = chain.readable.read(_LARGEST)
             queue.push(chain, 0)
@@ -83,7 +89,7 @@ class NetDevice(VirtioDevice):
         merge = self._accepted & F_MRG_RXBUF != 0
         while self._frames:
             frame = self._frames[0]
-            chains = self._buffers(queue, _HEADER.size + len(frame), merge=merge)
+            chains = self._buffers(queue, self._header + len(frame), merge=merge)
             if not chains:
                 return
             self._frames.popleft()
@@ -99,7 +105,7 @@ class NetDevice(VirtioDevice):
                 for _ in chains:
                     queue.put_back()
                 return []
-            if len(chain.writable) < _HEADER.size:
+            if len(chain.writable) < self._header:
                 raise MalformedError("a buffer without room for a header")
             chains.append(chain)
             room += len(chain.writable)
@@ -107,7 +113,8 @@ class NetDevice(VirtioDevice):
 
     def _deliver(self, queue: Queue, chains: list[Chain], frame: bytes) -> None:
         flags = HDR_F_DATA_VALID if self._accepted & F_GUEST_CSUM else 0
-        rest = memoryview(_HEADER.pack(flags, 0, 0, 0, 0, 0, len(chains)) + frame)
+        header = _HEADER.pack(flags, 0, 0, 0, 0, 0, len(chains))[: self._header]
+        rest = memoryview(header + frame)
         for chain in chains:
             span: Span = chain.writable
             done = span.write(rest[: len(span)])
