@@ -87,6 +87,8 @@ def test_a_whole_image() -> None:
         (bytes(56) + b"ARM\x64" + bytes(600), "Image: a kernel for AArch64"),
         (bytes(0x202) + b"HdrS" + bytes(600), "Image: a kernel for x86"),
         (b"\x27\x05\x19\x56" + bytes(600), "Image: a U-Boot uImage"),
+        (bytes(40) + b"_FVH" + bytes(600), "Image: an EDK2 firmware volume, .* no flash"),
+        (b"\xff" * 0x3000 + bytes(40) + b"_FVH" + bytes(600), "Image: an EDK2 firmware volume"),
     ],
 )
 def test_images_that_will_not_do(data: bytes, says: str) -> None:

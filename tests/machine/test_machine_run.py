@@ -316,6 +316,39 @@ def test_real_opensbi_boots_real_u_boot(firmware: str, harts: int) -> None:
     assert text.count(b"U-Boot 2023.01") == 2
 
 
+@pytest.mark.parametrize(("memory", "initrd"), [(64 << 20, 32 << 20), (256 << 20, 128 << 20), (2 << 30, 512 << 20)])
+def test_initrd_and_device_tree_lie_where_qemu_puts_them(tmp_path: Path, memory: int, initrd: int) -> None:
+    """The initrd half of memory or 512 MiB behind the kernel, the tree at the last 2 MiB boundary with room for it."""
+    files = [tmp_path / name for name in ("bios", "kernel", "initrd")]
+    for file in files:
+        file.write_bytes(file.name.encode() * 8)
+    board = Machine(engine="reference", memory=memory)
+    board.boot_bios(*files)
+    assert board.regions.read(BASE + 0x20_0000 + initrd, 6) == b"initrd"
+    assert board.regions.read(BASE + memory - 0x20_0000, 4) == b"\xd0\x0d\xfe\xed"
+
+
+def test_initrd_without_room_below_the_device_tree(tmp_path: Path) -> None:
+    """An initrd that reaches the device tree is refused in one line that names both."""
+    files = [tmp_path / name for name in ("bios", "kernel", "initrd")]
+    for file, size in zip(files, (8, 8, 29 << 20), strict=True):
+        file.write_bytes(b"x" * size)
+    with pytest.raises(ImageError, match=r"^the device tree .* overlaps .*initrd .*more memory may help$"):
+        Machine(engine="reference", memory=64 << 20).boot_bios(*files)
+
+
+@pytest.mark.parametrize("address", [0x0200_0000, 0x0C00_0000, 0x1000_0000, 0x1000_1000])
+@pytest.mark.parametrize(
+    ("access", "cause"),
+    [("lr.w t1, (s0)", 5), ("sc.w t1, t1, (s0)", 7), ("amoadd.w t1, t1, (s0)", 7), ("amoswap.d t1, t1, (s0)", 7)],
+)
+def test_devices_take_no_atomics(engine: str, address: int, access: str, cause: int) -> None:
+    """Device memory has no PMA for atomics: LR takes a load access fault, SC and AMOs a store/AMO access fault."""
+    board = machine(f"la t0, 8f\n csrw mtvec, t0\n li s0, {address}\n {access}\n.align 2\n8: {PASS}", engine)
+    assert board.run(max_instructions=100).reason == "exit"
+    assert (board.harts[0].mcause, board.harts[0].mtval) == (cause, address)
+
+
 def test_overlapping_boot_images_are_named(tmp_path: Path) -> None:
     """A bios that reaches into the kernel's place is refused with both ranges."""
     big = tmp_path / "bios.bin"

@@ -417,9 +417,7 @@ def test_frames_are_answered_while_the_driver_waits() -> None:
     assert (head, size) == (0, 12 + 14 + 28) and driver.get(n.INTERRUPT_STATUS) == n.INTERRUPT_USED
 
 
-@pytest.mark.parametrize(
-    ("features", "header"), [(0, 10), (n.F_EVENT_IDX, 10), (F_MRG_RXBUF, 12), (n.F_VERSION_1, 12)]
-)
+@pytest.mark.parametrize(("features", "header"), [(0, 10), (n.F_EVENT_IDX, 10), (F_MRG_RXBUF, 12), (n.F_VERSION_1, 12)])
 def test_the_legacy_header_has_no_number_of_buffers(features: int, header: int) -> None:
     """Without VERSION_1 and MRG_RXBUF the header in front of a frame has ten bytes, both ways (5.1.6.1)."""
     driver = Driver(NetDevice(lambda: 0), features=features)

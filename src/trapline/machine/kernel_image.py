@@ -19,6 +19,7 @@ _PE_RISCV64 = 0x5064
 _PE_MACHINES = {
     0x014C: "x86", 0x8664: "x86-64", 0xAA64: "AArch64", 0x01C2: "ARM", 0x5032: "32-bit RISC-V", 0x6264: "LoongArch",
 }  # fmt: skip
+_FLASH_BLOCK, _FLASH_SEARCH = 0x1000, 4 << 20  # a firmware volume may stand behind padding
 _PACKED = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _ZBOOT = {"gzip": "gzip", "xz": "xz", "xzkern": "xz", "lzma": "lzma", "zstd": "zstd", "zstd22": "zstd"}
 
@@ -55,6 +56,7 @@ def linux_header(data: Content) -> tuple[int, int, int] | None:
 
 def require_kernel(data: Content, name: str) -> None:
     """Refuse what is a kernel, but not one that can run here, or not all of one; anything else passes."""
+    _require_no_flash(data, name)
     _require_machine(data, name)
     if linux_header(data) is None:
         if _pe(data) is not None:
@@ -63,6 +65,15 @@ def require_kernel(data: Content, name: str) -> None:
     end = _declared_end(data)
     if end > len(data):
         raise ImageError(f"{name}: truncated Linux Image: its header declares {end} bytes, the file has {len(data)}")
+
+
+def _require_no_flash(data: Content, name: str) -> None:
+    """Refuse a flash image (PI specification, volume 3, firmware volume header: _FVH at offset 40)."""
+    if any(data[at + 40 : at + 44] == b"_FVH" for at in range(0, min(len(data), _FLASH_SEARCH), _FLASH_BLOCK)):
+        raise ImageError(
+            f"{name}: an EDK2 firmware volume, which runs from flash: there is no flash (QEMU's pflash) here; "
+            "give OpenSBI with a Linux Image or U-Boot"
+        )
 
 
 def _require_machine(data: Content, name: str) -> None:

@@ -21,7 +21,7 @@ from trapline.machine.console import Console
 from trapline.machine.device_tree import BoardTree, board_blob
 from trapline.machine.elf import Content, ImageError, is_elf, parse
 from trapline.machine.htif import Htif
-from trapline.machine.image import Loaded, load_elf, load_program, read_program
+from trapline.machine.image import Loaded, initrd_address, load_elf, load_program, read_program
 from trapline.machine.monitor import Monitor
 from trapline.machine.outside import Outside
 from trapline.machine.panic import PanicCheck
@@ -239,23 +239,25 @@ class Machine:
         """Place firmware, the next stage, initrd (a file, or bytes) and device tree as QEMU does for `virt`."""
         self._good = "the machine powered off"
         firmware = load_program(self.regions, read_program(bios), str(bios), mm.RAM_BASE)
-        entry = mm.RAM_BASE + mm.KERNEL_OFFSET
+        entry = low = mm.RAM_BASE + mm.KERNEL_OFFSET
         taken = [(firmware.low, firmware.high, str(bios))]
         if kernel is not None:
             stage = load_program(self.regions, read_program(kernel), str(kernel), entry)
             _require_apart(taken, stage.low, stage.high, str(kernel))
-            entry = stage.entry
+            entry, low = stage.entry, stage.low
         if initrd is not None:
             initrd_data = read_program_raw(initrd)
-        ramdisk = self._place_initrd(initrd or "initrd", initrd_data, taken) if initrd_data is not None else None
+        ramdisk = self._place_initrd(initrd or "initrd", initrd_data, low, taken) if initrd_data is not None else None
         blob = self.device_tree(append, ramdisk)
-        at = (min(self.ram.base + self.memory, 3 << 30) - len(blob)) & -(2 << 20)
+        at = (self.ram.base + self.memory - len(blob)) & -(2 << 20)  # QEMU since 10.0; before, below 3 GiB
         _require_apart(taken, at, at + len(blob), "the device tree")
         self.regions.write(at, blob)
         self._write_rom(virt_rom(firmware.entry, at, entry))
 
-    def _place_initrd(self, path: str | Path, data: bytes, taken: list[tuple[int, int, str]]) -> tuple[int, int]:
-        start = mm.RAM_BASE + mm.KERNEL_OFFSET + min(self.memory // 2, 128 << 20)
+    def _place_initrd(
+        self, path: str | Path, data: bytes, kernel: int, taken: list[tuple[int, int, str]]
+    ) -> tuple[int, int]:
+        start = initrd_address(kernel, self.memory)
         try:
             self.regions.write(start, data)
         except ValueError as error:

@@ -20,7 +20,7 @@ from trapline.machine.aia import Aia, parse_aia
 from trapline.machine.clint import time_of
 from trapline.machine.console import Console
 from trapline.machine.elf import Content, ImageError
-from trapline.machine.image import Loaded, load_program, read_program
+from trapline.machine.image import Loaded, initrd_address, load_program, read_program
 from trapline.machine.monitor import Monitor
 from trapline.machine.outside import Outside
 from trapline.machine.panic import PanicCheck
@@ -165,7 +165,7 @@ class Guest:
             data = Path(path).read_bytes()
         except OSError as error:
             raise ImageError(f"{path}: {error.strerror or error}") from error
-        wanted = mm.RAM_BASE + mm.KERNEL_OFFSET + min(self.memory // 2, 128 << 20)
+        wanted = initrd_address(mm.RAM_BASE + mm.KERNEL_OFFSET, self.memory)
         start = max(wanted, loaded.high + 0xFFF & -0x1000) if loaded.high > mm.RAM_BASE else wanted
         try:
             memory.write(start, data)
