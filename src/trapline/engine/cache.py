@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import functools
 import hashlib
 import importlib.util
@@ -9,9 +11,10 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from trapline.engine import owned
 from trapline.engine.link import Image
 
 ROOMS = ("lang", "privilege", "isa", "engine")
@@ -22,12 +25,72 @@ HOSTED = (
 MAGIC = b"trapline native image 1\n"
 
 
-def cache_directory() -> Path:
-    """TRAPLINE_CACHE, or trapline in the user's cache directory."""
-    own = os.environ.get("TRAPLINE_CACHE")
+MOVES = "TRAPLINE_CACHE names another place"
+
+
+def cache_directory(environment: Mapping[str, str] = os.environ) -> Path:
+    """TRAPLINE_CACHE, or trapline in the user's cache directory; OSError if the user has none.
+
+    As the XDG Base Directory specification says, a relative XDG_CACHE_HOME is ignored.
+    """
+    own = environment.get("TRAPLINE_CACHE")
     if own:
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trapline"
+        return Path(own).absolute()
+    base = Path(environment.get("XDG_CACHE_HOME", ""))
+    return (base if base.is_absolute() else _home(environment) / ".cache") / "trapline"
+
+
+def _home(environment: Mapping[str, str]) -> Path:
+    home = Path(environment.get("HOME", ""))
+    if home.is_absolute():
+        return home
+    import pwd
+
+    with contextlib.suppress(KeyError):
+        home = Path(pwd.getpwuid(os.geteuid()).pw_dir)
+    if not home.is_absolute():
+        raise FileNotFoundError(errno.ENOENT, f"the user has no home directory ({MOVES})")
+    return home
+
+
+@functools.cache
+def _judged(folder: Path) -> str:
+    return owned.distrust(folder)
+
+
+def cache_trouble() -> str:
+    """Say in one line why the cache directory is not used; "" if it is."""
+    try:
+        why = _judged(cache_directory())
+    except OSError as error:
+        return f"no cache: {error.strerror}"
+    return f"the cache is not used: {why}; {MOVES}" if why else ""
+
+
+def kept_file(name: str) -> Path | None:
+    """Where a file of the cache is, or would be; None if the directory is not to be used."""
+    return None if cache_trouble() else cache_directory() / name
+
+
+def read_kept(path: Path | None) -> bytes | None:
+    """Return what is in a file of the cache; None if it is not there, or others may have written it."""
+    try:
+        return None if path is None else owned.read(path)
+    except OSError:
+        return None
+
+
+def _say_what_is_not_used(key: str, say: Callable[[str], None]) -> None:
+    """One line about the folder, or about files in it that others may have written."""
+    if trouble := cache_trouble():
+        say(trouble)
+        return
+    with contextlib.suppress(OSError):
+        there = [path for path in cache_directory().iterdir() if key in path.name]
+        bad = [why for path in sorted(there) if (why := owned.of(path, path.stat()))]
+        if bad:
+            more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+            say(f"a file of the cache is not used: {bad[0]}{more}")
 
 
 def _cpu() -> str:
@@ -63,13 +126,10 @@ def image_key() -> str:
     return digest.hexdigest()[:32]
 
 
-def read_image(path: Path) -> Image | None:
-    """Return the image in a file, or None when there is none or it is damaged."""
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return None
-    if not data.startswith(MAGIC):
+def read_image(path: Path | None) -> Image | None:
+    """Return the image in a file, or None when there is none, it is damaged, or others may have written it."""
+    data = read_kept(path)
+    if data is None or not data.startswith(MAGIC):
         return None
     head, _, rest = data[len(MAGIC) :].partition(b"\n")
     try:
@@ -91,7 +151,7 @@ def write_whole(path: Path, data: bytes) -> None:
     """Write a file in one rename."""
     import tempfile
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    owned.make(path.parent)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".native-")
     try:
         with os.fdopen(handle, "wb") as out:
@@ -111,19 +171,27 @@ def remove_old(directory: Path, keep: Path, limit: int = 16, pattern: str = "nat
 
 def load_image(progress: Callable[[str], None] = lambda text: None) -> Image:
     """Return the image for these sources and this host, compiling it when it is not on disk."""
-    path = cache_directory() / f"native-{image_key()}.bin"
+    key = image_key()
+    _say_what_is_not_used(key, progress)
+    path = kept_file(f"native-{key}.bin")
     found = read_image(path)
     if found is not None:
         return found
     from trapline.engine.build import compile_image
-    from trapline.engine.jit.template import kept_templates
 
     image = compile_image(progress)
+    if path is not None:
+        _keep(path, image, progress)
+    return image
+
+
+def _keep(path: Path, image: Image, progress: Callable[[str], None]) -> None:
+    from trapline.engine.jit.template import kept_templates
+
     try:
         write_image(path, image)
         remove_old(path.parent, path)
         progress("preparing templates of regions")
         kept_templates(True)
     except OSError as error:
-        progress(f"cannot keep the compiled engine in {path.parent}: {error.strerror}")
-    return image
+        progress(f"cannot keep the compiled engine in {path.parent}: {error.strerror} ({MOVES})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import inspect
@@ -9,7 +10,7 @@ import mmap
 from collections.abc import Callable
 from typing import Any
 
-from trapline.engine.cache import cache_directory, image_key, read_image, remove_old, write_image
+from trapline.engine.cache import image_key, kept_file, read_image, remove_old, write_image
 from trapline.engine.link import Image
 from trapline.lang.host_pages import anonymous
 
@@ -23,18 +24,17 @@ def function_key(function: Callable[..., Any]) -> str:
 
 
 def _image(function: Callable[..., Any], key: str) -> Image:
-    path = cache_directory() / f"action-{key}.bin"
+    path = kept_file(f"action-{key}.bin")
     found = read_image(path)
     if found is not None:
         return found
     from trapline.engine.build import compile_functions
 
     image = compile_functions([function], may_trap=False)
-    try:
-        write_image(path, image)
-        remove_old(path.parent, path, 64, "action-*.bin")
-    except OSError:
-        pass  # compiled again the next time
+    with contextlib.suppress(OSError):  # compiled again the next time
+        if path is not None:
+            write_image(path, image)
+            remove_old(path.parent, path, 64, "action-*.bin")
     return image
 
 

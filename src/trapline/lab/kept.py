@@ -7,7 +7,8 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-from trapline.engine.cache import cache_directory, image_key
+from trapline.engine.cache import cache_directory, cache_trouble, image_key
+from trapline.lab.errors import UsageError
 
 KINDS = {
     "engine": ("native-*.bin",),
@@ -34,19 +35,28 @@ class Kept:
     kinds: tuple[Kind, ...]
     regions: int
     instructions: int
+    trouble: str = ""  # why the directory is not used
 
     def as_data(self) -> dict[str, object]:
         """Return the result as JSON takes it."""
         kinds = {k.name: {"files": k.files, "bytes": k.size, "current": k.current} for k in self.kinds}
         return {
             "directory": str(self.directory), "kinds": kinds, "regions": self.regions,
-            "instructions": self.instructions,
+            "instructions": self.instructions, "trouble": self.trouble or None,
         }  # fmt: skip
+
+
+def folder() -> Path:
+    """The cache directory; UsageError if there can be none."""
+    try:
+        return cache_directory()
+    except OSError as error:
+        raise UsageError(str(error.strerror)) from None
 
 
 def files_of(kind: str) -> list[Path]:
     """The files of a kind."""
-    return [path for pattern in KINDS[kind] for path in sorted(cache_directory().glob(pattern))]
+    return [path for pattern in KINDS[kind] for path in sorted(folder().glob(pattern))]
 
 
 def regions_of(path: Path) -> tuple[int, int]:
@@ -71,8 +81,8 @@ def kept() -> Kept:
         current = sum(key in path.name and not path.name.endswith(("-wal", "-shm")) for path in found)
         main = [path for path in found if not path.name.endswith(("-wal", "-shm"))]
         kinds.append(Kind(name, len(main), sum(path.stat().st_size for path in found), current))
-    regions, instructions = regions_of(cache_directory() / f"regions-{key}.sqlite")
-    return Kept(cache_directory(), tuple(kinds), regions, instructions)
+    regions, instructions = regions_of(folder() / f"regions-{key}.sqlite")
+    return Kept(folder(), tuple(kinds), regions, instructions, cache_trouble())
 
 
 def clear() -> Kept:
@@ -80,5 +90,8 @@ def clear() -> Kept:
     there = kept()
     for name in KINDS:
         for path in files_of(name):
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise UsageError(f"{error.strerror}", str(path)) from None
     return there

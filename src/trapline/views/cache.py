@@ -38,6 +38,8 @@ def show_kept(out: Console, kept: Kept) -> None:
     for kind in kept.kinds:
         table.add_row(kind.name, str(kind.files), amount(kind.size), str(kind.current), WHAT[kind.name])
     out.print(table)
+    if kept.trouble:
+        out.print(kept.trouble, highlight=False, soft_wrap=True)
     out.print(f"{kept.regions} regions of {kept.instructions} instructions are of use now", highlight=False)
 
 

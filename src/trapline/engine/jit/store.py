@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trapline.engine.cache import cache_directory, image_key
+from trapline.engine import owned
+from trapline.engine.cache import image_key, kept_file
 from trapline.engine.jit.source import ANY, WINDOW, Modes, Source, Where, pack, unpack, window_of
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ LIMIT = 128 << 20  # bytes of all regions of a file
 FILES = 4
 WANTED = 2000  # places that are remembered as hot
 BUSY_SECONDS = 5.0
+SUFFIXES = ("", "-wal", "-shm")  # of the files that SQLite makes
 
 SCHEMA = """
 create table if not exists regions (
@@ -64,9 +66,12 @@ def identify(source: Source, hot: int) -> Identity | None:
     return found if source.current else None
 
 
+MEMORY = Path(":memory:")
+
+
 def path_of(key: str | None = None) -> Path:
-    """The file for the native image of now."""
-    return cache_directory() / f"regions-{key or image_key()}.sqlite"
+    """The file for the native image of now; MEMORY, which is forgotten, if the cache is not to be used."""
+    return kept_file(f"regions-{key or image_key()}.sqlite") or MEMORY
 
 
 class RegionStore:
@@ -103,7 +108,10 @@ class RegionStore:
                 return
 
     def _open(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path != MEMORY:
+            owned.make(self.path.parent)
+            if any(_of_others(Path(f"{self.path}{suffix}")) for suffix in SUFFIXES):
+                self.discard()
         file = sqlite3.connect(self.path, timeout=BUSY_SECONDS)
         file.executescript("pragma journal_mode=wal; pragma synchronous=off;" + SCHEMA)
         rows = file.execute("select rowid, window, covered, key, instructions from regions where isa = ?", (self.isa,))
@@ -133,7 +141,7 @@ class RegionStore:
             with contextlib.suppress(sqlite3.Error):
                 self._file.close()
         self._file = None
-        for suffix in ("", "-wal", "-shm"):
+        for suffix in SUFFIXES:
             Path(f"{self.path}{suffix}").unlink(missing_ok=True)
 
     def find(self, pages: Pages, head: int) -> tuple[Source, bytes, bytes] | None:
@@ -229,7 +237,16 @@ class RegionStore:
         if self._file is not None:
             self._file.close()
             self._file = None
-            remove_old(self.path)
+            if self.path != MEMORY:
+                remove_old(self.path)
+
+
+def _of_others(path: Path) -> bool:
+    """Whether a file is there that somebody else may have written: its regions would run here."""
+    try:
+        return bool(owned.of(path, path.stat()))
+    except FileNotFoundError:
+        return False
 
 
 def remove_old(keep: Path) -> None:
@@ -238,5 +255,5 @@ def remove_old(keep: Path) -> None:
         (p for p in keep.parent.glob("regions-*.sqlite") if p != keep), key=lambda p: p.stat().st_mtime, reverse=True
     )
     for path in others[FILES - 1 :]:
-        for suffix in ("", "-wal", "-shm"):
+        for suffix in SUFFIXES:
             Path(f"{path}{suffix}").unlink(missing_ok=True)

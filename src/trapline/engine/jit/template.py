@@ -7,7 +7,7 @@ import functools
 import json
 from dataclasses import dataclass
 
-from trapline.engine.cache import cache_directory, image_key, remove_old, write_whole
+from trapline.engine.cache import image_key, kept_file, read_kept, remove_old, write_whole
 
 PRESUMED = ">"  # after ecall: the template that presumes where the trap goes, its operand `to`
 
@@ -29,16 +29,16 @@ class Template:
 @functools.cache
 def kept_templates(compressed: bool) -> dict[str, Template]:
     """All templates by the instructions' names: from the cache, or made (jit.templates) and put there."""
-    path = cache_directory() / f"templates-{image_key()}-{'c' if compressed else 'n'}.json"
-    with contextlib.suppress(OSError, ValueError):
-        return {
-            name: Template(text, mode, tuple(i), tuple(c)) for name, text, mode, i, c in json.loads(path.read_text())
-        }
+    path = kept_file(f"templates-{image_key()}-{'c' if compressed else 'n'}.json")
+    with contextlib.suppress(ValueError):
+        rows = json.loads(read_kept(path) or b"")
+        return {name: Template(text, mode, tuple(i), tuple(c)) for name, text, mode, i, c in rows}
     from trapline.engine.jit.templates import templates
 
     found = templates(compressed=compressed)
     rows = [[name, t.text, t.reads_mode, t.intrinsics, t.cold] for name, t in found.items()]
     with contextlib.suppress(OSError):
-        write_whole(path, json.dumps(rows).encode())
-        remove_old(path.parent, path, limit=8, pattern="templates-*.json")
+        if path is not None:
+            write_whole(path, json.dumps(rows).encode())
+            remove_old(path.parent, path, limit=8, pattern="templates-*.json")
     return found

@@ -8,6 +8,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from trapline.engine import owned
+from trapline.engine.cache import MOVES, cache_directory
 from trapline.lab.errors import UsageError
 
 COMPILER = "riscv64-linux-gnu-gcc"
@@ -50,5 +52,10 @@ def build(directory: Path | None = None) -> Path:
 
 
 def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "trapline" / "guests" / "kvm-user"
+    try:
+        place = cache_directory() / "guests" / "kvm-user"
+        owned.make(place)
+    except OSError as error:
+        where = str(error.filename or "")
+        raise UsageError(f"no place for the KVM user program: {error.strerror}", where, MOVES) from None
+    return place

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trapline.engine.cache import cache_directory
+from trapline.engine import owned
+from trapline.engine.cache import MOVES, cache_directory
 from trapline.lab.errors import UsageError
 
 MANIFEST = "manifest.json"
@@ -28,13 +29,18 @@ class Store:
     """The directory `kernels` of the cache."""
 
     def __init__(self, root: Path | None = None) -> None:
-        self.root = cache_directory() / "kernels" if root is None else root
+        """UsageError if there can be no cache, or if others may write there: a kernel must be what was fetched."""
+        try:
+            self.root = cache_directory() / "kernels" if root is None else root
+        except OSError as error:
+            raise UsageError(str(error.strerror)) from None
         self.downloads = self.root / "downloads"
+        self._require_own(self.root)
 
     @contextlib.contextmanager
     def locked(self, waiting: Callable[[], object] = lambda: None) -> Iterator[None]:
         """Keep other processes out; what an earlier one left unfinished is removed."""
-        self.downloads.mkdir(parents=True, exist_ok=True)
+        owned.make(self.downloads)
         with (self.root / ".lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -45,8 +51,16 @@ class Store:
                 _remove(left)
             yield
 
+    @staticmethod
+    def _require_own(path: Path) -> None:
+        if why := owned.distrust(path):
+            raise UsageError(f"fetched kernels are not used: {why}", remedy=MOVES)
+
     def manifest(self, name: str) -> dict[str, Any] | None:
-        """Return what is known of a directory; None if it is not there or lacks a file that it should hold."""
+        """Return what is known of a directory; None if it is not there or lacks a file that it should hold.
+
+        UsageError if others may have written one of its files.
+        """
         found = _read_json(self.root / name / MANIFEST)
         if found is None:
             return None
@@ -54,6 +68,8 @@ class Store:
             path = self.root / name / file
             if not path.is_file() or path.stat().st_size != size:
                 return None
+        for file in (MANIFEST, *found.get("files", {})):
+            self._require_own(self.root / name / file)
         return found
 
     @contextlib.contextmanager
@@ -61,7 +77,7 @@ class Store:
         """Yield an empty directory to fill; it becomes `name` when the block ends well, and vanishes otherwise."""
         temporary = self.root / f"{_NEW}{name}"
         shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
+        temporary.mkdir(mode=0o700)
         try:
             yield temporary
             files = {p.name: p.stat().st_size for p in sorted(temporary.iterdir())}
@@ -185,7 +201,9 @@ def _remove(path: Path) -> None:
 
 
 def _sync(path: Path) -> None:
+    """Have a file on the disk, and as nobody else may write it, whatever the umask is."""
     with path.open("rb") as file:
+        os.fchmod(file.fileno(), os.fstat(file.fileno()).st_mode & 0o7777 & ~owned.OTHERS)
         os.fsync(file.fileno())
 
 
