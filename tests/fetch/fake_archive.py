@@ -92,7 +92,7 @@ def packages() -> dict[str, bytes]:
     }
 
 
-def _stanza(file: str, data: bytes) -> str:
+def stanza(file: str, data: bytes) -> str:
     name, version = file.split("_")[:2]
     depends = f"Depends: linux-image-{VERSION} (= 6.12.9-1)\n" if name == "linux-image-riscv64" else ""
     return (
@@ -140,7 +140,7 @@ def install_gpgv(directory: Path) -> Path:
 
 def index(files: Mapping[str, bytes], suite: str = "trixie", extra: str = "", by_hash: bool = True) -> dict[str, bytes]:
     """The files of an archive by path: pool, Packages.xz (by its hash), and the text of Release."""
-    listing = "".join(_stanza(name, data) for name, data in files.items()).encode()
+    listing = "".join(stanza(name, data) for name, data in files.items()).encode()
     packed = lzma.compress(listing)
     digest = hashlib.sha256(packed).hexdigest()
     directory = f"dists/{suite}/main/binary-riscv64"

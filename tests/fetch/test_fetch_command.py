@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from fake_archive import BUSYBOX, IMAGE, VERSION, Server, deb, index, module, packages, sign
+from fake_archive import BUSYBOX, IMAGE, VERSION, Server, deb, index, module, packages, sign, stanza
 
 from trapline.cli import main
 from trapline.lab.fetch.store import Store
@@ -258,11 +258,52 @@ def test_without_apt(capsys: Capture, cache: Path, tmp_path: Path) -> None:
 
 def test_the_index_is_compressed_data(capsys: Capture, server: Server, cache: Path, keyring: str) -> None:
     """An index whose hash is right and whose contents are not xz is one line."""
-    spoilt = index(packages())
-    path = next(p for p in spoilt if "by-hash" in p)
-    assert lzma.decompress(spoilt[path])
-    text = spoilt["dists/trixie/Release"].replace(b".xz", b".gz")
+    path = next(p for p in server.files if "by-hash" in p)
+    assert lzma.decompress(server.files[path])
+    text = server.files["dists/trixie/Release"].replace(b".xz", b".gz")
     server.files["dists/trixie/InRelease"] = sign(text, Path(keyring).read_bytes())
     code, _, err = run(capsys, "fetch", "linux", "--mirror", server.url, "--keyring", keyring)
     assert code == 2
     assert "cannot be unpacked" in complaint(err)
+
+
+def backports(server: Server, keyring: str, *, old: bool = False) -> None:
+    """Lay a suite of backports, with a kernel and nothing else, over trixie; its index is `old` or right."""
+    files = index({n: d for n, d in packages().items() if n.startswith("linux-")}, "trixie-backports")
+    if old:
+        path = next(p for p in files if "by-hash" in p)
+        del files[path]
+        files["dists/trixie-backports/main/binary-riscv64/Packages.xz"] = lzma.compress(
+            b"".join(stanza(n, d).encode() for n, d in packages().items() if n.startswith("linux-"))
+            + stanza("older_1_all.deb", b"older").encode()
+        )
+    files["dists/trixie-backports/InRelease"] = sign(
+        files["dists/trixie-backports/Release"], Path(keyring).read_bytes()
+    )
+    server.files.update(files)
+
+
+def test_backports_lie_over_their_release(capsys: Capture, server: Server, cache: Path, keyring: str) -> None:
+    """A kernel of backports comes with the firmware and the busybox of the release under it."""
+    backports(server, keyring)
+    words = ("fetch", "linux", "--suite", "trixie-backports", "--mirror", server.url, "--keyring", keyring)
+    code, _, _ = run(capsys, *words)
+    assert code == 0
+    kernel = Store().kernels()[0]
+    assert kernel.suites == ("trixie-backports",)
+    assert kernel.bios is not None
+    assert kernel.bios.read_bytes() == b"firmware"
+
+
+def test_a_half_updated_archive(capsys: Capture, server: Server, cache: Path, keyring: str) -> None:
+    """An index that is older than Release is one line with both sizes; the switch takes it and says so."""
+    backports(server, keyring, old=True)
+    words = ("fetch", "linux", "--suite", "trixie-backports", "--mirror", server.url, "--keyring", keyring)
+    code, _, err = run(capsys, *words)
+    assert code == 2
+    assert "Packages.xz by its hash is not there; Packages.xz: the archive has a file of" in complaint(err)
+    assert "half updated" in complaint(err)
+    code, out, _ = run(capsys, *words, "--no-verify-signature")
+    assert code == 0
+    assert "NOT the one that its Release" in " ".join(out.split())
+    assert Store().kernels()[0].suites == ("trixie-backports",)

@@ -24,7 +24,7 @@ def show_fetched(console: Console, report: FetchReport) -> None:
     else:
         console.print("the signature was NOT checked; every SHA256 is as the mirror's index says", style="yellow")
     for note in report.notes:
-        say(console, f"note: {note}", 0, "dim")
+        say(console, f"note: {note}", 0, "yellow" if "NOT" in note else "dim")
     if report.kernel is not None:
         _commands(console, report)
 

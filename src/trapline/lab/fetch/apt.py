@@ -32,7 +32,7 @@ class Source:
     @property
     def is_debian(self) -> bool:
         """Whether it offers the main part of a release of Debian (and not just its security updates)."""
-        return "main" in self.components and any(suite in SUITES for suite in self.suites)
+        return "main" in self.components and any(s.removesuffix("-backports") in SUITES for s in self.suites)
 
 
 @dataclass(frozen=True, slots=True)

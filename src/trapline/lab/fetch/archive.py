@@ -20,10 +20,11 @@ from pathlib import Path
 from trapline.lab.errors import UsageError
 from trapline.lab.fetch.apt import stanzas
 from trapline.lab.fetch.signature import Verifier, split_clear_signed
-from trapline.lab.fetch.transport import NotThereError, Transport
+from trapline.lab.fetch.transport import NotThereError, OtherFileError, Transport
 
 ARCHITECTURE = "riscv64"
 _UNPACK: dict[str, Callable[[bytes], bytes]] = {".xz": lzma.decompress, ".gz": gzip.decompress, "": bytes}
+_BAD_INDEX = (lzma.LZMAError, OSError, EOFError, zlib.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,31 +104,57 @@ class Archive:
     def _get(self, name: str) -> bytes:
         return self.transport.get(f"{self._dists}/{name}")
 
-    def packages(self, directory: Path, component: str = "main") -> PackageIndex:
-        """Return the suite's index of packages; its download is kept in `directory` until the archive changes."""
+    def packages(self, directory: Path, component: str = "main", *, strict: bool = True) -> PackageIndex:
+        """Return the suite's index of packages; its download is kept in `directory` until the archive changes.
+
+        Unless `strict`, an index that is not the one that Release names is better than none: `unpromised` says so.
+        """
         path = f"{component}/binary-{ARCHITECTURE}/Packages"
+        tried: list[str] = []
         for suffix, unpack in _UNPACK.items():
             if path + suffix not in self.release.digests:
                 continue
             sha256, size = self.release.digests[path + suffix]
             file = directory / f"Packages-{sha256[:32]}{suffix}"
-            if not _is(file, sha256) and not self._download_index(path + suffix, file, size, sha256):
+            if not _is(file, sha256) and not self._download_index(path + suffix, file, size, sha256, tried):
                 continue
             try:
                 return PackageIndex(unpack(file.read_bytes()), self)
-            except (lzma.LZMAError, OSError, EOFError, zlib.error) as error:
+            except _BAD_INDEX as error:
                 raise UsageError(f"the index cannot be unpacked: {error}", str(file)) from None
-        raise UsageError(f"the archive has no usable {path}", self._dists)
+        if not strict and (found := self._unpromised(path)) is not None:
+            return found
+        raise UsageError(
+            f"suite {self.suite!r}: the archive has not the index of {ARCHITECTURE} packages that its own Release of "
+            f"{self.release.date} names: {'; '.join(tried) or 'it names none'}",
+            self.base,
+            "the mirror is damaged or half updated: try again later, another --mirror, or --from FILE.deb; "
+            "--no-verify-signature takes the index that is there",
+        )
 
-    def _download_index(self, path: str, to: Path, size: int, sha256: str) -> bool:
-        """Fetch one form of the index; return whether the archive has it."""
+    def _unpromised(self, path: str) -> PackageIndex | None:
+        """Return the index that the archive has under its plain name, whatever Release says."""
+        for suffix, unpack in _UNPACK.items():
+            try:
+                return PackageIndex(unpack(self._get(path + suffix)), self, unpromised=True)
+            except (NotThereError, *_BAD_INDEX):
+                continue
+        return None
+
+    def _download_index(self, path: str, to: Path, size: int, sha256: str, tried: list[str]) -> bool:
+        """Fetch one form of the index; return whether the archive has it, and note in `tried` why it has not."""
         names = [path]
         if self.release.by_hash:
             names.insert(0, f"{path.rpartition('/')[0]}/by-hash/SHA256/{sha256}")
         for name in names:
+            short = path.rpartition("/")[2] + (" by its hash" if "/by-hash/" in name else "")
             try:
                 self.transport.download(f"{self._dists}/{name}", to, size, sha256, f"index of {self.suite}")
             except NotThereError:
+                tried.append(f"{short} is not there")
+                continue
+            except OtherFileError as error:
+                tried.append(f"{short}: {error.what}")
                 continue
             for old in to.parent.glob("Packages-*"):
                 if old != to and old.suffix != ".part":
@@ -153,14 +180,18 @@ class Archive:
 class PackageIndex:
     """The text of Packages, searched when asked: it has tens of megabytes."""
 
-    def __init__(self, text: bytes, archive: Archive) -> None:
-        self._text, self._archive = b"\n" + text, archive
+    def __init__(self, text: bytes, archive: Archive, *, unpromised: bool = False) -> None:
+        self._text, self.archive, self.unpromised = b"\n" + text, archive, unpromised
+
+    def has(self, name: str) -> bool:
+        """Return whether the suite has a package of this name."""
+        return b"\nPackage: " + name.encode() + b"\n" in self._text
 
     def find(self, name: str) -> Package:
         """Return the newest package of this name; UsageError if there is none."""
         start = self._text.find(b"\nPackage: " + name.encode() + b"\n")
         if start < 0:
-            raise UsageError(f"suite {self._archive.suite!r} has no package {name!r}", self._archive.base)
+            raise UsageError(f"suite {self.archive.suite!r} has no package {name!r}", self.archive.base)
         end = self._text.find(b"\n\n", start)
         fields = next(stanzas(self._text[start + 1 : end if end >= 0 else None].decode("utf-8", "replace")))
         try:
@@ -169,7 +200,7 @@ class PackageIndex:
                 tuple(re.findall(r"([a-z0-9][a-z0-9+.-]+)(?::any)? \(= ([^)]+)\)", fields.get("depends", ""))),
             )  # fmt: skip
         except (KeyError, ValueError):
-            raise UsageError(f"package {name!r} has no usable file, size or SHA256", self._archive.base) from None
+            raise UsageError(f"package {name!r} has no usable file, size or SHA256", self.archive.base) from None
 
     def kernel(self) -> list[Package]:
         """Return the packages that together are the suite's kernel: what its meta package pins, as far as it goes."""

@@ -15,7 +15,7 @@ from trapline.lab.errors import UsageError
 from trapline.lab.fetch import modules as kmod
 from trapline.lab.fetch import ramdisk
 from trapline.lab.fetch.apt import Apt, this_machine
-from trapline.lab.fetch.archive import Archive, Package
+from trapline.lab.fetch.archive import ARCHITECTURE, Archive, Package, PackageIndex
 from trapline.lab.fetch.contents import WANTED, KernelFiles, kernel, kind_of
 from trapline.lab.fetch.deb import Deb
 from trapline.lab.fetch.signature import find_verifier
@@ -26,7 +26,8 @@ from trapline.machine.packed import DamagedError, MissingLibraryError
 DEFAULT_SUITE = "trixie"
 KINDS = ("linux", "opensbi", "busybox")
 APPEND = "console=ttyS0 earlycon=sbi"
-_PACKAGES = {"opensbi": "opensbi", "busybox": "busybox-static"}
+_PACKAGES = {"linux": f"linux-image-{ARCHITECTURE}", "opensbi": "opensbi", "busybox": "busybox-static"}
+_BACKPORTS = "-backports"
 _LAYOUT = "2"  # of a directory in the cache: a new one has everything fetched again
 _SPARE = 3  # a package's files and what is made of them take at most so many times its size
 
@@ -106,16 +107,32 @@ class Fetcher:
 
     # --- from an archive ---
     def _archived(self, kinds: Sequence[str]) -> dict[str, str]:
-        archive = self._archive()
-        self.report.signed_by = archive.release.signed_by
-        index = archive.packages(self.store.downloads)
-        wanted = {kind: index.kernel() if kind == "linux" else [index.find(_PACKAGES[kind])] for kind in kinds}
-        for kind, packages in wanted.items():
+        indexes = [self._index(self.options.suite)]
+        self.report.signed_by = indexes[0].archive.release.signed_by
+        wanted: dict[str, tuple[Archive, list[Package]]] = {}
+        for kind in kinds:
+            # Backports are laid over their release: what they lack is the release's.
+            base = self.options.suite.removesuffix(_BACKPORTS)
+            if len(indexes) == 1 and base != self.options.suite and not indexes[0].has(_PACKAGES[kind]):
+                indexes.append(self._index(base))
+            index = next((i for i in indexes if i.has(_PACKAGES[kind])), indexes[0])
+            wanted[kind] = index.archive, index.kernel() if kind == "linux" else [index.find(_PACKAGES[kind])]
+        for kind, (archive, packages) in wanted.items():
             self._bring(kind, packages, archive)
         self.store.set_suite(self.options.suite, self.report.directories)
         return self.report.directories
 
-    def _archive(self) -> Archive:
+    def _index(self, suite: str) -> PackageIndex:
+        archive = self._archive(suite)
+        index = archive.packages(self.store.downloads, strict=self.options.verify_signature)
+        if index.unpromised:
+            self.report.notes.append(
+                f"the index of {suite} is NOT the one that its Release of {archive.release.date} names: "
+                "the mirror is damaged or half updated, and what it has may be old"
+            )
+        return index
+
+    def _archive(self, suite: str) -> Archive:
         options = self.options
         source = self.apt.archive()
         base = options.mirror or (source.uri if source else None)
@@ -130,7 +147,7 @@ class Fetcher:
         if options.verify_signature:
             own = source.keyring if source and options.mirror is None else None
             verifier = find_verifier(options.keyring or own)
-        return Archive(base, options.suite, self.transport, verifier, check_date=self.apt.checks_dates)
+        return Archive(base, suite, self.transport, verifier, check_date=self.apt.checks_dates)
 
     def _bring(self, kind: str, packages: list[Package], archive: Archive) -> None:
         key = _key([p.sha256 for p in packages], self._modules() if kind == "linux" else ())

@@ -23,6 +23,7 @@ TIMEOUT = 30.0  # seconds without a byte
 _ATTEMPTS, _ATTEMPTS_SMALL = 5, 3
 _CHUNK = 1 << 18
 _SMALL = 64 << 20
+_DAMAGED = "the mirror is damaged or changing: try again later or another one"
 
 
 class NotThereError(Exception):
@@ -31,6 +32,10 @@ class NotThereError(Exception):
 
 class BrokenError(Exception):
     """The connection failed or ended early: trying again may help."""
+
+
+class OtherFileError(UsageError):
+    """The archive has another file there than its index promises: trying again at once does not help."""
 
 
 class Transport:
@@ -61,7 +66,10 @@ class Transport:
         raise _unreachable(url, error)
 
     def download(self, url: str, to: Path, size: int, sha256: str, what: str) -> None:
-        """Fetch a file of known size and digest; go on where an earlier attempt stopped."""
+        """Fetch a file of known size and digest; go on where an earlier attempt stopped.
+
+        NotThereError if the server has none, OtherFileError if it has another one.
+        """
         part = to.with_name(to.name + ".part")
         failures, error = 0, ""
         while failures < _ATTEMPTS:
@@ -79,7 +87,7 @@ class Transport:
                 part.unlink()
                 error = f"what arrived is not what the archive's index promises (SHA256 {sha256[:16]}...)"
                 if have == 0 and _is_final(failures):
-                    raise UsageError(error, url, "the mirror is damaged or changing: try again later or another one")
+                    raise OtherFileError(error, url, _DAMAGED)
             failures = 0 if have < now < size else failures + 1
             time.sleep(self._pause * failures)
         raise _unreachable(
@@ -90,6 +98,11 @@ class Transport:
         """Receive bytes from `have` on; BrokenError if they end too early."""
         self._progress(what, have, size)
         with self._open(url, have) as response:
+            total = _total(response)
+            if total is not None and total != size:
+                part.unlink(missing_ok=True)
+                error = f"the archive has a file of {total} bytes, its index promises {size}"
+                raise OtherFileError(error, url, _DAMAGED)
             if have and not _continues(response, have):
                 have = 0
             with part.open("ab" if have else "wb") as out:
@@ -143,6 +156,15 @@ def _continues(response: Any, have: int) -> bool:
     if getattr(response, "status", None) != 206:
         return False
     return str(response.headers.get("Content-Range", "")).startswith(f"bytes {have}-")
+
+
+def _total(response: Any) -> int | None:
+    """Return how long the server says the whole file is."""
+    if getattr(response, "status", None) == 206:
+        said = str(response.headers.get("Content-Range", "")).rpartition("/")[2]
+    else:
+        said = str(response.headers.get("Content-Length", ""))
+    return int(said) if said.isdigit() else None
 
 
 def _read(response: Any) -> bytes:
