@@ -1,6 +1,6 @@
 """An independent oracle: exact rational arithmetic, then one rounding, written for clarity only.
 
-It shares nothing with isa.softfloat: numbers are Fractions, and the rounding is the definition of
+It shares nothing with isa.float: numbers are Fractions, and the rounding is the definition of
 IEEE 754 with tininess detected after rounding.
 """
 

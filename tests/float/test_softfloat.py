@@ -15,7 +15,7 @@ from float_values import hard_bits, triple, triples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trapline.isa import softfloat_arithmetic, softfloat_compare, softfloat_convert, softfloat_fma
+from trapline.isa.float import arithmetic, compare, convert, fma
 from trapline.lang.state import Hart
 from trapline.lang.values import U64
 
@@ -26,7 +26,7 @@ BULK = 1200
 
 
 def module_of(fmt: Format) -> ModuleType:
-    return import_module(f"trapline.isa.softfloat_{fmt.name}")
+    return import_module(f"trapline.isa.float.{fmt.name}")
 
 
 def operation(fmt: Format, op: str) -> Callable[..., Any]:
@@ -150,16 +150,16 @@ def test_comparison_minimum_and_class(fmt: Format) -> None:
         a = hard_bits(fmt, rng)
         b = hard_bits(fmt, rng, a)
         for op in ("eq", "lt", "le"):
-            generic = getattr(softfloat_compare, f"soft_{op}")
+            generic = getattr(compare, f"soft_{op}")
             check(lambda h, x, y, g=generic: g(h, x, y, e, f), oracle.compare(fmt, a, b, op), a, b)
         for larger in (False, True):
             check(
-                lambda h, x, y, m=larger: softfloat_compare.soft_pick(h, x, y, m, e, f),
+                lambda h, x, y, m=larger: compare.soft_pick(h, x, y, m, e, f),
                 oracle.pick(fmt, a, b, larger),
                 a,
                 b,
             )
-        assert softfloat_compare.soft_classify(U64(a), e, f) == oracle.classify(fmt, a), hex(a)
+        assert compare.soft_classify(U64(a), e, f) == oracle.classify(fmt, a), hex(a)
 
 
 def test_format_parameters_are_values() -> None:
@@ -170,16 +170,16 @@ def test_format_parameters_are_values() -> None:
         e, f, mode = U64(fmt.e), U64(fmt.f), U64(n % 5)
         a, b, c = (U64(v) for v in triple(fmt, rng))
         results = [
-            softfloat_arithmetic.soft_add(HART, a, b, mode, e, f),
-            softfloat_arithmetic.soft_mul(HART, a, b, mode, e, f),
-            softfloat_arithmetic.soft_div(HART, a, b, mode, e, f),
-            softfloat_arithmetic.soft_sqrt(HART, a, mode, e, f),
-            softfloat_fma.soft_fma(HART, a, b, c, mode, e, f),
-            softfloat_convert.soft_convert(HART, a, mode, e, f, U64(DOUBLE.e), U64(DOUBLE.f)),
-            softfloat_convert.from_signed(HART, a, mode, e, f),
-            softfloat_convert.to_integer(HART, a, mode, U64(2**63 - 1), U64(2**63), e, f),
-            softfloat_compare.soft_le(HART, a, b, e, f),
-            softfloat_compare.soft_pick(HART, a, b, True, e, f),
+            arithmetic.soft_add(HART, a, b, mode, e, f),
+            arithmetic.soft_mul(HART, a, b, mode, e, f),
+            arithmetic.soft_div(HART, a, b, mode, e, f),
+            arithmetic.soft_sqrt(HART, a, mode, e, f),
+            fma.soft_fma(HART, a, b, c, mode, e, f),
+            convert.soft_convert(HART, a, mode, e, f, U64(DOUBLE.e), U64(DOUBLE.f)),
+            convert.from_signed(HART, a, mode, e, f),
+            convert.to_integer(HART, a, mode, U64(2**63 - 1), U64(2**63), e, f),
+            compare.soft_le(HART, a, b, e, f),
+            compare.soft_pick(HART, a, b, True, e, f),
         ]
         assert all(type(r) is U64 for r in results), [type(r) for r in results]
         assert results[0] == oracle.add(fmt, int(a), int(b), n % 5)[0]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from trapline.isa.softfloat_compare import soft_classify, soft_eq, soft_le, soft_lt, soft_pick
-from trapline.isa.softfloat_double import (
+from trapline.isa.float.compare import soft_classify, soft_eq, soft_le, soft_lt, soft_pick
+from trapline.isa.float.double import (
     double_add,
     double_div,
     double_fma,
@@ -21,8 +21,8 @@ from trapline.isa.softfloat_double import (
     double_to_w,
     double_to_wu,
 )
-from trapline.isa.softfloat_registers import DOUBLE_SIGN, SINGLE_BOX, rounding_mode, single_of
-from trapline.isa.softfloat_single import single_from_double
+from trapline.isa.float.registers import DOUBLE_SIGN, SINGLE_BOX, rounding_mode, single_of
+from trapline.isa.float.single import single_from_double
 from trapline.lang.functions import instruction
 from trapline.lang.values import U64
 from trapline.privilege.guards import mark_fp_dirty, require_fp

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from trapline.isa.softfloat_compare import soft_classify, soft_eq, soft_le, soft_lt, soft_pick
-from trapline.isa.softfloat_registers import SINGLE_BOX, SINGLE_SIGN, rounding_mode, single_of
-from trapline.isa.softfloat_single import (
+from trapline.isa.float.compare import soft_classify, soft_eq, soft_le, soft_lt, soft_pick
+from trapline.isa.float.registers import SINGLE_BOX, SINGLE_SIGN, rounding_mode, single_of
+from trapline.isa.float.single import (
     single_add,
     single_div,
     single_fma,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from trapline.isa.softfloat_compare import soft_classify, soft_eq, soft_le, soft_lt, soft_pick
-from trapline.isa.softfloat_double import double_from_half
-from trapline.isa.softfloat_half import (
+from trapline.isa.float.compare import soft_classify, soft_eq, soft_le, soft_lt, soft_pick
+from trapline.isa.float.double import double_from_half
+from trapline.isa.float.half import (
     half_add,
     half_div,
     half_fma,
@@ -23,8 +23,8 @@ from trapline.isa.softfloat_half import (
     half_to_w,
     half_to_wu,
 )
-from trapline.isa.softfloat_registers import HALF_BOX, HALF_SIGN, SINGLE_BOX, half_of, rounding_mode, single_of
-from trapline.isa.softfloat_single import single_from_half
+from trapline.isa.float.registers import HALF_BOX, HALF_SIGN, SINGLE_BOX, half_of, rounding_mode, single_of
+from trapline.isa.float.single import single_from_half
 from trapline.lang.functions import instruction
 from trapline.lang.values import U64, sext
 from trapline.privilege.guards import mark_fp_dirty, require_fp

@@ -1,7 +1,7 @@
 """Primitives that use the host's floating-point unit on bit patterns.
 
 They round to nearest, ties to even, and raise no flags that a subset function could see. A subset
-function may use a result only where isa.softfloat shows that it equals the integer result; NaN,
+function may use a result only where isa.float shows that it equals the integer result; NaN,
 infinite, zero and subnormal results say nothing more than that. Single-precision patterns occupy
 the low 32 bits; the upper bits of the operands are ignored, those of the results are zero.
 """

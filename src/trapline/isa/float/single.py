@@ -1,15 +1,15 @@
 """Single-precision operations (binary32: 8 exponent bits, 23 fraction bits), a cold function each;
-the inline ones take the host's result where isa.softfloat_host allows it.
+the inline ones take the host's result where isa.float.host allows it.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from trapline.isa.softfloat_arithmetic import soft_add, soft_div, soft_mul, soft_sqrt
-from trapline.isa.softfloat_convert import from_integer, from_signed, soft_convert, to_integer
-from trapline.isa.softfloat_fma import soft_fma
-from trapline.isa.softfloat_host import host_may_round, is_normal_or_zero, result_stands
+from trapline.isa.float.arithmetic import soft_add, soft_div, soft_mul, soft_sqrt
+from trapline.isa.float.convert import from_integer, from_signed, soft_convert, to_integer
+from trapline.isa.float.fma import soft_fma
+from trapline.isa.float.host import host_may_round, is_normal_or_zero, result_stands
 from trapline.lang.floats import host_f32_add, host_f32_div, host_f32_fma, host_f32_mul, host_f32_sqrt
 from trapline.lang.functions import cold, inline
 from trapline.lang.values import U64, sext

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trapline.isa.softfloat_parts import (
+from trapline.isa.float.parts import (
     NV,
     NX,
     bias,

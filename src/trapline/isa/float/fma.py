@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from trapline.isa.softfloat_arithmetic import zero_sum
-from trapline.isa.softfloat_parts import (
+from trapline.isa.float.arithmetic import zero_sum
+from trapline.isa.float.parts import (
     bias,
     infinity,
     invalid,

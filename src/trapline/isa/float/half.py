@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from trapline.isa.softfloat_arithmetic import soft_add, soft_div, soft_mul, soft_sqrt
-from trapline.isa.softfloat_convert import from_integer, from_signed, soft_convert, to_integer
-from trapline.isa.softfloat_fma import soft_fma
+from trapline.isa.float.arithmetic import soft_add, soft_div, soft_mul, soft_sqrt
+from trapline.isa.float.convert import from_integer, from_signed, soft_convert, to_integer
+from trapline.isa.float.fma import soft_fma
 from trapline.lang.functions import cold
 from trapline.lang.values import U64, sext
 

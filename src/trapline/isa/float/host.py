@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trapline.isa.softfloat_parts import NX
+from trapline.isa.float.parts import NX
 from trapline.lang.functions import inline
 from trapline.lang.values import U64
 
