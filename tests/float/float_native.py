@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import llvmlite.binding as llvm
 
 from trapline.engine.compiler.handlers import thunk
 from trapline.engine.compiler.module import PREAMBLE, ModuleBuilder
-from trapline.lang.functions import COLD, INLINE
+from trapline.isa.float.formats import DOUBLE, HALF, SINGLE, conversion
+
+INTEGERS = ("w", "wu", "l", "lu")
 
 # Bits 6 and 15 of MXCSR: read and write subnormal numbers as zero, as a library built with -ffast-math leaves it.
 SET_MXCSR = """
@@ -26,21 +27,29 @@ define i64 @set_mxcsr(ptr %st, i64 %value) nounwind {
 """
 
 
-def compile_functions(modules: list[ModuleType]) -> tuple[Any, dict[str, Callable[..., int]]]:
-    """Compile every subset function with a hart that the modules define; keep the first result alive."""
+def operations() -> dict[str, Callable[..., Any]]:
+    """Every operation of the three formats: single_add, double_to_w, half_from_single, ..."""
+    found: dict[str, Callable[..., Any]] = {}
+    formats = (HALF, SINGLE, DOUBLE)
+    for fmt in formats:
+        names = ("add", "mul", "div", "sqrt", "fma", *(f"{way}_{i}" for way in ("to", "from") for i in INTEGERS))
+        found |= {f"{fmt.name}_{name}": getattr(fmt, name) for name in names}
+        found |= {f"{fmt.name}_from_{other.name}": conversion(other, fmt) for other in formats if other is not fmt}
+    return found
+
+
+def compile_functions() -> tuple[Any, dict[str, Callable[..., int]]]:
+    """Compile every operation; keep the first result alive."""
     builder = ModuleBuilder({}, host_has_fma=bool(llvm.get_host_cpu_features().get("fma")))
     texts, signatures = [], {}
     if llvm.get_process_triple().startswith("x86_64"):
         texts.append(SET_MXCSR)
         signatures["set_mxcsr"] = ("set_mxcsr", 1)
-    for module in modules:
-        for name, function in vars(module).items():
-            own = getattr(function, "__module__", "") == module.__name__
-            if own and getattr(function, "__subset__", "") in (COLD, INLINE):
-                compiled = builder.function(function)
-                parameters = builder.parameters(function)
-                texts.append(thunk(compiled, parameters))
-                signatures[name] = (f"c.{compiled.symbol}", len(parameters))
+    for name, function in operations().items():
+        compiled = builder.function(function)
+        parameters = builder.parameters(function)
+        texts.append(thunk(compiled, parameters))
+        signatures[name] = (f"c.{compiled.symbol}", len(parameters))
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     machine = llvm.Target.from_default_triple().create_target_machine(

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-import trapline.isa.d
-import trapline.isa.f
-import trapline.isa.zfh
+import trapline.isa.all  # noqa: F401  (declares the instructions)
 from trapline.lang.functions import INSTRUCTIONS, IllegalInstruction, Instruction
 from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege.derived import update_derived
 
-MODULES = {m.__name__ for m in (trapline.isa.f, trapline.isa.d, trapline.isa.zfh)}
-FLOAT = [i for i in INSTRUCTIONS if i.function is not None and i.function.__module__ in MODULES]
+FLOAT = [
+    i for i in INSTRUCTIONS if i.function is not None and set(i.extension.split("&")) & {"F", "D", "Zfh", "Zfh|Zfhmin"}
+]
 BY_NAME = {i.name: i for i in FLOAT}
 OFF, CLEAN, DIRTY = 0, 2, 3
 NX, NV = 1, 16

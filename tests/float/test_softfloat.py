@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 import float_oracle as oracle
@@ -15,7 +13,7 @@ from float_values import hard_bits, triple, triples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trapline.isa.float import arithmetic, compare, convert, fma
+from trapline.isa.float import arithmetic, compare, convert, fma, formats
 from trapline.lang.state import Hart
 from trapline.lang.values import U64
 
@@ -23,15 +21,12 @@ HART = Hart()
 BY_NAME = pytest.mark.parametrize("fmt", FORMATS, ids=lambda f: f.name)
 INTEGERS = {"w": (-(2**31), 2**31 - 1), "wu": (0, 2**32 - 1), "l": (-(2**63), 2**63 - 1), "lu": (0, 2**64 - 1)}
 BULK = 1200
-
-
-def module_of(fmt: Format) -> ModuleType:
-    return import_module(f"trapline.isa.float.{fmt.name}")
+OWN = {own.name: own for own in (formats.HALF, formats.SINGLE, formats.DOUBLE)}
 
 
 def operation(fmt: Format, op: str) -> Callable[..., Any]:
-    module = module_of(fmt)
-    return getattr(module, f"{fmt.name}_{op}_soft", None) or getattr(module, f"{fmt.name}_{op}")
+    own = OWN[fmt.name]
+    return getattr(own.soft, op, None) or getattr(own, op)
 
 
 def run(function: Callable[..., Any], *args: int) -> tuple[int, int]:
@@ -94,7 +89,7 @@ def test_conversion_between_formats(fmt: Format) -> None:
     for target in FORMATS:
         if target is fmt:
             continue
-        function = getattr(module_of(target), f"{target.name}_from_{fmt.name}")
+        function = formats.conversion(OWN[fmt.name], OWN[target.name])
         for n in range(BULK):
             a = hard_bits(fmt, rng)
             if n % 3 == 0 and fmt.width > target.width:  # around what the target can hold

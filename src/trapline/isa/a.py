@@ -2,193 +2,104 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from trapline.lang.functions import instruction
-from trapline.lang.values import U64, sext, signed, zext
+from trapline.lang.functions import inline, instruction
+from trapline.lang.values import U64, sext, signed
 from trapline.privilege.memory import amo_load, load_reserved, store, store_conditional
 
-
-@instruction("lr.w rd, (rs1)", "00010 aq rl 00000 rs1 010 rd 0101111", extension="A", partial=True)
-def lr_w(hart: Any, rd: U64, rs1: U64) -> None:
-    hart.x[rd] = sext(load_reserved(hart, hart.x[rs1], 4), 32)
+# What an AMO stores, of the loaded value and the operand. Words come sign-extended, which keeps both orders.
 
 
-@instruction("lr.d rd, (rs1)", "00010 aq rl 00000 rs1 011 rd 0101111", extension="A", partial=True)
-def lr_d(hart: Any, rd: U64, rs1: U64) -> None:
-    hart.x[rd] = load_reserved(hart, hart.x[rs1], 8)
+@inline
+def swap(old: U64, operand: U64) -> U64:
+    """The operand."""
+    return operand
 
 
-@instruction("sc.w rd, rs2, (rs1)", "00011 aq rl rs2 rs1 010 rd 0101111", extension="A", partial=True)
-def sc_w(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
-    hart.x[rd] = store_conditional(hart, hart.x[rs1], 4, hart.x[rs2])
+@inline
+def add(old: U64, operand: U64) -> U64:
+    """The sum."""
+    return old + operand
 
 
-@instruction("sc.d rd, rs2, (rs1)", "00011 aq rl rs2 rs1 011 rd 0101111", extension="A", partial=True)
-def sc_d(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
-    hart.x[rd] = store_conditional(hart, hart.x[rs1], 8, hart.x[rs2])
+@inline
+def xor(old: U64, operand: U64) -> U64:
+    """Exclusive or."""
+    return old ^ operand
 
 
-# Memory and rd get the loaded value as it was before the operation; a word is sign-extended in rd.
+@inline
+def both(old: U64, operand: U64) -> U64:
+    """And."""
+    return old & operand
 
 
-@instruction("amoswap.w rd, rs2, (rs1)", "00001 aq rl rs2 rs1 010 rd 0101111", extension="A")
-def amoswap_w(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
-    address = hart.x[rs1]
-    operand = hart.x[rs2]
-    old = sext(amo_load(hart, address, 4), 32)
-    store(hart, address, 4, operand)
-    hart.x[rd] = old
+@inline
+def either(old: U64, operand: U64) -> U64:
+    """Or."""
+    return old | operand
 
 
-@instruction("amoadd.w rd, rs2, (rs1)", "00000 aq rl rs2 rs1 010 rd 0101111", extension="A")
-def amoadd_w(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
-    address = hart.x[rs1]
-    operand = hart.x[rs2]
-    old = sext(amo_load(hart, address, 4), 32)
-    store(hart, address, 4, old + operand)
-    hart.x[rd] = old
+@inline
+def least(old: U64, operand: U64) -> U64:
+    """The smaller, as signed numbers."""
+    return old if signed(old) < signed(operand) else operand
 
 
-@instruction("amoxor.w rd, rs2, (rs1)", "00100 aq rl rs2 rs1 010 rd 0101111", extension="A")
-def amoxor_w(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
-    address = hart.x[rs1]
-    operand = hart.x[rs2]
-    old = sext(amo_load(hart, address, 4), 32)
-    store(hart, address, 4, old ^ operand)
-    hart.x[rd] = old
+@inline
+def most(old: U64, operand: U64) -> U64:
+    """The larger, as signed numbers."""
+    return old if signed(old) > signed(operand) else operand
 
 
-@instruction("amoand.w rd, rs2, (rs1)", "01100 aq rl rs2 rs1 010 rd 0101111", extension="A")
-def amoand_w(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
-    address = hart.x[rs1]
-    operand = hart.x[rs2]
-    old = sext(amo_load(hart, address, 4), 32)
-    store(hart, address, 4, old & operand)
-    hart.x[rd] = old
+@inline
+def least_unsigned(old: U64, operand: U64) -> U64:
+    """The smaller, as unsigned numbers."""
+    return old if old < operand else operand
 
 
-@instruction("amoor.w rd, rs2, (rs1)", "01000 aq rl rs2 rs1 010 rd 0101111", extension="A")
-def amoor_w(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
-    address = hart.x[rs1]
-    operand = hart.x[rs2]
-    old = sext(amo_load(hart, address, 4), 32)
-    store(hart, address, 4, old | operand)
-    hart.x[rd] = old
+@inline
+def most_unsigned(old: U64, operand: U64) -> U64:
+    """The larger, as unsigned numbers."""
+    return old if old > operand else operand
 
 
-@instruction("amomin.w rd, rs2, (rs1)", "10000 aq rl rs2 rs1 010 rd 0101111", extension="A")
-def amomin_w(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
-    address = hart.x[rs1]
-    operand = hart.x[rs2]
-    old = sext(amo_load(hart, address, 4), 32)
-    store(hart, address, 4, old if signed(old) < signed(sext(operand, 32)) else operand)
-    hart.x[rd] = old
+def declare_reservations(letter: str, width: str, size: int) -> None:
+    """LR and SC of one size."""
+    bits = size * 8
+
+    @instruction(f"lr.{letter} rd, (rs1)", f"00010 aq rl 00000 rs1 {width} rd 0101111", extension="A", partial=True)
+    def lr(hart: Any, rd: U64, rs1: U64) -> None:
+        hart.x[rd] = sext(load_reserved(hart, hart.x[rs1], size), bits)
+
+    @instruction(f"sc.{letter} rd, rs2, (rs1)", f"00011 aq rl rs2 rs1 {width} rd 0101111", extension="A", partial=True)
+    def sc(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+        hart.x[rd] = store_conditional(hart, hart.x[rs1], size, hart.x[rs2])
 
 
-@instruction("amomax.w rd, rs2, (rs1)", "10100 aq rl rs2 rs1 010 rd 0101111", extension="A")
-def amomax_w(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
-    address = hart.x[rs1]
-    operand = hart.x[rs2]
-    old = sext(amo_load(hart, address, 4), 32)
-    store(hart, address, 4, old if signed(old) > signed(sext(operand, 32)) else operand)
-    hart.x[rd] = old
+def declare_amo(name: str, code: str, operation: Callable[[U64, U64], U64], letter: str, width: str, size: int) -> None:
+    """An AMO of one size. Memory and rd get the loaded value as it was before; a word is sign-extended in rd."""
+    bits = size * 8
+
+    @instruction(f"amo{name}.{letter} rd, rs2, (rs1)", f"{code} aq rl rs2 rs1 {width} rd 0101111", extension="A")
+    def amo(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+        address = hart.x[rs1]
+        operand = sext(hart.x[rs2], bits)
+        old = sext(amo_load(hart, address, size), bits)
+        store(hart, address, size, operation(old, operand))
+        hart.x[rd] = old
 
 
-@instruction("amominu.w rd, rs2, (rs1)", "11000 aq rl rs2 rs1 010 rd 0101111", extension="A")
-def amominu_w(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
-    address = hart.x[rs1]
-    operand = hart.x[rs2]
-    old = sext(amo_load(hart, address, 4), 32)
-    store(hart, address, 4, old if zext(old, 32) < zext(operand, 32) else operand)
-    hart.x[rd] = old
-
-
-@instruction("amomaxu.w rd, rs2, (rs1)", "11100 aq rl rs2 rs1 010 rd 0101111", extension="A")
-def amomaxu_w(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
-    address = hart.x[rs1]
-    operand = hart.x[rs2]
-    old = sext(amo_load(hart, address, 4), 32)
-    store(hart, address, 4, old if zext(old, 32) > zext(operand, 32) else operand)
-    hart.x[rd] = old
-
-
-@instruction("amoswap.d rd, rs2, (rs1)", "00001 aq rl rs2 rs1 011 rd 0101111", extension="A")
-def amoswap_d(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
-    address = hart.x[rs1]
-    operand = hart.x[rs2]
-    old = amo_load(hart, address, 8)
-    store(hart, address, 8, operand)
-    hart.x[rd] = old
-
-
-@instruction("amoadd.d rd, rs2, (rs1)", "00000 aq rl rs2 rs1 011 rd 0101111", extension="A")
-def amoadd_d(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
-    address = hart.x[rs1]
-    operand = hart.x[rs2]
-    old = amo_load(hart, address, 8)
-    store(hart, address, 8, old + operand)
-    hart.x[rd] = old
-
-
-@instruction("amoxor.d rd, rs2, (rs1)", "00100 aq rl rs2 rs1 011 rd 0101111", extension="A")
-def amoxor_d(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
-    address = hart.x[rs1]
-    operand = hart.x[rs2]
-    old = amo_load(hart, address, 8)
-    store(hart, address, 8, old ^ operand)
-    hart.x[rd] = old
-
-
-@instruction("amoand.d rd, rs2, (rs1)", "01100 aq rl rs2 rs1 011 rd 0101111", extension="A")
-def amoand_d(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
-    address = hart.x[rs1]
-    operand = hart.x[rs2]
-    old = amo_load(hart, address, 8)
-    store(hart, address, 8, old & operand)
-    hart.x[rd] = old
-
-
-@instruction("amoor.d rd, rs2, (rs1)", "01000 aq rl rs2 rs1 011 rd 0101111", extension="A")
-def amoor_d(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
-    address = hart.x[rs1]
-    operand = hart.x[rs2]
-    old = amo_load(hart, address, 8)
-    store(hart, address, 8, old | operand)
-    hart.x[rd] = old
-
-
-@instruction("amomin.d rd, rs2, (rs1)", "10000 aq rl rs2 rs1 011 rd 0101111", extension="A")
-def amomin_d(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
-    address = hart.x[rs1]
-    operand = hart.x[rs2]
-    old = amo_load(hart, address, 8)
-    store(hart, address, 8, old if signed(old) < signed(operand) else operand)
-    hart.x[rd] = old
-
-
-@instruction("amomax.d rd, rs2, (rs1)", "10100 aq rl rs2 rs1 011 rd 0101111", extension="A")
-def amomax_d(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
-    address = hart.x[rs1]
-    operand = hart.x[rs2]
-    old = amo_load(hart, address, 8)
-    store(hart, address, 8, old if signed(old) > signed(operand) else operand)
-    hart.x[rd] = old
-
-
-@instruction("amominu.d rd, rs2, (rs1)", "11000 aq rl rs2 rs1 011 rd 0101111", extension="A")
-def amominu_d(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
-    address = hart.x[rs1]
-    operand = hart.x[rs2]
-    old = amo_load(hart, address, 8)
-    store(hart, address, 8, old if old < operand else operand)
-    hart.x[rd] = old
-
-
-@instruction("amomaxu.d rd, rs2, (rs1)", "11100 aq rl rs2 rs1 011 rd 0101111", extension="A")
-def amomaxu_d(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
-    address = hart.x[rs1]
-    operand = hart.x[rs2]
-    old = amo_load(hart, address, 8)
-    store(hart, address, 8, old if old > operand else operand)
-    hart.x[rd] = old
+for letter, width, size in (("w", "010", 4), ("d", "011", 8)):
+    declare_reservations(letter, width, size)
+    declare_amo("swap", "00001", swap, letter, width, size)
+    declare_amo("add", "00000", add, letter, width, size)
+    declare_amo("xor", "00100", xor, letter, width, size)
+    declare_amo("and", "01100", both, letter, width, size)
+    declare_amo("or", "01000", either, letter, width, size)
+    declare_amo("min", "10000", least, letter, width, size)
+    declare_amo("max", "10100", most, letter, width, size)
+    declare_amo("minu", "11000", least_unsigned, letter, width, size)
+    declare_amo("maxu", "11100", most_unsigned, letter, width, size)

@@ -64,6 +64,16 @@ def quick(function: F) -> F:
     return cold(function)
 
 
+def named(name: str) -> Callable[[F], F]:
+    """Name a function of a family: the compiled code shows this name."""
+
+    def mark(function: F) -> F:
+        function.__name__ = name
+        return function
+
+    return mark
+
+
 def fast_path(name: str) -> Callable[[F], F]:
     """A cold function that the engine may replace by an inline TLB probe of this name."""
 
@@ -118,6 +128,7 @@ def instruction(
         code = function.__code__
         names = code.co_varnames[1 : code.co_argcount]
         function.__subset__ = "instruction"  # type: ignore[attr-defined]
+        function.__name__ = text.split()[0].replace(".", "_")
         INSTRUCTIONS.append(
             Instruction(
                 text, pattern, extension, function, None, where, text.split()[0], tuple(names), partial, delivered

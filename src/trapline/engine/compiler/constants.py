@@ -25,6 +25,10 @@ class Constants(FunctionText):
             return getattr(base, node.attr, None) if base is not None else None
         return None
 
+    def is_bool(self, node: ast.expr) -> bool:
+        """Whether a compile-time constant is a bool."""
+        return isinstance(node.value if isinstance(node, ast.Constant) else self.resolve(node), bool)
+
     def constant(self, node: ast.expr) -> int | None:
         """The value of a compile-time constant expression, or None."""
         match node:

@@ -65,8 +65,8 @@ class Expressions(Constants, ABC):
     def expression(self, node: ast.expr, want: str = U) -> Value:
         number = self.constant(node)
         if number is not None:
-            if isinstance(node, ast.Constant) and isinstance(node.value, bool):
-                return str(int(node.value)), B
+            if self.is_bool(node):
+                return str(int(number)), B
             return str(to_i64(number)), want if want in (U, S) else U
         match node:
             case ast.Name(id=name) if name in self.locals:

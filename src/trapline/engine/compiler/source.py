@@ -6,7 +6,8 @@ import ast
 import functools
 import inspect
 import textwrap
-from collections.abc import Callable
+from collections import ChainMap
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from trapline.lang.functions import COLD, INLINE, PRIMITIVE
@@ -32,6 +33,15 @@ def definition(function: Callable[..., Any]) -> ast.FunctionDef:
     node = tree.body[0]
     assert isinstance(node, ast.FunctionDef)
     return node
+
+
+def names(function: Callable[..., Any]) -> Mapping[str, Any]:
+    """Return what names mean in a function: those of its module and, in a family, of the declaration around it."""
+    free = function.__code__.co_freevars
+    if not free:
+        return function.__globals__
+    cells = function.__closure__ or ()
+    return ChainMap({name: cell.cell_contents for name, cell in zip(free, cells, strict=True)}, function.__globals__)
 
 
 def annotation(node: ast.expr | None, default: str) -> str:

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from trapline.engine.compiler.source import VOID, B, S, SubsetError, U, annotation, definition
+from trapline.engine.compiler.source import VOID, B, S, SubsetError, U, annotation, definition, names
 from trapline.lang import values
 from trapline.lang.state import LAYOUT
 
@@ -36,7 +36,7 @@ class FunctionText:
         self.module, self.function, self.fast, self.assume = module, function, fast, assume
         self.known, self.keys = known, keys
         self.node = definition(function)
-        self.globals = function.__globals__
+        self.globals = names(function)
         self.lines: list[str] = []
         self.counter = 0
         self.locals: dict[str, tuple[str, str]] = {}

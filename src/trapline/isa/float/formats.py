@@ -1,0 +1,223 @@
+"""The three formats that the hart has, each with its operations: one text for all of them.
+
+The integer operations are cold functions; for singles and doubles the inline ones around them take the host's result
+where `isa.float.host` allows it. (Unprivileged spec, F, D and Zfh chapters; IEEE 754-2008.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+
+from trapline.isa.float.arithmetic import soft_add, soft_div, soft_mul, soft_sqrt
+from trapline.isa.float.convert import from_integer, from_signed, soft_convert, to_integer
+from trapline.isa.float.fma import soft_fma
+from trapline.isa.float.host import host_may_round, is_normal_or_zero, result_stands
+from trapline.lang import floats
+from trapline.lang.functions import cold, inline, named
+from trapline.lang.values import U64, sext
+
+Operation = Callable[..., Any]
+ALL_ONES = (1 << 64) - 1
+
+
+class Format:
+    """An interchange format of `size` bytes: its widths, its place in f registers, and its operations.
+
+    `letter` and `code` are its spelling and its two bits in an instruction; `box` are the bits above a number in an f
+    register (NaN boxing), `host` the suffix of the host's operations, if it has the format.
+    """
+
+    unbox: Operation
+    add: Operation
+    mul: Operation
+    div: Operation
+    sqrt: Operation
+    fma: Operation
+    from_w: Operation
+    from_wu: Operation
+    from_l: Operation
+    from_lu: Operation
+    to_w: Operation
+    to_wu: Operation
+    to_l: Operation
+    to_lu: Operation
+
+    def __init__(self, name: str, letter: str, code: str, exponent: int, fraction: int, host: str = "") -> None:
+        self.name, self.letter, self.code = name, letter, code
+        self.exponent, self.fraction = exponent, fraction
+        self.bits = 1 + exponent + fraction
+        self.size = self.bits // 8
+        self.sign = 1 << self.bits - 1
+        self.box = ALL_ONES ^ (1 << self.bits) - 1
+        self.nan = ((1 << exponent + 1) - 1) << fraction - 1
+        self.unbox = unboxing(self)
+        self.soft = integer_arithmetic(self)
+        found = host_arithmetic(self, host) if host else self.soft
+        self.add, self.mul, self.div, self.sqrt, self.fma = found.add, found.mul, found.div, found.sqrt, found.fma
+        from_integers(self)
+        to_integers(self)
+
+
+def unboxing(fmt: Format) -> Operation:
+    """The number in an f register; the canonical NaN if it is not NaN-boxed."""
+    box, mask, nan = fmt.box, (1 << fmt.bits) - 1, fmt.nan
+
+    @inline
+    @named(f"{fmt.name}_of")
+    def unbox(value: U64) -> U64:
+        return value & mask if value >= box else U64(nan)
+
+    return unbox
+
+
+def integer_arithmetic(fmt: Format) -> SimpleNamespace:
+    """Addition to fused multiply-add, in integers."""
+    e, f = fmt.exponent, fmt.fraction
+
+    @cold
+    @named(f"{fmt.name}_add_soft")
+    def add(hart: Any, a: U64, b: U64, mode: U64) -> U64:
+        return soft_add(hart, a, b, mode, e, f)
+
+    @cold
+    @named(f"{fmt.name}_mul_soft")
+    def mul(hart: Any, a: U64, b: U64, mode: U64) -> U64:
+        return soft_mul(hart, a, b, mode, e, f)
+
+    @cold
+    @named(f"{fmt.name}_div_soft")
+    def div(hart: Any, a: U64, b: U64, mode: U64) -> U64:
+        return soft_div(hart, a, b, mode, e, f)
+
+    @cold
+    @named(f"{fmt.name}_sqrt_soft")
+    def sqrt(hart: Any, a: U64, mode: U64) -> U64:
+        return soft_sqrt(hart, a, mode, e, f)
+
+    @cold
+    @named(f"{fmt.name}_fma_soft")
+    def fma(hart: Any, a: U64, b: U64, c: U64, mode: U64) -> U64:
+        return soft_fma(hart, a, b, c, mode, e, f)
+
+    return SimpleNamespace(add=add, mul=mul, div=div, sqrt=sqrt, fma=fma)
+
+
+def host_arithmetic(fmt: Format, suffix: str) -> SimpleNamespace:
+    """The same, with the host's result where it is the same."""
+
+    def two_operands(name: str) -> Operation:
+        host, soft = getattr(floats, f"host_{suffix}_{name}"), getattr(fmt.soft, name)
+        e, f = fmt.exponent, fmt.fraction
+
+        @inline
+        @named(f"{fmt.name}_{name}")
+        def operation(hart: Any, a: U64, b: U64, mode: U64) -> U64:
+            if host_may_round(hart, mode):
+                result = host(a, b)
+                if result_stands(result, e, f):
+                    return result
+            return soft(hart, a, b, mode)
+
+        return operation
+
+    found = SimpleNamespace(**{name: two_operands(name) for name in ("add", "mul", "div")})
+    found.sqrt, found.fma = host_sqrt(fmt, suffix), host_fma(fmt, suffix)
+    return found
+
+
+def host_sqrt(fmt: Format, suffix: str) -> Operation:
+    """The square root."""
+    host, soft, e, f = getattr(floats, f"host_{suffix}_sqrt"), fmt.soft.sqrt, fmt.exponent, fmt.fraction
+
+    @inline
+    @named(f"{fmt.name}_sqrt")
+    def sqrt(hart: Any, a: U64, mode: U64) -> U64:
+        if host_may_round(hart, mode):
+            result = host(a)
+            if result_stands(result, e, f):
+                return result
+        return soft(hart, a, mode)
+
+    return sqrt
+
+
+def host_fma(fmt: Format, suffix: str) -> Operation:
+    """a * b + c with one rounding."""
+    host, soft, e, f = getattr(floats, f"host_{suffix}_fma"), fmt.soft.fma, fmt.exponent, fmt.fraction
+
+    @inline
+    @named(f"{fmt.name}_fma")
+    def fma(hart: Any, a: U64, b: U64, c: U64, mode: U64) -> U64:
+        if host_may_round(hart, mode) and is_normal_or_zero(a, e, f) and is_normal_or_zero(b, e, f):
+            result = host(a, b, c)
+            if is_normal_or_zero(c, e, f) and result_stands(result, e, f):
+                return result
+        return soft(hart, a, b, c, mode)
+
+    return fma
+
+
+def from_integers(fmt: Format) -> None:
+    """Conversions from signed and unsigned integers of 32 and 64 bits."""
+    e, f = fmt.exponent, fmt.fraction
+
+    @cold
+    @named(f"{fmt.name}_from_w")
+    def from_w(hart: Any, a: U64, mode: U64) -> U64:
+        return from_signed(hart, sext(a, 32), mode, e, f)
+
+    @cold
+    @named(f"{fmt.name}_from_wu")
+    def from_wu(hart: Any, a: U64, mode: U64) -> U64:
+        return from_integer(hart, 0, a & 0xFFFF_FFFF, mode, e, f)
+
+    @cold
+    @named(f"{fmt.name}_from_l")
+    def from_l(hart: Any, a: U64, mode: U64) -> U64:
+        return from_signed(hart, a, mode, e, f)
+
+    @cold
+    @named(f"{fmt.name}_from_lu")
+    def from_lu(hart: Any, a: U64, mode: U64) -> U64:
+        return from_integer(hart, 0, a, mode, e, f)
+
+    fmt.from_w, fmt.from_wu, fmt.from_l, fmt.from_lu = from_w, from_wu, from_l, from_lu
+
+
+def to_integers(fmt: Format) -> None:
+    """Conversions to integers: a result of 32 bits is sign-extended, one out of range is the nearest (NV)."""
+
+    def conversion(name: str, bits: int, most: int, least: int) -> Operation:
+        e, f = fmt.exponent, fmt.fraction
+
+        @cold
+        @named(f"{fmt.name}_to_{name}")
+        def convert(hart: Any, a: U64, mode: U64) -> U64:
+            return sext(to_integer(hart, a, mode, most, least, e, f), bits)
+
+        return convert
+
+    fmt.to_w = conversion("w", 32, 0x7FFF_FFFF, 0x8000_0000)
+    fmt.to_wu = conversion("wu", 32, 0xFFFF_FFFF, 0)
+    fmt.to_l = conversion("l", 64, 0x7FFF_FFFF_FFFF_FFFF, 0x8000_0000_0000_0000)
+    fmt.to_lu = conversion("lu", 64, 0xFFFF_FFFF_FFFF_FFFF, 0)
+
+
+@cache
+def conversion(source: Format, result: Format) -> Operation:
+    """A number of another format; exact where that is narrower."""
+
+    @cold
+    @named(f"{result.name}_from_{source.name}")
+    def convert(hart: Any, a: U64, mode: U64) -> U64:
+        return soft_convert(hart, a, mode, source.exponent, source.fraction, result.exponent, result.fraction)
+
+    return convert
+
+
+HALF = Format("half", "h", "10", 5, 10)
+SINGLE = Format("single", "s", "00", 8, 23, host="f32")
+DOUBLE = Format("double", "d", "01", 11, 52, host="f64")
