@@ -2,7 +2,7 @@
 
 A hosted HS-mode executes no RISC-V instructions, so these are estimates, marked as such wherever
 they are shown. The numbers are in firmware/measured.json: Debian's kernels with their own kvm.ko on the board, mean of
-10,000 round trips (`trapline conform --costs --record`). A version takes the newest kernel measured up to it.
+10 000 round trips (`trapline conform --costs --record`). A version takes the newest kernel measured up to it.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from trapline.lab.output import grouped
 from trapline.lab.symbols import Symbols, read_symbols
 from trapline.lang.state import Hart
 from trapline.machine.observer import Kind, Observer, RoundTrips, Sight
@@ -196,9 +197,9 @@ class Live:
             return
         counts, done = self._observer.counts(), self._instructions()
         new = counts - self._counts
-        parts = [f"{k.name} {k.origin}>{k.destination} {n / passed:,.0f}/s" for k, n in new.most_common(5)]
+        parts = [f"{k.name} {k.origin}>{k.destination} {grouped(n / passed)}/s" for k, n in new.most_common(5)]
         mips = (done - self._done) / passed / 1e6
-        head = f"{now - self._started:6.1f} s {done / 1e6:8,.0f} M ({mips:,.0f} MIPS)"
+        head = f"{now - self._started:6.1f} s {grouped(done / 1e6):>8} M ({grouped(mips)} MIPS)"
         self._write(f"{head}  {'  '.join(parts) or 'no trap'}\n")
         self._last, self._counts, self._done = now, counts, done
 

@@ -1,4 +1,4 @@
-"""Files that a command writes while it runs."""
+"""What commands write while they run: files, and numbers for people."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import IO
 
 from trapline.lab.errors import UsageError
+
+
+def grouped(value: float) -> str:
+    """Return a number for people: rounded to one, a space between thousands."""
+    return f"{round(value):,}".replace(",", " ")
 
 
 @contextlib.contextmanager

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.text import Text
 
-from trapline.views.terminal import number, say, table
+from trapline.views.tables import show, table
+from trapline.views.terminal import count, number, put, route, say
 
 if TYPE_CHECKING:
     from trapline.lab.audit import Audit
@@ -64,11 +64,11 @@ def show_audit(console: Console, result: Audit, replays: list[Replay] | None = N
     from trapline.privilege.causes import cause_name
 
     if result.interrupted:
-        console.print(Text("interrupted: the result so far", style="yellow"))
+        say(console, "interrupted: the result so far", 0, "yellow")
     for policy in result.policies:
         failed = [f for f in result.failures if f.policy == policy]
         state = "passes" if not failed else "fails"
-        console.print(Text(f"{policy} {state}", style="bold green" if not failed else "bold red"))
+        say(console, f"{policy} {state}", 0, "bold green" if not failed else "bold red")
         for group in groups(failed):
             f = group.first
             props = "a, b" if f.prop in "ab" and len({m for e in group.events.values() for m in e}) > 1 else f.prop
@@ -76,39 +76,35 @@ def show_audit(console: Console, result: Audit, replays: list[Replay] | None = N
             say(console, _events(group), 6)
             if f.condition:
                 say(console, f"VU can if {f.condition}", 6)
-            say(console, f"{f.route}   {_firmware(group, result.firmware)}", 6)
-            for line in f.code:
-                console.print(f"        {line}", style="cyan")
+            say(console, f"{route(*f.route.split(' > '))}   {_firmware(group, result.firmware)}", 6)
+            for text in f.code:
+                put(console, f"        {text}", "cyan")
             if f.log:
-                console.print(f"        kvm: {f.log[-1]}", style="dim")
+                put(console, f"        kvm: {f.log[-1]}", "dim")
     _notes(console, result)
     if len(result.policies) == 1 and result.raises:
         _alone(console, result)
-    console.print()
+    put(console)
     for prop, text in PROPERTIES.items():
-        count = sum(1 for f in result.failures if f.prop == prop)
-        many = "" if count == 1 else "s"
+        own = sum(1 for f in result.failures if f.prop == prop)
         # A kill of (c) is one that its mode can cause as well: (a) and (b) must not claim otherwise.
         mode = {"a": "VU", "b": "VS"}.get(prop)
         through = sum(1 for f in result.failures if f.prop == "c" and f.from_ == mode)
-        outcome = f"{number(count)} counterexample{many}" if count else "holds" if not through else "fails"
-        outcome += f" and {number(through)} of (c)" if count and through else ""
-        outcome += f" by {number(through)} of (c)" if not count and through else ""
-        verdict = Text(f"({prop}) {text}: {outcome}")
-        verdict.stylize("green" if outcome == "holds" else "red")
-        console.print(verdict)
-    models = len(result.firmware)
-    console.print(f"{number(result.executed)} probes executed, {models} firmware model{'s' if models > 1 else ''}")
+        outcome = count(own, "counterexample") if own else "holds" if not through else "fails"
+        outcome += f" and {number(through)} of (c)" if own and through else ""
+        outcome += f" by {number(through)} of (c)" if not own and through else ""
+        say(console, f"({prop}) {text}: {outcome}", 0, "green" if outcome == "holds" else "red")
+    say(console, f"{count(result.executed, 'probe')} executed, {count(len(result.firmware), 'firmware model')}")
     if replays:
-        console.print(f"{len(replays)} counterexamples written; for example:")
-        console.print(f"  {replays[0].command}", soft_wrap=True)
+        say(console, f"{count(len(replays), 'counterexample')} written; for example:")
+        put(console, f"  {replays[0].command}")
 
 
 def _notes(console: Console, result: Audit) -> None:
     found = groups(f for f in result.findings if f.severity == "note")
     if not found or len(result.policies) > 1:
         return
-    console.print("remarks", style="bold")
+    say(console, "remarks", 0, "bold")
     for group in found:
         say(console, f"({group.first.prop}) {group.first.what}", 2)
         say(console, f"{_events(group)}; {_firmware(group, result.firmware)}", 6, "dim")
@@ -120,5 +116,5 @@ def _alone(console: Console, result: Audit) -> None:
     made = table(("cause", "left"), ("can VU alone raise it?", "wrap"))
     for cause, answer in result.vu_alone().items():
         made.add_row(f"{cause} {cause_name(cause)}", answer)
-    console.print()
-    console.print(made)
+    put(console)
+    show(console, made)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.table import Table
+from trapline.views.tables import show, table
+from trapline.views.terminal import WHOLE, count, number, put, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,30 +21,25 @@ WHAT = {
 
 def amount(size: int) -> str:
     """Bytes for people."""
-    return f"{size / (1 << 20):.1f} MiB" if size >= 1 << 20 else f"{size / (1 << 10):.0f} KiB"
+    if size >= 1 << 20:
+        return f"{number(size >> 20)}{WHOLE}MiB" if size >= 100 << 20 else f"{size / (1 << 20):.1f}{WHOLE}MiB"
+    return f"{size / (1 << 10):.0f}{WHOLE}KiB"
 
 
 def show_kept(out: Console, kept: Kept) -> None:
     """Show the directory, a line a kind, and the regions that are of use now."""
-    out.print(str(kept.directory), highlight=False, soft_wrap=True)
-    table = Table(box=None, pad_edge=False)
-    for heading, side in (
-        ("kind", "left"),
-        ("files", "right"),
-        ("size", "right"),
-        ("of use now", "right"),
-        ("what", "left"),
-    ):
-        table.add_column(heading, justify=side)  # type: ignore[arg-type]
+    put(out, str(kept.directory))
+    made = table(("kind", "left"), ("files", "right"), ("size", "right"), ("of use now", "right"), ("what", "wrap"))
     for kind in kept.kinds:
-        table.add_row(kind.name, str(kind.files), amount(kind.size), str(kind.current), WHAT[kind.name])
-    out.print(table)
+        made.add_row(kind.name, number(kind.files), amount(kind.size), number(kind.current), WHAT[kind.name])
+    show(out, made)
     if kept.trouble:
-        out.print(kept.trouble, highlight=False, soft_wrap=True)
-    out.print(f"{kept.regions} regions of {kept.instructions} instructions are of use now", highlight=False)
+        put(out, kept.trouble)
+    of = count(kept.instructions, "instruction")
+    say(out, f"{count(kept.regions, 'region')} of {of} {'is' if kept.regions == 1 else 'are'} of use now")
 
 
 def show_cleared(out: Console, gone: Kept) -> None:
     """Say what was removed."""
     size, files = sum(k.size for k in gone.kinds), sum(k.files for k in gone.kinds)
-    out.print(f"removed {files} files, {amount(size)}, from {gone.directory}", highlight=False, soft_wrap=True)
+    say(out, f"removed {count(files, 'file')}, {amount(size)}, from {gone.directory}")

@@ -8,20 +8,17 @@ from rich.console import Console
 from rich.text import Text
 
 from trapline.views.run import cause_text, way
-from trapline.views.terminal import number, say, style_of, table
+from trapline.views.tables import show, table
+from trapline.views.terminal import number, put, say, style_of
 
 if TYPE_CHECKING:
     from trapline.lab.compare import Comparison
     from trapline.lab.guest_run import RunRow
 
 
-def _cell(rows: tuple[RunRow, ...]) -> Text:
-    text = Text()
-    for row in rows:
-        if text:
-            text.append("\n")
-        text.append(f"{way(row)} {row.outcome()} x{number(row.count)}", style=style_of(row.end))
-    return text or Text("-", style="dim")
+def _cell(rows: tuple[RunRow, ...]) -> list[Text]:
+    lines = [Text(f"{way(row)} {row.outcome()} x{number(row.count)}", style=style_of(row.end)) for row in rows]
+    return lines or [Text("-", style="dim")]
 
 
 def show_comparison(console: Console, result: Comparison) -> None:
@@ -40,10 +37,10 @@ def show_comparison(console: Console, result: Comparison) -> None:
         made = table((title, "left"), ("from", "left"), *[(name, "wrap") for name in result.names])
         for cause, origin, rows in chosen:
             made.add_row(cause_text(cause), origin, *[_cell(r) for r in rows])
-        console.print(made)
-        console.print()
+        show(console, made)
+        put(console)
     if not any(routes_differ(row[2]) for row in compared):
-        console.print("every trap takes the same route")
+        say(console, "every trap takes the same route")
     _totals(console, result)
 
 
@@ -59,7 +56,7 @@ def _totals(console: Console, result: Comparison) -> None:
     made.add_row("all", *[f"~{number(sum(r.instructions.values()))}" for r in reports])
     made.add_row("guest time, ticks", *[number(r.ticks) for r in reports])
     made.add_row("host time, s", *[f"{r.seconds:.2f}" for r in reports])
-    console.print(made)
+    show(console, made)
     if len({r.output for r in reports}) > 1:
         say(console, "the guest's console output differs", 0, "yellow")
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from trapline.views.terminal import number, say, table
+from trapline.views.tables import show, table
+from trapline.views.terminal import count, number, put, say
 
 if TYPE_CHECKING:
     from trapline.lab.conform.conform import Comparison, Conformance
@@ -32,23 +33,23 @@ def _show(out: Console, c: Comparison) -> None:
     made = table(("real", "left"), ("hosted", "left"), ("events", "right"), ("", "left"))
     for (real, hosted), n in sorted(counts.items()):
         made.add_row(real, hosted, number(n), "" if real == hosted else "different")
-    out.print(made)
+    show(out, made)
     equal = sum(not row.differences for row in c.rows)
     accepted = sum(bool(row.differences) and not row.failed for row in c.rows)
     say(
         out,
-        f"{len(c.rows)} events: {equal} equal in every field, {accepted} with accepted differences, "
-        f"{len(c.failed)} different",
+        f"{count(len(c.rows), 'event')}: {number(equal)} equal in every field, {number(accepted)} with accepted "
+        f"differences, {number(len(c.failed))} different",
     )
     if c.not_run:
         say(out, f"not run, since no hart that they need boots this kernel: {', '.join(c.not_run)}")
     for entry, n in Counter(d.accepted for d in c.differences if d.accepted is not None).items():
-        say(out, f"accepted, {n} fields: {entry.reason}", 2, "dim")
+        say(out, f"accepted, {count(n, 'field')}: {entry.reason}", 2, "dim")
     for line in (lines := _differences(c))[:_LIMIT]:
         say(out, line, 2, "red")
     if len(lines) > _LIMIT:
-        say(out, f"... and {len(lines) - _LIMIT} more (--json FILE has them all)", 2)
-    out.print()
+        say(out, f"... and {number(len(lines) - _LIMIT)} more (--json FILE has them all)", 2)
+    put(out)
 
 
 def _differences(c: Comparison) -> list[str]:

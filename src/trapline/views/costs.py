@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from trapline.views.terminal import number, say, table
+from trapline.views.tables import show, table
+from trapline.views.terminal import number, put, say
 
 if TYPE_CHECKING:
     from trapline.lab.conform.costs import CostTable
@@ -26,9 +27,9 @@ def show_costs(out: Console, tables: Sequence[CostTable]) -> None:
             made.add_row(
                 row.loop.text, *parts, number(round(row.total)), number(qemu), change, number(row.interrupts or None)
             )
-        out.print(made)
+        show(out, made)
         say(
             out,
             "M to guest: stepped, without interrupts; mean: everyone, with the host's interrupts (irqs in all rounds)",
         )
-        out.print()
+        put(out)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from trapline.views.terminal import number, say, table
+from trapline.views.tables import show, table
+from trapline.views.terminal import count, number, say
 
 if TYPE_CHECKING:
     from trapline.lab.conform.linux import LinuxGuest
@@ -25,10 +26,10 @@ def _show(out: Console, guest: LinuxGuest) -> None:
     for mode in ("VU", "VS", "U", "HS", "M"):
         made.add_row(mode, number(guest.window.instructions.get(mode, 0)))
     made.add_row("all", number(sum(guest.window.instructions.values())))
-    out.print(made)
+    show(out, made)
     exits = guest.stats.get("exits", 0)
     say(out, f"exits: {number(exits)}; to the VMM {number(guest.exits['all'])}, MMIO {number(guest.exits['mmio'])}")
     say(
         out,
-        f"ended by {guest.end}; {guest.seconds:.1f} s with the host's boot, {number(guest.instructions)} instructions",
+        f"ended by {guest.end}; {guest.seconds:.1f} s with the host's boot, {count(guest.instructions, 'instruction')}",
     )

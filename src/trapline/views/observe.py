@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trapline.views.run import cause_text
-from trapline.views.terminal import number, say, table
+from trapline.views.tables import show, table
+from trapline.views.terminal import count, number, percent, put, say, times
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,41 +23,32 @@ def way(trip: RoundTrips) -> str:
     return ">".join(trip.path)
 
 
-def short(value: float) -> str:
-    """Return a number of instructions in at most five characters."""
-    if value < 9_999.5:
-        return number(round(value))
-    for divisor, unit in ((1e3, "k"), (1e6, "M"), (1e9, "G")):
-        if value < 999.5 * divisor:
-            return f"{value / divisor:.1f}{unit}" if value < 99.95 * divisor else f"{value / divisor:.0f}{unit}"
-    return f"{value / 1e12:.0f}T"
-
-
 def show_observation(console: Console, seen: Observation) -> None:
     """Print the round trips, then who raised and handled them where that is known."""
     made = table(
         ("trap", "left"), ("way", "left"), ("then", "left"), ("count", "right"), ("%", "right"), ("mean", "right"),
         ("p50", "right"), ("p99", "right"), ("max", "right"), ("cost", "right"),
+        fold=("max", "p99", "p50"),
     )  # fmt: skip
     everything = sum(k.total for k in seen.kinds) or 1
     rows = sorted(((k, t) for k in seen.kinds for t in k.trips), key=lambda pair: -pair[1].count)
     for kind, trip in rows:
         nobody = kind.kind.destination in seen.hosted and trip.most == 0
-        cost = [short(v) for v in (trip.mean, trip.percentile(50), trip.percentile(99), trip.most)]
-        share = f"{100 * trip.total / everything:.1f}"
+        cost = [number(v) for v in (trip.mean, trip.percentile(50), trip.percentile(99), trip.most)]
+        share = percent(trip.total, everything)
         made.add_row(
-            kind.kind.name, way(trip), _ENDS[trip.end], number(trip.count), f"{100 * trip.count / seen.traps:.1f}",
+            kind.kind.name, way(trip), _ENDS[trip.end], number(trip.count), percent(trip.count, seen.traps),
             *(["-"] * 5 if nobody else [*cost, share]),
         )  # fmt: skip
-    console.print()
+    put(console)
     say(
         console,
         "round trips: instructions of all levels from the trap to the return, which goes to the same instruction, to "
         "the next one, or to another place; cost: percent of all round trips' instructions",
     )
-    console.print(made)
-    console.print()
-    rest = f"{number(seen.traps)} traps, {number(seen.open)} not returned"
+    show(console, made)
+    put(console)
+    rest = f"{count(seen.traps, 'trap')}, {number(seen.open)} not returned"
     say(console, f"{rest}, {number(seen.lost)} lost" if seen.lost else rest)
     for name, offset in seen.moved:
         say(console, f"{name}: the program runs {offset:#x} bytes from where its symbols say")
@@ -67,9 +59,8 @@ def show_observation(console: Console, seen: Observation) -> None:
 def _who(console: Console, kind: KindReport, hosted: tuple[str, ...]) -> None:
     if kind.handler_name is None and not any(name for _, name, _ in kind.places) and not kind.functions:
         return
-    console.print()
-    times = "once" if kind.count == 1 else f"{number(kind.count)} times"
-    head = f"{cause_text(kind.kind.cause)} from {kind.kind.origin}: {times}"
+    put(console)
+    head = f"{cause_text(kind.kind.cause)} from {kind.kind.origin}: {times(kind.count)}"
     level = kind.kind.destination
     handler = f"at {kind.handler_name or hex(kind.handler)} in {level}"
     say(console, f"{head}, handled {f'by the hosted {level}' if level in hosted else handler}", 0, "bold")
@@ -81,4 +72,4 @@ def _who(console: Console, kind: KindReport, hosted: tuple[str, ...]) -> None:
         parts = [f"{f.name} {number(f.instructions)}" for f in kind.functions if f in shown]
         more = f", and {len(kind.functions) - len(shown)} more" if len(kind.functions) > len(shown) else ""
         cut = "" if kind.followed_whole else ", cut there"
-        say(console, f"one round trip, {number(total)} instructions{cut}: {', '.join(parts)}{more}", 2)
+        say(console, f"one round trip, {count(total, 'instruction')}{cut}: {', '.join(parts)}{more}", 2)

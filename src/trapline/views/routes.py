@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from trapline.views.terminal import number, say, style_of, table
+from trapline.views.tables import show, table
+from trapline.views.terminal import number, put, route, say, style_of
 
 if TYPE_CHECKING:
     from trapline.lab.route import RouteTable
@@ -27,22 +28,22 @@ class Row:
     instructions: str
 
 
-def through(route: Route) -> str:
+def through(r: Route) -> str:
     """Return the modes behind the origin; where the last one is the origin itself, "back"."""
-    modes = list(route.path[1:])
+    modes = list(r.path[1:])
     if not modes:
         return "-"
-    if modes[-1] == route.from_ and route.end in ("emulated", "resumed", "vmm"):
+    if modes[-1] == r.from_ and r.end in ("emulated", "resumed", "vmm"):
         modes[-1] = "back"
-    return " > ".join(modes)
+    return route(*modes)
 
 
-def cost(route: Route) -> str:
+def cost(r: Route) -> str:
     """Return all instructions of the round trip; "~" where hosted levels are estimated."""
-    total = sum(route.instructions.values())
-    if route.end in ("killed", "hung") or not route.path[1:]:
+    total = sum(r.instructions.values())
+    if r.end in ("killed", "hung") or not r.path[1:]:
         return ""
-    return f"{'~' if route.estimated else ''}{number(total)}"
+    return f"{'~' if r.estimated else ''}{number(total)}"
 
 
 def rows(routes: tuple[Route, ...]) -> list[Row]:
@@ -64,21 +65,20 @@ def rows(routes: tuple[Route, ...]) -> list[Row]:
 
 def show_routes(console: Console, result: RouteTable, *, notes: bool = True) -> None:
     """Print the matrix."""
-    console.print(result.settings.line(), style="bold")
+    say(console, result.settings.line(), 0, "bold")
     lines = rows(result.routes)
-    widths = [max((len(getattr(r, n)) for r in lines), default=0) for n in ("through", "outcome", "instructions")]
     made = table(
-        ("event", "wrap"),
-        ("from", "left", 5),
-        ("through", "left", widths[0]),
-        ("outcome", "left", widths[1]),
-        ("instr.", "right", widths[2]),
+        ("event", "wrap", 28),
+        ("from", "left"),
+        ("through", "left"),
+        ("outcome", "left"),
+        ("instr.", "right"),
     )
     cause = ""
     for row in lines:
         if row.cause != cause:
             cause = row.cause
-            made.add_row(Text(cause, style="bold"))
+            made.add_heading(Text(cause, style="bold"))
         made.add_row(
             "  " + row.event,
             row.origins,
@@ -86,11 +86,11 @@ def show_routes(console: Console, result: RouteTable, *, notes: bool = True) -> 
             Text(row.outcome, style=style_of(row.outcome)),
             row.instructions,
         )
-    console.print(made)
-    console.print()
+    show(console, made)
+    put(console)
     sources = dict.fromkeys(s for r in result.routes if r.estimated and cost(r) for s in r.source.split("; "))
     if sources:
-        console.print("~ includes an estimate for the hosted levels:", style="dim")
+        say(console, "~ includes an estimate for the hosted levels:", 0, "dim")
         for source in sources:
             say(console, source, 2, "dim")
     if notes:

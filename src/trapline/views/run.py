@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from trapline.views.terminal import number, say, style_of, table
+from trapline.views.tables import show, table
+from trapline.views.terminal import WHOLE, count, number, put, say, style_of
 
 if TYPE_CHECKING:
     from trapline.lab.boot import BootReport
@@ -22,8 +23,8 @@ def way(row: RunRow) -> str:
     parts = []
     for mode, how in zip(row.path[1:], row.how, strict=False):
         word = words.get(how, how.removeprefix("kvm-").removeprefix("firmware-"))
-        parts.append(f"{word}> {mode}" if word else f"> {mode}")
-    return " ".join(parts)
+        parts.append(f"{word}>{WHOLE}{mode}")
+    return WHOLE.join(parts)
 
 
 def cause_text(cause: int) -> str:
@@ -36,9 +37,9 @@ def cause_text(cause: int) -> str:
 def levels(console: Console, instructions: dict[str, int], source: str = "") -> None:
     """Print instructions by level."""
     text = "   ".join(
-        f"{'~' if n in ('HS', 'M') and source else ''}{number(v)} {n}" for n, v in instructions.items() if v
+        f"{'~' if n in ('HS', 'M') and source else ''}{number(v)}{WHOLE}{n}" for n, v in instructions.items() if v
     )
-    console.print(f"instructions: {text}")
+    say(console, f"instructions: {text}")
     if source and any(instructions.get(n) for n in ("HS", "M")):
         say(console, f"~ estimated; HS {source}", 2, "dim")
 
@@ -49,24 +50,27 @@ def show_run(console: Console, report: RunReport) -> None:
     from trapline.views.death import show_death
 
     result = report.result
-    console.print(report.options.settings.line(), style="bold")
+    say(console, report.options.settings.line(), 0, "bold")
     good = result.exit_status == 0
     message = result.message.removeprefix("killed: ")
     say(console, f"{result.reason}: {message}", 0, "green" if good else "red")
-    made = table(("cause", "left"), ("from", "left"), ("route", "wrap"), ("outcome", "left"), ("count", "right"))
+    made = table(
+        ("cause", "left"), ("from", "left"), ("route", "left"), ("outcome", "left"), ("count", "right"), fold=("route",)
+    )
     for row in report.rows:
         outcome = Text(row.outcome(), style=style_of(row.end))
         made.add_row(cause_text(row.cause), row.origin, way(row), outcome, number(row.count))
-    if report.rows:
-        console.print(made)
+    if made:
+        show(console, made)
     else:
-        console.print("no trap")
-    console.print()
+        say(console, "no trap")
+    put(console)
     levels(console, report.instructions, source(report.options.settings.policy.version))
     guest = report.instructions.get("VU", 0) + report.instructions.get("VS", 0)
-    console.print(
-        f"{number(report.traps)} traps   {number(guest)} guest instructions   {report.ticks} ticks   "
-        f"{report.seconds:.2f} s"
+    say(
+        console,
+        f"{count(report.traps, 'trap')}   {count(guest, 'guest instruction')}   {count(report.ticks, 'tick')}   "
+        f"{report.seconds:.2f} s",
     )
     kvm = {n: v for n, v in report.counters.items() if not n.startswith("trapline/") and v}
     if kvm:
@@ -80,15 +84,14 @@ def show_run(console: Console, report: RunReport) -> None:
     for note in report.notes:
         say(console, f"note: {note}", 0, "dim")
     if result.death is not None:
-        console.print()
+        put(console)
         show_death(console, result.death)
 
 
 def show_snapshot(console: Console, taken: Taken | None) -> None:
     """Say where a snapshot is, if one was taken."""
     if taken is not None:
-        text = f"snapshot: {taken.file}, {taken.size / 1e6:.1f} MB in {taken.seconds:.2f} s"
-        console.print(Text(text), soft_wrap=True)  # a path is copied: it stays in one line
+        put(console, f"snapshot: {taken.file}, {taken.size / 1e6:.1f} MB in {taken.seconds:.2f} s")
 
 
 def show_boot(console: Console, report: BootReport) -> None:
@@ -96,14 +99,15 @@ def show_boot(console: Console, report: BootReport) -> None:
     good = report.result.exit_status == 0
     say(console, f"{report.result.reason}: {report.result.message}", 0, "green" if good else "red")
     made = table(("cause", "left"), ("from", "left"), ("to", "left"), ("count", "right"))
-    for cause, origin, destination, count in report.traps:
-        made.add_row(cause_text(cause), origin, destination, number(count))
+    for cause, origin, destination, n in report.traps:
+        made.add_row(cause_text(cause), origin, destination, number(n))
     if report.traps:
-        console.print(made)
-        console.print()
+        show(console, made)
+        put(console)
     levels(console, report.instructions)
     rate = report.result.instructions / report.seconds / 1e6 if report.seconds else 0
-    console.print(f"{number(report.result.instructions)} instructions   {report.seconds:.2f} s   {rate:.0f} MIPS")
+    retired = count(report.result.instructions, "instruction")
+    say(console, f"{retired}   {report.seconds:.2f} s   {number(rate)} MIPS")
     show_snapshot(console, report.snapshot)
     _show_seen(console, report.seen)
     for note in report.notes:

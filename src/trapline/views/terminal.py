@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+import textwrap
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-PLAIN_WIDTH = 100
+from trapline.lab.output import grouped
+
+PLAIN_WIDTH = 10_000  # where no terminal is: every table as wide as it is
+PROSE_WIDTH = 100
+NARROWEST = 40
+WHOLE = "\N{NO-BREAK SPACE}"  # becomes a space when it is printed
+_THOUSANDS = re.compile(r"(?<=\d) (?=\d{3}(?!\d))")
 
 
 def out() -> Console:
@@ -27,46 +33,63 @@ def err() -> Console:
 def _console(stream: Any) -> Console:
     terminal = hasattr(stream, "isatty") and stream.isatty()
     columns = os.environ.get("COLUMNS", "")
-    width = int(columns) if columns.isdigit() and int(columns) >= 40 else None if terminal else PLAIN_WIDTH
+    width = int(columns) if columns.isdigit() and int(columns) >= NARROWEST else None if terminal else PLAIN_WIDTH
     return Console(file=stream, width=width, highlight=False, soft_wrap=False, emoji=False, markup=False)
 
 
-def table(*columns: tuple[str, str] | tuple[str, str, int], title: str = "") -> Table:
-    """Return an empty table; a column is (header, "left" | "right" | "wrap", least width).
-
-    Only "wrap" columns give way when the terminal is narrow; they break between words.
-    """
-    made = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False, show_edge=False)
-    for header, kind, *least in columns:
-        made.add_column(
-            header,
-            justify="right" if kind == "right" else "left",
-            no_wrap=kind != "wrap",
-            overflow="fold",
-            min_width=least[0] if least else None,
-        )
-    return made
+def put(console: Console, text: str | Text = "", style: str = "") -> None:
+    """Print one line as it is, however long: a path or a command line is copied."""
+    shown = text.copy() if isinstance(text, Text) else Text(text, style=style)
+    shown.plain = shown.plain.replace(WHOLE, " ")
+    console.print(shown, soft_wrap=True)
 
 
 def say(console: Console, text: str, indent: int = 0, style: str = "") -> None:
-    """Print a paragraph; lines that do not fit continue two columns further in."""
-    import textwrap
+    """Print a paragraph; lines that do not fit continue two columns further in, and no number is broken."""
+    for part in wrapped(text, min(console.width, PROSE_WIDTH), indent):
+        put(console, part, style)
 
-    first, rest = " " * indent, " " * (indent + 2)
-    wrapped = textwrap.fill(
-        text,
-        console.width,
-        initial_indent=first,
-        subsequent_indent=rest,
+
+def wrapped(text: str, width: int, indent: int = 0, further: int = 2) -> list[str]:
+    """Break a text between words, and never within a number; lines behind the first are `further` columns in."""
+    return textwrap.wrap(
+        keep_whole(text),
+        max(1, width),
+        initial_indent=" " * indent,
+        subsequent_indent=" " * (indent + further),
         break_long_words=False,
         break_on_hyphens=False,
-    )
-    console.print(Text(wrapped, style=style), soft_wrap=True)
+    ) or [""]
 
 
 def number(value: float | None) -> str:
-    """Return a count with a space between thousands."""
-    return "" if value is None else f"{value:,}".replace(",", " ")
+    """Return a count with a space between thousands, rounded to one."""
+    return "" if value is None else grouped(value)
+
+
+def count(value: int, one: str, many: str = "") -> str:
+    """Return a number with its noun: 1 trap, 2 traps."""
+    return f"{number(value)} {one if value == 1 else many or one + 's'}"
+
+
+def times(value: int) -> str:
+    """Return how often: once, 2 times."""
+    return "once" if value == 1 else f"{number(value)} times"
+
+
+def percent(part: float, whole: float) -> str:
+    """Return a share in percent, with one decimal."""
+    return f"{100 * part / whole:.1f}" if whole else ""
+
+
+def keep_whole(text: str) -> str:
+    """Join what must stand in one line: the digits of a number."""
+    return _THOUSANDS.sub(WHOLE, text)
+
+
+def route(*modes: str) -> str:
+    """Return a way through modes that no line breaks."""
+    return f"{WHOLE}>{WHOLE}".join(modes)
 
 
 STYLES = {

@@ -197,7 +197,7 @@ def record(tables: list[CostTable], path: str | Path) -> None:
             rows = {r.loop.name: _estimate(r) for r in table.rows}
             if table.firmware == "opensbi-1.6":
                 data.setdefault("kernels", {})[table.version] = {
-                    "source": f"measured: Linux {table.release}, OpenSBI 1.6, the board, mean of 10,000 round trips",
+                    "source": f"measured: Linux {table.release}, OpenSBI 1.6, the board, mean of 10 000 round trips",
                     "rows": rows,
                 }
         file.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n")
