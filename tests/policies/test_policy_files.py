@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from trapline.isa.decode import expansion
+from trapline.lang.functions import INSTRUCTIONS
 from trapline.policies import Action, PolicyError, load_policy, parse_policy
 from trapline.policies.causes import unimplemented
+from trapline.policies.names import MmioInstruction
 
 
 def test_extending_a_preset(tmp_path: Path) -> None:
@@ -48,7 +54,7 @@ def test_cause_numbers_are_accepted() -> None:
         ("", "`default` is missing"),
         ('default = "explode"', "'explode'"),
         ('default = "kill', "not TOML"),
-        ('default = "kill"\nhedelg = 1', "`hedelg`"),
+        ('default = "kill"\nhedelg = 1', r"line 2: hedelg: unknown field 'hedelg' \(did you mean hedeleg"),
         ('default = "kill"\nhedeleg = 0x400', r"bit 10 \(supervisor-syscall\)"),
         ('default = "kill"\nhedeleg = 0x200', "read-only zero.*bit 9"),
         ('default = "kill"\nhedeleg = 0x800', "read-only zero.*bit 11"),
@@ -60,14 +66,17 @@ def test_cause_numbers_are_accepted() -> None:
         ('default = "kill"\nhedeleg = -1', "not a 64-bit value"),
         ('default = "kill"\nhedeleg = "x"', "'x'"),
         ('default = "kill"\nhideleg = 0x1000', "hideleg 0x1000"),
-        ('default = "kill"\nextends = "linux-8.0"', "unknown version '8.0'"),
+        ('default = "kill"\nextends = "linux-8.0"', "unknown policy 'linux-8.0'.*did you mean"),
         ('default = "kill"\nextends = "kvm"', "unknown policy 'kvm'"),
         ('default = "kill"\nextends = "gone.toml"', "gone.toml.*No such file"),
-        ('default = "kill"\n[cause.foo]\naction = "kill"', "unknown cause 'foo'"),
+        (
+            'default = "kill"\n[cause.inst-acces]\naction = "kill"',
+            r"line 2: cause 'inst-acces'.*\(did you mean inst-access",
+        ),
         ('default = "kill"\n[cause.inst-access]\naction = "boom"', "'inst-access'.*'boom'"),
         ('default = "kill"\n[cause.inst-access]\naction = "kill"\nerrno = "EIO"', "'inst-access'.*'EIO'"),
         ('default = "kill"\n[cause.inst-access]\naction = "kill"\nerrno = 0', "errno 0"),
-        ('default = "kill"\n[cause.inst-access]\nerrno = 5', "'inst-access'.*`action`"),
+        ('default = "kill"\n[cause.inst-access]\nerrno = 5', "line 2: cause 'inst-access': there is no .action."),
         ('default = "kill"\n[cause.inst-access]\naction = "map"', "guest page faults only"),
         ('default = "kill"\n[cause.inst-access]\naction = "emulate"', "virtual-inst-fault only"),
         ('default = "kill"\n[cause.supervisor-syscall]\naction = "sbi"\ndelegate = true', "bit 10"),
@@ -77,7 +86,7 @@ def test_cause_numbers_are_accepted() -> None:
         ('default = "kill"\n[cause.5]\nsince = "6.1"\naction = "kill"', "'6.1' in a policy without versions"),
         ('default = "kill"\n[[sbi]]\nname = "X"\nfirst = 9\nlast = 9\nmode = "maybe"', "'maybe'"),
         ('default = "kill"\n[[csr]]\nname = "x"\nfirst = 0x2000\nlast = 0x2000\nemulate = "user"', "0x2000"),
-        ('default = "kill"\nwithout_bug = ["x"]', "no bug 'x'"),
+        ('default = "kill"\nwithout_bug = ["x"]', "unknown bug 'x' .*pmu-reads-add-up"),
     ],
 )
 def test_a_wrong_file_is_refused_with_the_bad_value(toml: str, message: str) -> None:
@@ -85,12 +94,59 @@ def test_a_wrong_file_is_refused_with_the_bad_value(toml: str, message: str) -> 
     with pytest.raises(PolicyError, match=message) as caught:
         parse_policy(toml)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     """A path that cannot be read is an error with the path."""
     with pytest.raises(PolicyError, match=r"nowhere\.toml"):
         load_policy(tmp_path / "nowhere.toml")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p: p.mkdir(), "is a directory"),
+        (lambda p: os.mkfifo(p), "not a regular file"),
+        (lambda p: p.write_bytes(b'default = "k\xff"'), r"not UTF-8 text \(byte 12\)"),
+        (lambda p: p.write_bytes(b" " * (1 << 20) + b" "), "more than 1 MiB"),
+        (lambda p: p.symlink_to(p), "Too many levels"),
+    ],
+)
+def test_what_is_no_file_is_refused(tmp_path: Path, make: Callable[[Path], object], message: str) -> None:
+    """A directory, a pipe, bytes that are no text and a file without end are refused, and nothing waits."""
+    path = tmp_path / "x.toml"
+    make(path)
+    with pytest.raises(PolicyError, match=message):
+        load_policy(path)
+
+
+def test_a_long_chain_of_files_is_refused(tmp_path: Path) -> None:
+    """Files may extend one another, but not without end."""
+    for n in range(40):
+        (tmp_path / f"{n}.toml").write_text(f'default = "kill"\nextends = "{n + 1}.toml"\n')
+    with pytest.raises(PolicyError, match="extend one another"):
+        load_policy(tmp_path / "0.toml")
+
+
+def test_rest_holds_for_every_cause_that_is_not_named() -> None:
+    """`[rest]` takes the place of all inherited rows but those that `keep` names."""
+    policy = parse_policy(
+        'extends = "linux-7.2"\n[rest]\naction = "exit"\nkeep = ["supervisor-syscall"]\nsource = "me"\n'
+        '[cause.inst-access]\naction = "redirect"\n'
+    )
+    assert policy.rule(1).action is Action.REDIRECT
+    assert policy.rule(10) == load_policy("linux-7.2").rule(10)
+    assert {policy.rule(c).action for c in range(64) if c not in (1, 10)} == {Action.EXIT}
+    assert policy.rule(5).source == "me"
+    assert policy.hedeleg == load_policy("linux-7.2").hedeleg
+
+
+def test_the_decoder_knows_exactly_the_instructions_that_may_be_named() -> None:
+    """The names that a policy may give its MMIO decoder are the plain loads and stores of the ISA."""
+    plain = set("lb lbu lh lhu lw lwu ld sb sh sw sd flh flw fld fsh fsw fsd".split())
+    real = {i.name for i in INSTRUCTIONS if (expansion(i.expands)[0] if i.expands else i).name in plain}
+    assert set(get_args(MmioInstruction)) == real
 
 
 def test_a_file_that_extends_itself(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from trapline.cli.application import app
 from trapline.cli.common import finish, native
+from trapline.cli.numbers import Workers
 from trapline.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, Json, Misaligned, Several
 
 
@@ -23,7 +24,7 @@ def audit(
     misaligned: Misaligned = "trap",
     event: str | None = None,
     out: str | None = None,
-    workers: int | None = None,
+    workers: Workers | None = None,
     json: Json = None,
 ) -> int:
     """Execute every event under every firmware and check what a guest can count on; exit code 1 if something fails.

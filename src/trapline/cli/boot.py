@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from trapline.cli.application import app
 from trapline.cli.common import console, fetched, finish, import_beside, kernel_arguments, newline
+from trapline.cli.numbers import Granularity
 from trapline.cli.observing import OBSERVING, Observing
 from trapline.cli.options import MACHINE, Json, Machine, Misaligned
 from trapline.cli.snapshots import SNAPSHOTS, Snapshots
@@ -22,7 +23,7 @@ def boot(
     misaligned: Misaligned = "trap",
     log_commits: str | None = None,
     signature: str | None = None,
-    signature_granularity: int = 16,
+    signature_granularity: Granularity = 16,
     snapshots: Snapshots = SNAPSHOTS,
     observing: Observing = OBSERVING,
     json: Json = None,

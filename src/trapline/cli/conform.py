@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from trapline.cli.application import app
 from trapline.cli.common import finish, native
+from trapline.cli.numbers import Isa, Repeat
 from trapline.cli.options import EXIT_FAILED, Json, Misaligned, Several
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ def conform(
     module: Several = (),
     program: str | None = None,
     event: str | None = None,
-    repeat: int = 2,
-    isa: str | None = None,
+    repeat: Repeat = 2,
+    isa: Isa | None = None,
     misaligned: Misaligned = "trap",
     accepted: str | None = None,
     console: str | None = None,
@@ -81,8 +82,6 @@ def conform(
     from trapline.views.conform import show_conformance
     from trapline.views.progress import bar
 
-    if repeat < 1:
-        raise UsageError(f"--repeat {repeat}", remedy="at least 1")
     if record is not None and not costs:
         raise UsageError("--record goes with --costs")
     native()

@@ -48,6 +48,11 @@ def _main(words: list[str]) -> int:
     except (KeyboardInterrupt, BrokenPipeError):
         raise
     except Exception as error:
+        from trapline.policies import PolicyError
+
+        if isinstance(error, PolicyError):
+            _complain(" ".join(str(error).split()))
+            return EXIT_USAGE
         if os.environ.get("TRAPLINE_DEBUG"):
             raise
         _complain(f"internal error: {type(error).__name__}: {error} (TRAPLINE_DEBUG=1 shows where; please report it)")

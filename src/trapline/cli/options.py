@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from trapline.cli.numbers import Count, Harts, Hertz, Isa, Seconds
+
 if TYPE_CHECKING:
     from trapline.machine.virtio.options import VirtioOptions
 
@@ -86,13 +88,13 @@ class Machine:
     """
 
     memory: str = "256M"
-    smp: int = 1
+    smp: Harts = 1
     append: str = ""
     initrd: str | None = None
-    max_instructions: int | None = None
-    max_seconds: float | None = None
-    timebase: int = 10_000_000
-    isa: str | None = None
+    max_instructions: Count | None = None
+    max_seconds: Seconds | None = None
+    timebase: Hertz = 10_000_000
+    isa: Isa | None = None
     engine: Engine = "native"
     tinst: Tinst = "zero"
     aia: str = "none"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trapline.cli.application import app
 from trapline.cli.common import finish, native
+from trapline.cli.numbers import Isa
 from trapline.cli.options import UNDER, Engine, Json, Under
 
 
@@ -12,7 +13,7 @@ def route(
     *,
     under: Under = UNDER,
     event: str | None = None,
-    isa: str | None = None,
+    isa: Isa | None = None,
     engine: Engine = "native",
     json: Json = None,
 ) -> int:

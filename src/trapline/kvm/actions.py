@@ -41,7 +41,7 @@ def load_function(where: str) -> ActionFunction:
     """Return the function that "FILE.py:NAME" names; PolicyError if there is none."""
     file, _, name = where.rpartition(":")
     path = Path(file)
-    if not path.is_file():
+    if "\0" in file or not path.is_file():
         raise PolicyError(f"function {where!r}: there is no file {file!r}")
     title = f"trapline_action_{path.stem}_{abs(hash(str(path.resolve()))):x}"
     module = sys.modules.get(title)
@@ -53,7 +53,7 @@ def load_function(where: str) -> ActionFunction:
         sys.modules[title] = module
         try:
             spec.loader.exec_module(module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             del sys.modules[title]
             raise PolicyError(f"function {where!r}: {file}: {type(error).__name__}: {error}") from None
     return check_function(getattr(module, name, None), where)

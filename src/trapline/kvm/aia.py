@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trapline.kvm.aia_imsic import VcpuImsic
 from trapline.kvm.numbers import EINVAL, ENOENT, IRQ_VS_EXT
@@ -14,7 +14,8 @@ from trapline.privilege.fields import HVICTL_IID_SHIFT, LCOFIP
 if TYPE_CHECKING:
     from trapline.kvm.vcpu import Vcpu
 
-FEATURE, IRQCHIP_FEATURE = "aia", "aia-irqchip"
+FEATURE: Final = "aia"
+IRQCHIP_FEATURE: Final = "aia-irqchip"
 IRQ_S_EXT = 9
 IPRIO_FIRST, IPRIO_LAST, IMSIC_FIRST, IMSIC_LAST, SELECT_MASK = 0x30, 0x3F, 0x70, 0xFF, 0x1FF
 # What `rmw` answers besides a value: the guest gets an illegal instruction, or the VMM gets the access.

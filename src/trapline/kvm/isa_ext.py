@@ -48,7 +48,7 @@ _PART_OF = {"zca": ("c",), "zcd": ("c", "d"), "zaamo": ("a",), "zalrsc": ("a",)}
 
 def known(vcpu: Vcpu, name: str) -> bool:
     """Whether the KVM of this version has a number for the extension."""
-    release = vcpu.policy.version
+    release = vcpu.policy.release
     if name not in SINCE:
         return False
     return not release or name in _LETTERS or version(SINCE[name]) <= version(release)

@@ -112,7 +112,7 @@ def _write_policy(vcpu: Vcpu, policy: Policy) -> bool:
     for n, word in enumerate(known):
         hart.kvm_mmio_known[n] = word
     for n, kind in KINDS.items():
-        cost = estimate(kind.how[-1], kind.end, policy.version) if "HS" in kind.through else None
+        cost = estimate(kind.how[-1], kind.end, policy.release) if "HS" in kind.through else None
         hart.exit_cost[n] = cost.hs + cost.user if cost else 0
     hart.fw_flags = flags_of(vm.firmware.model)
     measured = vm.firmware.model.measured_on

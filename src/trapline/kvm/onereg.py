@@ -15,6 +15,7 @@ from trapline.kvm.isa_ext import ISA_EXTENSIONS, disable_allowed, enable_allowed
 from trapline.kvm.numbers import EBUSY, EINVAL, ENOENT, ERRNO_NAMES, MASK64
 from trapline.lang.values import MASK64 as ALL
 from trapline.machine.clint import time_of
+from trapline.policies.names import FeatureName
 from trapline.privilege import csr_numbers as csr
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.fields import MSTATUS_FS, MSTATUS_SPP
@@ -455,4 +456,4 @@ _CLASSES: dict[int, tuple[Getter, Setter]] = {
     VECTOR: (_get_vector, _set_vector),
     SBI_STATE: (_get_sbi_state, _set_sbi_state),
 }
-_SINCE = {ISA_EXT: "onereg-isa-ext", SBI_EXT: "onereg-sbi-ext", SBI_STATE: "onereg-sbi-state"}
+_SINCE: dict[int, FeatureName] = {ISA_EXT: "onereg-isa-ext", SBI_EXT: "onereg-sbi-ext", SBI_STATE: "onereg-sbi-state"}

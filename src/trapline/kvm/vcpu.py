@@ -534,7 +534,7 @@ class Vcpu:
             self._path.append(where)
         self._how.append(how)
         cause, epc, tval = self._trap
-        cost = estimate(how, end, self.policy.version) if "HS" in self._path else None
+        cost = estimate(how, end, self.policy.release) if "HS" in self._path else None
         record = TrapRecord(
             instret=int(self.hart.instret),
             vcpu=self.id,

@@ -157,7 +157,7 @@ class VcpuSbi:
         return SbiProfile(
             version=policy.sbi_version,
             implementation=Implementation.KVM,
-            implementation_version=_version_code(policy.version),
+            implementation_version=_version_code(policy.release),
             extensions=frozenset(known - forwarded),
             forwarded=frozenset(forwarded),
             forwarded_ranges=tuple((r.first, r.last) for r in rules if names[r.name] not in known | {"base"}),

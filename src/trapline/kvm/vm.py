@@ -31,7 +31,7 @@ from trapline.machine.imsic import ImsicWindow
 from trapline.machine.machine import make_engine
 from trapline.machine.memory_map import DEFAULT_RATIO, DEFAULT_TIMEBASE, IMSIC_S_BASE
 from trapline.machine.regions import Regions
-from trapline.policies import DEFAULT_POLICY, Action, Policy, load_policy
+from trapline.policies import DEFAULT_POLICY, Action, Policy, PolicyError, load_policy
 from trapline.policies.causes import name, unimplemented
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.csr_numbers import HEDELEG, HGATP
@@ -85,6 +85,8 @@ class Vm:
             raise ValueError(f"misaligned {misaligned!r}: expected trap or hardware")
         if tinst not in ("zero", "transformed"):
             raise ValueError(f"tinst {tinst!r}: expected zero or transformed")
+        if not 0 < timebase < 1 << 32 or ratio < 1:
+            raise ValueError(f"timebase {timebase} Hz, ratio {ratio}: expected 1 to {(1 << 32) - 1}, and at least 1")
         if gstage != "auto" and gstage not in MODE_NUMBERS:
             raise ValueError(f"gstage {gstage!r}: expected auto, {', '.join(MODE_NUMBERS)}")
         if backing != "auto" and backing not in BACKINGS:
@@ -151,7 +153,7 @@ class Vm:
         """Without a rule that maps guest page faults no guest runs: its first fetch would never succeed."""
         for cause in (20, 21, 23):
             if self.policy.rule(cause).action is not Action.MAP:
-                raise ValueError(
+                raise PolicyError(
                     f"policy {self.policy.name!r} does not map {name(cause)} ({self.policy.rule(cause).action.value}): "
                     "no guest can run under it (extend a preset)"
                 )
@@ -413,7 +415,7 @@ class Vm:
     @property
     def last_traps(self) -> deque[TrapRecord]:
         """The last traps that left a guest, the newest last."""
-        records = (record_of(*r, self.policy.version) if isinstance(r, tuple) else r for r in self._last)
+        records = (record_of(*r, self.policy.release) if isinstance(r, tuple) else r for r in self._last)
         return deque(records, maxlen=LAST_TRAPS)
 
     def note_native(self, vcpu_id: int, entries: list[tuple[int, ...]]) -> None:

@@ -23,7 +23,7 @@ from trapline.lab.firmware_names import ALL, firmware_named
 from trapline.lab.oracle import expected
 from trapline.lab.probe import ProbeError
 from trapline.lab.route import event_names, probe_vms, to_route
-from trapline.lab.settings import Settings, policy_of, settings
+from trapline.lab.settings import Settings, guest_isa, policy_of, settings
 from trapline.policies import Policy
 from trapline.privilege.causes import CAUSE_NAMES, cause_name
 from trapline.privilege.isa_string import DEFAULT_ISA
@@ -159,6 +159,7 @@ def audit(
     several = [policies] if isinstance(policies, (str, Path, Policy)) else list(policies)
     chosen = [policy_of(p) for p in several]
     settings(chosen[0], misaligned=misaligned)
+    isa = guest_isa(isa)
     models = [firmware_named(n) for n in firmware] if firmware else list(ALL.values())
     only = event_names(event)
     jobs = _jobs(chosen, models, host_fwft, misaligned, isa=isa, engine=engine, only=only)

@@ -130,7 +130,7 @@ class RunReport:
             "traps": [r.as_data() for r in self.rows],
             "instructions": self.instructions,
             "estimated": ["HS", "M"],
-            "source": kvm_source(self.options.settings.policy.version),
+            "source": kvm_source(self.options.settings.policy.release),
             "counters": self.counters,
             "ticks": self.ticks,
             "seconds": round(self.seconds, 3),
@@ -260,7 +260,7 @@ def _run_once(
     traps.subtract(before.traps)
     routes = guest.vm.routes()
     routes.subtract(before.routes)
-    rows = [*_rows(routes, options.settings.policy.version), *_delegated(traps)]
+    rows = [*_rows(routes, options.settings.policy.release), *_delegated(traps)]
     rows.sort(key=lambda r: (r.cause >> 63, r.cause, r.origin != "VS", r.path, r.end))
     return RunReport(
         options,

@@ -134,7 +134,7 @@ class ProbeVm:
         now = self._now
         now.records.append(record)
         if "HS" in record.path:
-            cost = estimate(record.how[-1], record.end, self.settings.policy.version)
+            cost = estimate(record.how[-1], record.end, self.settings.policy.release)
             now.costs.append(("HS", cost.hs, cost.source))
             now.arrivals.append(self._arrival_hs(record))
 

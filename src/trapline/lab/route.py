@@ -12,7 +12,7 @@ from trapline.lab.errors import UsageError
 from trapline.lab.events import EVENTS, UNREACHABLE
 from trapline.lab.probe import Observation, ProbeVm
 from trapline.lab.routes import Route
-from trapline.lab.settings import Settings, settings
+from trapline.lab.settings import Settings, guest_isa, settings
 from trapline.policies import Policy
 from trapline.privilege.causes import CAUSE_NAMES, INTERRUPT, cause_name
 from trapline.privilege.isa_string import DEFAULT_ISA, extensions
@@ -99,14 +99,14 @@ def event_names(pattern: str | None) -> frozenset[str] | None:
     if pattern is None:
         return None
     numbers = {name: number for number, name in CAUSE_NAMES.items()}
-    cause = int(pattern) if pattern.isdigit() else numbers.get(pattern)
+    cause = int(pattern) if re.fullmatch(r"[0-9]{1,4}", pattern) else numbers.get(pattern)
     if cause is not None:
         found = {e.id for e in EVENTS if e.cause == cause}
         why = UNREACHABLE.get(cause, "no event of this hart raises it")
     else:
         try:
             found = {e.id for e in EVENTS if re.search(pattern, e.id) or re.search(pattern, e.text)}
-        except re.error as error:
+        except (re.error, RecursionError, OverflowError) as error:
             raise UsageError(f"--event {pattern!r} is no regular expression: {error}") from None
         why = "trapline route without --event shows all"
     if not found:
@@ -149,7 +149,7 @@ def route(
     event: str | None = None,
 ) -> RouteTable:
     """Execute the probes under a policy and return the route of every event from VS and VU."""
-    chosen = settings(policy, firmware, host_fwft, misaligned)
+    chosen, isa = settings(policy, firmware, host_fwft, misaligned), guest_isa(isa)
     rows: list[tuple[int, Route]] = []
     order = {e.id: n for n, e in enumerate(EVENTS)}
     notes: list[str] = []

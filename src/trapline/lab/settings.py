@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trapline.lab.errors import UsageError, suggest
-from trapline.policies import Policy, PolicyError, load_policy, policy_names
+from trapline.lab.errors import UsageError
+from trapline.policies import Policy, PolicyError, load_policy
+from trapline.privilege.isa_string import extensions
 
 MISALIGNED = ("hardware", "trap")
 ON_OFF = ("on", "off")
@@ -51,7 +52,7 @@ def policy_of(name: str | Path | Policy) -> Policy:
     try:
         return load_policy(name)
     except PolicyError as error:
-        raise UsageError(str(error), remedy=suggest(str(name), policy_names())) from None
+        raise UsageError(str(error)) from None
 
 
 def firmware_of(name: str) -> str:
@@ -59,6 +60,17 @@ def firmware_of(name: str) -> str:
     from trapline.lab.firmware_names import firmware_named
 
     return firmware_named(name).name
+
+
+def guest_isa(isa: str) -> str:
+    """Return the ISA string of a hart that can have guests; UsageError says why it is none."""
+    try:
+        found = extensions(isa)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if "h" not in found:
+        raise UsageError(f"ISA string {isa!r} has no H extension", remedy="a guest needs it")
+    return isa
 
 
 def settings(

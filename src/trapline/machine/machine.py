@@ -480,8 +480,8 @@ def _require_apart(taken: list[tuple[int, int, str]], low: int, high: int, name:
 def _check(isa: str, harts: int, timebase: int, ratio: int, misaligned: str, tinst: str) -> None:
     if not 1 <= harts <= 64:
         raise ValueError(f"harts: {harts} is not in 1..64")
-    if timebase <= 0:
-        raise ValueError(f"timebase: {timebase} is not a positive frequency")
+    if not 0 < timebase < 1 << 32:
+        raise ValueError(f"timebase: {timebase} Hz is not in 1..{(1 << 32) - 1}")
     if ratio <= 0:
         raise ValueError(f"ratio: {ratio} is not a positive number of instructions")
     if misaligned not in MISALIGNED:

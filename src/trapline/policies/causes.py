@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+from trapline.policies.names import nearest, shown
 from trapline.policies.schema import PolicyError
 from trapline.privilege.causes import CAUSE_NAMES
 
@@ -18,13 +21,16 @@ def name(cause: int) -> str:
     return NAMES.get(cause, f"cause-{cause}")
 
 
+def is_cause(text: str) -> bool:
+    """Whether it is the name of an exception code, or a code from 0 to 63 in decimal digits."""
+    return text in NUMBERS or bool(re.fullmatch(r"[0-9]|[1-5][0-9]|6[0-3]", text))
+
+
 def number(text: str) -> int:
     """Return the exception code of a name (or of decimal digits)."""
-    if text in NUMBERS:
-        return NUMBERS[text]
-    if text.isdigit() and int(text) < 64:
-        return int(text)
-    raise PolicyError(f"unknown cause {text!r} (known: {', '.join(NUMBERS)})")
+    if not is_cause(text):
+        raise PolicyError(f"unknown cause {shown(text)} {nearest(text, NUMBERS)}")
+    return NUMBERS[text] if text in NUMBERS else int(text)
 
 
 def hedeleg_mask(value: int | tuple[str, ...]) -> int:

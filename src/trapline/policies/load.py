@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
-import re
+import stat
 import tomllib
+from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-from trapline.policies.causes import number
+from trapline.policies import causes
+from trapline.policies.messages import explain, located
+from trapline.policies.names import nearest, shown
 from trapline.policies.resolve import check_ranges, resolve
 from trapline.policies.schema import CauseRule, Policy, PolicyError, PolicyFile
 
-_FAMILIES = ("linux",)
+# Hypervisors with versions, and presets without.
+_FAMILIES: tuple[str, ...] = ("linux",)
 _PRESETS = ("xvisor", "bao", "hvisor", "salus", "zhou", "patel", "holland-1", "holland-2", "none")
+_LARGEST = 1 << 20  # bytes of a policy file
+_DEEPEST = 16  # files that extend one another
+_NAMELESS_FILES = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")  # what a shell gives a program in the place of a file
+
+T = TypeVar("T")
 
 DEFAULT_POLICY = "linux-7.2"
 
 
 def policy_names() -> tuple[str, ...]:
-    """Return the names of all presets, oldest Linux first."""
-    names = [f"{family}-{v}" for family in _FAMILIES for v in _preset_file(family).versions]
+    """Return the names of all presets, oldest Linux first; the newest of other hypervisors has the bare name."""
+    names = [f"linux-{v}" for v in _preset_file("linux").versions]
+    for family in _FAMILIES[1:]:
+        names += [f"{family}-{v}" for v in _preset_file(family).versions[:-1]] + [family]
     return (*names, *_PRESETS)
 
 
@@ -40,45 +51,89 @@ def load_policy(name: str | Path) -> Policy:
 
 def parse_policy(toml: str, name: str = "policy", directory: Path | None = None) -> Policy:
     """Return the policy written in `toml`; relative paths in `extends` start at `directory`."""
-    return _resolve_extended(_decode(toml, name), name, directory or Path(), ())
+    return _resolve_extended(_named(name, lambda: _decode(toml)), name, directory or Path(), ())
 
 
 @cache
 def _load_preset(name: str) -> Policy:
     if name in _PRESETS:
         return _resolve_extended(_preset_file(name), name, Path(), ())
+    family, version = _family_of(name)
+    if not family:
+        known = (*policy_names(), *(f"{f}-{_preset_file(f).versions[-1]}" for f in _FAMILIES[1:]))
+        hint = nearest(name, known)
+        raise PolicyError(
+            f"unknown policy {shown(name)} {hint if '?' in hint else f'(known: {_summary()}, or a .toml file)'}"
+        )
+    file = _preset_file(family)
+    base = _load_preset(file.extends) if file.extends else None
+    return resolve(file, name, version, base)
+
+
+def _family_of(name: str) -> tuple[str, str]:
+    """Return the family and the version that the name of a preset means; two empty strings if it means none."""
+    if name in _FAMILIES[1:]:
+        return name, _preset_file(name).versions[-1]
     family, _, version = name.rpartition("-")
-    if family not in _FAMILIES:
-        raise PolicyError(f"unknown policy {name!r} (known: {_summary()}, or a .toml file)")
-    return resolve(_preset_file(family), name, version, None)
+    if family in _FAMILIES and version in _preset_file(family).versions:
+        return family, version
+    return "", ""
 
 
 @cache
 def _preset_file(name: str) -> PolicyFile:
     toml = files("trapline.policies").joinpath(f"presets/{name}.toml").read_text(encoding="utf-8")
-    return _decode(toml, name)
+    return _named(name, lambda: _decode(toml))
 
 
 def _summary() -> str:
     linux = _preset_file("linux").versions
-    return f"linux-{linux[0]} ... linux-{linux[-1]}, {', '.join(_PRESETS)}"
+    others = (n for n in policy_names() if not n.startswith("linux-"))
+    return f"linux-{linux[0]} ... linux-{linux[-1]}, {', '.join(others)}"
+
+
+def _named(name: str, make: Callable[[], T]) -> T:
+    """Put the file's name before what is wrong in it."""
+    try:
+        return make()
+    except PolicyError as error:
+        raise PolicyError(f"{name}: {error}") from None
 
 
 def _load_path(path: Path, seen: tuple[Path, ...]) -> Policy:
+    if len(seen) >= _DEEPEST:
+        raise PolicyError(f"{path}: {_DEEPEST} files extend one another: too many")
+    toml = _read(path)
     real = path.resolve()
     if real in seen:
         raise PolicyError(f"{path}: extends itself")
+
+    def policy() -> Policy:
+        return _resolve_extended(_decode(toml), path.stem, path.parent, (*seen, real))
+
+    return _named(str(path), policy)
+
+
+def _read(path: Path) -> str:
+    """Return the text of a file; a device or a pipe with a name could give no end, or never begin."""
+    where = shown(str(path))
     try:
-        toml = path.read_text(encoding="utf-8")
+        if not stat.S_ISREG(path.stat().st_mode) and not str(path).startswith(_NAMELESS_FILES):
+            kind = "a directory" if path.is_dir() else "not a regular file"
+            raise PolicyError(f"cannot read policy {where}: it is {kind}")
+        with path.open("rb") as file:
+            data = file.read(_LARGEST + 1)
+        if len(data) > _LARGEST:
+            raise PolicyError(f"policy {where} has more than {_LARGEST >> 20} MiB")
+        return data.decode("utf-8")
+    except PolicyError:
+        raise
     except OSError as error:
-        raise PolicyError(f"cannot read policy {str(path)!r}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise PolicyError(f"policy {str(path)!r} is not UTF-8 text") from None
-    file = _decode(toml, str(path))
-    try:
-        return _resolve_extended(file, path.stem, path.parent, (*seen, real))
-    except PolicyError as error:
-        raise PolicyError(f"{path}: {error}") from None
+        raise PolicyError(f"cannot read policy {where}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise PolicyError(f"policy {where} is not UTF-8 text (byte {error.start})") from None
+    except ValueError:
+        raise PolicyError(f"{where} is not the name of a file") from None
 
 
 def _resolve_extended(file: PolicyFile, name: str, directory: Path, seen: tuple[Path, ...]) -> Policy:
@@ -92,56 +147,51 @@ def _resolve_extended(file: PolicyFile, name: str, directory: Path, seen: tuple[
 
 def _with_functions(policy: Policy, file: PolicyFile, directory: Path) -> Policy:
     """Make the paths of a file's functions absolute: they start at the policy's directory."""
-    own = {number(cause) for cause in file.cause}
+    own = {causes.number(cause) for cause in file.cause}
     rules = dict(policy.causes)
     for cause, rule in rules.items():
         if cause in own and rule.function:
             path, colon, name = rule.function.rpartition(":")
-            if not colon or not path.endswith(".py") or not name.isidentifier():
-                raise PolicyError(f"cause {cause}: function {rule.function!r} is not FILE.py:NAME")
+            where = f"cause {causes.name(cause)!r}: function {shown(rule.function)}"
+            if not colon or not path.endswith(".py") or not name.isidentifier() or "\0" in path:
+                raise PolicyError(f"{where} is not FILE.py:NAME")
+            if not (directory / path).is_file():
+                raise PolicyError(f"{where}: there is no file {shown(str(directory / path))}")
             rules[cause] = msgspec.structs.replace(rule, function=f"{(directory / path).resolve()}:{name}")
     return msgspec.structs.replace(policy, causes=rules)
 
 
-def _decode(toml: str, name: str) -> PolicyFile:
+def _decode(toml: str) -> PolicyFile:
     try:
         data = tomllib.loads(toml)
-    except tomllib.TOMLDecodeError as error:
-        raise PolicyError(f"{name}: not TOML: {error}") from None
-    if "default" not in data:
-        raise PolicyError(f"{name}: `default` is missing: it must say kill, redirect or exit")
-    _check_causes(data.get("cause", {}), name)
+    except RecursionError:
+        raise PolicyError("not TOML: too deeply nested") from None
+    except ValueError as error:
+        raise PolicyError(f"not TOML: {' '.join(str(error).split())[:200]}") from None
+    _check_causes(data.get("cause", {}), toml)
     try:
         file = msgspec.convert(data, PolicyFile)
-        check_ranges(file)
     except msgspec.ValidationError as error:
-        raise PolicyError(f"{name}: {_with_value(str(error), data)}") from None
-    except PolicyError as error:
-        raise PolicyError(f"{name}: {error}") from None
+        raise PolicyError(explain(error, data, PolicyFile, (), toml)) from None
+    except RecursionError:
+        raise PolicyError("too deeply nested") from None
+    if file.default is None and file.rest is None:
+        raise PolicyError("`default` is missing: it must say kill, redirect or exit")
+    check_ranges(file)
     return file
 
 
-def _check_causes(tables: Any, name: str) -> None:
+def _check_causes(tables: Any, toml: str) -> None:
     """Check the rules one cause at a time, so that the message can name the cause."""
     if not isinstance(tables, dict):
-        raise PolicyError(f"{name}: `cause` holds one table for each cause, not {tables!r}")
+        raise PolicyError(located(["cause"], f"one table for each cause is expected: {shown(tables)}", toml))
     for cause, given in tables.items():
-        number(cause)
+        if not causes.is_cause(cause):
+            raise PolicyError(located(["cause", cause], f"unknown cause {nearest(cause, causes.NUMBERS)}", toml))
         try:
             msgspec.convert(given, CauseRule | tuple[CauseRule, ...])
         except msgspec.ValidationError as error:
-            raise PolicyError(f"{name}: cause {cause!r}: {_with_value(str(error), given)}") from None
-
-
-def _with_value(message: str, data: Any) -> str:
-    """Add the bad value to a validation message that only names its place."""
-    text, _, place = message.partition(" - at `$")
-    if not place or text.startswith("Invalid enum value") or "unknown field" in text:
-        return message
-    value = data
-    for key, index in re.findall(r"\.([^.\[\]`]+)|\[(\d+|\.\.\.)\]", place):
-        try:
-            value = value[key] if key else value[int(index)]
-        except (KeyError, ValueError, IndexError, TypeError):
-            return message
-    return f"{message}: {value!r}"
+            kind = CauseRule | tuple[CauseRule, ...]
+            raise PolicyError(explain(error, given, kind, ("cause", cause), toml)) from None
+        except RecursionError:
+            raise PolicyError(located(["cause", cause], "too deeply nested", toml)) from None

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TypeVar
 
 from msgspec.structs import replace
 
 from trapline.policies import causes
+from trapline.policies.names import KVM_COUNTERS, SBI_NAMES, nearest, shown
 from trapline.policies.schema import (
     Action,
+    Bug,
     CauseRule,
     CsrRule,
+    Feature,
     Mmio,
-    Named,
     Policy,
     PolicyError,
     PolicyFile,
@@ -26,10 +29,10 @@ from trapline.policies.versions import holding, parse, the_one
 N = TypeVar("N", bound=Ranged)
 
 _NO_MMIO = Mmio(instructions=())
-_EMULATORS = ("counter", "user", "aia", "illegal")
-_SBI_MODES = ("kernel", "forward", "event")
 _WITHOUT_SLOT = (Action.REDIRECT, Action.MMIO, Action.KILL, Action.EXIT)
+_IF_DEBUG = (Action.REDIRECT, Action.DEBUG, Action.KILL, Action.EXIT)
 _GUEST_PAGE_FAULTS = (20, 21, 23)
+_COUNTER = re.compile(r"[a-z][a-z0-9_]{0,46}")  # with its zero byte 48 bytes in the statistics file
 
 
 def resolve(file: PolicyFile, name: str, version: str, base: Policy | None) -> Policy:
@@ -37,12 +40,14 @@ def resolve(file: PolicyFile, name: str, version: str, base: Policy | None) -> P
     if file.versions and version not in file.versions:
         known = f"{file.versions[0]} to {file.versions[-1]}"
         raise PolicyError(f"unknown version {version!r} of {file.family} (known: {known})")
+    if not name.isprintable() or not 0 < len(name) <= 64:
+        raise PolicyError(f"name {shown(name)}: expected up to 64 characters that can be printed")
     rules = _cause_rules(file, version)
     hedeleg = _hedeleg(file, rules, base)
-    for cause, rule in (base.causes if base else {}).items():
+    for cause, rule in _inherited(file, base).items():
         rules.setdefault(cause, rule)
     rules = {c: replace(r, delegate=bool(hedeleg >> c & 1)) for c, r in sorted(rules.items())}
-    return Policy(
+    policy = Policy(
         name=name,
         family=file.family or (base.family if base else ""),
         version=version or (base.version if base and not file.family else ""),
@@ -53,24 +58,26 @@ def resolve(file: PolicyFile, name: str, version: str, base: Policy | None) -> P
         hcounteren=_word("hcounteren", file.hcounteren, version, base.hcounteren if base else 0),
         debug_undelegates=sum(1 << c for c, r in rules.items() if r.debug_undelegates),
         causes=rules,
-        counters=_merge(base.counters if base else (), holding(file.counter, version)),
+        counters=_merge("counter", base.counters if base else (), holding(file.counter, version)),
         bugs=_bugs(file, version, base),
-        tracepoints=_merge(base.tracepoints if base else (), holding(file.tracepoint, version)),
-        fwft=_merge(base.fwft if base else (), holding(file.fwft, version)),
-        features=_merge(base.features if base else (), holding(file.feature, version)),
+        tracepoints=_merge("tracepoint", base.tracepoints if base else (), holding(file.tracepoint, version)),
+        fwft=_merge("fwft", base.fwft if base else (), holding(file.fwft, version)),
+        features=_features(file, version, base),
         sbi_version=_word("sbi_version", file.sbi_version, version, base.sbi_version if base else 0),
         csrs=_csrs(file, version, base),
         sbi=_sbi(file, version, base),
-        mmio=file.mmio or (base.mmio if base else _NO_MMIO),
+        mmio=_mmio(file, base),
         notes=(base.notes if base else ()) + holding(file.note, version),
     )
+    _check_counters(policy, file)
+    return policy
 
 
 def check_ranges(file: PolicyFile) -> None:
     """Check every version that a file names, whether or not it is the one that is asked for."""
     tables: list[Iterable[Ranged]] = [file.counter, file.bug, file.tracepoint, file.fwft, file.csr, file.sbi, file.note]
     tables.append(file.feature)
-    tables += [r if isinstance(r, tuple) else (r,) for r in file.cause.values()]
+    tables += [_several(r) for r in file.cause.values()]
     tables += [words for words in (file.hcounteren, file.sbi_version) if isinstance(words, tuple)]
     for rule in (r for table in tables for r in table):
         for version in (rule.since, rule.until):
@@ -88,12 +95,16 @@ def _cause_rules(file: PolicyFile, version: str) -> dict[int, CauseRule]:
         cause = causes.number(text)
         if cause in rules:
             raise PolicyError(f"cause {causes.name(cause)} is given twice (as {text!r} too)")
-        rule = the_one(f"cause {text!r}", given if isinstance(given, tuple) else (given,), version)
+        rule = the_one(f"cause {text!r}", _several(given), version)
         if rule is None:
             raise PolicyError(f"cause {text!r}: no rule holds for version {version!r}")
         _check_rule(text, cause, rule)
         rules[cause] = rule
     return rules
+
+
+def _several(given: CauseRule | tuple[CauseRule, ...]) -> tuple[CauseRule, ...]:
+    return given if isinstance(given, tuple) else (given,)
 
 
 def _check_rule(text: str, cause: int, rule: CauseRule) -> None:
@@ -113,9 +124,29 @@ def _check_rule(text: str, cause: int, rule: CauseRule) -> None:
         raise PolicyError(f"cause {text!r}: an instruction fetch cannot be MMIO")
     if rule.without_slot_as:
         causes.number(rule.without_slot_as)
+    if rule.if_debug is not None and rule.if_debug not in _IF_DEBUG:
+        raise PolicyError(f"cause {text!r}: if_debug {rule.if_debug.value!r} makes no sense")
     for errno in (rule.errno, rule.without_slot_errno):
-        if not 0 < errno < 4096:
-            raise PolicyError(f"cause {text!r}: errno {errno} is not in 1..4095")
+        _check_errno(f"cause {text!r}", errno)
+
+
+def _check_errno(where: str, errno: int) -> None:
+    if not 0 < errno < 4096:
+        raise PolicyError(f"{where}: errno {errno} is not in 1..4095")
+
+
+def _inherited(file: PolicyFile, base: Policy | None) -> dict[int, CauseRule]:
+    """Return the rows of what the file extends that hold for causes which it does not name."""
+    rows = base.causes if base else {}
+    if file.rest is None:
+        return rows
+    kept: dict[int, CauseRule] = {}
+    for text in file.rest.keep:
+        cause = causes.number(text)
+        if cause not in rows:
+            raise PolicyError(f"rest: keep {text!r}: what this file extends has no row of it")
+        kept[cause] = rows[cause]
+    return kept
 
 
 def _hedeleg(file: PolicyFile, rules: dict[int, CauseRule], base: Policy | None) -> int:
@@ -135,6 +166,24 @@ def _hedeleg(file: PolicyFile, rules: dict[int, CauseRule], base: Policy | None)
 
 
 def _default(file: PolicyFile) -> CauseRule:
+    """The rule of all causes without a row: `[rest]`, or `default` in short."""
+    rest = file.rest
+    if rest is not None:
+        if file.default is not None and file.default is not rest.action:
+            raise PolicyError(
+                f"default {file.default.value!r} and rest: action {rest.action.value!r} contradict each other"
+            )
+        _check_errno("rest", rest.errno)
+        return CauseRule(
+            action=Action(rest.action.value),
+            errno=rest.errno,
+            spv=rest.spv,
+            counters=rest.counters,
+            source=rest.source,
+            note=rest.note,
+        )
+    assert file.default is not None
+    _check_errno("default_errno", file.default_errno)
     return CauseRule(action=Action(file.default.value), errno=file.default_errno, source="the policy's default")
 
 
@@ -155,38 +204,77 @@ def _word(what: str, given: int | tuple[Word, ...] | None, version: str, inherit
     return value
 
 
-def _merge(old: tuple[N, ...], new: tuple[N, ...]) -> tuple[N, ...]:
-    """Later entries replace earlier ones of the same name, in place."""
-    by_name = {e.name: e for e in old}  # type: ignore[attr-defined]
-    by_name.update({e.name: e for e in new})  # type: ignore[attr-defined]
+def _merge(kind: str, old: tuple[N, ...], new: tuple[N, ...]) -> tuple[N, ...]:
+    """Later entries replace those of the same name in what is extended, in place; a file names each once."""
+    by_name: dict[str, N] = {e.name: e for e in old}  # type: ignore[attr-defined]
+    given = [str(e.name) for e in new]  # type: ignore[attr-defined]
+    for name in given:
+        if given.count(name) > 1:
+            raise PolicyError(f"{kind} {shown(name)} is given twice")
+    by_name.update(zip(given, new, strict=True))
     return tuple(by_name.values())
 
 
-def _bugs(file: PolicyFile, version: str, base: Policy | None) -> tuple[Named, ...]:
-    bugs = _merge(base.bugs if base else (), holding(file.bug, version))
-    for gone in file.without_bug:
-        if all(b.name != gone for b in bugs):
+def _without(kind: str, entries: tuple[N, ...], gone: tuple[str, ...]) -> tuple[N, ...]:
+    names: list[str] = [e.name for e in entries]  # type: ignore[attr-defined]
+    for name in gone:
+        if name not in names:
+            raise PolicyError(f"without_{kind}: there is no {kind} {name!r} here ({', '.join(names) or 'none'})")
+    return tuple(e for e, name in zip(entries, names, strict=True) if name not in gone)
+
+
+def _bugs(file: PolicyFile, version: str, base: Policy | None) -> tuple[Bug, ...]:
+    return _without("bug", _merge("bug", base.bugs if base else (), holding(file.bug, version)), file.without_bug)
+
+
+def _features(file: PolicyFile, version: str, base: Policy | None) -> tuple[Feature, ...]:
+    features = _merge("feature", base.features if base else (), holding(file.feature, version))
+    return _without("feature", features, file.without_feature)
+
+
+def _check_counters(policy: Policy, file: PolicyFile) -> None:
+    """Every counter that a rule moves is declared, and every one that the file declares is moved by someone."""
+    declared = [c.name for c in policy.counters]
+    rules = [*((f"cause {causes.name(c)!r}", r) for c, r in policy.causes.items()), ("rest", policy.default)]
+    counted = {name for _, rule in rules for name in rule.counters}
+    counted |= {name for given in file.cause.values() for rule in _several(given) for name in rule.counters}
+    for where, rule in rules:
+        for name in rule.counters:
+            if name not in declared:
+                raise PolicyError(f"{where}: no [[counter]] is called {shown(name)} {nearest(name, declared)}")
+    for name in (c.name for c in file.counter):
+        if not _COUNTER.fullmatch(name):
+            raise PolicyError(f"counter {shown(name)}: expected up to 47 of a-z, 0-9 and _")
+        if name not in counted and name not in KVM_COUNTERS:
+            hint = nearest(name, [*KVM_COUNTERS, *sorted(counted)])
             raise PolicyError(
-                f"without_bug: there is no bug {gone!r} here ({', '.join(b.name for b in bugs) or 'none'})"
+                f"counter {shown(name)}: neither KVM nor a rule moves it {hint if '?' in hint else ''}".rstrip()
             )
-    return tuple(b for b in bugs if b.name not in file.without_bug)
 
 
 def _csrs(file: PolicyFile, version: str, base: Policy | None) -> tuple[CsrRule, ...]:
-    rules = _merge(base.csrs if base else (), holding(file.csr, version))
+    rules = _merge("csr", base.csrs if base else (), holding(file.csr, version))
     for rule in rules:
-        if rule.emulate not in _EMULATORS:
-            raise PolicyError(f"csr {rule.name!r}: emulate {rule.emulate!r} is not one of {', '.join(_EMULATORS)}")
         if not 0 <= rule.first <= rule.last < 4096:
             raise PolicyError(f"csr {rule.name!r}: {rule.first:#x} to {rule.last:#x} is not a range of CSR numbers")
     return rules
 
 
 def _sbi(file: PolicyFile, version: str, base: Policy | None) -> tuple[SbiRule, ...]:
-    rules = _merge(base.sbi if base else (), holding(file.sbi, version))
+    rules = _merge("sbi", base.sbi if base else (), holding(file.sbi, version))
     for rule in rules:
-        if rule.mode not in _SBI_MODES:
-            raise PolicyError(f"sbi {rule.name!r}: mode {rule.mode!r} is not one of {', '.join(_SBI_MODES)}")
+        if rule.mode != "forward" and rule.name not in SBI_NAMES:
+            hint = nearest(rule.name, SBI_NAMES)
+            raise PolicyError(
+                f"sbi {shown(rule.name)}: mode {rule.mode!r}, but the kernel serves no such extension {hint}"
+            )
         if not 0 <= rule.first <= rule.last < 1 << 32:
-            raise PolicyError(f"sbi {rule.name!r}: {rule.first:#x} to {rule.last:#x} is not a range of extensions")
+            raise PolicyError(f"sbi {shown(rule.name)}: {rule.first:#x} to {rule.last:#x} is not a range of extensions")
     return rules
+
+
+def _mmio(file: PolicyFile, base: Policy | None) -> Mmio:
+    mmio = file.mmio or (base.mmio if base else _NO_MMIO)
+    for errno in (mmio.unsupported_errno, mmio.misaligned_errno):
+        _check_errno("mmio", errno)
+    return mmio

@@ -7,9 +7,21 @@ holds; resolving a version picks exactly one rule for each cause. A plain file h
 from __future__ import annotations
 
 import enum
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
+
+from trapline.policies.names import (
+    BugName,
+    Emulator,
+    FeatureName,
+    FirmwareEventName,
+    FwftName,
+    MmioInstruction,
+    Requirement,
+    SbiMode,
+    TracepointName,
+)
 
 
 class PolicyError(ValueError):
@@ -30,7 +42,7 @@ class Action(enum.StrEnum):
 
 
 class Default(enum.StrEnum):
-    """What happens to a cause without a rule."""
+    """What happens to a cause without a rule; also what a `[rest]` rule may do."""
 
     REDIRECT = "redirect"
     EXIT = "exit"
@@ -62,11 +74,23 @@ class CauseRule(Ranged, frozen=True, kw_only=True):
     if_debug: Action | None = None  # while KVM_SET_GUEST_DEBUG is on
     debug_undelegates: bool = False  # KVM_SET_GUEST_DEBUG takes the hedeleg bit back
     counters: tuple[str, ...] = ()  # statistics moved when the exit is handled, in order
-    firmware_event: str = ""  # SBI PMU firmware event that the guest may count
+    firmware_event: FirmwareEventName | Literal[""] = ""  # SBI PMU firmware event that the guest may count
     without_slot: Action | None = None  # guest page faults outside every memory slot
     without_slot_as: str = ""  # the cause that the guest sees if that is a redirect
     without_slot_errno: int = 95
     function: str = ""  # "FILE.py:NAME" of an action in the Python subset, in the place of `action` (kvm.actions)
+    note: str = ""
+
+
+class Rest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One rule for every cause that the file does not name; of what it extends only the rows in `keep` stay."""
+
+    action: Default
+    keep: tuple[str, ...] = ()
+    spv: bool = True
+    errno: int = 14
+    counters: tuple[str, ...] = ()
+    source: str = ""
     note: str = ""
 
 
@@ -83,9 +107,37 @@ class Counter(Ranged, frozen=True, kw_only=True):
 
 
 class Named(Ranged, frozen=True, kw_only=True):
-    """Something that is there or not: a known bug, a tracepoint, an FWFT feature."""
+    """A remark, and what it is about."""
 
     name: str
+    note: str = ""
+
+
+class Bug(Ranged, frozen=True, kw_only=True):
+    """Something that the hypervisor does wrong."""
+
+    name: BugName
+    note: str = ""
+
+
+class Feature(Ranged, frozen=True, kw_only=True):
+    """Something that the hypervisor can do."""
+
+    name: FeatureName
+    note: str = ""
+
+
+class Fwft(Ranged, frozen=True, kw_only=True):
+    """A firmware feature that a guest may set."""
+
+    name: FwftName
+    note: str = ""
+
+
+class Tracepoint(Ranged, frozen=True, kw_only=True):
+    """A tracepoint that the hypervisor has."""
+
+    name: TracepointName
     note: str = ""
 
 
@@ -95,8 +147,8 @@ class CsrRule(Ranged, frozen=True, kw_only=True):
     name: str
     first: int
     last: int
-    emulate: str  # counter, user, aia (by KVM, else the VMM), illegal
-    requires: str = ""
+    emulate: Emulator
+    requires: Requirement = ""  # the guest gets an illegal instruction if it does not have this extension
 
 
 class SbiRule(Ranged, frozen=True, kw_only=True):
@@ -105,14 +157,14 @@ class SbiRule(Ranged, frozen=True, kw_only=True):
     name: str
     first: int
     last: int
-    mode: str  # kernel, forward, event (KVM_EXIT_SYSTEM_EVENT)
+    mode: SbiMode
     enabled: bool = True
 
 
 class Mmio(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Which accesses the MMIO decoder understands, and how it fails."""
 
-    instructions: tuple[str, ...]
+    instructions: tuple[MmioInstruction, ...]
     unsupported_errno: int = 95
     misaligned_errno: int = 5
 
@@ -120,7 +172,8 @@ class Mmio(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 class PolicyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The TOML file."""
 
-    default: Default
+    default: Default | None = None
+    rest: Rest | None = None
     name: str = ""
     family: str = ""
     versions: tuple[str, ...] = ()
@@ -132,11 +185,12 @@ class PolicyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     hcounteren: int | tuple[Word, ...] | None = None
     cause: dict[str, CauseRule | tuple[CauseRule, ...]] = {}
     counter: tuple[Counter, ...] = ()
-    bug: tuple[Named, ...] = ()
-    without_bug: tuple[str, ...] = ()
-    tracepoint: tuple[Named, ...] = ()
-    fwft: tuple[Named, ...] = ()
-    feature: tuple[Named, ...] = ()
+    bug: tuple[Bug, ...] = ()
+    without_bug: tuple[BugName, ...] = ()
+    tracepoint: tuple[Tracepoint, ...] = ()
+    fwft: tuple[Fwft, ...] = ()
+    feature: tuple[Feature, ...] = ()
+    without_feature: tuple[FeatureName, ...] = ()
     sbi_version: int | tuple[Word, ...] | None = None
     csr: tuple[CsrRule, ...] = ()
     sbi: tuple[SbiRule, ...] = ()
@@ -158,15 +212,20 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     debug_undelegates: int
     causes: dict[int, CauseRule]
     counters: tuple[Counter, ...]
-    bugs: tuple[Named, ...]
-    tracepoints: tuple[Named, ...]
-    fwft: tuple[Named, ...]
-    features: tuple[Named, ...]
+    bugs: tuple[Bug, ...]
+    tracepoints: tuple[Tracepoint, ...]
+    fwft: tuple[Fwft, ...]
+    features: tuple[Feature, ...]
     sbi_version: int
     csrs: tuple[CsrRule, ...]
     sbi: tuple[SbiRule, ...]
     mmio: Mmio
     notes: tuple[Named, ...]
+
+    @property
+    def release(self) -> str:
+        """The release of Linux that this is or extends; nothing for other hypervisors."""
+        return self.version if self.family == "linux" else ""
 
     def rule(self, cause: int) -> CauseRule:
         """Return what is done with `cause` when it arrives in HS-mode."""
@@ -176,11 +235,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         """Whether hedeleg has the bit of `cause`."""
         return cause < 64 and bool(self.hedeleg >> cause & 1)
 
-    def has_bug(self, name: str) -> bool:
+    def has_bug(self, name: BugName) -> bool:
         """Whether the hypervisor has the known bug `name`."""
         return any(b.name == name for b in self.bugs)
 
-    def has_feature(self, name: str) -> bool:
+    def has_feature(self, name: FeatureName) -> bool:
         """Whether the hypervisor can do `name`."""
         return any(f.name == name for f in self.features)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -11,11 +12,11 @@ R = TypeVar("R", bound=Ranged)
 
 
 def parse(version: str) -> tuple[int, int]:
-    """Return (major, minor) of "6.12"."""
-    parts = version.split(".")
-    if len(parts) != 2 or not all(p.isdigit() for p in parts):
-        raise PolicyError(f"not a version: {version!r} (expected something like '6.12')")
-    return int(parts[0]), int(parts[1])
+    """Return (major, minor) of a release "6.12", or (year, month) of a date "2026.03"; "2025" is before its months."""
+    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,4})?", version):
+        raise PolicyError(f"not a version: {version[:40]!r} (expected something like '6.12', '2025' or '2026.03')")
+    major, _, minor = version.partition(".")
+    return int(major), int(minor or 0)
 
 
 def holds(rule: Ranged, version: str) -> bool:

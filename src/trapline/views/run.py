@@ -65,7 +65,7 @@ def show_run(console: Console, report: RunReport) -> None:
     else:
         say(console, "no trap")
     put(console)
-    levels(console, report.instructions, source(report.options.settings.policy.version))
+    levels(console, report.instructions, source(report.options.settings.policy.release))
     guest = report.instructions.get("VU", 0) + report.instructions.get("VS", 0)
     say(
         console,

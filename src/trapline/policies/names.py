@@ -1,0 +1,95 @@
+"""Names that a policy may use, each of them once: the schema refuses all others.
+
+They are Literals, so that mypy checks the code that asks for a bug or a feature, and msgspec the files.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Literal, get_args
+
+# What is wrong with a hypervisor; kvm/ has the code that does it wrong.
+BugName = Literal[
+    "fwft-locks-on-failure",
+    "hfence-calls-are-nops",
+    "hsm-status-of-the-caller",
+    "injects-guest-page-fault-of-fetch",
+    "ipi-ignores-missing-harts",
+    "mmio-refuses-sp-store-with-zero-bits",
+    "pmu-reads-add-up",
+    "redirect-keeps-privilege",
+    "sbi-unknown-function-invalid",
+]
+# What a hypervisor can do, where not all can.
+FeatureName = Literal[
+    "aia",
+    "aia-irqchip",
+    "dirty-log-initially-set",
+    "mp-state-reset",
+    "onereg-enoent",
+    "onereg-isa-ext",
+    "onereg-machine-ids",
+    "onereg-satp-mode",
+    "onereg-sbi-ext",
+    "onereg-sbi-state",
+    "onereg-senvcfg",
+    "pmu-checks-events",
+    "pmu-event-info",
+    "pmu-snapshot",
+    "sstc",
+    "transparent-huge-pages",
+    "wfi-runs",
+    "wrs",
+]
+# Firmware features that a guest may set (sbi_fwft).
+FwftName = Literal["misaligned_exc_deleg", "pointer_masking_pmlen", "pte_ad_hw_updating", "landing_pad", "shadow_stack"]
+TracepointName = Literal["kvm_entry", "kvm_exit", "kvm_vcpu_exit", "kvm_mmio_emulate", "kvm_vcpu_irq"]
+# Firmware events of the guest's SBI PMU that an exit may count.
+FirmwareEventName = Literal["misaligned-load", "misaligned-store", "access-load", "access-store", "illegal-insn"]
+# Who emulates a CSR: KVM (counter), the VMM (user), KVM or else the VMM (aia); the guest gets an illegal instruction.
+Emulator = Literal["counter", "user", "aia", "illegal"]
+# Extensions that have CSRs, which a guest without them must not read.
+Requirement = Literal["", "smstateen", "ssaia", "sscofpmf", "sstc", "zicntr", "zihpm", "zkr"]
+# Loads and stores that the hosted MMIO decoder can do (isa/).
+MmioInstruction = Literal[
+    "lb", "lbu", "lh", "lhu", "lw", "lwu", "ld", "sb", "sh", "sw", "sd",
+    "c.lw", "c.ld", "c.lwsp", "c.ldsp", "c.sw", "c.sd", "c.swsp", "c.sdsp",
+    "c.lbu", "c.lhu", "c.lh", "c.sb", "c.sh",
+    "flh", "flw", "fld", "fsh", "fsw", "fsd", "c.fld", "c.fldsp", "c.fsd", "c.fsdsp",
+]  # fmt: skip
+# How an SBI extension is served: KVM_EXIT_SYSTEM_EVENT is an event.
+SbiMode = Literal["kernel", "forward", "event"]
+# SBI extensions that are served in the kernel; other identifiers can only be forwarded.
+SbiName = Literal[
+    "v0.1", "BASE", "TIME", "IPI", "RFENCE", "SRST", "HSM", "PMU", "DBCN", "SUSP", "STA", "FWFT", "MPXY",
+]  # fmt: skip
+# Statistics that the hypervisor's own code moves; a policy's rules may have others of their own.
+KvmCounter = Literal[
+    "ecall_exit_stat",
+    "wfi_exit_stat",
+    "wrs_exit_stat",
+    "mmio_exit_user",
+    "mmio_exit_kernel",
+    "csr_exit_user",
+    "csr_exit_kernel",
+    "signal_exits",
+    "exits",
+]
+SBI_NAMES: tuple[str, ...] = get_args(SbiName)
+KVM_COUNTERS: tuple[str, ...] = get_args(KvmCounter)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Say in brackets which known name was meant, or all of them if none is near."""
+    names = list(known)
+    near = difflib.get_close_matches(word[:80], names, n=2, cutoff=0.6)
+    if near:
+        return f"(did you mean {' or '.join(near)}?)"
+    return f"(known: {', '.join(names) or 'none'})"
+
+
+def shown(value: object) -> str:
+    """Return a value of the user's for a message: in one line, and not all of it if it is long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:60]}...{text[-10:]}"
