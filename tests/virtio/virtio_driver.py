@@ -41,8 +41,15 @@ class FakeMemory:
 class Driver:
     """Sets the device up on construction."""
 
-    def __init__(self, device: VirtioDevice, *, features: int = n.TRANSPORT_FEATURES, num: int = 16) -> None:
-        self.memory = FakeMemory()
+    def __init__(
+        self,
+        device: VirtioDevice,
+        *,
+        features: int = n.TRANSPORT_FEATURES,
+        num: int = 16,
+        memory: FakeMemory | None = None,
+    ) -> None:
+        self.memory = memory or FakeMemory()
         self.levels: list[bool] = []
         self.mmio = VirtioMmio(device, self.memory, self.levels.append)
         self.features, self.num = features & self.mmio.offered, num

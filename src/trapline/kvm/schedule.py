@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from trapline.kvm.entry import NEVER
 from trapline.kvm.numbers import MpState
@@ -36,6 +36,25 @@ class VmResult:
     def death(self) -> Death | None:
         """What is known of a killed guest."""
         return self.vcpu.death if self.vcpu is not None and self.reason == "killed" else None
+
+
+class Turns(Protocol):
+    """Devices of the VMM that have work for later."""
+
+    due: int | None  # the tick at which they want to go on
+
+    def tick(self, now: int) -> bool:
+        """Let them go on, if that is due; return whether it was."""
+
+
+class NoTurns:
+    """Nothing is ever left for later."""
+
+    due: int | None = None
+
+    def tick(self, now: int) -> bool:
+        """Return that nothing was due."""
+        return False
 
 
 Vmm = Callable[[Vcpu], bool] | None
@@ -70,12 +89,16 @@ def run_vcpus(vm: Vm, vmm: Vmm, max_instructions: int | None) -> VmResult:
 def _turn(vm: Vm, vcpu: Vcpu, vmm: Vmm, until: int, last: int | None, most: int) -> VmResult | None:
     ratio = int(vcpu.hart.time_ratio)
     while time_of(vcpu.hart) < until:
-        limit = (until - time_of(vcpu.hart)) * ratio - int(vcpu.hart.instret) % ratio
+        if vm.turns.due is not None and vm.turns.tick(time_of(vcpu.hart)) and vm.poll is not None and vm.poll():
+            return VmResult("stop", vcpu)
+        due = vm.turns.due
+        end = until if due is None else min(until, max(due, time_of(vcpu.hart) + 1))
+        limit = (end - time_of(vcpu.hart)) * ratio - int(vcpu.hart.instret) % ratio
         left = most if last is None else min(most, last - vm.instructions)
         if left <= 0:
             return VmResult("limit", vcpu)
         limit = min(limit, left)
-        vcpu.hart.kvm_turn_until = until
+        vcpu.hart.kvm_turn_until = end
         vcpu.hart.kvm_turn_last = min(NEVER, int(vcpu.hart.instret) + left)
         vcpu.vmm_waits = vmm is not None
         stop = vcpu.run(max(1, limit))
@@ -86,7 +109,7 @@ def _turn(vm: Vm, vcpu: Vcpu, vmm: Vmm, until: int, last: int | None, most: int)
                 return VmResult("exit", vcpu)
         elif stop is RunStop.BLOCKED:
             deadline = vcpu.timer.deadline() if vcpu.mp_state is not MpState.STOPPED else None
-            vcpu.advance(until if deadline is None else min(until, deadline))
+            vcpu.advance(end if deadline is None else min(end, deadline))
         elif stop is RunStop.YIELD:
             vcpu.advance(until)
         elif stop in _ENDS:
@@ -102,8 +125,7 @@ def skip(vm: Vm, latest: int | None = None) -> bool:
     """All block: jump to the next timer, or to tick `latest` if that is sooner; return whether there is one."""
     waiting = [v for v in vm.vcpus if v.mp_state is not MpState.STOPPED]
     ticks = [tick for v in waiting if (tick := v.timer.deadline()) is not None]
-    if latest is not None:
-        ticks.append(latest)
+    ticks += [tick for tick in (latest, vm.turns.due) if tick is not None]
     if not ticks:
         return False
     for vcpu in vm.vcpus:

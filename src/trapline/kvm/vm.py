@@ -15,7 +15,7 @@ from trapline.kvm.dirty_log import DirtyLogs
 from trapline.kvm.gstage import MODE_NUMBERS, MODES, PAGE, PTE_V, GStage, TableMemory
 from trapline.kvm.io_bus import IoBus
 from trapline.kvm.native_setup import collect, record_of
-from trapline.kvm.schedule import VmResult, run_vcpus
+from trapline.kvm.schedule import NoTurns, Turns, VmResult, run_vcpus
 from trapline.kvm.slots import MemorySlot, SlotKind, SlotTable
 from trapline.kvm.stats import GENERIC_VM, Route, total
 from trapline.kvm.stats_fd import stats_file, vm_descriptors
@@ -59,7 +59,18 @@ class Vm:
     `on_trap` is called with a TrapRecord for each trap that leaves the guest.
     """
 
-    snapshot_skips = ("made_with", "policy", "actions", "engine", "notes", "on_trap", "on_log", "on_idle", "poll")
+    snapshot_skips = (
+        "made_with",
+        "policy",
+        "actions",
+        "engine",
+        "notes",
+        "on_trap",
+        "on_log",
+        "on_idle",
+        "poll",
+        "turns",
+    )
 
     def __init__(
         self,
@@ -114,6 +125,7 @@ class Vm:
         self.on_idle: Callable[[], bool] | None = None
         self.on_log: Callable[[str], None] | None = None
         self.open_round: tuple[int, int] | None = None  # kvm.schedule
+        self.turns: Turns = NoTurns()
         self._backing_end = BACKING_BASE
         files = host_aia.guests if host_aia.imsic else None
         harts = [self._make_hart(n, ratio, misaligned, tinst, files) for n in range(vcpus)]

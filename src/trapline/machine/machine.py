@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trapline.lang.control import EXIT_STOP, leave
+from trapline.lang.control import EXIT_STOP, EXIT_TIMER, leave
 from trapline.lang.state import Hart
 from trapline.machine import memory_map as mm
 from trapline.machine.aia import Aia, parse_aia
@@ -155,7 +155,13 @@ class Machine:
         regions.device("rtc", mm.RTC.base, mm.RTC.size, Rtc(self.timebase))
         regions.device("clint", mm.CLINT.base, mm.CLINT.size, self.clint)
         regions.device("uart", mm.UART.base, mm.UART.size, self.uart)
-        self.virtio = VirtioBus(BoardMemory(regions, self.engine), self.plic.set_level)
+        self.virtio = VirtioBus(
+            BoardMemory(regions, self.engine),
+            self.plic.set_level,
+            now=lambda: max(map(time_of, self.harts)),
+            on_due=lambda hart: leave(hart, EXIT_TIMER),
+            stopping=lambda: self._ended is not None,
+        )
         regions.device("virtio", mm.VIRTIO.base, mm.VIRTIO.size, self.virtio)
         self.ram = regions.ram("RAM", mm.RAM_BASE, memory)
         self.memory = memory
@@ -440,12 +446,15 @@ class Machine:
     # --- what the schedule asks ---
 
     def tick(self, index: int) -> None:
-        """Bring the hart's timer interrupts up to date."""
+        """Bring the hart's timer interrupts up to date, and give devices the turns that are due."""
         self.timers.tick(index)
+        if self.virtio.due is not None and self.virtio.tick(time_of(self.harts[index])):
+            self.schedule.stop_requested = True  # look at the limits of the run
 
     def deadline(self, index: int) -> int | None:
-        """Return the hart's next timer deadline."""
-        return self.timers.deadline(index)
+        """Return the hart's next timer deadline, or the next turn of a device."""
+        due, timer = self.virtio.due, self.timers.deadline(index)
+        return timer if due is None else due if timer is None else min(due, timer)
 
     def wakes(self, index: int) -> bool:
         """Return whether an interrupt that mie enables is pending (wfi ignores the global enables)."""

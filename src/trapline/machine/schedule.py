@@ -111,11 +111,15 @@ class Schedule:
     def _sleep(self, index: int, until: int) -> bool:
         """Pass a sleeping hart's time; return whether it woke before `until`."""
         hart = self.harts[index]
-        deadline = self.board.deadline(index)
-        if not self.board.wakes(index) and deadline is not None and deadline < until:
+        while not self.board.wakes(index) and not self.stop_requested:
+            deadline = self.board.deadline(index)
+            if deadline is None or deadline >= until:
+                break
             advance(hart, deadline)
             self.board.tick(index)
         if not self.board.wakes(index):
+            if self.stop_requested:
+                return False
             # Also after a deadline whose interrupt is not enabled: it wakes nobody.
             advance(hart, until)
             return False

@@ -13,7 +13,6 @@ from trapline.machine.rtc import Rtc
 from trapline.machine.test_finisher import TestFinisher
 from trapline.machine.uart import Uart
 from trapline.machine.virtio.bus import VirtioBus
-from trapline.machine.virtio.memory import DmaMemory
 from trapline.vmm.interrupts import Controllers
 
 
@@ -49,10 +48,10 @@ class GuestDevices:
         output: Callable[[bytes], None],
         finish: Callable[[Hart, int], None],
         reset: Callable[[Hart], None],
-        memory: DmaMemory,
+        virtio: VirtioBus,
     ) -> None:
         self.uart = Uart(output, lambda level: controllers.set_level(mm.UART_IRQ, level))
-        self.virtio = VirtioBus(memory, controllers.set_level)
+        self.virtio = virtio
         self.unassigned = Unassigned()
         self._in_kernel = controllers.taken
         self._devices: list[tuple[mm.Window, Device]] = [

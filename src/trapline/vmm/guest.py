@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trapline.firmware.firmware import Firmware
+from trapline.kvm.entry import turn_end
 from trapline.kvm.numbers import Exit, SystemEvent
 from trapline.kvm.schedule import skip
 from trapline.kvm.vcpu import Vcpu
@@ -26,6 +27,7 @@ from trapline.machine.outside import Outside
 from trapline.machine.panic import PanicCheck
 from trapline.machine.sigint import on_ctrl_c
 from trapline.machine.trap_counts import instructions_by_mode
+from trapline.machine.virtio.bus import VirtioBus
 from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions, add_devices
 from trapline.policies import DEFAULT_POLICY, Policy
 from trapline.privilege.isa_string import DEFAULT_ISA
@@ -91,13 +93,22 @@ class Guest:
         self.console = console or Console()
         self.memory = memory
         self._ended: tuple[str, int, str] | None = None
+        controllers = Controllers(self.vm, self.aia)
+        virtio_bus = VirtioBus(
+            GuestMemory(self.vm),
+            controllers.set_level,
+            now=lambda: max(time_of(v.hart) for v in self.vm.vcpus),
+            on_due=self._cut_turn,
+            stopping=lambda: self._ended is not None,
+        )
+        self.vm.turns = virtio_bus
         self.devices = GuestDevices(
-            Controllers(self.vm, self.aia),
+            controllers,
             timebase,
             self.console.write,
             self._finish,
             self._reset,
-            GuestMemory(self.vm),
+            virtio_bus,
         )
         self.vm.serve_mmio(self.devices.serve, self.devices.served())
         self.hvc = add_devices(self.devices.virtio, virtio, self.console.write, self._nanoseconds)
@@ -342,13 +353,21 @@ class Guest:
         if self.console.source.live:
             self._keep_pace()
 
+    def _cut_turn(self, hart: Hart) -> None:
+        """A device has work for later: the vCPU whose access made it comes back then."""
+        due = self.devices.virtio.due
+        if due is not None and int(hart.kvm_turn_until) != 0:
+            hart.kvm_turn_until = min(int(hart.kvm_turn_until), due)
+            hart.kvm_run_end = hart.call(turn_end)
+
     def _nanoseconds(self) -> int:
         return self._now() * 10**9 // self.vm.timebase
 
     def _wait_in_real_time(self) -> None:
         """A peer may answer: every vCPU blocks until it does, or until the next timer."""
         started = time.monotonic()
-        ticks = [tick for v in self.vm.vcpus if (tick := v.timer.deadline()) is not None]
+        found = [v.timer.deadline() for v in self.vm.vcpus] + [self.devices.virtio.due]
+        ticks = [tick for tick in found if tick is not None]
         left = (min(ticks) - self._now()) / self.vm.timebase if ticks else _IDLE_STEP
         if left > 0:
             self._outside.wait(min(left, _IDLE_STEP))

@@ -8,6 +8,7 @@ from trapline.machine.virtio.device import VirtioDevice
 from trapline.machine.virtio.disk import SECTOR, Disk
 from trapline.machine.virtio.numbers import ID_BLOCK
 from trapline.machine.virtio.queue import Chain, MalformedError, Queue
+from trapline.machine.virtio.turn import FLUSH
 
 F_SEG_MAX, F_RO, F_BLK_SIZE, F_FLUSH = 1 << 2, 1 << 5, 1 << 6, 1 << 9
 F_DISCARD, F_WRITE_ZEROES = 1 << 13, 1 << 14
@@ -19,6 +20,7 @@ QUEUE_SIZE = 256
 _SEG_MAX = QUEUE_SIZE - 2  # without header and status
 _MOST_SECTORS = 1 << 16  # that one segment of DISCARD or WRITE_ZEROES may name
 _MOST_SEGMENTS = 16
+_ZERO_SPEED = 16  # zeros are made so many times as fast as data moves
 _ID_BYTES = 20
 _HEADER = struct.Struct("<IIQ")  # type, reserved, sector
 _RANGE = struct.Struct("<QII")  # sector, sectors, flags
@@ -76,6 +78,7 @@ class BlockDevice(VirtioDevice):
             case 1:  # T_OUT
                 return self._write(chain, sector), 0
             case 4:  # T_FLUSH
+                self.turn.spend(FLUSH)
                 self.disk.flush()
                 return S_OK, 0
             case 8:  # T_GET_ID
@@ -113,6 +116,7 @@ class BlockDevice(VirtioDevice):
             return S_IOERR
         for sector, n, flags in ranges:
             if n:
+                self.turn.spend(n * SECTOR // _ZERO_SPEED)
                 self.disk.zero(sector * SECTOR, n * SECTOR, unmap=discard or flags != 0)
         return S_OK
 

@@ -12,22 +12,39 @@ from trapline.machine.virtio.device import VirtioDevice
 from trapline.machine.virtio.memory import DmaMemory
 from trapline.machine.virtio.mmio import VirtioMmio
 
+_BETWEEN_TURNS = 1000  # ticks of the harts between two turns of a device that has more to do
 _EMPTY = {n.MAGIC_VALUE: n.MAGIC, n.VERSION: n.MMIO_VERSION, n.DEVICE_ID: n.ID_NONE, n.VENDOR_ID: n.VENDOR}
 
 
 class VirtioBus:
-    """All windows as one device region; `set_level(irq, level)` drives the interrupt controller."""
+    """All windows as one device region; `set_level(irq, level)` drives the interrupt controller.
 
-    def __init__(self, memory: DmaMemory, set_level: Callable[[int, bool], None]) -> None:
+    A device whose turn was too short for its queues has the next one at the tick `due`: whoever schedules the harts
+    calls `tick` then, and not later. `on_due` hears of a new one, with the hart whose access made it. `stopping` says
+    that the run is to end, which ends a turn at once.
+    """
+
+    def __init__(
+        self,
+        memory: DmaMemory,
+        set_level: Callable[[int, bool], None],
+        *,
+        now: Callable[[], int] = lambda: 0,
+        on_due: Callable[[Hart], None] = lambda hart: None,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._memory, self._set_level = memory, set_level
+        self._now, self._on_due, self._stopping = now, on_due, stopping
         self.slots: list[VirtioMmio] = []
+        self.due: int | None = None
 
     def add(self, device: VirtioDevice) -> VirtioMmio:
         """Put a device into the next free window; ValueError if there is none."""
         if len(self.slots) >= mm.VIRTIO_SLOTS:
             raise ValueError(f"more than {mm.VIRTIO_SLOTS} virtio devices: no window is free for {device.name}")
         irq = mm.VIRTIO_IRQ + len(self.slots)
-        slot = VirtioMmio(device, self._memory, lambda level: self._set_level(irq, level))
+        slot = VirtioMmio(device, self._memory, lambda level: self._set_level(irq, level), self._later)
+        device.turn.stopping = self._stopping
         self.slots.append(slot)
         return slot
 
@@ -42,7 +59,24 @@ class VirtioBus:
         """Write a register of the window that holds `offset`."""
         index, register = divmod(offset, mm.VIRTIO_STRIDE)
         if index < len(self.slots):
+            before = self.due
             self.slots[index].store(hart, register, size, value)
+            if self.due is not before:
+                self._on_due(hart)
+
+    # --- turns ---
+    def _later(self) -> None:
+        if self.due is None:
+            self.due = self._now() + _BETWEEN_TURNS
+
+    def tick(self, now: int) -> bool:
+        """Give every device that waits for one its next turn, if it is due; return whether it was."""
+        if self.due is None or now < self.due:
+            return False
+        self.due = None
+        for slot in self.slots:
+            slot.resume()
+        return True
 
     # --- the world outside ---
     @property

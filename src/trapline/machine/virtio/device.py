@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from trapline.machine.virtio.queue import Queue
+from trapline.machine.virtio.turn import Turn
 
 
 class VirtioDevice:
@@ -19,6 +20,7 @@ class VirtioDevice:
     def __init__(self) -> None:
         # Set by the transport: serve a queue now, if the driver has set it up.
         self.kick: Callable[[int], None] = lambda index: None
+        self.turn = Turn()
 
     def config(self) -> bytes:
         """Return the device-specific configuration."""
@@ -34,7 +36,7 @@ class VirtioDevice:
         """Forget everything that the driver set up."""
 
     def serve(self, queue: Queue) -> None:
-        """Work off a queue."""
+        """Work off a queue, until `pop` gives nothing: none is left, or the turn is over."""
 
     # --- the world outside ---
     @property

@@ -19,19 +19,27 @@ _LOW = 0xFFFF_FFFF
 
 
 class VirtioMmio:
-    """One device's window. `interrupt(level)` follows its line."""
+    """One device's window. `interrupt(level)` follows its line; `later` hears of queues that wait for a turn."""
 
-    def __init__(self, device: VirtioDevice, memory: DmaMemory, interrupt: Callable[[bool], None]) -> None:
-        self.device, self._memory, self._interrupt = device, memory, interrupt
+    def __init__(
+        self,
+        device: VirtioDevice,
+        memory: DmaMemory,
+        interrupt: Callable[[bool], None],
+        later: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.device, self._memory, self._interrupt, self._later = device, memory, interrupt, later
         self.offered = device.features | n.TRANSPORT_FEATURES
-        self.queues = [Queue(index, size) for index, size in enumerate(device.queue_sizes)]
+        self.queues = [Queue(index, size, device.turn) for index, size in enumerate(device.queue_sizes)]
         self.failure = ""  # why the device needs a reset
+        self.waiting: set[int] = set()  # queues that go on in the device's next turn
         device.kick = self.serve
         self._clear()
 
     def _clear(self) -> None:
         self.status = self.interrupt_status = 0
         self.accepted = 0
+        self.waiting.clear()
         self._device_sel = self._driver_sel = self._queue_sel = 0
         for queue in self.queues:
             queue.reset()
@@ -160,18 +168,34 @@ class VirtioMmio:
                 self.serve(queue.index)
 
     def serve(self, index: int) -> None:
-        """Let the device work off a queue, and interrupt the driver if it wants that."""
+        """Let the device work off a queue for one turn, and interrupt the driver if it wants that."""
         running = self.status & (n.STATUS_DRIVER_OK | n.STATUS_NEEDS_RESET | n.STATUS_FAILED) == n.STATUS_DRIVER_OK
         if not running or index >= len(self.queues) or not self.queues[index].ready:
             return
         queue = self.queues[index]
+        self.waiting.discard(index)
+        queue.unfinished = False
+        first = self.device.turn.begin()
         try:
             self.device.serve(queue)
         except MalformedError as error:
             self.fail(str(error))
             return
+        finally:
+            if first:
+                self.device.turn.end()
+        if queue.unfinished:
+            self.waiting.add(index)
+            self._later()
         if queue.ready and queue.wants_interrupt():
             self._raise(n.INTERRUPT_USED)
+
+    def resume(self) -> None:
+        """The next turn: go on with the queues that wait for it."""
+        waiting = sorted(self.waiting)
+        self.waiting.clear()
+        for index in waiting:
+            self.serve(index)
 
     def fail(self, why: str) -> None:
         """The driver broke a rule: stop until it resets the device, and tell it so (2.1.2)."""

@@ -15,6 +15,7 @@ from trapline.machine.virtio.numbers import (
     F_INDIRECT_DESC,
 )
 from trapline.machine.virtio.span import Span
+from trapline.machine.virtio.turn import DESCRIPTOR, REQUEST, Turn
 
 _DESC = struct.Struct("<QIHH")  # addr, len, flags, next
 _USED = struct.Struct("<II")  # id, len
@@ -22,6 +23,7 @@ _U16 = struct.Struct("<H")
 _U32 = struct.Struct("<I")
 _RING = 4  # bytes of flags and idx before a ring's entries
 LONGEST_CHAIN = 1024  # descriptors of an indirect table
+_LARGEST_CHAIN = 1 << 32  # bytes of a chain (2.7.5)
 
 
 class MalformedError(Exception):
@@ -41,8 +43,9 @@ class Chain:
 class Queue:
     """One virtqueue. The driver sets `num`, `desc`, `driver`, `device`; `map` checks them."""
 
-    def __init__(self, index: int, num_max: int) -> None:
+    def __init__(self, index: int, num_max: int, turn: Turn | None = None) -> None:
         self.index, self.num_max = index, num_max
+        self.turn = turn or Turn()
         self.reset()
 
     def reset(self) -> None:
@@ -52,6 +55,7 @@ class Queue:
         self.ready = False
         self.features = 0
         self.last_avail = self.used_idx = self.signalled = 0
+        self.unfinished = False  # buffers wait for the device's next turn
         self._rings: tuple[memoryview, memoryview, memoryview] | None = None
         self._memory: DmaMemory | None = None
 
@@ -72,7 +76,7 @@ class Queue:
         self._memory, self.features = memory, features
 
     def pop(self) -> Chain | None:
-        """Take the next available buffer; None if there is none."""
+        """Take the next available buffer; None if there is none, or if the device's turn is over."""
         assert self._rings is not None, "a queue is mapped before it is used"
         _, avail, used = self._rings
         (idx,) = _U16.unpack_from(avail, 2)
@@ -83,9 +87,14 @@ class Queue:
             return None
         if pending > self.num:
             raise MalformedError(f"queue {self.index}: the available index jumps from {self.last_avail} to {idx}")
+        if self.turn.over:
+            self.unfinished = True
+            return None
         (head,) = _U16.unpack_from(avail, _RING + 2 * (self.last_avail & self.num - 1))
         self.last_avail = self.last_avail + 1 & 0xFFFF
-        return self._chain(head)
+        chain = self._chain(head)
+        self.turn.spend(REQUEST + DESCRIPTOR * (len(chain.ranges) + chain.readable.count) + len(chain.readable))
+        return chain
 
     def put_back(self) -> None:
         """Make the buffer that was popped last available again."""
@@ -97,6 +106,7 @@ class Queue:
         readable: list[memoryview] = []
         writable: list[memoryview] = []
         ranges: list[tuple[int, int]] = []
+        total = 0
         for _ in range(LONGEST_CHAIN):
             if at >= limit:
                 raise MalformedError(f"queue {self.index}: descriptor {at} of {limit}")
@@ -110,6 +120,9 @@ class Queue:
                 ranges.append((address, size))
             elif ranges:
                 raise MalformedError(f"queue {self.index}: a descriptor to read follows one to write")
+            total += size
+            if total > _LARGEST_CHAIN:
+                raise MalformedError(f"queue {self.index}: the chain at {head} has more than 2^32 bytes")
             if size:
                 pieces = writable if flags & DESC_F_WRITE else readable
                 pieces.append(self._piece(address, size, write=flags & DESC_F_WRITE != 0))
@@ -135,6 +148,7 @@ class Queue:
         assert self._rings is not None and self._memory is not None
         for address, size in chain.ranges:
             self._memory.written(address, size)
+        self.turn.spend(written)
         used = self._rings[2]
         _USED.pack_into(used, _RING + 8 * (self.used_idx & self.num - 1), chain.head, written)
         self.used_idx = self.used_idx + 1 & 0xFFFF

@@ -16,6 +16,11 @@ class Span:
         """Bytes that are left."""
         return sum(len(piece) for piece in self._pieces)
 
+    @property
+    def count(self) -> int:
+        """Pieces that are left."""
+        return len(self._pieces)
+
     def views(self, size: int) -> list[memoryview]:
         """Take the next `size` bytes (fewer at the end) as they lie in memory."""
         taken = []
