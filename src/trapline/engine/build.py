@@ -6,12 +6,13 @@ import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from trapline.engine.compiler import handlers, joints
+from trapline.engine.compiler import facts, handlers, joints
 from trapline.engine.compiler.fusion import fused_texts
 from trapline.engine.compiler.module import PREAMBLE, Compiled, ModuleBuilder
 from trapline.engine.compiler.primitives import SPLIT, SPLIT_CALL
 from trapline.engine.compiler.source import SubsetError, has_hart
 from trapline.engine.link import Image, link
+from trapline.isa.lookup import changes_mode
 from trapline.lang.functions import INSTRUCTIONS, Instruction
 
 ENGINE_FUNCTIONS = {
@@ -99,13 +100,14 @@ def instruction_texts(module: ModuleBuilder) -> tuple[list[str], list[str]]:
     for instruction in INSTRUCTIONS:
         if instruction.function is None:
             continue
+        facts.check(instruction)
         normal = module.function(instruction.function)
         if normal.late_bail and not instruction.effects_first:
             raise SubsetError(f"{instruction.name}: writes a register before the last call that may trap")
-        target = "target" in instruction.text
+        target = instruction.has_target
         module.late_bail = False
         fast = module.function(instruction.delivered or instruction.function, fast=True)
-        changes_mode = instruction.name in handlers.MODE_CHANGES
+        moves = changes_mode(instruction)
         quick = not (fast.always_bails or fast.late_bail)
         for length in (2, 4) if instruction.name in short else (4,):
             name = f"{instruction.name}_{length}"
@@ -113,9 +115,7 @@ def instruction_texts(module: ModuleBuilder) -> tuple[list[str], list[str]]:
             names.append(f"s.{name}")
             if not quick:
                 continue
-            texts.append(
-                handlers.fast_handler(name, instruction, fast, length, kind="m" if changes_mode else "x", slow=name)
-            )
+            texts.append(handlers.fast_handler(name, instruction, fast, length, kind="m" if moves else "x", slow=name))
             names.append(f"h.{name}")
             if target:
                 inside = module.function(instruction.function, fast=True, assume={"has_c": 1})

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from trapline.engine import decode_table
-from trapline.engine.decode_table import ENDING as ENDS
-from trapline.engine.decode_table import X0_SINK, fused_handlers
+from trapline.engine.decode_table import ENDING, X0_SINK, fused_handlers
 from trapline.engine.tlb_layout import (
     BLOCK_LIMIT,
     CODE_PAGE_BYTES,
@@ -161,7 +160,7 @@ class CodeStore:
             known: Known = 4 if bits & 3 == 3 else 2, True, symbols["h.undefined"], 0, None, 0, 0
         else:
             word, imm = pack(found)
-            length, ends = found.length, found.instruction.name in ENDS
+            length, ends = found.length, found.instruction.flow in ENDING
             name = f"{found.instruction.name}_{length}"
             step = self.steps.get((found.instruction.name, length))
             if step is not None:
@@ -307,7 +306,7 @@ def pack(found: Decoded) -> tuple[int, int]:
     """The register bytes of a record and its immediate."""
     operands = found.operands
     rd = operands.get("rd", 0)
-    if rd == 0 and "rd" in operands and found.instruction.function is not None and writes_x(found):
+    if rd == 0 and "rd" in operands and found.instruction.function is not None and not found.instruction.is_float("rd"):
         rd = X0_SINK
     imm = 0
     for name in ("imm", "uimm", "shamt", "csr", "rm"):
@@ -317,8 +316,3 @@ def pack(found: Decoded) -> tuple[int, int]:
     if "rs3" in found.instruction.operands:
         imm |= operands["rs3"] << 8
     return rd | operands.get("rs1", 0) << 8 | operands.get("rs2", 0) << 16, imm
-
-
-def writes_x(found: Decoded) -> bool:
-    """Whether rd is an integer register."""
-    return not found.instruction.text.partition(" ")[2].startswith("frd")

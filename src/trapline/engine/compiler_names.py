@@ -37,7 +37,7 @@ FUSED = tuple(
 @cache
 def step_index() -> dict[tuple[str, int], int]:
     """Numbers, from 1, of the (name, length) whose records hold in-page branches."""
-    names = [i.name for i in INSTRUCTIONS if i.expands is None and "target" in i.text]
+    names = [i.name for i in INSTRUCTIONS if i.expands is None and i.has_target]
     return {(name, length): 1 + 2 * at + (length == 2) for at, name in enumerate(names) for length in (2, 4)}
 
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from trapline.engine.compiler_names import plain_index
 from trapline.isa.decode import Decoder, expansion
 from trapline.isa.encoding import Encoding, Field
+from trapline.isa.lookup import plain_access, plain_accesses
+from trapline.lang.facts import Flow
 from trapline.lang.functions import INSTRUCTIONS
 from trapline.lang.host_pages import anonymous
 
@@ -35,12 +37,11 @@ ENTRY_WORDS = 24
 # Bits of FLAGS.
 ENDS, BRANCH, SINK, SIGN_SHIFT, STEP_SHIFT = 1, 2, 4, 8, 24
 
-ENDING = frozenset({"jal", "jalr", "mret", "sret"})
+# After these nothing follows in a straight line.
+ENDING = frozenset({Flow.JUMP, Flow.RETURN})
 X0_SINK = 32
-# ACCESS of an integer load or store: its size, flags, and from bit 8 1 + its place in ACCESSES.
+# ACCESS of an integer load or store: its size, flags, and from bit 8 1 + its place among isa.lookup.plain_accesses.
 ACCESS_SIZE, ACCESS_SIGNED, ACCESS_STORE, ACCESS_ZCB, ACCESS_SHIFT = 15, 16, 32, 64, 8
-ACCESSES = ("lb", "lbu", "lh", "lhu", "lw", "lwu", "ld", "sb", "sh", "sw", "sd")
-_SIZES = {"b": 1, "h": 2, "w": 4, "d": 8}
 OPERAND_BYTE = {"rd": 0, "rs1": 8, "rs2": 16}
 IMMEDIATES = ("imm", "uimm", "shamt", "csr", "rm")
 
@@ -108,7 +109,7 @@ def entry(
         words[HANDLER] = symbols.get("h.undefined", 0)
         return words
     name = f"{target.name}_{encoding.length}"
-    words[FLAGS] |= ENDS if target.name in ENDING else 0
+    words[FLAGS] |= ENDS if target.flow in ENDING else 0
     words[HANDLER] = symbols.get(f"h.{name}") or symbols.get(f"s.{name}", 0)
     words[SPECIAL] = specials.get(name, 0)
     if (step := steps.get((target.name, encoding.length))) is not None:
@@ -130,11 +131,12 @@ def number_of(instruction: Instruction) -> int:
 
 def access_word(spelling: Instruction, target: Instruction) -> int:
     """What an integer load or store does; 0 for all others."""
-    if target.name not in ACCESSES:
+    access = plain_access(target)
+    if access is None:
         return 0
-    word = _SIZES[target.name[1]] | ACCESSES.index(target.name) + 1 << ACCESS_SHIFT
-    word |= ACCESS_STORE if target.name[0] == "s" else 0
-    word |= ACCESS_SIGNED if target.name[0] == "l" and not target.name.endswith("u") else 0
+    word = access.size | plain_accesses().index(target) + 1 << ACCESS_SHIFT
+    word |= ACCESS_STORE if access.is_store else 0
+    word |= ACCESS_SIGNED if access.signed else 0
     return word | (ACCESS_ZCB if spelling.extension.startswith("Zcb") else 0)
 
 
@@ -149,7 +151,7 @@ def operands(words: list[int], encoding: Encoding, target: Instruction, given: d
             (piece,), base = encoding.fields[value].pieces, encoding.fields[value].base
             words[REGISTERS] |= base << shift
             words[REGISTER_PIECES + number] = piece_word(piece.low, piece.width, shift)
-    if "rd" in given and not target.text.partition(" ")[2].startswith("frd"):
+    if "rd" in given and not target.is_float("rd"):
         words[FLAGS] |= SINK
     chosen = next((n for n in IMMEDIATES if n in given and n in target.operands), None)
     immediate: str | int = given[chosen] if chosen is not None else 0

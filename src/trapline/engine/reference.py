@@ -6,8 +6,8 @@ import mmap
 from typing import TYPE_CHECKING
 
 from trapline.engine import decode_table
-from trapline.engine.transform import transformed
 from trapline.isa.decode import Decoder
+from trapline.isa.transform import transformed
 from trapline.lang.control import ATTENTION_LEAVE, EXIT_LIMIT
 from trapline.lang.functions import IllegalInstruction, Trap
 from trapline.lang.values import U64

@@ -6,7 +6,7 @@ compressed forms; atomics, vectors and everything else are not emulated.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -26,32 +26,8 @@ RS1_SHIFT = 15
 NAN_BOX = 0xFFFF_FFFF_0000_0000
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """A scalar access: bytes, sign extension, floating point."""
-
-    size: int
-    signed: bool = False
-    fp: bool = False
-
-
-LOADS = {
-    "lh": Kind(2, signed=True),
-    "lhu": Kind(2),
-    "lw": Kind(4, signed=True),
-    "lwu": Kind(4),
-    "ld": Kind(8),
-    "flw": Kind(4, fp=True),
-    "fld": Kind(8, fp=True),
-}
-STORES = {
-    "sh": Kind(2),
-    "sw": Kind(4),
-    "sd": Kind(8),
-    "fsw": Kind(4, fp=True),
-    "fsd": Kind(8, fp=True),
-}
-ZCB = frozenset(("c.lh", "c.lhu", "c.sh"))
+# Extensions whose loads and stores are emulated.
+EMULATED = frozenset(("I", "F", "D"))
 
 
 @lru_cache(maxsize=8)
@@ -102,33 +78,34 @@ def emulate(hart: Any, model: FirmwareModel, trap: MachineTrap) -> str | Machine
     except Trap as inner:
         return trap.replaced_by(inner)
     found = decode(hart, bits)
-    if found is None or (found.spelling.name in ZCB and not model.emulates_zcb):
+    if found is None or (found.spelling.extension.startswith("Zcb") and not model.emulates_zcb):
         return trap
-    name = found.instruction.name
+    instruction = found.instruction
+    access = instruction.access
+    if access is None or instruction.extension not in EMULATED:
+        return trap
     try:
-        if name in LOADS:
-            kind = LOADS[name]
-            write_register(model, hart, trap, kind, found.operands["rd"], load_bytes(hart, trap.tval, kind.size))
-        elif name in STORES:
-            kind = STORES[name]
-            file = hart.f if kind.fp else hart.x
-            store_bytes(hart, trap.tval, kind.size, int(file[found.operands["rs2"]]))
+        if access.is_store:
+            file = hart.f if instruction.is_float("rs2") else hart.x
+            store_bytes(hart, trap.tval, access.size, int(file[found.operands["rs2"]]))
         else:
-            return trap
+            write_register(model, hart, trap, found, load_bytes(hart, trap.tval, access.size))
     except Trap as inner:
         return fix_tinst(model, trap, inner)
     hart.call(csr_write, csr.MEPC, trap.epc + length)
-    return name
+    return instruction.name
 
 
-def write_register(model: FirmwareModel, hart: Any, trap: MachineTrap, kind: Kind, rd: int, value: int) -> None:
+def write_register(model: FirmwareModel, hart: Any, trap: MachineTrap, found: Decoded, value: int) -> None:
     """Write a loaded value: sign-extended, NaN-boxed, or as it is."""
-    if kind.fp:
-        hart.f[rd] = value | (NAN_BOX if kind.size == 4 else 0)
+    access, rd = found.instruction.access, found.operands["rd"]
+    assert access is not None
+    if found.instruction.is_float("rd"):
+        hart.f[rd] = value | (NAN_BOX if access.size == 4 else 0)
         mark_fp_dirty(model, hart, trap)
         return
-    sign = 1 << 8 * kind.size - 1
-    hart.x[rd] = (value ^ sign) - sign if kind.signed else value
+    sign = 1 << 8 * access.size - 1
+    hart.x[rd] = (value ^ sign) - sign if access.signed else value
 
 
 def mark_fp_dirty(model: FirmwareModel, hart: Any, trap: MachineTrap) -> None:

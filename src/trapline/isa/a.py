@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from trapline.lang.facts import Access, Kind
 from trapline.lang.functions import inline, instruction
 from trapline.lang.values import U64, sext, signed
 from trapline.privilege.memory import amo_load, load_reserved, store, store_conditional
@@ -69,12 +70,25 @@ def most_unsigned(old: U64, operand: U64) -> U64:
 def declare_reservations(letter: str, width: str, size: int) -> None:
     """LR and SC of one size."""
     bits = size * 8
+    reserve, conditional = Access(Kind.RESERVE, size, signed=True), Access(Kind.CONDITIONAL, size)
 
-    @instruction(f"lr.{letter} rd, (rs1)", f"00010 aq rl 00000 rs1 {width} rd 0101111", extension="A", partial=True)
+    @instruction(
+        f"lr.{letter} rd, (rs1)",
+        f"00010 aq rl 00000 rs1 {width} rd 0101111",
+        extension="A",
+        partial=True,
+        access=reserve,
+    )
     def lr(hart: Any, rd: U64, rs1: U64) -> None:
         hart.x[rd] = sext(load_reserved(hart, hart.x[rs1], size), bits)
 
-    @instruction(f"sc.{letter} rd, rs2, (rs1)", f"00011 aq rl rs2 rs1 {width} rd 0101111", extension="A", partial=True)
+    @instruction(
+        f"sc.{letter} rd, rs2, (rs1)",
+        f"00011 aq rl rs2 rs1 {width} rd 0101111",
+        extension="A",
+        partial=True,
+        access=conditional,
+    )
     def sc(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
         hart.x[rd] = store_conditional(hart, hart.x[rs1], size, hart.x[rs2])
 
@@ -82,8 +96,11 @@ def declare_reservations(letter: str, width: str, size: int) -> None:
 def declare_amo(name: str, code: str, operation: Callable[[U64, U64], U64], letter: str, width: str, size: int) -> None:
     """An AMO of one size. Memory and rd get the loaded value as it was before; a word is sign-extended in rd."""
     bits = size * 8
+    access = Access(Kind.AMO, size, signed=True)
 
-    @instruction(f"amo{name}.{letter} rd, rs2, (rs1)", f"{code} aq rl rs2 rs1 {width} rd 0101111", extension="A")
+    @instruction(
+        f"amo{name}.{letter} rd, rs2, (rs1)", f"{code} aq rl rs2 rs1 {width} rd 0101111", extension="A", access=access
+    )
     def amo(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
         address = hart.x[rs1]
         operand = sext(hart.x[rs2], bits)

@@ -9,88 +9,48 @@ from typing import Any
 
 from trapline.isa.privileged import fence_address
 from trapline.lang.control import flush_translations
+from trapline.lang.facts import Access, Kind
 from trapline.lang.functions import instruction
-from trapline.lang.values import U64, sext
+from trapline.lang.values import U64, sext, zext
 from trapline.privilege.guards import require_hfence_gvma, require_hfence_vvma, require_hypervisor_access
 from trapline.privilege.memory import guest_load, guest_store
 
 
-@instruction("hlv.b rd, (rs1)", "0110000 00000 rs1 100 rd 1110011", extension="H")
-def hlv_b(hart: Any, rd: U64, rs1: U64) -> None:
-    require_hypervisor_access(hart)
-    hart.x[rd] = sext(guest_load(hart, hart.x[rs1], 1, 0), 8)
+def declare_guest_load(name: str, code: str, size: int, signed: bool, execute: int) -> None:
+    """An access as a load of the guest; HLVX (`execute` 1) wants the right to fetch instead of the right to read."""
+    extend = sext if signed else zext
+    bits = size * 8
+    access = Access(Kind.LOAD, size, signed=signed, guest=True)
+
+    @instruction(f"{name} rd, (rs1)", f"{code} rs1 100 rd 1110011", extension="H", access=access)
+    def load_as_guest(hart: Any, rd: U64, rs1: U64) -> None:
+        require_hypervisor_access(hart)
+        hart.x[rd] = extend(guest_load(hart, hart.x[rs1], size, execute), bits)
 
 
-@instruction("hlv.bu rd, (rs1)", "0110000 00001 rs1 100 rd 1110011", extension="H")
-def hlv_bu(hart: Any, rd: U64, rs1: U64) -> None:
-    require_hypervisor_access(hart)
-    hart.x[rd] = guest_load(hart, hart.x[rs1], 1, 0)
+def declare_guest_store(name: str, code: str, size: int) -> None:
+    """An access as a store of the guest."""
+    access = Access(Kind.STORE, size, guest=True)
+
+    @instruction(f"{name} rs2, (rs1)", f"{code} rs2 rs1 100 00000 1110011", extension="H", access=access)
+    def store_as_guest(hart: Any, rs1: U64, rs2: U64) -> None:
+        require_hypervisor_access(hart)
+        guest_store(hart, hart.x[rs1], size, hart.x[rs2])
 
 
-@instruction("hlv.h rd, (rs1)", "0110010 00000 rs1 100 rd 1110011", extension="H")
-def hlv_h(hart: Any, rd: U64, rs1: U64) -> None:
-    require_hypervisor_access(hart)
-    hart.x[rd] = sext(guest_load(hart, hart.x[rs1], 2, 0), 16)
-
-
-@instruction("hlv.hu rd, (rs1)", "0110010 00001 rs1 100 rd 1110011", extension="H")
-def hlv_hu(hart: Any, rd: U64, rs1: U64) -> None:
-    require_hypervisor_access(hart)
-    hart.x[rd] = guest_load(hart, hart.x[rs1], 2, 0)
-
-
-@instruction("hlv.w rd, (rs1)", "0110100 00000 rs1 100 rd 1110011", extension="H")
-def hlv_w(hart: Any, rd: U64, rs1: U64) -> None:
-    require_hypervisor_access(hart)
-    hart.x[rd] = sext(guest_load(hart, hart.x[rs1], 4, 0), 32)
-
-
-@instruction("hlv.wu rd, (rs1)", "0110100 00001 rs1 100 rd 1110011", extension="H")
-def hlv_wu(hart: Any, rd: U64, rs1: U64) -> None:
-    require_hypervisor_access(hart)
-    hart.x[rd] = guest_load(hart, hart.x[rs1], 4, 0)
-
-
-@instruction("hlv.d rd, (rs1)", "0110110 00000 rs1 100 rd 1110011", extension="H")
-def hlv_d(hart: Any, rd: U64, rs1: U64) -> None:
-    require_hypervisor_access(hart)
-    hart.x[rd] = guest_load(hart, hart.x[rs1], 8, 0)
-
-
-@instruction("hlvx.hu rd, (rs1)", "0110010 00011 rs1 100 rd 1110011", extension="H")
-def hlvx_hu(hart: Any, rd: U64, rs1: U64) -> None:
-    require_hypervisor_access(hart)
-    hart.x[rd] = guest_load(hart, hart.x[rs1], 2, 1)
-
-
-@instruction("hlvx.wu rd, (rs1)", "0110100 00011 rs1 100 rd 1110011", extension="H")
-def hlvx_wu(hart: Any, rd: U64, rs1: U64) -> None:
-    require_hypervisor_access(hart)
-    hart.x[rd] = guest_load(hart, hart.x[rs1], 4, 1)
-
-
-@instruction("hsv.b rs2, (rs1)", "0110001 rs2 rs1 100 00000 1110011", extension="H")
-def hsv_b(hart: Any, rs1: U64, rs2: U64) -> None:
-    require_hypervisor_access(hart)
-    guest_store(hart, hart.x[rs1], 1, hart.x[rs2])
-
-
-@instruction("hsv.h rs2, (rs1)", "0110011 rs2 rs1 100 00000 1110011", extension="H")
-def hsv_h(hart: Any, rs1: U64, rs2: U64) -> None:
-    require_hypervisor_access(hart)
-    guest_store(hart, hart.x[rs1], 2, hart.x[rs2])
-
-
-@instruction("hsv.w rs2, (rs1)", "0110101 rs2 rs1 100 00000 1110011", extension="H")
-def hsv_w(hart: Any, rs1: U64, rs2: U64) -> None:
-    require_hypervisor_access(hart)
-    guest_store(hart, hart.x[rs1], 4, hart.x[rs2])
-
-
-@instruction("hsv.d rs2, (rs1)", "0110111 rs2 rs1 100 00000 1110011", extension="H")
-def hsv_d(hart: Any, rs1: U64, rs2: U64) -> None:
-    require_hypervisor_access(hart)
-    guest_store(hart, hart.x[rs1], 8, hart.x[rs2])
+declare_guest_load("hlv.b", "0110000 00000", 1, True, 0)
+declare_guest_load("hlv.bu", "0110000 00001", 1, False, 0)
+declare_guest_load("hlv.h", "0110010 00000", 2, True, 0)
+declare_guest_load("hlv.hu", "0110010 00001", 2, False, 0)
+declare_guest_load("hlv.w", "0110100 00000", 4, True, 0)
+declare_guest_load("hlv.wu", "0110100 00001", 4, False, 0)
+declare_guest_load("hlv.d", "0110110 00000", 8, True, 0)
+declare_guest_load("hlvx.hu", "0110010 00011", 2, False, 1)
+declare_guest_load("hlvx.wu", "0110100 00011", 4, False, 1)
+declare_guest_store("hsv.b", "0110001", 1)
+declare_guest_store("hsv.h", "0110011", 2)
+declare_guest_store("hsv.w", "0110101", 4)
+declare_guest_store("hsv.d", "0110111", 8)
 
 
 @instruction("hfence.vvma rs1, rs2", "0010001 rs2 rs1 000 00000 1110011", extension="H")

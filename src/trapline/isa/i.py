@@ -6,6 +6,7 @@ from typing import Any
 
 from trapline.isa.control_flow import branch, check_target
 from trapline.lang.control import jump
+from trapline.lang.facts import Access, Flow, Kind
 from trapline.lang.functions import Trap, instruction
 from trapline.lang.values import U64, sext, signed, u64, unsigned, zext
 from trapline.privilege.deliver import environment_call
@@ -29,7 +30,7 @@ def auipc(hart: Any, rd: U64, imm: U64) -> None:
     hart.x[rd] = hart.pc + imm
 
 
-@instruction("jal rd, target", "imm[20|10:1|11|19:12] rd 1101111", extension="I")
+@instruction("jal rd, target", "imm[20|10:1|11|19:12] rd 1101111", extension="I", flow=Flow.JUMP)
 def jal(hart: Any, rd: U64, imm: U64) -> None:
     link = hart.next_pc
     target = hart.pc + imm
@@ -38,7 +39,7 @@ def jal(hart: Any, rd: U64, imm: U64) -> None:
     hart.x[rd] = link
 
 
-@instruction("jalr rd, imm(rs1)", "imm[11:0] rs1 000 rd 1100111", extension="I")
+@instruction("jalr rd, imm(rs1)", "imm[11:0] rs1 000 rd 1100111", extension="I", flow=Flow.JUMP)
 def jalr(hart: Any, rd: U64, rs1: U64, imm: U64) -> None:
     link = hart.next_pc
     target = (hart.x[rs1] + imm) & EVEN
@@ -50,37 +51,37 @@ def jalr(hart: Any, rd: U64, rs1: U64, imm: U64) -> None:
 # Branches: a branch that is not taken never traps.
 
 
-@instruction("beq rs1, rs2, target", "imm[12|10:5] rs2 rs1 000 imm[4:1|11] 1100011", extension="I")
+@instruction("beq rs1, rs2, target", "imm[12|10:5] rs2 rs1 000 imm[4:1|11] 1100011", extension="I", flow=Flow.BRANCH)
 def beq(hart: Any, rs1: U64, rs2: U64, imm: U64) -> None:
     if hart.x[rs1] == hart.x[rs2]:
         branch(hart, imm)
 
 
-@instruction("bne rs1, rs2, target", "imm[12|10:5] rs2 rs1 001 imm[4:1|11] 1100011", extension="I")
+@instruction("bne rs1, rs2, target", "imm[12|10:5] rs2 rs1 001 imm[4:1|11] 1100011", extension="I", flow=Flow.BRANCH)
 def bne(hart: Any, rs1: U64, rs2: U64, imm: U64) -> None:
     if hart.x[rs1] != hart.x[rs2]:
         branch(hart, imm)
 
 
-@instruction("blt rs1, rs2, target", "imm[12|10:5] rs2 rs1 100 imm[4:1|11] 1100011", extension="I")
+@instruction("blt rs1, rs2, target", "imm[12|10:5] rs2 rs1 100 imm[4:1|11] 1100011", extension="I", flow=Flow.BRANCH)
 def blt(hart: Any, rs1: U64, rs2: U64, imm: U64) -> None:
     if signed(hart.x[rs1]) < signed(hart.x[rs2]):
         branch(hart, imm)
 
 
-@instruction("bge rs1, rs2, target", "imm[12|10:5] rs2 rs1 101 imm[4:1|11] 1100011", extension="I")
+@instruction("bge rs1, rs2, target", "imm[12|10:5] rs2 rs1 101 imm[4:1|11] 1100011", extension="I", flow=Flow.BRANCH)
 def bge(hart: Any, rs1: U64, rs2: U64, imm: U64) -> None:
     if signed(hart.x[rs1]) >= signed(hart.x[rs2]):
         branch(hart, imm)
 
 
-@instruction("bltu rs1, rs2, target", "imm[12|10:5] rs2 rs1 110 imm[4:1|11] 1100011", extension="I")
+@instruction("bltu rs1, rs2, target", "imm[12|10:5] rs2 rs1 110 imm[4:1|11] 1100011", extension="I", flow=Flow.BRANCH)
 def bltu(hart: Any, rs1: U64, rs2: U64, imm: U64) -> None:
     if hart.x[rs1] < hart.x[rs2]:
         branch(hart, imm)
 
 
-@instruction("bgeu rs1, rs2, target", "imm[12|10:5] rs2 rs1 111 imm[4:1|11] 1100011", extension="I")
+@instruction("bgeu rs1, rs2, target", "imm[12|10:5] rs2 rs1 111 imm[4:1|11] 1100011", extension="I", flow=Flow.BRANCH)
 def bgeu(hart: Any, rs1: U64, rs2: U64, imm: U64) -> None:
     if hart.x[rs1] >= hart.x[rs2]:
         branch(hart, imm)
@@ -89,59 +90,37 @@ def bgeu(hart: Any, rs1: U64, rs2: U64, imm: U64) -> None:
 # Loads and stores.
 
 
-@instruction("lb rd, imm(rs1)", "imm[11:0] rs1 000 rd 0000011", extension="I")
-def lb(hart: Any, rd: U64, rs1: U64, imm: U64) -> None:
-    hart.x[rd] = sext(load(hart, hart.x[rs1] + imm, 1), 8)
+def declare_load(name: str, width: str, size: int, signed: bool) -> None:
+    """A load of `size` bytes."""
+    extend = sext if signed else zext
+    bits = size * 8
+    access = Access(Kind.LOAD, size, signed=signed)
+
+    @instruction(f"{name} rd, imm(rs1)", f"imm[11:0] rs1 {width} rd 0000011", extension="I", access=access)
+    def load_register(hart: Any, rd: U64, rs1: U64, imm: U64) -> None:
+        hart.x[rd] = extend(load(hart, hart.x[rs1] + imm, size), bits)
 
 
-@instruction("lh rd, imm(rs1)", "imm[11:0] rs1 001 rd 0000011", extension="I")
-def lh(hart: Any, rd: U64, rs1: U64, imm: U64) -> None:
-    hart.x[rd] = sext(load(hart, hart.x[rs1] + imm, 2), 16)
+def declare_store(name: str, width: str, size: int) -> None:
+    """A store of `size` bytes."""
+    access = Access(Kind.STORE, size)
+
+    @instruction(f"{name} rs2, imm(rs1)", f"imm[11:5] rs2 rs1 {width} imm[4:0] 0100011", extension="I", access=access)
+    def store_register(hart: Any, rs1: U64, rs2: U64, imm: U64) -> None:
+        store(hart, hart.x[rs1] + imm, size, hart.x[rs2])
 
 
-@instruction("lw rd, imm(rs1)", "imm[11:0] rs1 010 rd 0000011", extension="I")
-def lw(hart: Any, rd: U64, rs1: U64, imm: U64) -> None:
-    hart.x[rd] = sext(load(hart, hart.x[rs1] + imm, 4), 32)
-
-
-@instruction("ld rd, imm(rs1)", "imm[11:0] rs1 011 rd 0000011", extension="I")
-def ld(hart: Any, rd: U64, rs1: U64, imm: U64) -> None:
-    hart.x[rd] = load(hart, hart.x[rs1] + imm, 8)
-
-
-@instruction("lbu rd, imm(rs1)", "imm[11:0] rs1 100 rd 0000011", extension="I")
-def lbu(hart: Any, rd: U64, rs1: U64, imm: U64) -> None:
-    hart.x[rd] = load(hart, hart.x[rs1] + imm, 1)
-
-
-@instruction("lhu rd, imm(rs1)", "imm[11:0] rs1 101 rd 0000011", extension="I")
-def lhu(hart: Any, rd: U64, rs1: U64, imm: U64) -> None:
-    hart.x[rd] = load(hart, hart.x[rs1] + imm, 2)
-
-
-@instruction("lwu rd, imm(rs1)", "imm[11:0] rs1 110 rd 0000011", extension="I")
-def lwu(hart: Any, rd: U64, rs1: U64, imm: U64) -> None:
-    hart.x[rd] = load(hart, hart.x[rs1] + imm, 4)
-
-
-@instruction("sb rs2, imm(rs1)", "imm[11:5] rs2 rs1 000 imm[4:0] 0100011", extension="I")
-def sb(hart: Any, rs1: U64, rs2: U64, imm: U64) -> None:
-    store(hart, hart.x[rs1] + imm, 1, hart.x[rs2])
-
-
-@instruction("sh rs2, imm(rs1)", "imm[11:5] rs2 rs1 001 imm[4:0] 0100011", extension="I")
-def sh(hart: Any, rs1: U64, rs2: U64, imm: U64) -> None:
-    store(hart, hart.x[rs1] + imm, 2, hart.x[rs2])
-
-
-@instruction("sw rs2, imm(rs1)", "imm[11:5] rs2 rs1 010 imm[4:0] 0100011", extension="I")
-def sw(hart: Any, rs1: U64, rs2: U64, imm: U64) -> None:
-    store(hart, hart.x[rs1] + imm, 4, hart.x[rs2])
-
-
-@instruction("sd rs2, imm(rs1)", "imm[11:5] rs2 rs1 011 imm[4:0] 0100011", extension="I")
-def sd(hart: Any, rs1: U64, rs2: U64, imm: U64) -> None:
-    store(hart, hart.x[rs1] + imm, 8, hart.x[rs2])
+declare_load("lb", "000", 1, True)
+declare_load("lh", "001", 2, True)
+declare_load("lw", "010", 4, True)
+declare_load("ld", "011", 8, True)
+declare_load("lbu", "100", 1, False)
+declare_load("lhu", "101", 2, False)
+declare_load("lwu", "110", 4, False)
+declare_store("sb", "000", 1)
+declare_store("sh", "001", 2)
+declare_store("sw", "010", 4)
+declare_store("sd", "011", 8)
 
 
 # Register with immediate.
@@ -311,11 +290,11 @@ def pause(hart: Any) -> None:
 # Environment calls.
 
 
-@instruction("ecall", "000000000000 00000 000 00000 1110011", extension="I", delivered=environment_call)
+@instruction("ecall", "000000000000 00000 000 00000 1110011", extension="I", delivered=environment_call, flow=Flow.TRAP)
 def ecall(hart: Any) -> None:
     raise Trap(ecall_cause(hart))
 
 
-@instruction("ebreak", "000000000001 00000 000 00000 1110011", extension="I")
+@instruction("ebreak", "000000000001 00000 000 00000 1110011", extension="I", flow=Flow.TRAP)
 def ebreak(hart: Any) -> None:
     raise Trap(CAUSE_BREAKPOINT, hart.pc, 0, 0, hart.virt)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from trapline.lang.control import EXIT_WFI, flush_page, flush_translations, leave
+from trapline.lang.facts import Flow
 from trapline.lang.functions import inline, instruction
 from trapline.lang.values import U64
 from trapline.privilege.guards import (
@@ -22,13 +23,13 @@ from trapline.privilege.returns import mret as return_from_machine
 from trapline.privilege.returns import sret as return_from_supervisor
 
 
-@instruction("mret", "0011000 00010 00000 000 00000 1110011", extension="I")
+@instruction("mret", "0011000 00010 00000 000 00000 1110011", extension="I", flow=Flow.RETURN)
 def mret(hart: Any) -> None:
     require_machine(hart)
     return_from_machine(hart)
 
 
-@instruction("sret", "0001000 00010 00000 000 00000 1110011", extension="S")
+@instruction("sret", "0001000 00010 00000 000 00000 1110011", extension="S", flow=Flow.RETURN)
 def sret(hart: Any) -> None:
     require_sret(hart)
     return_from_supervisor(hart)

@@ -7,32 +7,35 @@ from __future__ import annotations
 
 from typing import Any
 
+from trapline.lang.facts import Access, Kind
 from trapline.lang.functions import instruction
 from trapline.lang.values import U64
 from trapline.privilege.guards import require_cbo_clean, require_cbo_inval, require_cbo_zero
 from trapline.privilege.memory import manage_block
 from trapline.privilege.memory import zero_block as store_zeros
 
+MANAGES, ZEROS = Access(Kind.MANAGE), Access(Kind.ZERO)
 
-@instruction("cbo.inval (rs1)", "000000000000 rs1 010 00000 0001111", extension="Zicbom")
+
+@instruction("cbo.inval (rs1)", "000000000000 rs1 010 00000 0001111", extension="Zicbom", access=MANAGES)
 def cbo_inval(hart: Any, rs1: U64) -> None:
     require_cbo_inval(hart)
     manage_block(hart, hart.x[rs1])
 
 
-@instruction("cbo.clean (rs1)", "000000000001 rs1 010 00000 0001111", extension="Zicbom")
+@instruction("cbo.clean (rs1)", "000000000001 rs1 010 00000 0001111", extension="Zicbom", access=MANAGES)
 def cbo_clean(hart: Any, rs1: U64) -> None:
     require_cbo_clean(hart)
     manage_block(hart, hart.x[rs1])
 
 
-@instruction("cbo.flush (rs1)", "000000000010 rs1 010 00000 0001111", extension="Zicbom")
+@instruction("cbo.flush (rs1)", "000000000010 rs1 010 00000 0001111", extension="Zicbom", access=MANAGES)
 def cbo_flush(hart: Any, rs1: U64) -> None:
     require_cbo_clean(hart)
     manage_block(hart, hart.x[rs1])
 
 
-@instruction("cbo.zero (rs1)", "000000000100 rs1 010 00000 0001111", extension="Zicboz")
+@instruction("cbo.zero (rs1)", "000000000100 rs1 010 00000 0001111", extension="Zicboz", access=ZEROS)
 def cbo_zero(hart: Any, rs1: U64) -> None:
     require_cbo_zero(hart)
     store_zeros(hart, hart.x[rs1])

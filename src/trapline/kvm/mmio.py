@@ -13,8 +13,6 @@ from trapline.policies import CauseRule
 if TYPE_CHECKING:
     from trapline.kvm.vcpu import Vcpu
 
-WIDTHS = {"b": 1, "h": 2, "w": 4, "d": 8}
-
 
 @dataclass(frozen=True, slots=True)
 class MmioDecode:
@@ -39,15 +37,15 @@ def decode(vcpu: Vcpu, bits: int, insn_length: int, *, store: bool) -> MmioDecod
     name = found.spelling.name
     if name not in vcpu.policy.mmio.instructions:
         return None
-    base = found.instruction.name
-    if (base[0] == "s") is not store:
+    access = found.instruction.access
+    if access is None or access.is_store is not store:
         return None
     # KVM tests bits 11:7 of these as if they were rd.
     zero_bits = name in ("c.swsp", "c.sdsp") and bits >> 7 & 31 == 0
     if zero_bits and vcpu.policy.has_bug("mmio-refuses-sp-store-with-zero-bits"):
         return None
     register = int(found.operands["rs2" if store else "rd"])
-    return MmioDecode(name, register, WIDTHS[base[1]], not base.endswith("u"), store, insn_length)
+    return MmioDecode(name, register, access.size, access.signed, store, insn_length)
 
 
 def mmio_access(vcpu: Vcpu, trap: CpuTrap, rule: CauseRule) -> int:

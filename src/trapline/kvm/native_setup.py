@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trapline.engine.decode_table import ACCESSES, number_of
+from trapline.engine.decode_table import number_of
 from trapline.firmware.cost import ACCESS, AMO, ATOMIC, ILLEGAL, ILLEGAL_TO_VS, PLAIN, cost_of, is_known
 from trapline.firmware.exit_log import KINDS, NO_GPA, native_exit, ring_entries
 from trapline.firmware.redirect import flags_of
 from trapline.isa.decode import expansion
+from trapline.isa.lookup import plain_access, plain_accesses
 from trapline.kvm.actions import compiled
 from trapline.kvm.cost import estimate
 from trapline.kvm.map_native import SLOTS
@@ -107,7 +108,7 @@ def _write_policy(vcpu: Vcpu, policy: Policy) -> bool:
     for instruction in INSTRUCTIONS:
         target = expansion(instruction.expands)[0] if instruction.expands else instruction
         special = instruction.name in _SP_STORES and policy.has_bug("mmio-refuses-sp-store-with-zero-bits")
-        if instruction.name in policy.mmio.instructions and target.name in ACCESSES and not special:
+        if instruction.name in policy.mmio.instructions and plain_access(target) is not None and not special:
             known[number_of(instruction) >> 6] |= 1 << (number_of(instruction) & 63)
     for n, word in enumerate(known):
         hart.kvm_mmio_known[n] = word
@@ -118,7 +119,7 @@ def _write_policy(vcpu: Vcpu, policy: Policy) -> bool:
     measured = vm.firmware.model.measured_on
     for n, event in enumerate((ILLEGAL, ATOMIC, ACCESS, PLAIN, ILLEGAL_TO_VS, AMO)):
         hart.fw_cost[n] = cost_of(event, measured).instructions
-    for n, event in enumerate(ACCESSES):
+    for n, event in enumerate(i.name for i in plain_accesses()):
         hart.fw_cost[COST_EMULATED + n] = cost_of(event, measured).instructions if is_known(event) else 0
     hart.kvm_peer_count = len(vm.vcpus)
     for n, other in enumerate(vm.vcpus):

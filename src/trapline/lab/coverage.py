@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trapline.isa.decode import Decoded, Decoder, extension_enabled
+from trapline.isa.lookup import needs_float
 from trapline.lab import stream_layout as at
-from trapline.lab.stream_code import JUMPS, STALLS
-from trapline.lang.functions import INSTRUCTIONS, Trap
+from trapline.lab.stream_code import STALLS
+from trapline.lang.facts import Flow, Kind
+from trapline.lang.functions import INSTRUCTIONS, Instruction, Trap
 from trapline.lang.state import Hart
 from trapline.machine.machine import Machine
 from trapline.privilege.causes import CAUSE_NAMES, INTERRUPT, trap_index
@@ -106,13 +108,12 @@ class Observer:
 
     def _access(self, found: Decoded) -> tuple[int, int, int, int, str] | None:
         """Return address, access, privilege, V and the stages of a plain load or store."""
-        name, hart = found.instruction.name, self.hart
-        plain = name in ("lb", "lh", "lw", "ld", "lbu", "lhu", "lwu", "flh", "flw", "fld")
-        if not plain and name not in ("sb", "sh", "sw", "sd", "fsh", "fsw", "fsd"):
+        access, hart = found.instruction.access, self.hart
+        if access is None or access.guest or access.kind not in (Kind.LOAD, Kind.STORE):
             return None
         address = (int(hart.x[found.operands["rs1"]]) + found.operands["imm"]) & (1 << 64) - 1
         priv, virt = int(hart.data_priv), int(hart.data_virt)
-        return address, 0 if plain else 1, priv, virt, stages(hart, priv, virt)
+        return address, int(access.is_store), priv, virt, stages(hart, priv, virt)
 
     def _note_walk(self, address: int, access: int, priv: int, virt: int, text: str) -> None:
         try:
@@ -146,18 +147,18 @@ def stages(hart: Hart, priv: int, virt: int) -> str:
 
 
 _EVERYWHERE = ("M", "HS", "U", "VS", "VU")
-_NEVER_RETIRE = {"ecall", "ebreak"}
 
 
-def _retires_in(name: str, extension: str) -> tuple[str, ...]:
+def _retires_in(instruction: Instruction) -> tuple[str, ...]:
     """Return the modes in which an instruction can retire."""
-    if name in _NEVER_RETIRE:
+    name = instruction.name
+    if instruction.flow is Flow.TRAP:
         return ()
     if name == "mret":
         return ("M",)
     if name == "sret":
         return ("HS", "VS")
-    if name.startswith(("hlv", "hsv")):
+    if instruction.access is not None and instruction.access.guest:
         return ("M", "HS", "U")
     if name.startswith(("hfence", "hinval")):
         return ("M", "HS")
@@ -166,9 +167,10 @@ def _retires_in(name: str, extension: str) -> tuple[str, ...]:
     return _EVERYWHERE
 
 
-def _traps_in(name: str, extension: str, text: str) -> tuple[str, ...]:
+def _traps_in(instruction: Instruction) -> tuple[str, ...]:
     """Return the modes in which an instruction can trap."""
-    if name in _NEVER_RETIRE or ("(rs1" in text and not name.startswith("prefetch")) or name.startswith("csrr"):
+    name = instruction.name
+    if instruction.flow is Flow.TRAP or instruction.access is not None or "csr" in instruction.operands:
         return _EVERYWHERE
     if name.startswith(("sfence.v", "sinval", "hfence", "hinval")):
         return ("U", "VS", "VU")
@@ -178,9 +180,7 @@ def _traps_in(name: str, extension: str, text: str) -> tuple[str, ...]:
         return ("HS", "U", "VS", "VU")
     if name == "sret":
         return ("U", "VU")
-    if extension in ("F", "D", "Zfh", "Zfh|Zfhmin") or extension.startswith(("Zfh", "D&", "F&")):
-        return _EVERYWHERE
-    return ()
+    return _EVERYWHERE if needs_float(instruction) else ()
 
 
 def reachable_instructions(enabled: set[str]) -> set[tuple[str, str, str]]:
@@ -189,9 +189,9 @@ def reachable_instructions(enabled: set[str]) -> set[tuple[str, str, str]]:
     for i in INSTRUCTIONS:
         if i.expands is not None or not extension_enabled(i.extension, enabled) or i.name in STALLS:
             continue
-        wanted |= {(i.name, mode, "retired") for mode in _retires_in(i.name, i.extension)}
-        if i.name not in JUMPS:
-            wanted |= {(i.name, mode, "trapped") for mode in _traps_in(i.name, i.extension, i.text)}
+        wanted |= {(i.name, mode, "retired") for mode in _retires_in(i)}
+        if i.flow not in (Flow.BRANCH, Flow.JUMP):
+            wanted |= {(i.name, mode, "trapped") for mode in _traps_in(i)}
     return wanted
 
 

@@ -10,16 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from trapline.isa.decode import Decoder, extension_enabled
+from trapline.isa.decode import Decoder, by_name, extension_enabled
 from trapline.isa.encoding import Encoding, EncodingError, parse
+from trapline.isa.lookup import target_of
 from trapline.lab.stream_csrs import CsrChooser
+from trapline.lang.facts import Flow, Kind
 from trapline.lang.functions import INSTRUCTIONS, Instruction
 
-JUMPS = {"jal", "jalr", "beq", "bne", "blt", "bge", "bltu", "bgeu"}
-XRETS = {"mret", "sret"}
 STALLS = {"wfi", "wrs.nto", "wrs.sto"}
-_CSR_PREFIX = "csrr"
-_STORES = {"sb", "sh", "sw", "sd", "hsv.b", "hsv.h", "hsv.w", "hsv.d"}
 _GVA_OF_V = ("lr.", "sc.", "cbo.clean", "cbo.flush", "cbo.inval")  # accepted.toml: not with MPRV
 TARGETS = (26, 27)  # registers that hold addresses to jump to; never written
 INNER = (2, 8, 9, 10, 18, 19)  # pointers that lie well inside a page in streams whose hart splits accesses
@@ -64,14 +62,15 @@ def _shapes(enabled: set[str], splits: bool) -> list[_Shape]:
     for instruction in INSTRUCTIONS:
         if not extension_enabled(instruction.extension, enabled):
             continue
-        target = (instruction.expands or instruction.name).split()[0]
-        if target in JUMPS | XRETS | STALLS or target.startswith(_CSR_PREFIX):
+        target = by_name(target_of(instruction))
+        moves = target.flow in (Flow.JUMP, Flow.BRANCH, Flow.RETURN)
+        if moves or target.name in STALLS or "csr" in target.operands:
             continue
         if splits and instruction.name == "c.addi16sp":
             continue
         memory = "(rs1" in instruction.text or "(sp)" in instruction.text or "sp)" in instruction.text
-        store = memory and target.removeprefix("f") in _STORES
-        shapes.append(_Shape(instruction, parse(instruction.pattern), memory, store, target))
+        store = target.access is not None and target.access.kind is Kind.STORE
+        shapes.append(_Shape(instruction, parse(instruction.pattern), memory, store, target.name))
     return shapes
 
 

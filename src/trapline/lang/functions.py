@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+
+from trapline.lang.facts import Access, Flow
+
+_WORD = re.compile(r"[a-z]\w*")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -102,6 +107,23 @@ class Instruction:
     operands: tuple[str, ...] = field(default=())
     effects_first: bool = False
     delivered: Callable[..., None] | None = None
+    flow: Flow = Flow.NEXT
+    access: Access | None = None
+    names: tuple[str, ...] = field(default=())
+
+    def is_float(self, operand: str) -> bool:
+        """Whether a register operand (rd, rs1, ...) is a floating-point register."""
+        return f"f{operand}" in self.names
+
+    @property
+    def has_target(self) -> bool:
+        """Whether its immediate is a pc-relative target."""
+        return "target" in self.names
+
+
+def operand_names(text: str) -> tuple[str, ...]:
+    """Return the operands of an instruction's text by their names: rd, frs1, target, ..."""
+    return tuple(_WORD.findall(text.partition(" ")[2]))
 
 
 INSTRUCTIONS: list[Instruction] = []
@@ -115,13 +137,16 @@ def instruction(
     where: Callable[[dict[str, int]], bool] | None = None,
     partial: bool = False,
     delivered: Callable[..., None] | None = None,
+    flow: Flow = Flow.NEXT,
+    access: Access | None = None,
 ) -> Callable[[F], F]:
     """Declare the decorated subset function as the meaning of an instruction.
 
     `extension` is the ISA-string name that gates it; several joined by "&" must all be on, by "|" any.
     `where` restricts the encoding by its fields (decode time). `partial` permits an architectural
     write before the last call that may trap. `delivered` is for an instruction that always traps: the
-    subset function that takes this trap, from which its fast handler is made.
+    subset function that takes this trap, from which its fast handler is made. `flow` and `access` say where
+    control goes and what memory is touched (lang.facts).
     """
 
     def register(function: F) -> F:
@@ -131,7 +156,18 @@ def instruction(
         function.__name__ = text.split()[0].replace(".", "_")
         INSTRUCTIONS.append(
             Instruction(
-                text, pattern, extension, function, None, where, text.split()[0], tuple(names), partial, delivered
+                text=text,
+                pattern=pattern,
+                extension=extension,
+                function=function,
+                where=where,
+                name=text.split()[0],
+                operands=tuple(names),
+                effects_first=partial,
+                delivered=delivered,
+                flow=flow,
+                access=access,
+                names=operand_names(text),
             )
         )
         return function
@@ -152,7 +188,9 @@ def compressed(
     `expands` is the target and its operands, for example "addi rd=rd, rs1=rd, imm=imm" or
     "jalr rd=1, rs1=rs1, imm=0": each operand is a field of the pattern or a number.
     """
-    INSTRUCTIONS.append(Instruction(text, pattern, extension, None, expands, where, text.split()[0]))
+    INSTRUCTIONS.append(
+        Instruction(text, pattern, extension, None, expands, where, text.split()[0], names=operand_names(text))
+    )
 
 
 def dispatch(table: dict[int, Callable[..., Any]], key: int, *args: Any) -> Any:

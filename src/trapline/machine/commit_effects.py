@@ -1,65 +1,11 @@
-"""What an instruction writes and touches, by its name: the data behind the commit log."""
+"""Which CSRs Spike logs for a write, and which writes it does not: the data behind the commit log."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from trapline.isa.decode import Decoded
 from trapline.privilege import csr_numbers as csr
 from trapline.privilege.csr_numbers import CSR_NAMES
-
-_LOADS = {"lb": 1, "lbu": 1, "lh": 2, "lhu": 2, "lw": 4, "lwu": 4, "ld": 8, "flh": 2, "flw": 4, "fld": 8}
-_STORES = {"sb": 1, "sh": 2, "sw": 4, "sd": 8, "fsh": 2, "fsw": 4, "fsd": 8}
-_SUFFIX = {"b": 1, "bu": 1, "h": 2, "hu": 2, "w": 4, "wu": 4, "d": 8}
-CSR_WRITES = {"csrrw": "rs1", "csrrs": "rs1", "csrrc": "rs1", "csrrwi": "", "csrrsi": "", "csrrci": ""}
-_FLOAT = frozenset({"F", "D", "Zfh", "Zfhmin"})
-
-LOAD, STORE, AMO, CONDITIONAL, ZERO = "load", "store", "amo", "conditional", "zero"
-
-
-def memory_effect(name: str) -> tuple[str, int] | None:
-    """Return (kind, bytes) of an instruction's access."""
-    if name in _LOADS:
-        return LOAD, _LOADS[name]
-    if name in _STORES:
-        return STORE, _STORES[name]
-    stem, _, suffix = name.partition(".")
-    if stem in ("hlv", "hlvx", "lr"):
-        return LOAD, _SUFFIX[suffix]
-    if stem == "hsv":
-        return STORE, _SUFFIX[suffix]
-    if stem == "sc":
-        return CONDITIONAL, _SUFFIX[suffix]
-    if stem.startswith("amo"):
-        return AMO, _SUFFIX[suffix]
-    return (ZERO, 1) if name == "cbo.zero" else None
-
-
-def is_float(decoded: Decoded) -> bool:
-    """Return whether the instruction may raise floating-point flags."""
-    return any(part in _FLOAT for word in decoded.instruction.extension.split("&") for part in word.split("|"))
-
-
-def destination(decoded: Decoded) -> tuple[str, int] | None:
-    """Return ("x" or "f", number) of the register that the instruction writes; x0 is none."""
-    if "rd" not in decoded.operands or decoded.instruction.function is None:
-        return None
-    if "rd" not in decoded.instruction.operands:
-        return None
-    if "frd" in decoded.instruction.text:
-        return "f", decoded.operands["rd"]
-    number = decoded.operands["rd"]
-    return ("x", number) if number else None
-
-
-def csr_written(decoded: Decoded) -> int | None:
-    """Return the CSR that a Zicsr instruction writes, or None if it only reads."""
-    name = decoded.instruction.name
-    if name not in CSR_WRITES:
-        return None
-    writes = name.startswith("csrrw") or decoded.operands["rs1"] != 0
-    return decoded.operands["csr"] if writes else None
-
 
 # Spike logs a view as the register behind it: the numbers, in the order of the log (ascending).
 _MVIP = 0x309

@@ -11,22 +11,16 @@ from collections.abc import Callable
 from typing import Any
 
 from trapline.isa.decode import Decoded, Decoder
+from trapline.isa.lookup import csr_written, destination, needs_float
 from trapline.lang.control import ATTENTION_LEAVE, EXIT_LIMIT
+from trapline.lang.facts import Kind
 from trapline.lang.functions import Trap
 from trapline.lang.state import Hart
 from trapline.lang.values import MASK64, U64
 from trapline.machine.commit_effects import (
-    AMO,
-    CONDITIONAL,
-    LOAD,
     LOG_NAMES,
     LOGGED_AS,
     MVIP,
-    ZERO,
-    csr_written,
-    destination,
-    is_float,
-    memory_effect,
     write_is_refused,
 )
 from trapline.machine.regions import Regions
@@ -102,7 +96,7 @@ class _Step:
         operands = decoded.operands
         self.base = int(hart.x[operands["rs1"]]) if "rs1" in operands else 0
         self.csr = self._find_csr()
-        self.float = is_float(decoded)
+        self.float = needs_float(decoded.instruction)
         self.old_flags = int(hart.fflags)
         if self.float:
             hart.fflags = 0
@@ -120,11 +114,11 @@ class _Step:
         return None if write_is_refused(self.hart, number) else number
 
     def _find_access(self) -> None:
-        self.access = memory_effect(self.decoded.instruction.name)
+        self.access = self.decoded.instruction.access
         operands = self.decoded.operands
         self.address = self.base + operands.get("imm", 0) & MASK64
         if self.access and "rs2" in operands:
-            file = self.hart.f if self.decoded.instruction.name[0] == "f" else self.hart.x
+            file = self.hart.f if self.decoded.instruction.is_float("rs2") else self.hart.x
             self.stored = int(file[operands["rs2"]])
 
     def finish(self, retired: bool) -> str:
@@ -193,20 +187,20 @@ class _Step:
         return operand
 
     def _memory(self) -> list[str]:
-        if self.access is None:
+        if self.access is None or self.access.kind is Kind.MANAGE:
             return []
-        kind, size = self.access
+        kind, size = self.access.kind, self.access.size
         read = f"mem {self.address:#018x}"
-        if kind == LOAD:
+        if kind in (Kind.LOAD, Kind.RESERVE):
             return [read]
-        if kind == ZERO:
+        if kind is Kind.ZERO:
             block = int(self.hart.cache_block)
             return [f"mem {(self.address & -block) + i:#018x} 0x00" for i in range(block)]
-        if kind == CONDITIONAL and self.reservation != self._physical():
+        if kind is Kind.CONDITIONAL and self.reservation != self._physical():
             return []
-        value = self._after_amo(size) if kind == AMO else self.stored & (1 << 8 * size) - 1
+        value = self._after_amo(size) if kind is Kind.AMO else self.stored & (1 << 8 * size) - 1
         written = f"{read} 0x{value:0{2 * size}x}"
-        return [read, written] if kind == AMO else [written]
+        return [read, written] if kind is Kind.AMO else [written]
 
     def _physical(self) -> int:
         hart = self.hart

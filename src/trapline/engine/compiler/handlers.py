@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from trapline.engine.compiler.module import Compiled
 from trapline.engine.tlb_layout import FETCH_AREA, FETCH_ENTRIES
+from trapline.isa.lookup import changes_mode
 from trapline.lang.functions import Instruction
 from trapline.lang.state import LAYOUT
 
@@ -17,10 +18,6 @@ CC = "preserve_nonecc"
 ARGS = "ptr noalias %st, ptr %rec, i64 %ic, ptr %tlb"
 UNLIKELY, LIKELY = ", !prof !1", ", !prof !0"
 IMMEDIATES = ("imm", "uimm", "shamt", "csr", "rm")
-
-# Always change the mode, or trap. Compiled into their handlers although they are rare in most programs: trap loops are
-# what this is for.
-MODE_CHANGES = {"ecall", "sret", "mret"}
 
 
 class Handler:
@@ -177,7 +174,8 @@ def slow_handler(name: str, instruction: Instruction, compiled: Compiled, length
     h.emit("%ic1 = add i64 %ic, -1")
     given = ", ".join(["ptr %st", *[f"i64 {o}" for o in operands(h, instruction, slow=True, target=target)]])
     call = f"call fastcc {compiled.result_type()} @{compiled.symbol}({given})"
-    if instruction.name in MODE_CHANGES:
+    if changes_mode(instruction):
+        # Compiled in place although they are rare in most programs: trap loops are what this is for.
         call += " alwaysinline"
     if compiled.may_fail:
         h.emit(f"%failed = {call}")
@@ -234,7 +232,7 @@ def perform(
     after: str = "%ic1",
 ) -> None:
     """The fast reading of the instruction at h.rec; goes on behind it unless it bails out or jumps."""
-    target = kind in ("f", "b") or "target" in instruction.text
+    target = instruction.has_target
     h.n += 1
     tag = h.n
     pc = h.pc()

@@ -10,13 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from trapline.isa.lookup import plain_access, written_x
+
 if TYPE_CHECKING:
     from trapline.engine.jit.region import Region
     from trapline.isa.decode import Decoded
 
 NEAR = frozenset({"addi", "add"})
 LINEAR = frozenset("addi add sub slli addiw addw subw lui auipc sh1add sh2add sh3add add.uw slli.uw".split())
-LOADS = frozenset({"ld", "lw", "lwu"})
 DENSITY = 10  # instructions for each access, at most, in loops that keep pages
 
 
@@ -54,14 +55,13 @@ def is_dense(region: Region, scope: set[int]) -> bool:
 
 def is_access(found: Decoded) -> bool:
     """Whether an instruction looks a page up."""
-    text = found.instruction.text
-    return "(rs1)" in text and "rs1" in found.operands
+    return found.instruction.access is not None
 
 
-def written(found: Decoded) -> int | None:
-    """The integer register that an instruction writes."""
-    rd = found.operands.get("rd", 0)
-    return rd if rd != 0 and not found.instruction.text.partition(" ")[2].startswith("frd") else None
+def loads_pointer(found: Decoded) -> bool:
+    """Whether an instruction loads what may be an address: an integer of 32 or 64 bits."""
+    access = plain_access(found.instruction)
+    return access is not None and not access.is_store and access.size >= 4
 
 
 def kinds(region: Region, scope: set[int]) -> tuple[set[int], set[int]]:
@@ -70,10 +70,10 @@ def kinds(region: Region, scope: set[int]) -> tuple[set[int], set[int]]:
         (target, found)
         for start in scope
         for _, found in region.blocks[start].code
-        if (target := written(found)) is not None
+        if (target := written_x(found)) is not None
     ]
     steady = set(range(32))
-    chased = {rd for rd, found in writes if found.instruction.name in LOADS}
+    chased = {rd for rd, found in writes if loads_pointer(found)}
     while True:
         lost = {rd for rd, found in writes if rd in steady and not stays(found, steady)}
         more = {

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from trapline.engine.jit.source import ANY, PAGE, Source
+from trapline.isa.lookup import changes_mode, is_branch
+from trapline.lang.facts import Flow
 
 if TYPE_CHECKING:
     from trapline.engine.jit.source import Pages
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
 LIMIT, HARD_LIMIT = 300, 900  # instructions; the second for what goes straight on
 RETURN_REGISTERS = (1, 5)  # ra and t0, the link registers of the calling convention
-MODE_CHANGES = ("ecall", "sret", "mret")
 
 
 @dataclass(slots=True)
@@ -80,7 +81,7 @@ class Region:
     @property
     def changes_mode(self) -> bool:
         """Whether there is an instruction in it after which another translation set may hold."""
-        return any(block.last.instruction.name in MODE_CHANGES for block in self.blocks.values())
+        return any(changes_mode(block.last.instruction) for block in self.blocks.values())
 
     def source(self) -> Source:
         """The bytes that the region was made from."""
@@ -107,7 +108,7 @@ class Region:
                 target = far_target(self.pages, block.code[-2], block.code[-1])
         elif last.instruction.name == "ecall":
             target = self.handler if self.pages.family(place) == 0 else None
-        elif block.jumps and last.instruction.name not in MODE_CHANGES:
+        elif block.jumps and not changes_mode(last.instruction):
             target = self.pages.place(place, last.operands["imm"])
         return target if target in self.blocks else None
 
@@ -131,7 +132,7 @@ class Region:
             out.append(target)
         elif last.instruction.name == "jalr" and self.may_return(last):
             out += self.returns
-        elif last.instruction.name in ("sret", "mret"):
+        elif last.instruction.flow is Flow.RETURN:
             out += self.resumed_by(block)
         if not ends_block(last):
             following = self.following(block)
@@ -167,14 +168,9 @@ def far_target(pages: Pages, first: tuple[int, Decoded], second: tuple[int, Deco
     return None if target is None else target & ~1
 
 
-def is_branch(found: Decoded) -> bool:
-    """Whether this is a conditional branch."""
-    return "target" in found.instruction.text and found.instruction.name != "jal"
-
-
 def ends_block(found: Decoded) -> bool:
     """Whether nothing follows directly."""
-    return found.instruction.name in ("jal", "jalr", *MODE_CHANGES)
+    return found.instruction.flow is Flow.JUMP or changes_mode(found.instruction)
 
 
 class Former:

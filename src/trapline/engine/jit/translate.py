@@ -11,15 +11,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from trapline.engine.code import writes_x
 from trapline.engine.compiler.primitives import SPLIT
 from trapline.engine.compiler.text import to_i64
 from trapline.engine.decode_table import X0_SINK
 from trapline.engine.jit.access import Accesses
-from trapline.engine.jit.region import MODE_CHANGES, Block, Region, ends_block, template_name
+from trapline.engine.jit.region import Block, Region, ends_block, template_name
 from trapline.engine.jit.source import PAGE, prefix_words
 from trapline.engine.jit.template import PRESUMED
 from trapline.engine.jit.ways import CC, LIKELY, Register, Ways
+from trapline.isa.lookup import changes_mode
+from trapline.lang.facts import Flow
 from trapline.lang.state import LAYOUT
 from trapline.privilege.modes import MODE_HS, MODE_M, MODE_VS, TO_HS, TO_M, TO_VS
 
@@ -64,7 +65,7 @@ def declaration(name: str) -> str:
 def operands_of(found: Decoded) -> dict[str, int]:
     """Operands as a template wants them: signed decimals, and x0 as a target out of sight."""
     fields = {name: to_i64(found.operands.get(name, 0)) for name in found.instruction.operands}
-    if fields.get("rd") == 0 and writes_x(found):
+    if fields.get("rd") == 0 and not found.instruction.is_float("rd"):
         fields["rd"] = X0_SINK
     return fields
 
@@ -244,22 +245,23 @@ class Translator(Ways):
     def jumping(self, text: str, block: Block, dirty: set[Register]) -> str:
         """Replace the template's jump by the way to its target."""
         place, found = block.code[-1]
-        name, target = found.instruction.name, self.region.target(block)
+        target, moves = self.region.target(block), changes_mode(found.instruction)
         lines = []
         for line in text.split("\n"):
             if not line.startswith("  GOTO"):
                 lines.append(line)
                 continue
-            if target is not None and name not in MODE_CHANGES:
+            if target is not None and not moves:
                 lines.append(f"  br label %{self.go(place, target, dirty)}")
                 continue
             lines.append(f"  store i64 {line.split()[1]}, ptr %to")
-            if name in MODE_CHANGES:
-                targets = self.region.resumed_by(block) if name != "ecall" else [] if target is None else [target]
+            if moves:
+                returns = found.instruction.flow is Flow.RETURN
+                targets = self.region.resumed_by(block) if returns else [] if target is None else [target]
                 way = self.change_mode(targets, dirty)
             else:
                 way = self.leave_by_pc("fn_goto", dirty)
-                if name == "jalr" and self.region.may_return(found):
+                if found.instruction.name == "jalr" and self.region.may_return(found):
                     way = self.enter(self.region.returns, dirty, way)
             lines.append(f"  br label %{way}")
         return "\n".join(lines)

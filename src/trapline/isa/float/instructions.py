@@ -11,6 +11,7 @@ from typing import Any
 from trapline.isa.float.compare import soft_classify, soft_eq, soft_le, soft_lt, soft_pick
 from trapline.isa.float.formats import Format, Operation, conversion
 from trapline.isa.float.rounding import rounding_mode
+from trapline.lang.facts import Access, Kind
 from trapline.lang.functions import instruction
 from trapline.lang.values import U64, sext
 from trapline.privilege.guards import mark_fp_dirty, require_fp
@@ -48,15 +49,18 @@ def declare_moves(fmt: Format, extension: str) -> None:
     """Loads, stores and moves of bits."""
     letter = MOVE_LETTERS[fmt.letter]
     width = f"{fmt.size.bit_length() - 1:03b}"
+    loads, stores = Access(Kind.LOAD, fmt.size), Access(Kind.STORE, fmt.size)
 
-    @instruction(f"fl{letter} frd, imm(rs1)", f"imm[11:0] rs1 {width} rd 0000111", extension=extension)
+    @instruction(f"fl{letter} frd, imm(rs1)", f"imm[11:0] rs1 {width} rd 0000111", extension=extension, access=loads)
     def load_float(hart: Any, rd: U64, rs1: U64, imm: U64) -> None:
         require_fp(hart)
         value = load(hart, hart.x[rs1] + imm, fmt.size)
         mark_fp_dirty(hart)
         hart.f[rd] = fmt.box | value
 
-    @instruction(f"fs{letter} frs2, imm(rs1)", f"imm[11:5] rs2 rs1 {width} imm[4:0] 0100111", extension=extension)
+    @instruction(
+        f"fs{letter} frs2, imm(rs1)", f"imm[11:5] rs2 rs1 {width} imm[4:0] 0100111", extension=extension, access=stores
+    )
     def store_float(hart: Any, rs1: U64, rs2: U64, imm: U64) -> None:
         require_fp(hart)
         store(hart, hart.x[rs1] + imm, fmt.size, hart.f[rs2])

@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from trapline.isa.decode import Decoder
     from trapline.lang.state import Hart
 
-LOADS, STORES = (0x03, 0x07), (0x23, 0x27)
-WHOLE = (0x2F, 0x73)  # AMO, LR, SC; HLV, HLVX, HSV: every field but rs1 is kept
 LOAD_FIELDS = 0x0000_7FFF  # rd, funct3, opcode
 STORE_FIELDS = 0x01F0_707F  # rs2, funct3, opcode
 RS1 = 0x000F_8000
@@ -25,15 +23,13 @@ def transformed(hart: Hart, decoder: Decoder) -> int:
     found = decoder.decode(int(hart.insn))
     if found is None:
         return 0
+    access = found.instruction.access
+    if access is None or access.size == 0:
+        return 0
     bits = expanded_bits(found)
-    opcode = bits & 0x7F
-    if opcode in LOADS:
-        bits &= LOAD_FIELDS
-    elif opcode in STORES:
-        bits &= STORE_FIELDS
-    elif opcode in WHOLE:
+    if access.is_atomic or access.guest:
         bits &= ~RS1
     else:
-        return 0
+        bits &= STORE_FIELDS if access.is_store else LOAD_FIELDS
     bits |= (int(hart.trap_tval) - int(hart.access_va) & 0x1F) << 15
     return bits & ~2 if found.length == 2 else bits
