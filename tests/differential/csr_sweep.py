@@ -46,7 +46,6 @@ _PROLOGUE = f"""
     li t1, 0x2004000
     li t0, -1
     sd t0, 0(t1)
-    csrw menvcfg, t0
     csrw stimecmp, t0
     csrw vstimecmp, t0
     csrw pmpaddr0, t0
@@ -103,7 +102,7 @@ def program() -> bytes:
     code = _Code()
     for csrs, status in SETTINGS:
         for name, value in csrs.items():
-            code.text(f"    li t0, {value}\n    csrw {name}, t0\n")
+            code.text(f"    li t0, {value & ~MASKED.get(name, 0)}\n    csrw {name}, t0\n")
         code.text(f"    li t0, {status & _FS}\n    csrw vsstatus, t0\n")
         for mode in MODES.values():
             code.text(f"    li t0, {status | mode}\n    csrw mstatus, t0\n    auipc t0, 0\n    addi t0, t0, 16\n")

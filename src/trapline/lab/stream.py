@@ -176,9 +176,9 @@ class _Build:
             if rng.random() < 0.7:
                 values["medeleg"] ^= 1 << 9 | 4
         for name in ("menvcfg", "henvcfg"):
-            bits = rng.getrandbits(8) & 0xF1
+            bits = rng.getrandbits(8) & 0xF0
             values[name] = bits | (rng.getrandbits(1) << 62) | (rng.getrandbits(1) << 61)
-        values["senvcfg"] = rng.getrandbits(8) & 0xF1
+        values["senvcfg"] = rng.getrandbits(8) & 0xF0
         values["mcountinhibit"] = rng.getrandbits(32) & ~2
         values["fcsr"] = rng.getrandbits(5) | rng.choice((*(0, 1, 2, 3, 4) * 4, 5, 6, 7)) << 5
         self._status(values, mode)

@@ -229,7 +229,9 @@ class _Block:
         rng = self.rng
         operation = rng.choice(("csrrw", "csrrs", "csrrc", "csrrwi", "csrrsi", "csrrci")) if choice.write else "csrrs"
         value = rng.randrange(32) if choice.write else 0
-        if choice.masked and choice.write and not operation.endswith("i"):
+        if operation.endswith("i"):
+            value &= ~choice.masked
+        elif choice.masked and choice.write:
             self._constant(SCRATCH, choice.masked)
             self.code += self.encode("xori", rd=SCRATCH, rs1=SCRATCH, imm=-1)
             self.code += self.encode("and", rd=SCRATCH, rs1=SCRATCH, rs2=value)

@@ -119,7 +119,7 @@ def zero(name: str, exists: Exists, guard: Guard | None = None) -> None:
 
 NOT_MODE_2 = 0xFFFF_FFFF_FFFF_FFFD
 EVEN = 0xFFFF_FFFF_FFFF_FFFE
-HEDELEG_WRITABLE = 0xB1FF
+HEDELEG_WRITABLE = 0xCB1FF
 
 
 def _floating_point() -> None:

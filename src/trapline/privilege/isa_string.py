@@ -18,6 +18,7 @@ from trapline.privilege.fields import (
     ENVCFG_CBCFE,
     ENVCFG_CBIE,
     ENVCFG_CBZE,
+    ENVCFG_FIOM,
     ENVCFG_PBMTE,
     ENVCFG_STCE,
     HPMEVENT_VIRTUAL,
@@ -198,7 +199,8 @@ def set_masks(hart: Any) -> None:
 
     lcofi = bits("sscofpmf", LCOFIP)
     hypervisor = bits("h", HS_INTERRUPTS)
-    hart.medeleg_mask = 0xB3FE | (0 if hart.has_c != 0 else 1) | bits("h", 0xF00400)
+    # Software check (18) and hardware error (19) are there whether the hart can raise them or not.
+    hart.medeleg_mask = 0xCB3FE | (0 if hart.has_c != 0 else 1) | bits("h", 0xF00400)
     hart.mideleg_mask = S_INTERRUPTS | lcofi
     hart.mideleg_ones = hypervisor
     hart.mideleg = hart.mideleg | hypervisor
@@ -214,9 +216,10 @@ def set_masks(hart: Any) -> None:
     hart.counteren_mask = bits("zicntr", COUNTEREN_CY | COUNTEREN_TM | COUNTEREN_IR) | programmable
     hart.mcountinhibit_mask = bits("zicntr", COUNTEREN_CY | COUNTEREN_IR) | programmable
     hart.mhpmevent_mask = bits("sscofpmf", HPMEVENT_WRITABLE | bits("h", HPMEVENT_VIRTUAL))
-    blocks = bits("zicbom", ENVCFG_CBIE | ENVCFG_CBCFE) | bits("zicboz", ENVCFG_CBZE)
-    hart.senvcfg_mask = blocks
-    hart.menvcfg_mask = blocks | bits("svadu", ENVCFG_ADUE) | bits("svpbmt", ENVCFG_PBMTE) | bits("sstc", ENVCFG_STCE)
+    # FIOM asks for nothing that this hart does not do: every fence orders all accesses.
+    common = ENVCFG_FIOM | bits("zicbom", ENVCFG_CBIE | ENVCFG_CBCFE) | bits("zicboz", ENVCFG_CBZE)
+    hart.senvcfg_mask = common
+    hart.menvcfg_mask = common | bits("svadu", ENVCFG_ADUE) | bits("svpbmt", ENVCFG_PBMTE) | bits("sstc", ENVCFG_STCE)
     hart.mstateen_mask = STATEEN_SE | STATEEN_ENVCFG | bits("ssaia", STATEEN_AIA | STATEEN_CSRIND)
     if hart.has_ssaia != 0 and hart.has_imsic != 0:
         hart.mstateen_mask = hart.mstateen_mask | STATEEN_IMSIC
