@@ -10,17 +10,12 @@ from trapline.privilege.memory import NO_RESERVATION
 
 
 class FakeHart(Hart):
-    """A hart whose interrupts nobody looks at: hosted calls are only counted."""
+    """A hart that no engine runs."""
 
     def __init__(self) -> None:
         super().__init__()
         self.time_ratio = 100
         self.reservation = NO_RESERVATION
-        self.calls: list[object] = []
-
-    def call(self, function: object, *args: int) -> None:
-        """Count the call."""
-        self.calls.append(function)
 
 
 class FakeEngine:

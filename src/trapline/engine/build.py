@@ -59,6 +59,22 @@ HOSTED = {
     "emulate_plain": "trapline.firmware.emulate",
 }
 
+# Registers of devices (lang.devices), likewise.
+DEVICES = {
+    "set_line": "trapline.machine.lines",
+    "clint_load": "trapline.machine.clint",
+    "clint_store": "trapline.machine.clint",
+    "clint_tick": "trapline.machine.clint",
+    "plic_load": "trapline.machine.plic",
+    "plic_store": "trapline.machine.plic",
+    "plic_set_level": "trapline.machine.plic",
+    "uart_load": "trapline.machine.uart",
+    "uart_store": "trapline.machine.uart",
+    "uart_update": "trapline.machine.uart",
+    "rtc_load": "trapline.machine.rtc",
+    "rtc_store": "trapline.machine.rtc",
+}
+
 # Cold functions that hosted software and the engine call by name.
 EXPORTS = {
     **ENGINE_FUNCTIONS,
@@ -85,6 +101,7 @@ EXPORTS = {
     "imsic_message": "trapline.privilege.imsic",
     "imsic_signal": "trapline.privilege.imsic",
     **HOSTED,
+    **DEVICES,
 }
 
 

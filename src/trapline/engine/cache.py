@@ -21,6 +21,7 @@ ROOMS = ("lang", "privilege", "isa", "engine")
 HOSTED = (
     *(f"kvm/{name}.py" for name in ("redirect", "switch", "entry", "native_exit", "sbi_native", "map_native")),
     *(f"firmware/{name}.py" for name in ("redirect", "emulate", "exit_log")),
+    *(f"machine/{name}.py" for name in ("lines", "clint", "plic", "uart", "rtc", "memory_map")),
 )
 MAGIC = b"trapline native image 1\n"
 

@@ -19,9 +19,10 @@ from trapline.engine.reference import ReferenceEngine
 from trapline.engine.tlb_layout import TLB_BYTES
 from trapline.isa.decode import Decoder
 from trapline.lang.control import ATTENTION_LEAVE, EXIT_LIMIT, EXIT_STOP
+from trapline.lang.devices import DeviceState, Registers
 from trapline.lang.functions import Trap
 from trapline.lang.host_pages import anonymous
-from trapline.lang.state import LAYOUT
+from trapline.lang.state import LAYOUT, subset_arguments
 from trapline.lang.values import U64
 from trapline.privilege.derived import update_derived
 from trapline.privilege.interrupts import update_timers
@@ -120,8 +121,9 @@ class NativeEngine:
             CALLBACK(self._guard(hart, lambda *_: self._flush_code(hart))),
             CALLBACK(self._guard(hart, lambda *_: hart.on_transform())),
             CALLBACK(self._guard(hart, lambda gpa, how, data, _: hart.on_mmio(gpa, how, data))),
+            CALLBACK(self._guard(hart, lambda io, what, value, _: DeviceState.at[io].ask(what, value))),
         ]  # fmt: skip
-        names = ("fn_device_load", "fn_device_store", "fn_flush_code", "fn_transform", "fn_mmio")
+        names = ("fn_device_load", "fn_device_store", "fn_flush_code", "fn_transform", "fn_mmio", "fn_host")
         for name, callback in zip(names, callbacks, strict=True):
             setattr(hart, name, ctypes.cast(callback, ctypes.c_void_p).value or 0)
         for slot in range(1, STEP_SLOTS):
@@ -159,6 +161,7 @@ class NativeEngine:
     def regions_changed(self, hart: Hart) -> None:
         """Give every memory region its page infos and forget all translations."""
         for i in range(int(hart.region_count)):
+            self._wire(hart, i)
             host, base, size = (int(a[i]) for a in (hart.region_host, hart.region_base, hart.region_size))
             if host == 0:
                 hart.region_info[i] = 0
@@ -174,6 +177,16 @@ class NativeEngine:
         self.code.keep([range(infos.at, infos.at + len(infos.words)) for infos in self._infos.values()])
         hart.code_fresh = 1
         self._plain("c.flush_all_sets", hart)
+
+    def _wire(self, hart: Hart, region: int) -> None:
+        """Let native code serve the registers behind a region itself, if its device has functions for that."""
+        device = hart.devices.get(region)
+        if not isinstance(device, Registers):
+            hart.region_io[region] = hart.region_load[region] = hart.region_store[region] = 0
+            return
+        hart.region_io[region] = int(device.io)
+        hart.region_load[region] = self.symbols[f"c.{type(device).on_load.__name__}"]
+        hart.region_store[region] = self.symbols[f"c.{type(device).on_store.__name__}"]
 
     def _page_of(self, info: int) -> tuple[int, Any]:
         """Host address of the page that an info word describes, and who owns its memory."""
@@ -217,11 +230,11 @@ class NativeEngine:
             function = self._calls[name] = prototype(self.symbols[name])
         return int(function(hart.address, *args))
 
-    def call(self, hart: Hart, function: Callable[..., Any], *args: int) -> Any:
+    def call(self, hart: Hart, function: Callable[..., Any], *args: Any) -> Any:
         """Run a subset function for hosted software: natively where it is exported."""
         name = f"c.{function.__name__}"
         if name not in self.symbols:
-            return function(hart, *[a if isinstance(a, U64 | bool) else U64(a) for a in args])
+            return function(hart, *subset_arguments(args))
         mem, words = hart.mem, self._words
         mem[words["call_failed"]] = 0
         result = self._plain(name, hart, *[int(a) & 0xFFFF_FFFF_FFFF_FFFF for a in args])

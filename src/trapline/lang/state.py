@@ -7,12 +7,14 @@ on the same memory and saving a hart is one copy.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+import weakref
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from trapline.lang.host_pages import anonymous
 from trapline.lang.layout import Layout
-from trapline.lang.values import MASK64, U64, _new
+from trapline.lang.values import MASK64, U64
+from trapline.lang.words import Words, word
 
 LAYOUT = Layout()
 REGIONS = 24
@@ -108,7 +110,11 @@ LAYOUT.word("code_table", "code_k", "code_host", "fetch_uncached")
 LAYOUT.word("dirty_count")
 LAYOUT.array("dirty_info", 64)
 LAYOUT.word("code_fresh")  # 1: fence.i has to look beyond dirty_info (newly decoded pages, other harts)
-LAYOUT.word("fn_device_load", "fn_device_store", "fn_flush_code", "fn_transform", "fn_memset")
+LAYOUT.word("fn_device_load", "fn_device_store", "fn_flush_code", "fn_transform", "fn_memset", "fn_host")
+# Devices whose registers native code serves: host addresses of their state and of the functions, 0: Python does.
+LAYOUT.array("region_io", REGIONS + 1)  # the last is WATCHER's, which is always Python's
+LAYOUT.array("region_load", REGIONS + 1)
+LAYOUT.array("region_store", REGIONS + 1)
 LAYOUT.word("ic_base", "ic_margin", "ic_left", "ic_end", "native_exit", "host_fma")
 LAYOUT.array("step_record", 8, align=2)
 LAYOUT.array("step_handlers", 256)
@@ -220,29 +226,7 @@ LAYOUT.word("walk_gpa", "walk_pte", "walk_level", "walk_perm", "walk_page", "wal
 LAYOUT.array("scratch", 8)
 
 
-class _Words:
-    """An array field as subset functions index it."""
-
-    __slots__ = ("_base", "_count", "_mem")
-
-    def __init__(self, mem: Any, base: int, count: int) -> None:
-        self._mem, self._base, self._count = mem, base, count
-
-    def __getitem__(self, index: int) -> U64:
-        if not 0 <= index < self._count:
-            raise IndexError(f"index {int(index)} outside 0..{self._count - 1}")
-        return _new(U64, self._mem[self._base + index])
-
-    def __setitem__(self, index: int, value: int) -> None:
-        if not 0 <= index < self._count:
-            raise IndexError(f"index {int(index)} outside 0..{self._count - 1}")
-        self._mem[self._base + index] = value & MASK64
-
-    def __len__(self) -> int:
-        return self._count
-
-
-class _XRegisters(_Words):
+class _XRegisters(Words):
     """x0..x31: x0 stays 0."""
 
     __slots__ = ()
@@ -252,14 +236,9 @@ class _XRegisters(_Words):
             self._mem[index] = value & MASK64
 
 
-def _word(index: int) -> property:
-    def read(self: Hart) -> U64:
-        return _new(U64, self.mem[index])
-
-    def write(self: Hart, value: int) -> None:
-        self.mem[index] = value & MASK64
-
-    return property(read, write)
+def subset_arguments(args: Sequence[Any]) -> list[Any]:
+    """Arguments as a subset function takes them: integers become U64."""
+    return [U64(a) if isinstance(a, int) and not isinstance(a, (U64, bool)) else a for a in args]
 
 
 class Hart:
@@ -269,22 +248,25 @@ class Hart:
     (`load(hart, offset, size) -> int`, `store(hart, offset, size, value)`).
     """
 
+    at: ClassVar[weakref.WeakValueDictionary[int, Hart]] = weakref.WeakValueDictionary()  # by address
+
     def __init__(self, words: int | None = None) -> None:
         size = max(words or 0, LAYOUT.words) * 8
         self.block = anonymous(-(-size // 4096) * 4096)
         self.mem = memoryview(self.block).cast("Q")
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.block))
+        Hart.at[self.address] = self
         self.devices: dict[int, Any] = {}
         self.keeps: Any = None  # memory whose address stands in a word of this hart
         self.backings: list[Any] = []  # the owners of the memory at region_host
         for f in LAYOUT.fields.values():
             if f.array:
-                kind = _XRegisters if f.name == "x" else _Words
+                kind = _XRegisters if f.name == "x" else Words
                 self.__dict__[f.name] = kind(self.mem, f.index, f.count)
 
-    def call(self, function: Callable[..., Any], *args: int) -> Any:
+    def call(self, function: Callable[..., Any], *args: Any) -> Any:
         """Run a subset function on this hart for hosted software; raises Trap if it traps."""
-        return function(self, *[a if isinstance(a, (U64, bool)) else U64(a) for a in args])
+        return function(self, *subset_arguments(args))
 
     def on_transform(self) -> int:
         """Replaced by an engine that can decode: the transformed instruction of the access under way."""
@@ -314,4 +296,4 @@ class Hart:
 
 for _field in LAYOUT.fields.values():
     if not _field.array:
-        setattr(Hart, _field.name, _word(_field.index))
+        setattr(Hart, _field.name, word(_field.index))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from trapline.lang.devices import ASK_SOURCE, DeviceState
 from trapline.lang.state import IMSIC_FILES, Hart
 from trapline.machine import memory_map as mm
 from trapline.machine.aplic import Aplic, Send
 from trapline.machine.imsic import ImsicWindow
-from trapline.machine.lines import MEIP, SEIP, set_line
+from trapline.machine.lines import MEIP, SEIP, drive
 from trapline.machine.plic import Plic
 from trapline.machine.regions import Regions
 from trapline.privilege.imsic import FILE_M, FILE_S
@@ -74,10 +75,10 @@ def parse_aia(text: str, modes: Sequence[str] = ()) -> Aia:
     return Aia(kind, guests, mode)
 
 
-def install(aia: Aia, regions: Regions, harts: Sequence[Hart]) -> Plic | Aplic:
+def install(aia: Aia, regions: Regions, harts: Sequence[Hart], io: DeviceState) -> Plic | Aplic:
     """Put the interrupt controllers of a board into its memory; return the one that devices are wired to."""
     if not aia.aplic:
-        plic = Plic.for_harts(harts, mm.PLIC_SOURCES)
+        plic = Plic(harts, io, mm.PLIC_SOURCES)
         regions.device("plic", mm.PLIC.base, mm.PLIC.size, plic)
         return plic
     if aia.imsic:
@@ -88,6 +89,7 @@ def install(aia: Aia, regions: Regions, harts: Sequence[Hart]) -> Plic | Aplic:
         root = Aplic(mm.APLIC_SOURCES, targets=[_line(hart, MEIP) for hart in harts])
         child = Aplic(mm.APLIC_SOURCES, targets=[_line(hart, SEIP) for hart in harts])
     root.adopt(child)
+    io.answers[ASK_SOURCE] = lambda value: root.set_level(value >> 1, value & 1 != 0)
     regions.device("aplic M", mm.APLIC_M.base, mm.APLIC_M.size, root)
     regions.device("aplic S", mm.APLIC_S.base, mm.APLIC_S.size, child)
     return root
@@ -110,4 +112,4 @@ def _sender(regions: Regions) -> Send:
 
 
 def _line(hart: Hart, bit: int) -> Callable[[bool], None]:
-    return lambda level: set_line(hart, bit, level)
+    return lambda level: drive(hart, bit, level)

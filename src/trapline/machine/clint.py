@@ -7,18 +7,23 @@ follows the instruction count.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from trapline.lang.control import EXIT_TIMER, leave
+from trapline.lang.devices import DeviceState, Registers, on_hart
+from trapline.lang.functions import cold, inline
 from trapline.lang.state import LAYOUT, Hart
-from trapline.lang.values import MASK64
-from trapline.machine.lines import MSIP, MTIP, set_line
+from trapline.lang.values import MASK64, U64
+from trapline.machine.lines import MSIP, MTIP, set_line, set_line_of
 from trapline.privilege.derived import update_derived
-from trapline.privilege.interrupts import update_timers
+from trapline.privilege.interrupts import time_now, update_timers
 
 MTIMECMP = 0x4000
 MTIME = 0xBFF8
 _NEVER = MASK64
-_INSTRET, _RATIO, _OFFSET = (LAYOUT.fields[name].index for name in ("instret", "time_ratio", "time_offset"))
+_INSTRET, _RATIO, _OFFSET, _MIP = (
+    LAYOUT.fields[name].index for name in ("instret", "time_ratio", "time_offset", "mip")
+)
 
 
 def time_of(hart: Hart) -> int:
@@ -42,58 +47,98 @@ def advance(hart: Hart, tick: int) -> None:
         time_changed(hart)
 
 
-class Clint:
+@inline
+def part(word: U64, offset: U64, size: U64) -> U64:
+    """The bytes of a 64-bit register that an access reads."""
+    return (word >> (8 * (offset & 7))) & (U64(MASK64) >> ((64 - 8 * size) & 63))
+
+
+@inline
+def merged(word: U64, offset: U64, size: U64, value: U64) -> U64:
+    """A 64-bit register after a write to some of its bytes."""
+    shift = 8 * (offset & 7)
+    mask = (U64(MASK64) >> ((64 - 8 * size) & 63)) << shift
+    return (word & ~mask) | ((value << shift) & mask)
+
+
+@cold
+def clint_load(hart: Any, io: DeviceState, offset: U64, size: U64) -> U64:
+    """Read msip, mtimecmp or mtime; the rest of the window is zero."""
+    if offset >= MTIME and offset < MTIME + 8:
+        return part(time_now(hart), offset, size)
+    if offset < io.clint_harts * 4:
+        return io.msip[offset >> 2] if offset & 3 == 0 else U64(0)
+    if offset >= MTIMECMP and offset < MTIMECMP + io.clint_harts * 8:
+        return part(io.mtimecmp[(offset - MTIMECMP) >> 3], offset, size)
+    return U64(0)
+
+
+@cold
+def clint_tick(hart: Any, io: DeviceState, number: U64) -> None:
+    """Bring MTIP of a hart, which has this number, up to date with its time."""
+    set_line(hart, MTIP, time_now(hart) >= io.mtimecmp[number])
+
+
+@cold
+def move_time(hart: Any, io: DeviceState, number: U64, change: U64) -> None:
+    """Set the clock of a hart, which has this number, forward."""
+    hart.time_offset = hart.time_offset + change
+    update_timers(hart)
+    update_derived(hart)
+    clint_tick(hart, io, number)
+
+
+@cold
+def clint_store(hart: Any, io: DeviceState, offset: U64, size: U64, value: U64) -> None:
+    """Write msip, mtimecmp or mtime."""
+    if offset < io.clint_harts * 4:
+        if offset & 3 == 0:
+            io.msip[offset >> 2] = value & 1
+            set_line_of(hart, io, offset >> 2, MSIP, value & 1 != 0)
+    elif offset >= MTIMECMP and offset < MTIMECMP + io.clint_harts * 8:
+        number = (offset - MTIMECMP) >> 3
+        io.mtimecmp[number] = merged(io.mtimecmp[number], offset, size, value)
+        if number == hart.mhartid:
+            clint_tick(hart, io, number)
+            leave(hart, EXIT_TIMER)
+        else:
+            on_hart(io.hart_at[number], clint_tick, io, number)
+    elif offset >= MTIME and offset < MTIME + 8:
+        now = time_now(hart)
+        change = merged(now, offset, size, value) - now
+        for i in range(64):
+            if i < io.clint_harts and i != hart.mhartid:
+                on_hart(io.hart_at[i], move_time, io, i, change)
+        move_time(hart, io, hart.mhartid, change)
+        leave(hart, EXIT_TIMER)
+
+
+class Clint(Registers):
     """The device; one for all harts of a board, hart number = index."""
 
-    def __init__(self, harts: Sequence[Hart]) -> None:
+    on_load, on_store = clint_load, clint_store
+
+    def __init__(self, harts: Sequence[Hart], io: DeviceState) -> None:
+        super().__init__(io)
         self.harts = harts
-        self.msip = [0] * len(harts)
+        io.clint_harts = len(harts)
+        for number, hart in enumerate(harts):
+            io.hart_at[number] = hart.address
         self.mtimecmp = [_NEVER] * len(harts)
+
+    @property
+    def mtimecmp(self) -> list[int]:
+        """The comparators by hart."""
+        return [int(self.io.mtimecmp[number]) for number in range(len(self.harts))]
+
+    @mtimecmp.setter
+    def mtimecmp(self, values: Sequence[int]) -> None:
+        for number, value in enumerate(values):
+            self.io.mtimecmp[number] = value
 
     def tick(self, index: int) -> None:
         """Bring MTIP of one hart up to date with its time."""
         hart = self.harts[index]
-        set_line(hart, MTIP, time_of(hart) >= self.mtimecmp[index])
-
-    def load(self, hart: Hart, offset: int, size: int) -> int:
-        """Read msip, mtimecmp or mtime; the rest of the page is zero."""
-        shift = 8 * (offset & 7)
-        mask = (1 << 8 * size) - 1
-        if offset < 4 * len(self.msip):
-            return self.msip[offset // 4] & mask if offset % 4 == 0 else 0
-        if MTIMECMP <= offset < MTIMECMP + 8 * len(self.mtimecmp):
-            return self.mtimecmp[(offset - MTIMECMP) // 8] >> shift & mask
-        if MTIME <= offset < MTIME + 8:
-            return time_of(hart) >> shift & mask
-        return 0
-
-    def store(self, hart: Hart, offset: int, size: int, value: int) -> None:
-        """Write msip, mtimecmp or mtime."""
-        if offset < 4 * len(self.msip):
-            if offset % 4 == 0:
-                self._store_msip(offset // 4, value & 1)
-        elif MTIMECMP <= offset < MTIMECMP + 8 * len(self.mtimecmp):
-            index = (offset - MTIMECMP) // 8
-            self.mtimecmp[index] = _insert(self.mtimecmp[index], offset & 7, size, value)
-            self.tick(index)
-            if self.harts[index] is hart:
-                leave(hart, EXIT_TIMER)
-        elif MTIME <= offset < MTIME + 8:
-            self._set_time(hart, _insert(time_of(hart), offset & 7, size, value))
-
-    def _store_msip(self, index: int, value: int) -> None:
-        self.msip[index] = value
-        set_line(self.harts[index], MSIP, value != 0)
-
-    def _set_time(self, hart: Hart, value: int) -> None:
-        change = value - time_of(hart)
-        for index, other in enumerate(self.harts):
-            other.time_offset = int(other.time_offset) + change
-            time_changed(other)
-            self.tick(index)
-        leave(hart, EXIT_TIMER)
-
-
-def _insert(old: int, byte: int, size: int, value: int) -> int:
-    mask = (1 << 8 * size) - 1
-    return (old & ~(mask << 8 * byte) | (value & mask) << 8 * byte) & MASK64
+        due = time_of(hart) >= self.io.mtimecmp[index]
+        if due != (hart.mem[_MIP] & MTIP != 0):
+            hart.call(clint_tick, self.io, index)

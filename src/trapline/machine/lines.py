@@ -1,17 +1,39 @@
-"""Interrupt lines from devices into a hart's mip."""
+"""Interrupt lines: from devices into a hart's mip, and from a device's pin to the interrupt controller."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from trapline.lang.devices import DeviceState, on_hart
+from trapline.lang.functions import cold
 from trapline.lang.state import Hart
+from trapline.lang.values import U64
 from trapline.privilege.derived import update_derived
 
 MSIP, MTIP, SEIP, MEIP = 1 << 3, 1 << 7, 1 << 9, 1 << 11
 
 
-def set_line(hart: Hart, bit: int, level: bool) -> None:
+@cold
+def set_line(hart: Any, bit: U64, level: bool) -> None:
     """Drive one bit of mip; the hart looks at its interrupts again only if the bit changes."""
-    old = int(hart.mip)
-    new = old | bit if level else old & ~bit
-    if new != old:
-        hart.mip = new
-        hart.call(update_derived)
+    lines = hart.mip & ~bit
+    if level:
+        lines = lines | bit
+    if lines != hart.mip:
+        hart.mip = lines
+        update_derived(hart)
+
+
+@cold
+def set_line_of(hart: Any, io: DeviceState, number: U64, bit: U64, level: bool) -> None:
+    """Drive one bit of mip of the hart with this number."""
+    if number == hart.mhartid:
+        set_line(hart, bit, level)
+    else:
+        on_hart(io.hart_at[number], set_line, bit, level)
+
+
+def drive(hart: Hart, bit: int, level: bool) -> None:
+    """For what is not compiled: drive one bit of mip."""
+    if (int(hart.mip) & bit != 0) != level:
+        hart.call(set_line, bit, level)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trapline.lang.control import EXIT_STOP, EXIT_TIMER, leave
+from trapline.lang.devices import DeviceState
 from trapline.lang.state import Hart
 from trapline.machine import memory_map as mm
 from trapline.machine.aia import Aia, parse_aia
@@ -145,14 +146,15 @@ class Machine:
 
     def _make_board(self, memory: int) -> None:
         regions = self.regions
-        self.clint = Clint(self.harts)
-        self.plic = install_interrupt_controllers(self.aia, regions, self.harts)
-        self.uart = Uart(self.console.write, lambda level: self.plic.set_level(mm.UART_IRQ, level))
+        self.io = DeviceState()
+        self.clint = Clint(self.harts, self.io)
+        self.plic = install_interrupt_controllers(self.aia, regions, self.harts, self.io)
+        self.uart = Uart(self.harts[0], self.io, self.console.write)
         self.timers = TimerLines(self.harts, self.clint)
         finisher = TestFinisher(self._finish, self._reset)
         self.rom = regions.rom("reset ROM", mm.RESET_ROM.base, mm.RESET_ROM.size)
         regions.device("test finisher", mm.TEST_FINISHER.base, mm.TEST_FINISHER.size, finisher)
-        regions.device("rtc", mm.RTC.base, mm.RTC.size, Rtc(self.timebase))
+        regions.device("rtc", mm.RTC.base, mm.RTC.size, Rtc(self.io, self.timebase))
         regions.device("clint", mm.CLINT.base, mm.CLINT.size, self.clint)
         regions.device("uart", mm.UART.base, mm.UART.size, self.uart)
         self.virtio = VirtioBus(

@@ -1,137 +1,190 @@
-"""Platform-level interrupt controller (RISC-V PLIC specification 1.0), with one M and one S context a hart."""
+"""Platform-level interrupt controller (RISC-V PLIC specification 1.0), with one M and one S context a hart.
+
+The gateways are those of QEMU's `virt`, whose drivers this board runs. A source asks when its device drives the line
+high, also where it was high before; a request while the source is claimed is forwarded at completion, unless the line
+has fallen. The text forwards one at each completion while the line is high. Software for QEMU leaves lines high (an
+UART's empty transmitter, in teaching kernels) and would never come out of its handler.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
+from trapline.lang.devices import ASK_CONTEXT, ASK_SOURCE, SOURCES, DeviceState, Registers, ask_host
+from trapline.lang.functions import cold, inline
 from trapline.lang.state import Hart
-from trapline.machine.lines import MEIP, SEIP, set_line
+from trapline.lang.values import U64, ctz, u64
+from trapline.machine.lines import MEIP, SEIP, set_line_of
 
 PRIORITY, PENDING, ENABLE, CONTEXT = 0x0, 0x1000, 0x2000, 0x20_0000
-_ENABLE_STRIDE, _CONTEXT_STRIDE = 0x80, 0x1000
 _PRIORITY_BITS = 7
+_WORD = 0xFFFF_FFFF
 
 Drive = Callable[[bool], None]
 
 
-class _Context:
-    """One target: a hart in one privilege mode."""
-
-    def __init__(self, drive: Drive) -> None:
-        self.enable = 0
-        self.threshold = 0
-        self.drive = drive
+@inline
+def half(word: U64, offset: U64) -> U64:
+    """The 32 of 64 sources that a register shows."""
+    return (word >> ((offset & 4) * 8)) & _WORD
 
 
-class Plic:
-    """The controller; source lines are levels, and `set_level` is what a device's pin does."""
+@inline
+def source_bit(source: U64) -> U64:
+    """The bit of a source in its word."""
+    return U64(1) << (source & 63)
 
-    def __init__(self, targets: Sequence[Drive], sources: int) -> None:
-        self.sources = sources
-        self.priority = [0] * sources
-        self.level = 0
-        self.pending = 0
-        self.claimed = 0
-        self.contexts = [_Context(drive) for drive in targets]
 
-    @classmethod
-    def for_harts(cls, harts: Sequence[Hart], sources: int, *, machine_mode: bool = True) -> Plic:
-        """Wire contexts as `virt` does: M then S of each hart; without M-mode contexts, S only."""
-        targets: list[Drive] = []
-        for hart in harts:
-            if machine_mode:
-                targets.append(_line(hart, MEIP))
-            targets.append(_line(hart, SEIP))
-        return cls(targets, sources)
+@cold
+def plic_best(io: DeviceState, context: U64) -> U64:
+    """The source to claim: highest priority, then lowest number; 0 for none."""
+    best = U64(0)
+    priority = U64(0)
+    for w in range(2):
+        candidates = io.plic_pending[w] & io.plic_enable[context * 2 + w]
+        for _ in range(64):
+            if candidates == 0:
+                break
+            source = ctz(candidates) + w * 64
+            candidates = candidates & (candidates - 1)
+            if io.plic_priority[source] > priority:
+                best = source
+                priority = io.plic_priority[source]
+    return best
+
+
+@cold
+def plic_update(hart: Any, io: DeviceState) -> None:
+    """Drive every context's interrupt: a source waits whose priority is above the threshold."""
+    for context in range(128):
+        if context >= io.plic_contexts:
+            break
+        best = plic_best(io, context)
+        level = best != 0 and io.plic_priority[best] > io.plic_threshold[context]
+        if io.plic_wired != 0:
+            ask_host(hart, io, ASK_CONTEXT, (U64(0) + context) * 2 + u64(level))
+        elif context & 1 != 0:
+            set_line_of(hart, io, context >> 1, SEIP, level)
+        else:
+            set_line_of(hart, io, context >> 1, MEIP, level)
+
+
+@cold
+def plic_set_level(hart: Any, io: DeviceState, source: U64, level: bool) -> None:
+    """A device drives its line: what is forwarded stays pending until it is claimed."""
+    bit = source_bit(source)
+    w = source >> 6
+    if not level:
+        io.plic_again[w] = io.plic_again[w] & ~bit
+    elif io.plic_claimed[w] & bit != 0:
+        io.plic_again[w] = io.plic_again[w] | bit
+    elif io.plic_pending[w] & bit == 0:
+        io.plic_pending[w] = io.plic_pending[w] | bit
+        plic_update(hart, io)
+
+
+@cold
+def drive_source(hart: Any, io: DeviceState, source: U64, level: bool, changed: bool) -> None:
+    """A device's pin: to the PLIC, or to another controller, which the host has."""
+    if io.plic_contexts != 0:
+        plic_set_level(hart, io, source, level)
+    elif changed:
+        ask_host(hart, io, ASK_SOURCE, source * 2 + u64(level))
+
+
+@cold
+def plic_claim(hart: Any, io: DeviceState, context: U64) -> U64:
+    """The threshold does not matter to a claim."""
+    source = plic_best(io, context)
+    if source != 0:
+        bit = source_bit(source)
+        io.plic_pending[source >> 6] = io.plic_pending[source >> 6] & ~bit
+        io.plic_claimed[source >> 6] = io.plic_claimed[source >> 6] | bit
+        plic_update(hart, io)
+    return source
+
+
+@cold
+def plic_complete(hart: Any, io: DeviceState, context: U64, source: U64) -> None:
+    """End of handling; ignored for a source that the context has not enabled."""
+    bit = source_bit(source)
+    w = source >> 6
+    if source >= io.plic_sources or io.plic_enable[context * 2 + w] & bit == 0:
+        return
+    io.plic_claimed[w] = io.plic_claimed[w] & ~bit
+    io.plic_pending[w] = io.plic_pending[w] | (io.plic_again[w] & bit)
+    io.plic_again[w] = io.plic_again[w] & ~bit
+    plic_update(hart, io)
+
+
+@cold
+def plic_load(hart: Any, io: DeviceState, offset: U64, size: U64) -> U64:
+    """Read a 32-bit register."""
+    if size != 4:
+        return U64(0)
+    if offset >= CONTEXT:
+        context = (offset - CONTEXT) >> 12
+        if context < io.plic_contexts:
+            if offset & 0xFFF == 0:
+                return io.plic_threshold[context]
+            if offset & 0xFFF == 4:
+                return plic_claim(hart, io, context)
+    elif offset >= ENABLE:
+        context = (offset - ENABLE) >> 7
+        if context < io.plic_contexts and offset & 0x7F < 16:
+            return half(io.plic_enable[context * 2 + ((offset & 0x7F) >> 3)], offset)
+    elif offset >= PENDING:
+        if offset - PENDING < 16:
+            return half(io.plic_pending[(offset - PENDING) >> 3], offset)
+    elif offset >> 2 < io.plic_sources:
+        return io.plic_priority[offset >> 2]
+    return U64(0)
+
+
+@cold
+def plic_store(hart: Any, io: DeviceState, offset: U64, size: U64, value: U64) -> None:
+    """Write a 32-bit register."""
+    if size != 4:
+        return
+    if offset >= CONTEXT:
+        context = (offset - CONTEXT) >> 12
+        if context < io.plic_contexts:
+            if offset & 0xFFF == 0:
+                io.plic_threshold[context] = value & _PRIORITY_BITS
+                plic_update(hart, io)
+            elif offset & 0xFFF == 4:
+                plic_complete(hart, io, context, value & _WORD)
+    elif offset >= ENABLE:
+        context = (offset - ENABLE) >> 7
+        w = (offset & 0x7F) >> 3
+        if context < io.plic_contexts and w < 2:
+            shift = (offset & 4) * 8
+            kept = io.plic_enable[context * 2 + w] & ~(U64(_WORD) << shift)
+            io.plic_enable[context * 2 + w] = (kept | ((value & _WORD) << shift)) & io.plic_exists[w]
+            plic_update(hart, io)
+    elif offset < PENDING and offset != 0 and offset >> 2 < io.plic_sources:
+        io.plic_priority[offset >> 2] = value & _PRIORITY_BITS
+        plic_update(hart, io)
+
+
+class Plic(Registers):
+    """The controller; `set_level` is what a device's pin does."""
+
+    on_load, on_store = plic_load, plic_store
+
+    def __init__(self, harts: Sequence[Hart], io: DeviceState, sources: int, wires: Sequence[Drive] = ()) -> None:
+        """Contexts are M then S of each hart, as on `virt`; or there is one for each of `wires`."""
+        super().__init__(io)
+        if not 1 < sources <= SOURCES:
+            raise ValueError(f"{sources} interrupt sources: expected 2 to {SOURCES}")
+        self._hart = harts[0]
+        io.plic_sources, io.plic_wired = sources, len(wires)
+        io.plic_contexts = len(wires) or 2 * len(harts)
+        exists = (1 << sources) - 2  # there is no source 0
+        io.plic_exists[0], io.plic_exists[1] = exists, exists >> 64
+        io.answers[ASK_CONTEXT] = lambda value: wires[value >> 1](value & 1 != 0)
 
     def set_level(self, source: int, level: bool) -> None:
-        """The gateway of a level-triggered source: pending until claimed, again after completion."""
-        bit = 1 << source
-        if level:
-            self.level |= bit
-            if not self.claimed & bit:
-                self.pending |= bit
-        else:
-            self.level &= ~bit
-            self.pending &= ~bit
-        self._update()
-
-    def _best(self, context: _Context) -> int:
-        """Return the source to claim: highest priority, then lowest number; 0 for none."""
-        candidates = self.pending & context.enable
-        best, best_priority = 0, 0
-        while candidates:
-            source = (candidates & -candidates).bit_length() - 1
-            candidates &= candidates - 1
-            if self.priority[source] > best_priority:
-                best, best_priority = source, self.priority[source]
-        return best
-
-    def _update(self) -> None:
-        for context in self.contexts:
-            best = self._best(context)
-            context.drive(best != 0 and self.priority[best] > context.threshold)
-
-    def load(self, hart: Hart, offset: int, size: int) -> int:
-        """Read a 32-bit register."""
-        if size != 4 or offset % 4:
-            return 0
-        if offset >= CONTEXT:
-            index, register = divmod(offset - CONTEXT, _CONTEXT_STRIDE)
-            if index >= len(self.contexts):
-                return 0
-            return self.contexts[index].threshold if register == 0 else self._claim(index) if register == 4 else 0
-        if offset >= ENABLE:
-            index, register = divmod(offset - ENABLE, _ENABLE_STRIDE)
-            return self.contexts[index].enable >> 8 * register & 0xFFFF_FFFF if index < len(self.contexts) else 0
-        if offset >= PENDING:
-            return self.pending >> 8 * (offset - PENDING) & 0xFFFF_FFFF
-        return self.priority[offset // 4] if offset // 4 < self.sources else 0
-
-    def store(self, hart: Hart, offset: int, size: int, value: int) -> None:
-        """Write a 32-bit register."""
-        if size != 4 or offset % 4:
-            return
-        value &= 0xFFFF_FFFF
-        if offset >= CONTEXT:
-            self._store_context(*divmod(offset - CONTEXT, _CONTEXT_STRIDE), value)
-        elif offset >= ENABLE:
-            self._store_enable(*divmod(offset - ENABLE, _ENABLE_STRIDE), value)
-        elif offset < PENDING and 0 < offset // 4 < self.sources:
-            self.priority[offset // 4] = value & _PRIORITY_BITS
-        self._update()
-
-    def _store_enable(self, index: int, register: int, value: int) -> None:
-        if index >= len(self.contexts):
-            return
-        context = self.contexts[index]
-        mask = ((1 << self.sources) - 1) & ~1
-        context.enable = (context.enable & ~(0xFFFF_FFFF << 8 * register) | value << 8 * register) & mask
-
-    def _store_context(self, index: int, register: int, value: int) -> None:
-        if index >= len(self.contexts):
-            return
-        if register == 0:
-            self.contexts[index].threshold = value & _PRIORITY_BITS
-        elif register == 4:
-            self._complete(self.contexts[index], value)
-
-    def _claim(self, index: int) -> int:
-        source = self._best(self.contexts[index])
-        if source:
-            self.pending &= ~(1 << source)
-            self.claimed |= 1 << source
-            self._update()
-        return source
-
-    def _complete(self, context: _Context, source: int) -> None:
-        """End of handling; ignored for a source that the context has not enabled."""
-        bit = 1 << source
-        if source >= self.sources or not context.enable & bit:
-            return
-        self.claimed &= ~bit
-        self.pending |= self.level & bit
-
-
-def _line(hart: Hart, bit: int) -> Drive:
-    return lambda level: set_line(hart, bit, level)
+        """Drive a source's line."""
+        self._hart.call(plic_set_level, self.io, source, level)

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
-from trapline.lang.state import Hart
-from trapline.machine.clint import time_of
+from typing import Any
+
+from trapline.lang.devices import DeviceState, Registers
+from trapline.lang.functions import cold
+from trapline.lang.values import U64, udiv, urem
+from trapline.privilege.interrupts import time_now
 
 TIME_LOW, TIME_HIGH = 0x00, 0x04
 EPOCH = 1_700_000_000  # seconds; any fixed date, so that the same inputs give the same trace
+_NANOSECONDS = 1_000_000_000
 
 
-class Rtc:
-    """Time registers only; the alarm never rings."""
+@cold
+def rtc_load(hart: Any, io: DeviceState, offset: U64, size: U64) -> U64:
+    """The time in nanoseconds; reading the low half latches the high half. The alarm never rings."""
+    if offset == TIME_LOW:
+        ticks = time_now(hart)
+        fraction = udiv(urem(ticks, io.rtc_timebase) * _NANOSECONDS, io.rtc_timebase)
+        now = (udiv(ticks, io.rtc_timebase) + EPOCH) * _NANOSECONDS + fraction
+        io.rtc_high = now >> 32
+        return now & 0xFFFF_FFFF
+    return io.rtc_high if offset == TIME_HIGH else U64(0)
 
-    def __init__(self, timebase: int) -> None:
-        self._timebase = timebase
-        self._high = 0
 
-    def load(self, hart: Hart, offset: int, size: int) -> int:
-        """Reading the low half latches the high half."""
-        if offset == TIME_LOW:
-            now = EPOCH * 10**9 + time_of(hart) * 10**9 // self._timebase
-            self._high = now >> 32 & 0xFFFF_FFFF
-            return now & 0xFFFF_FFFF
-        return self._high if offset == TIME_HIGH else 0
+@cold
+def rtc_store(hart: Any, io: DeviceState, offset: U64, size: U64, value: U64) -> None:
+    """Setting the clock or the alarm has no effect."""
 
-    def store(self, hart: Hart, offset: int, size: int, value: int) -> None:
-        """Setting the clock or the alarm has no effect."""
+
+class Rtc(Registers):
+    """The device."""
+
+    on_load, on_store = rtc_load, rtc_store
+
+    def __init__(self, io: DeviceState, timebase: int) -> None:
+        super().__init__(io)
+        io.rtc_timebase = timebase

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
+from trapline.lang.devices import ASK_REFILL, ASK_TRANSMIT, FIFO, DeviceState, Registers, ask_host
+from trapline.lang.functions import cold
 from trapline.lang.state import Hart
+from trapline.lang.values import U64
+from trapline.machine.memory_map import UART_IRQ
+from trapline.machine.plic import drive_source
 
 RBR_THR, IER_REG, IIR_FCR, LCR_REG, MCR_REG, LSR_REG, MSR_REG, SCR_REG = range(8)
 
@@ -19,150 +25,211 @@ LSR_DR, LSR_THRE, LSR_TEMT = 0x01, 0x20, 0x40
 MSR_CTS, MSR_DSR, MSR_RI, MSR_DCD = 0x10, 0x20, 0x40, 0x80
 
 _TRIGGER = (1, 4, 8, 14)
+_REAL_FIFO = 16  # with no more than that in the FIFO, the host hands out what it holds
+_LINES = MSR_CTS | MSR_DSR | MSR_DCD
 
 
-class Uart:
+@cold
+def uart_source(io: DeviceState) -> U64:
+    """The interrupt identification of the source with the highest priority."""
+    if io.uart_ier & IER_RDI != 0 and io.uart_count != 0:
+        if io.uart_fcr & FCR_ENABLE == 0 or io.uart_count >= _TRIGGER[io.uart_fcr >> 6]:
+            return U64(IIR_RDI)
+        return U64(IIR_TIMEOUT)
+    if io.uart_ier & IER_THRI != 0 and io.uart_thr_empty != 0:
+        return U64(IIR_THRI)
+    if io.uart_ier & IER_MSI != 0 and io.uart_modem_delta != 0:
+        return U64(IIR_MSI)
+    return U64(IIR_NONE)
+
+
+@cold
+def uart_update(hart: Any, io: DeviceState) -> None:
+    """Drive the INTR pin: after whatever may change its sources, also where it stays high."""
+    pin = U64(1) if uart_source(io) != IIR_NONE else U64(0)
+    if pin | io.uart_pin != 0:
+        changed = pin != io.uart_pin
+        io.uart_pin = pin
+        drive_source(hart, io, UART_IRQ, pin != 0, changed)
+
+
+@cold
+def uart_put(io: DeviceState, byte: U64) -> None:
+    """A byte arrives; one for which there is no room is lost."""
+    if io.uart_count < FIFO:
+        io.uart_fifo[(io.uart_first + io.uart_count) & (FIFO - 1)] = byte
+        io.uart_count = io.uart_count + 1
+
+
+@cold
+def uart_take(hart: Any, io: DeviceState) -> U64:
+    """RBR: the byte that arrived first, or 0."""
+    if io.uart_count == 0:
+        return U64(0)
+    byte = io.uart_fifo[io.uart_first]
+    io.uart_first = (io.uart_first + 1) & (FIFO - 1)
+    io.uart_count = io.uart_count - 1
+    if io.uart_more != 0 and io.uart_count <= _REAL_FIFO:
+        ask_host(hart, io, ASK_REFILL, U64(0))
+    uart_update(hart, io)
+    return byte
+
+
+@cold
+def uart_identify(hart: Any, io: DeviceState) -> U64:
+    """IIR: reading it acknowledges an empty transmitter, if it says so."""
+    source = uart_source(io)
+    if source == IIR_THRI:
+        io.uart_thr_empty = 0
+        uart_update(hart, io)
+    return source | IIR_FIFO_ON if io.uart_fcr & FCR_ENABLE != 0 else source
+
+
+@cold
+def uart_modem_status(hart: Any, io: DeviceState) -> U64:
+    """MSR: reading it acknowledges what has changed."""
+    status = io.uart_modem | io.uart_modem_delta
+    if io.uart_modem_delta != 0:
+        io.uart_modem_delta = 0
+        uart_update(hart, io)
+    return status
+
+
+@cold
+def uart_load(hart: Any, io: DeviceState, offset: U64, size: U64) -> U64:
+    """Read the register at `offset`; wider accesses see one register."""
+    if offset == LSR_REG:
+        return U64(LSR_THRE | LSR_TEMT | LSR_DR) if io.uart_count != 0 else U64(LSR_THRE | LSR_TEMT)
+    if io.uart_lcr & LCR_DLAB != 0 and offset <= IER_REG:
+        return (io.uart_divisor >> (8 * offset)) & 0xFF
+    if offset == RBR_THR:
+        return uart_take(hart, io)
+    if offset == IER_REG:
+        return io.uart_ier
+    if offset == IIR_FCR:
+        return uart_identify(hart, io)
+    if offset == LCR_REG:
+        return io.uart_lcr
+    if offset == MCR_REG:
+        return io.uart_mcr
+    if offset == MSR_REG:
+        return uart_modem_status(hart, io)
+    return io.uart_scr if offset == SCR_REG else U64(0)
+
+
+@cold
+def uart_transmit(hart: Any, io: DeviceState, byte: U64) -> None:
+    """THR: the byte leaves at once."""
+    io.uart_thr_empty = 0
+    uart_update(hart, io)
+    if io.uart_mcr & MCR_LOOP != 0:
+        uart_put(io, byte)
+    else:
+        ask_host(hart, io, ASK_TRANSMIT, byte)
+    io.uart_thr_empty = 1
+    uart_update(hart, io)
+
+
+@cold
+def uart_enable(hart: Any, io: DeviceState, enable: U64) -> None:
+    """IER: an empty transmitter interrupts when its interrupt is switched on, also if it was acknowledged."""
+    changed = io.uart_ier ^ enable
+    io.uart_ier = enable
+    if changed & IER_THRI != 0:
+        io.uart_thr_empty = U64(1) if enable & IER_THRI != 0 else U64(0)
+    if changed != 0:
+        uart_update(hart, io)
+
+
+@cold
+def uart_control_fifo(hart: Any, io: DeviceState, value: U64) -> None:
+    """FCR. Input that waits on the host's side survives a driver's probing: only loopback empties the FIFO."""
+    if value & FCR_CLEAR_RX != 0 and value & FCR_ENABLE != 0 and io.uart_mcr & MCR_LOOP != 0:
+        io.uart_count = 0
+    io.uart_fcr = value & 0xC9 if value & FCR_ENABLE != 0 else U64(0)
+    uart_update(hart, io)
+
+
+@cold
+def modem_lines(control: U64) -> U64:
+    """The modem's lines: all is well; in loopback they are the outputs of MCR."""
+    if control & MCR_LOOP == 0:
+        return U64(_LINES)
+    lines = U64(MSR_CTS) if control & MCR_RTS != 0 else U64(0)
+    if control & MCR_DTR != 0:
+        lines = lines | MSR_DSR
+    if control & MCR_OUT1 != 0:
+        lines = lines | MSR_RI
+    if control & MCR_OUT2 != 0:
+        lines = lines | MSR_DCD
+    return lines
+
+
+@cold
+def uart_control_modem(hart: Any, io: DeviceState, control: U64) -> None:
+    """MCR: what changes at the modem's lines is noted; of RI, its end."""
+    old = io.uart_modem
+    io.uart_mcr = control
+    io.uart_modem = modem_lines(control)
+    changed = ((old ^ io.uart_modem) & _LINES) | (old & ~io.uart_modem & MSR_RI)
+    io.uart_modem_delta = io.uart_modem_delta | (changed >> 4)
+    uart_update(hart, io)
+
+
+@cold
+def uart_store(hart: Any, io: DeviceState, offset: U64, size: U64, value: U64) -> None:
+    """Write the register at `offset`."""
+    byte = value & 0xFF
+    if io.uart_lcr & LCR_DLAB != 0 and offset <= IER_REG:
+        shift = 8 * offset
+        io.uart_divisor = (io.uart_divisor & ~(U64(0xFF) << shift)) | (byte << shift)
+    elif offset == RBR_THR:
+        uart_transmit(hart, io, byte)
+    elif offset == IER_REG:
+        uart_enable(hart, io, byte & 0x0F)
+    elif offset == IIR_FCR:
+        uart_control_fifo(hart, io, byte)
+    elif offset == LCR_REG:
+        io.uart_lcr = byte
+    elif offset == MCR_REG:
+        uart_control_modem(hart, io, byte & 0x1F)
+    elif offset == SCR_REG:
+        io.uart_scr = byte
+
+
+class Uart(Registers):
     """The serial port: transmits at once, receives from a queue that never overruns.
 
-    `output` gets each transmitted byte; `interrupt(level)` follows the INTR pin.
+    `output` gets each transmitted byte. Its pin is source UART_IRQ of the interrupt controller.
     """
 
-    def __init__(self, output: Callable[[bytes], None], interrupt: Callable[[bool], None] = lambda level: None) -> None:
-        self._output = output
-        self._interrupt = interrupt
-        self._received: deque[int] = deque()
-        self.reset()
+    on_load, on_store = uart_load, uart_store
 
-    def reset(self) -> None:
-        """Return to the state after master reset."""
-        self._received.clear()
-        self._ier = self._lcr = self._scr = self._fcr = 0
-        self._mcr = 0
-        self._divisor = 12
-        self._thr_empty_pending = False
-        self._modem_delta = 0
-        self._modem = self._modem_lines()
-        self._level = False
+    def __init__(self, hart: Hart, io: DeviceState, output: Callable[[bytes], None]) -> None:
+        super().__init__(io)
+        self._hart = hart  # for what arrives from outside: any hart of the machine
+        self._waiting: deque[int] = deque()  # received, but not in the FIFO yet
+        io.answers[ASK_TRANSMIT] = lambda byte: output(bytes((byte,)))
+        io.answers[ASK_REFILL] = lambda _: self._refill()
+        io.uart_divisor = 12
+        io.uart_modem = _LINES
+
+    def _refill(self) -> None:
+        while self._waiting and self.io.uart_count < FIFO:
+            uart_put(self.io, U64(self._waiting.popleft()))
+        self.io.uart_more = int(bool(self._waiting))
 
     def receive(self, data: bytes) -> None:
         """Bytes arrive on the line."""
-        self._received.extend(data)
-        self._update()
+        self._waiting.extend(data)
+        self._refill()
+        self._hart.call(uart_update, self.io)
 
     def take(self, limit: int) -> bytes:
         """Take received bytes past the registers, for a console that is not this one (SBI)."""
-        data = bytes(self._received.popleft() for _ in range(min(limit, len(self._received))))
-        self._update()
-        return data
+        return bytes(self.load(self._hart, RBR_THR, 1) for _ in range(min(limit, self.unread)))
 
     @property
     def unread(self) -> int:
         """Number of received bytes that software has not read yet."""
-        return len(self._received)
-
-    def load(self, hart: Hart, offset: int, size: int) -> int:
-        """Read the register at `offset`; wider accesses see one register."""
-        if offset == 5:  # what drivers poll: nothing changes by it
-            return LSR_THRE | LSR_TEMT | (LSR_DR if self._received else 0)
-        value = self._load(offset)
-        self._update()
-        return value
-
-    def store(self, hart: Hart, offset: int, size: int, value: int) -> None:
-        """Write the register at `offset`."""
-        self._store(offset, value & 0xFF)
-        self._update()
-
-    def _load(self, offset: int) -> int:
-        if self._lcr & LCR_DLAB and offset in (0, 1):
-            return self._divisor >> (8 * offset) & 0xFF
-        match offset:
-            case 0:
-                return self._received.popleft() if self._received else 0
-            case 1:
-                return self._ier
-            case 2:
-                return self._read_iir()
-            case 3:
-                return self._lcr
-            case 4:
-                return self._mcr
-            case 6:
-                status = self._modem | self._modem_delta
-                self._modem_delta = 0
-                return status
-            case 7:
-                return self._scr
-        return 0
-
-    def _read_iir(self) -> int:
-        source = self._source()
-        if source == IIR_THRI:
-            self._thr_empty_pending = False
-        return source | (IIR_FIFO_ON if self._fcr & FCR_ENABLE else 0)
-
-    def _store(self, offset: int, value: int) -> None:
-        if self._lcr & LCR_DLAB and offset in (0, 1):
-            shift = 8 * offset
-            self._divisor = self._divisor & ~(0xFF << shift) | value << shift
-            return
-        match offset:
-            case 0:
-                self._transmit(value)
-            case 1:
-                if value & IER_THRI and not self._ier & IER_THRI:
-                    self._thr_empty_pending = True
-                self._ier = value & 0x0F
-            case 2:
-                self._store_fcr(value)
-            case 3:
-                self._lcr = value
-            case 4:
-                self._mcr = value & 0x1F
-                self._change_modem()
-            case 7:
-                self._scr = value
-
-    def _transmit(self, value: int) -> None:
-        if self._mcr & MCR_LOOP:
-            self._received.append(value)
-        else:
-            self._output(bytes((value,)))
-        self._thr_empty_pending = True
-
-    def _store_fcr(self, value: int) -> None:
-        # Changing the enable bit clears both FIFOs; input still waiting on the host side is in the
-        # same queue here, and must survive a driver's probing: it is kept.
-        if value & FCR_CLEAR_RX and value & FCR_ENABLE and self._mcr & MCR_LOOP:
-            self._received.clear()
-        self._fcr = value & 0xC9 if value & FCR_ENABLE else 0
-
-    def _modem_lines(self) -> int:
-        if not self._mcr & MCR_LOOP:
-            return MSR_CTS | MSR_DSR | MSR_DCD
-        pairs = ((MCR_RTS, MSR_CTS), (MCR_DTR, MSR_DSR), (MCR_OUT1, MSR_RI), (MCR_OUT2, MSR_DCD))
-        return sum(line for control, line in pairs if self._mcr & control)
-
-    def _change_modem(self) -> None:
-        old, self._modem = self._modem, self._modem_lines()
-        changed = old ^ self._modem
-        trailing_ring = MSR_RI if old & ~self._modem & MSR_RI else 0
-        self._modem_delta |= (changed & (MSR_CTS | MSR_DSR | MSR_DCD) | trailing_ring) >> 4
-
-    def _source(self) -> int:
-        """Return the interrupt identification of the source with the highest priority."""
-        if self._ier & IER_RDI and self._received:
-            if not self._fcr & FCR_ENABLE or len(self._received) >= _TRIGGER[self._fcr >> 6]:
-                return IIR_RDI
-            return IIR_TIMEOUT
-        if self._ier & IER_THRI and self._thr_empty_pending:
-            return IIR_THRI
-        if self._ier & IER_MSI and self._modem_delta:
-            return IIR_MSI
-        return IIR_NONE
-
-    def _update(self) -> None:
-        level = self._source() != IIR_NONE
-        if level != self._level:
-            self._level = level
-            self._interrupt(level)
+        return int(self.io.uart_count) + len(self._waiting)

@@ -43,6 +43,7 @@ class GuestDevices:
 
     def __init__(
         self,
+        hart: Hart,
         controllers: Controllers,
         timebase: int,
         output: Callable[[bytes], None],
@@ -50,7 +51,7 @@ class GuestDevices:
         reset: Callable[[Hart], None],
         virtio: VirtioBus,
     ) -> None:
-        self.uart = Uart(output, lambda level: controllers.set_level(mm.UART_IRQ, level))
+        self.uart = Uart(hart, controllers.io, output)
         self.virtio = virtio
         self.unassigned = Unassigned()
         self._in_kernel = controllers.taken
@@ -58,7 +59,7 @@ class GuestDevices:
             (mm.UART, self.uart),
             *controllers.devices,
             (mm.TEST_FINISHER, TestFinisher(finish, reset)),
-            (mm.RTC, Rtc(timebase)),
+            (mm.RTC, Rtc(controllers.io, timebase)),
             (mm.VIRTIO, self.virtio),
         ]
         self._ranges = [(window.base, window.end, device) for window, device in self._devices]

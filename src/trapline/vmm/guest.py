@@ -103,6 +103,7 @@ class Guest:
         )
         self.vm.turns = virtio_bus
         self.devices = GuestDevices(
+            self.vm.vcpus[0].hart,
             controllers,
             timebase,
             self.console.write,

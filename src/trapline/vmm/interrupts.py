@@ -8,6 +8,7 @@ from trapline.kvm import aia_device as kvm_aia
 from trapline.kvm.numbers import KVM_INTERRUPT_SET, KVM_INTERRUPT_UNSET
 from trapline.kvm.vcpu import Vcpu
 from trapline.kvm.vm import Vm
+from trapline.lang.devices import ASK_SOURCE, DeviceState
 from trapline.machine import memory_map as mm
 from trapline.machine.aia import Aia
 from trapline.machine.aplic import Aplic
@@ -22,6 +23,8 @@ class Controllers:
     """`set_level` is what a device's wire does; `devices` are those that the VMM itself emulates."""
 
     def __init__(self, vm: Vm, aia: Aia) -> None:
+        self.io = DeviceState()
+        self.io.answers[ASK_SOURCE] = lambda value: self.set_level(value >> 1, value & 1 != 0)
         self.devices: list[tuple[mm.Window, Device]] = []
         self.taken: list[mm.Window] = []
         if aia.imsic:
@@ -35,7 +38,7 @@ class Controllers:
             self.devices.append((mm.APLIC_S, aplic))
             self.set_level = aplic.set_level
         else:
-            plic = Plic(wires, mm.PLIC_SOURCES)
+            plic = Plic([vcpu.hart for vcpu in vm.vcpus], self.io, mm.PLIC_SOURCES, wires)
             self.devices.append((mm.PLIC, plic))
             self.set_level = plic.set_level
 

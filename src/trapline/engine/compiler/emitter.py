@@ -98,6 +98,11 @@ class FunctionEmitter(Calls):
         operand, type_ = value
         if type_ != U:
             raise self.error(target, f"a field takes a U64, not {type_}")
+        owner = self.device_state(target)
+        if owner is not None:
+            self.emit(f"store i64 {operand}, ptr {self.device_place(target, owner)}, align 8")
+            self.wrote |= WROTE
+            return
         name = self.field_name(target)
         if name == "next_pc" and self.fast:
             self.emit(f"store i64 {operand}, ptr %np")

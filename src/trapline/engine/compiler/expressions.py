@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from trapline.engine.compiler.constants import EQUALITY, Constants
 from trapline.engine.compiler.source import B, S, U
 from trapline.engine.compiler.text import LLVM, MODE, WROTE_MODE, Value, to_i64
+from trapline.lang.devices import DEVICES
 from trapline.lang.state import LAYOUT
 
 ARITHMETIC = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.BitAnd: "and", ast.BitOr: "or", ast.BitXor: "xor"}
@@ -20,6 +21,16 @@ class Expressions(Constants, ABC):
     @abstractmethod
     def call(self, node: ast.Call) -> Value | None:
         """Compile a call."""
+
+    def device_place(self, node: ast.expr, owner: str) -> str:
+        attribute = node.value if isinstance(node, ast.Subscript) else node
+        assert isinstance(attribute, ast.Attribute)
+        if isinstance(node, ast.Subscript) != DEVICES.fields[attribute.attr].array:
+            raise self.error(node, "an array field is indexed, a word is not")
+        start = self.device_pointer(owner, attribute.attr)
+        if not isinstance(node, ast.Subscript):
+            return start
+        return self.value(f"getelementptr inbounds i64, ptr {start}, i64 {self.as_word(node.slice)}")
 
     def place(self, node: ast.expr, *, store: bool = False) -> str:
         name = self.field_name(node)
@@ -38,6 +49,9 @@ class Expressions(Constants, ABC):
         return self.field_pointer(name)
 
     def read_field(self, node: ast.expr) -> Value:
+        owner = self.device_state(node)
+        if owner is not None:
+            return self.value(f"load i64, ptr {self.device_place(node, owner)}, align 8"), U
         name = self.field_name(node)
         if name in self.assume:
             return str(self.assume[name]), U

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from trapline.engine import tlb_layout as tlb
-from trapline.engine.compiler.source import B, S, SubsetError, U
+from trapline.engine.compiler.source import VOID, B, D, S, SubsetError, U
 from trapline.engine.compiler.text import WROTE
 from trapline.lang.control import ATTENTION_LEAVE, ATTENTION_RESUME
 
@@ -274,14 +274,60 @@ def _callback(e: Calls, field: str, args: list[str]) -> str:
     return e.value(f"call i64 {pointer}({given})")
 
 
+def _of_region(e: Calls, field: str, region: str) -> str:
+    place = e.value(f"getelementptr inbounds i64, ptr {e.field_pointer(field)}, i64 {region}")
+    return e.value(f"load i64, ptr {place}, align 8")
+
+
+def _device(e: Calls, node: ast.Call, own: str, other: str) -> str:
+    """Call the native function of the device behind a region, or Python's where it has none."""
+    region, *args = [e.as_word(a) for a in node.args[1:]]
+    function = _of_region(e, own, region)
+    native, python, done, slot = e.label(), e.label(), e.label(), e.slot(U)
+    e.branch(e.value(f"icmp ne i64 {function}, 0"), native, python)
+    e.place_label(native)
+    given = ", ".join(["ptr %hart", *[f"i64 {a}" for a in (_of_region(e, "region_io", region), *args)]])
+    answer = e.value(f"call i64 {e.value(f'inttoptr i64 {function} to ptr')}({given})")
+    e.emit(f"store i64 {answer}, ptr {slot}")
+    e.goto(done)
+    e.place_label(python)
+    e.emit(f"store i64 {_callback(e, other, [region, *args])}, ptr {slot}")
+    e.goto(done)
+    e.place_label(done)
+    return e.value(f"load i64, ptr {slot}")
+
+
 @lowering("device_load")
 def _device_load(e: Calls, node: ast.Call) -> Result:
-    return _callback(e, "fn_device_load", [e.as_word(a) for a in node.args[1:]]), U
+    return _device(e, node, "region_load", "fn_device_load"), U
 
 
 @lowering("device_store")
 def _device_store(e: Calls, node: ast.Call) -> Result:
-    _callback(e, "fn_device_store", [e.as_word(a) for a in node.args[1:]])
+    _device(e, node, "region_store", "fn_device_store")
+    return None
+
+
+@lowering("ask_host")
+def _ask_host(e: Calls, node: ast.Call) -> Result:
+    state, type_ = e.expression(node.args[1])
+    if type_ != D:
+        raise e.error(node, "the second argument is the state of devices")
+    _callback(e, "fn_host", [state, *[e.as_word(a) for a in node.args[2:]]])
+    return None
+
+
+@lowering("on_hart")
+def _on_hart(e: Calls, node: ast.Call) -> Result:
+    target = e.resolve(node.args[1])
+    compiled = e.module.function(target)
+    if compiled.may_fail or compiled.returns != VOID:
+        raise e.error(node, "on_hart() takes a function that gives no value and cannot trap")
+    other = e.value(f"inttoptr i64 {e.as_word(node.args[0])} to ptr")
+    call = ast.copy_location(ast.Call(node.args[1], [ast.Constant(0), *node.args[2:]], []), node)
+    given = e.arguments(ast.fix_missing_locations(call), target, {})
+    e.emit(f"call fastcc void @{compiled.symbol}({', '.join([f'ptr {other}', *given[1:]])})")
+    e.wrote |= compiled.writes
     return None
 
 

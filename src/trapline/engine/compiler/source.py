@@ -12,8 +12,8 @@ from typing import Any
 
 from trapline.lang.functions import COLD, INLINE, PRIMITIVE
 
-U, S, B, VOID = "u", "s", "b", "void"
-TYPES = {"U64": U, "int": U, "S64": S, "bool": B, "None": VOID, "Any": U}
+U, S, B, D, VOID = "u", "s", "b", "d", "void"  # D: the state of a machine's devices
+TYPES = {"U64": U, "int": U, "S64": S, "bool": B, "DeviceState": D, "None": VOID, "Any": U}
 
 
 class SubsetError(SyntaxError):

@@ -6,8 +6,9 @@ import ast
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from trapline.engine.compiler.source import VOID, B, S, SubsetError, U, annotation, definition, names
+from trapline.engine.compiler.source import VOID, B, D, S, SubsetError, U, annotation, definition, names
 from trapline.lang import values
+from trapline.lang.devices import DEVICES
 from trapline.lang.state import LAYOUT
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ Value = tuple[str, str]  # LLVM operand, type
 
 WROTE, ARCHITECTURAL, WROTE_MODE = 1, 2, 4
 MODE = ("priv", "virt")
-LLVM = {U: "i64", S: "i64", B: "i1"}
+LLVM = {U: "i64", S: "i64", B: "i1", D: "i64"}
 
 
 class FunctionText:
@@ -105,6 +106,19 @@ class FunctionText:
 
     def field_pointer(self, name: str) -> str:
         return self.value(f"getelementptr inbounds i8, ptr %hart, i64 {LAYOUT.fields[name].index * 8}")
+
+    def device_state(self, node: ast.expr) -> str | None:
+        """The local whose field this is, where it is one of the devices and not of the hart."""
+        match node.value if isinstance(node, ast.Subscript) else node:
+            case ast.Attribute(value=ast.Name(id=owner), attr=name) if self.locals.get(owner, ("", ""))[1] == D:
+                if name in DEVICES.fields:
+                    return owner
+                raise self.error(node, "not a field of the devices")
+        return None
+
+    def device_pointer(self, owner: str, name: str) -> str:
+        state = self.value(f"inttoptr i64 {self.value(f'load i64, ptr {self.locals[owner][0]}')} to ptr")
+        return self.value(f"getelementptr inbounds i8, ptr {state}, i64 {DEVICES.fields[name].index * 8}")
 
     def field_name(self, node: ast.expr) -> str:
         if isinstance(node, ast.Subscript):
