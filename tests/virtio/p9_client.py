@@ -31,7 +31,18 @@ class Client:
     """Attached to the root with fid 0."""
 
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
-        self.driver = Driver(open_share(ShareArgument(folder, "tag", read_only)))
+        self.attach(Driver(open_share(ShareArgument(folder, "tag", read_only))))
+
+    @classmethod
+    def of(cls, driver: Driver) -> Client:
+        """Return a client of a device that is set up."""
+        client = object.__new__(cls)
+        client.attach(driver)
+        return client
+
+    def attach(self, driver: Driver) -> None:
+        """Say hello."""
+        self.driver = driver
         self.ask(w.TVERSION, struct.pack("<I", ROOM) + text("9P2000.L"))
         self.ask(w.TATTACH, struct.pack("<II", 0, w.NO_FID) + text("root") + text("") + struct.pack("<I", w.NO_FID))
 

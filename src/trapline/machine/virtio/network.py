@@ -1,4 +1,4 @@
-"""`--net user[,hostfwd=tcp:127.0.0.1:PORT-:PORT][,pcap=FILE]`: reading it, and making the card."""
+"""`--net user[,restrict=on][,allow=tcp:PORT][,hostfwd=...][,pcap=FILE]`: reading it, and making the card."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trapline.machine.virtio.net.device import NetDevice
-from trapline.machine.virtio.net.gateway import GUEST, Forward
+from trapline.machine.virtio.net.gateway import GUEST, MOST_FLOWS, Forward
 from trapline.machine.virtio.net.pcap import Pcap
+from trapline.machine.virtio.net.reach import EVERYTHING, Ports, Reach
 from trapline.machine.virtio.words import split_words
 
 _FORWARD = re.compile(r"(tcp|udp):([^:]*):(\d+)-([^:]*):(\d+)")
-_USAGE = "write none, or user[,hostfwd=tcp:127.0.0.1:PORT-:PORT][,pcap=FILE]"
+_ALLOWED = re.compile(r"(tcp|udp):(?:127\.0\.0\.1:)?(\d+)(?:-(\d+))?")
+_USAGE = "write none, or user[,restrict=on|off][,allow=tcp:PORT[-PORT]][,hostfwd=tcp:127.0.0.1:PORT-:PORT][,pcap=FILE]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,7 @@ class NetArgument:
 
     forwards: tuple[Forward, ...] = ()
     pcap: Path | None = None
+    reach: Reach = EVERYTHING
 
 
 def parse_net(text: str) -> NetArgument | None:
@@ -33,16 +36,31 @@ def parse_net(text: str) -> NetArgument | None:
         return None
     if kind != "user":
         raise ValueError(f"net {text!r}: {kind!r} is not known ({_USAGE})")
-    forwards, pcap = [], None
+    forwards, allowed, restricted, pcap = [], [], False, None
     for word in words:
         key, _, value = word.partition("=")
         if key == "hostfwd":
             forwards.append(_forward(text, value))
+        elif key == "allow":
+            allowed.append(_allowed(text, value))
+        elif key == "restrict" and value in ("on", "off", "yes", "no"):
+            restricted = value in ("on", "yes")
         elif key == "pcap" and value:
             pcap = Path(value)
         else:
             raise ValueError(f"net {text!r}: {word!r} is not known ({_USAGE})")
-    return NetArgument(tuple(forwards), pcap)
+    reach = Reach(tuple(allowed)) if restricted or allowed else EVERYTHING
+    return NetArgument(tuple(forwards), pcap, reach)
+
+
+def _allowed(text: str, value: str) -> Ports:
+    match = _ALLOWED.fullmatch(value)
+    if match is None:
+        raise ValueError(f"net {text!r}: allow {value!r} should look like tcp:8000 or udp:5000-5010")
+    protocol, first, last = match[1], int(match[2]), int(match[3] or match[2])
+    if not 0 < first <= last <= 0xFFFF:
+        raise ValueError(f"net {text!r}: allow {value!r} names no ports from 1 to 65535")
+    return Ports(protocol, first, last)
 
 
 def _forward(text: str, value: str) -> Forward:
@@ -62,10 +80,10 @@ def _forward(text: str, value: str) -> Forward:
     return Forward(protocol, (host, int(port)), (address, int(guest_port)))
 
 
-def open_net(argument: NetArgument, now: Callable[[], int]) -> NetDevice:
-    """Make the card; ValueError says in one line what is wrong."""
+def open_net(argument: NetArgument, now: Callable[[], int], descriptors: int = 2 * MOST_FLOWS) -> NetDevice:
+    """Make the card, whose guest may hold so many descriptors; ValueError says in one line what is wrong."""
     try:
         pcap = Pcap(argument.pcap) if argument.pcap is not None else None
     except OSError as error:
         raise ValueError(f"{argument.pcap}: {error.strerror or error}") from None
-    return NetDevice(now, argument.forwards, pcap)
+    return NetDevice(now, argument.forwards, pcap, reach=argument.reach, flows=descriptors // 2)

@@ -56,6 +56,7 @@ def _add_devices(
 ) -> ConsoleDevice | None:
     from trapline.machine.virtio.blk import BlockDevice
     from trapline.machine.virtio.console import ConsoleDevice
+    from trapline.machine.virtio.descriptors import allotment
     from trapline.machine.virtio.drive import open_drive, parse_drive
     from trapline.machine.virtio.network import open_net, parse_net
     from trapline.machine.virtio.rng import RngDevice
@@ -64,15 +65,17 @@ def _add_devices(
     for number, text in enumerate(options.drive):
         argument = parse_drive(text)
         bus.add(BlockDevice(open_drive(argument), argument.serial, f"drive {number}"))
-    if (net := parse_net(options.net)) is not None:
-        bus.add(open_net(net, now))
+    net = parse_net(options.net)
+    descriptors = allotment(len(options.share) + (net is not None)) if options.share or net else 0
+    if net is not None:
+        bus.add(open_net(net, now, descriptors))
     if options.rng:
         bus.add(RngDevice())
     shares = [parse_share(text, number) for number, text in enumerate(options.share)]
     for number, share in enumerate(shares):
         if share.tag in [other.tag for other in shares[:number]]:
             raise ValueError(f"share {options.share[number]!r}: another folder has the tag {share.tag!r}")
-        bus.add(open_share(share))
+        bus.add(open_share(share, descriptors))
     if options.console != "virtio":
         return None
     console = ConsoleDevice(output)

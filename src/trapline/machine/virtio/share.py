@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trapline.machine.virtio.p9.device import P9Device
-from trapline.machine.virtio.p9.files import Share, raise_file_limit
+from trapline.machine.virtio.p9.files import Share
 from trapline.machine.virtio.words import split_words
 
 DEFAULT_TAG = "share"
@@ -41,11 +41,10 @@ def parse_share(text: str, number: int = 0) -> ShareArgument:
     return ShareArgument(Path(name), tag, "ro" in words)
 
 
-def open_share(argument: ShareArgument) -> P9Device:
-    """Open the folder; ValueError says in one line what is wrong with it."""
+def open_share(argument: ShareArgument, descriptors: int | None = None) -> P9Device:
+    """Open the folder, whose guest may hold so many descriptors; ValueError says in one line what is wrong with it."""
     try:
-        share = Share(str(argument.folder), read_only=argument.read_only)
+        share = Share(str(argument.folder), read_only=argument.read_only, descriptors=descriptors)
     except OSError as error:
         raise ValueError(f"{argument.folder}: cannot share this folder: {error.strerror or error}") from None
-    raise_file_limit()
     return P9Device(share, argument.tag)

@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from trapline.machine.virtio.device import VirtioDevice
-from trapline.machine.virtio.net.gateway import GUEST_MAC, Forward, Gateway
+from trapline.machine.virtio.net.gateway import GUEST_MAC, MOST_FLOWS, Forward, Gateway
 from trapline.machine.virtio.net.pcap import Pcap
+from trapline.machine.virtio.net.reach import EVERYTHING, Reach
 from trapline.machine.virtio.numbers import F_VERSION_1, ID_NET
 from trapline.machine.virtio.queue import Chain, MalformedError, Queue
 from trapline.machine.virtio.span import Span
+from trapline.machine.virtio.turn import DESCRIPTOR
 
 F_CSUM, F_GUEST_CSUM, F_MAC, F_HOST_TSO4 = 1 << 0, 1 << 1, 1 << 5, 1 << 11
 F_MRG_RXBUF, F_STATUS = 1 << 15, 1 << 16
@@ -22,7 +24,7 @@ _HEADER = struct.Struct("<BBHHHHH")  # flags, gso_type, hdr_len, gso_size, csum_
 _LEGACY_HEADER = 10  # bytes: without num_buffers (5.1.6.1)
 _LINK_UP = 1
 _LARGEST = 14 + (1 << 16)  # a frame before the card would have cut it into segments
-_MOST_FRAMES = 1024  # that wait for the guest
+_MOST_FRAMES, _MOST_BYTES = 1024, 4 << 20  # that wait for the guest
 
 
 class NetDevice(VirtioDevice):
@@ -33,13 +35,21 @@ class NetDevice(VirtioDevice):
     features = F_CSUM | F_GUEST_CSUM | F_MAC | F_HOST_TSO4 | F_MRG_RXBUF | F_STATUS
     queue_sizes = (256, 256)
 
-    def __init__(self, now: Callable[[], int], forwards: Sequence[Forward] = (), pcap: Pcap | None = None) -> None:
+    def __init__(
+        self,
+        now: Callable[[], int],
+        forwards: Sequence[Forward] = (),
+        pcap: Pcap | None = None,
+        *,
+        reach: Reach = EVERYTHING,
+        flows: int = MOST_FLOWS,
+    ) -> None:
         super().__init__()
         self._now, self._pcap = now, pcap
         self._frames: deque[bytes] = deque()
+        self._waiting = 0  # bytes of them
         self._accepted = 0
-        self._serving = False
-        self.gateway = Gateway(self._to_guest, now, forwards)
+        self.gateway = Gateway(self._to_guest, now, forwards, reach=reach, flows=flows)
 
     def config(self) -> bytes:
         """Return the card's address, and that the link is up."""
@@ -52,6 +62,7 @@ class NetDevice(VirtioDevice):
     def reset(self) -> None:
         """Frames for a driver that is gone are lost."""
         self._frames.clear()
+        self._waiting = 0
         self._accepted = 0
 
     @property
@@ -76,8 +87,10 @@ class NetDevice(VirtioDevice):
 
     # --- to the guest ---
     def _to_guest(self, frame: bytes) -> None:
-        if len(self._frames) < _MOST_FRAMES:
+        self.turn.spend(2 * DESCRIPTOR + len(frame))
+        if len(self._frames) < _MOST_FRAMES and self._waiting + len(frame) <= _MOST_BYTES:
             self._frames.append(frame)
+            self._waiting += len(frame)
             self._record(frame)
             self.kick(RECEIVE)
 
@@ -93,6 +106,7 @@ class NetDevice(VirtioDevice):
             if not chains:
                 return
             self._frames.popleft()
+            self._waiting -= len(frame)
             self._deliver(queue, chains, frame)
 
     def _buffers(self, queue: Queue, size: int, *, merge: bool) -> list[Chain]:

@@ -1,6 +1,7 @@
 """The network behind the card: 10.0.2.0/24 with the guest and a gateway, which stands for the host's loopback.
 
-Whatever the guest sends to the gateway's address goes to the same port of 127.0.0.1; nothing goes anywhere else.
+What the guest sends to the gateway's address goes to the same port of 127.0.0.1, if `reach` allows it; nothing goes
+anywhere else.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from trapline.machine.plain_state import StateError
 from trapline.machine.virtio.net import dhcp
 from trapline.machine.virtio.net import frames as f
 from trapline.machine.virtio.net.frames import Arp, Ethernet, Ipv4, Tcp, Udp
+from trapline.machine.virtio.net.reach import EVERYTHING, Reach
 from trapline.machine.virtio.net.tcp import Key, TcpConnection
 from trapline.machine.virtio.net.udp import LINGER, UdpFlow, UdpForward
 
@@ -24,7 +26,9 @@ GUEST_MAC = bytes.fromhex("525400123456")
 GATEWAY_MAC = bytes.fromhex("52550a000202")
 GUEST, GATEWAY, MASK = (socket.inet_aton(text) for text in ("10.0.2.15", "10.0.2.2", "255.255.255.0"))
 _EVERYONE = (b"\xff" * 4, socket.inet_aton("10.0.2.255"))
-_MOST_FLOWS = 512  # of a kind; a guest cannot exhaust the host's sockets
+MOST_FLOWS = 256  # of a kind; a guest cannot exhaust the host's sockets
+MOST_ADDRESSES = 256  # whose cards are remembered: a network of its own has no more
+_MOST_DATAGRAMS = 64  # of a socket that are taken at a time
 _ASK_AGAIN = 1_000_000_000  # nanoseconds of the guest's time between two questions for its address
 _BACKLOG = 64
 
@@ -39,10 +43,22 @@ class Forward:
 
 
 class Gateway:
-    """`send` puts a frame on the guest's card; `now` is the guest's time in nanoseconds."""
+    """`send` puts a frame on the guest's card; `now` is the guest's time in nanoseconds.
 
-    def __init__(self, send: Callable[[bytes], None], now: Callable[[], int], forwards: Sequence[Forward] = ()) -> None:
-        self._send_frame, self._now = send, now
+    The guest may hold `flows` sockets of a kind (TCP, UDP).
+    """
+
+    def __init__(
+        self,
+        send: Callable[[bytes], None],
+        now: Callable[[], int],
+        forwards: Sequence[Forward] = (),
+        *,
+        reach: Reach = EVERYTHING,
+        flows: int = MOST_FLOWS,
+    ) -> None:
+        self._send_frame, self._now, self._reach = send, now, reach
+        self._most_flows = min(flows, MOST_FLOWS)
         self._macs: dict[bytes, bytes] = {}
         self._identification = 0
         self._asked: dict[bytes, int] = {}
@@ -83,12 +99,19 @@ class Gateway:
             self._arp(arp)
         elif frame.kind == f.ETH_IPV4 and (packet := f.parse_ipv4(frame.payload)) is not None:
             if packet.source != bytes(4):
-                self._macs[packet.source] = frame.source
+                self._learn(packet.source, frame.source)
             self._ipv4(packet, frame.source)
+
+    def _learn(self, address: bytes, mac: bytes) -> None:
+        """Remember whose card an address is; the one that was heard of least recently is forgotten."""
+        self._macs.pop(address, None)
+        self._macs[address] = mac
+        if len(self._macs) > MOST_ADDRESSES:
+            del self._macs[next(iter(self._macs))]
 
     def _arp(self, arp: Arp) -> None:
         if arp.sender_ip not in (bytes(4), GATEWAY):
-            self._macs[arp.sender_ip] = arp.sender
+            self._learn(arp.sender_ip, arp.sender)
         if arp.operation == f.ARP_REQUEST and arp.target_ip == GATEWAY:
             answer = Arp(f.ARP_REPLY, GATEWAY_MAC, GATEWAY, arp.sender, arp.sender_ip)
             self._send_frame(Ethernet(arp.sender, GATEWAY_MAC, f.ETH_ARP, answer.pack()).pack())
@@ -137,10 +160,13 @@ class Gateway:
         for bound in self.bound:
             if bound.guest == here and bound.answer(udp.target, udp.payload):
                 return
+        if not self._reach.allows("udp", udp.target):
+            self._unreachable(packet, f.NET_PROHIBITED)
+            return
         key = (*here, udp.target)
         flow = self._flows.get(key)
         if flow is None:
-            if len(self._flows) >= _MOST_FLOWS:
+            if len(self._flows) >= self._most_flows:
                 oldest = min(self._flows, key=lambda k: self._flows[k].used)
                 self._flows.pop(oldest).socket.close()
             try:
@@ -177,11 +203,10 @@ class Gateway:
         self._send(Ipv4(f.PROTO_TCP, packet.target, packet.source, data))
 
     def _connect(self, key: Key, packet: Ipv4, segment: Tcp) -> None:
-        if len(self.connections) >= _MOST_FLOWS:
+        sock = self._socket() if self._reach.allows("tcp", segment.target) else None
+        if sock is None:
             self._refuse(packet, segment)
             return
-        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        sock.setblocking(False)
         result = sock.connect_ex(("127.0.0.1", segment.target))
         if result not in (0, errno.EINPROGRESS):
             sock.close()
@@ -191,6 +216,17 @@ class Gateway:
         connection.accept(segment)
         if result == 0:
             connection.connected()
+
+    def _socket(self) -> socket.socket | None:
+        """Return a new socket, or None if there are enough, for the guest or for the host."""
+        if len(self.connections) + len(self._waiting) >= self._most_flows:
+            return None
+        try:
+            sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        except OSError:
+            return None
+        sock.setblocking(False)
+        return sock
 
     def _add(self, key: Key, sock: socket.socket) -> TcpConnection:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -246,15 +282,19 @@ class Gateway:
         self._start_waiting()
         self._poll_connections()
         for bound in self.bound:
-            while self._knows(bound.guest[0]) and (received := bound.receive()) is not None:
+            for _ in range(_MOST_DATAGRAMS if self._knows(bound.guest[0]) else 0):
+                if (received := bound.receive()) is None:
+                    break
                 self._send_udp(received[0], bound.guest, received[1])
         for flow in list(self._flows.values()):
-            while (data := flow.receive()) is not None:
+            for _ in range(_MOST_DATAGRAMS):
+                if (data := flow.receive()) is None:
+                    break
                 flow.used = self._now()
                 self._send_udp(flow.port, flow.guest, data)
 
     def _accept(self, listener: socket.socket, forward: Forward) -> None:
-        while len(self.connections) + len(self._waiting) < _MOST_FLOWS:
+        while len(self.connections) + len(self._waiting) < self._most_flows:
             try:
                 sock, peer = listener.accept()
             except OSError:

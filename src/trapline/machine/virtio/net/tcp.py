@@ -10,7 +10,7 @@ from collections.abc import Callable
 from trapline.machine.virtio.net.frames import ACK, FIN, MTU, PSH, RST, SYN, Tcp
 
 _MASK = 0xFFFF_FFFF
-_LIMIT = 256 << 10  # bytes that are kept for either side
+_LIMIT = 128 << 10  # bytes that are kept for either side
 _SCALE = 3
 _MSS = MTU - 40
 _TIMEOUT = 1_000_000_000  # nanoseconds of the guest's time until the guest must have answered

@@ -6,6 +6,7 @@ import contextlib
 import socket
 
 _LARGEST = 65_507
+_MOST_PEERS = 1024
 LINGER = 5_000_000_000  # nanoseconds of the guest's time that an answer may take while the machine idles
 
 
@@ -50,7 +51,10 @@ class UdpForward:
         """Return a datagram of the host and the port that it comes from."""
         with contextlib.suppress(OSError):
             data, peer = self.socket.recvfrom(_LARGEST)
+            self._peers.pop(peer[1], None)
             self._peers[peer[1]] = peer
+            if len(self._peers) > _MOST_PEERS:
+                del self._peers[next(iter(self._peers))]
             return peer[1], data
         return None
 

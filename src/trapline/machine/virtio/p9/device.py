@@ -25,7 +25,10 @@ class P9Device(VirtioDevice):
         super().__init__()
         self.name = f"share {tag}"
         self._tag = tag.encode()
-        self._server = P9Server(share)
+        self._server = P9Server(share, self._spend)
+
+    def _spend(self, cost: int) -> None:
+        self.turn.spend(cost)
 
     def config(self) -> bytes:
         """Return the tag with its length."""

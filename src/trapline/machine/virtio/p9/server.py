@@ -8,19 +8,22 @@ import os
 import stat
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from trapline.machine.plain_state import StateError
 from trapline.machine.virtio.p9 import wire as w
-from trapline.machine.virtio.p9.files import Node, Share, check_name
+from trapline.machine.virtio.p9.fids import Fid, Fids
+from trapline.machine.virtio.p9.files import GIVEN_MODE, Node, Share, check_name
 from trapline.machine.virtio.p9.wire import Reader, WireError, pack_text
 from trapline.machine.virtio.span import Span
+from trapline.machine.virtio.turn import DESCRIPTOR, FLUSH
 
 LARGEST_MESSAGE = 512 << 10
 _SMALLEST_MESSAGE = 4096
 _MOST_NAMES = 16  # that one walk may name
 _NAME_MAX = 255
+_TYPE = 0o170000  # of a mode
+_U64 = (1 << 64) - 1
 _V9FS_MAGIC = 0x0102_1997
 _WRITERS = frozenset(
     (w.TLCREATE, w.TSYMLINK, w.TMKNOD, w.TRENAME, w.TSETATTR, w.TLINK, w.TMKDIR, w.TRENAMEAT, w.TUNLINKAT, w.TWRITE,
@@ -28,33 +31,20 @@ _WRITERS = frozenset(
 )  # fmt: skip
 
 
-@dataclass(slots=True)
-class Fid:
-    """What a client's number stands for."""
-
-    node: Node
-    uid: int
-    opened: int | None = None
-    entries: list[bytes] = field(default_factory=list)  # of a folder, since it was last read from its start
-
-    def close(self) -> None:
-        """Close what was opened."""
-        if self.opened is not None:
-            os.close(self.opened)
-            self.opened = None
-
-
 def _fail(code: int) -> OSError:
     return OSError(code, os.strerror(code))
 
 
 class P9Server:
-    """Answers one client's requests. Failures of the host go to the guest as error numbers."""
+    """Answers one client's requests. Failures of the host go to the guest as error numbers.
 
-    def __init__(self, share: Share) -> None:
-        self.share = share
+    `spend` hears what a request costs beside the bytes that it moves (machine.virtio.turn).
+    """
+
+    def __init__(self, share: Share, spend: Callable[[int], None] = lambda cost: None) -> None:
+        self.share, self._spend = share, spend
         self.msize = _SMALLEST_MESSAGE
-        self._fids: dict[int, Fid] = {}
+        self._fids = Fids()
         self._handlers: dict[int, Callable[[Reader, Span], bytes]] = {
             w.TVERSION: self._version, w.TAUTH: self._auth, w.TATTACH: self._attach, w.TFLUSH: self._flush,
             w.TWALK: self._walk, w.TCLUNK: self._clunk, w.TREMOVE: self._remove, w.TGETATTR: self._getattr,
@@ -67,8 +57,6 @@ class P9Server:
 
     def reset(self) -> None:
         """Forget every fid."""
-        for fid in self._fids.values():
-            fid.close()
         self._fids.clear()
 
     def state(self) -> dict[str, int]:
@@ -101,7 +89,7 @@ class P9Server:
             kind += 1
         except OSError as error:
             kind, body = w.RLERROR, struct.pack("<I", error.errno or errno.EIO)
-        except (WireError, ValueError, OverflowError):
+        except (WireError, ValueError, OverflowError, struct.error):
             kind, body = w.RLERROR, struct.pack("<I", errno.EINVAL)
         size = w.HEADER.size + len(body)
         if size > room:
@@ -110,7 +98,7 @@ class P9Server:
 
     # --- fids ---
     def _fid(self, reader: Reader) -> Fid:
-        fid = self._fids.get(reader.u32())
+        fid = self._fids.find(reader.u32())
         if fid is None:
             raise _fail(errno.EBADF)
         return fid
@@ -145,7 +133,7 @@ class P9Server:
         number, _, _, _, uid = reader.u32(), reader.u32(), reader.text(), reader.text(), reader.u32()
         if number in self._fids:
             raise _fail(errno.EBADF)
-        self._fids[number] = Fid(self.share.root, uid)
+        self._fids.add(number, Fid(self.share.root, uid))
         return self.share.qid(self.share.root.status()).pack()
 
     def _flush(self, reader: Reader, reply: Span) -> bytes:
@@ -153,13 +141,14 @@ class P9Server:
 
     def _walk(self, reader: Reader, reply: Span) -> bytes:
         fid, number, count = self._fid(reader), reader.u32(), reader.u16()
-        old = self._fids.get(number)
+        old = self._fids.find(number)
         if count > _MOST_NAMES or (old is not None and old is not fid):
             raise _fail(errno.EINVAL)
         names = [reader.text() for _ in range(count)]
         node = fid.node
         qids: list[bytes] = []
         for name in names:
+            self._spend(DESCRIPTOR)
             try:
                 node = node.child(name)
             except OSError:
@@ -168,24 +157,20 @@ class P9Server:
                 break
             qids.append(self.share.qid(node.status()).pack())
         if len(qids) == count:
-            if old is not None:
-                old.close()
-            self._fids[number] = Fid(node, fid.uid)
+            self._fids.add(number, Fid(node, fid.uid))
         return struct.pack("<H", len(qids)) + b"".join(qids)
 
     def _clunk(self, reader: Reader, reply: Span) -> bytes:
         number = reader.u32()
-        if number not in self._fids:
+        if self._fids.drop(number) is None:
             raise _fail(errno.EBADF)
-        self._fids.pop(number).close()
         return b""
 
     def _remove(self, reader: Reader, reply: Span) -> bytes:
         number = reader.u32()
-        fid = self._fids.pop(number, None)
+        fid = self._fids.drop(number)
         if fid is None:
             raise _fail(errno.EBADF)
-        fid.close()
         parent = fid.node.parent
         if parent is None:
             raise _fail(errno.EBUSY)
@@ -196,7 +181,7 @@ class P9Server:
     def _getattr(self, reader: Reader, reply: Span) -> bytes:
         fid = self._fid(reader)
         s = fid.node.status()
-        times = [part for t in (s.st_atime_ns, s.st_mtime_ns, s.st_ctime_ns) for part in divmod(t, 10**9)]
+        times = [part for t in (s.st_atime_ns, s.st_mtime_ns, s.st_ctime_ns) for part in _time(t)]
         return struct.pack("<Q", w.GETATTR_BASIC) + self.share.qid(s).pack() + struct.pack(
             "<3I15Q", s.st_mode, s.st_uid, s.st_gid, s.st_nlink, s.st_rdev, s.st_size, s.st_blksize, s.st_blocks,
             *times, 0, 0, 0, 0,
@@ -209,19 +194,20 @@ class P9Server:
         if valid & w.ATTR_MODE:
             if stat.S_ISLNK(before.st_mode):
                 raise _fail(errno.EOPNOTSUPP)
-            Path(path).chmod(mode & 0o7777)
+            kept = before.st_mode & stat.S_ISGID if stat.S_ISDIR(before.st_mode) else 0  # the host's, for new files
+            Path(path).chmod(mode & GIVEN_MODE | kept)
         if valid & (w.ATTR_UID | w.ATTR_GID):
             owner = uid if valid & w.ATTR_UID else -1
             group = gid if valid & w.ATTR_GID else -1
             # A machine that is no superuser's keeps the files its user's.
-            with contextlib.suppress(PermissionError):
+            with contextlib.suppress(OSError):
                 os.chown(path, owner, group)
         if valid & w.ATTR_SIZE:
             if not stat.S_ISREG(before.st_mode):
                 raise _fail(errno.EINVAL)
             os.truncate(path, size)
         if valid & (w.ATTR_ATIME | w.ATTR_MTIME):
-            self._set_times(fid.node, valid, (atime * 10**9 + atime_ns, mtime * 10**9 + mtime_ns))
+            self._set_times(fid.node, valid, (_nanoseconds(atime, atime_ns), _nanoseconds(mtime, mtime_ns)))
         return b""
 
     def _set_times(self, node: Node, valid: int, times: tuple[int, int]) -> None:
@@ -263,22 +249,20 @@ class P9Server:
         fid, name, flags, mode, gid = self._fid(reader), self._name(reader), reader.u32(), reader.u32(), reader.u32()
         if fid.opened is not None:
             raise _fail(errno.EBADF)
-        node = fid.node
-        made = os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | (os.O_EXCL if flags & w.OPEN_EXCL else 0)
-        opened = os.open(name, _open_flags(flags) | made, mode & 0o7777, dir_fd=node.descriptor)
-        try:
-            self._own(node, name, fid, gid)
-            fid.node = node.child(name)
-        except OSError:
-            os.close(opened)
-            raise
-        fid.opened = opened
+        node, opened, new = fid.node.create(name, _open_flags(flags), mode, exclusive=flags & w.OPEN_EXCL != 0)
+        if new:
+            self._give(node.path, fid, gid)
+        fid.node, fid.opened = node, opened
         return self.share.qid(fid.node.status()).pack() + struct.pack("<I", 0)
 
     def _own(self, node: Node, name: bytes, fid: Fid, gid: int) -> None:
-        uid = -1 if fid.uid == w.NO_FID else fid.uid
-        with contextlib.suppress(PermissionError):
-            os.chown(name, uid, gid, dir_fd=node.descriptor, follow_symlinks=False)
+        with contextlib.suppress(OSError):
+            self._give(node.child(name).path, fid, gid)
+
+    def _give(self, path: str, fid: Fid, gid: int) -> None:
+        """A new file is the guest's user's, where this process may give files away."""
+        with contextlib.suppress(OSError):
+            os.chown(path, -1 if fid.uid == w.NO_FID else fid.uid, gid)
 
     def _read(self, reader: Reader, tag: int, reply: Span) -> int:
         fid, offset, count = self._fid(reader), reader.u64(), reader.u32()
@@ -300,19 +284,20 @@ class P9Server:
         return struct.pack("<I", os.pwrite(self._io(fid), reader.take(count), offset))
 
     def _fsync(self, reader: Reader, reply: Span) -> bytes:
+        self._spend(FLUSH)
         os.fsync(self._io(self._fid(reader)))
         return b""
 
     def _readdir(self, reader: Reader, reply: Span) -> bytes:
         fid, offset, count = self._fid(reader), reader.u64(), reader.u32()
-        io, node = self._io(fid), fid.node
-        if offset == 0:
-            # Sorted, so that the same folder reads the same in every run.
-            fid.entries = [b".", b"..", *sorted(os.fsencode(entry.name) for entry in os.scandir(io))]
+        self._io(fid)
+        node = fid.node
+        entries, read = self._fids.listings.names(fid, again=offset == 0)
+        self._spend(read << 10)
         room = min(count, self.msize - w.IO_HEADER, len(reply) - w.IO_HEADER)
         parts, size = [], 0
-        for at in range(offset, len(fid.entries)):
-            name = fid.entries[at]
+        for at in range(offset, len(entries)):
+            name = entries[at]
             try:
                 above = node.parent or node
                 qid = self.share.qid(above.status()).pack() if name == b".." else self._qid_of(node, name)
@@ -349,13 +334,13 @@ class P9Server:
         )  # fmt: skip
         if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
             raise _fail(errno.EPERM)  # a guest makes no devices of the host
-        os.mknod(name, mode, dir_fd=fid.node.descriptor)
+        os.mknod(name, mode & (GIVEN_MODE | _TYPE), dir_fd=fid.node.descriptor)
         self._own(fid.node, name, fid, gid)
         return self._qid_of(fid.node, name)
 
     def _mkdir(self, reader: Reader, reply: Span) -> bytes:
         fid, name, mode, gid = self._fid(reader), self._name(reader), reader.u32(), reader.u32()
-        os.mkdir(name, mode & 0o7777, dir_fd=fid.node.descriptor)
+        os.mkdir(name, mode & GIVEN_MODE, dir_fd=fid.node.descriptor)
         self._own(fid.node, name, fid, gid)
         return self._qid_of(fid.node, name)
 
@@ -388,6 +373,16 @@ class P9Server:
             os.rmdir(name, dir_fd=node.descriptor)
         else:
             os.unlink(name, dir_fd=node.descriptor)
+
+
+def _time(nanoseconds: int) -> tuple[int, int]:
+    """Return a time as the protocol's seconds and nanoseconds: those before 1970 are negative, in 64 bits."""
+    seconds, rest = divmod(nanoseconds, 10**9)
+    return seconds & _U64, rest
+
+
+def _nanoseconds(seconds: int, rest: int) -> int:
+    return (seconds - (1 << 64) if seconds >> 63 else seconds) * 10**9 + rest
 
 
 def _open_flags(flags: int) -> int:
