@@ -21,10 +21,9 @@ _AIA_BITS = {
     **dict.fromkeys(("mvien", "mvip", "hvien", "hvip"), 0x1FFF),
     **dict.fromkeys(("hviprio1", "hviprio2"), 0),
 }
-# Sscsrind's sireg2 and so on, which Spike has with Smaia; what a reserved vsiselect raises; without an IMSIC,
-# vstopei in VS and VU is a virtual instruction (AIA spec, 2.4), and mireg in VU an illegal one.
+# Sscsrind's sireg2 and so on, which Spike has with Smaia; what a reserved vsiselect raises; mireg in VU is illegal.
 _NOT_OF_AIA = {base + n for base in (0x152, 0x252, 0x352) for n in range(6)}
-_AIA_OPEN = {("VS", 0x151), ("VS", 0x25C), ("VU", 0x25C), ("VU", 0x351)}
+_AIA_OPEN = {("VS", 0x151), ("VU", 0x351)}
 
 
 def _accepted(place: str) -> bool:

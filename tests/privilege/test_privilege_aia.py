@@ -141,11 +141,28 @@ def test_guest_window() -> None:
         b.mode("VS")
         assert b.access("sireg") == vs, (vgein, hex(select))
         assert b.access("stopei") == (OK if vgein else VIRTUAL)
-        for csr in ("vsireg", "vstopei", "vsiselect", "vstopi", "hvictl"):
+        for csr in ("vsireg", "vsiselect", "vstopi", "hvictl"):
             assert b.access(csr) == VIRTUAL
         b.mode("VU")
         for csr in ("sireg", "vsireg", "stopei", "siselect", "stopi"):
             assert b.access(csr) == VIRTUAL
+
+
+@pytest.mark.parametrize("mode", ["VS", "VU"])
+@pytest.mark.parametrize(
+    ("guests", "vgein", "hstateen", "outcome"),
+    [(None, 0, -1, ILLEGAL), (2, 0, -1, ILLEGAL), (2, 0, 0, ILLEGAL), (2, 1, -1, VIRTUAL), (2, 1, 0, VIRTUAL)],
+)
+def test_vstopei_at_v1(mode: str, guests: int | None, vgein: int, hstateen: int, outcome: int) -> None:
+    """vstopei at V=1 is a virtual instruction where VGEIN selects a file, else, as in HS-mode, an illegal one."""
+    b = Board(f"{ISA}_smstateen", guests)
+    b.write("mstateen0", -1)
+    b.write("hstateen0", hstateen)
+    b.write("hstatus", vgein << fields.HSTATUS_VGEIN_SHIFT)
+    b.mode("HS")
+    assert b.access("vstopei") == (OK if outcome == VIRTUAL else ILLEGAL)
+    b.mode(mode)
+    assert b.access("vstopei") == b.access("vstopei", 1) == outcome
 
 
 def test_vgein_beyond_geilen_keeps_its_value() -> None:

@@ -199,8 +199,8 @@ def test_state_enable(mstateen: int, hstateen: int, outcomes: tuple[int, ...]) -
 
 
 def test_debug_registers_do_not_exist() -> None:
-    """Corner case 18: but for what says that there is no trigger they are illegal, also in M-mode."""
-    assert not {0x7A4, 0x7A5, 0x7A8, 0x7B0, 0x6A8, 0x5A8} & set(CSR_NAMES)
+    """Corner case 18: tcontrol and the registers of Debug Mode are illegal, also in M-mode."""
+    assert not {0x7A5, 0x7AA, *range(0x7B0, 0x7C0)} & set(CSR_NAMES)
 
 
 def test_double_trap_bits_read_zero() -> None:
@@ -219,13 +219,46 @@ def test_double_trap_bits_read_zero() -> None:
 
 
 def test_there_are_no_triggers() -> None:
-    """M-mode finds that there is no trigger: tselect does not hold what is written and tdata1 has type 0."""
+    """M-mode finds that there is no trigger: tselect keeps nothing, tdata1 has type 0, tinfo names none."""
     board = Board()
     board.mode("M")
-    for csr in ("tselect", "tdata1", "tdata2", "tdata3"):
+    for csr in ("tselect", "tdata1", "tdata2", "tdata3", "tinfo"):
         assert board.access(csr, 1) == OK
         board.write(csr, 1 << 63)
         assert board.read(csr) == 0
     for mode in MODES:
         board.mode(mode)
         assert board.access("tselect") == ILLEGAL
+
+
+def test_contexts_of_triggers() -> None:
+    """scontext is one register at V=0 and V=1, hcontext is the hypervisor's, mcontext another name of it."""
+    board = Board()
+    outcomes = {"scontext": (ILLEGAL, OK, VIRTUAL, OK), "hcontext": (ILLEGAL, OK, VIRTUAL, VIRTUAL)}
+    for csr, expected in (*outcomes.items(), ("mcontext", (ILLEGAL,) * 4)):
+        assert tuple(board.mode(mode) and board.access(csr, 1) for mode in MODES) == expected, csr
+    board.mode("M")
+    board.write("mcontext", 0x1234)
+    assert board.read("hcontext") == 0x1234
+    board.write("hcontext", 0x2345)
+    assert board.read("mcontext") == 0x2345
+    without = Board("rv64gc")
+    without.write("mcontext", -1)
+    assert without.read("mcontext") == 0x1FFF
+    assert without.access("hcontext") == ILLEGAL
+
+
+@pytest.mark.parametrize(("mstateen", "hstateen", "vs"), [(0, 1, ILLEGAL), (1, 0, VIRTUAL), (1, 1, OK)])
+def test_state_enable_of_contexts(mstateen: int, hstateen: int, vs: int) -> None:
+    """mstateen0.CONTEXT keeps all modes below M from scontext and hcontext, hstateen0.CONTEXT V=1 from scontext."""
+    board = Board(DEFAULT_ISA + "_smstateen")
+    board.write("mstateen0", -1)
+    board.write("hstateen0", fields.STATEEN_CONTEXT * hstateen)
+    board.write("mstateen0", fields.STATEEN_CONTEXT * mstateen)
+    board.mode("HS")
+    assert board.access("scontext") == board.access("hcontext") == (OK if mstateen else ILLEGAL)
+    board.mode("VS")
+    assert board.access("scontext") == vs
+    assert board.access("hcontext") == (VIRTUAL if mstateen else ILLEGAL)
+    board.mode("M")
+    assert board.access("scontext") == board.access("hcontext") == board.access("mcontext") == OK

@@ -17,7 +17,7 @@ _ACCEPTED = tomllib.loads((Path(__file__).parent / "accepted.toml").read_text())
 # What implementations may choose, or what depends on time: never read, never written.
 EXCLUDED = {name for difference in _ACCEPTED for name in difference.get("csrs", ())}
 NOT_IN_M = {name for difference in _ACCEPTED for name in difference.get("machine_csrs", ())}
-UNIMPLEMENTED = frozenset({0x5A8, 0x6A8, *range(0x7A4, 0x7C0)})
+UNIMPLEMENTED = frozenset({0x7A5})
 # A write changes translation: fence.
 _TRANSLATION = {"satp", "vsatp", "hgatp", "menvcfg", "henvcfg"}
 # Bits that implementations may choose: never set.

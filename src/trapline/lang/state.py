@@ -51,6 +51,9 @@ LAYOUT.word("henvcfg", "htimedelta", "hgatp", "hvip")
 LAYOUT.array("hstateen", 4)
 LAYOUT.word("vsstatus", "vstvec", "vsscratch", "vsepc", "vscause", "vstval", "vsatp", "vstimecmp")
 
+# Contexts of triggers (Sdtrig); mcontext is hcontext.
+LAYOUT.word("scontext", "hcontext")
+
 # Floating point: fflags and frm.
 LAYOUT.word("fflags", "frm")
 

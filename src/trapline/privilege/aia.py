@@ -6,6 +6,7 @@ from typing import Any
 
 from trapline.lang.functions import IllegalInstruction, VirtualInstruction, cold, inline
 from trapline.lang.values import U64
+from trapline.privilege.csr_control import require_stateen
 from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import (
     ENVCFG_STCE,
@@ -29,7 +30,7 @@ from trapline.privilege.imsic import (
     imsic_read,
     imsic_write,
 )
-from trapline.privilege.modes import MACHINE, SUPERVISOR, USER
+from trapline.privilege.modes import SUPERVISOR, USER
 from trapline.privilege.priorities import guest_file, guest_top, imsic_top, machine_top, supervisor_top
 
 IPRIO, LAST_IPRIO = 0x30, 0x3F
@@ -288,16 +289,6 @@ def write_vsireg(hart: Any, value: U64) -> None:
 
 
 @inline
-def require_stateen(hart: Any, bits: U64) -> None:
-    """Smstateen: a bit of mstateen0 below M, of hstateen0 when V=1."""
-    if hart.has_smstateen != 0 and hart.priv != MACHINE:
-        if hart.mstateen[0] & bits != bits:
-            raise IllegalInstruction()
-        if hart.virt != 0 and hart.hstateen[0] & bits != bits:
-            raise VirtualInstruction()
-
-
-@inline
 def require_file_stateen(hart: Any) -> None:
     """The bit for interrupt files; a hart without an IMSIC has none."""
     if hart.has_imsic != 0:
@@ -342,10 +333,10 @@ def guard_stopei(hart: Any, csr: U64) -> None:
 
 @cold
 def guard_vstopei(hart: Any, csr: U64) -> None:
-    """vstopei: VGEIN must select a file."""
-    require_file_stateen(hart)
-    if hart.virt == 0 and hart.priv != USER and guest_file(hart) == 0:
+    """vstopei: VGEIN must select a file; what HS-mode could not access is illegal, not virtual, at V=1."""
+    if guest_file(hart) == 0:
         raise IllegalInstruction()
+    require_file_stateen(hart)
 
 
 @cold

@@ -24,6 +24,7 @@ from trapline.privilege.fields import (
     HGATP_VMID_SHIFT,
     HSTATUS_VTVM,
     MSTATUS_TVM,
+    STATEEN_CONTEXT,
     STATEEN_ENVCFG,
     STATEEN_SE,
     STIP,
@@ -174,15 +175,32 @@ def write_htimedelta(hart: Any, value: U64) -> None:
     timer_changed(hart)
 
 
+@inline
+def require_stateen(hart: Any, bits: U64) -> None:
+    """Smstateen: bits of mstateen0 below M, of hstateen0 when V=1."""
+    if hart.has_smstateen != 0 and hart.priv != MACHINE:
+        if hart.mstateen[0] & bits != bits:
+            raise IllegalInstruction()
+        if hart.virt != 0 and hart.hstateen[0] & bits != bits:
+            raise VirtualInstruction()
+
+
 @cold
 def guard_envcfg(hart: Any, csr: U64) -> None:
-    """senvcfg and henvcfg under Smstateen: mstateen0.ENVCFG below M, hstateen0.ENVCFG when V=1."""
-    if hart.has_smstateen == 0 or hart.priv == MACHINE:
-        return
-    if hart.mstateen[0] & STATEEN_ENVCFG == 0:
-        raise IllegalInstruction()
-    if hart.virt != 0 and hart.hstateen[0] & STATEEN_ENVCFG == 0:
-        raise VirtualInstruction()
+    """senvcfg and henvcfg: xstateen0.ENVCFG."""
+    require_stateen(hart, U64(STATEEN_ENVCFG))
+
+
+@cold
+def guard_context(hart: Any, csr: U64) -> None:
+    """scontext and hcontext: xstateen0.CONTEXT."""
+    require_stateen(hart, U64(STATEEN_CONTEXT))
+
+
+@cold
+def write_mcontext(hart: Any, value: U64) -> None:
+    """mcontext, another name of hcontext: 14 bits with the Hypervisor extension, else 13 (Debug spec, mcontext)."""
+    hart.hcontext = value & 0x3FFF if hart.has_h != 0 else value & 0x1FFF
 
 
 @cold

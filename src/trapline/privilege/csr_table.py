@@ -229,9 +229,15 @@ def _protection() -> None:
 
 
 def _triggers() -> None:
-    """No triggers: hardwired to zero, by which software that enumerates them finds out (Debug spec, Sdtrig chapter)."""
-    for name in ("tselect", "tdata1", "tdata2", "tdata3"):
+    """No triggers: hardwired to zero, by which software that enumerates them finds out (Debug spec, Sdtrig chapter).
+
+    The contexts with which triggers could be restricted hold what is written.
+    """
+    for name in ("tselect", "tdata1", "tdata2", "tdata3", "tinfo"):
         zero(name, always)
+    masked("scontext", has_s, 0xFFFF_FFFF, csr_control.guard_context)
+    masked("hcontext", has_h, 0x3FFF, csr_control.guard_context)
+    row("mcontext", always, _reader("mcontext", "hart.hcontext"), csr_control.write_mcontext)
 
 
 def _state_enable() -> None:

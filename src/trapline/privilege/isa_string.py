@@ -50,6 +50,7 @@ from trapline.privilege.fields import (
     SEIP,
     SSIP,
     STATEEN_AIA,
+    STATEEN_CONTEXT,
     STATEEN_CSRIND,
     STATEEN_ENVCFG,
     STATEEN_IMSIC,
@@ -220,7 +221,7 @@ def set_masks(hart: Any) -> None:
     common = ENVCFG_FIOM | bits("zicbom", ENVCFG_CBIE | ENVCFG_CBCFE) | bits("zicboz", ENVCFG_CBZE)
     hart.senvcfg_mask = common
     hart.menvcfg_mask = common | bits("svadu", ENVCFG_ADUE) | bits("svpbmt", ENVCFG_PBMTE) | bits("sstc", ENVCFG_STCE)
-    hart.mstateen_mask = STATEEN_SE | STATEEN_ENVCFG | bits("ssaia", STATEEN_AIA | STATEEN_CSRIND)
+    hart.mstateen_mask = STATEEN_SE | STATEEN_ENVCFG | STATEEN_CONTEXT | bits("ssaia", STATEEN_AIA | STATEEN_CSRIND)
     if hart.has_ssaia != 0 and hart.has_imsic != 0:
         hart.mstateen_mask = hart.mstateen_mask | STATEEN_IMSIC
     hart.mvien_mask = bits("smaia", LOCAL_INTERRUPTS | SSIP | SEIP)

@@ -60,6 +60,8 @@ CLEARED = [
     "vscause",
     "vstval",
     "vsatp",
+    "scontext",
+    "hcontext",
     "fflags",
     "frm",
     "seip_software",
