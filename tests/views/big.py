@@ -13,12 +13,13 @@ from trapline.lab.audit import Audit
 from trapline.lab.boot import BootOptions, BootReport
 from trapline.lab.checks import Finding
 from trapline.lab.compare import Comparison
-from trapline.lab.guest_run import RunOptions, RunReport, RunRow
+from trapline.lab.guest_run import RunOptions, RunReport
 from trapline.lab.kept import Kept
 from trapline.lab.kept import Kind as KeptKind
 from trapline.lab.observe import Function, KindReport, Observation
 from trapline.lab.route import RouteTable
 from trapline.lab.routes import GuestSees, Route
+from trapline.lab.run_rows import RunRow
 from trapline.lab.settings import settings
 from trapline.machine.machine import RunResult
 from trapline.machine.observer import Kind, RoundTrips

@@ -19,7 +19,7 @@ FIRMWARE_EMULATE, FIRMWARE_TO_VS, FIRMWARE_TO_HS, FIRMWARE_ACTION, FIRMWARE_ACTI
 
 RING_WORDS = 8
 NO_GPA = (1 << 64) - 1
-_COUNTS, _RING = LAYOUT.fields["exit_count"], LAYOUT.fields["exit_ring"]
+_COUNTS, _SPENT, _RING = (LAYOUT.fields[n] for n in ("exit_count", "exit_firmware", "exit_ring"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,7 @@ def note_exit(hart: Any, kind: U64, cause: U64, origin: U64, where: U64, gpa: U6
     """Count an exit whose trap's epc and tval are in scratch[0] and [1]; `instructions` are the firmware's."""
     index = (kind << 8) | (cause << 2) | (origin << 1) | where
     hart.exit_count[index] = hart.exit_count[index] + 1
+    hart.exit_firmware[index] = hart.exit_firmware[index] + instructions
     at = (hart.exit_ring_at & (EXIT_RING - 1)) * RING_WORDS
     hart.exit_ring[at] = hart.instret
     hart.exit_ring[at + 1] = index
@@ -87,8 +88,17 @@ def native_exit(index: int) -> NativeExit:
 
 def counted(hart: Any) -> Iterator[tuple[NativeExit, int]]:
     """Yield what native code has handled on a hart, and how often."""
+    return _summed(hart, _COUNTS.index)
+
+
+def spent(hart: Any) -> Iterator[tuple[NativeExit, int]]:
+    """Yield what native code has handled on a hart, and the instructions of firmware that stand for it."""
+    return _summed(hart, _SPENT.index)
+
+
+def _summed(hart: Any, first: int) -> Iterator[tuple[NativeExit, int]]:
     for kind in KINDS:
-        start = _COUNTS.index + (kind << 8)
+        start = first + (kind << 8)
         row = hart.mem[start : start + 256].tolist()
         if any(row):
             yield from ((native_exit(kind << 8 | n), count) for n, count in enumerate(row) if count)

@@ -168,8 +168,6 @@ class Firmware:
     def fold(self) -> None:
         """Take over what native code has counted, before somebody clears that."""
         self._stats, self._instructions = self.stats, self.estimated_instructions
-        for record in self.records.values():
-            record.hart.fw_instructions = 0
 
     @property
     def stats(self) -> Counter[Counted]:
@@ -185,7 +183,7 @@ class Firmware:
     @property
     def estimated_instructions(self) -> int:
         """Instructions that real firmware would have executed."""
-        return self._instructions + sum(int(r.hart.fw_instructions) for r in self.records.values())
+        return self._instructions + sum(n for r in self.records.values() for _, n in exit_log.spent(r.hart))
 
     def _redirect(self, hart: Any, trap: MachineTrap, original: MachineTrap | None = None) -> Outcome:
         """Hand a trap to VS or HS; one from M-mode itself is the end."""

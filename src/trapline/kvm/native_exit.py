@@ -350,7 +350,6 @@ def firmware_redirect(hart: Any, cause: U64, priv: U64, virt: U64) -> bool:
     redirect_trap(hart, cause, epc, tval, tval2, tinst, gva, priv, virt)
     mret(hart)
     hart.pc = hart.next_pc
-    hart.fw_instructions = hart.fw_instructions + cost
     if to_vs:
         hart.scratch[0] = epc
         hart.scratch[1] = tval
@@ -407,7 +406,6 @@ def firmware_emulate(hart: Any, cause: U64, priv: U64) -> bool:
     cost = hart.fw_cost[done - 1 + COST_EMULATED]
     mret(hart)
     hart.pc = hart.next_pc
-    hart.fw_instructions = hart.fw_instructions + cost
     hart.scratch[0] = epc
     hart.scratch[1] = tval
     note_exit(hart, U64(FIRMWARE_EMULATE), cause, priv, priv, U64(NO_GPA), cost)

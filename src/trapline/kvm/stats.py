@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from trapline.firmware.exit_log import KINDS, counted
+from trapline.firmware.exit_log import KINDS, NativeExit, counted, spent
 from trapline.kvm.stats_fd import HISTOGRAM_BUCKETS
 from trapline.lang.state import LAYOUT, TRAP_DESTINATIONS, TRAP_ORIGINS
 from trapline.policies import Policy
@@ -40,6 +40,7 @@ class VcpuStats:
         self.halt_wait_hist = [0] * HISTOGRAM_BUCKETS  # by the logarithm of a wait in nanoseconds
         self._wait = 0
         self.routes: Counter[Route] = Counter()  # those that Python handled
+        self.firmware: Counter[Route] = Counter()  # instructions that they are estimated to have taken in M-mode
 
     def count(self, name: str) -> None:
         """Move one of KVM's counters; versions that lack it ignore that."""
@@ -60,11 +61,17 @@ class VcpuStats:
 
     def record(self, record: TrapRecord) -> None:
         """Count the outcome of a trap that left the guest."""
-        self.routes[record.cause, record.origin, record.path, record.how, record.end, record.errno] += 1
+        route = record.cause, record.origin, record.path, record.how, record.end, record.errno
+        self.routes[route] += 1
+        self.firmware[route] += record.m_instructions
 
     def all_routes(self, hart: Hart) -> Counter[Route]:
         """Return how often each route was taken, in native code or in Python."""
         return self.routes + native_routes(hart)
+
+    def all_firmware(self, hart: Hart) -> Counter[Route]:
+        """Return the instructions that firmware is estimated to have executed, by route."""
+        return self.firmware + native_firmware(hart)
 
     def fold(self, hart: Hart) -> None:
         """Take over what native exits have counted."""
@@ -75,8 +82,9 @@ class VcpuStats:
     def fold_routes(self, hart: Hart) -> None:
         """Likewise the routes; the firmware must have taken over its part."""
         self.routes += native_routes(hart)
+        self.firmware += native_firmware(hart)
         for number in range(len(hart.exit_count)):
-            hart.exit_count[number] = 0
+            hart.exit_count[number] = hart.exit_firmware[number] = 0
 
     def snapshot(self, hart: Hart) -> dict[str, int]:
         """Return every counter by name: KVM's, the generic ones, ours."""
@@ -102,8 +110,17 @@ class VcpuStats:
 
 def native_routes(hart: Hart) -> Counter[Route]:
     """Return the routes of the exits that native code handled."""
+    return _by_route(counted(hart))
+
+
+def native_firmware(hart: Hart) -> Counter[Route]:
+    """Return the instructions of firmware that stand for these exits, by route."""
+    return _by_route(spent(hart))
+
+
+def _by_route(numbers: Iterable[tuple[NativeExit, int]]) -> Counter[Route]:
     found: Counter[Route] = Counter()
-    for exit_, n in counted(hart):
+    for exit_, n in numbers:
         kind = KINDS[exit_.kind]
         found[exit_.cause, exit_.path[0], exit_.path, kind.how, kind.end, 0] += n
     return found

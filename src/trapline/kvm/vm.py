@@ -453,6 +453,10 @@ class Vm:
         """Return how often traps that left a guest took each route."""
         return sum((v.stats.all_routes(v.hart) for v in self.vcpus), Counter())
 
+    def firmware_instructions(self) -> Counter[Route]:
+        """Return the instructions that firmware is estimated to have executed for the traps of each route."""
+        return sum((v.stats.all_firmware(v.hart) for v in self.vcpus), Counter())
+
     def serve_mmio(self, serve: Callable[[Vcpu, int, int, bool, int], int], windows: Sequence[tuple[int, int]]) -> None:
         """Name addresses that the VMM serves at once, while KVM_RUN waits: up to eight pairs of first and end.
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from trapline.lab.errors import UsageError
-from trapline.lab.guest_run import RunOptions, RunReport, RunRow, run_guest
+from trapline.lab.guest_run import RunOptions, RunReport, run_guest
+from trapline.lab.run_rows import RunRow
 from trapline.lab.settings import Settings, policy_of, settings
 from trapline.policies import Policy
 from trapline.privilege.causes import cause_name

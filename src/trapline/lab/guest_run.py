@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
 from trapline.firmware.firmware import Firmware
-from trapline.kvm.cost import estimate
 from trapline.kvm.cost import source as kvm_source
 from trapline.kvm.stats import Route, hardware_traps
 from trapline.kvm.trace import TrapRecord
@@ -20,16 +19,19 @@ from trapline.lab.errors import UsageError
 from trapline.lab.firmware_names import firmware_named
 from trapline.lab.observe import Live, Observation, ObserveOptions, Watching
 from trapline.lab.output import output_file
+from trapline.lab.run_rows import RunRow, add_hosted, delegated, left_guest
 from trapline.lab.settings import Settings
 from trapline.lab.snapshots import SnapshotOptions, Taken, check, restored, run_and_keep
 from trapline.machine.console import Console
 from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions
-from trapline.privilege.causes import cause_name
 from trapline.privilege.isa_string import DEFAULT_ISA
 from trapline.privilege.modes import MODE_NAMES, MODE_VS, MODE_VU
 from trapline.vmm.arguments import parse_memory, parse_slot
 from trapline.vmm.guest import Guest
 from trapline.vmm.result import GuestResult
+
+# Statistics that say how something is now, and do not count.
+_STATES, _MAPPED = ("blocking",), "trapline/gstage/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,41 +60,6 @@ class RunOptions:
     new_policy: bool = True  # a restored guest goes on under the policy of `settings`, not under its own
 
 
-@dataclass(frozen=True, slots=True)
-class RunRow:
-    """All traps of one cause and origin that took one route."""
-
-    cause: int
-    origin: str
-    path: tuple[str, ...]
-    how: tuple[str, ...]
-    end: str
-    errno: int
-    count: int
-    hs: int = 0  # estimated instructions in HS-mode, all of them together
-
-    def as_data(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
-        return {
-            "cause": self.cause,
-            "name": cause_name(self.cause),
-            "from": self.origin,
-            "path": list(self.path),
-            "how": list(self.how),
-            "end": self.end,
-            "errno": self.errno or None,
-            "count": self.count,
-        }
-
-    def outcome(self) -> str:
-        """Return the end, with the errno of a kill."""
-        return f"killed -{self.errno}" if self.end == "killed" else self.end
-
-    def key(self) -> tuple[Any, ...]:
-        """Return what makes two rows the same route."""
-        return self.cause, self.origin, self.path, self.how, self.end, self.errno
-
-
 @dataclass(slots=True)
 class RunReport:
     """What a run was and did."""
@@ -116,6 +83,11 @@ class RunReport:
         """All traps."""
         return sum(r.count for r in self.rows)
 
+    @property
+    def all_instructions(self) -> int:
+        """Instructions of all levels, estimates among them."""
+        return sum(self.instructions.values())
+
     def as_data(self) -> dict[str, Any]:
         """Return the JSON form."""
         result, death = self.result, self.result.death
@@ -127,7 +99,7 @@ class RunReport:
             "message": result.message,
             "exit_status": result.exit_status,
             "instret": result.instructions,
-            "traps": [r.as_data() for r in self.rows],
+            "traps": [r.as_data(self.all_instructions) for r in self.rows],
             "instructions": self.instructions,
             "estimated": ["HS", "M"],
             "source": kvm_source(self.options.settings.policy.release),
@@ -140,14 +112,6 @@ class RunReport:
             "snapshot": self.snapshot.as_data() if self.snapshot else None,
             "observed": self.seen.as_data() if self.seen else None,
         }
-
-
-def _rows(routes: Counter[Route], version: str) -> Iterator[RunRow]:
-    """Yield a row for each route."""
-    for (cause, origin, path, how, end, errno), count in routes.items():
-        hs = estimate(how[-1], end, version).hs * count if "HS" in path else 0
-        if count:
-            yield RunRow(cause, origin, path, how, end, errno, count, hs)
 
 
 def _tracer(file: IO[str]) -> Callable[[TrapRecord], None]:
@@ -260,21 +224,26 @@ def _run_once(
     traps.subtract(before.traps)
     routes = guest.vm.routes()
     routes.subtract(before.routes)
-    rows = [*_rows(routes, options.settings.policy.release), *_delegated(traps)]
+    firmware = guest.vm.firmware_instructions()
+    firmware.subtract(before.firmware)
+    rows = [*left_guest(routes, firmware, options.settings.policy.release), *delegated(traps)]
     rows.sort(key=lambda r: (r.cause >> 63, r.cause, r.origin != "VS", r.path, r.end))
+    seen = watching.finish() if watching is not None else None
+    if seen is not None:
+        add_hosted(seen, rows)
     return RunReport(
         options,
         result,
         rows,
         _instructions(guest, rows, before),
-        {n: v for n, v in guest.vm.stats().items() if v},
+        before.counted_since(guest),
         guest.position()[1] - ticks,
         seconds,
         (*guest.vm.notes, *guest.devices.virtio.failures()),
         tuple(guest.devices.unassigned.describe()),
-        tuple(_balance(traps, routes)),
+        tuple(_balance(traps, routes, sum(r.m for r in rows), before.spent_since(guest))),
         snapshot=taken,
-        seen=watching.finish() if watching is not None else None,
+        seen=seen,
     )
 
 
@@ -293,8 +262,20 @@ class _Before:
     def __init__(self, guest: Guest) -> None:
         self.traps = _counted(guest)
         self.routes = guest.vm.routes()
+        self.firmware = guest.vm.firmware_instructions()
         self.levels = _retired(guest)
-        self.firmware = guest.vm.firmware.estimated_instructions
+        self.stats = guest.vm.stats()
+        self.machine = guest.vm.firmware.estimated_instructions
+
+    def spent_since(self, guest: Guest) -> int:
+        """Return the instructions of M-mode as the firmware counts them."""
+        return guest.vm.firmware.estimated_instructions - self.machine
+
+    def counted_since(self, guest: Guest) -> dict[str, int]:
+        """Return the statistics that have moved, from the moment on from which the traps are counted."""
+        now = guest.vm.stats()
+        since = {n: v if n in _STATES or n.startswith(_MAPPED) else v - self.stats.get(n, 0) for n, v in now.items()}
+        return {n: v for n, v in since.items() if v}
 
 
 def _settings_of(guest: Guest) -> Settings:
@@ -310,13 +291,6 @@ def _counted(guest: Guest) -> Counter[tuple[int, str, str]]:
     for vcpu in guest.vm.vcpus:
         counts.update(hardware_traps(vcpu.hart))
     return counts
-
-
-def _delegated(traps: Counter[tuple[int, str, str]]) -> Iterator[RunRow]:
-    """Yield the traps that hardware gave to the guest: only the compiled counters know them."""
-    for (cause, origin, destination), n in traps.items():
-        if destination == "VS" and n:
-            yield RunRow(cause, origin, (origin, "VS"), ("hardware",), "guest", 0, n)
 
 
 def _retired(guest: Guest) -> Counter[str]:
@@ -335,12 +309,15 @@ def _instructions(guest: Guest, rows: list[RunRow], before: _Before) -> dict[str
     """Return instructions by level; HS and M are estimates."""
     total = _retired(guest)
     total.subtract(before.levels)
-    machine = guest.vm.firmware.estimated_instructions - before.firmware
-    return {**total, "HS": sum(r.hs for r in rows), "M": machine}
+    return {**total, "HS": sum(r.hs for r in rows), "M": sum(r.m for r in rows)}
 
 
-def _balance(traps: Counter[tuple[int, str, str]], routes: Counter[Route]) -> Iterator[str]:
-    """Compare, for every origin and first destination, the compiled counters with the records."""
+def _balance(
+    traps: Counter[tuple[int, str, str]], routes: Counter[Route], rows_m: int, firmware_m: int
+) -> Iterator[str]:
+    """Compare, for every origin and first destination, the compiled counters with the records; and M-mode's costs."""
+    if rows_m != firmware_m:
+        yield f"instructions in M: {firmware_m} by the firmware, {rows_m} by its traps"
     counted: Counter[tuple[str, str]] = Counter()
     for (_, origin, destination), n in traps.items():
         if destination != "VS":

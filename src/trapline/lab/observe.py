@@ -42,9 +42,22 @@ class Function:
     instructions: int
 
 
+@dataclass(frozen=True, slots=True)
+class HostedCost:
+    """Instructions of one round trip that hosted levels, which retire none, are estimated to have executed."""
+
+    m: float
+    hs: float
+
+    @property
+    def total(self) -> float:
+        """All of them."""
+        return self.m + self.hs
+
+
 @dataclass(slots=True)
 class KindReport:
-    """Everything about one kind of trap."""
+    """Everything about one kind of trap; `hosted` by the key of its round trips."""
 
     kind: Kind
     count: int
@@ -54,11 +67,17 @@ class KindReport:
     places: list[tuple[int, str | None, int]]  # pc, name, count
     functions: list[Function] = field(default_factory=list)  # in the order in which they were first reached
     followed_whole: bool = True
+    hosted: dict[tuple[tuple[str, ...], str], HostedCost] = field(default_factory=dict)
 
     @property
-    def total(self) -> int:
-        """Instructions of all its round trips."""
-        return sum(t.total for t in self.trips)
+    def total(self) -> float:
+        """Instructions of all its round trips, with those of hosted levels."""
+        return sum(self.total_of(t) for t in self.trips)
+
+    def total_of(self, trip: RoundTrips) -> float:
+        """Instructions of all round trips of one way."""
+        hosted = self.hosted.get(trip.key)
+        return trip.total + (hosted.total * trip.count if hosted is not None else 0.0)
 
 
 @dataclass(slots=True)
@@ -106,12 +125,21 @@ def _kind_data(report: KindReport, traps: int) -> dict[str, Any]:
                     "total": t.total, "mean": round(t.mean, 1), "min": t.least,
                     "p50": t.percentile(50), "p90": t.percentile(90), "p99": t.percentile(99), "max": t.most,
                 },
+                "hosted": _hosted_data(report, t),
             }
             for t in report.trips
         ],
         "raised_at": [{"pc": pc, "symbol": name, "count": n} for pc, name, n in report.places],
         "functions": [{"level": f.level, "name": f.name, "instructions": f.instructions} for f in report.functions],
     }  # fmt: skip
+
+
+def _hosted_data(report: KindReport, trip: RoundTrips) -> dict[str, Any] | None:
+    """Return the mean instructions of a round trip that hosted levels are estimated to have executed."""
+    cost = report.hosted.get(trip.key)
+    if cost is None:
+        return None
+    return {"M": round(cost.m, 1), "HS": round(cost.hs, 1), "mean": round(trip.mean + cost.total, 1)}
 
 
 class Watching:
@@ -143,7 +171,7 @@ class Watching:
         self.symbols.settle(levels)
         followed = self.sampler.followed if self.sampler is not None else {}
         kinds = [_report(kind, sight, self.symbols, followed.get(kind)) for kind in sight.counts]
-        kinds.sort(key=lambda k: -k.count)
+        kinds.sort(key=lambda k: (k.kind.cause, k.kind.origin, k.kind.destination))
         moved = [(t.name, t.offset) for t in self.symbols.tables if t.offset]
         return Observation(kinds, sight.open, sight.lost, moved, self._hosted)
 

@@ -202,7 +202,7 @@ EXIT_KINDS, EXIT_RING = 16, 16
 LAYOUT.host = True  # made anew before each run, or taken over by Python before a snapshot
 LAYOUT.array("kvm_stat", 64)  # what native code counted, by number of the policy's counter
 LAYOUT.array("exit_count", EXIT_KINDS * 64 * 4)  # likewise, by kind of exit, cause, origin and end (firmware.exit_log)
-LAYOUT.word("fw_instructions")  # estimated for what native code did in the firmware's place
+LAYOUT.array("exit_firmware", EXIT_KINDS * 64 * 4)  # of the same exits: instructions estimated for the firmware
 LAYOUT.word("exit_ring_at")
 LAYOUT.array("exit_ring", EXIT_RING * 8)  # the last exits that native code handled
 LAYOUT.word("kvm_run_end")  # instret at which KVM_RUN comes back

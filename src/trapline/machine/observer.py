@@ -57,6 +57,11 @@ class RoundTrips:
     buckets: Counter[int] = field(default_factory=Counter, repr=False)
 
     @property
+    def key(self) -> tuple[tuple[str, ...], str]:
+        """What tells these round trips from others of their kind."""
+        return self.path, self.end
+
+    @property
     def mean(self) -> float:
         """Mean instructions of a round trip."""
         return self.total / self.count if self.count else 0.0

@@ -7,18 +7,12 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from trapline.views.run import cause_text, way
+from trapline.views.run import COSTED, COSTED_FOLD, COSTED_LEGEND, cause_text, costed
 from trapline.views.tables import show, table
-from trapline.views.terminal import number, put, say, style_of
+from trapline.views.terminal import number, put, say
 
 if TYPE_CHECKING:
     from trapline.lab.compare import Comparison
-    from trapline.lab.guest_run import RunRow
-
-
-def _cell(rows: tuple[RunRow, ...]) -> list[Text]:
-    lines = [Text(f"{way(row)} {row.outcome()} x{number(row.count)}", style=style_of(row.end)) for row in rows]
-    return lines or [Text("-", style="dim")]
 
 
 def show_comparison(console: Console, result: Comparison) -> None:
@@ -34,13 +28,22 @@ def show_comparison(console: Console, result: Comparison) -> None:
         chosen = [row for row in compared if routes_differ(row[2]) is differing]
         if not chosen:
             continue
-        made = table((title, "left"), ("from", "left"), *[(name, "wrap") for name in result.names])
-        for cause, origin, rows in chosen:
-            made.add_row(cause_text(cause), origin, *[_cell(r) for r in rows])
+        say(console, title, 0, "bold")
+        made = table(("policy", "left"), *COSTED, fold=COSTED_FOLD)
+        for cause, origin, of_policies in chosen:
+            made.add_heading(Text(f"{cause_text(cause)} from {origin}", style="bold"))
+            for report, rows in zip(result.reports, of_policies, strict=True):
+                name = f"  {report.options.settings.policy.name}"
+                for row in rows:
+                    made.add_row(name, *costed(row, report.all_instructions))
+                if not rows:
+                    made.add_row(name, "", Text("no trap", style="dim"))
         show(console, made)
         put(console)
     if not any(routes_differ(row[2]) for row in compared):
         say(console, "every trap takes the same route")
+    if any(row.total for report in result.reports for row in report.rows):
+        say(console, COSTED_LEGEND, 0, "dim")
     _totals(console, result)
 
 

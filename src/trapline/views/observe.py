@@ -30,22 +30,21 @@ def show_observation(console: Console, seen: Observation) -> None:
         ("p50", "right"), ("p99", "right"), ("max", "right"), ("cost", "right"),
         fold=("max", "p99", "p50"),
     )  # fmt: skip
-    everything = sum(k.total for k in seen.kinds) or 1
-    rows = sorted(((k, t) for k in seen.kinds for t in k.trips), key=lambda pair: -pair[1].count)
-    for kind, trip in rows:
-        nobody = kind.kind.destination in seen.hosted and trip.most == 0
-        cost = [number(v) for v in (trip.mean, trip.percentile(50), trip.percentile(99), trip.most)]
-        share = percent(trip.total, everything)
-        made.add_row(
-            kind.kind.name, way(trip), _ENDS[trip.end], number(trip.count), percent(trip.count, seen.traps),
-            *(["-"] * 5 if nobody else [*cost, share]),
-        )  # fmt: skip
+    everything = sum(k.total for k in seen.kinds)
+    for kind in seen.kinds:
+        for trip in kind.trips:
+            made.add_row(
+                kind.kind.name, way(trip), _ENDS[trip.end], number(trip.count), percent(trip.count, seen.traps),
+                *_instructions(kind, trip, seen.hosted), percent(kind.total_of(trip), everything),
+            )  # fmt: skip
     put(console)
     say(
         console,
         "round trips: instructions of all levels from the trap to the return, which goes to the same instruction, to "
         "the next one, or to another place; cost: percent of all round trips' instructions",
     )
+    if any(kind.hosted for kind in seen.kinds):
+        say(console, f"~ with the mean that {' and '.join(seen.hosted)}, which are hosted, are estimated to execute")
     show(console, made)
     put(console)
     rest = f"{count(seen.traps, 'trap')}, {number(seen.open)} not returned"
@@ -54,6 +53,15 @@ def show_observation(console: Console, seen: Observation) -> None:
         say(console, f"{name}: the program runs {offset:#x} bytes from where its symbols say")
     for kind in seen.kinds:
         _who(console, kind, seen.hosted)
+
+
+def _instructions(kind: KindReport, trip: RoundTrips, hosted: tuple[str, ...]) -> list[str]:
+    """Return mean, p50, p99 and max; what hosted levels are estimated to execute is in each."""
+    measured = (trip.mean, trip.percentile(50), trip.percentile(99), trip.most)
+    estimate = kind.hosted.get(trip.key)
+    if estimate is not None:
+        return [f"~{number(v + estimate.total)}" for v in measured]
+    return ["-"] * 4 if kind.kind.destination in hosted and trip.most == 0 else [number(v) for v in measured]
 
 
 def _who(console: Console, kind: KindReport, hosted: tuple[str, ...]) -> None:

@@ -8,12 +8,13 @@ from rich.console import Console
 from rich.text import Text
 
 from trapline.views.tables import show, table
-from trapline.views.terminal import WHOLE, count, number, put, say, style_of
+from trapline.views.terminal import WHOLE, count, number, percent, put, say, style_of
 
 if TYPE_CHECKING:
     from trapline.lab.boot import BootReport
-    from trapline.lab.guest_run import RunReport, RunRow
+    from trapline.lab.guest_run import RunReport
     from trapline.lab.observe import Observation
+    from trapline.lab.run_rows import RunRow
     from trapline.lab.snapshots import Taken
 
 
@@ -27,6 +28,34 @@ def way(row: RunRow) -> str:
     return WHOLE.join(parts)
 
 
+# What a row of traps says wherever there is one: where they went, how many, and what the hosted levels paid.
+COSTED = (
+    ("route", "left"), ("outcome", "left"), ("count", "right"), ("M", "right"), ("HS", "right"), ("instr.", "right"),
+    ("%", "right"), ("mean", "right"),
+)  # fmt: skip
+COSTED_FOLD = ("route", "M", "HS", "outcome")
+COSTED_LEGEND = (
+    "M, HS: estimated instructions of these traps there; instr.: both, and their percent of all instructions of the "
+    "run; mean: of one trap. A guest's own handlers: --observe"
+)
+
+
+def costed(row: RunRow, everything: int) -> list[str | Text]:
+    """Return the cells of these columns; `everything` is the instructions of the run."""
+    outcome = Text(row.outcome(), style=style_of(row.end))
+    m, hs, total, mean = (f"~{number(v)}" if v else "-" for v in (row.m, row.hs, row.total, row.mean))
+    return [
+        way(row),
+        outcome,
+        number(row.count),
+        m,
+        hs,
+        total,
+        percent(row.total, everything) if row.total else "-",
+        mean,
+    ]
+
+
 def cause_text(cause: int) -> str:
     """Return number and name; interrupts by name only."""
     from trapline.privilege.causes import cause_name
@@ -36,8 +65,11 @@ def cause_text(cause: int) -> str:
 
 def levels(console: Console, instructions: dict[str, int], source: str = "") -> None:
     """Print instructions by level."""
+    everything = sum(instructions.values())
     text = "   ".join(
-        f"{'~' if n in ('HS', 'M') and source else ''}{number(v)}{WHOLE}{n}" for n, v in instructions.items() if v
+        f"{'~' if n in ('HS', 'M') and source else ''}{number(v)}{WHOLE}{n}{WHOLE}({percent(v, everything)}{WHOLE}%)"
+        for n, v in instructions.items()
+        if v
     )
     say(console, f"instructions: {text}")
     if source and any(instructions.get(n) for n in ("HS", "M")):
@@ -54,17 +86,16 @@ def show_run(console: Console, report: RunReport) -> None:
     good = result.exit_status == 0
     message = result.message.removeprefix("killed: ")
     say(console, f"{result.reason}: {message}", 0, "green" if good else "red")
-    made = table(
-        ("cause", "left"), ("from", "left"), ("route", "left"), ("outcome", "left"), ("count", "right"), fold=("route",)
-    )
+    made = table(("cause", "left"), ("from", "left"), *COSTED, fold=COSTED_FOLD)
     for row in report.rows:
-        outcome = Text(row.outcome(), style=style_of(row.end))
-        made.add_row(cause_text(row.cause), row.origin, way(row), outcome, number(row.count))
+        made.add_row(cause_text(row.cause), row.origin, *costed(row, report.all_instructions))
     if made:
         show(console, made)
     else:
         say(console, "no trap")
     put(console)
+    if any(row.total for row in report.rows):
+        say(console, COSTED_LEGEND, 0, "dim")
     levels(console, report.instructions, source(report.options.settings.policy.release))
     guest = report.instructions.get("VU", 0) + report.instructions.get("VS", 0)
     say(

@@ -18,6 +18,7 @@ from trapline.views.terminal import PROSE_WIDTH, keep_whole, put, wrapped
 GAPS = (3, 2)  # between columns; the smaller where that saves folding
 NARROWEST = 16  # a column of words gives way down to this, then the table folds
 INDENT = 4  # of what is folded
+NOTHING = "-"  # a value that is none; not worth a line of its own
 
 Cell = str | Text | Sequence[str | Text]
 
@@ -145,7 +146,7 @@ class Table:
         """Return what does not stand beside: short values share lines, long ones are paragraphs."""
         made: list[Text] = []
         for n in (n for n in range(len(row.cells)) if n not in layout.beside):
-            for value in (t for t in row.cells[n] if t.plain.strip()):
+            for value in (t for t in row.cells[n] if t.plain.strip() not in ("", NOTHING)):
                 item = _named(self.columns[n].header, value)
                 if made and len(made[-1]) + GAPS[0] + len(item) <= width:
                     made[-1].append(" " * GAPS[0]).append_text(item)
