@@ -78,10 +78,18 @@ class Outcome:
 
 
 def run_event(
-    policy: Any, event: str, mode: str = "VS", *, engine: str = "", answer: int = 0, **options: Any
+    policy: Any,
+    event: str,
+    mode: str = "VS",
+    *,
+    engine: str = "",
+    answer: int = 0,
+    devices: tuple[tuple[int, int], ...] | None = None,
+    **options: Any,
 ) -> Outcome:
     """Run a guest that does `event` in `mode`; the VMM answers reads with `answer`."""
     vm = Vm(policy, engine=engine or ENGINE, **options)
+    vm.devices = devices
     vm.add_memory(BASE, 0x10000)
     vm.add_memory(HOLE, 0x10000, "hole")
     vm.write_memory(BASE, assemble(START.format(enter=TO_VU if mode == "VU" else "", event=event), BASE))

@@ -70,6 +70,7 @@ from trapline.privilege.fields import (
 from trapline.privilege.memory import guest_load
 from trapline.privilege.modes import MACHINE
 from trapline.privilege.returns import mret
+from trapline.privilege.translation import PSEUDO_READ_PTE, PSEUDO_WRITE_PTE
 
 # hart.kvm_action: by cause what to do (0 is Python's), and flags.
 BY_PYTHON, BY_REDIRECT, BY_SBI, BY_PAGE_FAULT, BY_FUNCTION, BY_WFI = range(6)
@@ -182,6 +183,8 @@ def served_window(hart: Any, gpa: U64, size: U64) -> bool:
 @cold
 def mmio_exit(hart: Any, cause: U64) -> bool:
     """An access to a device of the VMM; False, with nothing done, if it needs Python."""
+    if hart.htinst == PSEUDO_READ_PTE or hart.htinst == PSEUDO_WRITE_PTE:
+        return False
     bits = hart.htinst | 3
     length = U64(2) if hart.htinst & 2 == 0 else U64(4)
     if hart.htinst & 1 == 0:

@@ -141,7 +141,7 @@ def _action(vm: Vm, policy: Policy, cause: int, names: dict[str, int]) -> int:
         return BY_REDIRECT | flags
     if rule.action is Action.SBI and cause == 10:
         return BY_SBI | flags
-    if rule.action is Action.EMULATE and "wfi_exit_stat" in names:
+    if rule.action is Action.EMULATE and not policy.has_feature("wfi-of-user-is-illegal") and "wfi_exit_stat" in names:
         return BY_WFI | flags | names["wfi_exit_stat"] << STAT_SHIFT
     if rule.action is Action.MAP:
         mmio = rule.without_slot is Action.MMIO and not rule.without_slot_as

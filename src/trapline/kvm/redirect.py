@@ -7,10 +7,12 @@ dropped, and before 6.3 the privilege was kept.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from trapline.lang.functions import cold
 from trapline.lang.values import U64
+from trapline.privilege.causes import INST_ACCESS, LOAD_ACCESS, STORE_ACCESS
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.csr_numbers import VSCAUSE, VSEPC, VSSTATUS, VSTVAL, VSTVEC
 from trapline.privilege.csr_status import set_vsstatus
@@ -37,6 +39,15 @@ def trap_redirect(hart: Any, scause: U64, sepc: U64, stval: U64, keep_privilege:
     hart.guest_sepc = csr_read(hart, U64(VSTVEC))
     if keep_privilege == 0:
         hart.guest_sstatus = hart.guest_sstatus | MSTATUS_SPP
+
+
+# What a bus says of an access that it cannot do, by the guest page fault that KVM saw of it.
+_ACCESS_FAULTS = {20: INST_ACCESS, 21: LOAD_ACCESS, 23: STORE_ACCESS}
+
+
+def access_fault(vcpu: Vcpu, trap: CpuTrap) -> None:
+    """Give the guest a guest page fault of its own as what a machine without hypervisor would show: an access fault."""
+    inject(vcpu, replace(trap, scause=_ACCESS_FAULTS[trap.scause], htval=0, htinst=0))
 
 
 def inject(vcpu: Vcpu, trap: CpuTrap) -> None:

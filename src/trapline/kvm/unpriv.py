@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from trapline.kvm.context import CpuTrap
 from trapline.kvm.redirect import inject
 from trapline.lang.functions import Trap
-from trapline.privilege.causes import INST_PAGE_FAULT, LOAD_GUEST_PAGE_FAULT, LOAD_PAGE_FAULT
+from trapline.privilege.causes import INST_ACCESS, INST_PAGE_FAULT, LOAD_ACCESS, LOAD_GUEST_PAGE_FAULT, LOAD_PAGE_FAULT
 from trapline.privilege.memory import guest_load
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ def fetch_guest(vcpu: Vcpu) -> int | CpuTrap:
             bits |= int(vcpu.hart.call(guest_load, pc + 2, 2, 1)) << 16
     except Trap as trap:
         cause = INST_PAGE_FAULT if trap.cause == LOAD_PAGE_FAULT else trap.cause
+        if cause == LOAD_ACCESS and vcpu.policy.has_feature("reads-as-the-guest"):
+            cause = INST_ACCESS
         return CpuTrap(cause, pc, trap.tval, trap.tval2, trap.tinst)
     return bits
 

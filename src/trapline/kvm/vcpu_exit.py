@@ -17,10 +17,11 @@ from trapline.kvm.numbers import Exit
 from trapline.kvm.redirect import inject
 from trapline.kvm.vcpu_insn import virtual_instruction
 from trapline.kvm.vcpu_sbi import sbi_ecall
-from trapline.policies import Action, CauseRule, Condition
+from trapline.policies import Action, CauseRule, Condition, Implicit
 from trapline.policies.causes import number
 from trapline.privilege.causes import STORE_GUEST_PAGE_FAULT
 from trapline.privilege.fields import HSTATUS_SPV
+from trapline.privilege.translation import PSEUDO_WRITE_PTE
 from trapline.sbi.numbers import FirmwareEvent
 
 if TYPE_CHECKING:
@@ -87,7 +88,8 @@ def redirect(vcpu: Vcpu, trap: CpuTrap, rule: CauseRule) -> int:
 def page_fault(vcpu: Vcpu, trap: CpuTrap, rule: CauseRule) -> int:
     """A guest page fault: map the page of its slot, or do what the policy says outside the slots."""
     slot = vcpu.vm.slots.find(trap.gpa)
-    write = trap.scause == STORE_GUEST_PAGE_FAULT
+    refuses_tables = vcpu.policy.mmio.implicit is not Implicit.ACCESS
+    write = trap.scause == STORE_GUEST_PAGE_FAULT or (refuses_tables and trap.htinst == PSEUDO_WRITE_PTE)
     if slot is not None and (slot.writable or not write):
         vcpu.vm.map_page(slot, trap.gpa, write=write)
         vcpu.hop("gstage-map", "resumed")

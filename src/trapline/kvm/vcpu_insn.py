@@ -35,11 +35,14 @@ def virtual_instruction(vcpu: Vcpu, trap: CpuTrap, rule: CauseRule) -> int:
     if insn >> 2 & 31 != SYSTEM:
         return truly_illegal(vcpu, insn)
     if insn == WFI:
+        from_user = vcpu.guest_mode() == "VU"
+        if from_user and vcpu.policy.has_feature("wfi-of-user-is-illegal"):
+            return truly_illegal(vcpu, insn)
         return wfi(vcpu)
     if insn in (WRS_NTO, WRS_STO) and vcpu.policy.has_feature("wrs"):
         return wrs(vcpu)
     if insn >> 12 & 3:
-        return csr_instruction(vcpu, insn)
+        return csr_instruction(vcpu, insn, rule)
     return truly_illegal(vcpu, insn)
 
 
@@ -64,13 +67,15 @@ def wrs(vcpu: Vcpu) -> int:
     return _next(vcpu)
 
 
-def csr_instruction(vcpu: Vcpu, insn: int) -> int:
+def csr_instruction(vcpu: Vcpu, insn: int, cause: CauseRule) -> int:
     """A CSR instruction that trapped: emulated here, by the VMM, or illegal, as the policy says."""
     number = insn >> 20
     new_value, mask = _operands(vcpu, insn)
     rule = vcpu.policy.csr_rule(number)
     if rule is None or (rule.requires and not vcpu.guest_has(rule.requires)):
         return truly_illegal(vcpu, insn)
+    if rule.emulate == "kill":
+        return -cause.errno
     vcpu.csr_insn = insn
     vcpu.kvm_run.riscv_csr = CsrAccess(number, new_value, mask)
     if rule.emulate == "aia":
@@ -121,8 +126,12 @@ def csr_return(vcpu: Vcpu) -> None:
 
 def read_counter(vcpu: Vcpu, number: int) -> int | None:
     """A counter of the guest's PMU; None if nothing is counted there. Without a PMU cycle and instret are 0."""
+    as_hardware = vcpu.policy.has_feature("counters-as-hardware")
+    if as_hardware and vcpu.guest_mode() == "VU" and not int(vcpu.hart.scounteren) >> number - CYCLE & 1:
+        return None
     if vcpu.sbi.counters is not None:
-        return vcpu.sbi.counters.read(number - CYCLE)
+        value = vcpu.sbi.counters.read(number - CYCLE)
+        return 0 if value is None and as_hardware else value
     return 0 if number in (CYCLE, INSTRET) else None
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from trapline.kvm.context import CpuTrap, SbiForward, SystemEventExit
 from trapline.kvm.numbers import IRQ_VS_SOFT, MASK64, Exit, MpState, SystemEvent
-from trapline.kvm.redirect import inject
+from trapline.kvm.redirect import access_fault, inject
 from trapline.kvm.sbi_fwft import GuestFeature, guest_features
 from trapline.kvm.sbi_own import own_answer
 from trapline.kvm.steal_time import StealTime
@@ -20,6 +20,8 @@ from trapline.lang.control import flush_code, flush_translations
 from trapline.lang.functions import Trap
 from trapline.policies import CauseRule
 from trapline.policies.schema import SbiRule
+from trapline.privilege.causes import LOAD_GUEST_PAGE_FAULT
+from trapline.privilege.translation import PSEUDO_READ_PTE, PSEUDO_WRITE_PTE
 from trapline.sbi.call import Effect, SbiCall, SbiOutcome
 from trapline.sbi.host import STANDARD, Access, Fence, HfenceService, RemoteFence, SbiProfile
 from trapline.sbi.numbers import Eid, FirmwareEvent, HartState, Implementation, SbiError
@@ -66,7 +68,16 @@ def sbi_ecall(vcpu: Vcpu, trap: CpuTrap, rule: CauseRule) -> int:
 
 
 def _fault(vcpu: Vcpu, trap: Trap) -> int:
-    """The guest's pointer faulted: the guest gets the fault, at its ecall."""
+    """The guest's pointer faulted: the guest gets the fault, at its ecall, or KVM maps the page and does it again."""
+    if trap.cause == LOAD_GUEST_PAGE_FAULT and vcpu.policy.has_feature("reads-as-the-guest"):
+        gpa = trap.tval2 << 2 | trap.tval & 3
+        slot = vcpu.vm.slots.find(gpa)
+        if slot is not None and trap.tinst not in (PSEUDO_READ_PTE, PSEUDO_WRITE_PTE):
+            vcpu.vm.map_page(slot, gpa, write=False)
+            return 1
+        access_fault(vcpu, CpuTrap(trap.cause, int(vcpu.hart.guest_sepc), trap.tval, 0, 0))
+        vcpu.hop("sbi", "guest")
+        return 1
     inject(vcpu, CpuTrap(trap.cause, int(vcpu.hart.guest_sepc), trap.tval, trap.tval2, trap.tinst))
     vcpu.hop("sbi", "guest")
     return 1

@@ -117,6 +117,7 @@ class Vm:
         self.actions = actions_of(self.policy)  # by cause: functions in the place of the policy's own words
         self.native_exits = True  # exits may be handled in native code (kvm.native_exit)
         self.mmio_windows: tuple[tuple[int, int], ...] = ()
+        self.devices: tuple[tuple[int, int], ...] | None = None  # where the VMM has devices; None if it does not say
         self.log_lines: list[str] = []
         self.on_trap: Callable[[TrapRecord], None] | None = None
         # Asked now and then by a vCPU that takes one exit after another: whether KVM_RUN should come back.
@@ -468,6 +469,11 @@ class Vm:
         self.mmio_windows = tuple(windows)
         for vcpu in self.vcpus:
             vcpu.hart.on_mmio = _server(vcpu, serve)  # type: ignore[method-assign, assignment]
+
+    def has_device(self, gpa: int, size: int) -> bool:
+        """Whether KVM or the VMM has a device at a guest physical address; a VMM may have said nothing of that."""
+        in_kernel = self.io_bus.find(gpa, size) is not None
+        return in_kernel or self.devices is None or any(a <= gpa and gpa + size <= b for a, b in self.devices)
 
     def log(self, line: str) -> None:
         """Write a line to the host kernel's log."""

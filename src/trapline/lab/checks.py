@@ -94,7 +94,7 @@ def check(
     """Return everything that is wrong with one row."""
     found = [
         *_survival(seen, row),
-        *_statistics(row, kvm_counters),
+        *_statistics(row, kvm_counters, chosen.policy.rule(_cause_in_hs(row)).counters),
         *_agreement(seen),
         *_faithful(seen, row, answers),
         *_entries(seen, chosen),
@@ -141,11 +141,11 @@ def _survival(seen: Observation, row: Route) -> Iterator[Result]:
         yield ("a" if row.from_ == "VU" else "b"), FAIL, what
 
 
-def _statistics(row: Route, kvm_counters: frozenset[str]) -> Iterator[Result]:
+def _statistics(row: Route, kvm_counters: frozenset[str], own: tuple[str, ...]) -> Iterator[Result]:
     """(d): the hypervisor's own counters show a redirect."""
     if "kvm-redirect" not in row.how:
         return
-    name = KVM_COUNTERS.get(_cause_in_hs(row))
+    name = KVM_COUNTERS.get(_cause_in_hs(row)) or next(iter(own), None)
     if name is None:
         yield "d", NOTE, f"KVM has no counter for {cause_name(row.cause)}: only exits and trapline/ counters move"
     elif name not in kvm_counters:
@@ -205,6 +205,8 @@ def _faithful(seen: Observation, row: Route, answers: frozenset[GuestSees | None
     if sees is None:
         if row.end == "no-trap" or "hardware" in row.how[-1:]:
             yield "e", FAIL, f"the guest sees nothing, hardware gives {_words(wanted)}"
+        elif row.how[-1] == "mmio" and wanted is not None:
+            yield "e", NOTE, f"served as MMIO, where hardware gives cause {wanted.cause}"
         elif row.how[-1] == "kvm-emulate":
             yield "e", NOTE, f"emulated, where hardware gives {_words(wanted)}"
         elif row.end == "guest":

@@ -127,6 +127,8 @@ _SYNCHRONOUS = [
     Event("amo-read-only-page", 15, "amoadd.d to a page without W", "amoadd.d a0, a1, (s7)"),
 ]  # fmt: skip
 
+_NOWHERE = "li a5, 0x20000000; add a5, a5, tp"  # tp: the mode's address window
+
 _GUEST_PAGE_FAULTS = [
     Event("fetch-first", 20, "fetch from a page of RAM never touched", "jalr t2, 0(s4)",),
     Event("fetch-mmio", 20, "fetch from an address without a slot", "jr s2", condition=MMIO),
@@ -139,9 +141,13 @@ _GUEST_PAGE_FAULTS = [
     *_access("mmio", "c.fld", "a5", 21, "from an MMIO page", MMIO, "f8"),
     *[Event(f"mmio-{m.replace('.', '-')}", 21, f"{m} from an MMIO page", f"{m} a0, (s2)", condition=MMIO)
       for m in _ATOMIC_LOADS.split()],
+    Event("load-nowhere", 21, "ld from an address without slot and device", "ld a0, 0(a5)",
+          before=_NOWHERE, condition=MMIO),
     Event("table-mmio", 21, "ld through a page table in no slot", "ld a0, 0(s11)", condition=TABLES),
     Event("store-first", 23, "sd to a page of RAM never touched", "sd a0, 0(s4)"),
     Event("amo-first", 23, "amoadd.d to a page of RAM never touched", "amoadd.d a0, a1, (s4)"),
+    Event("store-nowhere", 23, "sd to an address without slot and device", "sd a0, 0(a5)",
+          before=_NOWHERE, condition=MMIO),
     Event("store-read-only-slot", 23, "sd to a read-only slot", "sd a0, 0(s9)", condition=READ_ONLY),
     *_access("mmio", "sb sh sw sd", "s2", 23, "to an MMIO page", MMIO, "zero"),
     *_access("mmio", _SMALL_STORES.replace("c.fsd", ""), "a5", 23, "to an MMIO page", MMIO, "a4"),
@@ -167,6 +173,7 @@ _VIRTUAL = [
     Event("csr-hypervisor", 22, "read of a hypervisor CSR (hstatus)", "csrr a0, hstatus"),
     Event("csr-vs", 22, "read of a VS CSR (vsstatus)", "csrr a0, vsstatus"),
     Event("csr-supervisor", 22, "read of a supervisor CSR (sscratch)", "csrr a0, sscratch", modes=("VU",)),
+    Event("csr-interrupts", 22, "read of sie", "csrr a0, sie", modes=("VU",)),
     Event("hfence-gvma", 22, "hfence.gvma", "hfence.gvma zero, zero"),
     Event("hfence-vvma", 22, "hfence.vvma", "hfence.vvma zero, zero"),
     Event("hlv", 22, "hlv.d", "hlv.d a0, (s5)"),
@@ -180,7 +187,7 @@ _VIRTUAL = [
     Event("rdtime", 22, "rdtime", "csrr a0, time", isa=("zicntr",)),
     Event("rdinstret", 22, "rdinstret", "csrr a0, instret", isa=("zicntr",)),
     Event("hpmcounter", 22, "read of hpmcounter3", "csrr a0, hpmcounter3", isa=("zihpm",)),
-    Event("stimecmp", 22, "read of stimecmp", "csrr a0, stimecmp", isa=("sstc",), modes=("VS",)),
+    Event("stimecmp", 22, "read of stimecmp", "csrr a0, stimecmp", isa=("sstc",)),
 ]  # fmt: skip
 
 EVENTS: tuple[Event, ...] = tuple(_SYNCHRONOUS + _GUEST_PAGE_FAULTS + _VIRTUAL)

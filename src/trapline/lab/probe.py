@@ -110,6 +110,7 @@ class ProbeVm:
         self.vm.add_memory(image.HOLE, image.HOLE_SIZE, SlotKind.HOLE)
         self.vm.add_memory(image.READ_ONLY, image.READ_ONLY_SIZE, SlotKind.READ_ONLY)
         self.vm.write_memory(image.RAM, self.image.data)
+        self.vm.devices = tuple((at, at + PAGE) for at in (image.FINISHER, image.MMIO_PAGE))
         self.vm.on_trap = self._on_trap
         self.engine = self.vm.engine
         self._now = Observation(self.image.entries[0])

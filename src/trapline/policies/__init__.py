@@ -2,7 +2,7 @@
 
 from trapline.policies.compare import Difference, describe, diff, show
 from trapline.policies.load import DEFAULT_POLICY, load_policy, parse_policy, policy_names
-from trapline.policies.schema import Action, CauseRule, Condition, Policy, PolicyError
+from trapline.policies.schema import Action, CauseRule, Condition, Implicit, Policy, PolicyError, Refusal
 
 __all__ = [
     "DEFAULT_POLICY",
@@ -10,8 +10,10 @@ __all__ = [
     "CauseRule",
     "Condition",
     "Difference",
+    "Implicit",
     "Policy",
     "PolicyError",
+    "Refusal",
     "describe",
     "diff",
     "load_policy",

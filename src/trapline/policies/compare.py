@@ -26,6 +26,8 @@ def describe(rule: CauseRule) -> str:
         if rule.without_slot_as:
             outside += f" as {rule.without_slot_as}"
         text += f", without slot {outside}"
+    if rule.without_device is not None:
+        text += f", without device {rule.without_device.value}"
     if rule.condition is not None:
         text += f" if {rule.condition.value}"
     if rule.counters:
@@ -70,4 +72,5 @@ def _facts(policy: Policy) -> dict[str, str]:
     for kind, entries in named.items():
         facts |= {f"{kind} {e.name}": getattr(e, "mode", getattr(e, "emulate", "yes")) for e in entries}
     facts["mmio instructions"] = " ".join(policy.mmio.instructions)
+    facts |= {f"mmio {n}": str(getattr(policy.mmio, n)) for n in ("unsupported", "misaligned", "implicit")}
     return facts

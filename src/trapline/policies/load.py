@@ -19,8 +19,8 @@ from trapline.policies.resolve import check_ranges, resolve
 from trapline.policies.schema import CauseRule, Policy, PolicyError, PolicyFile
 
 # Hypervisors with versions, and presets without.
-_FAMILIES: tuple[str, ...] = ("linux",)
-_PRESETS = ("xvisor", "bao", "hvisor", "salus", "zhou", "patel", "holland-1", "holland-2", "none")
+_FAMILIES: tuple[str, ...] = ("linux", "xvisor", "bao")
+_PRESETS = ("hvisor", "axvisor", "salus", "zhou", "patel", "holland-1", "holland-2", "proposed", "none")
 _LARGEST = 1 << 20  # bytes of a policy file
 _DEEPEST = 16  # files that extend one another
 _NAMELESS_FILES = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")  # what a shell gives a program in the place of a file

@@ -25,6 +25,7 @@ BugName = Literal[
 FeatureName = Literal[
     "aia",
     "aia-irqchip",
+    "counters-as-hardware",
     "dirty-log-initially-set",
     "mp-state-reset",
     "onereg-enoent",
@@ -37,8 +38,10 @@ FeatureName = Literal[
     "pmu-checks-events",
     "pmu-event-info",
     "pmu-snapshot",
+    "reads-as-the-guest",
     "sstc",
     "transparent-huge-pages",
+    "wfi-of-user-is-illegal",
     "wfi-runs",
     "wrs",
 ]
@@ -47,16 +50,17 @@ FwftName = Literal["misaligned_exc_deleg", "pointer_masking_pmlen", "pte_ad_hw_u
 TracepointName = Literal["kvm_entry", "kvm_exit", "kvm_vcpu_exit", "kvm_mmio_emulate", "kvm_vcpu_irq"]
 # Firmware events of the guest's SBI PMU that an exit may count.
 FirmwareEventName = Literal["misaligned-load", "misaligned-store", "access-load", "access-store", "illegal-insn"]
-# Who emulates a CSR: KVM (counter), the VMM (user), KVM or else the VMM (aia); the guest gets an illegal instruction.
-Emulator = Literal["counter", "user", "aia", "illegal"]
+# Who emulates a CSR: KVM (counter), the VMM (user), KVM or else the VMM (aia); illegal: the guest gets the trap.
+Emulator = Literal["counter", "user", "aia", "illegal", "kill"]
 # Extensions that have CSRs, which a guest without them must not read.
 Requirement = Literal["", "smstateen", "ssaia", "sscofpmf", "sstc", "zicntr", "zihpm", "zkr"]
-# Loads and stores that the hosted MMIO decoder can do (isa/).
+# Loads, stores and cache-block operations that the hosted MMIO decoder can do (isa/).
 MmioInstruction = Literal[
     "lb", "lbu", "lh", "lhu", "lw", "lwu", "ld", "sb", "sh", "sw", "sd",
     "c.lw", "c.ld", "c.lwsp", "c.ldsp", "c.sw", "c.sd", "c.swsp", "c.sdsp",
     "c.lbu", "c.lhu", "c.lh", "c.sb", "c.sh",
     "flh", "flw", "fld", "fsh", "fsw", "fsd", "c.fld", "c.fldsp", "c.fsd", "c.fsdsp",
+    "cbo.clean", "cbo.flush", "cbo.inval",
 ]  # fmt: skip
 # How an SBI extension is served: KVM_EXIT_SYSTEM_EVENT is an event.
 SbiMode = Literal["kernel", "forward", "event"]

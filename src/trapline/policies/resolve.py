@@ -124,6 +124,8 @@ def _check_rule(text: str, cause: int, rule: CauseRule) -> None:
         raise PolicyError(f"cause {text!r}: an instruction fetch cannot be MMIO")
     if rule.without_slot_as:
         causes.number(rule.without_slot_as)
+    if rule.without_device is not None and rule.without_slot is not Action.MMIO and rule.action is not Action.MMIO:
+        raise PolicyError(f"cause {text!r}: without_device goes with action or without_slot 'mmio'")
     if rule.if_debug is not None and rule.if_debug not in _IF_DEBUG:
         raise PolicyError(f"cause {text!r}: if_debug {rule.if_debug.value!r} makes no sense")
     for errno in (rule.errno, rule.without_slot_errno):
@@ -217,6 +219,8 @@ def _merge(kind: str, old: tuple[N, ...], new: tuple[N, ...]) -> tuple[N, ...]:
 
 def _without(kind: str, entries: tuple[N, ...], gone: tuple[str, ...]) -> tuple[N, ...]:
     names: list[str] = [e.name for e in entries]  # type: ignore[attr-defined]
+    if "all" in gone:
+        return ()
     for name in gone:
         if name not in names:
             raise PolicyError(f"without_{kind}: there is no {kind} {name!r} here ({', '.join(names) or 'none'})")

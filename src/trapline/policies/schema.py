@@ -49,6 +49,21 @@ class Default(enum.StrEnum):
     KILL = "kill"
 
 
+class Refusal(enum.StrEnum):
+    """What becomes of an access that cannot be done."""
+
+    KILL = "kill"
+    REDIRECT = "redirect"  # the guest gets an access fault, as from a bus
+
+
+class Implicit(enum.StrEnum):
+    """What becomes of an access by the guest's page table walk outside the slots."""
+
+    ACCESS = "access"  # taken for one of the instruction that made the hart walk
+    KILL = "kill"
+    REDIRECT = "redirect"  # the guest gets an access fault
+
+
 class Condition(enum.StrEnum):
     """A state of the vCPU without which a rule's action is a kill."""
 
@@ -78,6 +93,7 @@ class CauseRule(Ranged, frozen=True, kw_only=True):
     without_slot: Action | None = None  # guest page faults outside every memory slot
     without_slot_as: str = ""  # the cause that the guest sees if that is a redirect
     without_slot_errno: int = 95
+    without_device: Refusal | None = None  # MMIO where the VMM has no device; unsaid: reads are 0, writes are lost
     function: str = ""  # "FILE.py:NAME" of an action in the Python subset, in the place of `action` (kvm.actions)
     note: str = ""
 
@@ -162,11 +178,18 @@ class SbiRule(Ranged, frozen=True, kw_only=True):
 
 
 class Mmio(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which accesses the MMIO decoder understands, and how it fails."""
+    """Which accesses the MMIO decoder understands, and what becomes of others.
+
+    `implicit` is about page tables of the guest's that lie outside its memory.
+    """
 
     instructions: tuple[MmioInstruction, ...]
+    unsupported: Refusal = Refusal.KILL
+    misaligned: Refusal = Refusal.KILL
+    implicit: Implicit = Implicit.ACCESS
     unsupported_errno: int = 95
     misaligned_errno: int = 5
+    source: str = ""
 
 
 class PolicyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -186,7 +209,7 @@ class PolicyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     cause: dict[str, CauseRule | tuple[CauseRule, ...]] = {}
     counter: tuple[Counter, ...] = ()
     bug: tuple[Bug, ...] = ()
-    without_bug: tuple[BugName, ...] = ()
+    without_bug: tuple[BugName | Literal["all"], ...] = ()
     tracepoint: tuple[Tracepoint, ...] = ()
     fwft: tuple[Fwft, ...] = ()
     feature: tuple[Feature, ...] = ()

@@ -112,6 +112,7 @@ class Guest:
             virtio_bus,
         )
         self.vm.serve_mmio(self.devices.serve, self.devices.served())
+        self.vm.devices = tuple((w.base, w.end) for w in self.devices.windows())
         self.hvc = add_devices(self.devices.virtio, virtio, self.console.write, self._nanoseconds)
         self._outside = Outside(self.console, self.devices.virtio)
         self.vm.on_idle = lambda: self.devices.virtio.live
