@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from guest import BASE, Outcome, run_event
 
 from trapline.isa.assemble import assemble
 from trapline.kvm.numbers import Exit, MpState
 from trapline.kvm.onereg import SBI_STATE, get_one_reg, reg_id, set_one_reg
 from trapline.kvm.sbi_own import own_answer
+from trapline.kvm.slots import SlotKind
 from trapline.kvm.vcpu import Vcpu
 from trapline.kvm.vm import Vm
 from trapline.sbi.call import MASK64, SbiCall
@@ -41,13 +43,13 @@ def test_an_ipi_to_a_missing_hart() -> None:
 
 
 def test_unknown_functions() -> None:
-    """IPI and TIME said INVALID_PARAM until they were fixed; a console function that does not exist stays in KVM."""
+    """IPI and TIME said INVALID_PARAM until they were fixed; a console function that does not exist stayed in KVM."""
     for eid in (Eid.IPI, Eid.TIME):
         assert called("linux-6.11", eid, 1).x("a3") == INVALID_PARAM
         assert called("linux-6.12", eid, 1).x("a3") == NOT_SUPPORTED
-    vm = Vm("linux-7.2", engine="reference")
-    vm.vcpus[0].sbi.enable("DBCN", True)
-    for function, forwarded in ((2, True), (3, False)):
+    for policy, function, forwarded in (("linux-6.18", 2, True), ("linux-6.18", 3, False), ("linux-7.2", 3, True)):
+        vm = Vm(policy, engine="reference")
+        vm.vcpus[0].sbi.enable("DBCN", True)
         answer = serve(vm.vcpus[0], Eid.DBCN, function)
         assert (answer == "forward") is forwarded
 
@@ -119,3 +121,48 @@ def test_steal_time() -> None:
     assert int.from_bytes(vm.read_memory(BASE + 0x2000, 4), "little") == before + 2
     assert called("linux-7.2", Eid.STA, 0, BASE + 0x20, 0, 0).x("a3") == INVALID_PARAM
     assert called("linux-7.2", Eid.STA, 0, 0x40, 0, 0).x("a3") == SbiError.INVALID_ADDRESS & MASK64
+
+
+@pytest.mark.parametrize(
+    ("policy", "hartid", "status"),
+    [
+        ("linux-6.12.111", 77, (0, 0)),
+        ("linux-6.12.112", 77, (INVALID_PARAM, 0)),
+        ("linux-7.2", 77, (INVALID_PARAM, 0)),
+        ("linux-7.2", 1 << 32, (0, 0)),
+        ("linux-7.2", 1 << 31, (INVALID_PARAM, 0)),
+        ("linux-7.2", MASK64, (INVALID_PARAM, 0)),
+    ],
+)
+def test_status_of_a_hart_that_does_not_exist(policy: str, hartid: int, status: tuple[int, int]) -> None:
+    """The error was lost before it was propagated; the upper half of a hart id is not looked at."""
+    outcome = called(policy, Eid.HSM, 2, hartid)
+    assert (outcome.x("a3"), outcome.x("a2")) == status
+
+
+@pytest.mark.parametrize(
+    ("policy", "kind", "error"),
+    [
+        ("linux-6.12", SlotKind.NONE, SbiError.FAILED),
+        ("linux-6.12", SlotKind.HOLE, SbiError.FAILED),
+        ("linux-6.12", SlotKind.READ_ONLY, SbiError.INVALID_ADDRESS),
+        ("linux-7.2", SlotKind.NONE, SbiError.INVALID_ADDRESS),
+        ("linux-7.2", SlotKind.HOLE, SbiError.INVALID_ADDRESS),
+        ("linux-7.2", SlotKind.RAM, 0),
+    ],
+)
+def test_shared_memory_that_cannot_be_written(policy: str, kind: SlotKind, error: int) -> None:
+    """Steal time in a hole, or in memory that the VMM may not touch, is an error and nothing else."""
+    vm = Vm(policy, engine="reference")
+    vm.add_memory(0x4000_0000, 0x1000, kind)
+    assert serve(vm.vcpus[0], Eid.STA, 0, 0x4000_0000) == error
+
+
+def test_a_kernel_without_v01() -> None:
+    """Without RISCV_SBI_V01 its calls are not there, and all ones is an extension without functions."""
+    vm = Vm("linux-7.2", engine="reference")
+    vm.vcpus[0].sbi.leave_out_v01()
+    assert vm.vcpus[0].sbi.enabled_rule(0) is None
+    answer = own_answer(vm.vcpus[0], SbiCall(Eid.BASE, 3, (MASK64, 0, 0, 0, 0, 0)))
+    assert answer is not None
+    assert answer.value == 1

@@ -108,8 +108,8 @@ def test_a_remote_sfence_is_counted_as_the_hfence_that_it_is() -> None:
 
 
 def test_hardware_counters_count_the_guest_by_mode() -> None:
-    """Instructions of VS and VU; an inhibited mode is left out; each reading adds the whole count again."""
-    pmu = pmu_of()
+    """Instructions of VS and VU, without an inhibited mode; with the bug each reading adds the whole count again."""
+    pmu = pmu_of("linux-7.2.8")
     retired = pmu.vcpu.hart.mode_instret
     call(pmu, CONFIG, 0, 1, 0, CYCLES)
     assert call(pmu, READ, 0) == (0, 0)
@@ -124,12 +124,33 @@ def test_hardware_counters_count_the_guest_by_mode() -> None:
     assert call(pmu, READ, 2) == (0, 7)
 
 
-def test_reading_without_the_bug_is_stable() -> None:
+@pytest.mark.parametrize("policy", ["xvisor", "linux-6.12.112", "linux-7.2.9", "linux-7.3"])
+def test_reading_without_the_bug_is_stable(policy: str) -> None:
     """A policy without the bug reads what was counted."""
-    pmu = pmu_of("xvisor")
+    pmu = pmu_of(policy)
     call(pmu, CONFIG, 0, 1, AUTO_START, CYCLES)
     pmu.vcpu.hart.mode_instret[5] = 9
     assert [call(pmu, READ, 0) for _ in range(2)] == [(0, 9), (0, 9)]
+
+
+@pytest.mark.parametrize(("policy", "kept"), [("linux-7.2.8", 100), ("linux-7.2.9", 101), ("linux-6.12.111", 100)])
+def test_a_firmware_counter_that_is_started_again(policy: str, kept: int) -> None:
+    """It goes on where it stopped; with the bug at its initial value."""
+    pmu = pmu_of(policy)
+    call(pmu, CONFIG, 3, 1, 0, ILLEGAL)
+    call(pmu, START, 3, 1, SET_INIT_VALUE, 100)
+    pmu.count(FirmwareEvent.ILLEGAL_INSN)
+    call(pmu, STOP, 3, 1)
+    call(pmu, START, 3, 1)
+    assert call(pmu, READ, 3) == (0, kept)
+
+
+@pytest.mark.parametrize(("policy", "chosen"), [("linux-6.12", 0), ("linux-7.2", SbiError.INVALID_PARAM)])
+def test_a_set_of_counters_that_wraps(policy: str, chosen: int) -> None:
+    """A base of -1 and bit 1 of the mask is counter 0 where the sum wraps, and refused since."""
+    pmu = pmu_of(policy)
+    call(pmu, CONFIG, 0, 1, 0, CYCLES)
+    assert call(pmu, START, (1 << 64) - 1, 2)[0] == chosen
 
 
 def test_snapshots() -> None:

@@ -98,7 +98,6 @@ def test_hcounteren(version: str, value: int) -> None:
     ("bug", "first", "last"),
     [
         ("redirect-keeps-privilege", "5.16", "6.2"),
-        ("injects-guest-page-fault-of-fetch", "5.16", "6.18"),
         ("fwft-locks-on-failure", "6.18", "7.1"),
     ],
 )

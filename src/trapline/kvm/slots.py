@@ -19,6 +19,7 @@ class SlotKind(Enum):
     READ_ONLY = "ro"
     FILE = "file"
     HOLE = "hole"  # host physical addresses where nothing answers: accesses take access faults
+    NONE = "none"  # memory that the VMM itself may not touch (PROT_NONE): KVM cannot map it
 
 
 @dataclass(slots=True)

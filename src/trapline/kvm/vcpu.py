@@ -426,6 +426,7 @@ class Vcpu:
         if self._reset_to is not None:
             self.reset(*self._reset_to)
             self._reset_to = None
+            self._restore_fp()  # the vCPU is loaded anew
         return True
 
     def _slice(self) -> int:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from trapline.kvm.actions import RESUME, ActionFunction
 from trapline.kvm.context import CpuTrap
 from trapline.kvm.mmio import mmio_access
-from trapline.kvm.numbers import Exit
+from trapline.kvm.numbers import EFAULT, Exit
 from trapline.kvm.redirect import inject
+from trapline.kvm.slots import SlotKind
 from trapline.kvm.vcpu_insn import virtual_instruction
 from trapline.kvm.vcpu_sbi import sbi_ecall
 from trapline.policies import Action, CauseRule, Condition, Implicit
@@ -90,6 +91,8 @@ def page_fault(vcpu: Vcpu, trap: CpuTrap, rule: CauseRule) -> int:
     slot = vcpu.vm.slots.find(trap.gpa)
     refuses_tables = vcpu.policy.mmio.implicit is not Implicit.ACCESS
     write = trap.scause == STORE_GUEST_PAGE_FAULT or (refuses_tables and trap.htinst == PSEUDO_WRITE_PTE)
+    if slot is not None and slot.kind is SlotKind.NONE:
+        return -EFAULT  # the host's own page fault fails
     if slot is not None and (slot.writable or not write):
         vcpu.vm.map_page(slot, trap.gpa, write=write)
         vcpu.hop("gstage-map", "resumed")

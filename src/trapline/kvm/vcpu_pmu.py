@@ -206,10 +206,17 @@ class VcpuPmu:
         return success(pmc.info if pmc is not None else 0)
 
     def _selected(self, base: int, mask: int) -> list[tuple[int, int]] | None:
-        """Return (bit, counter) of a set of counters, None if one of them does not exist."""
-        if not mask or base + mask.bit_length() - 1 >= len(self.counters):
+        """Return (bit, counter) of a set of counters, None if one of them does not exist.
+
+        Where the sum of base and mask may wrap, counters that do not exist are passed over.
+        """
+        last = base + mask.bit_length() - 1
+        if self.vcpu.policy.has_bug("pmu-mask-wraps"):
+            last &= MASK64
+        if not mask or last >= len(self.counters):
             return None
-        return [(n, base + n) for n in range(64) if mask >> n & 1]
+        chosen = [(n, base + n & MASK64) for n in range(64) if mask >> n & 1]
+        return [(n, number) for n, number in chosen if number < len(self.counters)]
 
     def _config_matching(self, base: int, mask: int, flags: int, index: int) -> SbiOutcome:
         chosen = self._selected(base, mask)
@@ -314,9 +321,7 @@ class VcpuPmu:
             if not self._stop_one(pmc, pmc.event):
                 error = SbiError.ALREADY_STOPPED
             if snapshot and error is SbiError.SUCCESS:
-                # KVM has let go of the perf event by now if the counter is also reset.
-                if pmc.perf is not None and not flags & STOP_RESET:
-                    pmc.value = pmc.value + self._read(pmc.perf) & MASK64
+                self._fold(pmc, pmc.event, flags)
                 self._note_in_snapshot(bit, pmc)
                 changed = True
             if flags & STOP_RESET:
@@ -325,22 +330,35 @@ class VcpuPmu:
                 if snapshot:
                     self._set_overflow(bit, on=False)
                     changed = True
-        if changed and not self._write_snapshot():
+        if changed and not self._write_snapshot() and not self.vcpu.policy.has_bug("pmu-snapshot-failure-silent"):
             return SbiError.FAILED
         return error
+
+    def _fold(self, pmc: Pmc, event: int, flags: int) -> None:
+        """Bring a counter's value up to date for the snapshot, where stopping it has not done that."""
+        policy = self.vcpu.policy
+        if pmc.firmware and policy.has_bug("fw-counter-reset-on-restart"):
+            pmc.value = self.events[event & 0xFFFF].value
+        # KVM has let go of the perf event by now if the counter is also reset.
+        if pmc.perf is not None and policy.has_bug("pmu-reads-add-up") and not flags & STOP_RESET:
+            pmc.value = pmc.value + self._read(pmc.perf) & MASK64
 
     def _stop_one(self, pmc: Pmc, event: int) -> bool:
         if pmc.firmware:
             counted = self.events[event & 0xFFFF]
             if not counted.started:
                 return False
-            counted.started, pmc.value = False, counted.value
+            counted.started = False
+            if not self.vcpu.policy.has_bug("fw-counter-reset-on-restart"):
+                pmc.value = counted.value
         elif pmc.perf is not None:
             if not pmc.started:
                 return False
             self._disable(pmc.perf)
             pmc.started = False
             pmc.overflows_at = None
+            if not self.vcpu.policy.has_bug("pmu-reads-add-up"):
+                pmc.value, pmc.perf.total = pmc.value + pmc.perf.total & MASK64, 0
         return True
 
     def _note_in_snapshot(self, bit: int, pmc: Pmc) -> None:
@@ -387,12 +405,13 @@ class VcpuPmu:
         if low == high == NO_SHMEM:
             self.snapshot = None
             return SbiError.SUCCESS
-        if high:
+        if high or not self.vcpu.sbi.writable_slot(low):
             return SbiError.INVALID_ADDRESS
         self.snapshot = None
         self.shared[:] = bytes(SNAPSHOT_SIZE)
         if not self.vcpu.sbi.try_write(low, bytes(SNAPSHOT_SIZE)):
-            return SbiError.INVALID_ADDRESS
+            named = self.vcpu.policy.has_feature("shmem-invalid-address")
+            return SbiError.INVALID_ADDRESS if named else SbiError.FAILED
         self.snapshot = low
         return SbiError.SUCCESS
 

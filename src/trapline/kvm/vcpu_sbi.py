@@ -20,6 +20,7 @@ from trapline.lang.control import flush_code, flush_translations
 from trapline.lang.functions import Trap
 from trapline.policies import CauseRule
 from trapline.policies.schema import SbiRule
+from trapline.policies.versions import split
 from trapline.privilege.causes import LOAD_GUEST_PAGE_FAULT
 from trapline.privilege.translation import PSEUDO_READ_PTE, PSEUDO_WRITE_PTE
 from trapline.sbi.call import Effect, SbiCall, SbiOutcome
@@ -45,12 +46,12 @@ def sbi_ecall(vcpu: Vcpu, trap: CpuTrap, rule: CauseRule) -> int:
     call = SbiCall.of(vcpu.hart.x)
     vcpu.hop("sbi", "resumed")
     extension = vcpu.sbi.enabled_rule(call.eid)
+    vcpu.sbi.leaving = None
     if extension is None:
         result = SbiOutcome(Effect.RETURN, SbiError.NOT_SUPPORTED)
     elif extension.name == "MPXY":
         result = SbiOutcome(Effect.FORWARD)
     else:
-        vcpu.sbi.leaving = None
         vcpu.sbi.legacy = extension.name == "v0.1"
         result = own_answer(vcpu, call) or serve(vcpu.sbi, call)
         vcpu.sbi.after_serve(call, result)
@@ -113,6 +114,7 @@ class VcpuSbi:
         self.hartid = vcpu.id
         self.counters: VcpuPmu | None = guest_pmu(vcpu)
         self.enabled = {rule.name: rule.enabled for rule in vcpu.policy.sbi if self.can_offer(rule.name)}
+        self.v01_left_out = False
         self.return_open = False
         self.leaving: str | None = None
         self.legacy = False  # KVM counts no firmware events of v0.1 calls
@@ -148,7 +150,15 @@ class VcpuSbi:
     def enabled_rule(self, eid: int) -> SbiRule | None:
         """Return the policy's row of an extension that is there and on."""
         rule = self.vcpu.policy.sbi_rule(eid)
-        return rule if rule is not None and self.enabled.get(rule.name) else None
+        return rule if rule is not None and self._is_on(rule) else None
+
+    def _is_on(self, rule: SbiRule) -> bool:
+        return bool(self.enabled.get(rule.name)) and not (self.v01_left_out and rule.name == "v0.1")
+
+    def leave_out_v01(self) -> None:
+        """A kernel without RISCV_SBI_V01: ONE_REG shows the extension all the same."""
+        self.v01_left_out = True
+        self.refresh_profile()
 
     def enable(self, name: str, on: bool) -> None:
         """Switch an extension for this guest."""
@@ -161,7 +171,7 @@ class VcpuSbi:
 
     def _profile(self) -> SbiProfile:
         policy = self.vcpu.policy
-        rules = [r for r in policy.sbi if self.enabled.get(r.name)]
+        rules = [r for r in policy.sbi if self._is_on(r)]
         names = {r.name: "v01" if r.name == "v0.1" else r.name.lower() for r in rules}
         known = {n for n in names.values() if n in STANDARD or n == "v01"}
         forwarded = {names[r.name] for r in rules if r.mode == "forward" and r.name != "SUSP"} & known
@@ -285,6 +295,11 @@ class VcpuSbi:
         slot = self.vcpu.vm.slots.find(start)
         return slot is not None and start + size <= slot.end and (slot.writable or access is Access.READ)
 
+    def writable_slot(self, gpa: int) -> bool:
+        """Whether a slot that is not read-only holds an address (kvm_vcpu_gfn_to_hva_prot)."""
+        slot = self.vcpu.vm.slots.find(gpa)
+        return slot is not None and slot.writable
+
     def read_memory(self, start: int, size: int) -> bytes:
         """Read guest physical memory."""
         return self.vcpu.vm.read_memory(start, size)
@@ -342,8 +357,8 @@ class VcpuSbi:
 
 
 def _version_code(version: str) -> int:
-    """LINUX_VERSION_CODE of a release."""
+    """LINUX_VERSION_CODE of a release; a series alone has no point release in it."""
     if not version:
         return 0
-    major, minor = (int(part) for part in version.split("."))
-    return major << 16 | minor << 8
+    (major, minor), point = split(version)
+    return major << 16 | minor << 8 | min(point or 0, 255)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 import tomllib
 from collections.abc import Callable
@@ -17,10 +18,12 @@ from trapline.policies.messages import explain, located
 from trapline.policies.names import nearest, shown
 from trapline.policies.resolve import check_ranges, resolve
 from trapline.policies.schema import CauseRule, Policy, PolicyError, PolicyFile
+from trapline.policies.versions import series_of
 
 # Hypervisors with versions, and presets without.
 _FAMILIES: tuple[str, ...] = ("linux", "xvisor", "bao")
 _PRESETS = ("hvisor", "axvisor", "salus", "zhou", "patel", "holland-1", "holland-2", "proposed", "none")
+_POINT_RELEASE = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}")
 _LARGEST = 1 << 20  # bytes of a policy file
 _DEEPEST = 16  # files that extend one another
 _NAMELESS_FILES = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")  # what a shell gives a program in the place of a file
@@ -36,15 +39,6 @@ def policy_names() -> tuple[str, ...]:
     for family in _FAMILIES[1:]:
         names += [f"{family}-{v}" for v in _preset_file(family).versions[:-1]] + [family]
     return (*names, *_PRESETS)
-
-
-def predecessor(policy: Policy) -> Policy | None:
-    """Return the version of a hypervisor before this one, or the preset that a policy extends; None if neither is."""
-    if _family_of(policy.name) == (policy.family, policy.version):
-        versions = _preset_file(policy.family).versions
-        at = versions.index(policy.version)
-        return _load_preset(f"{policy.family}-{versions[at - 1]}") if at else None
-    return _load_preset(policy.extends) if policy.extends and not policy.extends.endswith(".toml") else None
 
 
 def load_policy(name: str | Path) -> Policy:
@@ -84,8 +78,10 @@ def _family_of(name: str) -> tuple[str, str]:
     if name in _FAMILIES[1:]:
         return name, _preset_file(name).versions[-1]
     family, _, version = name.rpartition("-")
-    if family in _FAMILIES and version in _preset_file(family).versions:
-        return family, version
+    if family in _FAMILIES:
+        known = _preset_file(family).versions
+        if version in known or (_POINT_RELEASE.fullmatch(version) and series_of(version) in known):
+            return family, version
     return "", ""
 
 

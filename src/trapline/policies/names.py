@@ -11,13 +11,18 @@ from typing import Literal, get_args
 
 # What is wrong with a hypervisor; kvm/ has the code that does it wrong.
 BugName = Literal[
+    "fw-counter-reset-on-restart",
     "fwft-locks-on-failure",
     "hfence-calls-are-nops",
+    "hsm-hartid-truncated",
+    "hsm-status-error-lost",
     "hsm-status-of-the-caller",
     "injects-guest-page-fault-of-fetch",
     "ipi-ignores-missing-harts",
     "mmio-refuses-sp-store-with-zero-bits",
+    "pmu-mask-wraps",
     "pmu-reads-add-up",
+    "pmu-snapshot-failure-silent",
     "redirect-keeps-privilege",
     "sbi-unknown-function-invalid",
 ]
@@ -26,6 +31,7 @@ FeatureName = Literal[
     "aia",
     "aia-irqchip",
     "counters-as-hardware",
+    "dbcn-forwards-all",
     "dirty-log-initially-set",
     "mp-state-reset",
     "onereg-enoent",
@@ -39,6 +45,7 @@ FeatureName = Literal[
     "pmu-event-info",
     "pmu-snapshot",
     "reads-as-the-guest",
+    "shmem-invalid-address",
     "sstc",
     "transparent-huge-pages",
     "wfi-of-user-is-illegal",

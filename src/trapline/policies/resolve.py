@@ -24,7 +24,7 @@ from trapline.policies.schema import (
     SbiRule,
     Word,
 )
-from trapline.policies.versions import holding, parse, the_one
+from trapline.policies.versions import holding, parse, reached, releases, series_of, split_key, the_one
 
 N = TypeVar("N", bound=Ranged)
 
@@ -37,7 +37,7 @@ _COUNTER = re.compile(r"[a-z][a-z0-9_]{0,46}")  # with its zero byte 48 bytes in
 
 def resolve(file: PolicyFile, name: str, version: str, base: Policy | None) -> Policy:
     """Return the policy that `file` describes for `version`, on top of `base`."""
-    if file.versions and version not in file.versions:
+    if file.versions and version not in file.versions and series_of(version) not in file.versions:
         known = f"{file.versions[0]} to {file.versions[-1]}"
         raise PolicyError(f"unknown version {version!r} of {file.family} (known: {known})")
     if not name.isprintable() or not 0 < len(name) <= 64:
@@ -51,7 +51,6 @@ def resolve(file: PolicyFile, name: str, version: str, base: Policy | None) -> P
         name=name,
         family=file.family or (base.family if base else ""),
         version=version or (base.version if base and not file.family else ""),
-        extends=file.extends,
         description=file.description or (base.description if base else ""),
         default=_default(file),
         hedeleg=hedeleg,
@@ -81,13 +80,17 @@ def check_ranges(file: PolicyFile) -> None:
     tables += [_several(r) for r in file.cause.values()]
     tables += [words for words in (file.hcounteren, file.sbi_version) if isinstance(words, tuple)]
     for rule in (r for table in tables for r in table):
-        for version in (rule.since, rule.until):
-            if version and not file.versions:
+        since, until = releases(rule.since), [rule.until] if rule.until else []
+        for version in (*since, *until, *rule.fixed):
+            if not file.versions:
                 raise PolicyError(f"version {version!r} in a policy without versions")
-            if version and version not in file.versions:
+            if version not in file.versions and series_of(version) not in file.versions:
                 raise PolicyError(f"version {version!r} is not one of this family's versions")
-        if rule.since and rule.until and parse(rule.since) > parse(rule.until):
+            parse(version)
+        if until and since and not reached([min(since, key=split_key)], until[0]):
             raise PolicyError(f"since {rule.since!r} comes after until {rule.until!r}")
+        if until and rule.fixed:
+            raise PolicyError(f"until {rule.until!r} and fixed {', '.join(rule.fixed)}: one of them says it")
 
 
 def _cause_rules(file: PolicyFile, version: str) -> dict[int, CauseRule]:

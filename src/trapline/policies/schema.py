@@ -71,10 +71,11 @@ class Condition(enum.StrEnum):
 
 
 class Ranged(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Fields of every rule: the versions for which it holds (both ends included), and who says so."""
+    """Fields of every rule: the versions for which it holds, and who says so (policies.versions)."""
 
-    since: str = ""
-    until: str = ""
+    since: str | tuple[str, ...] = ""  # the release that brought it, with the point releases that got it too
+    until: str = ""  # the last release that has it
+    fixed: tuple[str, ...] = ()  # or the releases that no longer have it, one for each series
     source: str = ""
 
 
@@ -227,7 +228,6 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     family: str = ""
     version: str = ""
-    extends: str = ""  # the policy or file that it stands on
     description: str = ""
     default: CauseRule
     hedeleg: int

@@ -1,4 +1,4 @@
-"""Parsing what users write for memory: sizes, and `--memslot GPA:SIZE:ram|ro|hole|PATH`."""
+"""Parsing what users write for memory: sizes, and `--memslot GPA:SIZE:ram|ro|hole|none|PATH`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trapline.kvm.slots import PAGE, SlotKind
 
 _SIZE = re.compile(r"(0x[0-9a-fA-F_]+|[0-9][0-9_]*)\s*([kKmMgGtT]?)(i?[bB])?")
 _UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
-_KINDS = {kind.value: kind for kind in (SlotKind.RAM, SlotKind.READ_ONLY, SlotKind.HOLE)}
+_KINDS = {kind.value: kind for kind in (SlotKind.RAM, SlotKind.READ_ONLY, SlotKind.HOLE, SlotKind.NONE)}
 
 
 def parse_size(text: str) -> int:
@@ -48,10 +48,10 @@ class SlotArgument:
 
 
 def parse_slot(text: str) -> SlotArgument:
-    """Read GPA:SIZE:KIND, where KIND is ram, ro, hole, or the path of a file that backs the slot."""
+    """Read GPA:SIZE:KIND, where KIND is ram, ro, hole, none, or the path of a file that backs the slot."""
     parts = text.split(":", 2)
     if len(parts) != 3 or not parts[2]:
-        raise ValueError(f"memslot {text!r}: write GPA:SIZE:ram, :ro, :hole or :PATH")
+        raise ValueError(f"memslot {text!r}: write GPA:SIZE:ram, :ro, :hole, :none or :PATH")
     try:
         gpa = int(parts[0], 0)
     except ValueError:

@@ -28,4 +28,4 @@ class GuestMemory:
 
     def ram_ranges(self) -> list[tuple[int, int]]:
         """Return the slots that hold memory."""
-        return [(s.gpa, s.size) for s in self._vm.slots if s.kind is not SlotKind.HOLE]
+        return [(s.gpa, s.size) for s in self._vm.slots if s.kind not in (SlotKind.HOLE, SlotKind.NONE)]
