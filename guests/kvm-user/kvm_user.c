@@ -41,6 +41,8 @@ int main(int argc, char **argv)
 	port_open();
 	if (strcmp(mode, "linux") == 0)
 		run_linux();
+	else if (strcmp(mode, "sweeps") == 0)
+		run_sweeps();
 	else if (strcmp(mode, "loops") == 0)
 		run_loops();
 	else

@@ -52,8 +52,10 @@ extern int kvm_fd;
 void kvm_open(void);
 void vm_make(struct vm *vm, const struct slot *slots, unsigned count);
 void vm_drop(struct vm *vm);
+void vm_forget(struct vm *vm);
 uint64_t reg_get(struct vm *vm, uint64_t type, unsigned number);
 void reg_set(struct vm *vm, uint64_t type, unsigned number, uint64_t value);
+int reg_try_get(struct vm *vm, uint64_t type, unsigned number, uint64_t *value);
 int reg_try_set(struct vm *vm, uint64_t type, unsigned number, uint64_t value);
 void vcpu_reset(struct vm *vm, uint64_t pc);
 void vcpu_complete(struct vm *vm);
@@ -62,8 +64,9 @@ void stats_print(struct vm *vm, const unsigned char *before, const unsigned char
 
 #define CORE_MODE 32
 
-/* events.c, loops.c and linux.c: the things that it does. */
+/* events.c, sweeps.c, loops.c and linux.c: the things that it does. */
 void run_events(void);
+void run_sweeps(void);
 void run_loops(void);
 void run_linux(void);
 void run_guest(void);

@@ -34,13 +34,19 @@ static unsigned char *backing(const struct slot *slot)
 		memory = mmap(NULL, slot->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)slot->backing);
 		close(fd);
 	} else {
-		int protection = strcmp(slot->kind, "none") == 0 ? PROT_NONE : PROT_READ | PROT_WRITE;
-
-		memory = mmap(NULL, slot->size, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		memory = mmap(NULL, slot->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+			      0);
 	}
 	if (memory == MAP_FAILED)
 		fail("mmap of a slot's memory");
 	return memory;
+}
+
+/* KVM refuses a slot whose memory may not be written (EPERM): it is taken away behind the slot's back. */
+static void protect(const struct slot *slot, void *memory, int protection)
+{
+	if (strcmp(slot->kind, "none") == 0 && mprotect(memory, slot->size, protection) != 0)
+		fail("mprotect");
 }
 
 static void stats_open(struct vm *vm)
@@ -83,8 +89,10 @@ void vm_make(struct vm *vm, const struct slot *slots, unsigned count)
 		if (vm->memory[n] == NULL)
 			vm->memory[n] = backing(&slots[n]);
 		region.userspace_addr = (uintptr_t)vm->memory[n];
+		protect(&slots[n], vm->memory[n], PROT_READ | PROT_WRITE);
 		if (ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region) != 0)
 			fail("KVM_SET_USER_MEMORY_REGION");
+		protect(&slots[n], vm->memory[n], PROT_NONE);
 	}
 	vm->vcpu = ioctl(vm->fd, KVM_CREATE_VCPU, 0);
 	if (vm->vcpu < 0)
@@ -104,6 +112,17 @@ void vm_drop(struct vm *vm)
 	close(vm->fd);
 }
 
+/* Give the memory behind the slots back: the next VM has others. */
+void vm_forget(struct vm *vm)
+{
+	unsigned n;
+
+	for (n = 0; n < vm->count; n++) {
+		munmap(vm->memory[n], vm->slots[n].size);
+		vm->memory[n] = NULL;
+	}
+}
+
 static int reg_access(struct vm *vm, unsigned long request, uint64_t type, unsigned number, uint64_t *value)
 {
 	struct kvm_one_reg reg = {
@@ -121,6 +140,12 @@ uint64_t reg_get(struct vm *vm, uint64_t type, unsigned number)
 	if (reg_access(vm, KVM_GET_ONE_REG, type, number, &value) != 0)
 		fail("KVM_GET_ONE_REG");
 	return value;
+}
+
+/* Returns 0 or the error number. */
+int reg_try_get(struct vm *vm, uint64_t type, unsigned number, uint64_t *value)
+{
+	return reg_access(vm, KVM_GET_ONE_REG, type, number, value) != 0 ? errno : 0;
 }
 
 int reg_try_set(struct vm *vm, uint64_t type, unsigned number, uint64_t value)

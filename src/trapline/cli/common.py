@@ -16,7 +16,6 @@ from trapline.cli.tokens import was_given
 GUEST_RUNS_BY = 0.25  # seconds after the command was parsed
 
 if TYPE_CHECKING:
-    from trapline.engine.api import Engine
     from trapline.lab.guest_run import RunOptions
     from trapline.machine.console import Console
 
@@ -28,12 +27,12 @@ def settings(under: Under) -> Any:
     return lab.settings(under.policy, under.firmware, under.host_fwft, under.misaligned)
 
 
-def native(engine: str | Engine = "native") -> Engine:
+def native(engine: str = "native") -> Any:
     """The engine of that name, ready."""
-    from trapline.engine.api import open_engine
+    from trapline.lab.engines import engine_of
     from trapline.views.progress import line
 
-    return open_engine(engine, line)
+    return engine_of(engine, line)
 
 
 def finish(data: Any, json: str | None, show: Any) -> None:

@@ -26,6 +26,7 @@ def conform(
     module: Several = (),
     program: str | None = None,
     event: str | None = None,
+    sweep: Several = (),
     repeat: Repeat = 2,
     isa: Isa | None = None,
     misaligned: Misaligned = "trap",
@@ -56,6 +57,8 @@ def conform(
         A built KVM user program; built by riscv64-linux-gnu-gcc if not said.
     event
         Only this cause (number or name), or events whose name fits a regular expression.
+    sweep
+        Only this sweep (csr-read, csr-write, csr-kept, sbi, sbi-on, ...), may be given several times.
     repeat
         How often each event is raised; the run with the fewest interrupts counts.
     isa
@@ -95,7 +98,15 @@ def conform(
         return _guest(chosen, guest, console, json)
     with bar("conform") as update:
         # A fetched kernel is compared with the preset that named it.
-        result = lab(chosen, policies if kernel else (), event=event, repeat=repeat, accepted=accepted, progress=update)
+        result = lab(
+            chosen,
+            policies if kernel else (),
+            event=event,
+            sweep=sweep,
+            repeat=repeat,
+            accepted=accepted,
+            progress=update,
+        )
     _write(console, b"".join(result.consoles))
     finish(result.as_data(), json, lambda out: show_conformance(out, result))
     return 0 if result.passed else EXIT_FAILED

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from trapline.engine.api import Engine
 from trapline.firmware.firmware import Firmware
 from trapline.firmware.models import FirmwareModel
 from trapline.firmware.outcome import Outcome
@@ -94,7 +93,7 @@ class ProbeVm:
         settings: Settings,
         *,
         isa: str = DEFAULT_ISA,
-        engine: str | Engine = "native",
+        engine: Any = "native",
         firmware: FirmwareModel | None = None,
         only: frozenset[str] | None = None,
     ) -> None:

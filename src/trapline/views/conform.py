@@ -29,6 +29,20 @@ def show_conformance(out: Console, result: Conformance) -> None:
 def _show(out: Console, c: Comparison) -> None:
     say(out, f"kernel {c.release}", 0, "bold")
     say(out, c.settings.line(), 0, "bold")
+    if c.rows:
+        _show_events(out, c)
+    if c.sweeps:
+        _show_sweeps(out, c)
+    for entry, n in Counter(d.accepted for d in c.differences if d.accepted is not None).items():
+        say(out, f"accepted, {count(n, 'field')}: {entry.reason}", 2, "dim")
+    for line in (lines := _differences(c))[:_LIMIT]:
+        say(out, line, 2, "red")
+    if len(lines) > _LIMIT:
+        say(out, f"... and {number(len(lines) - _LIMIT)} more (--json FILE has them all)", 2)
+    put(out)
+
+
+def _show_events(out: Console, c: Comparison) -> None:
     counts = Counter((row.real.outcome(), row.hosted.outcome()) for row in c.rows)
     made = table(("real", "left"), ("hosted", "left"), ("events", "right"), ("", "left"))
     for (real, hosted), n in sorted(counts.items()):
@@ -43,22 +57,30 @@ def _show(out: Console, c: Comparison) -> None:
     )
     if c.not_run:
         say(out, f"not run, since no hart that they need boots this kernel: {', '.join(c.not_run)}")
-    for entry, n in Counter(d.accepted for d in c.differences if d.accepted is not None).items():
-        say(out, f"accepted, {count(n, 'field')}: {entry.reason}", 2, "dim")
-    for line in (lines := _differences(c))[:_LIMIT]:
-        say(out, line, 2, "red")
-    if len(lines) > _LIMIT:
-        say(out, f"... and {number(len(lines) - _LIMIT)} more (--json FILE has them all)", 2)
-    put(out)
+
+
+def _show_sweeps(out: Console, c: Comparison) -> None:
+    made = table(("sweep", "left"), ("", "wrap"), ("items", "right"), ("equal", "right"), ("accepted", "right"),
+                 ("different", "right"))  # fmt: skip
+    for row in c.sweeps:
+        accepted, bad = row.items_that_differ
+        n = len(row.sweep.items)
+        made.add_row(
+            row.sweep.name, row.sweep.text, number(n), number(n - accepted - bad), number(accepted), number(bad)
+        )
+    show(out, made)
 
 
 def _differences(c: Comparison) -> list[str]:
-    """Describe what is not accepted; a field that differs everywhere in the same way is one line."""
+    """Describe what is not accepted; what differs in many places in the same way is one line."""
     failed = [d for d in c.differences if d.accepted is None]
-    same = Counter((d.field, d.real, d.hosted) for d in failed)
-    lines = dict[str, None]()
+    where = dict[tuple[str, str, str], list[str]]()
     for d in failed:
-        everywhere = same[d.field, d.real, d.hosted] == len(c.rows) > 1
-        where = "all events" if everywhere else f"{d.event} from {d.mode}"
-        lines[f"{where}: {d.field}: real {d.real or '-'}, hosted {d.hosted or '-'}"] = None
-    return list(lines)
+        where.setdefault((d.field, d.real, d.hosted), []).append(f"{d.event} from {d.mode}")
+    lines = []
+    for (name, real, hosted), places in where.items():
+        everywhere = len(places) == len(c.rows) > 1 and not c.sweeps
+        more = f" and {count(len(places) - 1, 'other')}" if len(places) > 1 else ""
+        place = "all events" if everywhere else f"{places[0]}{more}"
+        lines.append(f"{place}: {name}: real {real or '-'}, hosted {hosted or '-'}")
+    return lines

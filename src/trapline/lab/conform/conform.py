@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,10 @@ from trapline.lab.conform.compare import Accepted, Difference, Row, compare, loa
 from trapline.lab.conform.hosted import run_hosted
 from trapline.lab.conform.payload import payload
 from trapline.lab.conform.seen import Seen
+from trapline.lab.conform.sweep import Sweep
+from trapline.lab.conform.sweep_compare import SweepRow, compare_sweep
+from trapline.lab.conform.sweep_run import SweepSeen, run_hosted_sweeps, run_sweeps
+from trapline.lab.conform.sweeps import named
 from trapline.lab.errors import UsageError
 from trapline.lab.events import EVENTS
 from trapline.lab.firmware_names import ALL
@@ -35,16 +40,25 @@ class Comparison:
     release: str
     rows: list[Row]
     not_run: tuple[str, ...] = ()
+    sweeps: list[SweepRow] = field(default_factory=list)
 
     @property
     def differences(self) -> list[Difference]:
         """All differences."""
-        return [d for row in self.rows for d in row.differences]
+        return [
+            *(d for row in self.rows for d in row.differences),
+            *(d for row in self.sweeps for d in row.differences),
+        ]
 
     @property
     def failed(self) -> list[Row]:
         """Rows with a difference that is not accepted."""
         return [row for row in self.rows if row.failed]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every difference is accepted."""
+        return not self.failed and not any(row.failed for row in self.sweeps)
 
     @property
     def fields(self) -> Counter[str]:
@@ -62,6 +76,7 @@ class Comparison:
             "different": len(self.failed),
             "not_run": list(self.not_run),
             "rows": [row.as_data() for row in self.rows],
+            "sweeps": [row.as_data() for row in self.sweeps],
         }
 
 
@@ -76,7 +91,7 @@ class Conformance:
     @property
     def passed(self) -> bool:
         """Whether every difference is accepted."""
-        return not any(c.failed for c in self.comparisons)
+        return all(c.passed for c in self.comparisons)
 
     def as_data(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -91,31 +106,78 @@ def conform(
     policies: Sequence[str | Path | Policy] = (),
     *,
     event: str | None = None,
+    sweep: Sequence[str] = (),
     repeat: int = 2,
     accepted: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Conformance:
-    """Boot each host, raise the events, and compare with each policy (the kernel's own preset if none is named)."""
+    """Boot each host, raise events and run sweeps, and compare with each policy (the kernel's own preset if none).
+
+    Without `event` and `sweep` all events and all sweeps; with one of them nothing of the other.
+    """
     known = load_accepted(accepted)
     chosen = [policy_of(p) for p in policies]
     only = event_names(event)
+    asked = named(sweep) if sweep or event is None else ()
+    events = event is not None or not sweep
     result = Conformance()
     for number, host in enumerate(hosts):
-        available = frozenset(extensions(host.isa))
-        probes = image.build(available, only)
+
+        def step(done: int, total: int, what: str, number: int = number) -> None:
+            if progress is not None:
+                progress(number * total + done, len(hosts) * total, what)
+
+        ran = _run(host, only if events else frozenset(), asked, repeat, step)
+        result.runs += [(host, ran.run, ran.events)]
+        result.consoles.append(ran.console)
+        for policy in chosen or [policy_of(preset_of(ran.run.release))]:
+            result.comparisons.append(_compare_all(host, ran, policy, known, only))
+    return result
+
+
+@dataclass(slots=True)
+class Ran:
+    """What one host did."""
+
+    run: Run
+    events: dict[tuple[str, str], list[Seen]]
+    sweeps: list[tuple[Sweep, SweepSeen]]
+    console: bytes
+
+
+def _run(
+    host: Host,
+    only: frozenset[str] | None,
+    asked: Sequence[Sweep],
+    repeat: int,
+    step: Callable[[int, int, str], None],
+) -> Ran:
+    ran = Ran(Run(), {}, [], b"")
+    if only is None or only:
+        probes = image.build(frozenset(extensions(host.isa)), only)
         if not probes.entries:
             raise UsageError("no event that was asked for can be raised on this hart under a kernel")
+        ran.run, ran.events = run_events(host, payload(probes), repeat, lambda n, total: step(n, total, "events"))
+        ran.console += ran.run.console
+    if asked:
+        run, seen = run_sweeps(host, asked, lambda n, total: step(n, total, "sweeps"))
+        ran.sweeps = list(zip(asked, seen, strict=True))
+        ran.console += run.console
+        ran.run = run if not ran.events else ran.run
+    return ran
 
-        def step(done: int, total: int, number: int = number) -> None:
-            if progress is not None:
-                progress(number * total + done, len(hosts) * total, "events")
 
-        run, seen = run_events(host, payload(probes), repeat, step)
-        result.runs.append((host, run, seen))
-        result.consoles.append(run.console)
-        for policy in chosen or [policy_of(preset_of(run.release))]:
-            result.comparisons.append(against(host, run, seen, policy, known, only))
-    return result
+def _compare_all(
+    host: Host, ran: Ran, policy: Policy, known: tuple[Accepted, ...], only: frozenset[str] | None
+) -> Comparison:
+    made = against(host, ran.run, ran.events, policy, known, only)
+    if ran.sweeps:
+        there = [seen for _, seen in ran.sweeps]
+        hosted = run_hosted_sweeps(made.settings, host.isa, [s for s, _ in ran.sweeps], there[0].v01, host.engine)
+        made.sweeps = [
+            compare_sweep(sweep, real, other, known) for (sweep, real), other in zip(ran.sweeps, hosted, strict=True)
+        ]
+    return made
 
 
 def against(
@@ -129,9 +191,10 @@ def against(
     """Compare what was seen on a real host with what a policy does on the firmware model of the same name."""
     if run.firmware not in ALL:
         raise UsageError(f"there is no model of this firmware ({run.firmware or 'no banner of OpenSBI was seen'})")
-    first = next(iter(seen.values()))[0]
-    fwft = bool(first.levels.get("medeleg", 0) & MISALIGNED_BITS)
+    fwft = bool(run.windows and run.windows[0].csrs.get("medeleg", 0) & MISALIGNED_BITS)
     chosen = Settings(policy, run.firmware, fwft, host.misaligned)
+    if not seen:
+        return Comparison(chosen, run.release, [])
     hosted = run_hosted(chosen, host.isa, host.engine, only)
     rows = [compare(quietest(turns), hosted[key], accepted) for key, turns in seen.items()]
     here = {event for event, _ in seen}
@@ -140,8 +203,8 @@ def against(
 
 
 def preset_of(release: str) -> str:
-    """Return the preset of a kernel's release: linux-6.12 for 6.12.107+deb13-riscv64."""
-    parts = release.split(".")
-    if len(parts) < 2 or not parts[0].isdigit():
+    """Return the preset of a kernel's release: linux-6.12.107 for 6.12.107+deb13-riscv64, linux-7.2 for 7.2-rc1."""
+    version = re.match(r"[0-9]+\.[0-9]+(\.[0-9]+)?", release)
+    if version is None:
         raise UsageError(f"the kernel's release {release!r} names no version", remedy="name the policy to compare with")
-    return f"linux-{parts[0]}.{parts[1].split('-')[0].split('+')[0]}"
+    return f"linux-{version[0]}"

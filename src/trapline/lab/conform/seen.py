@@ -14,7 +14,7 @@ REGISTERS = (
 )  # fmt: skip
 CSRS = ("sstatus", "sie", "stvec", "sscratch", "sepc", "scause", "stval", "sip", "satp", "scounteren")
 STORE_GUEST_PAGE_FAULT = 23
-_PREFIX = re.compile(r"^kvm(?: \[\d+\])?: ")
+PREFIX = re.compile(r"^kvm(?: \[\d+\])?: ")
 
 
 @dataclass(slots=True)
@@ -76,6 +76,6 @@ def from_report(line: dict[str, Any]) -> Seen:
         log=[(r[0], r[1], r[2], r[3]) for r in line["log"]],
         registers=dict(zip(REGISTERS, line["x"], strict=True)),
         csrs=dict(zip(CSRS, line["csrs"], strict=True)),
-        kernel=[_PREFIX.sub("", text) for text in line["kernel"]],
+        kernel=[PREFIX.sub("", text) for text in line["kernel"]],
         stats=line["stats"],
     )
