@@ -360,3 +360,20 @@ def test_public_names() -> None:
         assert getattr(trapline, name).__name__ == name
     with pytest.raises(AttributeError, match="nonsense"):
         _ = trapline.nonsense
+
+
+def test_policies_says_what_each_release_changed(capsys: Capture) -> None:
+    """--changes lists releases with what they changed; a policy that stands on no other has no changes."""
+    code, out, _ = run(capsys, "policies", "--changes", "--json", "-")
+    found = {c["policy"]: c for c in json.loads(out)}
+    assert code == 0
+    assert "linux-6.13" not in found
+    changed = {c["what"]: c for c in found["linux-6.14"]["changes"]}
+    assert changed["cause inst-access"] == {
+        "what": "cause inst-access",
+        "before": "kill -14",
+        "now": "redirect",
+        "source": "51c58956732b (Quan Zhou); no counter",
+    }
+    assert run(capsys, "policies", "--changes", "linux-5.16")[0] == 2
+    assert "changed since linux-6.13" in run(capsys, "policies", "linux-6.14")[1]

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from trapline.policies import Action, describe, diff, load_policy, policy_names, show
+from trapline.policies import Action, describe, diff, load_policy, policy_names, predecessor, show
 
 ALL = (0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 13, 15)
 
@@ -122,3 +122,29 @@ def test_every_row_of_proposed_names_its_change() -> None:
 def test_diff_of_equal_policies_is_empty() -> None:
     """Two releases with the same rules do not differ."""
     assert diff(load_policy("linux-6.12.113"), load_policy("linux-6.12.117")) == []
+
+
+def test_predecessors() -> None:
+    """Before a release stands the release before, behind a policy what it extends, and behind the first nothing."""
+    before = {
+        "linux-6.0": "linux-5.19", "linux-7.2": "linux-7.1", "xvisor": "xvisor-2025", "zhou": "linux-6.11",
+        "proposed": "linux-7.3", "linux-5.16": None, "bao-2025": None,
+    }  # fmt: skip
+    for name, expected in before.items():
+        found = predecessor(load_policy(name))
+        assert (found.name if found else None) == expected
+
+
+def test_a_difference_has_the_source_of_what_is_new() -> None:
+    """What changed is told with who says so; of a bug that is gone, with who said that it was there."""
+    sources = {d.what: d.source for d in diff(load_policy("linux-6.13"), load_policy("linux-6.14"))}
+    assert sources["cause inst-access"].startswith("51c58956732b")
+    sources = {d.what: d.source for d in diff(load_policy("linux-7.1"), load_policy("linux-7.2"))}
+    assert sources["bug fwft-locks-on-failure"].startswith("b8aa7571e943")
+
+
+def test_instructions_differ_one_by_one() -> None:
+    """Of the decoder's instructions a difference names those that one side has alone."""
+    found = {d.what: d for d in diff(load_policy("linux-7.2"), load_policy("axvisor"))}["mmio instructions"]
+    assert found.left == "c.lw c.ld c.lwsp c.ldsp c.sw c.sd c.swsp c.sdsp"
+    assert found.right == ""

@@ -10,8 +10,8 @@ from trapline.privilege.isa_string import DEFAULT_ISA, IMPLIES, configure, enabl
 
 
 def test_default_has_what_the_project_promises() -> None:
-    """The default hart has every extension but Zcb, Zicclsm and Smstateen."""
-    assert extensions(DEFAULT_ISA) == set(IMPLIES) - {"zcb", "zicclsm", "smstateen", "smaia", "ssaia"}
+    """The default hart has every extension but Zcb, Zicclsm, Svade, Smstateen and the AIA's."""
+    assert extensions(DEFAULT_ISA) == set(IMPLIES) - {"zcb", "zicclsm", "svade", "smstateen", "smaia", "ssaia"}
 
 
 @pytest.mark.parametrize(

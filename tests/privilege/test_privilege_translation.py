@@ -20,8 +20,9 @@ MODES = {3: 8, 4: 9, 5: 10}
 
 
 def paged(levels: int = 3, mode: str = "HS", isa: str = DEFAULT_ISA) -> tuple[Board, int]:
-    """A board with an empty S-stage table, in the given mode."""
+    """A board with an empty S-stage table, in the given mode; A and D are software's."""
     board = Board(isa)
+    board.write("menvcfg", 0)
     root = board.table()
     board.write("satp", MODES[levels] << 60 | root >> 12)
     board.mode(mode)
@@ -33,6 +34,7 @@ class Guest(Board):
 
     def __init__(self, vs: int | None = 3, g: int | None = 3, mode: str = "VS") -> None:
         super().__init__()
+        self.write("menvcfg", 0)
         self.vs_levels, self.g_levels = vs, g
         self.g_root = self.table(4)
         self.vs_root = self.table()

@@ -139,6 +139,7 @@ def test_reserved_values() -> None:
 def test_henvcfg_shows_only_what_menvcfg_allows() -> None:
     """Corner case 13: ADUE, PBMTE and STCE of henvcfg are read-only zero while menvcfg's are 0."""
     board = Board()
+    board.write("menvcfg", 0)
     board.write("henvcfg", -1)
     assert board.read("henvcfg") == 0xF1
     board.write("menvcfg", -1)

@@ -8,7 +8,6 @@ import pytest
 
 from trapline.firmware.exit_log import FIRMWARE_EMULATE, FIRMWARE_TO_HS, FIRMWARE_TO_VS, KINDS, KVM_REDIRECT
 from trapline.isa.assemble import assemble
-from trapline.kvm.schedule import SLICE_NATIVE
 from trapline.kvm.slots import SlotKind
 from trapline.machine.console import Console
 from trapline.vmm.arguments import SlotArgument
@@ -289,6 +288,6 @@ def test_a_limit_does_not_chop_the_turns_of_a_vcpu() -> None:
     engine = made.vm.engine = CountedEngine(made.vm.engine)
     for _ in range(20):
         made.run(max_instructions=15_000)
-    turns = int(made.vm.vcpus[0].hart.time_offset) * 100 // SLICE_NATIVE
+    turns = int(made.vm.vcpus[0].hart.time_offset) * 100 // made.vm.engine.turn
     assert turns > 5
     assert engine.runs <= 20 + 2 * turns + 20

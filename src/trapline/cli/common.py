@@ -16,6 +16,7 @@ from trapline.cli.tokens import was_given
 GUEST_RUNS_BY = 0.25  # seconds after the command was parsed
 
 if TYPE_CHECKING:
+    from trapline.engine.api import Engine
     from trapline.lab.guest_run import RunOptions
     from trapline.machine.console import Console
 
@@ -27,12 +28,12 @@ def settings(under: Under) -> Any:
     return lab.settings(under.policy, under.firmware, under.host_fwft, under.misaligned)
 
 
-def native(engine: str = "native") -> Any:
+def native(engine: str | Engine = "native") -> Engine:
     """The engine of that name, ready."""
-    from trapline.lab.engines import engine_of
+    from trapline.engine.api import open_engine
     from trapline.views.progress import line
 
-    return engine_of(engine, line)
+    return open_engine(engine, line)
 
 
 def finish(data: Any, json: str | None, show: Any) -> None:

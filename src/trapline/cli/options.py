@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 OnOff = Literal["on", "off"]
 Misaligned = Literal["hardware", "trap"]
-Engine = Literal["native", "reference"]
 Tinst = Literal["zero", "transformed"]
+EngineName = Literal["native", "reference"]  # engine.api.ENGINES, which help is not to import
 Backing = Literal["auto", "4K", "2M", "1G"]
 Several = Annotated[tuple[str, ...], Parameter(negative="")]
 Json = Annotated[str | None, Parameter(name="--json", allow_leading_hyphen=True)]
@@ -95,7 +95,7 @@ class Machine:
     max_seconds: Seconds | None = None
     timebase: Hertz = 10_000_000
     isa: Isa | None = None
-    engine: Engine = "native"
+    engine: EngineName = "native"
     tinst: Tinst = "zero"
     aia: str = "none"
     drive: Several = ()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from cyclopts import App
+from typing import Annotated
+
+from cyclopts import App, Parameter
 
 from trapline.cli.application import app
 from trapline.cli.common import finish
@@ -13,14 +15,39 @@ app.command(policies)
 
 
 @policies.default
-def policies_list(*, json: Json = None) -> int:
-    """List the presets."""
+def policies_list(
+    name: str | None = None, /, *, changes: Annotated[bool, Parameter(negative="")] = False, json: Json = None
+) -> int:
+    """List the presets; with a name, show that policy.
+
+    Parameters
+    ----------
+    name
+        A preset or a TOML file.
+    changes
+        Show what each release changed, or the one that is named.
+    json
+        Write the result as JSON to a file, or - for standard output.
+    """
+    if changes:
+        return _changes(name, json)
+    if name is not None:
+        return policies_show(name, json=json)
     from trapline.lab.policies import presets
     from trapline.views.policies import show_list
 
     found = presets()
     data = [{"name": p.name, "hedeleg": p.hedeleg, "description": p.description} for p in found]
     finish(data, json, lambda out: show_list(out, found))
+    return 0
+
+
+def _changes(name: str | None, json: str | None) -> int:
+    from trapline.lab.policies import changes
+    from trapline.views.policies import show_changes
+
+    found = changes(name)
+    finish([c.as_data() for c in found], json, lambda out: show_changes(out, found))
     return 0
 
 
@@ -40,10 +67,11 @@ def policies_show(name: str, /, *, json: Json = None) -> int:
         A preset or a TOML file.
     """
     from trapline.lab.settings import policy_of
+    from trapline.policies import predecessor
     from trapline.views.policies import show_policy
 
     policy = policy_of(name)
-    finish(policy.as_data(), json, lambda out: show_policy(out, policy))
+    finish(policy.as_data(), json, lambda out: show_policy(out, policy, predecessor(policy)))
     return 0
 
 

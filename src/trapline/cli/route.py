@@ -5,7 +5,7 @@ from __future__ import annotations
 from trapline.cli.application import app
 from trapline.cli.common import finish, native
 from trapline.cli.numbers import Isa
-from trapline.cli.options import UNDER, Engine, Json, Under
+from trapline.cli.options import UNDER, EngineName, Json, Under
 
 
 @app.command
@@ -14,7 +14,7 @@ def route(
     under: Under = UNDER,
     event: str | None = None,
     isa: Isa | None = None,
-    engine: Engine = "native",
+    engine: EngineName = "native",
     json: Json = None,
 ) -> int:
     """Show who gets each cause raised in VS and VU, by executing a probe for every row.

@@ -12,6 +12,7 @@ from trapline.engine.compiler.module import PREAMBLE, Compiled, ModuleBuilder
 from trapline.engine.compiler.primitives import SPLIT, SPLIT_CALL
 from trapline.engine.compiler.source import SubsetError, has_hart
 from trapline.engine.link import Image, link
+from trapline.engine.roots import hosted_functions
 from trapline.isa.lookup import changes_mode
 from trapline.lang.functions import INSTRUCTIONS, Instruction
 
@@ -41,40 +42,6 @@ HOT_CSRS = (
     *(0x300, 0x340, 0x341, 0x342, 0x343, 0x34A, 0x34B, 0x600, 0x643, 0x64A, 0xC00, 0xC01, 0xC02),
 )
 
-# The hosted hypervisor's and firmware's own subset functions, found by name: the engine imports no room above it.
-HOSTED = {
-    "trap_redirect": "trapline.kvm.redirect",
-    "enter_guest": "trapline.kvm.switch",
-    "save_guest": "trapline.kvm.switch",
-    "hosted_exit": "trapline.kvm.native_exit",
-    "enter_vcpu": "trapline.kvm.entry",
-    "slice_left": "trapline.kvm.entry",
-    "spend_time": "trapline.kvm.entry",
-    "timer_tick": "trapline.kvm.entry",
-    "program_timer": "trapline.kvm.entry",
-    "set_pending": "trapline.kvm.entry",
-    "flush_pending": "trapline.kvm.entry",
-    "sync_pending": "trapline.kvm.entry",
-    "redirect_trap": "trapline.firmware.redirect",
-    "emulate_plain": "trapline.firmware.emulate",
-}
-
-# Registers of devices (lang.devices), likewise.
-DEVICES = {
-    "set_line": "trapline.machine.lines",
-    "clint_load": "trapline.machine.clint",
-    "clint_store": "trapline.machine.clint",
-    "clint_tick": "trapline.machine.clint",
-    "plic_load": "trapline.machine.plic",
-    "plic_store": "trapline.machine.plic",
-    "plic_set_level": "trapline.machine.plic",
-    "uart_load": "trapline.machine.uart",
-    "uart_store": "trapline.machine.uart",
-    "uart_update": "trapline.machine.uart",
-    "rtc_load": "trapline.machine.rtc",
-    "rtc_store": "trapline.machine.rtc",
-}
-
 # Cold functions that hosted software and the engine call by name.
 EXPORTS = {
     **ENGINE_FUNCTIONS,
@@ -100,8 +67,6 @@ EXPORTS = {
     "next_timer": "trapline.privilege.interrupts",
     "imsic_message": "trapline.privilege.imsic",
     "imsic_signal": "trapline.privilege.imsic",
-    **HOSTED,
-    **DEVICES,
 }
 
 
@@ -175,12 +140,13 @@ def csr_texts(module: ModuleBuilder) -> tuple[list[str], list[str]]:
     return texts, names
 
 
-def module_text(*, host_has_fma: bool) -> tuple[str, list[str]]:
-    """The LLVM IR of the whole engine and the names that must be found in it."""
+def whole_module(*, host_has_fma: bool) -> tuple[ModuleBuilder, list[str], list[str]]:
+    """All functions of the engine, compiled, the texts of its handlers, and the names that must be found in them."""
     importlib.import_module("trapline.isa.all")
     engine = {n: getattr(importlib.import_module(m), n) for n, m in ENGINE_FUNCTIONS.items()}
     module = ModuleBuilder(engine, host_has_fma=host_has_fma)
     exports: dict[str, Callable[..., Any]] = {n: getattr(importlib.import_module(m), n) for n, m in EXPORTS.items()}
+    exports |= hosted_functions()
     compiled = {name: module.function(function) for name, function in exports.items()}
     texts, names = instruction_texts(module)
     hot_texts, hot_names = csr_texts(module)
@@ -206,6 +172,12 @@ def module_text(*, host_has_fma: bool) -> tuple[str, list[str]]:
         names.append(f"p.{name}")
     called = ("budget", "goto", "resume", "undecoded", "page_end", "step_end", "undefined", "straddle")
     names += ["run", *[f"h.{n}" for n in called]]
+    return module, texts, names
+
+
+def module_text(*, host_has_fma: bool) -> tuple[str, list[str]]:
+    """The LLVM IR of the whole engine and the names that must be found in it."""
+    module, texts, names = whole_module(host_has_fma=host_has_fma)
     return "\n\n".join([PREAMBLE, *module.text, *texts]), names
 
 

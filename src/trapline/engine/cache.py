@@ -11,18 +11,13 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from trapline.engine import owned
 from trapline.engine.link import Image
+from trapline.engine.roots import sources
 
-ROOMS = ("lang", "privilege", "isa", "engine")
-HOSTED = (
-    *(f"kvm/{name}.py" for name in ("redirect", "switch", "entry", "native_exit", "sbi_native", "map_native")),
-    *(f"firmware/{name}.py" for name in ("redirect", "emulate", "exit_log")),
-    *(f"machine/{name}.py" for name in ("lines", "clint", "plic", "uart", "rtc", "memory_map")),
-)
 MAGIC = b"trapline native image 1\n"
 
 
@@ -114,17 +109,19 @@ def _compiler() -> str:
     return ",".join(sorted(p.name for p in package.parent.glob("llvmlite-*.dist-info"))) or str(package)
 
 
+def key_of(files: Iterable[tuple[str, bytes]]) -> str:
+    """Digest of source files, by name and contents in any order, of the compiler and of the host."""
+    digest = hashlib.sha256(MAGIC)
+    for name, text in sorted(files):
+        digest.update(name.encode() + b"\n" + text)
+    digest.update(f"{_compiler()} {platform.machine()} {sys.platform} {_cpu()}".encode())
+    return digest.hexdigest()[:32]
+
+
 @functools.cache
 def image_key() -> str:
     """Digest of everything that the image depends on: the sources, the compiler, the host."""
-    root = Path(__file__).resolve().parent.parent
-    digest = hashlib.sha256(MAGIC)
-    paths = [path for room in ROOMS for path in sorted((root / room).rglob("*.py"))]
-    for path in paths + [root / name for name in HOSTED]:
-        digest.update(f"{path.relative_to(root)}\n".encode())
-        digest.update(path.read_bytes())
-    digest.update(f"{_compiler()} {platform.machine()} {sys.platform} {_cpu()}".encode())
-    return digest.hexdigest()[:32]
+    return key_of(sources())
 
 
 def read_image(path: Path | None) -> Image | None:

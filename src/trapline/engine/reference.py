@@ -27,6 +27,8 @@ class ReferenceEngine:
     """Fetch, decode, execute, one instruction at a time; no cache of any kind but decoding."""
 
     name = "reference"
+    turn = 1_000
+    handles_exits = False
 
     def __init__(self) -> None:
         self._decoders: dict[int, Decoder] = {}

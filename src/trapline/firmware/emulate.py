@@ -11,7 +11,7 @@ from trapline.engine.decode_block import find_entry, register_bytes, word
 from trapline.engine.decode_table import ACCESS, ACCESS_SHIFT, ACCESS_SIGNED, ACCESS_SIZE, ACCESS_STORE, ACCESS_ZCB
 from trapline.firmware.redirect import EMULATES_ZCB
 from trapline.lang.control import note_store
-from trapline.lang.functions import cold, inline
+from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.memory import host_load, host_store
 from trapline.lang.values import U64
 from trapline.privilege.csr import csr_write
@@ -67,7 +67,7 @@ def write_loaded(hart: Any, registers: U64, access: U64, data: U64) -> None:
         hart.x[registers & 31] = value
 
 
-@cold
+@hosted
 def emulate_plain(hart: Any, epc: U64, va: U64, tinst: U64, priv: U64, virt: U64) -> U64:
     """Do the access that trapped and step mepc over it; return 1 + its place in ACCESSES, or 0 with nothing done."""
     bits = tinst | 2

@@ -12,7 +12,7 @@ from typing import Any
 
 from trapline.firmware.models import FirmwareModel, ToVs
 from trapline.firmware.trap import MachineTrap
-from trapline.lang.functions import cold, inline
+from trapline.lang.functions import hosted, inline
 from trapline.lang.values import U64
 from trapline.privilege.causes import INST_PAGE_FAULT, LOAD_PAGE_FAULT, STORE_PAGE_FAULT
 from trapline.privilege.csr import csr_read, csr_write
@@ -117,7 +117,7 @@ def enter_handler(hart: Any, tvec: U64, virt: U64) -> None:
     csr_write(hart, U64(MEPC), tvec & ~3)
 
 
-@cold
+@hosted
 def redirect_trap(
     hart: Any, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64, gva: U64, priv: U64, virt: U64
 ) -> U64:

@@ -10,7 +10,7 @@ from typing import Any
 
 from trapline.kvm.switch import enter_guest
 from trapline.lang.control import flush_code, flush_translations
-from trapline.lang.functions import cold, inline
+from trapline.lang.functions import hosted, inline
 from trapline.lang.values import U64, signed, udiv, urem
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.csr_numbers import HVICTL, HVIP, VSIE, VSTIMECMP
@@ -41,13 +41,13 @@ def change_pending(hart: Any, bit: U64, level: U64) -> None:
     hart.kvm_irqs_mask = hart.kvm_irqs_mask | bit
 
 
-@cold
+@hosted
 def set_pending(hart: Any, bit: U64, level: U64) -> None:
     """As change_pending, for hosted software."""
     change_pending(hart, bit, level)
 
 
-@cold
+@hosted
 def flush_pending(hart: Any) -> None:
     """Move what changed since the last entry into hvip (kvm_riscv_vcpu_flush_interrupts)."""
     mask = hart.kvm_irqs_mask
@@ -60,7 +60,7 @@ def flush_pending(hart: Any) -> None:
         csr_write(hart, U64(HVICTL), (IRQ_S_EXT << HVICTL_IID_SHIFT) | ((hart.kvm_hvip >> IRQ_VS_EXT) & 1))
 
 
-@cold
+@hosted
 def sync_pending(hart: Any) -> None:
     """After an exit: learn vsie, and whether the guest changed its software interrupt or took its PMU's back."""
     hart.kvm_vsie = csr_read(hart, U64(VSIE))
@@ -80,7 +80,7 @@ def sync_timer(hart: Any) -> None:
         hart.kvm_next_cycles = hart.vstimecmp
 
 
-@cold
+@hosted
 def timer_tick(hart: Any) -> None:
     """Without Sstc: inject when the host's timer has expired."""
     if hart.kvm_sstc == 0 and hart.kvm_next_set != 0 and guest_time(hart) >= hart.kvm_next_cycles:
@@ -88,7 +88,7 @@ def timer_tick(hart: Any) -> None:
         change_pending(hart, U64(TIMER_BIT), U64(1))
 
 
-@cold
+@hosted
 def program_timer(hart: Any, cycles: U64) -> None:
     """SBI set_timer: clear the pending interrupt, raise it at `cycles`."""
     hart.kvm_next_cycles = cycles
@@ -118,7 +118,7 @@ def turn_end(hart: Any) -> U64:
     return end if end < hart.kvm_turn_last else hart.kvm_turn_last
 
 
-@cold
+@hosted
 def spend_time(hart: Any, instructions: U64) -> None:
     """Let time pass for what hosted levels are estimated to execute, as for the guest's own instructions."""
     total = hart.kvm_unspent + instructions
@@ -134,7 +134,7 @@ def spend_time(hart: Any, instructions: U64) -> None:
         timer_tick(hart)
 
 
-@cold
+@hosted
 def slice_left(hart: Any) -> U64:
     """How many attempts may run before kvm_run_end or a timer that must be looked at; at least 1."""
     end = hart.kvm_run_end
@@ -150,7 +150,7 @@ def slice_left(hart: Any) -> U64:
     return end - hart.instret
 
 
-@cold
+@hosted
 def enter_vcpu(hart: Any) -> None:
     """Enter the guest, or go on in it with the interrupts of now."""
     if hart.kvm_requests != 0:

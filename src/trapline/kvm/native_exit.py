@@ -57,7 +57,7 @@ from trapline.lang.control import (
     call_action,
     user_mmio,
 )
-from trapline.lang.functions import cold, inline
+from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.values import U64, u64
 from trapline.privilege.fields import (
     HSTATUS_SPV,
@@ -416,7 +416,7 @@ def firmware_emulate(hart: Any, cause: U64, priv: U64) -> bool:
     return True
 
 
-@cold
+@hosted
 def hosted_exit(hart: Any) -> U64:
     """Handle the exit that native code is about to leave for. kvm_left is then how many attempts may follow."""
     handled = False

@@ -52,7 +52,7 @@ def prepare(vcpu: Vcpu) -> None:
     """Before KVM_RUN: may exits stay in native code, and how does it handle them."""
     hart, vm = vcpu.hart, vcpu.vm
     hooked = vm.on_trap is not None or vcpu.guest_debug or vcpu.sbi.awaits_overflow()
-    wanted = vm.native_exits and not hooked and getattr(vm.engine, "name", "") == "native"
+    wanted = vm.native_exits and not hooked and vm.engine.handles_exits
     if wanted and vcpu.native_policy is not vcpu.policy:
         vcpu.stats.fold(hart)
         wanted = _write_policy(vcpu, vcpu.policy)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from trapline.lang.functions import cold
+from trapline.lang.functions import hosted
 from trapline.lang.values import U64
 from trapline.privilege.causes import INST_ACCESS, LOAD_ACCESS, STORE_ACCESS
 from trapline.privilege.csr import csr_read, csr_write
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trapline.kvm.vcpu import Vcpu
 
 
-@cold
+@hosted
 def trap_redirect(hart: Any, scause: U64, sepc: U64, stval: U64, keep_privilege: U64) -> None:
     """Give the guest the trap (scause, sepc, stval); `keep_privilege` is the bug that 6.3 fixed."""
     vsstatus = csr_read(hart, U64(VSSTATUS)) & ~(U64(MSTATUS_SPP) | MSTATUS_SPIE)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from trapline.kvm.death import Death
     from trapline.kvm.vm import Vm
 
-SLICE_NATIVE, SLICE_REFERENCE = 2_000_000, 1_000  # instructions of a vCPU that is alone before the VMM looks around
 # What exits are estimated to take is part of a turn, though it takes no such time here.
 ALONE = 16  # a turn of a vCPU that is alone, in slices
 QUANTUM = 20_000  # instructions of a turn with more than one vCPU; part of the behaviour
@@ -64,8 +63,8 @@ _ENDS = {RunStop.ERROR: "killed", RunStop.HUNG: "hung", RunStop.STOP: "stop", Ru
 
 def run_vcpus(vm: Vm, vmm: Vmm, max_instructions: int | None) -> VmResult:
     """Run until the VMM says stop, the guest dies, nothing can run any more, or the limit is reached."""
-    native = getattr(vm.engine, "name", "") != "reference"
-    alone = (SLICE_NATIVE if native else SLICE_REFERENCE) if len(vm.vcpus) == 1 else 0
+    # A vCPU that is alone runs for long before the VMM looks around.
+    alone = vm.engine.turn if len(vm.vcpus) == 1 else 0
     length = alone * ALONE or QUANTUM
     ratio = int(vm.vcpus[0].hart.time_ratio)
     last = None if max_instructions is None else vm.instructions + max_instructions

@@ -20,6 +20,7 @@ from trapline.policies import Policy, load_policy
 from trapline.policies.schema import CauseRule
 
 if TYPE_CHECKING:
+    from trapline.engine.api import Engine
     from trapline.kvm.vcpu import Vcpu
     from trapline.kvm.vm import Vm
 
@@ -77,7 +78,7 @@ def snapshot_vm(vm: Vm, path: str | Path) -> int:
     return write(path, "vm", vm.made_with, harts, vm.regions, {"vm": vm}, kept=kept, about=about(vm))
 
 
-def restore_vm(cls: type[Vm], path: str | Path, engine: Any, policy: Policy | str | Path | None) -> Vm:
+def restore_vm(cls: type[Vm], path: str | Path, engine: str | Engine, policy: Policy | str | Path | None) -> Vm:
     """`Vm.restore`."""
     head, payload = read(path, "vm")
     vm = cls(**arguments(head, path), engine=engine)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trapline.lang.functions import cold
+from trapline.lang.functions import hosted
 from trapline.lang.values import U64
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.csr_numbers import HSTATUS, SEPC, SSTATUS
@@ -19,7 +19,7 @@ from trapline.privilege.fields import HSTATUS_VGEIN, MSTATUS_MXR
 from trapline.privilege.returns import sret
 
 
-@cold
+@hosted
 def enter_guest(hart: Any) -> None:
     """Load sepc, sstatus and hstatus from the guest context and return into the guest with sret."""
     changes = ((hart.hstatus ^ hart.guest_hstatus) & HSTATUS_VGEIN) | (
@@ -34,7 +34,7 @@ def enter_guest(hart: Any) -> None:
     hart.pc = hart.next_pc
 
 
-@cold
+@hosted
 def save_guest(hart: Any) -> None:
     """Keep what trap entry left in sepc, sstatus and hstatus."""
     hart.guest_sepc = csr_read(hart, U64(SEPC))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
+from trapline.engine.api import Engine, open_engine
 from trapline.firmware.firmware import Firmware
 from trapline.kvm.actions import ActionFunction, actions_of, check_function
 from trapline.kvm.aia import IRQCHIP_FEATURE, GuestLines
@@ -28,7 +28,6 @@ from trapline.lang.values import MASK64
 from trapline.machine.aia import Aia
 from trapline.machine.clint import time_of
 from trapline.machine.imsic import ImsicWindow
-from trapline.machine.machine import make_engine
 from trapline.machine.memory_map import DEFAULT_RATIO, DEFAULT_TIMEBASE, IMSIC_S_BASE
 from trapline.machine.regions import Regions
 from trapline.policies import DEFAULT_POLICY, Action, Policy, PolicyError, load_policy
@@ -79,7 +78,7 @@ class Vm:
         firmware: Firmware | str = "opensbi-1.6",
         host_fwft: bool = False,
         isa: str = DEFAULT_ISA,
-        engine: Any = "native",
+        engine: str | Engine = "native",
         vcpus: int = 1,
         timebase: int = DEFAULT_TIMEBASE,
         ratio: int = DEFAULT_RATIO,
@@ -104,7 +103,7 @@ class Vm:
             raise ValueError(f"backing {backing!r}: expected auto, {', '.join(BACKINGS)}")
         self.policy = policy if isinstance(policy, Policy) else load_policy(policy)
         self.require_mapping()
-        self.engine = make_engine(engine)
+        self.engine = open_engine(engine)
         self.firmware = firmware if isinstance(firmware, Firmware) else Firmware(firmware, host_fwft=host_fwft)
         self.isa, self.timebase = host_aia.isa(isa), timebase
         self.host_imsic = host_aia.imsic
@@ -403,7 +402,9 @@ class Vm:
         return snapshot_vm(self, path)
 
     @classmethod
-    def restore(cls, path: str | Path, *, engine: Any = "native", policy: Policy | str | Path | None = None) -> Vm:
+    def restore(
+        cls, path: str | Path, *, engine: str | Engine = "native", policy: Policy | str | Path | None = None
+    ) -> Vm:
         """Return the VM in a snapshot, which goes on as the saved one would have, or under another policy."""
         from trapline.kvm.snapshot import restore_vm
 

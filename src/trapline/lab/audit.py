@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trapline.engine.api import Engine
 from trapline.firmware.models import FirmwareModel
 from trapline.lab.checks import Finding, check
 from trapline.lab.events import EVENTS, UNREACHABLE
@@ -46,7 +47,7 @@ class Job:
     settings: Settings
     model: FirmwareModel
     isa: str = DEFAULT_ISA
-    engine: Any = "native"
+    engine: str | Engine = "native"
     only: frozenset[str] | None = None
 
 
@@ -150,7 +151,7 @@ def audit(
     host_fwft: Sequence[bool] = (False, True),
     misaligned: str = "trap",
     isa: str = DEFAULT_ISA,
-    engine: Any = "native",
+    engine: str | Engine = "native",
     event: str | None = None,
     workers: int | None = None,
     progress: Progress | None = None,

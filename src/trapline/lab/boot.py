@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from trapline.lab.engines import engine_of
+from trapline.engine.api import Engine, open_engine
 from trapline.lab.errors import UsageError
 from trapline.lab.observe import Live, Observation, ObserveOptions, Watching
 from trapline.lab.output import output_file
@@ -39,7 +39,7 @@ class BootOptions:
     max_seconds: float | None = None
     timebase: int = 10_000_000
     isa: str = DEFAULT_ISA
-    engine: Any = "native"
+    engine: str | Engine = "native"
     log_commits: str | None = None
     signature: str | None = None
     signature_granularity: int = 16
@@ -88,7 +88,7 @@ def make_machine(options: BootOptions, console: Console | None, progress: Callab
     check(options.snapshots)
     path = options.snapshots.restore
     if path is not None:
-        engine = engine_of(options.engine, progress)
+        engine = open_engine(options.engine, progress)
         machine: Machine = restored(lambda: Machine.restore(path, engine=engine, console=console))
         return machine
     if (options.image is None) == (options.bios is None):
@@ -100,7 +100,7 @@ def make_machine(options: BootOptions, console: Console | None, progress: Callab
             isa=options.isa,
             memory=parse_memory(options.memory),
             harts=options.smp,
-            engine=engine_of(options.engine, progress),
+            engine=open_engine(options.engine, progress),
             timebase=options.timebase,
             misaligned=options.misaligned,
             virtio=options.virtio,

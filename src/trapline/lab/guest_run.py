@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
+from trapline.engine.api import Engine, open_engine
 from trapline.firmware.firmware import Firmware
 from trapline.kvm.cost import source as kvm_source
 from trapline.kvm.stats import Route, hardware_traps
 from trapline.kvm.trace import TrapRecord
-from trapline.lab.engines import engine_of
 from trapline.lab.errors import UsageError
 from trapline.lab.firmware_names import firmware_named
 from trapline.lab.observe import Live, Observation, ObserveOptions, Watching
@@ -49,7 +49,7 @@ class RunOptions:
     max_seconds: float | None = None
     timebase: int = 10_000_000
     isa: str = DEFAULT_ISA
-    engine: Any = "native"
+    engine: str | Engine = "native"
     trace: str | None = None
     tinst: str = "zero"
     aia: str = "none"
@@ -149,13 +149,13 @@ def make_guest(options: RunOptions, console: Console | None, progress: Callable[
     check(options.snapshots)
     path = options.snapshots.restore
     if path is not None:
-        engine, policy = engine_of(options.engine, progress), s.policy if options.new_policy else None
+        engine, policy = open_engine(options.engine, progress), s.policy if options.new_policy else None
         guest: Guest = restored(lambda: Guest.restore(path, engine=engine, console=console, policy=policy))
         return guest
     if options.guest is None:
         raise UsageError("run needs a GUEST", remedy="or --restore FILE")
     try:
-        engine = engine_of(options.engine, progress)
+        engine = open_engine(options.engine, progress)
         guest = Guest(
             s.policy,
             firmware=Firmware(firmware_named(s.firmware), host_fwft=s.host_fwft),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from trapline.engine.api import Engine
 from trapline.isa.decode import Decoder
 from trapline.isa.text import text as instruction_text
 from trapline.lab import spike
@@ -77,7 +78,7 @@ def mode_name(hart: Hart) -> str:
     return MODE_NAMES[int(hart.priv) | int(hart.virt) << 2]
 
 
-def make_machine(elf: bytes, isa: str, engine: Any, misaligned: str = "trap", htif: bool = False) -> Machine:
+def make_machine(elf: bytes, isa: str, engine: str | Engine, misaligned: str = "trap", htif: bool = False) -> Machine:
     """Return a machine as Spike is started for streams, with the program loaded."""
     machine = Machine(isa=isa, engine=engine, memory=RAM_SIZE, misaligned=misaligned)
     machine.load_elf(elf, htif=htif)
@@ -110,7 +111,7 @@ class _Here:
 
 
 def against_spike(
-    elf: bytes, isa: str, engine: Any = "native", misaligned: str = "trap", here_isa: str | None = None
+    elf: bytes, isa: str, engine: str | Engine = "native", misaligned: str = "trap", here_isa: str | None = None
 ) -> Divergence | None:
     """Return the first instruction whose effects differ from Spike's, or None. `here_isa` is ours if not the same."""
     here = _Here(make_machine(elf, here_isa or isa, engine, misaligned))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from trapline.engine.api import Engine
 from trapline.lab.output import grouped
 from trapline.lab.symbols import Symbols, read_symbols
 from trapline.lang.state import Hart
@@ -153,7 +154,7 @@ class Watching:
         words = (("M", harts[0].hosted_m), ("HS", harts[0].hosted_hs))
         self._hosted = tuple(name for name, word in words if word != 0)
 
-    def follow(self, engine: Any) -> Any:
+    def follow(self, engine: Engine) -> Engine:
         """Return an engine that follows some round trips, if names were given for what they pass through."""
         if not self.symbols:
             return engine

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Any
 
+from trapline.engine.api import Engine, open_engine
 from trapline.firmware.firmware import Firmware
 from trapline.lab import probe_image as image
 from trapline.lab.probe_image import Entry
 from trapline.lab.routes import GuestSees
 from trapline.lang.control import EXIT_HOSTED_M, EXIT_LIMIT, EXIT_STOP, EXIT_TIMER, EXIT_WFI, leave
 from trapline.lang.state import Hart
-from trapline.machine.machine import make_engine
 from trapline.machine.regions import Regions
 from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import MSTATUS_SPP
@@ -63,10 +62,10 @@ class Oracle:
         self,
         isa: str = DEFAULT_ISA,
         misaligned: str = "trap",
-        engine: Any = "native",
+        engine: str | Engine = "native",
         only: frozenset[str] | None = None,
     ) -> None:
-        self.engine = make_engine(engine)
+        self.engine = open_engine(engine)
         self.hart = Hart()
         self.isa, self.misaligned = without_hypervisor(isa), misaligned
         self.image = image.build(frozenset(extensions(isa)), only)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trapline.lab.errors import UsageError
 from trapline.lab.settings import policy_of
-from trapline.policies import Difference, Policy, diff, policy_names
+from trapline.policies import Difference, Policy, diff, policy_names, predecessor
 
 
 def presets() -> list[Policy]:
@@ -17,6 +19,30 @@ def presets() -> list[Policy]:
 def difference(left: str | Path | Policy, right: str | Path | Policy) -> list[Difference]:
     """Return what two policies say differently."""
     return diff(policy_of(left), policy_of(right))
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a version of a hypervisor changed; `before` is the version before it."""
+
+    policy: Policy
+    before: Policy
+    found: list[Difference]
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        rows = [{"what": d.what, "before": d.left, "now": d.right, "source": d.source} for d in self.found]
+        return {"policy": self.policy.name, "before": self.before.name, "changes": rows}
+
+
+def changes(name: str | Path | Policy | None = None) -> list[Changes]:
+    """Return what a version changed, or each version of each hypervisor that changed something."""
+    chosen = [p for p in presets() if p.version and p.family in p.name] if name is None else [policy_of(name)]
+    pairs = [(policy, predecessor(policy)) for policy in chosen]
+    found = [Changes(policy, before, diff(before, policy)) for policy, before in pairs if before is not None]
+    if name is not None and not found:
+        raise UsageError(f"policy {chosen[0].name!r} stands on no other", remedy="trapline policies diff A B")
+    return [c for c in found if c.found or name is not None]
 
 
 def difference_data(left: Policy, right: Policy) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from trapline.engine.api import Engine
 from trapline.firmware.firmware import Firmware
 from trapline.firmware.models import FirmwareModel
 from trapline.firmware.outcome import Outcome
@@ -93,7 +94,7 @@ class ProbeVm:
         settings: Settings,
         *,
         isa: str = DEFAULT_ISA,
-        engine: Any = "native",
+        engine: str | Engine = "native",
         firmware: FirmwareModel | None = None,
         only: frozenset[str] | None = None,
     ) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trapline.engine.api import Engine
 from trapline.lab.errors import UsageError
 from trapline.lab.events import EVENTS, UNREACHABLE
 from trapline.lab.probe import Observation, ProbeVm
@@ -125,7 +126,9 @@ def with_zcb(isa: str) -> str:
     return f"{isa}_zcb"
 
 
-def probe_vms(chosen: Settings, isa: str, engine: Any, only: frozenset[str] | None, **more: Any) -> Iterator[ProbeVm]:
+def probe_vms(
+    chosen: Settings, isa: str, engine: str | Engine, only: frozenset[str] | None, **more: Any
+) -> Iterator[ProbeVm]:
     """Yield a VM for each hart that the events need: without C for cause 0, with Zcb for its accesses, and `isa`."""
     here = extensions(isa)
     special: set[str] = set()
@@ -145,7 +148,7 @@ def route(
     host_fwft: bool = False,
     misaligned: str = "trap",
     isa: str = DEFAULT_ISA,
-    engine: Any = "native",
+    engine: str | Engine = "native",
     event: str | None = None,
 ) -> RouteTable:
     """Execute the probes under a policy and return the route of every event from VS and VU."""

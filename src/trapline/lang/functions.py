@@ -79,6 +79,12 @@ def named(name: str) -> Callable[[F], F]:
     return mark
 
 
+def hosted(function: F) -> F:
+    """A cold function of hosted software that is called by name: a root of what is compiled (engine.roots)."""
+    function.__hosted__ = True  # type: ignore[attr-defined]
+    return cold(function)
+
+
 def fast_path(name: str) -> Callable[[F], F]:
     """A cold function that the engine may replace by an inline TLB probe of this name."""
 

@@ -61,7 +61,9 @@ LAYOUT.word("fflags", "frm")
 # is 0 or 1 and is named after the extension in lower case.
 LAYOUT.word("has_m", "has_a", "has_f", "has_d", "has_c", "has_h", "has_s", "has_u", "has_zfh", "has_zfhmin")
 LAYOUT.word("has_zicntr", "has_zihpm", "has_zicbom", "has_zicboz", "has_zicbop", "has_zawrs", "has_zifencei")
-LAYOUT.word("has_svinval", "has_svnapot", "has_svpbmt", "has_svadu", "has_sstc", "has_sscofpmf", "has_zicsr")
+LAYOUT.word(
+    "has_svinval", "has_svnapot", "has_svpbmt", "has_svadu", "has_svade", "has_sstc", "has_sscofpmf", "has_zicsr"
+)
 LAYOUT.word("has_smstateen", "has_smaia", "has_zkr", "has_zicclsm", "has_zcb")
 LAYOUT.word("has_zba", "has_zbb", "has_zbc", "has_zbs", "has_zbkb", "has_zbkc", "has_zbkx", "has_zicond")
 LAYOUT.word("has_sv48", "has_sv57", "geilen", "pmp_count", "asid_bits", "vmid_bits", "pa_bits")

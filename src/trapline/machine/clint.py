@@ -11,7 +11,7 @@ from typing import Any
 
 from trapline.lang.control import EXIT_TIMER, leave
 from trapline.lang.devices import DeviceState, Registers, on_hart
-from trapline.lang.functions import cold, inline
+from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.state import LAYOUT, Hart
 from trapline.lang.values import MASK64, U64
 from trapline.machine.lines import MSIP, MTIP, set_line, set_line_of
@@ -61,7 +61,7 @@ def merged(word: U64, offset: U64, size: U64, value: U64) -> U64:
     return (word & ~mask) | ((value << shift) & mask)
 
 
-@cold
+@hosted
 def clint_load(hart: Any, io: DeviceState, offset: U64, size: U64) -> U64:
     """Read msip, mtimecmp or mtime; the rest of the window is zero."""
     if offset >= MTIME and offset < MTIME + 8:
@@ -73,7 +73,7 @@ def clint_load(hart: Any, io: DeviceState, offset: U64, size: U64) -> U64:
     return U64(0)
 
 
-@cold
+@hosted
 def clint_tick(hart: Any, io: DeviceState, number: U64) -> None:
     """Bring MTIP of a hart, which has this number, up to date with its time."""
     set_line(hart, MTIP, time_now(hart) >= io.mtimecmp[number])
@@ -88,7 +88,7 @@ def move_time(hart: Any, io: DeviceState, number: U64, change: U64) -> None:
     clint_tick(hart, io, number)
 
 
-@cold
+@hosted
 def clint_store(hart: Any, io: DeviceState, offset: U64, size: U64, value: U64) -> None:
     """Write msip, mtimecmp or mtime."""
     if offset < io.clint_harts * 4:

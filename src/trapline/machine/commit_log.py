@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from trapline.engine.api import Engine
 from trapline.isa.decode import Decoded, Decoder
 from trapline.isa.lookup import csr_written, destination, needs_float
 from trapline.lang.control import ATTENTION_LEAVE, EXIT_LIMIT
@@ -37,7 +38,9 @@ _HVIP_REST = 1 << 6 | 1 << 10  # VSTIP, VSEIP
 class CommitLog:
     """An engine that steps another one and writes a line for each instruction that retires."""
 
-    def __init__(self, engine: Any, regions: Regions, write: Callable[[str], object]) -> None:
+    name, turn, handles_exits = "commit log", 1_000, False
+
+    def __init__(self, engine: Engine, regions: Regions, write: Callable[[str], object]) -> None:
         self._engine, self._regions, self._write = engine, regions, write
         self._decoders: dict[int, Decoder] = {}
 

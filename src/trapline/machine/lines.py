@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trapline.lang.devices import DeviceState, on_hart
-from trapline.lang.functions import cold
+from trapline.lang.functions import cold, hosted
 from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege.derived import update_derived
@@ -13,7 +13,7 @@ from trapline.privilege.derived import update_derived
 MSIP, MTIP, SEIP, MEIP = 1 << 3, 1 << 7, 1 << 9, 1 << 11
 
 
-@cold
+@hosted
 def set_line(hart: Any, bit: U64, level: bool) -> None:
     """Drive one bit of mip; the hart looks at its interrupts again only if the bit changes."""
     lines = hart.mip & ~bit

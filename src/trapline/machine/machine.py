@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trapline.engine.api import Engine, open_engine
 from trapline.lang.control import EXIT_STOP, EXIT_TIMER, leave
 from trapline.lang.devices import DeviceState
 from trapline.lang.state import Hart
@@ -29,7 +30,7 @@ from trapline.machine.panic import PanicCheck
 from trapline.machine.regions import Regions
 from trapline.machine.reset_rom import spike_rom, virt_rom
 from trapline.machine.rtc import Rtc
-from trapline.machine.schedule import SLICE_NATIVE, SLICE_REFERENCE, Schedule
+from trapline.machine.schedule import Schedule
 from trapline.machine.sigint import on_ctrl_c
 from trapline.machine.signature import DEFAULT_GRANULARITY, signature
 from trapline.machine.test_finisher import TestFinisher
@@ -73,21 +74,6 @@ class RunResult:
         return {"limit": 3, "interrupted": 130, "quit": 130, "snapshot": 0}.get(self.reason, 1)
 
 
-def make_engine(engine: Any) -> Any:
-    """Return the engine called "native" or "reference", or the object given."""
-    if not isinstance(engine, str):
-        return engine
-    if engine == "reference":
-        from trapline.engine.reference import ReferenceEngine
-
-        return ReferenceEngine()
-    if engine == "native":
-        from trapline.engine.native import NativeEngine
-
-        return NativeEngine()
-    raise ValueError(f"unknown engine {engine!r}: native or reference")
-
-
 class Machine:
     """The board. Load something, then `run`."""
 
@@ -99,7 +85,7 @@ class Machine:
         isa: str = DEFAULT_ISA,
         memory: int = mm.DEFAULT_MEMORY,
         harts: int = 1,
-        engine: Any = "native",
+        engine: str | Engine = "native",
         timebase: int = mm.DEFAULT_TIMEBASE,
         ratio: int = mm.DEFAULT_RATIO,
         misaligned: str = "trap",
@@ -113,7 +99,7 @@ class Machine:
         self.aia = parse_aia(aia) if isinstance(aia, str) else aia
         self.isa, self.timebase, self.console = self.aia.isa(isa), timebase, console or Console()
         self.regions = Regions()
-        self.engine = make_engine(engine)
+        self.engine = open_engine(engine)
         self.harts = [Hart() for _ in range(harts)]
         self.htif: Htif | None = None
         self.symbols: dict[str, int] = {}
@@ -141,8 +127,7 @@ class Machine:
         for hart in self.harts:
             self.engine.attach(hart)
         self._attached = True
-        native = getattr(self.engine, "name", "") != "reference"
-        self.schedule = Schedule(self.harts, self.engine, self, SLICE_NATIVE if native else SLICE_REFERENCE)
+        self.schedule = Schedule(self.harts, self.engine, self, self.engine.turn)
 
     def _make_board(self, memory: int) -> None:
         regions = self.regions
@@ -287,7 +272,7 @@ class Machine:
         return snapshot_board(self, path)
 
     @classmethod
-    def restore(cls, path: str | Path, *, engine: Any = "native", console: Console | None = None) -> Machine:
+    def restore(cls, path: str | Path, *, engine: str | Engine = "native", console: Console | None = None) -> Machine:
         """Return the machine in a snapshot, which goes on as the saved one would have; SnapshotError otherwise."""
         from trapline.machine.snapshot import restore_board
 
@@ -298,7 +283,7 @@ class Machine:
     def log_commits(self, write: Callable[[str], object]) -> None:
         """From now on write a line for each retired instruction, in Spike's format (slow)."""
         self.engine = self.schedule.engine = CommitLog(self.engine, self.regions, write)
-        self.schedule.slice = SLICE_REFERENCE
+        self.schedule.slice = self.engine.turn
 
     def stop(self, reason: str, code: int, message: str, hart: Hart | None = None) -> None:
         """End the run: from a device, with the hart that did it."""
@@ -354,7 +339,7 @@ class Machine:
             latest = min(latest or _NEVER, time_of(self.harts[0]) + max(1, self.timebase // _LOOKS))
         began = time.monotonic()
         done = self.schedule.round(budget, latest)
-        if self.console.source.live and self.schedule.slice != SLICE_REFERENCE:
+        if self.console.source.live and self.engine.turn > _LEAST_SLICE:
             self._fit_slice(time.monotonic() - began)
         if self.htif is not None:
             self.htif.poll(self.harts[0])
@@ -374,7 +359,7 @@ class Machine:
         if seconds > _LATENCY:
             self.schedule.slice = max(self.schedule.slice // 2, _LEAST_SLICE)
         elif seconds < _LATENCY / 8:
-            self.schedule.slice = min(self.schedule.slice * 2, SLICE_NATIVE)
+            self.schedule.slice = min(self.schedule.slice * 2, self.engine.turn)
 
     def _hold(self) -> None:
         """The monitor holds the board: time stands still."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from trapline.lang.devices import ASK_CONTEXT, ASK_SOURCE, SOURCES, DeviceState, Registers, ask_host
-from trapline.lang.functions import cold, inline
+from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.state import Hart
 from trapline.lang.values import U64, ctz, u64
 from trapline.machine.lines import MEIP, SEIP, set_line_of
@@ -70,7 +70,7 @@ def plic_update(hart: Any, io: DeviceState) -> None:
             set_line_of(hart, io, context >> 1, MEIP, level)
 
 
-@cold
+@hosted
 def plic_set_level(hart: Any, io: DeviceState, source: U64, level: bool) -> None:
     """A device drives its line: what is forwarded stays pending until it is claimed."""
     bit = source_bit(source)
@@ -118,7 +118,7 @@ def plic_complete(hart: Any, io: DeviceState, context: U64, source: U64) -> None
     plic_update(hart, io)
 
 
-@cold
+@hosted
 def plic_load(hart: Any, io: DeviceState, offset: U64, size: U64) -> U64:
     """Read a 32-bit register."""
     if size != 4:
@@ -142,7 +142,7 @@ def plic_load(hart: Any, io: DeviceState, offset: U64, size: U64) -> U64:
     return U64(0)
 
 
-@cold
+@hosted
 def plic_store(hart: Any, io: DeviceState, offset: U64, size: U64, value: U64) -> None:
     """Write a 32-bit register."""
     if size != 4:

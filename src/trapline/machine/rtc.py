@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trapline.lang.devices import DeviceState, Registers
-from trapline.lang.functions import cold
+from trapline.lang.functions import hosted
 from trapline.lang.values import U64, udiv, urem
 from trapline.privilege.interrupts import time_now
 
@@ -14,7 +14,7 @@ EPOCH = 1_700_000_000  # seconds; any fixed date, so that the same inputs give t
 _NANOSECONDS = 1_000_000_000
 
 
-@cold
+@hosted
 def rtc_load(hart: Any, io: DeviceState, offset: U64, size: U64) -> U64:
     """The time in nanoseconds; reading the low half latches the high half. The alarm never rings."""
     if offset == TIME_LOW:
@@ -26,7 +26,7 @@ def rtc_load(hart: Any, io: DeviceState, offset: U64, size: U64) -> U64:
     return io.rtc_high if offset == TIME_HIGH else U64(0)
 
 
-@cold
+@hosted
 def rtc_store(hart: Any, io: DeviceState, offset: U64, size: U64, value: U64) -> None:
     """Setting the clock or the alarm has no effect."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from trapline.engine.api import Engine
 from trapline.lang.control import EXIT_LIMIT, EXIT_OBSERVE
 from trapline.lang.state import Hart
 from trapline.machine.observer import Kind, Observer, OpenTrap
@@ -29,7 +30,7 @@ class Followed:
 class Sampler:
     """Runs harts by `engine`; everything else is the engine's own. `followed` has the newest sample of each kind."""
 
-    def __init__(self, engine: Any, observer: Observer) -> None:
+    def __init__(self, engine: Engine, observer: Observer) -> None:
         self.engine, self.observer = engine, observer
         self.followed: dict[Kind, Followed] = {}
         self._active: dict[int, tuple[OpenTrap, Followed]] = {}

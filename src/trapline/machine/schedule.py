@@ -8,15 +8,14 @@ hart's clock advances without instructions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
+from trapline.engine.api import Engine
 from trapline.lang.control import EXIT_LIMIT, EXIT_STOP, EXIT_TIMER, EXIT_WFI
 from trapline.lang.state import Hart
 from trapline.machine.clint import advance, time_of
 from trapline.privilege.memory import NO_RESERVATION
 
-SLICE_NATIVE = 2_000_000
-SLICE_REFERENCE = 1_000
 QUANTUM = 20_000  # instructions of a turn when several harts take turns; part of the behaviour
 
 
@@ -44,7 +43,7 @@ class Schedule:
 
     snapshot_skips = ("engine", "slice")  # not the machine's
 
-    def __init__(self, harts: Sequence[Hart], engine: Any, board: Board, slice_instructions: int) -> None:
+    def __init__(self, harts: Sequence[Hart], engine: Engine, board: Board, slice_instructions: int) -> None:
         self.harts = harts
         self.engine = engine
         self.board = board

@@ -21,6 +21,7 @@ from trapline.machine.regions import KIND_RAM, Regions
 from trapline.machine.snapshot_file import SnapshotError
 
 if TYPE_CHECKING:
+    from trapline.engine.api import Engine
     from trapline.machine.machine import Machine
 
 SAVED = tuple(f for f in LAYOUT.fields.values() if not f.host)
@@ -158,7 +159,7 @@ def snapshot_board(machine: Machine, path: str | Path) -> int:
     )
 
 
-def restore_board(cls: type[Machine], path: str | Path, engine: Any, console: Any) -> Machine:
+def restore_board(cls: type[Machine], path: str | Path, engine: str | Engine, console: Any) -> Machine:
     """`Machine.restore`."""
     head, payload = read(path, "boot")
     machine = cls(**made_with(head, path), engine=engine, console=console)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trapline.lang.devices import ASK_REFILL, ASK_TRANSMIT, FIFO, DeviceState, Registers, ask_host
-from trapline.lang.functions import cold
+from trapline.lang.functions import cold, hosted
 from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.machine.memory_map import UART_IRQ
@@ -43,7 +43,7 @@ def uart_source(io: DeviceState) -> U64:
     return U64(IIR_NONE)
 
 
-@cold
+@hosted
 def uart_update(hart: Any, io: DeviceState) -> None:
     """Drive the INTR pin: after whatever may change its sources, also where it stays high."""
     pin = U64(1) if uart_source(io) != IIR_NONE else U64(0)
@@ -95,7 +95,7 @@ def uart_modem_status(hart: Any, io: DeviceState) -> U64:
     return status
 
 
-@cold
+@hosted
 def uart_load(hart: Any, io: DeviceState, offset: U64, size: U64) -> U64:
     """Read the register at `offset`; wider accesses see one register."""
     if offset == LSR_REG:
@@ -176,7 +176,7 @@ def uart_control_modem(hart: Any, io: DeviceState, control: U64) -> None:
     uart_update(hart, io)
 
 
-@cold
+@hosted
 def uart_store(hart: Any, io: DeviceState, offset: U64, size: U64, value: U64) -> None:
     """Write the register at `offset`."""
     byte = value & 0xFF

@@ -8,14 +8,17 @@ from typing import Any
 from trapline.policies import causes
 from trapline.policies.schema import Action, CauseRule, Policy
 
+_DECODES = "mmio instructions"
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that two policies say differently; None where one says nothing."""
+    """One thing that two policies say differently; None where one says nothing. `source` is the right one's."""
 
     what: str
     left: str | None
     right: str | None
+    source: str = ""
 
 
 def describe(rule: CauseRule) -> str:
@@ -47,7 +50,15 @@ def show(policy: Policy) -> list[tuple[str, str, str, str]]:
 def diff(left: Policy, right: Policy) -> list[Difference]:
     """Return what differs: the masks, each cause, counters, bugs, CSRs, SBI, features, tracepoints."""
     a, b = _facts(left), _facts(right)
-    return [Difference(k, a.get(k), b.get(k)) for k in dict.fromkeys([*a, *b]) if a.get(k) != b.get(k)]
+    known = {n: p.mmio.instructions for n, p in (("a", left), ("b", right))}
+    a[_DECODES] = " ".join(n for n in known["a"] if n not in known["b"])
+    b[_DECODES] = " ".join(n for n in known["b"] if n not in known["a"])
+    old, new = _sources(left), _sources(right)
+    return [
+        Difference(k, a.get(k), b.get(k), new.get(k) or old.get(k, ""))
+        for k in dict.fromkeys([*a, *b])
+        if a.get(k) != b.get(k)
+    ]
 
 
 def _action(action: Action, errno: int) -> str:
@@ -60,7 +71,15 @@ def _facts(policy: Policy) -> dict[str, str]:
         where = "delegated, else " if policy.delegates(cause) else ""
         facts[f"cause {causes.name(cause)}"] = where + describe(policy.rule(cause))
     facts["default"] = describe(policy.default)
-    named: dict[str, tuple[Any, ...]] = {
+    for kind, entries in _named(policy).items():
+        facts |= {f"{kind} {e.name}": getattr(e, "mode", getattr(e, "emulate", "yes")) for e in entries}
+    facts |= {f"mmio {n}": str(getattr(policy.mmio, n)) for n in ("unsupported", "misaligned", "implicit")}
+    return facts
+
+
+def _named(policy: Policy) -> dict[str, tuple[Any, ...]]:
+    """Return what a policy has, by kind; each entry has a name and a source."""
+    return {
         "counter": policy.counters,
         "bug": policy.bugs,
         "csr": policy.csrs,
@@ -69,8 +88,11 @@ def _facts(policy: Policy) -> dict[str, str]:
         "feature": policy.features,
         "tracepoint": policy.tracepoints,
     }
-    for kind, entries in named.items():
-        facts |= {f"{kind} {e.name}": getattr(e, "mode", getattr(e, "emulate", "yes")) for e in entries}
-    facts["mmio instructions"] = " ".join(policy.mmio.instructions)
-    facts |= {f"mmio {n}": str(getattr(policy.mmio, n)) for n in ("unsupported", "misaligned", "implicit")}
-    return facts
+
+
+def _sources(policy: Policy) -> dict[str, str]:
+    """Return who says so, for the facts that have a source."""
+    sources = {f"cause {causes.name(c)}": policy.rule(c).source for c in {*causes.NAMES, *policy.causes}}
+    sources |= dict.fromkeys((_DECODES, "mmio unsupported", "mmio misaligned", "mmio implicit"), policy.mmio.source)
+    sources["default"] = policy.default.source
+    return sources | {f"{kind} {e.name}": e.source for kind, entries in _named(policy).items() for e in entries}

@@ -41,6 +41,15 @@ def policy_names() -> tuple[str, ...]:
     return (*names, *_PRESETS)
 
 
+def predecessor(policy: Policy) -> Policy | None:
+    """Return the version of a hypervisor before this one, or the preset that a policy extends; None if neither is."""
+    if _family_of(policy.name) == (policy.family, policy.version):
+        versions = _preset_file(policy.family).versions
+        at = versions.index(policy.version)
+        return _load_preset(f"{policy.family}-{versions[at - 1]}") if at else None
+    return _load_preset(policy.extends) if policy.extends and not policy.extends.endswith(".toml") else None
+
+
 def load_policy(name: str | Path) -> Policy:
     """Return the preset of that name, or the policy in that TOML file.
 

@@ -51,6 +51,7 @@ def resolve(file: PolicyFile, name: str, version: str, base: Policy | None) -> P
         name=name,
         family=file.family or (base.family if base else ""),
         version=version or (base.version if base and not file.family else ""),
+        extends=file.extends,
         description=file.description or (base.description if base else ""),
         default=_default(file),
         hedeleg=hedeleg,

@@ -228,6 +228,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     family: str = ""
     version: str = ""
+    extends: str = ""  # the policy or file that it stands on
     description: str = ""
     default: CauseRule
     hedeleg: int

@@ -7,6 +7,7 @@ from typing import Any
 from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import (
     ALL_ONES,
+    ENVCFG_ADUE,
     PMP_A_SHIFT,
     PMP_NAPOT,
     PMP_R,
@@ -96,8 +97,9 @@ CLEARED_ARRAYS = (
 def reset(hart: Any, hartid: int, pc: int) -> None:
     """Put a configured hart into M-mode at `pc`; memory, counters of traps and time go on.
 
-    PMP entry 0 permits everything, for software that knows no PMP; the specification lets the
-    platform choose.
+    PMP entry 0 permits everything, for software that knows no PMP, and the walker sets A and D where there
+    is Svadu and nobody asked for Svade, for software that knows no menvcfg; the specification lets the
+    platform choose (QEMU's virt does so too).
     """
     for name in CLEARED:
         setattr(hart, name, 0)
@@ -116,6 +118,7 @@ def reset(hart: Any, hartid: int, pc: int) -> None:
     hart.hstatus = VSXL_64 if hart.has_h != 0 else 0
     hart.vsstatus = UXL_64 if hart.has_h != 0 else 0
     hart.mideleg = hart.mideleg_ones
+    hart.menvcfg = ENVCFG_ADUE if hart.has_svadu != 0 and hart.has_svade == 0 else 0
     hart.stimecmp = hart.vstimecmp = 0
     hart.reservation = ALL_ONES
     if hart.time_ratio == 0:

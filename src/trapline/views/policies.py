@@ -8,9 +8,10 @@ from rich.console import Console
 from rich.text import Text
 
 from trapline.views.tables import show, table
-from trapline.views.terminal import say
+from trapline.views.terminal import put, say
 
 if TYPE_CHECKING:
+    from trapline.lab.policies import Changes
     from trapline.policies import Difference, Policy
 
 
@@ -22,8 +23,9 @@ def show_list(console: Console, policies: list[Policy]) -> None:
     show(console, made)
 
 
-def show_policy(console: Console, policy: Policy) -> None:
-    """Print every cause with what happens to it and who says so."""
+def show_policy(console: Console, policy: Policy, before: Policy | None = None) -> None:
+    """Print every cause with what happens to it and who says so; and what differs from the version before."""
+    from trapline.policies import diff
     from trapline.policies import show as rows_of
 
     say(console, f"{policy.name}: {policy.description}", 0, "bold")
@@ -47,6 +49,38 @@ def show_policy(console: Console, policy: Policy) -> None:
             say(console, f"{title}: {', '.join(n.name for n in names)}")
     for note in policy.notes:
         say(console, f"note: {note.note or note.source}", style="dim")
+    if before is not None:
+        put(console)
+        _changed(console, before, diff(before, policy))
+
+
+def show_changes(console: Console, found: list[Changes]) -> None:
+    """Print what each version changed."""
+    for number, one in enumerate(found):
+        if number:
+            put(console)
+        put(console, one.policy.name, "bold")
+        _changed(console, one.before, one.found)
+
+
+def _changed(console: Console, before: Policy, found: list[Difference]) -> None:
+    """Print the changes since a version: what, how, and who says so."""
+    if not found:
+        say(console, f"changes nothing that {before.name} did")
+        return
+    made = table((f"changed since {before.name}", "left"), ("", "wrap", 20), ("source", "wrap", 20))
+    for d in found:
+        made.add_row(d.what, _step(d), Text(d.source, style="dim"))
+    show(console, made)
+
+
+def _step(difference: Difference) -> str:
+    """Say how one thing changed: new, gone, or from what to what."""
+    old, new = difference.left, difference.right
+    if old and new:
+        return f"{old} -> {new}"
+    word, value = ("new", new) if not old else ("gone", old)
+    return word if value in ("yes", None) else f"{word}: {value}"
 
 
 def show_difference(console: Console, left: Policy, right: Policy, found: list[Difference]) -> None:

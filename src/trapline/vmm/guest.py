@@ -6,8 +6,8 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
+from trapline.engine.api import Engine
 from trapline.firmware.firmware import Firmware
 from trapline.kvm.entry import turn_end
 from trapline.kvm.numbers import Exit, SystemEvent
@@ -42,7 +42,7 @@ from trapline.vmm.result import GuestResult
 from trapline.vmm.sbi_calls import ForwardedCalls
 
 SEED_CSR, _SEED_ES16 = 0x015, 2 << 30
-_SLICE_NATIVE, _SLICE_REFERENCE, _SLICE_LIVE = 2_000_000, 2_000, 400_000
+_SLICE_LIVE = 400_000
 _LOOK_EXITS = 64  # exits to user space between two looks at what the user types
 _IDLE_STEP = 0.1  # seconds between looks at Ctrl-C while waiting for input
 
@@ -65,7 +65,7 @@ class Guest:
         memslots: Sequence[SlotArgument] = (),
         console: Console | None = None,
         isa: str = DEFAULT_ISA,
-        engine: Any = "native",
+        engine: str | Engine = "native",
         timebase: int = mm.DEFAULT_TIMEBASE,
         ratio: int = mm.DEFAULT_RATIO,
         misaligned: str = "trap",
@@ -215,7 +215,7 @@ class Guest:
         cls,
         path: str | Path,
         *,
-        engine: Any = "native",
+        engine: str | Engine = "native",
         console: Console | None = None,
         policy: Policy | str | Path | None = None,
     ) -> Guest:
@@ -327,7 +327,7 @@ class Guest:
         return self.console.source.live and len(self.vm.vcpus) == 1
 
     def _slice(self, left: int | None) -> None:
-        size = _SLICE_REFERENCE if getattr(self.vm.engine, "name", "") == "reference" else _SLICE_NATIVE
+        size = self.vm.engine.turn
         if self._outside.live:
             size = min(size, _SLICE_LIVE)
         due = self.console.source.next_position()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trapline.kvm.snapshot import KEPT, about, arguments, change_policy, match_slots
 from trapline.machine.snapshot import fill, read, write
 
 if TYPE_CHECKING:
+    from trapline.engine.api import Engine
     from trapline.machine.console import Console
     from trapline.policies import Policy
     from trapline.vmm.guest import Guest
@@ -24,7 +25,11 @@ def snapshot_guest(guest: Guest, path: str | Path) -> int:
 
 
 def restore_guest(
-    cls: type[Guest], path: str | Path, engine: Any, console: Console | None, policy: Policy | str | Path | None
+    cls: type[Guest],
+    path: str | Path,
+    engine: str | Engine,
+    console: Console | None,
+    policy: Policy | str | Path | None,
 ) -> Guest:
     """`Guest.restore`."""
     head, payload = read(path, "run")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trapline.engine.api import Engine
 from trapline.lab.conform.cpio import initramfs
 from trapline.lab.conform.payload import Payload
 from trapline.lab.conform.port import END, MARK, PORT, Port, Snapshot, Step, Window, between, port_device
@@ -36,7 +37,7 @@ class Host:
     program: Path
     isa: str
     misaligned: str = "trap"
-    engine: Any = "native"
+    engine: str | Engine = "native"
     append: str = ""
     memory: int = MEMORY
     timebase: int = 10_000_000

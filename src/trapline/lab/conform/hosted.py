@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from trapline.engine.api import Engine
 from trapline.kvm.numbers import Exit
 from trapline.kvm.onereg import CORE, CSR, get_one_reg, reg_id
 from trapline.lab import probe_image as image
@@ -19,7 +18,9 @@ _OWN = "trapline/"
 class HostedVm(ProbeVm):
     """A probe VM that keeps what KVM_RUN handed to the VMM."""
 
-    def __init__(self, settings: Settings, *, isa: str, engine: Any = "native", only: frozenset[str] | None) -> None:
+    def __init__(
+        self, settings: Settings, *, isa: str, engine: str | Engine = "native", only: frozenset[str] | None
+    ) -> None:
         self.exits: list[dict[str, int]] = []
         super().__init__(settings, isa=isa, engine=engine, only=only)
 
@@ -76,7 +77,7 @@ class HostedVm(ProbeVm):
 
 
 def run_hosted(
-    settings: Settings, isa: str, engine: Any = "native", only: frozenset[str] | None = None
+    settings: Settings, isa: str, engine: str | Engine = "native", only: frozenset[str] | None = None
 ) -> dict[tuple[str, str], Seen]:
     """Raise every event once under a preset and return what was seen by (event, mode)."""
     vm = HostedVm(settings, isa=isa, engine=engine, only=only)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
+from trapline.engine.api import Engine
 from trapline.machine.regions import KIND_RAM, Regions
 
 
@@ -22,7 +23,7 @@ class DmaMemory(Protocol):
 class BoardMemory:
     """The RAM of a board: devices reach it at the harts' physical addresses, past every protection."""
 
-    def __init__(self, regions: Regions, engine: Any) -> None:
+    def __init__(self, regions: Regions, engine: Engine) -> None:
         self._regions, self._engine = regions, engine
 
     def view(self, address: int, size: int, *, write: bool) -> memoryview:

@@ -1,0 +1,51 @@
+"""What an engine is to those who run harts with it, and where engines are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from trapline.lang.state import Hart
+
+ENGINES = ("native", "reference")
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Runs the harts of one machine; their state words are all that it and its users share."""
+
+    name: str
+    handles_exits: bool  # whether it calls the compiled hypervisor itself (kvm.native_exit)
+    turn: int  # attempts that a hart may make before others get their turn: some milliseconds' worth
+
+    def attach(self, hart: Hart) -> None:
+        """Prepare a hart whose extensions and memory regions are configured; again when they change."""
+
+    def run(self, hart: Hart, limit: int) -> int:
+        """Run until `limit` more attempts or another reason to leave (lang.control.EXIT_*)."""
+
+    def code_written(self, host: int, size: int) -> None:
+        """Someone other than a hart changed `size` bytes of guest memory at this host address."""
+
+
+class UnknownEngine(ValueError):
+    """There is no engine of that name."""
+
+
+def open_engine(engine: str | Engine = "native", progress: Callable[[str], None] | None = None) -> Engine:
+    """Return a new engine of this name, or the engine given; UnknownEngine for any other name.
+
+    `progress` is told what is done when the native image has to be compiled first, which takes seconds.
+    """
+    if not isinstance(engine, str):
+        return engine
+    if engine == "native":
+        from trapline.engine.native import NativeEngine
+
+        return NativeEngine(progress) if progress is not None else NativeEngine()
+    if engine == "reference":
+        from trapline.engine.reference import ReferenceEngine
+
+        return ReferenceEngine()
+    raise UnknownEngine(f"unknown engine {engine!r}: native or reference")

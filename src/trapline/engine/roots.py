@@ -1,0 +1,62 @@
+"""The modules outside the specification whose functions are compiled too: hosted software and devices' registers.
+
+Their functions marked `@hosted` are the roots; what these call and name is compiled with them. The engine imports no
+room above it: modules are imported by name when the image is made.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path(__file__).resolve().parent.parent
+# Every file of these takes part in the image: what is compiled, and what compiles it.
+ROOMS = ("lang", "privilege", "isa", "engine")
+ROOTS = (
+    "trapline.kvm.redirect",
+    "trapline.kvm.switch",
+    "trapline.kvm.native_exit",
+    "trapline.kvm.entry",
+    "trapline.firmware.redirect",
+    "trapline.firmware.emulate",
+    "trapline.machine.lines",
+    "trapline.machine.clint",
+    "trapline.machine.plic",
+    "trapline.machine.uart",
+    "trapline.machine.rtc",
+)
+# An import that is executed when the module is: it stands at the line's beginning.
+_IMPORT = re.compile(rb"^from trapline\.([\w.]+) import ((?:\([^)]*\))|[^\n]*)", re.M)
+
+
+def hosted_functions() -> dict[str, Callable[..., Any]]:
+    """Return the roots by name; imports their modules."""
+    found: dict[str, Callable[..., Any]] = {}
+    for name in ROOTS:
+        for function in vars(import_module(name)).values():
+            if getattr(function, "__hosted__", False) and function.__module__ == name:
+                found[function.__name__] = function
+    return found
+
+
+def sources() -> Iterator[tuple[str, bytes]]:
+    """Yield name and contents of every file that the image is made from: the rooms, the roots, what these import."""
+    for path in sorted(path for room in ROOMS for path in (PACKAGE / room).rglob("*.py")):
+        yield path.relative_to(PACKAGE).as_posix(), path.read_bytes()
+    wanted = [name.partition(".")[2].replace(".", "/") for name in ROOTS]
+    seen: set[str] = set()
+    while wanted:
+        name = wanted.pop()
+        path = PACKAGE / f"{name}.py"
+        if name in seen or name.partition("/")[0] in ROOMS or not path.exists():
+            continue
+        seen.add(name)
+        text = path.read_bytes()
+        yield f"{name}.py", text
+        for module, names in _IMPORT.findall(text):
+            place = module.decode().replace(".", "/")
+            # What is imported from a package may be a module of it.
+            wanted += [place, *(f"{place}/{item}" for item in re.findall(r"\w+", names.decode()))]
