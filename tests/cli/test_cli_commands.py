@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -17,8 +18,11 @@ import pytest
 
 from trapline.cli import main
 from trapline.engine.native import NativeEngine
-from trapline.isa.assemble import assemble
+from trapline.isa.assemble import assemble, assemble_program
 from trapline.lab.elf_writer import elf
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "machine"))
+from machine_fakes import make_elf
 
 GOOD = "li t0, 0x100000; li t1, 0x5555; sw t1, 0(t0); 1: j 1b"
 BAD = "li t0, 0x100000; li t1, 0x73333; sw t1, 0(t0); 1: j 1b"
@@ -377,3 +381,54 @@ def test_policies_says_what_each_release_changed(capsys: Capture) -> None:
     }
     assert run(capsys, "policies", "--changes", "linux-5.16")[0] == 2
     assert "changed since linux-6.13" in run(capsys, "policies", "linux-6.14")[1]
+
+
+DIES = """
+    li s0, 0x10000000
+    li s1, 37
+1:  lbu t1, 5(s0)
+    addi s1, s1, -1
+    bnez s1, 1b
+    jal ra, jump
+jump:
+    li t0, 0x40000000
+    jr t0
+"""
+
+
+def named(tmp_path: Path) -> str:
+    """A guest with symbols, which reads the serial port 37 times and then jumps into a hole."""
+    program = assemble_program(DIES, BASE)
+    path = tmp_path / "guest.elf"
+    names = {"start": BASE, "jump": program.symbols["jump"]}
+    path.write_bytes(make_elf(program.code, address=BASE, entry=BASE, symbols=names))
+    return str(path)
+
+
+def test_a_death_has_names_and_says_who_survives(tmp_path: Path, capsys: Capture) -> None:
+    """A kill shows the guest's own symbols, equal traps once, and the release that mended it."""
+    words = ["run", named(tmp_path), "--memory", "8M", "--policy", "linux-6.12", "--memslot", "0x40000000:64K:hole"]
+    code, out, _ = run(capsys, *words)
+    assert code == 1
+    assert "mended in linux-6.14: the guest gets cause 1 (inst-access)" in out
+    assert "<start+" in out.split("ra 0x")[1].split("\n")[0]
+    assert "x 37" in out
+    assert "<start+0x" in out.split("last traps")[1]
+    code, out, _ = run(capsys, *words, "--json", "-")
+    data = json.loads(out)
+    assert data["death"]["ra_symbol"].startswith("start+")
+    assert data["survival"]["mended"] == "linux-6.14"
+    assert data["places"] == []
+
+
+def test_a_guest_that_is_cut_short_says_where_it_is(tmp_path: Path, capsys: Capture) -> None:
+    """At a limit the result names the function, and what the loop looks at."""
+    program = assemble_program("start: li t0, 0x10000005\nwait: lbu t1, 0(t0)\n beqz t1, wait\n j wait", BASE)
+    path = tmp_path / "guest.elf"
+    path.write_bytes(make_elf(program.code, address=BASE, entry=BASE, symbols=dict(program.symbols)))
+    words = ["run", str(path), "--memory", "8M", "--max-instructions", "1000"]
+    code, out, _ = run(capsys, *words)
+    assert code == 3
+    assert re.search(r"vCPU 0 in VS at 0x80200\w+ <wait(\+0x\w+)?>\n  goes round in a loop of \d instructions", out)
+    assert "reads the serial port at 0x10000005" in out
+    assert json.loads(run(capsys, *words, "--json", "-")[1])["places"][0]["symbol"].startswith("wait")

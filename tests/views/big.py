@@ -9,6 +9,11 @@ from typing import Any
 
 from rich.console import Console
 
+from trapline.isa.registers import X_NAMES
+from trapline.kvm.context import CpuTrap
+from trapline.kvm.death import CodeLine, CsrValue, Death, decode_csr
+from trapline.kvm.trace import TrapRecord
+from trapline.kvm.walks import Walk, WalkStep
 from trapline.lab.audit import Audit
 from trapline.lab.boot import BootOptions, BootReport
 from trapline.lab.checks import Finding
@@ -21,8 +26,13 @@ from trapline.lab.route import RouteTable
 from trapline.lab.routes import GuestSees, Route
 from trapline.lab.run_rows import RunRow
 from trapline.lab.settings import settings
+from trapline.lab.survival import Fate, Survival
+from trapline.lab.symbols import Symbols, Table
+from trapline.lab.whereabouts import Place
 from trapline.machine.machine import RunResult
 from trapline.machine.observer import Kind, RoundTrips
+from trapline.policies import load_policy, policy_names
+from trapline.views.death import show_death, show_places
 from trapline.views.terminal import number
 from trapline.vmm.result import GuestResult
 
@@ -223,4 +233,59 @@ def conformed() -> Shown:
     return lambda out: show_conformance(out, result), [*map(number, (12_345, 2_345, 14_690)), "killed -14"]
 
 
-VIEWS = (observed, ran, booted, compared, routed, audited, kept, fetched, linux_guest, costs, conformed)
+HIGH = 0xFFFF_FFFF_8000_1000
+SYMBOLS = Symbols([Table("vmlinux", "VS", [HIGH], ["handle_irq"])])
+
+
+def died() -> Shown:
+    """A kill with addresses of a kernel's, and traps that came many times."""
+    words = {"sepc": HIGH + 0x123, "stval": (1 << 64) - 8, "htval": 0x4000_0000_0000, "htinst": 0x3020}
+    trap = CpuTrap(21, words["sepc"], words["stval"], words["htval"], words["htinst"])
+    records = [
+        TrapRecord(n, 0, 21, "VS", ("VS", "HS", "VMM"), ("hardware", "mmio"), "vmm", 0, HIGH + 8, (1 << 64) - 1)
+        for n in range(37)
+    ]
+    death = Death(
+        "linux-6.12", load_policy("linux-6.12").rule(21), 21, 95,
+        (
+            "VCPU exit error -95",
+            f"SEPC={words['sepc']:#x} SSTATUS=0x8000000200006120 HSTATUS=0x2002001c0",
+            f"SCAUSE=0x15 STVAL={words['stval']:#x} HTVAL={words['htval']:#x} HTINST=0x3020",
+        ),
+        0, "VS", 10**12, HIGH + 0x123, trap, dict.fromkeys(X_NAMES, (1 << 64) - 1),
+        {"HS": (CsrValue("hedeleg", 0xB109, decode_csr("hedeleg", 0xB109)), CsrValue("stval", words["stval"], ""))},
+        (CodeLine(HIGH + 0x123, 0x1002A52F, "lr.w a0, (t0)", True), CodeLine(HIGH + 0x127, 0x8082, "c.jr ra", False)),
+        (
+            Walk("G", words["htval"] << 2, (WalkStep(4, 0x8000_0000, (1 << 62) - 1, False),), None,
+                 "not mapped: no memory slot holds it"),
+        ),
+        tuple(records),
+    )  # fmt: skip
+    found = Survival("linux-6.12", tuple(Fate(n, "killed -95", False) for n in policy_names()))
+    whole = [f"{words['sepc']:#x}", f"{words['stval']:#x}", f"{HIGH + 8:#x}", "x 37", "0x8000000200006120", "1002a52f"]
+    return lambda out: show_death(out, death, SYMBOLS, found), [*whole, "0x3fffffffffffffff", "linux-7.3"]
+
+
+def cut_short() -> Shown:
+    """A vCPU of a kernel's in a loop."""
+    place = Place(
+        0, "VS", HIGH + 0x10, "poll+0x10", "goes round in a loop of 3 instructions", (f"{HIGH:#x}: 0000006f  j",)
+    )
+    return lambda out: show_places(out, [place]), [f"{HIGH + 0x10:#x}", f"{HIGH:#x}"]
+
+
+VIEWS = (
+    died,
+    cut_short,
+    observed,
+    ran,
+    booted,
+    compared,
+    routed,
+    audited,
+    kept,
+    fetched,
+    linux_guest,
+    costs,
+    conformed,
+)

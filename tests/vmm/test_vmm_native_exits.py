@@ -9,6 +9,7 @@ import pytest
 from trapline.firmware.exit_log import FIRMWARE_EMULATE, FIRMWARE_TO_HS, FIRMWARE_TO_VS, KINDS, KVM_REDIRECT
 from trapline.isa.assemble import assemble
 from trapline.kvm.slots import SlotKind
+from trapline.kvm.vm import LAST_TRAPS
 from trapline.machine.console import Console
 from trapline.vmm.arguments import SlotArgument
 from trapline.vmm.guest import Guest
@@ -264,7 +265,7 @@ def test_a_hook_forces_python() -> None:
     made.load_bytes(assemble(GUEST.format(rounds=5, body=MISALIGNED, enter=""), ENTRY))
     made.run(max_instructions=100_000)
     assert len(records) == sum(made.vm.routes().values()) > 50
-    assert records[-16:] == list(made.vm.last_traps)
+    assert records[-LAST_TRAPS:] == list(made.vm.last_traps)
 
 
 class CountedEngine:

@@ -156,7 +156,7 @@ def _code(vcpu: Vcpu, pc: int) -> tuple[CodeLine, ...]:
     """Disassemble from the guest's pc on."""
     lines, at = [], pc
     for n in range(6):
-        bits = _fetch(vcpu, at)
+        bits = fetch(vcpu, at)
         if bits is None:
             lines.append(CodeLine(at, None, "cannot be read", n == 0))
             break
@@ -165,7 +165,21 @@ def _code(vcpu: Vcpu, pc: int) -> tuple[CodeLine, ...]:
     return tuple(lines)
 
 
-def _fetch(vcpu: Vcpu, va: int) -> int | None:
+def disassemble(vcpu: Vcpu, pc: int) -> str:
+    """Return address, bits and text of the guest's instruction at `pc`."""
+    bits = fetch(vcpu, pc)
+    return f"{pc:#x}: cannot be read" if bits is None else code_line(CodeLine(pc, bits, _text(vcpu, bits, pc), False))
+
+
+def code_line(line: CodeLine) -> str:
+    """Return an instruction as one line: the address, the bits, what they mean."""
+    width = 8 if line.bits is not None and line.bits & 3 == 3 else 4
+    bits = "" if line.bits is None else f"{line.bits:0{width}x}"
+    return f"{line.address:#x}: {bits:>8}  {line.text}"
+
+
+def fetch(vcpu: Vcpu, va: int) -> int | None:
+    """Return the guest's instruction at an address, read as HLVX.HU does; None if it cannot be read."""
     try:
         bits = int(vcpu.hart.call(guest_load, va, 2, 1))
         if bits & 3 == 3:

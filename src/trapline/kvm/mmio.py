@@ -56,7 +56,7 @@ def decode(vcpu: Vcpu, bits: int, insn_length: int, *, store: bool) -> MmioDecod
     if zero_bits and vcpu.policy.has_bug("mmio-refuses-sp-store-with-zero-bits"):
         return None
     register = int(found.operands["rs2" if store else "rd"])
-    fp = found.instruction.name.startswith("f")
+    fp = found.instruction.is_float("rs2" if store else "rd")
     return MmioDecode(name, register, access.size, access.signed, store, insn_length, fp)
 
 

@@ -23,7 +23,7 @@ from trapline.kvm.trace import TrapRecord
 from trapline.kvm.vcpu import Vcpu
 from trapline.kvm.vmid import Vmid, VmidSpace
 from trapline.lang.control import flush_translations
-from trapline.lang.state import Hart
+from trapline.lang.state import EXIT_RING, Hart
 from trapline.lang.values import MASK64
 from trapline.machine.aia import Aia
 from trapline.machine.clint import time_of
@@ -44,7 +44,7 @@ BACKING_BASE = 0x1_0000_0000
 HOST_IMSIC_BASE = IMSIC_S_BASE
 NO_AIA = Aia()
 GIGABYTE = 1 << 30
-LAST_TRAPS = 16
+LAST_TRAPS = EXIT_RING
 # The host's pages behind guest memory, by the level of the G-stage leaf that can map them: 2M are transparent
 # huge pages where KVM looks at them (7.0) and hugetlbfs everywhere, 1G hugetlbfs.
 BACKINGS = {"4K": 0, "2M": 1, "1G": 2}

@@ -13,6 +13,7 @@ from typing import IO, Any
 from trapline.engine.api import Engine, open_engine
 from trapline.firmware.firmware import Firmware
 from trapline.kvm.cost import source as kvm_source
+from trapline.kvm.death import Death
 from trapline.kvm.stats import Route, hardware_traps
 from trapline.kvm.trace import TrapRecord
 from trapline.lab.errors import UsageError
@@ -22,8 +23,12 @@ from trapline.lab.output import output_file
 from trapline.lab.run_rows import RunRow, add_hosted, delegated, left_guest
 from trapline.lab.settings import Settings
 from trapline.lab.snapshots import SnapshotOptions, Taken, check, restored, run_and_keep
+from trapline.lab.survival import Survival, survival
+from trapline.lab.symbols import Symbols, read_symbols, symbols_of
+from trapline.lab.whereabouts import Place, whereabouts
 from trapline.machine.console import Console
 from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions
+from trapline.privilege.causes import cause_name
 from trapline.privilege.isa_string import DEFAULT_ISA
 from trapline.privilege.modes import MODE_NAMES, MODE_VS, MODE_VU
 from trapline.vmm.arguments import parse_memory, parse_slot
@@ -77,6 +82,9 @@ class RunReport:
     output: bytes = field(default=b"", repr=False)
     snapshot: Taken | None = None
     seen: Observation | None = None
+    symbols: Symbols = field(default_factory=Symbols, repr=False)
+    survival: Survival | None = None  # of a guest that was killed
+    places: tuple[Place, ...] = ()  # of the vCPUs of one that was cut short
 
     @property
     def traps(self) -> int:
@@ -109,6 +117,9 @@ class RunReport:
             "notes": list(self.notes),
             "unassigned": list(self.unassigned),
             "kernel_log": list(death.log) if death else [],
+            "death": death_data(death, self.symbols) if death else None,
+            "survival": self.survival.as_data() if self.survival else None,
+            "places": [p.as_data() for p in self.places],
             "snapshot": self.snapshot.as_data() if self.snapshot else None,
             "observed": self.seen.as_data() if self.seen else None,
         }
@@ -231,7 +242,7 @@ def _run_once(
     seen = watching.finish() if watching is not None else None
     if seen is not None:
         add_hosted(seen, rows)
-    return RunReport(
+    report = RunReport(
         options,
         result,
         rows,
@@ -245,6 +256,37 @@ def _run_once(
         snapshot=taken,
         seen=seen,
     )
+    return _examine(guest, report)
+
+
+def _examine(guest: Guest, report: RunReport) -> RunReport:
+    """Find out who survives what killed the guest, or where it is; last, since the guest's state is spent by that."""
+    result, options = report.result, report.options
+    if result.death is None and result.reason not in ("limit", "stuck", "interrupted"):
+        return report
+    given = options.observe.symbols
+    report.symbols = read_symbols(given) if given else symbols_of(options.guest)
+    if result.death is not None:
+        report.survival = survival(guest.vm, result.death)
+    else:
+        report.places = tuple(whereabouts(guest, report.symbols))
+    return report
+
+
+def death_data(death: Death, symbols: Symbols) -> dict[str, Any]:
+    """Return the JSON form of a kill: where, why, and the last traps before it."""
+    return {
+        "cause": death.cause,
+        "name": cause_name(death.cause),
+        "from": death.origin,
+        "pc": death.pc,
+        "symbol": symbols.name(death.origin, death.pc),
+        "ra": death.registers["ra"],
+        "ra_symbol": symbols.caller(death.origin, death.registers["ra"]),
+        "errno": death.errno,
+        "rule": death.rule.source,
+        "last_traps": [{**trace_data(r), "symbol": symbols.name(r.origin, r.epc)} for r in death.routes],
+    }
 
 
 def _watch(guest: Guest, options: ObserveOptions) -> Watching | None:

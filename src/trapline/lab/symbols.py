@@ -73,12 +73,28 @@ class Symbols:
         text, distance = found
         return f"{text}+{distance:#x}" if exact and distance else text
 
+    def caller(self, level: str, ra: int) -> str | None:
+        """Return `function+0x12` for a return address; its call may be the last of its function."""
+        found = self._find(level, ra - 1)
+        return f"{found[0]}+{found[1] + 1:#x}" if found is not None else None
+
     def _find(self, level: str, pc: int) -> tuple[str, int] | None:
         own = [t for t in self.tables if t.level == level]
         for table in own or [t for t in self.tables if t.level is None and level not in ("U", "VU")]:
             if (found := table.find(pc)) is not None:
                 return found
         return None
+
+
+def symbols_of(path: str | None) -> Symbols:
+    """Return the symbols of a guest's own ELF, for its kernel and its user code; none of other files."""
+    try:
+        data = Path(path).read_bytes() if path is not None else b""
+        pairs = sorted(_elf_symbols(data, str(path))) if is_elf(data) else []
+    except (OSError, UsageError):
+        return Symbols()
+    addresses, names = [a for a, _ in pairs], [n for _, n in pairs]
+    return Symbols(Table(str(path), level, addresses, names) for level in ("VS", "VU") if pairs)
 
 
 def read_symbols(arguments: Iterable[str]) -> Symbols:

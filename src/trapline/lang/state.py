@@ -200,7 +200,7 @@ LAYOUT.word("kvm_aia")  # 1: the hart has AIA, and this KVM gives it to guests
 LAYOUT.word("kvm_sstc", "kvm_time_delta", "kvm_next_cycles", "kvm_next_set")  # the vCPU's timer
 LAYOUT.word("kvm_unspent")  # estimated instructions that make no whole tick yet
 LAYOUT.word("kvm_requests")  # bits: translations or code to forget before the guest is entered
-EXIT_KINDS, EXIT_RING = 16, 16
+EXIT_KINDS, EXIT_RING = 16, 64
 LAYOUT.host = True  # made anew before each run, or taken over by Python before a snapshot
 LAYOUT.array("kvm_stat", 64)  # what native code counted, by number of the policy's counter
 LAYOUT.array("exit_count", EXIT_KINDS * 64 * 4)  # likewise, by kind of exit, cause, origin and end (firmware.exit_log)

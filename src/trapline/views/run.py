@@ -79,7 +79,7 @@ def levels(console: Console, instructions: dict[str, int], source: str = "") -> 
 def show_run(console: Console, report: RunReport) -> None:
     """Print the result of a run."""
     from trapline.kvm.cost import source
-    from trapline.views.death import show_death
+    from trapline.views.death import show_death, show_places
 
     result = report.result
     say(console, report.options.settings.line(), 0, "bold")
@@ -116,7 +116,9 @@ def show_run(console: Console, report: RunReport) -> None:
         say(console, f"note: {note}", 0, "dim")
     if result.death is not None:
         put(console)
-        show_death(console, result.death)
+        show_death(console, result.death, report.symbols, report.survival)
+    if report.places:
+        show_places(console, report.places)
 
 
 def show_snapshot(console: Console, taken: Taken | None) -> None:

@@ -15,6 +15,15 @@ from trapline.machine.uart import Uart
 from trapline.machine.virtio.bus import VirtioBus
 from trapline.vmm.interrupts import Controllers
 
+NAMES = {
+    mm.UART.base: "the serial port",
+    mm.PLIC.base: "the PLIC",
+    mm.APLIC_S.base: "the APLIC",
+    mm.TEST_FINISHER.base: "the test finisher",
+    mm.RTC.base: "the clock",
+    mm.VIRTIO.base: "a virtio device",
+}
+
 
 @dataclass(slots=True)
 class Unassigned:
@@ -67,6 +76,13 @@ class GuestDevices:
     def windows(self) -> list[mm.Window]:
         """Return where the devices are."""
         return [*(window for window, _ in self._devices), *self._in_kernel]
+
+    def name_at(self, gpa: int) -> str | None:
+        """Return what is at a guest physical address, in words; None if no device is."""
+        for window, device in self._devices:
+            if window.base <= gpa < window.end:
+                return NAMES.get(window.base, type(device).__name__)
+        return "an interrupt controller of KVM's" if any(w.base <= gpa < w.end for w in self._in_kernel) else None
 
     def access(self, vcpu: Vcpu) -> None:
         """Answer KVM_EXIT_MMIO."""
