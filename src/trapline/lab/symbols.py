@@ -5,6 +5,7 @@ A kernel that has moved (KASLR) is recognised by the handler that a level's trap
 
 from __future__ import annotations
 
+import mmap
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
@@ -12,13 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trapline.lab.errors import UsageError
-from trapline.machine.elf import ImageError, is_elf, parse
+from trapline.machine.elf import Content, ImageError, is_elf, parse
 
 LEVELS = ("M", "HS", "VS", "U", "VU")
 # The trap vector of Linux (arch/riscv/kernel/entry.S), and those of OpenSBI (firmware/fw_base.S).
 ANCHORS = ("handle_exception", "_trap_handler", "_trap_handler_hyp", "_trap_handler_rv32_hyp")
 FARTHEST = 1 << 20  # bytes behind the last symbol that may still be its own
 PAGE = 4096
+_MOST = 64 << 20  # bytes of a list of names
 _LINE = re.compile(r"([0-9a-fA-F]{8,16})\s+(\S)\s+(\S+)(?:\s+\[(\w+)\])?\s*")
 _LOCAL = (".L", "$")  # labels of the assembler, which modules keep
 _REMEDY = "write FILE, or LEVEL=FILE with M, HS, VS, U or VU"
@@ -107,15 +109,26 @@ def _read(argument: str) -> Table:
     if not separator or level not in LEVELS:
         level, path = "", argument
     try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror or error}", "--symbols", _REMEDY) from None
-    pairs = _elf_symbols(data, path) if is_elf(data) else _text_symbols(data, path)
+        data = _contents(path)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: {getattr(error, 'strerror', None) or error}", "--symbols", _REMEDY) from None
+    pairs = _elf_symbols(data, path) if is_elf(data) else _text_symbols(bytes(data), path)
     pairs.sort(key=lambda p: p[0])
     return Table(path, level or None, [a for a, _ in pairs], [n for _, n in pairs])
 
 
-def _elf_symbols(data: bytes, path: str) -> list[tuple[int, str]]:
+def _contents(path: str) -> Content:
+    """Read a file, or map a large ELF."""
+    with Path(path).open("rb") as file:
+        data = file.read(_MOST + 1)
+        if len(data) <= _MOST:
+            return data
+        if not is_elf(data):
+            raise ValueError(f"more than {_MOST} bytes, and no ELF")
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _elf_symbols(data: Content, path: str) -> list[tuple[int, str]]:
     try:
         elf = parse(data, path)
     except ImageError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import struct
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ Content = bytes | mmap.mmap  # of a file: read, or mapped
 EM_RISCV = 243
 _PT_LOAD, _PF_X, _PF_W = 1, 1, 2
 _SHT_SYMTAB, _STB_GLOBAL = 2, 1
+_MOST_SYMBOLS, _LONGEST_NAME, _MOST_NAMES = 1 << 20, 4096, 64 << 20  # a table of more is damaged
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _PROGRAM = struct.Struct("<IIQQQQQQ")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
@@ -114,6 +116,13 @@ def _segments(data: memoryview, name: str, offset: int, entry_size: int, count: 
         found.append(Segment(physical, virtual, size, contents, bool(flags & _PF_X), bool(flags & _PF_W)))
     if not found:
         raise ImageError(f"{name}: ELF has no segment to load")
+    ordered = sorted(found, key=lambda s: s.address)
+    for below, above in itertools.pairwise(ordered):
+        if above.address < below.end:
+            raise ImageError(
+                f"{name}: ELF segments overlap: [{below.address:#x}..{below.end - 1:#x}] and "
+                f"[{above.address:#x}..{above.end - 1:#x}]"
+            )
     return tuple(found)
 
 
@@ -129,16 +138,25 @@ def _symbols(data: Content, offset: int, entry_size: int, count: int) -> dict[st
     if entry_size < _SECTION.size or offset + count * entry_size > len(data):
         return {}
     sections = [_SECTION.unpack_from(data, offset + i * entry_size) for i in range(count)]
+    table = next((s for s in sections if s[1] == _SHT_SYMTAB), None)  # a file has one at most
+    if table is None:
+        return {}
+    _, _, _, _, start, size, link, _, _, each = table
+    if link >= count or each < _SYMBOL.size or start + size > len(data) or size // each > _MOST_SYMBOLS:
+        return {}
+    names_at, names_size = sections[link][4:6]
+    if names_size > _MOST_NAMES:
+        return {}
+    names, left = data[names_at : names_at + names_size], _MOST_NAMES
     symbols: dict[str, int] = {}
-    for _, kind, _, _, start, size, link, _, _, each in sections:
-        if kind != _SHT_SYMTAB or link >= count or each < _SYMBOL.size or start + size > len(data):
-            continue
-        names = data[sections[link][4] : sections[link][4] + sections[link][5]]
-        for at in range(start, start + size - each + 1, each):
-            name_at, info, _, section, value, _ = _SYMBOL.unpack_from(data, at)
-            end = names.find(b"\0", name_at)
-            if name_at and section and end > name_at:
-                name = names[name_at:end].decode("latin-1")
-                if info >> 4 == _STB_GLOBAL or name not in symbols:
-                    symbols[name] = value
+    for at in range(start, start + size - each + 1, each):
+        name_at, info, _, section, value, _ = _SYMBOL.unpack_from(data, at)
+        end = names.find(b"\0", name_at, name_at + _LONGEST_NAME)
+        if name_at and section and end > name_at:
+            name = names[name_at:end].decode("latin-1")
+            left -= len(name)
+            if left < 0:
+                return {}
+            if info >> 4 == _STB_GLOBAL or name not in symbols:
+                symbols[name] = value
     return symbols

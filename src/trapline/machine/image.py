@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from trapline.machine.elf import Content, Elf, ImageError, is_elf, parse
 from trapline.machine.kernel_image import LINUX_HEADER, linux_header, require_kernel, unpacked
+from trapline.machine.packed import MOST
 
 _FLAG_BIG_ENDIAN = 1
+_ZEROS = bytes(1 << 20)
 
 
 class Memory(Protocol):
@@ -41,23 +45,47 @@ class Loaded:
     elf: Elf | None = None
 
 
-def read_program(path: str | Path) -> Content:
+def most_of_program(memory: Memory) -> int:
+    """Return how many bytes of a program file are taken into memory: an ELF may hold more than it loads."""
+    return 2 * sum(size for _, size in memory.ram_ranges()) + (64 << 20)
+
+
+def read_program(path: str | Path, most: int = MOST) -> Content:
     """Read a program file and unpack what is a compressed kernel; ImageError names the trouble.
 
-    A Linux Image is only mapped: it is large, and copied once.
+    No more than `most` bytes are read, or come out of a compressed kernel. A Linux Image, which is copied once, and a
+    larger file are only mapped.
     """
     try:
         with Path(path).open("rb") as file:
             data = file.read(LINUX_HEADER.size)
-            if linux_header(data) is not None and data[4:8] != b"zimg":
+            status = os.fstat(file.fileno())
+            large = stat.S_ISREG(status.st_mode) and status.st_size > most
+            if large or (linux_header(data) is not None and data[4:8] != b"zimg"):
                 with contextlib.suppress(OSError, ValueError):
-                    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            data += file.read()
+                    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                    return unpacked(mapped, str(path), most) if large else mapped
+            data += file.read(most + 1 - len(data))
     except OSError as error:
         raise ImageError(f"{path}: {error.strerror or error}") from error
     if not data:
         raise ImageError(f"{path}: the file is empty")
-    return unpacked(data, str(path))
+    if len(data) > most:
+        raise ImageError(f"{path}: more than {most} bytes: give more --memory")
+    return unpacked(data, str(path), most)
+
+
+def read_initrd(path: str | Path, memory: int) -> bytes:
+    """Read a file that is not unpacked and must fit into so many bytes; ImageError names the trouble."""
+    try:
+        with Path(path).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(memory + 1) if size <= memory else b""
+    except OSError as error:
+        raise ImageError(f"{path}: {error.strerror or error}") from error
+    if size > memory or len(data) > memory:
+        raise ImageError(f"{path}: the initrd (over {memory:#x} bytes) does not fit into memory: give more --memory")
+    return data
 
 
 def load_program(memory: Memory, data: Content, name: str, base: int) -> Loaded:
@@ -91,10 +119,17 @@ def load_elf(memory: Memory, elf: Elf) -> Loaded:
         _require_memory(memory, segment.address, segment.size, f"{elf.name}: segment")
     for segment in elf.segments:
         memory.write(segment.address, segment.data)
-        rest = segment.size - len(segment.data)
-        if rest:
-            memory.write(segment.address + len(segment.data), bytes(rest))
+        _clear(memory, segment.address + len(segment.data), segment.size - len(segment.data))
     return Loaded(elf.entry, elf.low, elf.high, "elf", elf)
+
+
+def _clear(memory: Memory, address: int, size: int) -> None:
+    """Make memory zero; what is so already is not touched."""
+    while size:
+        part = min(size, len(_ZEROS))
+        if bytes(memory.view(address, part)) != _ZEROS[:part]:
+            memory.write(address, _ZEROS[:part])
+        address, size = address + part, size - part
 
 
 def _require_memory(memory: Memory, base: int, size: int, what: str) -> None:

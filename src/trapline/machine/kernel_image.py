@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 
 from trapline.machine.elf import Content, ImageError
-from trapline.machine.packed import DamagedError, MissingLibraryError, unpack
+from trapline.machine.packed import MOST, DamagedError, MissingLibraryError, TooLargeError, unpack
 
 # Two instructions, text_offset, image_size, flags, version, magics.
 LINUX_HEADER = struct.Struct("<IIQQQIIQ8s4sI")
@@ -24,9 +24,10 @@ _PACKED = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"
 _ZBOOT = {"gzip": "gzip", "xz": "xz", "xzkern": "xz", "lzma": "lzma", "zstd": "zstd", "zstd22": "zstd"}
 
 
-def unpacked(data: bytes, name: str) -> bytes:
-    """Return the kernel inside an EFI zboot image or a compressed file; other bytes as they are."""
-    kind = next((kind for magic, kind in _PACKED.items() if data.startswith(magic)), "")
+def unpacked(data: Content, name: str, most: int = MOST) -> Content:
+    """Return the kernel (at most `most` bytes) in an EFI zboot image or a compressed file; other bytes as they are."""
+    head = data[:8]
+    kind = next((kind for magic, kind in _PACKED.items() if head.startswith(magic)), "")
     if data[:2] == b"MZ" and data[4:8] == b"zimg" and len(data) >= 64:
         _require_machine(data, name)
         offset, size = struct.unpack_from("<II", data, 8)
@@ -39,7 +40,9 @@ def unpacked(data: bytes, name: str) -> bytes:
     if not kind:
         return data
     try:
-        return unpack(data, kind)
+        return unpack(data, kind, most)
+    except TooLargeError as error:
+        raise ImageError(f"{name}: {error}: give more --memory if that is what it should be") from None
     except (DamagedError, MissingLibraryError) as error:
         raise ImageError(f"{name}: {error}") from None
 

@@ -23,7 +23,15 @@ from trapline.machine.console import Console
 from trapline.machine.device_tree import BoardTree, board_blob
 from trapline.machine.elf import Content, ImageError, is_elf, parse
 from trapline.machine.htif import Htif
-from trapline.machine.image import Loaded, initrd_address, load_elf, load_program, read_program
+from trapline.machine.image import (
+    Loaded,
+    initrd_address,
+    load_elf,
+    load_program,
+    most_of_program,
+    read_initrd,
+    read_program,
+)
 from trapline.machine.monitor import Monitor
 from trapline.machine.outside import Outside
 from trapline.machine.panic import PanicCheck
@@ -187,16 +195,19 @@ class Machine:
 
     def load(self, path: str | Path, *, htif: bool = True) -> Loaded:
         """Load a bare program (ELF, or flat bytes for the start of RAM) that starts in M-mode."""
-        data = read_program(path)
+        data = self._read(path)
         if is_elf(data):
             return self.load_elf(data, name=str(path), htif=htif)
         loaded = load_program(self.regions, data, str(path), mm.RAM_BASE)
         self._start_bare(loaded.entry)
         return loaded
 
+    def _read(self, path: str | Path) -> Content:
+        return read_program(path, most_of_program(self.regions))
+
     def load_elf(self, source: str | Path | Content, *, name: str = "program", htif: bool = True) -> Loaded:
         """Load an ELF executable; with the symbol tohost, HTIF serves it."""
-        data, name = (source, name) if isinstance(source, Content) else (read_program(source), str(source))
+        data, name = (source, name) if isinstance(source, Content) else (self._read(source), str(source))
         elf = parse(data, name)
         loaded = load_elf(self.regions, elf)
         self.symbols = elf.symbols
@@ -231,15 +242,15 @@ class Machine:
     ) -> None:
         """Place firmware, the next stage, initrd (a file, or bytes) and device tree as QEMU does for `virt`."""
         self._good = "the machine powered off"
-        firmware = load_program(self.regions, read_program(bios), str(bios), mm.RAM_BASE)
+        firmware = load_program(self.regions, self._read(bios), str(bios), mm.RAM_BASE)
         entry = low = mm.RAM_BASE + mm.KERNEL_OFFSET
         taken = [(firmware.low, firmware.high, str(bios))]
         if kernel is not None:
-            stage = load_program(self.regions, read_program(kernel), str(kernel), entry)
+            stage = load_program(self.regions, self._read(kernel), str(kernel), entry)
             _require_apart(taken, stage.low, stage.high, str(kernel))
             entry, low = stage.entry, stage.low
         if initrd is not None:
-            initrd_data = read_program_raw(initrd)
+            initrd_data = read_initrd(initrd, self.memory)
         ramdisk = self._place_initrd(initrd or "initrd", initrd_data, low, taken) if initrd_data is not None else None
         blob = self.device_tree(append, ramdisk)
         at = (self.ram.base + self.memory - len(blob)) & -(2 << 20)  # QEMU since 10.0; before, below 3 GiB
@@ -453,14 +464,6 @@ class Machine:
         if self.on_hosted is None:
             raise RuntimeError(f"hart {index} left the engine for reason {reason}, and no level is hosted")
         self.on_hosted(self.harts[index], reason)
-
-
-def read_program_raw(path: str | Path) -> bytes:
-    """Read a file that must not be unpacked."""
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise ImageError(f"{path}: {error.strerror or error}") from error
 
 
 def _require_apart(taken: list[tuple[int, int, str]], low: int, high: int, name: str) -> None:

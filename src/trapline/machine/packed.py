@@ -1,12 +1,22 @@
-"""Compressed data: what Python unpacks itself, and zstd through a library where Python is too old for it."""
+"""Compressed data, unpacked piece by piece and never further than wanted: how much is in it, nobody knows before.
+
+What Python unpacks itself, and zstd through a library where Python is too old for it.
+"""
 
 from __future__ import annotations
 
-import gzip
+import bz2
 import io
 import lzma
 import zlib
+from collections.abc import Callable, Iterator
 from typing import Any
+
+MOST = 1 << 30  # bytes that somebody who names no number gets at most
+_PIECE, _FEED = 1 << 20, 64 << 10  # bytes that come out, and go in, at a time
+_ZSTD_FEED = 512  # four bytes of it may be a block of 128 KiB
+_DICTIONARY = 256 << 20  # bytes of memory for what xz and zstd refer back to
+_WINDOW = {"gzip": 31, "zlib": 15}  # of zlib
 
 
 class MissingLibraryError(Exception):
@@ -20,65 +30,154 @@ class DamagedError(Exception):
     """Compressed data that does not unpack."""
 
 
-def unpack(data: bytes, kind: str) -> bytes:
-    """Return the contents of `data`; `kind` is gzip, xz, lzma or zstd."""
-    try:
-        if kind == "gzip":
-            return gzip.decompress(data)
-        if kind in ("xz", "lzma"):
-            return lzma.decompress(data)
-        if kind == "zstd":
-            return _zstd(data)
-    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
-        raise DamagedError(f"damaged {kind} data: {error}") from error
+class TooLargeError(DamagedError):
+    """Compressed data that unpacks to more than is wanted."""
+
+
+def unpack(data: Any, kind: str, most: int = MOST) -> bytes:
+    """Return the contents of `data` (bytes or a map), which are at most `most` bytes long.
+
+    `kind` is gzip, zlib, xz, lzma, bzip2 or zstd. DamagedError says what is wrong; TooLargeError, that there is more.
+    """
+    found: list[bytes] = []
+    left = most
+    for piece in _pieces(io.BytesIO(data) if isinstance(data, bytes) else _View(data), kind):
+        left -= len(piece)
+        if left < 0:
+            raise TooLargeError(f"{kind} data that unpacks to more than {most} bytes")
+        found.append(piece)
+    return b"".join(found)
+
+
+class PackedReader:
+    """A file object that unpacks another one; reading beyond `most` bytes raises TooLargeError."""
+
+    def __init__(self, source: Any, kind: str, most: int = MOST) -> None:
+        self._pieces, self._kind = _pieces(source, kind), kind
+        self._most, self._left = most, most
+        self._rest = memoryview(b"")  # unpacked, and not read yet
+
+    def read(self, size: int = -1) -> bytes:
+        """Read unpacked bytes; fewer than `size` at the end only."""
+        found, left = [], size if size >= 0 else 1 << 62
+        while left and (self._rest or self._more()):
+            found.append(self._rest[:left])
+            left -= len(found[-1])
+            self._rest = self._rest[len(found[-1]) :]
+        return b"".join(found)
+
+    def _more(self) -> bool:
+        self._rest = memoryview(next(self._pieces, b""))
+        self._left -= len(self._rest)
+        if self._left < 0:
+            raise TooLargeError(f"{self._kind} data that unpacks to more than {self._most} bytes")
+        return len(self._rest) != 0
+
+
+def zstd_reader(source: Any, most: int = MOST) -> PackedReader:
+    """Return a file object that unpacks zstd from bytes or from a file; MissingLibraryError if nothing can."""
+    return PackedReader(io.BytesIO(source) if isinstance(source, bytes) else source, "zstd", most)
+
+
+class _View(io.RawIOBase):
+    """A file over memory that is not copied whole."""
+
+    def __init__(self, data: Any) -> None:
+        super().__init__()
+        self._data, self._at = memoryview(data), 0
+
+    def read(self, size: int = -1) -> bytes:
+        piece = bytes(self._data[self._at :][: size if size >= 0 else None])
+        self._at += len(piece)
+        return piece
+
+
+def _pieces(source: Any, kind: str) -> Iterator[bytes]:
+    """Yield what a file unpacks to, never empty pieces; the first is asked of the library at once."""
+    if kind in _WINDOW:
+        return _checked(_inflated(source, _WINDOW[kind]), kind, zlib.error)
+    if kind in ("xz", "lzma"):
+        return _checked(
+            _members(source, lambda: lzma.LZMADecompressor(memlimit=_DICTIONARY), lzma.LZMAError), kind, lzma.LZMAError
+        )
+    if kind == "bzip2":
+        return _checked(_members(source, bz2.BZ2Decompressor, OSError), kind, OSError)
+    if kind == "zstd":
+        return _zstd(source)
     raise ValueError(f"unknown compression {kind!r}")
 
 
-def _zstd(data: bytes) -> bytes:
+def _checked(pieces: Iterator[bytes], kind: str, error_type: type[Exception]) -> Iterator[bytes]:
+    try:
+        yield from pieces
+    except (error_type, EOFError, MemoryError) as error:
+        raise DamagedError(f"damaged {kind} data: {error}") from None
+
+
+def _inflated(source: Any, window: int) -> Iterator[bytes]:
+    """zlib's formats; a gzip file is one or more members, with zeros behind them."""
+    data = source.read(_FEED)
+    while True:
+        unpacker = zlib.decompressobj(window)
+        full = False  # more may come out of what is in
+        while not unpacker.eof:
+            if not data and not full and not (data := source.read(_FEED)):
+                raise EOFError("it ends too early")
+            piece = unpacker.decompress(data, _PIECE)
+            data, full = unpacker.unconsumed_tail, len(piece) == _PIECE
+            if piece:
+                yield piece
+        data = unpacker.unused_data
+        while data.strip(b"\0") == b"" and (more := source.read(_FEED)):
+            data = more
+        if window != _WINDOW["gzip"] or not (data := data.lstrip(b"\0")):
+            return
+
+
+def _members(source: Any, make: Callable[[], Any], error: type[Exception]) -> Iterator[bytes]:
+    """xz and bzip2: one or more streams; what follows the first and is none is no part of it."""
+    data, first = source.read(_FEED), True
+    while first or data:
+        unpacker = make()
+        while not unpacker.eof:
+            if unpacker.needs_input and not data and not (data := source.read(_FEED)):
+                raise EOFError("it ends too early")
+            try:
+                piece, data = unpacker.decompress(data, _PIECE), b""
+            except error:
+                if first:
+                    raise
+                return
+            if piece:
+                yield piece
+        data, first = unpacker.unused_data.lstrip(b"\0") or source.read(_FEED).lstrip(b"\0"), False
+
+
+def _zstd(source: Any) -> Iterator[bytes]:
     try:
         from compression import zstd  # type: ignore[import-not-found,unused-ignore]  # Python 3.14
     except ImportError:
         pass
     else:
-        return bytes(zstd.decompress(data))
+        file = zstd.ZstdFile(source)
+        return _checked(iter(lambda: file.read(_PIECE), b""), "zstd", zstd.ZstdError)
     try:
         import zstandard
     except ImportError:
         raise MissingLibraryError from None
-    unpacker = zstandard.ZstdDecompressor().decompressobj()
-    try:
-        found = unpacker.decompress(data)
-    except zstandard.ZstdError as error:
-        raise ValueError(str(error)) from None
-    if not unpacker.eof:
-        raise EOFError("it ends too early")
-    return bytes(found)
+    return _checked(_zstd_frames(source, zstandard), "zstd", zstandard.ZstdError)
 
 
-def zstd_reader(source: Any) -> Any:
-    """Return a file object that unpacks zstd from bytes or from a file; MissingLibraryError if nothing can."""
-    try:
-        from compression import zstd  # type: ignore[import-not-found,unused-ignore]  # Python 3.14
-    except ImportError:
-        pass
-    else:
-        return _Reader(zstd.ZstdFile(io.BytesIO(source) if isinstance(source, bytes) else source), zstd.ZstdError)
-    try:
-        import zstandard
-    except ImportError:
-        raise MissingLibraryError from None
-    return _Reader(zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True), zstandard.ZstdError)
-
-
-class _Reader:
-    """A library's reader, with its errors as ours."""
-
-    def __init__(self, reader: Any, error: type[Exception]) -> None:
-        self._reader, self._error = reader, error
-
-    def read(self, size: int = -1) -> bytes:
-        """Read unpacked bytes."""
-        try:
-            return bytes(self._reader.read(size))
-        except (self._error, EOFError) as error:
-            raise DamagedError(f"damaged zstd data: {error}") from None
+def _zstd_frames(source: Any, zstandard: Any) -> Iterator[bytes]:
+    data = source.read(_ZSTD_FEED)
+    while True:
+        unpacker = zstandard.ZstdDecompressor(max_window_size=_DICTIONARY).decompressobj()
+        while not unpacker.eof:
+            if not data and not (data := source.read(_ZSTD_FEED)):
+                raise EOFError("it ends too early")
+            piece, data = unpacker.decompress(data), b""
+            if piece:
+                yield piece
+        data = unpacker.unused_data or source.read(_ZSTD_FEED)
+        if not data:
+            return

@@ -21,7 +21,7 @@ from trapline.machine.aia import Aia, parse_aia
 from trapline.machine.clint import time_of
 from trapline.machine.console import Console
 from trapline.machine.elf import Content, ImageError
-from trapline.machine.image import Loaded, initrd_address, load_program, read_program
+from trapline.machine.image import Loaded, initrd_address, load_program, most_of_program, read_initrd, read_program
 from trapline.machine.monitor import Monitor
 from trapline.machine.outside import Outside
 from trapline.machine.panic import PanicCheck
@@ -154,7 +154,8 @@ class Guest:
     # --- loading ---
     def load(self, path: str | Path, *, initrd: str | Path | None = None, append: str = "") -> Loaded:
         """Load an S-mode program (ELF, Linux Image, or flat bytes for 0x80200000) with its device tree."""
-        return self.load_bytes(read_program(path), str(path), initrd=initrd, append=append)
+        data = read_program(path, most_of_program(GuestMemory(self.vm)))
+        return self.load_bytes(data, str(path), initrd=initrd, append=append)
 
     def load_bytes(
         self, data: Content, name: str = "program", *, initrd: str | Path | None = None, append: str = ""
@@ -174,10 +175,7 @@ class Guest:
         return loaded
 
     def _place_initrd(self, memory: GuestMemory, path: str | Path, loaded: Loaded) -> tuple[int, int]:
-        try:
-            data = Path(path).read_bytes()
-        except OSError as error:
-            raise ImageError(f"{path}: {error.strerror or error}") from error
+        data = read_initrd(path, self.memory)
         wanted = initrd_address(mm.RAM_BASE + mm.KERNEL_OFFSET, self.memory)
         start = max(wanted, loaded.high + 0xFFF & -0x1000) if loaded.high > mm.RAM_BASE else wanted
         try:

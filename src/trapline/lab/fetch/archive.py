@@ -6,13 +6,9 @@ Debian's wiki, DebianRepository/Format, describes the files.
 from __future__ import annotations
 
 import email.utils
-import gzip
 import hashlib
-import lzma
 import re
 import time
-import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
@@ -21,10 +17,12 @@ from trapline.lab.errors import UsageError
 from trapline.lab.fetch.apt import stanzas
 from trapline.lab.fetch.signature import Verifier, split_clear_signed
 from trapline.lab.fetch.transport import NotThereError, OtherFileError, Transport
+from trapline.machine.packed import DamagedError, unpack
 
 ARCHITECTURE = "riscv64"
-_UNPACK: dict[str, Callable[[bytes], bytes]] = {".xz": lzma.decompress, ".gz": gzip.decompress, "": bytes}
-_BAD_INDEX = (lzma.LZMAError, OSError, EOFError, zlib.error)
+_KINDS = {".xz": "xz", ".gz": "gzip", "": ""}
+_MOST = 512 << 20  # bytes of an index: ten times the largest
+_BAD_INDEX = (DamagedError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +109,7 @@ class Archive:
         """
         path = f"{component}/binary-{ARCHITECTURE}/Packages"
         tried: list[str] = []
-        for suffix, unpack in _UNPACK.items():
+        for suffix, kind in _KINDS.items():
             if path + suffix not in self.release.digests:
                 continue
             sha256, size = self.release.digests[path + suffix]
@@ -119,7 +117,7 @@ class Archive:
             if not _is(file, sha256) and not self._download_index(path + suffix, file, size, sha256, tried):
                 continue
             try:
-                return PackageIndex(unpack(file.read_bytes()), self)
+                return PackageIndex(_unpacked(file.read_bytes(), kind), self)
             except _BAD_INDEX as error:
                 raise UsageError(f"the index cannot be unpacked: {error}", str(file)) from None
         if not strict and (found := self._unpromised(path)) is not None:
@@ -134,9 +132,9 @@ class Archive:
 
     def _unpromised(self, path: str) -> PackageIndex | None:
         """Return the index that the archive has under its plain name, whatever Release says."""
-        for suffix, unpack in _UNPACK.items():
+        for suffix, kind in _KINDS.items():
             try:
-                return PackageIndex(unpack(self._get(path + suffix)), self, unpromised=True)
+                return PackageIndex(_unpacked(self._get(path + suffix), kind), self, unpromised=True)
             except (NotThereError, *_BAD_INDEX):
                 continue
         return None
@@ -212,6 +210,10 @@ class PackageIndex:
             waiting += [n for n, _ in package.depends if n.startswith("linux-") and n not in found and n not in waiting]
         parts = re.compile(r"linux-(image|binary|modules)-\d")
         return [package for name, package in found.items() if parts.match(name)]
+
+
+def _unpacked(data: bytes, kind: str) -> bytes:
+    return unpack(data, kind, _MOST) if kind else data
 
 
 def _is(file: Path, sha256: str) -> bool:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import io
-import lzma
 import tarfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from trapline.lab.errors import UsageError
 from trapline.lab.fetch.apt import stanzas
-from trapline.machine.packed import DamagedError, MissingLibraryError, zstd_reader
+from trapline.machine.packed import DamagedError, MissingLibraryError, PackedReader
 
 _MAGIC, _HEADER = b"!<arch>\n", 60
-_MODES = {".xz": "r|xz", ".gz": "r|gz", ".bz2": "r|bz2", ".zst": "r|", "": "r|"}
+_KINDS = {".xz": "xz", ".gz": "gzip", ".bz2": "bzip2", ".zst": "zstd", "": ""}
+_CONTROL = 1 << 20  # bytes of a control file
+_GROWS, _LEAST = 20, 256 << 20  # times its size, or bytes, that a package unpacks to at most
 
 
 class Part(io.RawIOBase):
@@ -39,14 +39,14 @@ class Part(io.RawIOBase):
 
 
 class Deb:
-    """A .deb file."""
+    """A .deb file, which unpacks to no more than `least` bytes, or a number of times its size if that is more."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, least: int = _LEAST) -> None:
+        self.path, self._least = path, least
 
     def control(self) -> dict[str, str]:
         """Return the fields of its control file, names in lower case."""
-        for name, data in self._files("control.tar", lambda name: name.lstrip("./") == "control"):
+        for name, data in self._files("control.tar", lambda name: name.lstrip("./") == "control", _CONTROL):
             if name == "control":
                 return next(stanzas(data.decode("utf-8", "replace")), {})
         raise self._damaged("it has no control file")
@@ -55,25 +55,32 @@ class Deb:
         self, wanted: Callable[[str], bool], progress: Callable[[int, int], None] = lambda done, total: None
     ) -> Iterator[tuple[str, bytes]]:
         """Yield (path, contents) of the regular files whose path, without ./, is wanted."""
-        return self._files("data.tar", wanted, progress)
+        return self._files("data.tar", wanted, self._least, progress)
 
     def _files(
         self,
         member: str,
         wanted: Callable[[str], bool],
+        largest: int,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> Iterator[tuple[str, bytes]]:
         try:
             with self.path.open("rb") as file:
                 suffix, size = self._seek(file, member)
                 part = Part(file, size, lambda done: progress(done, size))
-                source: Any = zstd_reader(part) if suffix == ".zst" else part
-                with tarfile.open(fileobj=source, mode=_MODES[suffix]) as tar:  # type: ignore[call-overload]
+                most = max(self._least, _GROWS * size)
+                source: Any = PackedReader(part, _KINDS[suffix], most) if suffix else part
+                with tarfile.open(fileobj=source, mode="r|") as tar:
                     for info in tar:
                         name = info.name.removeprefix("./")
-                        if info.isreg() and wanted(name):
-                            yield name, tar.extractfile(info).read()
-        except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, DamagedError) as error:
+                        if not info.isreg() or not wanted(name):
+                            continue
+                        if info.issparse() or info.size > largest:
+                            raise self._damaged(f"{name} has {info.size} bytes")
+                        contents = tar.extractfile(info)
+                        assert contents is not None
+                        yield name, contents.read()
+        except (tarfile.TarError, EOFError, DamagedError, ValueError, OverflowError, RecursionError) as error:
             raise self._damaged(str(error)) from None
         except MissingLibraryError as error:
             raise UsageError(str(error), str(self.path)) from None
@@ -84,13 +91,13 @@ class Deb:
             raise UsageError("not a Debian package (no ar archive)", str(self.path))
         while len(header := file.read(_HEADER)) == _HEADER:
             name = header[:16].decode("latin-1").strip().rstrip("/")
-            try:
-                size = int(header[48:58])
-            except ValueError:
-                raise self._damaged("a member without a size") from None
+            digits = header[48:58].rstrip(b" ")
+            if not digits.isdigit():
+                raise self._damaged("a member without a size")
+            size = int(digits)
             if name.startswith(member):
                 suffix = name.removeprefix(member)
-                if suffix not in _MODES:
+                if suffix not in _KINDS:
                     raise UsageError(f"{name}: this compression is not supported", str(self.path))
                 if file.tell() + size > self.path.stat().st_size:
                     raise self._damaged("it ends too early")
