@@ -19,6 +19,7 @@ from trapline.kvm.trace import TrapRecord
 from trapline.kvm.vcpu import RunStop, Vcpu
 from trapline.kvm.vm import Vm
 from trapline.policies import Policy, PolicyError, load_policy, policy_names
+from trapline.policies.versions import series_of
 from trapline.privilege.causes import INTERRUPT, cause_name
 from trapline.privilege.csr import csr_read
 from trapline.privilege.csr_numbers import VSCAUSE
@@ -55,10 +56,15 @@ class Survival:
         return found if len(found) > 1 and self.died in [f.policy for f in found] else []
 
     def mended(self) -> Fate | None:
-        """Return the first later version from which on all survive; None if the newest does not."""
+        """Return the first version, from the run's on, since which all survive; None if the newest does not.
+
+        It may be the run's own series, if a later point release of that survives.
+        """
         versions = self.versions()
-        dead = [n for n, f in enumerate(versions) if not f.survives or f.policy == self.died]
-        return versions[dead[-1] + 1] if dead and dead[-1] + 1 < len(versions) else None
+        at = next((n for n, f in enumerate(versions) if f.policy == self.died), len(versions))
+        dead = [n for n, f in enumerate(versions) if not f.survives]
+        first = max(at, dead[-1] + 1 if dead else 0)
+        return versions[first] if first < len(versions) else None
 
     def outcomes(self) -> dict[str, list[str]]:
         """Return what happens, and under which presets, releases in a row as one word."""
@@ -88,7 +94,8 @@ def survival(vm: Vm, death: Death, policies: Sequence[str] | None = None) -> Sur
             fates.append(_fate(vm, vcpu, load_policy(name), death))
         except PolicyError:
             continue
-    return Survival(f"linux-{policy.release}" if policy.release else policy.name, tuple(fates))
+    died = f"linux-{series_of(policy.release)}" if policy.release else policy.name
+    return Survival(died, tuple(fates))
 
 
 class _First(Exception):

@@ -42,10 +42,13 @@ def policy_names() -> tuple[str, ...]:
 
 
 def predecessor(policy: Policy) -> Policy | None:
-    """Return the version of a hypervisor before this one, or the preset that a policy extends; None if neither is."""
+    """Return the version of a hypervisor before this one, or the preset that a policy extends; None if neither is.
+
+    Before a point release comes the series before its own.
+    """
     if _family_of(policy.name) == (policy.family, policy.version):
         versions = _preset_file(policy.family).versions
-        at = versions.index(policy.version)
+        at = versions.index(policy.version if policy.version in versions else series_of(policy.version))
         return _load_preset(f"{policy.family}-{versions[at - 1]}") if at else None
     return _load_preset(policy.extends) if policy.extends and not policy.extends.endswith(".toml") else None
 
