@@ -16,6 +16,7 @@ from trapline.lab.output import output_file
 from trapline.lab.snapshots import SnapshotOptions, Taken, check, restored, run_and_keep
 from trapline.lang.state import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
 from trapline.machine.console import Console
+from trapline.machine.loops import ENDED_FROM_OUTSIDE, Loop, loops
 from trapline.machine.machine import Machine, RunResult
 from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions
 from trapline.privilege.causes import INTERRUPT, cause_name
@@ -62,6 +63,7 @@ class BootReport:
     snapshot: Taken | None = None
     seen: Observation | None = None
     notes: tuple[str, ...] = ()
+    loops: tuple[Loop, ...] = ()  # what harts repeated for ever when the run was ended from outside
 
     def as_data(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -77,6 +79,7 @@ class BootReport:
             "seconds": round(self.seconds, 3),
             "snapshot": self.snapshot.as_data() if self.snapshot else None,
             "notes": list(self.notes),
+            "loops": [loop.as_data() for loop in self.loops],
             "observed": self.seen.as_data() if self.seen else None,
         }
 
@@ -130,6 +133,7 @@ def boot(
 
 def _boot_once(options: BootOptions, console: Console | None, progress: Callable[[str], None] | None) -> BootReport:
     machine = make_machine(options, console, progress)
+    engine = machine.engine
     with (
         output_file(options.log_commits, "--log-commits") as log,
         output_file(options.signature, "--signature") as signature,
@@ -159,7 +163,8 @@ def _boot_once(options: BootOptions, console: Console | None, progress: Callable
     seen = watching.finish() if watching is not None else None
     counted = {n: v for n, v in levels.items() if v}
     notes = tuple(machine.virtio.failures())
-    return BootReport(options, result, table, counted, seconds, taken, seen, notes)
+    repeated = loops(machine.harts, engine) if result.reason in ENDED_FROM_OUTSIDE else ()
+    return BootReport(options, result, table, counted, seconds, taken, seen, notes, repeated)
 
 
 def _watch(machine: Machine, options: ObserveOptions) -> Watching | None:

@@ -27,6 +27,7 @@ from trapline.lab.survival import Survival, survival
 from trapline.lab.symbols import Symbols, read_symbols, symbols_of
 from trapline.lab.whereabouts import Place, whereabouts
 from trapline.machine.console import Console
+from trapline.machine.loops import ENDED_FROM_OUTSIDE, Loop, loops
 from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions
 from trapline.privilege.causes import cause_name
 from trapline.privilege.isa_string import DEFAULT_ISA
@@ -85,6 +86,7 @@ class RunReport:
     symbols: Symbols = field(default_factory=Symbols, repr=False)
     survival: Survival | None = None  # of a guest that was killed
     places: tuple[Place, ...] = ()  # of the vCPUs of one that was cut short
+    loops: tuple[Loop, ...] = ()  # what vCPUs repeated for ever when the run was ended from outside
 
     @property
     def traps(self) -> int:
@@ -115,6 +117,7 @@ class RunReport:
             "ticks": self.ticks,
             "seconds": round(self.seconds, 3),
             "notes": list(self.notes),
+            "loops": [loop.as_data() for loop in self.loops],
             "unassigned": list(self.unassigned),
             "kernel_log": list(death.log) if death else [],
             "death": death_data(death, self.symbols) if death else None,
@@ -262,6 +265,8 @@ def _run_once(
 def _examine(guest: Guest, report: RunReport) -> RunReport:
     """Find out who survives what killed the guest, or where it is; last, since the guest's state is spent by that."""
     result, options = report.result, report.options
+    if result.reason in ENDED_FROM_OUTSIDE:
+        report.loops = loops([vcpu.hart for vcpu in guest.vm.vcpus], guest.vm.engine, "vCPU")
     if result.death is None and result.reason not in ("limit", "stuck", "interrupted"):
         return report
     given = options.observe.symbols

@@ -86,6 +86,8 @@ def show_run(console: Console, report: RunReport) -> None:
     good = result.exit_status == 0
     message = result.message.removeprefix("killed: ")
     say(console, f"{result.reason}: {message}", 0, "green" if good else "red")
+    for loop in report.loops:
+        say(console, loop.describe(), 0, "yellow")
     made = table(("cause", "left"), ("from", "left"), *COSTED, fold=COSTED_FOLD)
     for row in report.rows:
         made.add_row(cause_text(row.cause), row.origin, *costed(row, report.all_instructions))
@@ -131,6 +133,8 @@ def show_boot(console: Console, report: BootReport) -> None:
     """Print the result of a boot."""
     good = report.result.exit_status == 0
     say(console, f"{report.result.reason}: {report.result.message}", 0, "green" if good else "red")
+    for loop in report.loops:
+        say(console, loop.describe(), 0, "yellow")
     made = table(("cause", "left"), ("from", "left"), ("to", "left"), ("count", "right"))
     for cause, origin, destination, n in report.traps:
         made.add_row(cause_text(cause), origin, destination, number(n))
