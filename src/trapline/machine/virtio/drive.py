@@ -7,12 +7,13 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from trapline.machine.virtio.disk import SECTOR, Disk, Overlay, RawDisk
+from trapline.machine.virtio.disk import SECTOR, Disk, GuardedDisk, Overlay, RawDisk
 from trapline.machine.virtio.qcow2 import MAGIC as QCOW2_MAGIC
 from trapline.machine.virtio.qcow2 import Qcow2Disk
 from trapline.machine.virtio.words import split_words
 
 FORMATS = ("raw", "qcow2")
+_QCOW2_NAMES = (".qcow2", ".qcow")
 _OTHERS = {b"KDMV": "VMDK", b"# Disk DescriptorFile": "VMDK", b"vhdxfile": "VHDX", b"conectix": "VHD", b"<<< ": "VDI"}
 _USAGE = "write FILE[,ro][,snapshot][,format=raw|qcow2][,serial=TEXT]"
 
@@ -24,7 +25,7 @@ class DriveArgument:
     file: Path
     read_only: bool = False
     snapshot: bool = False
-    format: str | None = None  # None: look at the first bytes
+    format: str | None = None  # None: by the name and the first bytes, which must agree
     serial: str = "trapline"
 
 
@@ -57,7 +58,7 @@ def open_drive(drive: DriveArgument) -> Disk:
         kind = drive.format or _probe(path)
         if kind == "qcow2":
             return _open_qcow2(drive)
-        disk = RawDisk(path, read_only=drive.read_only or drive.snapshot)
+        disk = _open_raw(drive)
     except PermissionError:
         hint = "" if drive.read_only or not os.access(path, os.R_OK) else " for writing (add ,ro or ,snapshot)"
         raise ValueError(f"{path}: no permission to open this disk image{hint}") from None
@@ -75,11 +76,28 @@ def _require_file(path: Path) -> None:
         raise ValueError(f"{path}: a disk image must be a file or a block device")
 
 
+def _open_raw(drive: DriveArgument) -> RawDisk:
+    if drive.read_only or drive.snapshot:
+        return RawDisk(drive.file, read_only=True)
+    if drive.format is None:
+        return GuardedDisk(drive.file, (QCOW2_MAGIC, *_OTHERS))
+    return RawDisk(drive.file, read_only=False)
+
+
 def _probe(path: Path) -> str:
+    """Return the format of an image whose user named none.
+
+    The first bytes alone do not decide: the guest of a raw disk writes them, and as qcow2 they could name any data.
+    """
     with path.open("rb") as file:
-        head = file.read(32)
+        head = file.read(SECTOR)
+    called = path.suffix.lower() in _QCOW2_NAMES
     if head[:4] == QCOW2_MAGIC:
+        if not called and len(head) == SECTOR:
+            raise ValueError(f"{path}: begins like qcow2: add format=qcow2, or format=raw if a guest wrote that")
         return "qcow2"
+    if called:
+        raise ValueError(f"{path}: not a qcow2 image (no header): add format=raw if it is none")
     for mark, name in _OTHERS.items():
         if head.startswith(mark):
             raise ValueError(f"{path}: a {name} image, which is not supported (qemu-img convert -O raw; or format=raw)")
