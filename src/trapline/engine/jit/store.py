@@ -249,11 +249,17 @@ def _of_others(path: Path) -> bool:
         return False
 
 
+def _written(path: Path) -> float:
+    """When a file was written; another process may remove it at the same time."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def remove_old(keep: Path) -> None:
     """Keep the newest few files of a folder."""
-    others = sorted(
-        (p for p in keep.parent.glob("regions-*.sqlite") if p != keep), key=lambda p: p.stat().st_mtime, reverse=True
-    )
+    others = sorted((p for p in keep.parent.glob("regions-*.sqlite") if p != keep), key=_written, reverse=True)
     for path in others[FILES - 1 :]:
         for suffix in SUFFIXES:
             Path(f"{path}{suffix}").unlink(missing_ok=True)
