@@ -16,7 +16,7 @@ class Engine(Protocol):
     """Runs the harts of one machine; their state words are all that it and its users share."""
 
     name: str
-    handles_exits: bool  # whether it calls the compiled hypervisor itself (kvm.native_exit)
+    compiles: bool  # whether hosted functions run in native code, which calls `hosted_exit` itself
     turn: int  # attempts that a hart may make before others get their turn: some milliseconds' worth
 
     def attach(self, hart: Hart) -> None:

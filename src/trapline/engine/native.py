@@ -77,7 +77,7 @@ class NativeEngine:
 
     name = "native"
     turn = 2_000_000
-    handles_exits = True
+    compiles = True
 
     def __init__(self, progress: Callable[[str], None] = lambda text: None, *, jit: str | None = None) -> None:
         self.symbols, _ = _loaded(progress)

@@ -28,7 +28,7 @@ class ReferenceEngine:
 
     name = "reference"
     turn = 1_000
-    handles_exits = False
+    compiles = False
 
     def __init__(self) -> None:
         self._decoders: dict[int, Decoder] = {}

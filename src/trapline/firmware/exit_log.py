@@ -66,8 +66,12 @@ class NativeExit:
 
 
 @cold
-def note_exit(hart: Any, kind: U64, cause: U64, origin: U64, where: U64, gpa: U64, instructions: U64) -> None:
-    """Count an exit whose trap's epc and tval are in scratch[0] and [1]; `instructions` are the firmware's."""
+def note_exit(hart: Any, kind: U64, cause: U64, origin: U64, where: U64, gpa: U64, event: U64) -> U64:
+    """Count an exit whose trap's epc and tval are in scratch[0] and [1]; return the firmware's instructions.
+
+    `event` is what the firmware did, 1 + its place in hart.fw_cost; 0 if it was not asked.
+    """
+    instructions = hart.fw_cost[event - 1] if event != 0 else U64(0)
     index = (kind << 8) | (cause << 2) | (origin << 1) | where
     hart.exit_count[index] = hart.exit_count[index] + 1
     hart.exit_firmware[index] = hart.exit_firmware[index] + instructions
@@ -77,8 +81,9 @@ def note_exit(hart: Any, kind: U64, cause: U64, origin: U64, where: U64, gpa: U6
     hart.exit_ring[at + 2] = hart.scratch[0]
     hart.exit_ring[at + 3] = hart.scratch[1]
     hart.exit_ring[at + 4] = gpa
-    hart.exit_ring[at + 5] = instructions
+    hart.exit_ring[at + 5] = event
     hart.exit_ring_at = hart.exit_ring_at + 1
+    return instructions
 
 
 def native_exit(index: int) -> NativeExit:

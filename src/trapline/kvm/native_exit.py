@@ -128,22 +128,22 @@ def begin_exit(hart: Any, cause: U64) -> None:
 
 
 @inline
-def finish_exit(hart: Any, kind: U64, cause: U64, origin: U64, gpa: U64, instructions: U64) -> None:
-    """Count the exit and let the time pass that it is estimated to take."""
-    note_exit(hart, kind, cause, origin, previous_mode(hart), gpa, instructions)
+def finish_exit(hart: Any, kind: U64, cause: U64, origin: U64, gpa: U64, event: U64) -> None:
+    """Count the exit and let the time pass that it is estimated to take; `event` is the firmware's (note_exit)."""
+    instructions = note_exit(hart, kind, cause, origin, previous_mode(hart), gpa, event)
     spend_time(hart, instructions + hart.exit_cost[kind])
 
 
 @cold
-def redirect_exit(hart: Any, kind: U64, cause: U64, instructions: U64) -> None:
-    """The guest gets the trap that HS-mode got; `instructions` are those of firmware that handed it on."""
+def redirect_exit(hart: Any, kind: U64, cause: U64, event: U64) -> None:
+    """The guest gets the trap that HS-mode got; `event` is that of firmware which handed it on."""
     origin = previous_mode(hart)
     begin_exit(hart, cause)
     keep = U64(1) if hart.kvm_action[cause] & KEEPS_PRIVILEGE != 0 else U64(0)
     trap_redirect(hart, cause, hart.sepc, hart.stval, keep)
     hart.scratch[0] = hart.sepc
     hart.scratch[1] = hart.stval
-    finish_exit(hart, kind, cause, origin, U64(NO_GPA), instructions)
+    finish_exit(hart, kind, cause, origin, U64(NO_GPA), event)
 
 
 @inline
@@ -155,7 +155,7 @@ def trap_gpa(hart: Any, cause: U64) -> U64:
 
 
 @cold
-def function_exit(hart: Any, resumed: U64, redirected: U64, cause: U64, instructions: U64) -> None:
+def function_exit(hart: Any, resumed: U64, redirected: U64, cause: U64, event: U64) -> None:
     """The policy's own action decides; `resumed` and `redirected` are the kinds of exit that it can make this."""
     origin = previous_mode(hart)
     begin_exit(hart, cause)
@@ -167,7 +167,7 @@ def function_exit(hart: Any, resumed: U64, redirected: U64, cause: U64, instruct
         kind = redirected
         keep = u64(hart.kvm_action[cause] & KEEPS_PRIVILEGE != 0)
         trap_redirect(hart, cause, hart.sepc, hart.stval, keep)
-    finish_exit(hart, kind, cause, origin, gpa, instructions)
+    finish_exit(hart, kind, cause, origin, gpa, event)
 
 
 @inline
@@ -320,17 +320,18 @@ def supervisor_exit(hart: Any) -> bool:
 
 
 @inline
-def redirect_cost(hart: Any, cause: U64, to_vs: bool) -> U64:
-    """Estimated instructions of firmware that hands a trap on."""
+def redirect_event(cause: U64, to_vs: bool) -> U64:
+    """What it is that firmware does when it hands a trap on: 1 + its place in hart.fw_cost."""
+    event = U64(COST_PLAIN)
     if cause == ILLEGAL_INST:
-        return hart.fw_cost[COST_ILLEGAL_TO_VS] if to_vs else hart.fw_cost[COST_ILLEGAL]
-    if cause == LOAD_MISALIGNED:
-        return hart.fw_cost[COST_ATOMIC]
-    if cause == STORE_MISALIGNED:
-        return hart.fw_cost[COST_AMO]
-    if cause == LOAD_ACCESS or cause == STORE_ACCESS:
-        return hart.fw_cost[COST_ACCESS]
-    return hart.fw_cost[COST_PLAIN]
+        event = U64(COST_ILLEGAL_TO_VS) if to_vs else U64(COST_ILLEGAL)
+    elif cause == LOAD_MISALIGNED:
+        event = U64(COST_ATOMIC)
+    elif cause == STORE_MISALIGNED:
+        event = U64(COST_AMO)
+    elif cause == LOAD_ACCESS or cause == STORE_ACCESS:
+        event = U64(COST_ACCESS)
+    return event + 1
 
 
 @cold
@@ -349,21 +350,20 @@ def firmware_redirect(hart: Any, cause: U64, priv: U64, virt: U64) -> bool:
         gva = U64(0)
     epc = hart.mepc
     tval = hart.mtval
-    cost = redirect_cost(hart, cause, to_vs)
+    event = redirect_event(cause, to_vs)
     redirect_trap(hart, cause, epc, tval, tval2, tinst, gva, priv, virt)
     mret(hart)
     hart.pc = hart.next_pc
     if to_vs:
         hart.scratch[0] = epc
         hart.scratch[1] = tval
-        note_exit(hart, U64(FIRMWARE_TO_VS), cause, priv, U64(1), U64(NO_GPA), cost)
-        spend_time(hart, cost)
+        spend_time(hart, note_exit(hart, U64(FIRMWARE_TO_VS), cause, priv, U64(1), U64(NO_GPA), event))
         return True
     save_guest(hart)
     if action == BY_FUNCTION:
-        function_exit(hart, U64(FIRMWARE_ACTION), U64(FIRMWARE_ACTION_REDIRECT), cause, cost)
+        function_exit(hart, U64(FIRMWARE_ACTION), U64(FIRMWARE_ACTION_REDIRECT), cause, event)
     else:
-        redirect_exit(hart, U64(FIRMWARE_TO_HS), cause, cost)
+        redirect_exit(hart, U64(FIRMWARE_TO_HS), cause, event)
     return True
 
 
@@ -406,13 +406,11 @@ def firmware_emulate(hart: Any, cause: U64, priv: U64) -> bool:
     done = emulate_plain(hart, epc, tval, hart.mtinst, priv, U64(1))
     if done == 0:
         return False
-    cost = hart.fw_cost[done - 1 + COST_EMULATED]
     mret(hart)
     hart.pc = hart.next_pc
     hart.scratch[0] = epc
     hart.scratch[1] = tval
-    note_exit(hart, U64(FIRMWARE_EMULATE), cause, priv, priv, U64(NO_GPA), cost)
-    spend_time(hart, cost)
+    spend_time(hart, note_exit(hart, U64(FIRMWARE_EMULATE), cause, priv, priv, U64(NO_GPA), done + COST_EMULATED))
     return True
 
 

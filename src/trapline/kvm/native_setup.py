@@ -1,7 +1,7 @@
-"""What native exits must know of policy, firmware and VMM, written into the hart before it runs; and what they did.
+"""What hosted exits must know of policy, firmware and VMM, written into the hart before it runs; and what they did.
 
-The compiled part is kvm.native_exit. It is used unless a hook wants to see each trap (Vm.on_trap), the guest
-is being debugged, or Vm.native_exits is off.
+The exits are handled by kvm.native_exit, in native code or under CPython. Where somebody wants to see each of them
+(Vm.on_trap) or counts what each does (an armed counter), KVM_RUN's loop comes round after each exit.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from trapline.kvm.native_exit import (
     BY_REDIRECT,
     BY_SBI,
     BY_WFI,
-    COST_EMULATED,
     COUNTS_EVENTS,
     ELSE_MMIO,
     HAS_EVENT,
@@ -49,19 +48,21 @@ _SERVED = {"TIME": SERVES_TIME, "IPI": SERVES_IPI, "RFENCE": SERVES_RFENCE}
 
 
 def prepare(vcpu: Vcpu) -> None:
-    """Before KVM_RUN: may exits stay in native code, and how does it handle them."""
+    """Before KVM_RUN: how exits are to be handled, and how many of them before its loop looks around."""
     hart, vm = vcpu.hart, vcpu.vm
-    hooked = vm.on_trap is not None or vcpu.guest_debug or vcpu.sbi.awaits_overflow()
-    wanted = vm.native_exits and not hooked and vm.engine.handles_exits
-    if wanted and vcpu.native_policy is not vcpu.policy:
+    if vcpu.native_policy != (vcpu.policy, vcpu.guest_debug):
         vcpu.stats.fold(hart)
-        wanted = _write_policy(vcpu, vcpu.policy)
-        vcpu.native_policy = vcpu.policy if wanted else None
-    hart.kvm_native = int(wanted)
-    hart.kvm_exits_left = _EXITS_AT_A_TIME
-    if wanted:
-        refresh_flags(vcpu)
-        _write_slots(vcpu)
+        _write_policy(vcpu, vcpu.policy)
+        vcpu.native_policy = vcpu.policy, vcpu.guest_debug
+    hart.kvm_native = int(vm.engine.compiles)
+    refresh_flags(vcpu)
+    _write_slots(vcpu)
+
+
+def allow_exits(vcpu: Vcpu) -> None:
+    """After how many exits KVM_RUN's loop is to come round."""
+    watched = vcpu.vm.on_trap is not None or vcpu.sbi.awaits_overflow()
+    vcpu.hart.kvm_exits_left = 1 if watched else _EXITS_AT_A_TIME
 
 
 def _write_slots(vcpu: Vcpu) -> None:
@@ -79,8 +80,6 @@ def _write_slots(vcpu: Vcpu) -> None:
 def refresh_flags(vcpu: Vcpu) -> None:
     """What may change from one exit to the next: SBI extensions, counted events, who serves MMIO."""
     flags = 0
-    if vcpu.sbi.awaits_overflow():
-        vcpu.hart.kvm_native = 0
     if any(v.sbi.counts_events() for v in vcpu.vm.vcpus):
         flags |= COUNTS_EVENTS
     else:
@@ -92,16 +91,16 @@ def refresh_flags(vcpu: Vcpu) -> None:
     vcpu.hart.kvm_flags = flags
 
 
-def _write_policy(vcpu: Vcpu, policy: Policy) -> bool:
-    """Write the policy's part; False if it does not fit."""
+def _write_policy(vcpu: Vcpu, policy: Policy) -> None:
+    """Write the policy's part."""
     hart, vm = vcpu.hart, vcpu.vm
     names = {name: n for n, name in enumerate(vcpu.stats.kvm)}
     if len(names) > len(hart.kvm_stat):
-        return False
+        raise ValueError(f"policy {policy.name}: {len(names)} counters, at most {len(hart.kvm_stat)} are possible")
     for cause in range(64):
         counters = [names[n] + 1 for n in policy.rule(cause).counters if n in names]
-        hart.kvm_action[cause] = _action(vm, policy, cause, names) if len(counters) <= 8 else BY_PYTHON
-        hart.kvm_function[cause] = compiled(vm.actions[cause]) if cause in vm.actions else 0
+        hart.kvm_action[cause] = _action(vcpu, policy, cause, names) if len(counters) <= 8 else BY_PYTHON
+        hart.kvm_function[cause] = _function(vm, cause)
         hart.kvm_counters[cause] = sum(n << 8 * at for at, n in enumerate(counters[:8]))
     hart.kvm_exits_stat = names.get("exits", -1) + 1
     known = [0] * len(hart.kvm_mmio_known)
@@ -117,21 +116,31 @@ def _write_policy(vcpu: Vcpu, policy: Policy) -> bool:
         hart.exit_cost[n] = cost.hs + cost.user if cost else 0
     hart.fw_flags = flags_of(vm.firmware.model)
     measured = vm.firmware.model.measured_on
-    for n, event in enumerate((ILLEGAL, ATOMIC, ACCESS, PLAIN, ILLEGAL_TO_VS, AMO)):
-        hart.fw_cost[n] = cost_of(event, measured).instructions
-    for n, event in enumerate(i.name for i in plain_accesses()):
-        hart.fw_cost[COST_EMULATED + n] = cost_of(event, measured).instructions if is_known(event) else 0
+    for n, event in enumerate(firmware_events()):
+        hart.fw_cost[n] = cost_of(event, measured).instructions if is_known(event) else 0
     hart.kvm_peer_count = len(vm.vcpus)
     for n, other in enumerate(vm.vcpus):
         hart.kvm_peers[n] = other.hart.address
     for n, (first, end) in enumerate(vm.mmio_windows):
         hart.kvm_windows[2 * n], hart.kvm_windows[2 * n + 1] = first, end
-    return True
 
 
-def _action(vm: Vm, policy: Policy, cause: int, names: dict[str, int]) -> int:
-    rule = policy.rule(cause)
-    if not rule.spv or rule.condition is not None:
+def firmware_events() -> tuple[str, ...]:
+    """What hart.fw_cost holds the prices of: redirects (COST_*), then the accesses that firmware emulates."""
+    return (ILLEGAL, ATOMIC, ACCESS, PLAIN, ILLEGAL_TO_VS, AMO, *(i.name for i in plain_accesses()))
+
+
+def _function(vm: Vm, cause: int) -> int:
+    """What call_action gets for a cause: the address of the compiled action, or the cause itself under CPython."""
+    if cause not in vm.actions:
+        return 0
+    return compiled(vm.actions[cause]) if vm.engine.compiles else cause
+
+
+def _action(vcpu: Vcpu, policy: Policy, cause: int, names: dict[str, int]) -> int:
+    vm, rule = vcpu.vm, policy.rule(cause)
+    debugged = vcpu.guest_debug and rule.if_debug is not None
+    if not rule.spv or rule.condition is not None or debugged:
         return BY_PYTHON
     flags = HAS_EVENT if rule.firmware_event else 0
     flags |= KEEPS_PRIVILEGE if policy.has_bug("redirect-keeps-privilege") else 0
@@ -152,7 +161,7 @@ def _action(vm: Vm, policy: Policy, cause: int, names: dict[str, int]) -> int:
 
 # --- what native code did ---
 def collect(vcpu: Vcpu) -> None:
-    """Note the exits that native code has handled since the last time among the VM's last traps."""
+    """Note the exits that were handled since the last time among the VM's last traps, and tell who watches."""
     at = int(vcpu.hart.exit_ring_at)
     if at != vcpu.native_seen:
         vcpu.vm.note_native(vcpu.id, ring_entries(vcpu.hart, vcpu.native_seen))
@@ -162,12 +171,13 @@ def collect(vcpu: Vcpu) -> None:
             vcpu.hart.kvm_leaves[level] = 0
 
 
-def record_of(vcpu_id: int, words: tuple[int, ...], version: str) -> TrapRecord:
+def record_of(vm: Vm, vcpu_id: int, words: tuple[int, ...]) -> TrapRecord:
     """Return the record of an exit from its words in the ring."""
-    instret, index, epc, tval, gpa, firmware = words
+    instret, index, epc, tval, gpa, event = words
+    price = cost_of(firmware_events()[event - 1], vm.firmware.model.measured_on) if event else None
     exit_ = native_exit(index)
     kind = KINDS[exit_.kind]
-    cost = estimate(kind.how[-1], kind.end, version) if "HS" in kind.through else None
+    cost = estimate(kind.how[-1], kind.end, vm.policy.release) if "HS" in kind.through else None
     return TrapRecord(
         instret=instret,
         vcpu=vcpu_id,
@@ -180,7 +190,8 @@ def record_of(vcpu_id: int, words: tuple[int, ...], version: str) -> TrapRecord:
         tval=tval,
         gpa=gpa if gpa != NO_GPA else None,
         raised=exit_.cause,
-        m_instructions=firmware,
+        m_instructions=price.instructions if price else 0,
+        m_source=price.source if price else "",
         hs_instructions=cost.hs if cost else 0,
         user_instructions=cost.user if cost else 0,
     )

@@ -34,6 +34,7 @@ class TrapRecord:
     m_instructions: int = 0
     hs_instructions: int = 0
     user_instructions: int = 0
+    m_source: str = ""  # where the estimate for M-mode comes from
 
     @property
     def name(self) -> str:

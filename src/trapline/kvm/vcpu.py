@@ -20,7 +20,8 @@ from trapline.kvm.death import Death, autopsy
 from trapline.kvm.entry import enter_vcpu, slice_left, spend_time
 from trapline.kvm.isa_ext import host_has, withheld
 from trapline.kvm.mmio import MmioDecode, mmio_return
-from trapline.kvm.native_setup import collect, prepare, refresh_flags
+from trapline.kvm.native_exit import COME_BACK, NOT_HANDLED, hosted_exit
+from trapline.kvm.native_setup import allow_exits, collect, prepare, refresh_flags
 from trapline.kvm.numbers import (
     EINVAL,
     IRQ_VS_EXT,
@@ -38,7 +39,8 @@ from trapline.kvm.trace import TrapRecord, origin_of
 from trapline.kvm.vcpu_exit import vcpu_exit
 from trapline.kvm.vcpu_insn import csr_return
 from trapline.kvm.vcpu_sbi import VcpuSbi, sbi_return
-from trapline.lang.control import EXIT_HOSTED_HS, EXIT_HOSTED_M, EXIT_STOP, EXIT_WFI
+from trapline.lang.control import EXIT_HOSTED_HS, EXIT_HOSTED_M, EXIT_STOP, EXIT_TIMER, EXIT_WFI
+from trapline.lang.functions import Trap
 from trapline.lang.state import Hart
 from trapline.machine.clint import time_of
 from trapline.policies import CauseRule, Policy
@@ -114,6 +116,8 @@ class Vcpu:
 
     def __init__(self, vm: Vm, vcpu_id: int, hart: Hart) -> None:
         self.vm, self.id, self.hart = vm, vcpu_id, hart
+        # What call_action does under CPython.
+        hart.on_action = lambda cause: int(vm.actions[cause](hart))  # type: ignore[method-assign, assignment]
         self.policy: Policy = vm.policy
         self.kvm_run = KvmRun()
         self.stats = VcpuStats(vm.policy)
@@ -123,7 +127,7 @@ class Vcpu:
         self.isa_disabled: set[str] = withheld(self)
         self.guest_debug = False
         # What native exits know of (kvm.native_setup), and whether a VMM waits for KVM_RUN to come back.
-        self.native_policy: Policy | None = None
+        self.native_policy: tuple[Policy, bool] | None = None
         self.native_seen = 0
         self.native_slots: list[int] = []
         self.vmm_waits = False
@@ -391,7 +395,8 @@ class Vcpu:
             if self.hart.instret >= self.hart.kvm_run_end:
                 return RunStop.LIMIT
             self._enter()
-            reason = int(self.vm.engine.run(self.hart, self._slice()))
+            allow_exits(self)
+            reason = self._run_guest()
             collect(self)
             stop = self._leave(reason)
             if stop is not None:
@@ -401,6 +406,23 @@ class Vcpu:
                 if len(self.vm.vcpus) > 1:
                     return RunStop.YIELD
         raise AssertionError("unreachable")
+
+    def _run_guest(self) -> int:
+        """Run the guest until there is something that only Python can do; return why (EXIT_*)."""
+        reason = int(self.vm.engine.run(self.hart, self._slice()))
+        if not self.vm.engine.compiles and reason in (EXIT_HOSTED_M, EXIT_HOSTED_HS):
+            return self._hosted_exit(reason)
+        return reason
+
+    def _hosted_exit(self, reason: int) -> int:
+        """What native code does by itself when the guest traps to a hosted level."""
+        try:
+            done = int(hosted_exit(self.hart))
+        except Trap:  # an instruction that cannot be fetched: nothing was done
+            return reason
+        if done == NOT_HANDLED:
+            return reason
+        return int(self.hart.exit_reason) if done == COME_BACK else EXIT_TIMER
 
     def _restore_fp(self) -> None:
         """The guest's floating-point registers are as they were saved: FS is Clean (vcpu_fp.c)."""
@@ -468,7 +490,7 @@ class Vcpu:
         cause, origin = int(before.mcause), self._machine_origin()
         epc, tval = int(before.mepc), int(before.mtval)
         done = self.vm.firmware.handle(before)
-        self._m_instructions, self._raised = done.instructions, cause
+        self._m_instructions, self._m_source, self._raised = done.instructions, done.cost.source, cause
         if done.destination == firmware_outcome.TO_HS:
             return self._exit(("M", "HS"), ("hardware", done.how))
         self._begin(cause, origin, epc, tval)
@@ -519,6 +541,7 @@ class Vcpu:
     # --- records ---
     _pending_hop: tuple[str, str] | None = None
     _m_instructions = 0
+    _m_source = ""
     _raised: int | None = None
     firmware_dump = ""
 
@@ -550,10 +573,11 @@ class Vcpu:
             gpa=gpa,
             raised=cause if self._raised is None else self._raised,
             m_instructions=self._m_instructions,
+            m_source=self._m_source,
             hs_instructions=cost.hs if cost else 0,
             user_instructions=cost.user if cost else 0,
         )
-        self._m_instructions, self._raised = 0, None
+        self._m_instructions, self._m_source, self._raised = 0, "", None
         self._spend(record.m_instructions + record.hs_instructions + record.user_instructions)
         self.vm.record(self, record)
 

@@ -114,7 +114,6 @@ class Vm:
         # The last traps: records, or the vCPU and the words of exits that native code handled.
         self._last: deque[TrapRecord | tuple[int, tuple[int, ...]]] = deque(maxlen=LAST_TRAPS)
         self.actions = actions_of(self.policy)  # by cause: functions in the place of the policy's own words
-        self.native_exits = True  # exits may be handled in native code (kvm.native_exit)
         self.mmio_windows: tuple[tuple[int, int], ...] = ()
         self.devices: tuple[tuple[int, int], ...] | None = None  # where the VMM has devices; None if it does not say
         self.log_lines: list[str] = []
@@ -429,12 +428,15 @@ class Vm:
     @property
     def last_traps(self) -> deque[TrapRecord]:
         """The last traps that left a guest, the newest last."""
-        records = (record_of(*r, self.policy.release) if isinstance(r, tuple) else r for r in self._last)
+        records = (record_of(self, *r) if isinstance(r, tuple) else r for r in self._last)
         return deque(records, maxlen=LAST_TRAPS)
 
     def note_native(self, vcpu_id: int, entries: list[tuple[int, ...]]) -> None:
-        """Native code has handled exits."""
+        """Exits were handled by kvm.native_exit."""
         self._last.extend((vcpu_id, words) for words in entries)
+        if self.on_trap is not None:
+            for words in entries:
+                self.on_trap(record_of(self, vcpu_id, words))
 
     def set_action(self, cause: int, function: ActionFunction) -> None:
         """Let a subset function (kvm.actions) deal with a cause that reaches HS-mode, in the rule's place."""

@@ -7,20 +7,18 @@ statistics. The policy is given to the VM and not looked at here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from trapline.engine.api import Engine
 from trapline.firmware.firmware import Firmware
 from trapline.firmware.models import FirmwareModel
-from trapline.firmware.outcome import Outcome
 from trapline.kvm.cost import estimate
 from trapline.kvm.death import Death
 from trapline.kvm.gstage import PAGE
 from trapline.kvm.numbers import Exit
 from trapline.kvm.slots import SlotKind
-from trapline.kvm.trace import TrapRecord, origin_of
+from trapline.kvm.trace import TrapRecord
 from trapline.kvm.vcpu import RunStop, Vcpu
 from trapline.kvm.vm import Vm
 from trapline.lab import probe_image as image
@@ -30,7 +28,7 @@ from trapline.lab.routes import Arrival, GuestSees
 from trapline.lab.settings import Settings
 from trapline.lang.state import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
 from trapline.privilege.causes import INTERRUPT
-from trapline.privilege.fields import HSTATUS_GVA, MSTATUS_SPP
+from trapline.privilege.fields import HSTATUS_GVA, MSTATUS_GVA, MSTATUS_SPP
 from trapline.privilege.isa_string import DEFAULT_ISA, extensions
 from trapline.privilege.modes import MODE_NAMES, MODE_VS, MODE_VU
 
@@ -72,20 +70,6 @@ class Observation:
     menvcfg: int = 0  # what the firmware switched on for the levels below
 
 
-class _Watched(Firmware):
-    """Firmware that says what it did."""
-
-    def __init__(self, model: FirmwareModel, host_fwft: bool, watch: Callable[[Outcome], None]) -> None:
-        super().__init__(model, host_fwft=host_fwft)
-        self._watch = watch
-
-    def handle(self, hart: Any) -> Outcome:
-        """Handle a trap and tell."""
-        done = super().handle(hart)
-        self._watch(done)
-        return done
-
-
 class ProbeVm:
     """A VM with the probe image in it; `run` raises one event."""
 
@@ -105,7 +89,7 @@ class ProbeVm:
 
     def _build(self) -> None:
         s = self.settings
-        firmware = _Watched(self._model or firmware_named(s.firmware), s.host_fwft, self._on_firmware)
+        firmware = Firmware(self._model or firmware_named(s.firmware), host_fwft=s.host_fwft)
         self.vm = Vm(s.policy, firmware=firmware, isa=self.isa, engine=self.engine, misaligned=s.misaligned)
         self.vm.add_memory(image.RAM, image.RAM_SIZE)
         self.vm.add_memory(image.HOLE, image.HOLE_SIZE, SlotKind.HOLE)
@@ -135,18 +119,20 @@ class ProbeVm:
     def _on_trap(self, record: TrapRecord) -> None:
         now = self._now
         now.records.append(record)
+        if "M" in record.path:
+            now.costs.append(("M", record.m_instructions, record.m_source))
+            now.arrivals.append(self._arrival_m(record))
         if "HS" in record.path:
             cost = estimate(record.how[-1], record.end, self.settings.policy.release)
             now.costs.append(("HS", cost.hs, cost.source))
             now.arrivals.append(self._arrival_hs(record))
 
-    def _on_firmware(self, done: Outcome) -> None:
-        now, trap = self._now, done.trap
-        now.costs.append(("M", done.instructions, done.cost.source))
-        origin = origin_of(trap.priv, trap.virt)
-        now.arrivals.append(
-            Arrival("M", trap.cause, trap.epc, trap.tval, trap.tval2, trap.tinst, bool(trap.gva), origin)
-        )
+    def _arrival_m(self, record: TrapRecord) -> Arrival:
+        """Read the machine CSRs, of which firmware has changed mepc and the modes in mstatus since the trap."""
+        hart = self.vcpu.hart
+        gva = bool(int(hart.mstatus) & MSTATUS_GVA)
+        tval2, tinst = int(hart.mtval2), int(hart.mtinst)
+        return Arrival("M", int(hart.mcause), record.epc, int(hart.mtval), tval2, tinst, gva, record.origin)
 
     def _arrival_hs(self, record: TrapRecord) -> Arrival:
         """Read the HS-level CSRs, which KVM has not changed since the trap."""

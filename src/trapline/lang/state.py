@@ -281,6 +281,10 @@ class Hart:
         """Replaced by a hosted KVM whose VMM serves MMIO at once (lang.control.user_mmio)."""
         raise LookupError("no VMM serves MMIO at once")
 
+    def on_action(self, number: int) -> int:
+        """Replaced by a hosted KVM whose policy has actions of its own (lang.control.call_action)."""
+        raise LookupError("no policy has an action of its own")
+
     def on_flush_translations(self) -> None:
         """Replaced by an engine that caches translations."""
 

@@ -38,7 +38,7 @@ _HVIP_REST = 1 << 6 | 1 << 10  # VSTIP, VSEIP
 class CommitLog:
     """An engine that steps another one and writes a line for each instruction that retires."""
 
-    name, turn, handles_exits = "commit log", 1_000, False
+    name, turn = "commit log", 1_000
 
     def __init__(self, engine: Engine, regions: Regions, write: Callable[[str], object]) -> None:
         self._engine, self._regions, self._write = engine, regions, write
