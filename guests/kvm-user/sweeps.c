@@ -16,13 +16,16 @@
 #define MAX_VCPUS 8
 #define SBI_EXTENSIONS 16
 #define TYPE_SBI_EXT (0x08UL << 24)
+#define CSR_SIP 7
+
+enum { CONTROL_TAKE_AWAY = 1, CONTROL_SET_SIP = 2 };
 
 /* What a manifest says. */
 struct sweep {
 	char name[48];
 	struct slot slots[MAX_SLOTS];
 	unsigned slot_count, vcpu_count;
-	uint64_t start, cursor, count, records, records_size, finisher, enabled;
+	uint64_t start, cursor, count, records, records_size, finisher, control, enabled;
 	unsigned vcpus[MAX_VCPUS]; /* ids, in the order in which they are made */
 };
 
@@ -59,7 +62,7 @@ static bool read_sweep(unsigned number)
 		else if (sscanf(line, "name %47s", sweep.name) != 1 && sscanf(line, "start %lx", &sweep.start) != 1 &&
 			 sscanf(line, "cursor %lx %lx", &sweep.cursor, &sweep.count) != 2 &&
 			 sscanf(line, "records %lx %lx", &sweep.records, &sweep.records_size) != 2 &&
-			 sscanf(line, "finisher %lx", &sweep.finisher) != 1 &&
+			 sscanf(line, "finisher %lx %lx", &sweep.finisher, &sweep.control) != 2 &&
 			 sscanf(line, "enable %lx", &sweep.enabled) != 1) {
 			errno = EINVAL;
 			fail(path);
@@ -199,6 +202,19 @@ static void print_exit(const char **comma, struct kvm_run *run)
 	printf("]]");
 }
 
+/* What the guest asks of its VMM by a store to the control address. */
+static void obey(uint64_t word)
+{
+	unsigned n = (unsigned)(word >> 8);
+
+	if ((word & 0xff) == CONTROL_TAKE_AWAY && n < vm.count) {
+		if (mprotect(vm.memory[n], vm.slots[n].size, PROT_NONE) != 0)
+			fail("mprotect");
+	} else if ((word & 0xff) == CONTROL_SET_SIP) {
+		reg_set(&vm, KVM_REG_RISCV_CSR, CSR_SIP, n ? 0 : ~0UL);
+	}
+}
+
 static void run_to_the_end(void)
 {
 	const char *comma = "";
@@ -215,6 +231,14 @@ static void run_to_the_end(void)
 		if (ret == 0 && run->exit_reason == KVM_EXIT_MMIO && run->mmio.is_write &&
 		    run->mmio.phys_addr == sweep.finisher)
 			return;
+		if (ret == 0 && run->exit_reason == KVM_EXIT_MMIO && run->mmio.is_write &&
+		    run->mmio.phys_addr == sweep.control) {
+			uint64_t word;
+
+			memcpy(&word, run->mmio.data, 8);
+			obey(word);
+			continue;
+		}
 		if (ret != 0) {
 			print_end(&comma, error == EINTR ? "hung" : "killed", error == EINTR ? 0 : error);
 			step_over();

@@ -25,7 +25,6 @@ CYCLE, TIME, INSTRET = 0, 1, 2
 CSR_CYCLE = 0xC00
 
 SKIP_MATCH, CLEAR_VALUE, AUTO_START = 1 << 0, 1 << 1, 1 << 2
-SET_UINH, SET_SINH = 1 << 5, 1 << 6
 SET_INIT_VALUE, INIT_SNAPSHOT = 1 << 0, 1 << 1
 STOP_RESET, TAKE_SNAPSHOT = 1 << 0, 1 << 1
 
@@ -237,12 +236,16 @@ class VcpuPmu:
             number, pmc = found
         if kind == FIRMWARE:
             self.events[code].started = self.events[code].started or bool(flags & AUTO_START)
-        elif kind == HARDWARE and code in (HW_NO_EVENT, HW_CYCLES, HW_INSTRUCTIONS):
+        elif kind == HARDWARE and code in (HW_NO_EVENT, HW_CYCLES, HW_INSTRUCTIONS) and self._host_counts():
             self._create_perf_event(pmc, flags)
         else:
             return failure(SbiError.NOT_SUPPORTED)  # the host's perf knows no such event
         pmc.event = index
         return success(number)
+
+    def _host_counts(self) -> bool:
+        """Whether the host's perf gets a counter for an event of a guest, which is never counted in HS-mode."""
+        return self.vcpu.vm.firmware.model.filters_fixed_counters
 
     def _find(self, chosen: list[tuple[int, int]], kind: int, code: int) -> tuple[int, Pmc] | None:
         """Cycles and instructions have counters of their own, whatever was asked for."""
@@ -259,7 +262,8 @@ class VcpuPmu:
 
     def _create_perf_event(self, pmc: Pmc, flags: int) -> None:
         pmc.overflows_at = None
-        pmc.perf = PerfEvent(user=not flags & SET_UINH, kernel=not flags & SET_SINH)
+        # Cycle and instret have filters by mode only with Smcntrpmf, which this hart does not have.
+        pmc.perf = PerfEvent(user=True, kernel=True)
         if flags & CLEAR_VALUE:
             pmc.value = 0
         if flags & AUTO_START:

@@ -285,7 +285,9 @@ class VcpuSbi:
                 flush_code(other.hart)
             else:
                 flush_translations(other.hart)
-            other.count_firmware_event(_RECEIVED[fence.kind])
+            everything = fence.kind is Fence.SFENCE_VMA and fence.size is None
+            if not (everything and self.vcpu.policy.has_bug("fence-of-all-not-counted")):
+                other.count_firmware_event(_RECEIVED[fence.kind])
 
     # --- memory ---
     def accessible(self, start: int, size: int, access: Access) -> bool:

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 # What is wrong with a hypervisor; kvm/ has the code that does it wrong.
 BugName = Literal[
+    "fence-of-all-not-counted",
     "fw-counter-reset-on-restart",
     "fwft-locks-on-failure",
     "hfence-calls-are-nops",

@@ -25,6 +25,10 @@ CURSOR = RAM + 0x1F_0000
 SCRATCH = RAM + 0x20_0000  # what items read and write: shared memory, mailboxes
 NONE, NONE_SIZE = 0x4800_0000, 0x1_0000  # a slot whose memory the VMM itself may not touch
 NO_SLOT = 0x3000_0000
+LATE, LATE_SIZE, LATE_SLOT = 0x4C00_0000, 0x1_0000, 4  # a slot whose memory the VMM takes away when it is told to
+# A store here tells the VMM to do something: the low byte says what, the rest to what.
+CONTROL = 0x20_0000
+TAKE_AWAY, SET_SIP = 1, 2
 ROW, RECORD = struct.Struct("<10Q"), struct.Struct("<8Q")
 MAX_ITEMS = 8192
 RETURNED, TRAPPED = 2, 3
@@ -202,6 +206,7 @@ def slots(sweep: Sweep) -> list[tuple[int, int, str, int]]:
         (probe.HOLE, probe.HOLE_SIZE, "hole", HOLE_BACKING),
         (probe.READ_ONLY, probe.READ_ONLY_SIZE, "ro", 0),
         (NONE, NONE_SIZE, "none", 0),
+        (LATE, LATE_SIZE, "ram", 0),
     ]
 
 
@@ -210,5 +215,5 @@ def _manifest(sweep: Sweep, start: int) -> str:
     lines += [f"slot {gpa:#x} {size:#x} {kind} {backing:#x}" for gpa, size, kind, backing in slots(sweep)]
     lines += [f"vcpu {n}" for n in sweep.vcpus]
     lines.append(f"records {RECORDS:#x} {len(sweep.items) * RECORD.size:#x}")
-    lines += [f"finisher {probe.FINISHER:#x}", f"enable {sum(1 << n for n in sweep.enable):#x}"]
+    lines += [f"finisher {probe.FINISHER:#x} {CONTROL:#x}", f"enable {sum(1 << n for n in sweep.enable):#x}"]
     return "\n".join(lines) + "\n"

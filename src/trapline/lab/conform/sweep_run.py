@@ -10,14 +10,14 @@ from typing import Any
 
 from trapline.firmware.firmware import Firmware
 from trapline.kvm.numbers import Exit, MpState
-from trapline.kvm.onereg import CORE, SBI_EXT, OneRegError, get_one_reg, reg_id, set_one_reg
+from trapline.kvm.onereg import CORE, CSR, SBI_EXT, OneRegError, get_one_reg, reg_id, set_one_reg
 from trapline.kvm.slots import SlotKind
 from trapline.kvm.vcpu import RunStop, Vcpu
 from trapline.kvm.vm import Vm
 from trapline.lab import probe_image as probe
 from trapline.lab.conform.board import Host, Run, Session
 from trapline.lab.conform.seen import PREFIX
-from trapline.lab.conform.sweep import CURSOR, RECORD, RECORDS, Item, Sweep, build, slots
+from trapline.lab.conform.sweep import CONTROL, CURSOR, RECORD, RECORDS, SET_SIP, TAKE_AWAY, Item, Sweep, build, slots
 from trapline.lab.errors import UsageError
 from trapline.lab.settings import Settings
 from trapline.lang.values import MASK64
@@ -25,7 +25,7 @@ from trapline.sbi.numbers import Eid
 
 EXTENSIONS = 16  # SBI extensions of KVM that are asked for
 PATIENCE = 100_000  # instructions of one item
-MODE, VS_MODE = 32, 1
+MODE, VS_MODE, SIP = 32, 1, 7
 _KINDS = {"ram": SlotKind.RAM, "hole": SlotKind.HOLE, "ro": SlotKind.READ_ONLY, "none": SlotKind.NONE}
 BASE_PROBE, V01_FIRST = 3, 0
 # Asked first: SBI v0.1 is a matter of how the kernel was built (RISCV_SBI_V01), of which ONE_REG says nothing.
@@ -140,9 +140,12 @@ class HostedSweep:
                 last = (now, int(hart.instret))
             stop = self.vcpu.run(PATIENCE)
             if stop is RunStop.EXIT:
-                if self._is_end():
+                if self._writes(probe.FINISHER):
                     break
-                self._exit(now)
+                if self._writes(CONTROL):
+                    self._obey(self.vcpu.kvm_run.mmio.data)
+                else:
+                    self._exit()
             elif stop is RunStop.ERROR:
                 assert self.vcpu.death is not None
                 self._end(End(self.cursor(), "killed", self.vcpu.death.errno, tuple(self.vcpu.death.log)))
@@ -171,11 +174,21 @@ class HostedSweep:
         data = self.vm.read_memory(RECORDS, len(self.sweep.items) * RECORD.size)
         self.seen.records = list(RECORD.iter_unpack(data))
 
-    def _is_end(self) -> bool:
+    def _writes(self, address: int) -> bool:
         run = self.vcpu.kvm_run
-        return run.exit_reason is Exit.MMIO and run.mmio.is_write and run.mmio.phys_addr == probe.FINISHER
+        return run.exit_reason is Exit.MMIO and run.mmio.is_write and run.mmio.phys_addr == address
 
-    def _exit(self, item: int) -> None:
+    def _obey(self, word: int) -> None:
+        """What the guest asks of its VMM by a store to the control address."""
+        what, which = word & 0xFF, word >> 8
+        if what == TAKE_AWAY:
+            slot = self.vm.slots.number(which)
+            assert slot is not None
+            self.vm.take_away(slot)
+        elif what == SET_SIP:
+            set_one_reg(self.vcpu, reg_id(CSR, SIP), 0 if which else MASK64)
+
+    def _exit(self) -> None:
         run = self.vcpu.kvm_run
         item = self.cursor()
         fields: tuple[int, ...] = ()
