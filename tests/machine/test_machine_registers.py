@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from trapline.engine.native import NativeEngine
+from trapline.engine.reference import ReferenceEngine
 from trapline.isa.assemble import assemble
 from trapline.lang.devices import ASK_SOURCE
 from trapline.machine import memory_map as mm
@@ -101,6 +103,76 @@ def test_an_access_asks_nobody_for_a_register() -> None:
     made.harts[0].devices.clear()
     made.run(200)
     assert int(made.harts[0].x[6]) != 0
+
+
+def sums(end: str) -> str:
+    """A loop that mixes what it reads of many registers and of RAM."""
+    reads = [
+        ("ld", mm.CLINT.base + MTIME), ("lw", mm.CLINT.base + MTIME), ("lh", mm.CLINT.base + MTIME + 2),
+        ("ld", mm.CLINT.base + MTIMECMP), ("lw", mm.CLINT.base), ("lbu", mm.UART.base + 5), ("lb", mm.UART.base + 2),
+        ("lbu", mm.UART.base), ("lw", mm.PLIC.base + PENDING), ("lw", mm.PLIC.base + CONTEXT + 4), ("lwu", mm.RTC.base),
+        ("lw", mm.RTC.base + 4), ("ld", mm.RAM_BASE), ("ld", mm.RAM_BASE + 1), ("lh", mm.RAM_BASE + 3),
+    ]  # fmt: skip
+    mix = "add s1, s1, t1\n slli t2, s1, 7\n xor s1, s1, t2\n"
+    body = "".join(f"li t0, {at}\n {access} t1, 0(t0)\n {mix}" for access, at in reads)
+    return f"li s0, 40\n li s1, 0\n1: {body} addi s0, s0, -1\n bnez s0, 1b\n{end}"
+
+
+@pytest.mark.parametrize("jit", ["force", "off"])
+def test_regions_read_the_same_registers(jit: str) -> None:
+    """Loads of registers inside regions, and misaligned ones beside them, give what the reference engine reads."""
+    seen = []
+    for engine in (ReferenceEngine(), NativeEngine(jit=jit)):
+        made = Machine(engine=engine, memory=1 << 20, misaligned="hardware", console=Console(lambda data: None))
+        made.regions.write(mm.RAM_BASE, assemble(sums("9: j 9b"), mm.RAM_BASE))
+        made.harts[0].pc = mm.RAM_BASE
+        made.uart.receive(b"some text of which the loop takes a byte each time")
+        made.plic.store(made.harts[0], ENABLE, 4, 1 << 10)
+        made.plic.store(made.harts[0], 40, 4, 1)
+        made.run(5000)
+        seen.append((int(made.harts[0].x[9]), int(made.harts[0].instret), made.io.state()))
+    assert seen[0] == seen[1]
+
+
+REMAP = f"""
+    li t0, -1
+    csrw pmpaddr0, t0
+    li t0, 0x1f
+    csrw pmpcfg0, t0
+    li s0, {mm.RAM_BASE + 0x1000}
+    li t0, 0xcf | {mm.RAM_BASE >> 2}
+    sd t0, 16(s0)
+    li t0, 0xcf
+    sd t0, 8(s0)
+    li t0, 8 << 60 | {(mm.RAM_BASE + 0x1000) >> 12}
+    csrw satp, t0
+    li t0, 0x800
+    csrw mstatus, t0
+    la t0, 1f
+    csrw mepc, t0
+    mret
+1:  li s1, 0x4200bff8
+    li s2, 100
+2:  ld s3, 0(s1)
+    addi s2, s2, -1
+    bnez s2, 2b
+    li t0, 0xcf | {mm.RAM_BASE >> 2}
+    sd t0, 8(s0)
+    sfence.vma s1
+    ld s4, 0(s1)
+9:  j 9b
+"""
+
+
+def test_a_page_of_registers_that_is_mapped_elsewhere() -> None:
+    """After sfence.vma the same address reads the memory that it is mapped to now."""
+    for engine in (ReferenceEngine(), NativeEngine(jit="force"), NativeEngine(jit="off")):
+        made = Machine(engine=engine, memory=64 << 20)
+        made.regions.write(mm.RAM_BASE, assemble(REMAP, mm.RAM_BASE))
+        made.regions.write(mm.RAM_BASE + 0x200_BFF8, b"RAMvalue")
+        made.harts[0].pc = mm.RAM_BASE
+        made.run(1000)
+        assert (int(made.harts[0].x[19]), int(made.harts[0].x[20])) == (3, int.from_bytes(b"RAMvalue", "little"))
 
 
 def test_pins_reach_another_controller_through_the_host() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from trapline.engine.compiler import facts, handlers, joints
 from trapline.engine.compiler.fusion import fused_texts
 from trapline.engine.compiler.module import PREAMBLE, Compiled, ModuleBuilder
-from trapline.engine.compiler.primitives import SPLIT, SPLIT_CALL
+from trapline.engine.compiler.primitives import FAR, RARE_CALL, SPLIT
 from trapline.engine.compiler.source import SubsetError, has_hart
 from trapline.engine.link import Image, link
 from trapline.engine.roots import hosted_functions
@@ -24,6 +24,7 @@ ENGINE_FUNCTIONS = {
     "fill_translation": "trapline.engine.tlb",
     "note_page_store": "trapline.engine.tlb",
     "split_access": "trapline.engine.tlb",
+    "far_load": "trapline.engine.tlb",
     "known_table": "trapline.engine.tlb",
     "remember_table": "trapline.engine.tlb",
     "known_guest_table": "trapline.engine.tlb",
@@ -157,7 +158,7 @@ def whole_module(*, host_has_fma: bool) -> tuple[ModuleBuilder, list[str], list[
     for name, function in exports.items():
         texts.append(handlers.thunk(compiled[name], module.parameters(function)))
         names.append(f"c.{compiled[name].symbol}")
-    module.pure[SPLIT] = engine[SPLIT]
+    module.pure |= {name: engine[name] for name in (SPLIT, FAR)}
     for name, function in sorted(module.pure.items()):
         whole = module.function(function)
         texts.append(
@@ -166,7 +167,7 @@ def whole_module(*, host_has_fma: bool) -> tuple[ModuleBuilder, list[str], list[
                 module.parameters(function),
                 with_hart=has_hart(function),
                 symbol=f"p.{name}",
-                convention=SPLIT_CALL if name == SPLIT else "",
+                convention=RARE_CALL if name in (SPLIT, FAR) else "",
             )
         )
         names.append(f"p.{name}")

@@ -135,6 +135,7 @@ class NativeEngine:
         for name, number in plain_index().items():
             hart.step_handlers[number] = self.symbols.get(f"h.{name}", 0)
         hart.host_fma = 1
+        hart.far_place = hart.address + LAYOUT.fields["far_value"].index * 8
         hart.fn_memset = ctypes.cast(ctypes.CDLL(None).memset, ctypes.c_void_p).value or 0
         self._keep[id(hart)] = [sets, callbacks]
         self._harts.append(hart)
@@ -184,11 +185,13 @@ class NativeEngine:
         """Let native code serve the registers behind a region itself, if its device has functions for that."""
         device = hart.devices.get(region)
         if not isinstance(device, Registers):
-            hart.region_io[region] = hart.region_load[region] = hart.region_store[region] = 0
+            hart.region_io[region] = hart.region_load[region] = hart.region_store[region] = hart.region_calm[region] = 0
             return
+        kind = type(device)
         hart.region_io[region] = int(device.io)
-        hart.region_load[region] = self.symbols[f"c.{type(device).on_load.__name__}"]
-        hart.region_store[region] = self.symbols[f"c.{type(device).on_store.__name__}"]
+        hart.region_load[region] = self.symbols[f"c.{kind.on_load.__name__}"]
+        hart.region_store[region] = self.symbols[f"c.{kind.on_store.__name__}"]
+        hart.region_calm[region] = 1 if kind.on_calm is None else self.symbols[f"c.{kind.on_calm.__name__}"]
 
     def _page_of(self, info: int) -> tuple[int, Any]:
         """Host address of the page that an info word describes, and who owns its memory."""

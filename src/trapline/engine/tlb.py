@@ -11,6 +11,7 @@ from typing import Any
 from trapline.engine.tlb_layout import (
     CONTEXTS,
     DATA_ENTRIES,
+    DEVICE_TAG,
     FETCH_AREA,
     FETCH_ENTRIES,
     GUEST_TABLE_AREA,
@@ -21,6 +22,7 @@ from trapline.engine.tlb_layout import (
     TLB_BYTES,
 )
 from trapline.lang.control import fill_ones
+from trapline.lang.devices import call_registers
 from trapline.lang.functions import cold, inline
 from trapline.lang.memory import host_load, host_store
 from trapline.lang.values import U64
@@ -28,7 +30,7 @@ from trapline.privilege.derived import CONTEXT_MPRV
 from trapline.privilege.fields import ENVCFG_ADUE, ENVCFG_PBMTE, MSTATUS_MXR
 from trapline.privilege.modes import SUPERVISOR
 from trapline.privilege.protection import pmp_page_uniform
-from trapline.privilege.translation import ACCESS_FETCH, ACCESS_STORE
+from trapline.privilege.translation import ACCESS_FETCH, ACCESS_LOAD, ACCESS_STORE
 
 EMPTY = 0xFFFF_FFFF_FFFF_FFFF
 DIRTY_LIMIT = 64
@@ -72,12 +74,30 @@ def note_large(hart: Any, va: U64) -> None:
 
 
 @cold
+def fill_device(hart: Any, va: U64, place: U64, region: U64) -> None:
+    """Note where a page of registers lies that native code serves: `place` bytes into its region."""
+    if hart.region_calm[region] == 0 or place & 4095 != 0:
+        return
+    if hart.pmp_active != 0 and not pmp_page_uniform(hart, hart.region_base[region] + place):
+        return
+    if hart.walk_large != 0:
+        note_large(hart, va)
+    entry = hart.tlb_ptr + ((va >> 12) & (DATA_ENTRIES - 1)) * 16
+    host_store(entry, 8, (va & ~4095) | DEVICE_TAG)
+    host_store(entry + 8, 8, place | region)
+
+
+@cold
 def fill_translation(hart: Any, va: U64, pa: U64, access: U64, region: U64, priv: U64) -> None:
     """Install a translation in the current context's set when one answer holds for the whole page."""
     if hart.tlb_ptr == 0:
         return
     page = pa & ~4095
     base = hart.region_base[region]
+    if hart.region_host[region] == 0:
+        if access == ACCESS_LOAD:
+            fill_device(hart, va, page - base, region)
+        return
     if page < base or page - base + 4096 > hart.region_size[region]:
         return
     if hart.pmp_active != 0 and not pmp_page_uniform(hart, pa):
@@ -173,6 +193,29 @@ def split_access(hart: Any, va: U64, size: U64, area: U64) -> U64:
     if host_load(entry, 8) != va & ~4095:
         return U64(0)
     return host_load(entry + 8, 8)
+
+
+@cold
+def far_load(hart: Any, va: U64, size: U64, now: U64) -> U64:
+    """For a load that its page's entry does not match: host address minus va of the value, or 0.
+
+    A misaligned load inside a page, or one of a register that native code serves. Reading that must not change what
+    comes next: a region goes on behind it.
+    """
+    entry = hart.tlb_ptr + ((va >> 12) & (DATA_ENTRIES - 1)) * 16
+    if host_load(entry, 8) != (va & ~4095) | DEVICE_TAG:
+        return split_access(hart, va, size, 0)
+    place = host_load(entry + 8, 8)
+    region = place & 4095
+    offset = (place & ~4095) + (va & 4095)
+    if va & (size - 1) != 0 or offset + size > hart.region_size[region]:
+        return U64(0)
+    hart.instret = now
+    calm = hart.region_calm[region]
+    if calm != 1 and call_registers(hart, calm, hart.region_io[region], offset, size) == 0:
+        return U64(0)
+    hart.far_value = call_registers(hart, hart.region_load[region], hart.region_io[region], offset, size)
+    return hart.far_place - va
 
 
 @cold

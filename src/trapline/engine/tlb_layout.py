@@ -2,12 +2,14 @@
 
 A load or store entry is 16 bytes: tag (page address of the VA), host address minus VA. A fetch entry
 is 32 bytes: tag, address of the page's decoded records, pc base of those records, host address of
-the page's bytes. A tag of all ones matches nothing.
+the page's bytes. A tag of all ones matches nothing. A page of a device has a load entry whose tag no access matches
+(DEVICE_TAG); behind it stand where the page lies in the region, and the region's number in the low 12 bits.
 """
 
 DATA_ENTRIES = 1024
 FETCH_ENTRIES = 1024
 LOAD_AREA = 0
+DEVICE_TAG = 0x800
 STORE_AREA = DATA_ENTRIES * 16
 FETCH_AREA = STORE_AREA + DATA_ENTRIES * 16
 SET_BYTES = FETCH_AREA + FETCH_ENTRIES * 32

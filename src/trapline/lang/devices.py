@@ -104,10 +104,14 @@ class DeviceState:
 
 
 class Registers:
-    """A device whose registers are words of `io`: `on_load` and `on_store` are subset functions on both engines."""
+    """A device whose registers are words of `io`: `on_load` and `on_store` are subset functions on both engines.
+
+    `on_calm` says whether a read drives no line and asks for nothing, so that regions go on behind it (None: always).
+    """
 
     on_load: ClassVar[Callable[..., U64]]
     on_store: ClassVar[Callable[..., None]]
+    on_calm: ClassVar[Callable[..., bool] | None] = None
 
     def __init__(self, io: DeviceState) -> None:
         self.io = io
@@ -130,6 +134,12 @@ for _field in DEVICES.fields.values():
 def ask_host(hart: Any, io: DeviceState, what: int, value: U64) -> None:
     """Let the host do something for a device: one of the ASK_ numbers."""
     io.ask(int(what), int(value))
+
+
+@primitive
+def call_registers(hart: Any, function: U64, io: U64, offset: U64, size: U64) -> U64:
+    """Call the compiled on_load or on_calm of a device at a host address."""
+    raise LookupError("the reference engine asks the device itself")
 
 
 @primitive

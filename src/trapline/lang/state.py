@@ -120,6 +120,8 @@ LAYOUT.word("fn_device_load", "fn_device_store", "fn_flush_code", "fn_transform"
 LAYOUT.array("region_io", REGIONS + 1)  # the last is WATCHER's, which is always Python's
 LAYOUT.array("region_load", REGIONS + 1)
 LAYOUT.array("region_store", REGIONS + 1)
+LAYOUT.array("region_calm", REGIONS + 1)  # 1: every read is calm
+LAYOUT.word("far_value", "far_place")  # what far_load read of a device, and the host address of that word
 LAYOUT.word("ic_base", "ic_margin", "ic_left", "ic_end", "native_exit", "host_fma")
 LAYOUT.array("step_record", 8, align=2)
 LAYOUT.array("step_handlers", 256)

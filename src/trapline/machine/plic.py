@@ -143,6 +143,12 @@ def plic_load(hart: Any, io: DeviceState, offset: U64, size: U64) -> U64:
 
 
 @hosted
+def plic_calm(hart: Any, io: DeviceState, offset: U64, size: U64) -> bool:
+    """A claim changes what waits."""
+    return offset < CONTEXT or offset & 0xFFF != 4
+
+
+@hosted
 def plic_store(hart: Any, io: DeviceState, offset: U64, size: U64, value: U64) -> None:
     """Write a 32-bit register."""
     if size != 4:
@@ -171,7 +177,7 @@ def plic_store(hart: Any, io: DeviceState, offset: U64, size: U64, value: U64) -
 class Plic(Registers):
     """The controller; `set_level` is what a device's pin does."""
 
-    on_load, on_store = plic_load, plic_store
+    on_load, on_store, on_calm = plic_load, plic_store, plic_calm
 
     def __init__(self, harts: Sequence[Hart], io: DeviceState, sources: int, wires: Sequence[Drive] = ()) -> None:
         """Contexts are M then S of each hart, as on `virt`; or there is one for each of `wires`."""

@@ -165,8 +165,7 @@ def load(hart: Any, va: U64, size: U64) -> U64:
         return load_misaligned(hart, va, size, priv, virt, 0)
     pa = translate(hart, va, ACCESS_LOAD, priv, virt, 0)
     region = check_load(hart, va, pa, size, priv, virt)
-    if hart.region_kind[region] != KIND_DEVICE:
-        cache_translation(hart, va, pa, ACCESS_LOAD, region, priv)
+    cache_translation(hart, va, pa, ACCESS_LOAD, region, priv)
     if va & (size - 1) != 0:
         return load_misaligned(hart, va, size, priv, virt, 0)
     return read_region(hart, region, pa, size)
@@ -184,8 +183,7 @@ def store(hart: Any, va: U64, size: U64, value: U64) -> None:
         return
     pa = translate(hart, va, ACCESS_STORE, priv, virt, 0)
     region = check_store(hart, va, pa, size, priv, virt)
-    if hart.region_kind[region] != KIND_DEVICE:
-        cache_translation(hart, va, pa, ACCESS_STORE, region, priv)
+    cache_translation(hart, va, pa, ACCESS_STORE, region, priv)
     if va & (size - 1) != 0:
         store_misaligned(hart, va, size, value, priv, virt)
         return

@@ -18,7 +18,7 @@ Result = tuple[str, str] | None
 Lowering = Callable[["Calls", ast.Call], Result]
 TABLE: dict[str, Lowering] = {}
 
-SPLIT, SPLIT_CALL = "split_access", "preserve_mostcc"
+SPLIT, FAR, RARE_CALL = "split_access", "far_load", "preserve_mostcc"  # accesses whose page's entry does not match
 BLOCK = 64  # bytes of the cache block that fast handlers know
 UNLIKELY_BAIL = ", !prof !0"
 INT = {1: "i8", 2: "i16", 4: "i32", 8: "i64"}
@@ -317,6 +317,14 @@ def _ask_host(e: Calls, node: ast.Call) -> Result:
     return None
 
 
+@lowering("call_registers")
+def _call_registers(e: Calls, node: ast.Call) -> Result:
+    function, *args = [e.as_word(a) for a in node.args[1:]]
+    given = ", ".join(["ptr %hart", *[f"i64 {a}" for a in args]])
+    e.wrote |= WROTE
+    return e.value(f"call i64 {e.value(f'inttoptr i64 {function} to ptr')}({given})"), U
+
+
 @lowering("on_hart")
 def _on_hart(e: Calls, node: ast.Call) -> Result:
     target = e.resolve(node.args[1])
@@ -435,7 +443,6 @@ def find(e: Calls, va: str, size: int, area: int, *, splits: bool) -> str:
     """A pointer to what lies at a virtual address; bails out where the translation set does not have the page."""
     if e.module.markers:
         # A region looks the page up in its own way (jit.access).
-        e.module.pure[SPLIT] = e.module.engine_function(SPLIT)
         e.gives_up_here()
         delta = e.value(f"call i64 @find(i64 {va}, i64 {size}, i64 {area}, i64 {int(splits and size > 1)})")
     else:

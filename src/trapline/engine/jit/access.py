@@ -16,8 +16,9 @@ import re
 from typing import TYPE_CHECKING
 
 from trapline.engine import tlb_layout as tlb
-from trapline.engine.compiler.primitives import SPLIT, SPLIT_CALL
+from trapline.engine.compiler.primitives import FAR, RARE_CALL, SPLIT
 from trapline.engine.jit.bases import Base, bases
+from trapline.lang.state import LAYOUT
 
 if TYPE_CHECKING:
     from trapline.engine.jit.region import Region
@@ -46,8 +47,8 @@ class Accesses:
         lines = [f"  store i64 {NO_PAGE}, ptr %page.{slot}" for slot in sorted(self.kept)]
         return [*lines, "  store i64 0, ptr %linear"] if self.linear else lines
 
-    def expand(self, text: str, place: int, found: Decoded) -> str:
-        """Replace `find` in an instruction's text."""
+    def expand(self, text: str, place: int, found: Decoded, position: int) -> str:
+        """Replace `find` in an instruction's text; `position` is its number in the block."""
         lines: list[str] = []
         label = ""
         moved: dict[str, str] = {}
@@ -64,13 +65,29 @@ class Accesses:
             name, va, size, area, splits = match.groups()
             base = self.bases.get(place, UNKNOWN)
             slot = f"{area}.{found.operands['rs1']}"
-            lines += self.find(unique, f"out{place:x}", name, va, int(size), int(area), splits == "1", base, slot)
+            rare = self.rare(unique, va, int(size), int(area), splits == "1", position)
+            lines += self.find(unique, f"out{place:x}", name, va, int(size), int(area), rare, base, slot)
             moved[label] = f"{unique}.on"
             label = moved[label]
         return "\n".join(lines)
 
+    @staticmethod
+    def rare(u: str, va: str, size: int, area: int, splits: bool, position: int) -> list[str]:
+        """How a distance is found for which the page's entry does not match, if there is such a way."""
+        if area != tlb.LOAD_AREA:
+            call = f"  %{u}.rare = call {RARE_CALL} i64 @p.{SPLIT}(ptr %st, i64 {va}, i64 {size}, i64 {area})"
+            return [call] if splits else []
+        return [
+            f"  %{u}.b = getelementptr inbounds i8, ptr %st, i64 {LAYOUT.fields['ic_base'].index * 8}",
+            f"  %{u}.base = load i64, ptr %{u}.b, align 8",
+            f"  %{u}.ic = load i64, ptr %ic",
+            f"  %{u}.then = sub i64 %{u}.base, %{u}.ic",
+            f"  %{u}.now = add i64 %{u}.then, {position}",
+            f"  %{u}.rare = call {RARE_CALL} i64 @p.{FAR}(ptr %st, i64 {va}, i64 {size}, i64 %{u}.now)",
+        ]
+
     def find(
-        self, u: str, out: str, name: str, va: str, size: int, area: int, splits: bool, base: Base, slot: str
+        self, u: str, out: str, name: str, va: str, size: int, area: int, rare: list[str], base: Base, slot: str
     ) -> list[str]:
         """The text of one look-up; it ends in the block `u.on` with the distance in `name`."""
         lines = [f"  %{u}.w = and i64 {va}, {-4096 | (size - 1)}"]
@@ -88,14 +105,12 @@ class Accesses:
         lines.append(f"  %{u}.e = getelementptr inbounds i8, ptr %{u}.t, i64 {area}")
         lines.append(f"  %{u}.tag = load i64, ptr %{u}.e, align 16, !invariant.load !5")
         lines.append(f"  %{u}.hit = icmp eq i64 %{u}.tag, %{u}.w")
-        miss = f"{u}.miss" if splits else out
+        miss = f"{u}.miss" if rare else out
         lines.append(f"  br i1 %{u}.hit, label %{u}.found, label %{miss}, !prof !0")
-        if splits:
-            lines.append(f"{u}.miss:")
-            lines.append(f"  %{u}.split = call {SPLIT_CALL} i64 @p.{SPLIT}(ptr %st, i64 {va}, i64 {size}, i64 {area})")
-            lines.append(f"  %{u}.no = icmp eq i64 %{u}.split, 0")
+        if rare:
+            lines += [f"{u}.miss:", *rare, f"  %{u}.no = icmp eq i64 %{u}.rare, 0"]
             lines.append(f"  br i1 %{u}.no, label %{out}, label %{u}.on")
-            ways.append(f"[ %{u}.split, %{u}.miss ]")
+            ways.append(f"[ %{u}.rare, %{u}.miss ]")
         lines.append(f"{u}.found:")
         lines.append(f"  %{u}.d = getelementptr inbounds i8, ptr %{u}.e, i64 8")
         lines.append(f"  %{u}.far = load i64, ptr %{u}.d, align 8, !invariant.load !5")

@@ -6,7 +6,6 @@ import ctypes
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from trapline.engine.tlb import EMPTY
 from trapline.engine.tlb_layout import CONTEXTS, DATA_ENTRIES, FETCH_AREA, FETCH_ENTRIES, LOAD_AREA, SET_BYTES
 from trapline.privilege.modes import MODE_HS, MODE_M, MODE_NAMES, MODE_VS, TO_HS, TO_M, TO_VS
 
@@ -30,7 +29,7 @@ def is_linear(hart: Hart) -> bool:
     if hart.tlb_ptr == 0:
         return False
     words = (ctypes.c_uint64 * (2 * DATA_ENTRIES)).from_address(int(hart.tlb_ptr) + LOAD_AREA)
-    far = Counter(distance for tag, distance in zip(words[::2], words[1::2], strict=True) if tag != EMPTY)
+    far = Counter(distance for tag, distance in zip(words[::2], words[1::2], strict=True) if not tag & 4095)
     return bool(far) and far.most_common(1)[0][1] * 10 >= far.total() * 9
 
 

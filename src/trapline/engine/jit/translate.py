@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from trapline.engine.compiler.primitives import SPLIT
+from trapline.engine.compiler.primitives import FAR, SPLIT
 from trapline.engine.compiler.text import to_i64
 from trapline.engine.decode_table import X0_SINK
 from trapline.engine.jit.access import Accesses
@@ -112,7 +112,7 @@ class Translator(Ways):
         """The text of each instruction, and which registers the block names and writes."""
         texts = []
         written: set[Register] = set()
-        for place, found in block.code:
+        for position, (place, found) in enumerate(block.code):
             template = self.template(place, found)
             self.intrinsics.update(template.intrinsics)
             p = f"i{place:x}."
@@ -122,8 +122,8 @@ class Translator(Ways):
             fields["to"] = DESTINATIONS.get(self.region.pages.mode(1) or 0)
             text = template.text.format_map(fields)
             if "@find(" in text:
-                text = self.accesses.expand(text, place, found)
-            for name in (*template.cold, SPLIT):
+                text = self.accesses.expand(text, place, found, position)
+            for name in (*template.cold, SPLIT, FAR):
                 text = self.cold_calls(text, name, p)
             if self.region.changes_mode:
                 text = TLB.sub(f"%tlb{place:x}", text)
@@ -158,6 +158,8 @@ class Translator(Ways):
                 line = line.replace(f"@p.{name}(", f"{pointer}.f(")
                 if name == SPLIT:
                     line += " nounwind willreturn memory(read)"
+                elif name == FAR:
+                    line += " nounwind willreturn"
             lines.append(line)
         return "\n".join(lines)
 
