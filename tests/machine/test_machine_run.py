@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from machine_fakes import make_elf
 
+from trapline.engine.native import NativeEngine
 from trapline.isa.assemble import assemble
+from trapline.lang.state import Hart
 from trapline.machine.console import Console, Replay, Script
 from trapline.machine.elf import ImageError
 from trapline.machine.machine import Machine
@@ -27,6 +29,18 @@ def machine(source: str, engine: str = "reference", *, tohost: int | None = None
     symbols = {"tohost": tohost, "fromhost": tohost + 64} if tohost is not None else {}
     made.load_elf(make_elf(assemble(source, BASE), symbols=symbols, memory_size=0x8000))
     return made
+
+
+class CountingEngine:
+    """Counts how often another engine is asked to run."""
+
+    def __init__(self, engine: NativeEngine) -> None:
+        self.engine, self.runs = engine, 0
+
+    def run(self, hart: Hart, limit: int) -> int:
+        """Run the other."""
+        self.runs += 1
+        return self.engine.run(hart, limit)
 
 
 @pytest.fixture(params=["reference", "native"])
@@ -112,6 +126,16 @@ def test_the_timer_interrupt_comes_at_the_exact_instruction() -> None:
     assert seen[0] == seen[1]
     assert seen[0][1] == 1 << 63 | 7
     assert seen[0][3] == 500
+
+
+def test_a_timer_beyond_the_turn_ends_no_run() -> None:
+    """Only a comparator that comes before the turn is over makes native code leave, once for each step nearer."""
+    source = "li t0, 0x2004000\n li s0, 100\n li t1, {at}\n1: sd t1, 0(t0)\n {step}\n addi s0, s0, -1\n bnez s0, 1b\n"
+    for at, step, runs in ((1 << 60, "", 1), (5_000, "", 2), (5_000, "addi t1, t1, -1", 101)):
+        board = machine(source.format(at=at, step=step) + PASS, "native")
+        board.schedule.engine = counting = CountingEngine(board.engine)  # type: ignore[arg-type]
+        assert board.run(max_instructions=1_000_000).reason == "exit"
+        assert counting.runs == runs
 
 
 def test_wfi_skips_time(engine: str) -> None:

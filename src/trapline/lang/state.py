@@ -140,6 +140,11 @@ LAYOUT.array("sample_mode", SAMPLES)
 LAYOUT.array("cold_function", 64)  # C functions that regions call
 LAYOUT.host = False
 
+# The instret at which the board's schedule has this hart come back, 0: it does not say.
+LAYOUT.host = True
+LAYOUT.word("turn_end")
+LAYOUT.host = False
+
 # The address of the explicit access under way, for the transformed instruction's Addr. Offset.
 LAYOUT.word("access_va")
 

@@ -16,7 +16,7 @@ from trapline.lang.state import LAYOUT, Hart
 from trapline.lang.values import MASK64, U64
 from trapline.machine.lines import MSIP, MTIP, set_line, set_line_of
 from trapline.privilege.derived import update_derived
-from trapline.privilege.interrupts import time_now, update_timers
+from trapline.privilege.interrupts import deadline, time_now, update_timers
 
 MTIMECMP = 0x4000
 MTIME = 0xBFF8
@@ -90,7 +90,7 @@ def move_time(hart: Any, io: DeviceState, number: U64, change: U64) -> None:
 
 @hosted
 def clint_store(hart: Any, io: DeviceState, offset: U64, size: U64, value: U64) -> None:
-    """Write msip, mtimecmp or mtime."""
+    """Write msip, mtimecmp or mtime. The schedule looks again if a deadline comes before the hart's turn ends."""
     if offset < io.clint_harts * 4:
         if offset & 3 == 0:
             io.msip[offset >> 2] = value & 1
@@ -100,7 +100,9 @@ def clint_store(hart: Any, io: DeviceState, offset: U64, size: U64, value: U64) 
         io.mtimecmp[number] = merged(io.mtimecmp[number], offset, size, value)
         if number == hart.mhartid:
             clint_tick(hart, io, number)
-            leave(hart, EXIT_TIMER)
+            due = deadline(hart, time_now(hart), io.mtimecmp[number])
+            if due != 0 and (due < hart.turn_end or hart.turn_end == 0):
+                leave(hart, EXIT_TIMER)
         else:
             on_hart(io.hart_at[number], clint_tick, io, number)
     elif offset >= MTIME and offset < MTIME + 8:

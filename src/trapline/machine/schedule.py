@@ -102,7 +102,10 @@ class Schedule:
             if budget is not None:
                 limit = min(limit, budget - done)
             before = int(hart.instret)
-            reason = int(self.engine.run(hart, min(limit, self.slice)))
+            limit = min(limit, self.slice)
+            hart.turn_end = before + limit
+            reason = int(self.engine.run(hart, limit))
+            hart.turn_end = 0
             done += int(hart.instret) - before
             self._react(index, reason, until)
         return done
