@@ -13,14 +13,10 @@ from trapline.lab.lockstep import make_machine
 from trapline.lang.state import LAYOUT, Hart
 from trapline.machine.machine import Machine
 
+# Scratch of the engines, beside what is marked as this process's own.
 ENGINE_WORDS = {
-    "jit_low", "jit_high", "fn_goto", "fn_budget", "sample_at", "sample_count", "sample_record", "sample_pc",
-    "sample_mode", "run_start", "run_mode", "cold_function", "tlb_base", "tlb_ptr", "ctx_next", "ctx_set",
-    "ctx_wanted", "ctx_used", "ctx_keys", "region_info", "region_host", "code_table", "code_k", "code_host",
-    "fetch_uncached", "dirty_count", "dirty_info", "code_fresh", "fn_device_load", "fn_device_store", "fn_flush_code",
-    "fn_transform", "fn_memset", "ic_base", "ic_margin", "ic_left", "native_exit", "step_record", "step_handlers",
-    "decode_base", "region_hint", "next_pc", "insn", "insn_length", "access_va", "walk_gpa", "walk_pte", "walk_level",
-    "walk_perm", "walk_page", "scratch", "x", "big_first", "big_last", "guest_tables_of", "attention", "call_failed",
+    "region_hint", "next_pc", "insn", "insn_length", "access_va", "walk_gpa", "walk_pte", "walk_level", "walk_perm",
+    "walk_page", "scratch", "x", "attention",
 }  # fmt: skip
 
 
@@ -30,7 +26,7 @@ def whole_state(machine: Machine) -> dict[str, list[int]]:
     found = {
         name: [int(hart.mem[f.index + i]) for i in range(f.count)]
         for name, f in LAYOUT.fields.items()
-        if name not in ENGINE_WORDS and not name.startswith("fn_")
+        if not f.host and name not in ENGINE_WORDS
     }
     found["x"] = [int(hart.x[i]) for i in range(32)]
     return found
