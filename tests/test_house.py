@@ -98,3 +98,30 @@ def test_files_speak_of_the_project_alone() -> None:
             if path.suffix in (".py", ".md", ".toml", ".S", ".c", ".h") and marks.search(path.read_text()):
                 wrong.append(str(path.relative_to(ROOT)))
     assert not wrong
+
+
+def test_numbers_of_the_specification_have_one_home() -> None:
+    """Causes, bits of page-table entries and kinds of memory are numbered in one file each, and nowhere else."""
+    homes = {"privilege/causes.py": r"", "privilege/pte.py": r"", "privilege/protection.py": r"KIND_"}
+    names: dict[str, str] = {}
+    for home, prefix in homes.items():
+        for name in assigned(SOURCE / home):
+            if name.isupper() and name.startswith(prefix):
+                names[name] = home
+    second = [
+        f"{path.relative_to(SOURCE)} defines {name}, whose home is {names[plain]}"
+        for path in sorted(SOURCE.rglob("*.py"))
+        for name in assigned(path)
+        if (plain := name.lstrip("_").removeprefix("CAUSE_")) in names
+        and path.relative_to(SOURCE).as_posix() != names[plain]
+    ]
+    assert not second
+
+
+def assigned(path: Path) -> set[str]:
+    """The names that a module assigns at its own level."""
+    found: set[str] = set()
+    for statement in ast.parse(path.read_text()).body:
+        if isinstance(statement, ast.Assign):
+            found |= {n.id for target in statement.targets for n in ast.walk(target) if isinstance(n, ast.Name)}
+    return found

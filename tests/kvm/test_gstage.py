@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from trapline.kvm.gstage import MODES, PAGE, PTE_A, PTE_D, PTE_R, PTE_U, PTE_V, PTE_W, PTE_X, GStage, TableMemory
+from trapline.kvm.gstage import MODES, PAGE, GStage, TableMemory
 from trapline.machine.regions import Regions
+from trapline.privilege.pte import PTE_A, PTE_D, PTE_R, PTE_U, PTE_V, PTE_W, PTE_X
 
 ALL = PTE_V | PTE_R | PTE_W | PTE_X | PTE_U | PTE_A | PTE_D
 MEGA = 2 << 20

@@ -16,8 +16,7 @@ from trapline.lang.memory import host_load, host_store
 from trapline.lang.values import U64
 from trapline.privilege.csr import csr_write
 from trapline.privilege.csr_numbers import MEPC
-from trapline.privilege.memory import KIND_DEVICE
-from trapline.privilege.protection import check_physical, region_of
+from trapline.privilege.protection import KIND_DEVICE, check_physical, region_of
 from trapline.privilege.translation import ACCESS_LOAD, translate
 from trapline.privilege.translation import ACCESS_STORE as TO_STORE
 

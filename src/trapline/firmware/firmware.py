@@ -249,7 +249,7 @@ class Firmware:
             return self._hang(hart, trap, "unhandled local interrupt", NO_ENTRY)
         change_bits(hart, csr.MIE, clear=MTIP)
         change_bits(hart, csr.MIP, set=STIP)
-        return Outcome(outcome.INTERRUPT, outcome.RESUME, trap, self.cost_of(cost.MTIMER))
+        return Outcome(outcome.FORWARD, outcome.RESUME, trap, self.cost_of(cost.MTIMER))
 
     def cost_of(self, event: str) -> Cost:
         """Return the estimate for an event (firmware.cost) on this firmware."""

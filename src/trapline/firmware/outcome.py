@@ -13,7 +13,7 @@ REDIRECT = "firmware-redirect"
 EMULATE = "firmware-emulate"
 HANG = "firmware-hang"
 SBI = "sbi"
-INTERRUPT = "firmware-interrupt"
+FORWARD = "firmware-interrupt"
 
 # Where the hart is afterwards. RESUME: back in the code that trapped, past the instruction or at it.
 TO_HS, TO_VS, RESUME, HUNG, STOPPED = "HS", "VS", "resume", "hung", "stopped"

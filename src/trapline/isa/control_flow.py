@@ -7,15 +7,14 @@ from typing import Any
 from trapline.lang.control import jump
 from trapline.lang.functions import Trap, inline
 from trapline.lang.values import U64
-
-CAUSE_INST_MISALIGNED = 0
+from trapline.privilege.causes import INST_MISALIGNED
 
 
 @inline
 def check_target(hart: Any, target: U64) -> None:
     """Raise instruction-address-misaligned on the jump itself if IALIGN=32 and the target is not aligned."""
     if hart.has_c == 0 and target & 2 != 0:
-        raise Trap(CAUSE_INST_MISALIGNED, target, 0, 0, hart.virt)
+        raise Trap(INST_MISALIGNED, target, 0, 0, hart.virt)
 
 
 @inline

@@ -9,12 +9,12 @@ from trapline.lang.control import jump
 from trapline.lang.facts import Access, Flow, Kind
 from trapline.lang.functions import Trap, instruction
 from trapline.lang.values import U64, sext, signed, u64, unsigned, zext
+from trapline.privilege.causes import BREAKPOINT
 from trapline.privilege.deliver import environment_call
 from trapline.privilege.guards import ecall_cause
 from trapline.privilege.memory import load, store
 
 EVEN = 0xFFFF_FFFF_FFFF_FFFE
-CAUSE_BREAKPOINT = 3
 
 
 # Upper immediates and jumps.
@@ -297,4 +297,4 @@ def ecall(hart: Any) -> None:
 
 @instruction("ebreak", "000000000001 00000 000 00000 1110011", extension="I", flow=Flow.TRAP)
 def ebreak(hart: Any) -> None:
-    raise Trap(CAUSE_BREAKPOINT, hart.pc, 0, 0, hart.virt)
+    raise Trap(BREAKPOINT, hart.pc, 0, 0, hart.virt)

@@ -13,7 +13,7 @@ from trapline.kvm.trace import TrapRecord
 from trapline.kvm.walks import Walk, gstage_walk, vs_walk
 from trapline.lang.functions import Trap
 from trapline.policies import CauseRule, describe
-from trapline.privilege.causes import CAUSE_NAMES, cause_name
+from trapline.privilege.causes import CAUSE_NAMES, GUEST_PAGE_FAULTS, cause_name
 from trapline.privilege.csr import csr_read
 from trapline.privilege.csr_numbers import CSR_BY_NAME
 from trapline.privilege.memory import guest_load
@@ -146,7 +146,7 @@ def _walks(vcpu: Vcpu, trap: CpuTrap) -> tuple[Walk, ...]:
         return ()
     first = vs_walk(vcpu, trap.stval)
     walks = [first]
-    gpa = trap.gpa if trap.scause in (20, 21, 23) else first.result
+    gpa = trap.gpa if trap.scause in GUEST_PAGE_FAULTS else first.result
     if gpa is not None:
         walks.append(gstage_walk(vcpu.vm, gpa))
     return tuple(walks)

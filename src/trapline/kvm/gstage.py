@@ -8,12 +8,9 @@ preset, so that hardware never needs to update them.
 from __future__ import annotations
 
 from trapline.machine.regions import Region
+from trapline.privilege.pte import PPN_MASK, PPN_SHIFT, PTE_A, PTE_D, PTE_LEAF, PTE_R, PTE_U, PTE_V, PTE_W, PTE_X
 
 PAGE_SHIFT, PAGE = 12, 4096
-PTE_V, PTE_R, PTE_W, PTE_X, PTE_U, PTE_G, PTE_A, PTE_D = (1 << n for n in range(8))
-LEAF = PTE_R | PTE_W | PTE_X
-PPN_SHIFT = 10
-PPN_MASK = (1 << 44) - 1
 ROOT_SIZE = 4 * PAGE
 
 MODES = {8: ("sv39x4", 3), 9: ("sv48x4", 4), 10: ("sv57x4", 5)}
@@ -105,7 +102,7 @@ class GStage:
         for level in range(self.levels - 1, -1, -1):
             address = table + 8 * self.index(gpa, level)
             entry = self.memory.read(address)
-            if not entry & PTE_V or entry & LEAF or level == 0:
+            if not entry & PTE_V or entry & PTE_LEAF or level == 0:
                 return address, level, entry
             table = (entry >> PPN_SHIFT & PPN_MASK) << PAGE_SHIFT
         raise AssertionError("a walk ends at level 0")
@@ -122,9 +119,9 @@ class GStage:
             new |= PTE_W
         if old == new:
             return False
-        if old & PTE_V and not old & LEAF:
+        if old & PTE_V and not old & PTE_LEAF:
             self._free_table(old, level - 1)
-        if not (old & PTE_V and old & LEAF):
+        if not (old & PTE_V and old & PTE_LEAF):
             self.leaves[level] += 1
         self.memory.write(address, new)
         return True
@@ -166,7 +163,7 @@ class GStage:
         for at in range(self.levels - 1, level, -1):
             address = table + 8 * self.index(gpa, at)
             entry = self.memory.read(address)
-            if entry & LEAF:
+            if entry & PTE_LEAF:
                 self._split(address, at, entry)
                 entry = self.memory.read(address)
             elif not entry & PTE_V:
@@ -191,7 +188,7 @@ class GStage:
         table = (entry >> PPN_SHIFT & PPN_MASK) << PAGE_SHIFT
         for n in range(512):
             below = self.memory.read(table + 8 * n)
-            if below & PTE_V and below & LEAF:
+            if below & PTE_V and below & PTE_LEAF:
                 self.leaves[level] -= 1
             elif below & PTE_V:
                 self._free_table(below, level - 1)

@@ -14,10 +14,10 @@ from trapline.lang.memory import host_load, host_store
 from trapline.lang.values import U64
 from trapline.privilege.fields import ATP_MODE_SHIFT, ATP_PPN
 from trapline.privilege.protection import KIND_RAM, region_of
+from trapline.privilege.pte import PTE_A, PTE_D, PTE_LEAF, PTE_R, PTE_U, PTE_V, PTE_W, PTE_X
 
 SLOTS, SLOT_WORDS = 8, 4
-VALID, LEAF = 1, 2 | 4 | 8
-FRESH = 1 | 2 | 4 | 8 | 16 | 64 | 128  # V, R, W, X, U, A, D
+FRESH = PTE_V | PTE_R | PTE_W | PTE_X | PTE_U | PTE_A | PTE_D
 NO_SLOT = SLOTS
 
 
@@ -77,10 +77,10 @@ def map_plain(hart: Any, gpa: U64) -> bool:
             return False
         entry = host_load(place, 8)
         if level == wanted:
-            if entry & VALID != 0:
+            if entry & PTE_V != 0:
                 return False
         else:
-            if entry & VALID == 0 or entry & LEAF != 0:
+            if entry & PTE_V == 0 or entry & PTE_LEAF != 0:
                 return False
             table = ((entry >> 10) & ATP_PPN) << 12
     block = gpa & ~((U64(4096) << ((wanted * 9) & 63)) - 1)

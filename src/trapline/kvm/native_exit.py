@@ -59,6 +59,16 @@ from trapline.lang.control import (
 )
 from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.values import U64, u64
+from trapline.privilege.causes import (
+    ILLEGAL_INST,
+    INST_GUEST_PAGE_FAULT,
+    LOAD_ACCESS,
+    LOAD_GUEST_PAGE_FAULT,
+    LOAD_MISALIGNED,
+    STORE_ACCESS,
+    STORE_GUEST_PAGE_FAULT,
+    STORE_MISALIGNED,
+)
 from trapline.privilege.fields import (
     HSTATUS_SPV,
     MSTATUS_FS,
@@ -82,8 +92,6 @@ SERVES_MMIO, COUNTS_EVENTS = 16, 32
 # What hosted_exit returns: Python's, go on in the guest, leave and run again.
 NOT_HANDLED, GO_ON, COME_BACK = 0, 1, 2
 
-LOAD_MISALIGNED, STORE_MISALIGNED, LOAD_ACCESS, STORE_ACCESS, ILLEGAL_INST = 4, 6, 5, 7, 2
-INST_GUEST_PAGE_FAULT, LOAD_GUEST_PAGE_FAULT, STORE_GUEST_PAGE_FAULT = 20, 21, 23
 SYSTEM_OPCODE, WFI = 0x73, 0x10500073
 FS_CLEAN = 2 << 13
 HTIMEDELTA, COUNTERS = 0x605, 0xC00

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from trapline.kvm.vcpu import Vcpu
     from trapline.kvm.vm import Vm
 
-_GUEST_PAGE_FAULTS = (20, 21, 23)
 _EXITS_AT_A_TIME = 1 << 16
 _SP_STORES = ("c.swsp", "c.sdsp")
 _SERVED = {"TIME": SERVES_TIME, "IPI": SERVES_IPI, "RFENCE": SERVES_RFENCE}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from trapline.lang.functions import hosted
 from trapline.lang.values import U64
-from trapline.privilege.causes import INST_ACCESS, LOAD_ACCESS, STORE_ACCESS
+from trapline.privilege.causes import ACCESS_FAULTS, GUEST_PAGE_FAULTS
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.csr_numbers import VSCAUSE, VSEPC, VSSTATUS, VSTVAL, VSTVEC
 from trapline.privilege.csr_status import set_vsstatus
@@ -42,12 +42,12 @@ def trap_redirect(hart: Any, scause: U64, sepc: U64, stval: U64, keep_privilege:
 
 
 # What a bus says of an access that it cannot do, by the guest page fault that KVM saw of it.
-_ACCESS_FAULTS = {20: INST_ACCESS, 21: LOAD_ACCESS, 23: STORE_ACCESS}
+_ACCESS_FAULT_OF = dict(zip(GUEST_PAGE_FAULTS, ACCESS_FAULTS, strict=True))
 
 
 def access_fault(vcpu: Vcpu, trap: CpuTrap) -> None:
     """Give the guest a guest page fault of its own as what a machine without hypervisor would show: an access fault."""
-    inject(vcpu, replace(trap, scause=_ACCESS_FAULTS[trap.scause], htval=0, htinst=0))
+    inject(vcpu, replace(trap, scause=_ACCESS_FAULT_OF[trap.scause], htval=0, htinst=0))
 
 
 def inject(vcpu: Vcpu, trap: CpuTrap) -> None:

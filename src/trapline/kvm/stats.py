@@ -14,7 +14,7 @@ from trapline.firmware.exit_log import KINDS, NativeExit, counted, spent
 from trapline.kvm.stats_fd import HISTOGRAM_BUCKETS
 from trapline.lang.state import LAYOUT, TRAP_DESTINATIONS, TRAP_ORIGINS
 from trapline.policies import Policy
-from trapline.privilege.causes import INTERRUPT, cause_name
+from trapline.privilege.causes import GUEST_PAGE_FAULTS, INTERRUPT, cause_name
 
 if TYPE_CHECKING:
     from trapline.kvm.trace import TrapRecord
@@ -27,7 +27,6 @@ GENERIC_VM = ("remote_tlb_flush", "remote_tlb_flush_requests")
 
 _DESTINATIONS = {0: "M", 1: "HS", 2: "VS"}
 _GUEST_ORIGINS = {4: "VU", 5: "VS"}
-_GUEST_PAGE_FAULTS = (20, 21, 23)
 _TRAP_COUNT, _ROW = LAYOUT.fields["trap_count"].index, TRAP_ORIGINS * TRAP_DESTINATIONS
 
 
@@ -96,7 +95,7 @@ class VcpuStats:
         found = Counter[str]()
         for (cause, origin, _, how, end, _), n in self.all_routes(hart).items():
             found[f"trapline/{cause_name(cause)}/{origin}/{how[-1]}/{end}"] += n
-            if cause in _GUEST_PAGE_FAULTS:
+            if cause in GUEST_PAGE_FAULTS:
                 found["trapline/guest_page_faults"] += n
             if cause == 1:
                 found["trapline/inst_access_exits"] += n

@@ -45,6 +45,7 @@ from trapline.lang.state import Hart
 from trapline.machine.clint import time_of
 from trapline.policies import CauseRule, Policy
 from trapline.privilege import csr_numbers as csr
+from trapline.privilege.causes import ECALL_VS, GUEST_PAGE_FAULTS
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import (
@@ -75,7 +76,6 @@ if TYPE_CHECKING:
 
 FS_INITIAL, FS_CLEAN = 1 << 13, 2 << 13
 A0, A1 = 10, 11
-ECALL_VS = 10
 
 # Fields of GuestCsrs and the CSRs that hold them while the vCPU is loaded; hideleg comes before vsie.
 GUEST_CSRS = {
@@ -502,7 +502,7 @@ class Vcpu:
             self.firmware_dump = done.dump
             return RunStop.HUNG
         end = "guest" if done.destination == firmware_outcome.TO_VS else "emulated"
-        if done.how == firmware_outcome.INTERRUPT:
+        if done.how == firmware_outcome.FORWARD:
             end = "resumed"
         self._finish(end, done.how, origin_of(self.hart.priv, self.hart.virt))
         return None
@@ -526,7 +526,7 @@ class Vcpu:
         ret = vcpu_exit(self, trap)
         if trap.scause == ECALL_VS:
             refresh_flags(self)
-        gpa = trap.gpa if trap.scause in (20, 21, 23) else None
+        gpa = trap.gpa if trap.scause in GUEST_PAGE_FAULTS else None
         hops = self._pending_hop or ("hardware", "resumed")
         self._finish(hops[1], hops[0], self.guest_mode() if ret > 0 else "VMM", -ret if ret < 0 else 0, gpa)
         if self.death is not None and ret < 0:

@@ -12,7 +12,7 @@ from trapline.kvm.actions import ActionFunction, actions_of, check_function
 from trapline.kvm.aia import IRQCHIP_FEATURE, GuestLines
 from trapline.kvm.aia_device import AiaDevice
 from trapline.kvm.dirty_log import DirtyLogs
-from trapline.kvm.gstage import MODE_NUMBERS, MODES, PAGE, PTE_V, GStage, TableMemory
+from trapline.kvm.gstage import MODE_NUMBERS, MODES, PAGE, GStage, TableMemory
 from trapline.kvm.io_bus import IoBus
 from trapline.kvm.native_setup import collect, record_of
 from trapline.kvm.schedule import NoTurns, Turns, VmResult, run_vcpus
@@ -32,10 +32,12 @@ from trapline.machine.memory_map import DEFAULT_RATIO, DEFAULT_TIMEBASE, IMSIC_S
 from trapline.machine.regions import Regions
 from trapline.policies import DEFAULT_POLICY, Action, Policy, PolicyError, load_policy
 from trapline.policies.causes import name, unimplemented
+from trapline.privilege.causes import GUEST_PAGE_FAULTS
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.csr_numbers import HEDELEG, HGATP
 from trapline.privilege.imsic import FILE_S
 from trapline.privilege.isa_string import DEFAULT_ISA, add_imsic, configure
+from trapline.privilege.pte import PTE_V
 from trapline.privilege.reset import reset
 
 # Host physical addresses: page tables from here, guest memory from there up.
@@ -162,7 +164,7 @@ class Vm:
 
     def require_mapping(self) -> None:
         """Without a rule that maps guest page faults no guest runs: its first fetch would never succeed."""
-        for cause in (20, 21, 23):
+        for cause in GUEST_PAGE_FAULTS:
             if self.policy.rule(cause).action is not Action.MAP:
                 raise PolicyError(
                     f"policy {self.policy.name!r} does not map {name(cause)} ({self.policy.rule(cause).action.value}): "

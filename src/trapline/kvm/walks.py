@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trapline.kvm.gstage import LEAF, PAGE, PAGE_SHIFT, PPN_MASK, PPN_SHIFT, PTE_V
+from trapline.kvm.gstage import PAGE, PAGE_SHIFT
+from trapline.privilege.pte import PPN_MASK, PPN_SHIFT, PTE_LEAF, PTE_V
 
 if TYPE_CHECKING:
     from trapline.kvm.vcpu import Vcpu
@@ -55,7 +56,7 @@ def gstage_walk(vm: Vm, gpa: int) -> Walk:
     for level in range(stage.levels - 1, -1, -1):
         address = table + 8 * stage.index(gpa, level)
         entry = vm.tables.read(address)
-        leaf = bool(entry & PTE_V and entry & LEAF)
+        leaf = bool(entry & PTE_V and entry & PTE_LEAF)
         steps.append(WalkStep(level, address, entry, leaf))
         if not entry & PTE_V:
             slot = vm.slots.find(gpa)
@@ -88,7 +89,7 @@ def vs_walk(vcpu: Vcpu, va: int) -> Walk:
             entry = int.from_bytes(vcpu.vm.read_memory(address, 8), "little")
         except ValueError:
             return Walk("VS", va, tuple(steps), None, f"no guest memory at {address:#x}, where the next table is")
-        leaf = bool(entry & PTE_V and entry & LEAF)
+        leaf = bool(entry & PTE_V and entry & PTE_LEAF)
         steps.append(WalkStep(level, address, entry, leaf))
         if not entry & PTE_V:
             return Walk("VS", va, tuple(steps), None, f"invalid entry at level {level}")

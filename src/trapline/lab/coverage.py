@@ -17,7 +17,7 @@ from trapline.lang.facts import Flow, Kind
 from trapline.lang.functions import INSTRUCTIONS, Instruction, Trap
 from trapline.lang.state import Hart
 from trapline.machine.machine import Machine
-from trapline.privilege.causes import CAUSE_NAMES, INTERRUPT, trap_index
+from trapline.privilege.causes import ACCESS_FAULTS, CAUSE_NAMES, GUEST_PAGE_FAULTS, INTERRUPT, PAGE_FAULTS, trap_index
 from trapline.privilege.modes import DESTINATION_NAMES, MODE_NAMES
 from trapline.privilege.translation import translate
 
@@ -132,7 +132,7 @@ class Observer:
             cause, tinst = int(hart.scause), int(hart.htinst)
         else:
             cause, tinst = int(hart.vscause), 0
-        if cause in (1, 5, 7, 12, 13, 15, 20, 21, 23):
+        if cause in ACCESS_FAULTS + PAGE_FAULTS + GUEST_PAGE_FAULTS:
             virtual = mode in ("VS", "VU")
             text = stages(hart, 0, 1) if virtual else stages(hart, 0, 0)
             kind = {0x3000: " table-read", 0x3020: " table-write"}.get(tinst, "")
@@ -235,15 +235,15 @@ def reachable_walks() -> set[str]:
     """Return the outcomes of page walks that streams must reach."""
     paged = ("sv39", "sv48", "sv57")
     wanted = {f"{mode} {access} {size}" for mode in paged for access in ("load", "store") for size in ("page", "large")}
-    faults = (12, 13, 15)
+    faults = PAGE_FAULTS
     wanted |= {f"{mode} {CAUSE_NAMES[cause]}" for mode in paged for cause in faults}
     for g in paged:
         for vs in ("bare", *paged):
             wanted |= {f"{vs}+{g} {access} large" for access in ("load", "store")}
-            wanted |= {f"{vs}+{g} {CAUSE_NAMES[cause]}" for cause in (20, 21, 23)}
+            wanted |= {f"{vs}+{g} {CAUSE_NAMES[cause]}" for cause in GUEST_PAGE_FAULTS}
             if vs != "bare":
-                wanted |= {f"{vs}+{g} {CAUSE_NAMES[cause]}" for cause in (12, 13, 15)}
-                wanted |= {f"{vs}+{g} {CAUSE_NAMES[cause]} table-read" for cause in (20, 21, 23)}
+                wanted |= {f"{vs}+{g} {CAUSE_NAMES[cause]}" for cause in PAGE_FAULTS}
+                wanted |= {f"{vs}+{g} {CAUSE_NAMES[cause]} table-read" for cause in GUEST_PAGE_FAULTS}
     return wanted
 
 

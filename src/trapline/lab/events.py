@@ -129,7 +129,7 @@ _SYNCHRONOUS = [
 
 _NOWHERE = "li a5, 0x20000000; add a5, a5, tp"  # tp: the mode's address window
 
-_GUEST_PAGE_FAULTS = [
+_OUTSIDE = [
     Event("fetch-first", 20, "fetch from a page of RAM never touched", "jalr t2, 0(s4)",),
     Event("fetch-mmio", 20, "fetch from an address without a slot", "jr s2", condition=MMIO),
     Event("load-first", 21, "ld from a page of RAM never touched", "ld a0, 0(s4)"),
@@ -190,7 +190,7 @@ _VIRTUAL = [
     Event("stimecmp", 22, "read of stimecmp", "csrr a0, stimecmp", isa=("sstc",)),
 ]  # fmt: skip
 
-EVENTS: tuple[Event, ...] = tuple(_SYNCHRONOUS + _GUEST_PAGE_FAULTS + _VIRTUAL)
+EVENTS: tuple[Event, ...] = tuple(_SYNCHRONOUS + _OUTSIDE + _VIRTUAL)
 
 # Causes of the specification that no guest of this hart can raise, and why.
 UNREACHABLE = {

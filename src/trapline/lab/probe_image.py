@@ -16,6 +16,7 @@ from functools import lru_cache
 
 from trapline.isa.assemble import assemble_program
 from trapline.lab.events import Event, selected
+from trapline.privilege.pte import PTE_A, PTE_D, PTE_R, PTE_U, PTE_V, PTE_W, PTE_X
 
 RAM, RAM_SIZE = 0x8000_0000, 0x40_0000
 FINISHER = 0x10_0000
@@ -33,7 +34,6 @@ USER = 64 << 30
 MARK, END = 0x1111, 0x5555
 RECORD = 32
 
-PTE_V, PTE_R, PTE_W, PTE_X, PTE_U, PTE_A, PTE_D = (1 << n for n in (0, 1, 2, 3, 4, 6, 7))
 ALL = PTE_V | PTE_R | PTE_W | PTE_X | PTE_A | PTE_D
 
 _JR_T2 = (0x0003_8067).to_bytes(4, "little")  # what a fetch from a page never touched finds

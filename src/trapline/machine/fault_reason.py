@@ -13,17 +13,17 @@ from trapline.lang.memory import host_load
 from trapline.lang.values import U64
 from trapline.privilege import translation as walker
 from trapline.privilege.causes import (
+    ACCESS_FAULTS,
     BREAKPOINT,
+    GUEST_PAGE_FAULTS,
     ILLEGAL_INST,
     INST_ACCESS,
     INST_GUEST_PAGE_FAULT,
     INST_MISALIGNED,
     INST_PAGE_FAULT,
     INTERRUPT,
-    LOAD_ACCESS,
-    LOAD_GUEST_PAGE_FAULT,
     LOAD_MISALIGNED,
-    LOAD_PAGE_FAULT,
+    PAGE_FAULTS,
     STORE_ACCESS,
     STORE_GUEST_PAGE_FAULT,
     STORE_MISALIGNED,
@@ -37,17 +37,14 @@ from trapline.privilege.fields import (
     ENVCFG_PBMTE,
     MSTATUS_MXR,
 )
-from trapline.privilege.memory import KIND_DEVICE, KIND_HOLE, KIND_ROM
-from trapline.privilege.protection import NO_REGION, pmp_check, region_of
+from trapline.privilege.protection import KIND_DEVICE, KIND_HOLE, KIND_ROM, NO_REGION, pmp_check, region_of
+from trapline.privilege.pte import PTE_A, PTE_U, PTE_V
 from trapline.privilege.translation import ACCESS_FETCH, ACCESS_LOAD, ACCESS_STORE
 
 MISALIGNED_REMEDY = "--misaligned hardware lets the hart make such accesses itself"
 
 _FETCHES = (INST_ACCESS, INST_PAGE_FAULT, INST_GUEST_PAGE_FAULT)
 _STORES = (STORE_ACCESS, STORE_PAGE_FAULT, STORE_GUEST_PAGE_FAULT)
-_ACCESS_FAULTS = (INST_ACCESS, LOAD_ACCESS, STORE_ACCESS)
-_PAGE_FAULTS = (INST_PAGE_FAULT, LOAD_PAGE_FAULT, STORE_PAGE_FAULT)
-_GUEST_PAGE_FAULTS = (INST_GUEST_PAGE_FAULT, LOAD_GUEST_PAGE_FAULT, STORE_GUEST_PAGE_FAULT)
 _VERBS = {ACCESS_LOAD: "read", ACCESS_STORE: "written", ACCESS_FETCH: "executed"}
 _RIGHTS = {ACCESS_LOAD: "R", ACCESS_STORE: "W", ACCESS_FETCH: "X"}
 
@@ -73,11 +70,11 @@ def fault_reason(hart: Any, cause: int, tval: int, gpa: int, fetch: Mode, data: 
         return "its handler leaves it pending"
     if cause == BREAKPOINT:
         return "an ebreak that nobody serves"
-    if cause in _ACCESS_FAULTS:
+    if cause in ACCESS_FAULTS:
         return _access_reason(hart, tval, access, priv, virt)
-    if cause in _PAGE_FAULTS:
+    if cause in PAGE_FAULTS:
         return _first_stage_reason(hart, tval, access, priv, virt)
-    if cause in _GUEST_PAGE_FAULTS:
+    if cause in GUEST_PAGE_FAULTS:
         return _stage_reason(hart, gpa, access)
     return ""
 
@@ -86,7 +83,7 @@ def _access_reason(hart: Any, va: int, access: int, priv: int, virt: int) -> str
     try:
         pa = int(hart.call(walker.translate, va, access, priv, virt, 0))
     except Trap as trap:
-        if trap.cause in _GUEST_PAGE_FAULTS:
+        if trap.cause in GUEST_PAGE_FAULTS:
             return f"no memory at guest physical address {trap.tval2 << 2 | va & 3:#x}"
         return f"a page table for {va:#x} lies where it cannot be read"
     region = int(region_of(hart, U64(pa)))
@@ -162,7 +159,7 @@ def _stage_reason(hart: Any, gpa: int, access: int) -> str:
         if not walker.pointer(pte):
             break
         table = (pte >> 10 & ATP_PPN) << 12
-    if pte & walker.PTE_U == 0:
+    if pte & PTE_U == 0:
         return f"U is 0 in {at}"
     if not walker.permits(pte, U64(access), hart.mstatus & MSTATUS_MXR, U64(0)):
         return f"{_RIGHTS[access]} is 0 in {at}"
@@ -170,7 +167,7 @@ def _stage_reason(hart: Any, gpa: int, access: int) -> str:
 
 
 def _malformed(hart: Any, pte: U64, level: int, at: str, pbmte: U64) -> str | None:
-    if pte & walker.PTE_V == 0:
+    if pte & PTE_V == 0:
         return f"V is 0 in {at} ({int(pte):#x})"
     if walker.malformed(hart, pte, pbmte):
         return f"{at} ({int(pte):#x}) has a reserved encoding"
@@ -184,6 +181,6 @@ def _leaf(hart: Any, pte: U64, level: int, address: U64, access: int, at: str, e
         return f"{at} ({int(pte):#x}) is a large page that is misaligned"
     missing = walker.wanted_bits(U64(access)) & ~pte
     if missing != 0 and envcfg & ENVCFG_ADUE == 0:
-        bit = "A" if missing & walker.PTE_A != 0 else "D"
+        bit = "A" if missing & PTE_A != 0 else "D"
         return f"{bit} is 0 in {at} ({int(pte):#x}), and {switch}.ADUE is 0"
     return ""

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from trapline.lang.host_pages import anonymous
 from trapline.lang.state import REGIONS, WATCHER, Hart
+from trapline.privilege.protection import KIND_DEVICE, KIND_HOLE, KIND_NONE, KIND_RAM, KIND_ROM
 
-KIND_NONE, KIND_RAM, KIND_ROM, KIND_DEVICE, KIND_HOLE = range(5)
 KIND_NAMES = ("none", "ram", "rom", "device", "hole")
 
 _PAGE = 4096

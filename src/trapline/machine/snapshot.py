@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from trapline.lang.state import LAYOUT, Hart
 from trapline.machine import snapshot_file
 from trapline.machine.plain_state import Loader, Saver, StateError
-from trapline.machine.regions import KIND_RAM, Regions
+from trapline.machine.regions import Regions
 from trapline.machine.snapshot_file import SnapshotError
+from trapline.privilege.protection import KIND_RAM
 
 if TYPE_CHECKING:
     from trapline.engine.api import Engine

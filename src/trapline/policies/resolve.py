@@ -25,13 +25,13 @@ from trapline.policies.schema import (
     Word,
 )
 from trapline.policies.versions import holding, parse, reached, releases, series_of, split_key, the_one
+from trapline.privilege.causes import GUEST_PAGE_FAULTS
 
 N = TypeVar("N", bound=Ranged)
 
 _NO_MMIO = Mmio(instructions=())
 _WITHOUT_SLOT = (Action.REDIRECT, Action.MMIO, Action.KILL, Action.EXIT)
 _IF_DEBUG = (Action.REDIRECT, Action.DEBUG, Action.KILL, Action.EXIT)
-_GUEST_PAGE_FAULTS = (20, 21, 23)
 _COUNTER = re.compile(r"[a-z][a-z0-9_]{0,46}")  # with its zero byte 48 bytes in the statistics file
 
 
@@ -115,7 +115,7 @@ def _several(given: CauseRule | tuple[CauseRule, ...]) -> tuple[CauseRule, ...]:
 def _check_rule(text: str, cause: int, rule: CauseRule) -> None:
     if rule.delegate:
         causes.hedeleg_mask(1 << cause)
-    if rule.action is Action.MAP and cause not in _GUEST_PAGE_FAULTS:
+    if rule.action is Action.MAP and cause not in GUEST_PAGE_FAULTS:
         raise PolicyError(f"cause {text!r}: action 'map' is for guest page faults only")
     if rule.action is Action.MMIO and cause not in (21, 23):
         raise PolicyError(f"cause {text!r}: action 'mmio' is for load and store guest page faults only")

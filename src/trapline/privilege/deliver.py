@@ -7,10 +7,10 @@ from typing import Any
 from trapline.lang.control import give_up_unless, instruction_bits, transformed_instruction
 from trapline.lang.functions import cold, inline
 from trapline.lang.values import U64
+from trapline.privilege.causes import ILLEGAL_INST, VIRTUAL_INST
 from trapline.privilege.guards import ecall_cause
 from trapline.privilege.trap import destination, take_trap, trap_into
 
-ILLEGAL_INSTRUCTION, VIRTUAL_INSTRUCTION = 2, 22
 EXPLICIT_ACCESS_CAUSES = 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 13 | 1 << 15 | 1 << 21 | 1 << 23
 
 
@@ -20,7 +20,7 @@ def deliver_exception(hart: Any) -> None:
     cause = hart.trap_cause
     tval = hart.trap_tval
     tinst = hart.trap_tinst
-    if cause == ILLEGAL_INSTRUCTION or cause == VIRTUAL_INSTRUCTION:
+    if cause == ILLEGAL_INST or cause == VIRTUAL_INST:
         tval = instruction_bits(hart)
     elif hart.tinst_transformed != 0 and tinst == 0 and (EXPLICIT_ACCESS_CAUSES >> (cause & 63)) & 1 != 0:
         hart.insn = instruction_bits(hart)
@@ -31,7 +31,7 @@ def deliver_exception(hart: Any) -> None:
 @cold
 def raise_illegal(hart: Any) -> None:
     """Deliver illegal instruction for bits that decode to nothing."""
-    hart.trap_cause = ILLEGAL_INSTRUCTION
+    hart.trap_cause = ILLEGAL_INST
     hart.trap_tval2 = 0
     hart.trap_tinst = 0
     hart.trap_gva = 0

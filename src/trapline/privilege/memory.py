@@ -13,14 +13,11 @@ from trapline.lang.functions import Trap, cold, fast_path
 from trapline.lang.memory import device_load, device_store, host_load, host_store
 from trapline.lang.state import WATCHER
 from trapline.lang.values import U64
-from trapline.privilege.protection import check_physical, region_of
+from trapline.privilege.causes import INST_ACCESS, LOAD_ACCESS, LOAD_MISALIGNED, STORE_ACCESS, STORE_MISALIGNED
+from trapline.privilege.fields import HSTATUS_SPVP
+from trapline.privilege.protection import KIND_DEVICE, check_physical, region_of
 from trapline.privilege.translation import ACCESS_FETCH, ACCESS_LOAD, ACCESS_MANAGE, ACCESS_STORE, translate
 
-KIND_RAM, KIND_ROM, KIND_DEVICE, KIND_HOLE = 1, 2, 3, 4
-
-CAUSE_INST_ACCESS, CAUSE_LOAD_MISALIGNED, CAUSE_LOAD_ACCESS = 1, 4, 5
-CAUSE_STORE_MISALIGNED, CAUSE_STORE_ACCESS = 6, 7
-HSTATUS_SPVP = 1 << 8
 NO_RESERVATION = 0xFFFF_FFFF_FFFF_FFFF
 
 
@@ -53,7 +50,7 @@ def host_write(address: U64, size: U64, value: U64) -> None:
 def check_load(hart: Any, va: U64, pa: U64, size: U64, priv: U64, virt: U64) -> U64:
     """Return the number of the region to read from, or raise a load access fault."""
     if not check_physical(hart, pa, size, ACCESS_LOAD, priv):
-        raise Trap(CAUSE_LOAD_ACCESS, va, 0, 0, virt)
+        raise Trap(LOAD_ACCESS, va, 0, 0, virt)
     return region_of(hart, pa)
 
 
@@ -61,7 +58,7 @@ def check_load(hart: Any, va: U64, pa: U64, size: U64, priv: U64, virt: U64) -> 
 def check_store(hart: Any, va: U64, pa: U64, size: U64, priv: U64, virt: U64) -> U64:
     """Return the number of the region to write to, or raise a store/AMO access fault."""
     if not check_physical(hart, pa, size, ACCESS_STORE, priv):
-        raise Trap(CAUSE_STORE_ACCESS, va, 0, 0, virt)
+        raise Trap(STORE_ACCESS, va, 0, 0, virt)
     return region_of(hart, pa)
 
 
@@ -92,7 +89,7 @@ def check_split_load(hart: Any, va: U64, pa: U64, size: U64, priv: U64, virt: U6
     """As check_load for a part of a misaligned access, which no device takes."""
     region = check_load(hart, va, pa, size, priv, virt)
     if hart.region_kind[region] == KIND_DEVICE:
-        raise Trap(CAUSE_LOAD_ACCESS, va, 0, 0, virt)
+        raise Trap(LOAD_ACCESS, va, 0, 0, virt)
     return hart.region_host[region] + (pa - hart.region_base[region])
 
 
@@ -101,7 +98,7 @@ def check_split_store(hart: Any, va: U64, pa: U64, size: U64, priv: U64, virt: U
     """As check_store for a part of a misaligned access, which no device takes."""
     region = check_store(hart, va, pa, size, priv, virt)
     if hart.region_kind[region] == KIND_DEVICE:
-        raise Trap(CAUSE_STORE_ACCESS, va, 0, 0, virt)
+        raise Trap(STORE_ACCESS, va, 0, 0, virt)
     note_store(hart, pa, region)
     return hart.region_host[region] + (pa - hart.region_base[region])
 
@@ -110,7 +107,7 @@ def check_split_store(hart: Any, va: U64, pa: U64, size: U64, priv: U64, virt: U
 def load_misaligned(hart: Any, va: U64, size: U64, priv: U64, virt: U64, hlvx: U64) -> U64:
     """A load whose address is no multiple of its size: cause 4, or split where the hart does it."""
     if hart.misaligned_hardware == 0:
-        raise Trap(CAUSE_LOAD_MISALIGNED, va, 0, 0, virt)
+        raise Trap(LOAD_MISALIGNED, va, 0, 0, virt)
     first = size
     if (va & 4095) + size > 4096:
         first = 4096 - (va & 4095)
@@ -135,7 +132,7 @@ def load_misaligned(hart: Any, va: U64, size: U64, priv: U64, virt: U64, hlvx: U
 def store_misaligned(hart: Any, va: U64, size: U64, value: U64, priv: U64, virt: U64) -> None:
     """A store whose address is no multiple of its size: cause 6, or split after both parts are checked."""
     if hart.misaligned_hardware == 0:
-        raise Trap(CAUSE_STORE_MISALIGNED, va, 0, 0, virt)
+        raise Trap(STORE_MISALIGNED, va, 0, 0, virt)
     first = size
     if (va & 4095) + size > 4096:
         first = 4096 - (va & 4095)
@@ -197,12 +194,12 @@ def atomic_address(hart: Any, va: U64, size: U64) -> U64:
     virt = hart.data_virt
     if va & (size - 1) != 0:
         if hart.misaligned_hardware != 0:
-            raise Trap(CAUSE_STORE_ACCESS, va, 0, 0, virt)
-        raise Trap(CAUSE_STORE_MISALIGNED, va, 0, 0, virt)
+            raise Trap(STORE_ACCESS, va, 0, 0, virt)
+        raise Trap(STORE_MISALIGNED, va, 0, 0, virt)
     pa = translate(hart, va, ACCESS_STORE, hart.data_priv, virt, 0)
     region = check_store(hart, va, pa, size, hart.data_priv, virt)
     if not check_physical(hart, pa, size, ACCESS_LOAD, hart.data_priv) or hart.region_kind[region] == KIND_DEVICE:
-        raise Trap(CAUSE_STORE_ACCESS, va, 0, 0, virt)
+        raise Trap(STORE_ACCESS, va, 0, 0, virt)
     cache_translation(hart, va, pa, ACCESS_STORE, region, hart.data_priv)
     return pa
 
@@ -223,12 +220,12 @@ def load_reserved(hart: Any, va: U64, size: U64) -> U64:
     virt = hart.data_virt
     if va & (size - 1) != 0:
         if hart.misaligned_hardware != 0:
-            raise Trap(CAUSE_LOAD_ACCESS, va, 0, 0, virt)
-        raise Trap(CAUSE_LOAD_MISALIGNED, va, 0, 0, virt)
+            raise Trap(LOAD_ACCESS, va, 0, 0, virt)
+        raise Trap(LOAD_MISALIGNED, va, 0, 0, virt)
     pa = translate(hart, va, ACCESS_LOAD, priv, virt, 0)
     region = check_load(hart, va, pa, size, priv, virt)
     if hart.region_kind[region] == KIND_DEVICE:
-        raise Trap(CAUSE_LOAD_ACCESS, va, 0, 0, virt)
+        raise Trap(LOAD_ACCESS, va, 0, 0, virt)
     hart.reservation = pa
     return read_region(hart, region, pa, size)
 
@@ -257,7 +254,7 @@ def guest_load(hart: Any, va: U64, size: U64, hlvx: U64) -> U64:
     pa = translate(hart, va, ACCESS_LOAD, priv, 1, hlvx)
     region = check_load(hart, va, pa, size, priv, 1)
     if hlvx != 0 and not check_physical(hart, pa, size, ACCESS_FETCH, priv):
-        raise Trap(CAUSE_LOAD_ACCESS, va, 0, 0, 1)
+        raise Trap(LOAD_ACCESS, va, 0, 0, 1)
     return read_region(hart, region, pa, size)
 
 
@@ -287,7 +284,7 @@ def zero_block(hart: Any, va: U64) -> None:
     pa = translate(hart, va, ACCESS_STORE, hart.data_priv, virt, 0) & ~(size - 1)
     region = check_store(hart, va, pa, size, hart.data_priv, virt)
     if hart.region_kind[region] == KIND_DEVICE:
-        raise Trap(CAUSE_STORE_ACCESS, va, 0, 0, virt)
+        raise Trap(STORE_ACCESS, va, 0, 0, virt)
     cache_translation(hart, block, pa, ACCESS_STORE, region, hart.data_priv)
     note_store(hart, pa, region)
     address = hart.region_host[region] + (pa - hart.region_base[region])
@@ -308,7 +305,7 @@ def manage_block(hart: Any, va: U64) -> None:
     if not check_physical(hart, block, size, ACCESS_LOAD, hart.data_priv) and not check_physical(
         hart, block, size, ACCESS_STORE, hart.data_priv
     ):
-        raise Trap(CAUSE_STORE_ACCESS, va, 0, 0, virt)
+        raise Trap(STORE_ACCESS, va, 0, 0, virt)
 
 
 @cold
@@ -316,7 +313,7 @@ def fetch_parcel(hart: Any, va: U64) -> U64:
     """Fetch 16 bits at va in the hart's own mode."""
     pa = translate(hart, va, ACCESS_FETCH, hart.priv, hart.virt, 0)
     if not check_physical(hart, pa, 2, ACCESS_FETCH, hart.priv):
-        raise Trap(CAUSE_INST_ACCESS, va, 0, 0, hart.virt)
+        raise Trap(INST_ACCESS, va, 0, 0, hart.virt)
     region = region_of(hart, pa)
     cache_translation(hart, va, pa, ACCESS_FETCH, region, hart.priv)
     return host_load(hart.region_host[region] + (pa - hart.region_base[region]), 2)

@@ -26,7 +26,8 @@ from trapline.privilege.modes import MACHINE
 
 ACCESS_LOAD, ACCESS_STORE, ACCESS_FETCH, ACCESS_MANAGE = 0, 1, 2, 3
 
-KIND_RAM, KIND_ROM, KIND_DEVICE, KIND_HOLE = 1, 2, 3, 4
+# What answers at an address (hart.region_kind).
+KIND_NONE, KIND_RAM, KIND_ROM, KIND_DEVICE, KIND_HOLE = 0, 1, 2, 3, 4
 NO_REGION = ALL_ONES
 
 PMP_ENTRIES = 16

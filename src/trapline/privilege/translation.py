@@ -33,13 +33,9 @@ from trapline.privilege.protection import (
     check_physical,
     region_of,
 )
+from trapline.privilege.pte import PTE_A, PTE_D, PTE_N, PTE_PBMT, PTE_R, PTE_RESERVED, PTE_U, PTE_V, PTE_W, PTE_X
 
 __all__ = ["ACCESS_FETCH", "ACCESS_LOAD", "ACCESS_MANAGE", "ACCESS_STORE", "translate"]
-
-PTE_V, PTE_R, PTE_W, PTE_X, PTE_U, PTE_G, PTE_A, PTE_D = 1, 2, 4, 8, 16, 32, 64, 128
-PTE_RESERVED = 0x7F << 54
-PTE_PBMT = 3 << 61
-PTE_N = 1 << 63
 
 # xtinst for an implicit access of VS-stage translation (64-bit PTEs).
 PSEUDO_READ_PTE, PSEUDO_WRITE_PTE = 0x3000, 0x3020

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trapline.lab.conform.port import Trap, Window
+from trapline.privilege.causes import STORE_GUEST_PAGE_FAULT
 
 REGISTERS = (
     "pc", "ra", "sp", "gp", "tp", "t0", "t1", "t2", "s0", "s1", "a0", "a1", "a2", "a3", "a4", "a5", "a6", "a7",
     "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11", "t3", "t4", "t5", "t6", "mode",
 )  # fmt: skip
 CSRS = ("sstatus", "sie", "stvec", "sscratch", "sepc", "scause", "stval", "sip", "satp", "scounteren")
-STORE_GUEST_PAGE_FAULT = 23
 PREFIX = re.compile(r"^kvm(?: \[\d+\])?: ")
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from trapline.engine.api import Engine
-from trapline.machine.regions import KIND_RAM, Regions
+from trapline.machine.regions import Regions
+from trapline.privilege.protection import KIND_RAM
 
 
 class DmaMemory(Protocol):
