@@ -432,3 +432,17 @@ def test_a_guest_that_is_cut_short_says_where_it_is(tmp_path: Path, capsys: Capt
     assert re.search(r"vCPU 0 in VS at 0x80200\w+ <wait(\+0x\w+)?>\n  goes round in a loop of \d instructions", out)
     assert "reads the serial port at 0x10000005" in out
     assert json.loads(run(capsys, *words, "--json", "-")[1])["places"][0]["symbol"].startswith("wait")
+
+
+def test_an_exit_that_nobody_serves_says_who_would(tmp_path: Path, capsys: Capture) -> None:
+    """A trap that leaves to the VMM as KVM_EXIT_DEBUG or UNKNOWN ends the run with its place and who survives it."""
+    path = tmp_path / "guest.elf"
+    path.write_bytes(elf(BASE, [(BASE, assemble("la t0, h; csrw stvec, t0; ebreak\n.align 2\nh: j h", BASE))]))
+    words = ["run", str(path), "--memory", "8M", "--firmware", "ignores-hedeleg+hard-wired", "--max-instructions", "99"]
+    code, out, _ = run(capsys, *words)
+    assert code == 1
+    assert "ends as KVM_EXIT_DEBUG: linux-6.10 to linux-7.3" in out
+    assert "the guest gets cause 3 (breakpoint): salus, holland-2, proposed" in out
+    data = json.loads(run(capsys, *words, "--json", "-")[1])
+    assert data["reason"] == "debug"
+    assert data["places"][0]["pc"] == BASE + 12

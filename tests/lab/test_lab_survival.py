@@ -21,7 +21,7 @@ def killed(policy: str, source: str, **options: object) -> Survival:
     guest.load_bytes(elf(BASE, [(BASE, assemble(source, BASE))]), "guest")
     result = guest.run(10_000)
     assert result.death is not None
-    return survival(guest.vm, result.death)
+    return survival(guest.vm, result.death.vcpu)
 
 
 FETCH_HOLE = "la t0, h; csrw stvec, t0; li t0, 0x40000000; jr t0\n.align 2\nh: j h"

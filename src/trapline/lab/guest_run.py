@@ -267,12 +267,18 @@ def _examine(guest: Guest, report: RunReport) -> RunReport:
     result, options = report.result, report.options
     if result.reason in ENDED_FROM_OUTSIDE:
         report.loops = loops([vcpu.hart for vcpu in guest.vm.vcpus], guest.vm.engine, "vCPU")
-    if result.death is None and result.reason not in ("limit", "stuck", "interrupted"):
+    fatal = result.death is not None or result.reason in ("killed", "debug")
+    if not fatal and result.reason not in ("limit", "stuck", "interrupted"):
         return report
     given = options.observe.symbols
     report.symbols = read_symbols(given) if given else symbols_of(options.guest)
-    if result.death is not None:
-        report.survival = survival(guest.vm, result.death)
+    if fatal:
+        dead = result.death.vcpu if result.death else guest.vm.last_traps[-1].vcpu
+        if result.death is None:
+            vcpu = guest.vm.vcpu(dead)
+            name = report.symbols.name(vcpu.guest_mode(), vcpu.pc)
+            report.places = (Place(dead, vcpu.guest_mode(), vcpu.pc, name, result.message),)
+        report.survival = survival(guest.vm, dead)
     else:
         report.places = tuple(whereabouts(guest, report.symbols))
     return report

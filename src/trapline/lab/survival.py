@@ -11,7 +11,6 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
-from trapline.kvm.death import Death
 from trapline.kvm.numbers import Exit
 from trapline.kvm.snapshot import change_policy
 from trapline.kvm.stats import hardware_traps
@@ -81,17 +80,17 @@ class Survival:
         }
 
 
-def survival(vm: Vm, death: Death, policies: Sequence[str] | None = None) -> Survival:
-    """Execute the fatal instruction under each preset; the VM's state is spent."""
+def survival(vm: Vm, dead: int, policies: Sequence[str] | None = None) -> Survival:
+    """Execute the instruction that ended vCPU `dead` under each preset; the VM's state is spent."""
     policy = vm.policy
-    vcpu = next(v for v in vm.vcpus if v.id == death.vcpu)
+    vcpu = next(v for v in vm.vcpus if v.id == dead)
     state, csrs, loaded = bytes(vcpu.hart.mem.cast("B")), copy(vcpu.csrs), vcpu.loaded
     fates = []
     for name in policies or policy_names():
         vcpu.hart.mem.cast("B")[:] = state
         vcpu.csrs, vcpu.loaded = copy(csrs), loaded
         try:
-            fates.append(_fate(vm, vcpu, load_policy(name), death))
+            fates.append(_fate(vm, vcpu, load_policy(name)))
         except PolicyError:
             continue
     died = f"linux-{series_of(policy.release)}" if policy.release else policy.name
@@ -110,7 +109,7 @@ def _raise_first(record: TrapRecord) -> None:
         raise _First(record)
 
 
-def _fate(vm: Vm, vcpu: Vcpu, policy: Policy, death: Death) -> Fate:
+def _fate(vm: Vm, vcpu: Vcpu, policy: Policy) -> Fate:
     vcpu.death = vcpu.mmio_decode = vcpu.csr_insn = None
     vcpu.sbi.return_open, vcpu.blocked, vcpu.firmware_dump = False, False, ""
     vm.on_trap, vm.on_log = None, None

@@ -79,7 +79,7 @@ def levels(console: Console, instructions: dict[str, int], source: str = "") -> 
 def show_run(console: Console, report: RunReport) -> None:
     """Print the result of a run."""
     from trapline.kvm.cost import source
-    from trapline.views.death import show_death, show_places
+    from trapline.views.death import show_death, show_places, show_survival
 
     result = report.result
     say(console, report.options.settings.line(), 0, "bold")
@@ -121,6 +121,8 @@ def show_run(console: Console, report: RunReport) -> None:
         show_death(console, result.death, report.symbols, report.survival)
     if report.places:
         show_places(console, report.places)
+    if report.survival is not None and result.death is None:
+        show_survival(console, report.survival)
 
 
 def show_snapshot(console: Console, taken: Taken | None) -> None:
