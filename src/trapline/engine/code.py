@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 PAGE = 4096
 CHUNK = 2 * HUGE
 TABLES_PER_CHUNK = CHUNK // CODE_PAGE_BYTES
+LEAST_PAGES, MOST_PAGES = 2048, 1 << 15  # of a guest that are decoded at a time: 84 MB and 1.3 GB of tables
+MOST_KNOWN = 1 << 16  # instructions that are remembered
+GUEST_PAGES = 8  # one in so many pages of its memory, between these
 _NATIVE_3, _NATIVE_4 = (ctypes.CFUNCTYPE(ctypes.c_uint64, *[ctypes.c_uint64] * n) for n in (3, 4))
 _WORD = struct.Struct("<I").unpack_from
 
@@ -73,13 +76,15 @@ class Installed:
 class CodePage:
     """The records of one page, and the bytes that they were decoded from (`used` is 0xff for these)."""
 
-    __slots__ = ("epoch", "host", "info", "owner", "regions", "snapshot", "table", "used", "view")
+    __slots__ = ("epoch", "host", "info", "memory", "owner", "regions", "snapshot", "table", "used", "view")
 
-    def __init__(self, host: int, info: int, table: int, memory: memoryview, owner: object = None) -> None:
-        self.host, self.info, self.table, self.owner = host, info, table, owner
+    def __init__(
+        self, host: int, info: int, table: int, memory: memoryview, owner: object = None, epoch: int = 0
+    ) -> None:
+        self.host, self.info, self.table, self.owner, self.memory = host, info, table, owner, memory
         self.view = memory[:TABLE_BYTES].cast("Q")
         self.snapshot, self.used = memory[SNAPSHOT:USED], memory[USED:PAGE_HOST]
-        self.epoch = 0  # grows whenever decoded code is forgotten
+        self.epoch = epoch  # of the table: grows whenever decoded code is forgotten
         self.regions: list[Installed] = []  # those that are made from bytes of this page
 
     def content(self, first: int, end: int) -> bytes:
@@ -110,7 +115,8 @@ class CodeStore:
         self.memo: dict[int, Known] = {}
         self._fused = fused_handlers(symbols)
         self._odd = 2  # bit 1 of a target is an error without 16-bit instructions
-        self._free: list[tuple[int, memoryview]] = []
+        self.most = LEAST_PAGES
+        self._free: list[tuple[int, memoryview, int]] = []  # tables with the epochs that they have come to
         self._page_changed = _NATIVE_3(symbols["c.page_changed"])
         self._forget_changed = _NATIVE_4(symbols["c.forget_changed"])
         self._chunks: list[mmap.mmap] = []
@@ -134,15 +140,42 @@ class CodeStore:
             whole = memoryview(chunk)
             for i in range(TABLES_PER_CHUNK):
                 part = whole[i * CODE_PAGE_BYTES : (i + 1) * CODE_PAGE_BYTES]
-                self._free.append((base + i * CODE_PAGE_BYTES, part))
-        table, memory = self._free.pop()
-        page = CodePage(host, info, table, memory, owner)
+                self._free.append((base + i * CODE_PAGE_BYTES, part, 0))
+        table, memory, epoch = self._free.pop()
+        page = CodePage(host, info, table, memory, owner, epoch)
         memory[:TABLE_BYTES] = self._blank
         ctypes.c_uint64.from_address(table + PAGE_HOST).value = host
         self.by_table[table] = self.by_info[info] = page
         ctypes.c_uint64.from_address(info).value = table | 1
         self.dirty.add(info)
         return page
+
+    def size_for(self, pages: int) -> None:
+        """The guest has so many pages of memory: bound how many of them are decoded at a time."""
+        self.most = max(self.most, min(MOST_PAGES, pages // GUEST_PAGES))
+
+    def make_room(self) -> bool:
+        """Before a new page: if there are too many, forget the oldest eighth, and return that it was so.
+
+        Pages that regions are made from are hot: they go only if there are no others. Fetch translations must go, too.
+        """
+        if len(self.by_info) < self.most:
+            return False
+        wanted = max(1, self.most // 8)
+        with self.lock:
+            cold = [info for info, page in self.by_info.items() if not page.regions][:wanted]
+            for info in cold if len(cold) > wanted // 2 else list(self.by_info)[:wanted]:
+                self._drop(info)
+        return True
+
+    def _drop(self, info: int) -> None:
+        """Forget a page altogether; another takes its table."""
+        page = self.by_info.pop(info)
+        self.forget(page)
+        del self.by_table[page.table]
+        self.dirty.discard(info)
+        ctypes.c_uint64.from_address(info).value = 0
+        self._free.append((page.table, page.memory, page.epoch))
 
     def table_of(self, record: int) -> int | None:
         """The table that a record is in."""
@@ -170,6 +203,8 @@ class CodeStore:
             else:
                 address = self._handler(name, found, imm)
                 known = length, ends, address, word | (imm & 0xFFFFFFFF) << 32, None, 0, 0
+        if len(self.memo) >= MOST_KNOWN:
+            self.memo.clear()
         self.memo[bits] = known
         return known
 

@@ -177,6 +177,7 @@ class NativeEngine:
             hart.region_info[i] = self._infos[key].at
         used = {int(other.region_info[i]) for other in self._harts for i in range(int(other.region_count))}
         self._infos = {key: infos for key, infos in self._infos.items() if infos.at in used}
+        self.code.size_for(sum(len(infos.words) // 8 for infos in self._infos.values()))
         self.code.keep([range(infos.at, infos.at + len(infos.words)) for infos in self._infos.values()])
         hart.code_fresh = 1
         self._plain("c.flush_all_sets", hart)
@@ -291,13 +292,18 @@ class NativeEngine:
                     raise failure
                 return int(mem[words["exit_reason"]])
             elif reason == NEW_PAGE:
-                info = mem[words["fetch_uncached"]]
-                self.code.new_page(info, *self._page_of(info))
-                mem[words["code_fresh"]] = 1
+                self._new_page(hart, mem[words["fetch_uncached"]])
             elif reason == STRADDLE:
                 self.code.decode_straddle(self.code.by_table[mem[words["code_table"]]], mem[words["insn"]])
             elif self._slow_step(hart):
                 return int(hart.exit_reason)
+
+    def _new_page(self, hart: Hart, info: int) -> None:
+        if self.code.make_room():
+            for other in self._harts:
+                self._plain("c.flush_fetch_sets", other)
+        self.code.new_page(info, *self._page_of(info))
+        hart.code_fresh = 1
 
     def _slow_step(self, hart: Hart) -> bool:
         """One instruction from a page that cannot be cached, by the reference engine."""

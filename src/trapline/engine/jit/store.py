@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 LIMIT = 128 << 20  # bytes of all regions of a file
 FILES = 4
+MOST_FRESH = 64 << 20  # bytes of code that one process keeps for its other pages
 WANTED = 2000  # places that are remembered as hot
 BUSY_SECONDS = 5.0
 SUFFIXES = ("", "-wal", "-shm")  # of the files that SQLite makes
@@ -85,6 +86,7 @@ class RegionStore:
         self._want: set[bytes] = set()
         self._met: set[bytes] = set()
         self._rows: list[tuple[object, ...]] = []
+        self._bytes = 0  # of code of this process
         self._fresh: list[bytes] = []  # code of this process, by -1 - row of its index entry
         self._used: set[int] = set()
         self._file: sqlite3.Connection | None = None
@@ -187,7 +189,10 @@ class RegionStore:
         return Source(tuple(found), tuple(epochs), kept.where, kept.modes, kept.entries, kept.covered)
 
     def add(self, source: Source, identity: Identity, code: bytes, instructions: int) -> None:
-        """Remember a region; `flush` writes it."""
+        """Remember a region; `flush` writes it. Code that writes itself makes ever more: of these only the first."""
+        if self._bytes + len(code) > MOST_FRESH:
+            return
+        self._bytes += len(code)
         self._fresh.append(code)
         where, modes = source.where, source.modes
         kept = Kept(-len(self._fresh), where, modes, source.entries, source.covered, identity.digest, instructions)

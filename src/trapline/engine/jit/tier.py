@@ -39,6 +39,7 @@ KEPT_SAMPLES, HOT_SAMPLES = 2, 32  # of a place: for so many a kept region is lo
 STILL_SAMPLES = 64  # each time it has so many more it is looked at again: its code may be another
 FLUSH_AFTER = 20  # looks without news
 BUSY, WAITING, IDLE = 0.001, 0.004, 0.02  # seconds between looks: there is news, a region is compiled, or neither
+MOST_PLACES = 1 << 17  # that are remembered, of all that samples fell into
 LAST_SECONDS = 0.5  # for a region that was unfinished at the end of the last run, too
 
 
@@ -160,6 +161,7 @@ class Tier:
             if count == seen:
                 continue
             self._seen[id(hart)] = count
+            self.forget_cold()
             for i in range(max(seen, count - RING), count):
                 at = i % RING
                 record = hart.mem[RECORDS + at]
@@ -174,6 +176,14 @@ class Tier:
                     self.counts[record] = HOT_SAMPLES
                     self.hot.add(record)
         return new
+
+    def forget_cold(self) -> None:
+        """Forget places that are not hot if there are too many: what is hot among them will be again."""
+        if len(self.counts) > MOST_PLACES:
+            self.counts = {record: self.counts[record] for record in self.hot}
+            self.places = {record: self.places[record] for record in self.hot}
+        if len(self.done) > MOST_PLACES:
+            self.done.clear()
 
     def work(self) -> bool:
         """Look, take what the worker has made, and give it the hottest place; return whether there was anything new."""
