@@ -75,6 +75,7 @@ class Session:
         self.run = Run()
         self._pending = bytearray()
         self._text = bytearray()
+        self._broken = ""
         self._first: Snapshot | None = None
         self._steps: list[Step] | None = None
         self.machine = Machine(
@@ -101,6 +102,8 @@ class Session:
             raise UsageError(f"the KVM user program failed: {failed}", remedy=_remedy(failed))
         if result.reason != "exit":
             raise UsageError(f"the host did not come to its end ({result.message})", remedy=_last_line(run.console))
+        if self._broken:
+            raise UsageError(f"the KVM user program wrote a line that is no JSON: {self._broken!r}")
         return run
 
     def _output(self, data: bytes) -> None:
@@ -121,7 +124,8 @@ class Session:
         try:
             found = json.loads(text[at:])
         except ValueError:
-            raise UsageError(f"the KVM user program wrote a line that is no JSON: {text[:80]!r}") from None
+            self._broken = text[:80]  # the kernel's own words came into it: go() says why
+            return
         self.run.lines.append(found)
         self.run.release = found.get("release", self.run.release)
         self._on_line(found)
