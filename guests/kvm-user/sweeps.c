@@ -18,7 +18,7 @@
 #define TYPE_SBI_EXT (0x08UL << 24)
 #define CSR_SIP 7
 
-enum { CONTROL_TAKE_AWAY = 1, CONTROL_SET_SIP = 2 };
+enum { CONTROL_TAKE_AWAY = 1, CONTROL_SET_SIP = 2, CONTROL_YIELD = 3 };
 
 /* What a manifest says. */
 struct sweep {
@@ -207,7 +207,9 @@ static void obey(uint64_t word)
 {
 	unsigned n = (unsigned)(word >> 8);
 
-	if ((word & 0xff) == CONTROL_TAKE_AWAY && n < vm.count) {
+	if ((word & 0xff) == CONTROL_YIELD) {
+		usleep(100);
+	} else if ((word & 0xff) == CONTROL_TAKE_AWAY && n < vm.count) {
 		if (mprotect(vm.memory[n], vm.slots[n].size, PROT_NONE) != 0)
 			fail("mprotect");
 	} else if ((word & 0xff) == CONTROL_SET_SIP) {

@@ -166,3 +166,21 @@ def test_a_kernel_without_v01() -> None:
     answer = own_answer(vm.vcpus[0], SbiCall(Eid.BASE, 3, (MASK64, 0, 0, 0, 0, 0)))
     assert answer is not None
     assert answer.value == 1
+
+
+@pytest.mark.parametrize(
+    ("policy", "error", "reached"),
+    [
+        ("linux-6.12.116", INVALID_PARAM, 0),
+        ("linux-6.12.117", 0, 1),
+        ("linux-7.2", INVALID_PARAM, 0),
+        ("linux-7.3", 0, 1),
+    ],
+)
+def test_an_ipi_past_a_far_hart(policy: str, error: int, reached: int) -> None:
+    """A vCPU that was made before another, with an id far above the mask, ended the search for harts."""
+    vm = Vm(policy, vcpus=3, vcpu_ids=(0, 70, 1), engine="reference")
+    answer = own_answer(vm.vcpus[0], SbiCall(Eid.IPI, 0, (2, 0, 0, 0, 0, 0)))
+    assert answer is not None
+    assert answer.error & MASK64 == error
+    assert (vm.vcpu(1).irqs_pending >> 2 & 1, vm.vcpu(70).irqs_pending) == (reached, 0)

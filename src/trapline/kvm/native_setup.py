@@ -81,7 +81,7 @@ def refresh_flags(vcpu: Vcpu) -> None:
     flags = 0
     if any(v.sbi.counts_events() for v in vcpu.vm.vcpus):
         flags |= COUNTS_EVENTS
-    else:
+    elif all(v.id == n for n, v in enumerate(vcpu.vm.vcpus)):  # native code takes a hart id for a place
         for rule in vcpu.policy.sbi:
             if rule.name in _SERVED and rule.mode == "kernel" and vcpu.sbi.enabled.get(rule.name):
                 flags |= _SERVED[rule.name]

@@ -6,7 +6,7 @@ specification says, with the profile of the policy.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from trapline.sbi.call import GONE, MASK64, Effect, SbiCall, SbiOutcome, failure, result, success
@@ -52,6 +52,15 @@ def _dbcn(vcpu: Vcpu, call: SbiCall) -> SbiOutcome | None:
     return None if call.fid in _CONSOLE_FUNCTIONS else failure(SbiError.NOT_SUPPORTED)
 
 
+def _named(vcpu: Vcpu, mask: int, base: int) -> Iterator[int]:
+    """Yield the vCPUs of a mask, in the order in which they were made; with the bug one behind the mask is the end."""
+    for hart in vcpu.sbi.hartids():
+        if hart >= base + 64 and vcpu.policy.has_bug("ipi-ends-at-far-harts"):
+            return
+        if base <= hart < base + 64 and mask >> hart - base & 1:
+            yield hart
+
+
 def _ipi(vcpu: Vcpu, call: SbiCall) -> SbiOutcome | None:
     """Every hart of the mask that exists gets its interrupt, even if another does not exist."""
     if call.fid != 0:
@@ -60,7 +69,7 @@ def _ipi(vcpu: Vcpu, call: SbiCall) -> SbiOutcome | None:
     host = vcpu.sbi
     harts = host.hartids()
     if base != ALL_HARTS:
-        harts = [n for n in harts if base <= n < base + 64 and mask >> n - base & 1]
+        harts = list(_named(vcpu, mask, base))
     vcpu.count_firmware_event(FirmwareEvent.IPI_SENT)
     host.send_ipi(harts)
     missed = base != ALL_HARTS and len(harts) != mask.bit_count()

@@ -82,6 +82,7 @@ class Vm:
         isa: str = DEFAULT_ISA,
         engine: str | Engine = "native",
         vcpus: int = 1,
+        vcpu_ids: Sequence[int] | None = None,
         timebase: int = DEFAULT_TIMEBASE,
         ratio: int = DEFAULT_RATIO,
         misaligned: str = "trap",
@@ -150,7 +151,9 @@ class Vm:
         self._hgatp: dict[int, int] = {}
         self.notes = self.policy_notes(harts[0])
         self.aia: AiaDevice | None = None
-        self.vcpus = [Vcpu(self, n, hart) for n, hart in enumerate(harts)]
+        # In the order in which KVM_CREATE_VCPU made them; their ids are the guest's hart ids.
+        ids = range(vcpus) if vcpu_ids is None else vcpu_ids
+        self.vcpus = [Vcpu(self, n, hart) for n, hart in zip(ids, harts, strict=True)]
 
     @property
     def time_delta(self) -> int:
@@ -220,9 +223,10 @@ class Vm:
 
     def vcpu(self, vcpu_id: int) -> Vcpu:
         """Return a vCPU; ValueError if there is none of that number."""
-        if not 0 <= vcpu_id < len(self.vcpus):
-            raise ValueError(f"no vCPU {vcpu_id} (there are {len(self.vcpus)})")
-        return self.vcpus[vcpu_id]
+        for vcpu in self.vcpus:
+            if vcpu.id == vcpu_id:
+                return vcpu
+        raise ValueError(f"no vCPU {vcpu_id} (there are {', '.join(str(v.id) for v in self.vcpus)})")
 
     def update_hgatp(self, vcpu: Vcpu) -> None:
         """Take a VMID if the VM has none that is current, and load hgatp."""

@@ -19,6 +19,7 @@ BugName = Literal[
     "hsm-status-error-lost",
     "hsm-status-of-the-caller",
     "injects-guest-page-fault-of-fetch",
+    "ipi-ends-at-far-harts",
     "ipi-ignores-missing-harts",
     "mmio-refuses-sp-store-with-zero-bits",
     "pmu-mask-wraps",

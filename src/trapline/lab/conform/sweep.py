@@ -28,7 +28,7 @@ NO_SLOT = 0x3000_0000
 LATE, LATE_SIZE, LATE_SLOT = 0x4C00_0000, 0x1_0000, 4  # a slot whose memory the VMM takes away when it is told to
 # A store here tells the VMM to do something: the low byte says what, the rest to what.
 CONTROL = 0x20_0000
-TAKE_AWAY, SET_SIP = 1, 2
+TAKE_AWAY, SET_SIP, YIELD = 1, 2, 3
 ROW, RECORD = struct.Struct("<10Q"), struct.Struct("<8Q")
 MAX_ITEMS = 8192
 RETURNED, TRAPPED = 2, 3

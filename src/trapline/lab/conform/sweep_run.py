@@ -17,7 +17,19 @@ from trapline.kvm.vm import Vm
 from trapline.lab import probe_image as probe
 from trapline.lab.conform.board import Host, Run, Session
 from trapline.lab.conform.seen import PREFIX
-from trapline.lab.conform.sweep import CONTROL, CURSOR, RECORD, RECORDS, SET_SIP, TAKE_AWAY, Item, Sweep, build, slots
+from trapline.lab.conform.sweep import (
+    CONTROL,
+    CURSOR,
+    RECORD,
+    RECORDS,
+    SET_SIP,
+    TAKE_AWAY,
+    YIELD,
+    Item,
+    Sweep,
+    build,
+    slots,
+)
 from trapline.lab.errors import UsageError
 from trapline.lab.settings import Settings
 from trapline.lang.values import MASK64
@@ -105,7 +117,7 @@ class HostedSweep:
         firmware = Firmware(settings.firmware, host_fwft=settings.host_fwft)
         self.vm = Vm(
             settings.policy, firmware=firmware, isa=isa, engine=engine, misaligned=settings.misaligned,
-            vcpus=len(sweep.vcpus),
+            vcpus=len(sweep.vcpus), vcpu_ids=sweep.vcpus,
         )  # fmt: skip
         for gpa, size, kind, _ in slots(sweep):
             self.vm.add_memory(gpa, size, _KINDS[kind])
@@ -181,7 +193,9 @@ class HostedSweep:
     def _obey(self, word: int) -> None:
         """What the guest asks of its VMM by a store to the control address."""
         what, which = word & 0xFF, word >> 8
-        if what == TAKE_AWAY:
+        if what == YIELD:
+            self._others()
+        elif what == TAKE_AWAY:
             slot = self.vm.slots.number(which)
             assert slot is not None
             self.vm.take_away(slot)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trapline.lab.conform import sweep_calls, sweep_csrs, sweep_pmu
+from trapline.lab.conform import sweep_calls, sweep_csrs, sweep_pmu, sweep_vcpus
 from trapline.lab.conform.sweep import Sweep
 from trapline.lab.errors import UsageError, suggest
 
 
 def sweeps() -> tuple[Sweep, ...]:
     """Return all of them."""
-    return (sweep_csrs.reads(), sweep_csrs.writes(), sweep_csrs.kept(), *sweep_calls.sweeps(), sweep_pmu.counters())
+    csrs = (sweep_csrs.reads(), sweep_csrs.writes(), sweep_csrs.kept())
+    return (*csrs, *sweep_calls.sweeps(), sweep_pmu.counters(), *sweep_vcpus.sweeps())
 
 
 def named(names: Sequence[str] = ()) -> tuple[Sweep, ...]:
