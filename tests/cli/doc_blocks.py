@@ -61,7 +61,9 @@ def examples() -> list[Example]:
 def execute(command: str) -> str:
     """Run a command line in this process; return what it writes, without trailing blanks."""
     from trapline.cli import main
+    from trapline.cli.common import native
 
+    native()  # what it says while it compiles is nobody's output
     old = os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = WIDTH
     out = io.StringIO()

@@ -117,7 +117,7 @@ def test_counterexample_replays(tmp_path: Path, policy: str, event: str, status:
     found = audit("linux-6.13", firmware=["opensbi-1.6"], host_fwft=(False,), event=f"^{event}$", workers=1).failures
     replays = write_all(found, tmp_path, {"linux-6.13": "linux-6.13"})
     assert len(replays) == 2
-    slots = ("0x40000000:0x10000:hole", "0x44000000:0x10000:ro")
+    slots = ("0x18000000:0x10000:hole", "0x44000000:0x10000:ro")
     for replay in replays:
         assert replay.command.startswith(f"trapline run {replay.path} --policy linux-6.13 --firmware opensbi-1.6")
         options = RunOptions(str(replay.path), settings(policy), "16M", memslot=slots, max_instructions=100_000)

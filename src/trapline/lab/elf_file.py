@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 _EXEC, _RISCV, _LOAD, _RWX = 2, 243, 1, 7
-_DOUBLE_FLOAT_ABI_AND_RVC = 0x5
+_RVC, _DOUBLE_FLOAT_ABI = 1, 4
 _NULL, _SYMTAB, _STRTAB = 0, 2, 3
 _GLOBAL, _ABSOLUTE = 1 << 4, 0xFFF1
 
@@ -20,8 +20,8 @@ class Part:
     data: bytes
 
 
-def write_elf(parts: Iterable[Part], symbols: dict[str, int], entry: int) -> bytes:
-    """Return an executable with one segment a part and these symbols."""
+def write_elf(parts: Iterable[Part], symbols: dict[str, int], entry: int, *, compressed: bool = True) -> bytes:
+    """Return an executable with one segment a part and these symbols; `compressed` says that it has such code."""
     parts = tuple(parts)
     names = b"\0.symtab\0.strtab\0" + b"".join(name.encode() + b"\0" for name in symbols)
     table = bytes(24)
@@ -44,7 +44,7 @@ def write_elf(parts: Iterable[Part], symbols: dict[str, int], entry: int) -> byt
         entry,
         64,
         at_sections,
-        _DOUBLE_FLOAT_ABI_AND_RVC,
+        _DOUBLE_FLOAT_ABI | (_RVC if compressed else 0),
         64,
         56,
         len(parts),

@@ -18,10 +18,11 @@ from trapline.isa.assemble import assemble_program
 from trapline.lab.events import Event, selected
 from trapline.privilege.pte import PTE_A, PTE_D, PTE_R, PTE_U, PTE_V, PTE_W, PTE_X
 
-RAM, RAM_SIZE = 0x8000_0000, 0x40_0000
+RAM, RAM_SIZE = 0x8020_0000, 0x40_0000  # behind firmware, where S-mode programs begin
+RAM_GIB = 0x8000_0000
 FINISHER = 0x10_0000
 MMIO_PAGE = 0x1000_0000
-HOLE, HOLE_SIZE = 0x4000_0000, 0x1_0000
+HOLE, HOLE_SIZE = 0x1800_0000, 0x1_0000  # nothing is there on QEMU and Spike either
 READ_ONLY, READ_ONLY_SIZE = 0x4400_0000, 0x1_0000
 NO_SLOT_TABLE = 0x3000_0000
 TABLE = RAM + 0x10_0000
@@ -39,8 +40,11 @@ ALL = PTE_V | PTE_R | PTE_W | PTE_X | PTE_A | PTE_D
 _JR_T2 = (0x0003_8067).to_bytes(4, "little")  # what a fetch from a page never touched finds
 
 _COMMON = f"""
+first:                        # nobody starts here, unless lab.replay makes a program of its own out of this
+  j first
 common:                       # t2: event, t3: preparation, t4: virgin page, t5: SPP or 0, t6: behind the event
-  la t0, vectors + 1
+  la t0, vector
+  ld t0, 0(t0)
   csrw stvec, t0
   li t0, {8 << 60 | TABLE >> 12:#x}
   csrw satp, t0
@@ -57,7 +61,7 @@ common:                       # t2: event, t3: preparation, t4: virgin page, t5:
   mv s4, t4
   li s5, {SCRATCH:#x}
   li s6, {3 << 30:#x}
-  li s7, {(4 << 30) + SCRATCH - RAM:#x}
+  li s7, {(4 << 30) + SCRATCH - RAM_GIB:#x}
   li s8, {SCRATCH + USER:#x}
   bnez t5, 1f
   li s8, {SCRATCH:#x}
@@ -67,7 +71,8 @@ common:                       # t2: event, t3: preparation, t4: virgin page, t5:
 1:li s9, {READ_ONLY:#x}
   li s10, {5 << 30:#x}
   li s11, {6 << 30:#x}
-  li gp, {FINISHER:#x}
+  la gp, finisher
+  ld gp, 0(gp)
   add s1, t6, tp
   add s2, s2, tp
   add s3, s3, tp
@@ -115,6 +120,12 @@ timer:                        # no more of it
   li t0, 32
   csrc sie, t0
   sret
+
+  .align 3
+vector:
+  .dword vectors + 1
+finisher:
+  .dword {FINISHER:#x}
 """
 
 
@@ -129,6 +140,11 @@ class Entry:
     code: bytes  # the instructions under test
     virgin: int  # the page that this entry alone may touch
 
+    @property
+    def after(self) -> int:
+        """Where the code goes on behind the event, as the kernel's window has it."""
+        return self.at + len(self.code) - (USER if self.mode == "VU" else 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Image:
@@ -136,6 +152,7 @@ class Image:
 
     data: bytes
     entries: tuple[Entry, ...]
+    symbols: dict[str, int]  # the handlers, and the words that hold stvec and the address of the test finisher
 
     @property
     def size(self) -> int:
@@ -188,7 +205,7 @@ def _table() -> bytes:
     for window, user in ((0, 0), (64, PTE_U)):
         for gib in range(3):
             table[window + gib] = gib << 28 | ALL | user
-        table[window + 4] = RAM >> 2 | PTE_V | PTE_R | PTE_A | PTE_D | user
+        table[window + 4] = RAM_GIB >> 2 | PTE_V | PTE_R | PTE_A | PTE_D | user
         table[window + 5] = HOLE >> 2 | PTE_V
         table[window + 6] = NO_SLOT_TABLE >> 2 | PTE_V
     return b"".join(entry.to_bytes(8, "little") for entry in table)
@@ -219,4 +236,4 @@ def build(extensions: frozenset[str], only: frozenset[str] | None = None) -> Ima
         window = USER if mode == "VU" else 0
         bits, virgin = code[first - RAM : last - RAM], VIRGIN + n * 0x1000
         entries.append(Entry(event, mode, symbols[f"{mode}_{name}"], first + window, bits, virgin))
-    return Image(bytes(data), tuple(entries))
+    return Image(bytes(data), tuple(entries), {n: symbols[n] for n in ("handler", "timer", "vector", "finisher")})

@@ -8,11 +8,23 @@ from pathlib import Path
 
 from trapline.lab import probe_image as image
 from trapline.lab.checks import Finding
-from trapline.lab.elf_writer import elf
+from trapline.lab.elf_file import Part, write_elf
 from trapline.lab.errors import UsageError
 from trapline.lab.probe_image import Image
+from trapline.lab.replay_code import launcher
 from trapline.lab.route import with_zcb, without_compressed
+from trapline.privilege.causes import cause_name
 from trapline.privilege.isa_string import DEFAULT_ISA, extensions
+
+_HEAD = """\
+#!/bin/sh
+# What `trapline audit` found, one run for each; works from any directory. Exit code: that of the last run that failed.
+# The same programs without a hypervisor say what the guest should have seen:
+#   qemu-system-riscv64 -M virt -nographic -kernel NAME.elf
+#   spike --isa=rv64gc_zicntr_zihpm NAME.elf
+cd "$(dirname "$0")" || exit 2
+status=0
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +37,19 @@ class Replay:
 
 
 def guest_of(finding: Finding, isa: str = DEFAULT_ISA) -> bytes:
-    """Return the ELF of the probe that a finding is about."""
+    """Return the ELF of the probe that a finding is about (lab.replay_code says where it runs)."""
     probes, isa = _image(finding, isa)
     entry = probes.entry(finding.event_id, finding.from_)
     ram = image.RAM
-    code = probes.data[: image.TABLE - ram].rstrip(b"\0")
+    around = launcher(f"{finding.event_id} from {finding.from_}", entry.start, entry.after, probes.symbols)
+    code = bytearray(probes.data[: image.TABLE - ram].rstrip(b"\0"))
+    code[: len(around.first)] = around.first
+    code[entry.after - ram : entry.after - ram + len(around.jump)] = around.jump
     table = probes.data[image.TABLE - ram :][:4096]
     virgin = probes.data[entry.virgin - ram :][:4096]
-    segments = [(ram, code), (image.TABLE, table), (entry.virgin, virgin)]
-    return elf(entry.start, segments, compressed="c" in extensions(isa))
+    parts = [(ram, bytes(code)), *around.parts, (image.TABLE, table), (entry.virgin, virgin)]
+    symbols = {**around.symbols, "probe": entry.start, "event": entry.after - len(entry.code), "after": entry.after}
+    return write_elf([Part(*p) for p in parts], symbols, ram, compressed="c" in extensions(isa))
 
 
 def _image(finding: Finding, isa: str) -> tuple[Image, str]:
@@ -64,21 +80,26 @@ def write_all(findings: list[Finding], directory: str | Path, policies: dict[str
     `policies` maps a policy's name to what `--policy` must say.
     """
     place = Path(directory)
-    written: dict[tuple[str, str], str] = {}
+    written: set[str] = set()
     replays: dict[tuple[str, str, str, str], Replay] = {}
+    lines: list[str] = []
     try:
         place.mkdir(parents=True, exist_ok=True)
         for finding in findings:
             name = f"{finding.event_id}-{finding.from_.lower()}.elf"
-            if (finding.event_id, finding.from_) not in written:
+            if name not in written:
                 (place / name).write_bytes(guest_of(finding))
-                written[finding.event_id, finding.from_] = name
+                written.add(name)
             key = (finding.policy, finding.firmware, finding.event_id, finding.from_)
             if key not in replays:
-                command = command_of(finding, str(place / name), policies.get(finding.policy, finding.policy))
-                replays[key] = Replay(place / name, command, finding)
-        lines = [f"{r.command}  # ({r.finding.prop}) {r.finding.what}" for r in replays.values()]
-        (place / "replay.sh").write_text("\n".join(["#!/bin/sh", *lines, ""]), encoding="utf-8")
+                said = policies.get(finding.policy, finding.policy)
+                replays[key] = Replay(place / name, command_of(finding, str(place / name), said), finding)
+                anywhere = str(Path(said).resolve()) if Path(said).is_file() else said
+                lines.append(f"# ({finding.prop}) {finding.cause} {cause_name(finding.cause)}: {finding.what}")
+                lines.append(f"{command_of(finding, name, anywhere)} || status=$?")
+        script = place / "replay.sh"
+        script.write_text("\n".join([_HEAD, *lines, "exit $status", ""]), encoding="utf-8")
+        script.chmod(script.stat().st_mode | 0o111)
     except OSError as error:
         raise UsageError(f"cannot write to {str(directory)!r}: {error.strerror}", "--out") from None
     return list(replays.values())
