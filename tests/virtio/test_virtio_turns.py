@@ -167,9 +167,9 @@ def test_turns_come_at_the_same_instruction_in_every_run(place: str, tmp_path: P
 
 
 @pytest.mark.parametrize("place", ["board", "guest"])
-@pytest.mark.parametrize("then", [SPIN, "1: wfi; j 1b"])
+@pytest.mark.parametrize("then", [SPIN, "1: wfi; j 1b", "1: sw zero, 0x50(s0); j 1b"])
 def test_a_time_limit_ends_an_endless_driver(place: str, then: str, tmp_path: Path) -> None:
-    """--max-seconds holds, whether the harts run or sleep while the device is at work."""
+    """--max-seconds holds, whether the harts run, sleep or notify while the device is at work."""
     machine = make(place, tmp_path, then, "native")
     started = time.monotonic()
     assert machine.run(max_seconds=0.3).reason == "limit"

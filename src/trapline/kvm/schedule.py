@@ -41,15 +41,17 @@ class Turns(Protocol):
     """Devices of the VMM that have work for later."""
 
     due: int | None  # the tick at which they want to go on
+    tired: bool  # they have done much since `tick` was last called
 
     def tick(self, now: int) -> bool:
-        """Let them go on, if that is due; return whether it was."""
+        """Let them go on, if that is due; return whether limits should be looked at."""
 
 
 class NoTurns:
     """Nothing is ever left for later."""
 
     due: int | None = None
+    tired = False
 
     def tick(self, now: int) -> bool:
         """Return that nothing was due."""
@@ -88,7 +90,7 @@ def run_vcpus(vm: Vm, vmm: Vmm, max_instructions: int | None) -> VmResult:
 def _turn(vm: Vm, vcpu: Vcpu, vmm: Vmm, until: int, last: int | None, most: int) -> VmResult | None:
     ratio = int(vcpu.hart.time_ratio)
     while time_of(vcpu.hart) < until:
-        if vm.turns.due is not None and vm.turns.tick(time_of(vcpu.hart)) and vm.poll is not None and vm.poll():
+        if _looks(vm, vcpu) and vm.poll is not None and vm.poll():
             return VmResult("stop", vcpu)
         due = vm.turns.due
         end = until if due is None else min(until, max(due, time_of(vcpu.hart) + 1))
@@ -114,6 +116,11 @@ def _turn(vm: Vm, vcpu: Vcpu, vmm: Vmm, until: int, last: int | None, most: int)
         elif stop in _ENDS:
             return VmResult(_ENDS[stop], vcpu)
     return None
+
+
+def _looks(vm: Vm, vcpu: Vcpu) -> bool:
+    turns = vm.turns
+    return (turns.due is not None or turns.tired) and turns.tick(time_of(vcpu.hart))
 
 
 def _can_run(vcpu: Vcpu) -> bool:

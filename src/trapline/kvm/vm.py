@@ -47,6 +47,7 @@ HOST_IMSIC_BASE = IMSIC_S_BASE
 NO_AIA = Aia()
 GIGABYTE = 1 << 30
 LAST_TRAPS = EXIT_RING
+LOG_LINES = 1000  # of the host kernel that are kept
 # The host's pages behind guest memory, by the level of the G-stage leaf that can map them: 2M are transparent
 # huge pages where KVM looks at them (7.0) and hugetlbfs everywhere, 1G hugetlbfs.
 BACKINGS = {"4K": 0, "2M": 1, "1G": 2}
@@ -119,7 +120,7 @@ class Vm:
         self.actions = actions_of(self.policy)  # by cause: functions in the place of the policy's own words
         self.mmio_windows: tuple[tuple[int, int], ...] = ()
         self.devices: tuple[tuple[int, int], ...] | None = None  # where the VMM has devices; None if it does not say
-        self.log_lines: list[str] = []
+        self.log_lines: deque[str] = deque(maxlen=LOG_LINES)
         self.on_trap: Callable[[TrapRecord], None] | None = None
         # Asked now and then by a vCPU that takes one exit after another: whether KVM_RUN should come back.
         self.poll: Callable[[], bool] | None = None

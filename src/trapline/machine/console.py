@@ -11,6 +11,7 @@ import os
 import select
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -19,6 +20,9 @@ from trapline.machine.panic import PanicWatch
 from trapline.machine.sigint import on_death
 
 CTRL_A = 0x01
+MOST_UNREAD = 64 << 10  # bytes of input that wait for the machine
+MOST_LOGGED = 16 << 20  # bytes of input that the log holds
+_MOST_OUT = 64 << 10  # bytes that go out at a time
 HELP = (
     b"\r\nCtrl-A x  end the run\r\nCtrl-A c  switch between the guest's console and the monitor\r\n"
     b"Ctrl-A Ctrl-A  send Ctrl-A\r\nCtrl-A h  this help\r\n"
@@ -176,7 +180,9 @@ class Console:
         self._escape = self.source.keyboard if escape is None else escape
         self._after_escape = False
         self._buffer = bytearray()
-        self.log: list[tuple[Position, bytes]] = []
+        self.log: list[tuple[Position, bytes]] = []  # of the first MOST_LOGGED bytes
+        self._logged = 0
+        self._full = False
         self.quit_requested = self.reset_requested = False
         self.monitor: Monitor | None = None
         self._in_monitor = False
@@ -195,7 +201,8 @@ class Console:
         """Hand on what the guest has transmitted."""
         if self._buffer:
             data, self._buffer = bytes(self._buffer), bytearray()
-            self.panic.feed(data)
+            for at in range(0, len(data), _MOST_OUT):
+                self.panic.feed(data[at : at + _MOST_OUT])
             self._output(data)
 
     @property
@@ -213,18 +220,30 @@ class Console:
         self.flush()
         self._output(data)
 
-    def poll(self, position: Position) -> bytes:
-        """Return input that has arrived for the guest."""
+    def poll(self, position: Position, unread: int = 0) -> bytes:
+        """Return input that has arrived for a guest, which has left so many bytes unread.
+
+        With too many a file or pipe waits; what a person types then is lost, but for Ctrl-A.
+        """
+        self._full = unread >= MOST_UNREAD and self.source.next_position() is None
+        if self._full and not self._escape:
+            return b""
         data = self.source.poll(position)
         if data and self._escape:
             data = self._filter(data)
-        if data:
+        if self._full:
+            return b""
+        if data and self._logged < MOST_LOGGED:
+            self._logged += len(data)
             self.log.append((position, data))
         return data
 
     def wait(self, seconds: float | None) -> bool:
         """Sleep until input arrives; return whether any can still come."""
         self.flush()
+        if self._full and not self._escape:
+            time.sleep(seconds or 0)  # there is input, and nobody who takes it
+            return self.source.live
         return self.source.wait(seconds)
 
     def _filter(self, data: bytes) -> bytes:

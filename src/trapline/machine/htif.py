@@ -15,6 +15,7 @@ from trapline.machine.regions import Regions
 
 PAGE = 4096
 SYS_WRITE, SYS_EXIT = 64, 93
+_MOST = 1 << 20  # bytes of a write; the program is told how many were taken
 _LONELY_HALF = 1000  # instructions after which a lone 32-bit store counts as the whole command
 
 
@@ -106,7 +107,7 @@ class Htif:
         if number != SYS_WRITE:
             raise HtifError(f"tohost system call {number} is not served (write 64 and exit 93 are)")
         try:
-            data = self._regions.read(a1, a2)
+            data = self._regions.read(a1, min(a2, _MOST))
             result = len(data) if a0 in (1, 2) else -9  # EBADF
         except ValueError:
             data, result = b"", -14  # EFAULT

@@ -55,6 +55,7 @@ from trapline.privilege.reset import reset
 MISALIGNED = ("hardware", "trap")
 TINST = ("zero", "transformed")
 _NEVER = 1 << 62
+_LOOK_BYTES = 4 << 20  # that HTIF prints between two looks at limits
 _LOOKS = 1000  # at the network, in a second of the machine's time
 _LATENCY, _LEAST_SLICE = 0.05, 5_000  # seconds that a typed key may wait; instructions
 _IDLE_STEP = 0.1  # seconds between looks at Ctrl-C while waiting for input
@@ -118,6 +119,7 @@ class Machine:
         self.console.monitor = Monitor(BoardMonitor(self), self.console.show)
         self._panic = PanicCheck(self.console.panic, self._user_instructions, self.position, ratio)
         self._ended: tuple[str, int, str] | None = None
+        self._printed = 0
         self._good = "passed"  # what a bare program's exit with code 0 means
         self._attached = False
         self._make_board(memory)
@@ -154,7 +156,7 @@ class Machine:
             BoardMemory(regions, self.engine),
             self.plic.set_level,
             now=lambda: max(map(time_of, self.harts)),
-            on_due=lambda hart: leave(hart, EXIT_TIMER),
+            on_pause=lambda hart: self._pause(),
             stopping=lambda: self._ended is not None,
         )
         regions.device("virtio", mm.VIRTIO.base, mm.VIRTIO.size, self.virtio)
@@ -218,7 +220,7 @@ class Machine:
 
     def serve_htif(self, tohost: int, fromhost: int | None) -> None:
         """Serve HTIF commands at the word `tohost`, answer at `fromhost`."""
-        self.htif = Htif(self.regions, tohost, fromhost, self._finish, self.console.write, self._typed)
+        self.htif = Htif(self.regions, tohost, fromhost, self._finish, self._print, self._typed)
         self.htif.watch(self.harts)
 
     def _start_bare(self, entry: int) -> None:
@@ -389,9 +391,28 @@ class Machine:
     def _nanoseconds(self) -> int:
         return time_of(self.harts[0]) * 10**9 // self.timebase
 
+    def _unread(self) -> int:
+        if self.htif is not None:
+            return len(self._typed)
+        return self.uart.unread if self.hvc is None else self.hvc.unread
+
+    def _print(self, data: bytes) -> None:
+        """A program's output through HTIF, which has no speed: after much of it look at the run's limits."""
+        self.console.write(data)
+        self._printed += len(data)
+        if self._printed >= _LOOK_BYTES:
+            self._printed = 0
+            self._pause()
+
+    def _pause(self) -> None:
+        """Let the harts come back soon: a device has work for later, or has done much."""
+        self.schedule.stop_requested = True
+        for hart in self.harts:
+            leave(hart, EXIT_TIMER)
+
     def _receive(self) -> bool:
         """Pass typed bytes on; return whether there were any."""
-        data = self.console.poll(self.position())
+        data = self.console.poll(self.position(), self._unread())
         if self.console.quit_requested:
             self.stop("quit", 0, self.console.quit_how)
         if self.console.reset_requested:
@@ -446,7 +467,8 @@ class Machine:
     def tick(self, index: int) -> None:
         """Bring the hart's timer interrupts up to date, and give devices the turns that are due."""
         self.timers.tick(index)
-        if self.virtio.due is not None and self.virtio.tick(time_of(self.harts[index])):
+        busy = self.virtio.due is not None or self.virtio.tired
+        if busy and self.virtio.tick(time_of(self.harts[index])):
             self.schedule.stop_requested = True  # look at the limits of the run
 
     def deadline(self, index: int) -> int | None:

@@ -15,6 +15,7 @@ from trapline.machine.uart import Uart
 from trapline.machine.virtio.bus import VirtioBus
 from trapline.vmm.interrupts import Controllers
 
+MOST_UNASSIGNED = 64  # addresses that are named
 NAMES = {
     mm.UART.base: "the serial port",
     mm.PLIC.base: "the PLIC",
@@ -29,22 +30,27 @@ NAMES = {
 class Unassigned:
     """Accesses to addresses without slot and device: reads give zero, writes vanish, as in other VMMs.
 
-    Unlike there, each address is remembered, so that the result can say so.
+    Unlike there, the first addresses are remembered, so that the result can say so.
     """
 
     accesses: dict[tuple[int, int, bool], int] = field(default_factory=dict)
+    others: int = 0
 
     def note(self, gpa: int, size: int, *, write: bool) -> None:
         """Count one access."""
         key = (gpa, size, write)
-        self.accesses[key] = self.accesses.get(key, 0) + 1
+        if key in self.accesses or len(self.accesses) < MOST_UNASSIGNED:
+            self.accesses[key] = self.accesses.get(key, 0) + 1
+        else:
+            self.others += 1
 
     def describe(self) -> list[str]:
-        """One line for each address and width."""
-        return [
+        """One line for each address and width, and one for all others."""
+        found = [
             f"{'write' if write else 'read'} of {size} bytes at {gpa:#x}, where no device is: {count} times"
             for (gpa, size, write), count in sorted(self.accesses.items())
         ]
+        return [*found, f"accesses to other addresses where no device is: {self.others}"] if self.others else found
 
 
 class GuestDevices:

@@ -98,7 +98,7 @@ class Guest:
             GuestMemory(self.vm),
             controllers.set_level,
             now=lambda: max(time_of(v.hart) for v in self.vm.vcpus),
-            on_due=self._cut_turn,
+            on_pause=self._cut_turn,
             stopping=lambda: self._ended is not None,
         )
         self.vm.turns = virtio_bus
@@ -354,10 +354,9 @@ class Guest:
             self._keep_pace()
 
     def _cut_turn(self, hart: Hart) -> None:
-        """A device has work for later: the vCPU whose access made it comes back then."""
-        due = self.devices.virtio.due
-        if due is not None and int(hart.kvm_turn_until) != 0:
-            hart.kvm_turn_until = min(int(hart.kvm_turn_until), due)
+        """A device has work for later, or has done much: the vCPU whose access made it comes back."""
+        if int(hart.kvm_turn_until) != 0:
+            hart.kvm_turn_last = int(hart.instret)
             hart.kvm_run_end = hart.call(turn_end)
 
     def _nanoseconds(self) -> int:
@@ -392,7 +391,8 @@ class Guest:
         return self.vm.instructions, self._now()
 
     def _receive(self) -> bool:
-        data = self.console.poll(self.position())
+        unread = self.hvc.unread if self.hvc is not None else self.devices.uart.unread
+        data = self.console.poll(self.position(), unread)
         if self.console.quit_requested:
             self._end("quit", 0, self.console.quit_how)
         if self.console.reset_requested:

@@ -11,6 +11,7 @@ from trapline.machine.virtio import numbers as n
 from trapline.machine.virtio.device import VirtioDevice
 from trapline.machine.virtio.memory import DmaMemory
 from trapline.machine.virtio.mmio import VirtioMmio
+from trapline.machine.virtio.turn import LENGTH
 
 _BETWEEN_TURNS = 1000  # ticks of the harts between two turns of a device that has more to do
 _EMPTY = {n.MAGIC_VALUE: n.MAGIC, n.VERSION: n.MMIO_VERSION, n.DEVICE_ID: n.ID_NONE, n.VENDOR_ID: n.VENDOR}
@@ -20,8 +21,8 @@ class VirtioBus:
     """All windows as one device region; `set_level(irq, level)` drives the interrupt controller.
 
     A device whose turn was too short for its queues has the next one at the tick `due`: whoever schedules the harts
-    calls `tick` then, and not later. `on_due` hears of a new one, with the hart whose access made it. `stopping` says
-    that the run is to end, which ends a turn at once.
+    calls `tick` then, and not later. `on_pause` hears, with the hart whose access it was, that there is a new one, or
+    that devices have done as much as a long turn (`tired`). `stopping` says that the run is to end, which ends a turn.
     """
 
     def __init__(
@@ -30,20 +31,22 @@ class VirtioBus:
         set_level: Callable[[int, bool], None],
         *,
         now: Callable[[], int] = lambda: 0,
-        on_due: Callable[[Hart], None] = lambda hart: None,
+        on_pause: Callable[[Hart], None] = lambda hart: None,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self._memory, self._set_level = memory, set_level
-        self._now, self._on_due, self._stopping = now, on_due, stopping
+        self._now, self._on_pause, self._stopping = now, on_pause, stopping
         self.slots: list[VirtioMmio] = []
         self.due: int | None = None
+        self.tired = False
+        self._spent = 0  # by devices since they were last tired
 
     def add(self, device: VirtioDevice) -> VirtioMmio:
         """Put a device into the next free window; ValueError if there is none."""
         if len(self.slots) >= mm.VIRTIO_SLOTS:
             raise ValueError(f"more than {mm.VIRTIO_SLOTS} virtio devices: no window is free for {device.name}")
         irq = mm.VIRTIO_IRQ + len(self.slots)
-        slot = VirtioMmio(device, self._memory, lambda level: self._set_level(irq, level), self._later)
+        slot = VirtioMmio(device, self._memory, lambda level: self._set_level(irq, level), self._later, self._count)
         device.turn.stopping = self._stopping
         self.slots.append(slot)
         return slot
@@ -61,18 +64,24 @@ class VirtioBus:
         if index < len(self.slots):
             before = self.due
             self.slots[index].store(hart, register, size, value)
-            if self.due is not before:
-                self._on_due(hart)
+            if self.tired or self.due is not before:
+                self._on_pause(hart)
 
     # --- turns ---
     def _later(self) -> None:
         if self.due is None:
             self.due = self._now() + _BETWEEN_TURNS
 
+    def _count(self, spent: int) -> None:
+        self._spent += spent
+        if self._spent >= LENGTH:
+            self._spent, self.tired = 0, True
+
     def tick(self, now: int) -> bool:
-        """Give every device that waits for one its next turn, if it is due; return whether it was."""
+        """Give devices that wait for a turn the next, if it is due; return whether they have done much lately."""
+        tired, self.tired = self.tired, False
         if self.due is None or now < self.due:
-            return False
+            return tired
         self.due = None
         for slot in self.slots:
             slot.resume()

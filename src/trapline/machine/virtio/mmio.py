@@ -19,7 +19,9 @@ _LOW = 0xFFFF_FFFF
 
 
 class VirtioMmio:
-    """One device's window. `interrupt(level)` follows its line; `later` hears of queues that wait for a turn."""
+    """One device's window. `interrupt(level)` follows its line; `later` hears of queues that wait for a turn, `spent`
+    how long each turn was.
+    """
 
     def __init__(
         self,
@@ -27,8 +29,10 @@ class VirtioMmio:
         memory: DmaMemory,
         interrupt: Callable[[bool], None],
         later: Callable[[], None] = lambda: None,
+        spent: Callable[[int], None] = lambda cost: None,
     ) -> None:
-        self.device, self._memory, self._interrupt, self._later = device, memory, interrupt, later
+        self.device, self._memory, self._interrupt = device, memory, interrupt
+        self._later, self._spent = later, spent
         self.offered = device.features | n.TRANSPORT_FEATURES
         self.queues = [Queue(index, size, device.turn) for index, size in enumerate(device.queue_sizes)]
         self.failure = ""  # why the device needs a reset
@@ -183,7 +187,7 @@ class VirtioMmio:
             return
         finally:
             if first:
-                self.device.turn.end()
+                self._spent(self.device.turn.end())
         if queue.unfinished:
             self.waiting.add(index)
             self._later()

@@ -26,9 +26,10 @@ class Turn:
         self._open, self.left = True, LENGTH
         return True
 
-    def end(self) -> None:
-        """The harts go on."""
+    def end(self) -> int:
+        """The harts go on; return what was done."""
         self._open = False
+        return LENGTH - self.left
 
     def spend(self, cost: int) -> None:
         """Count work done, in bytes."""
