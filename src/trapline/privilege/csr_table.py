@@ -233,8 +233,9 @@ def _triggers() -> None:
 
     The contexts with which triggers could be restricted hold what is written.
     """
-    for name in ("tselect", "tdata1", "tdata2", "tdata3", "tinfo"):
+    for name in ("tselect", "tdata1", "tdata2", "tdata3"):
         zero(name, always)
+    row("tinfo", always, _reader("tinfo", "U64(1)"), write_ignored)  # the selected trigger does not exist
     masked("scontext", has_s, 0xFFFF_FFFF, csr_control.guard_context)
     masked("hcontext", has_h, 0x3FFF, csr_control.guard_context)
     row("mcontext", always, _reader("mcontext", "hart.hcontext"), csr_control.write_mcontext)
