@@ -8,12 +8,13 @@ from guest import BASE, Outcome, run_event
 from trapline.isa.assemble import assemble
 from trapline.kvm.numbers import Exit, MpState
 from trapline.kvm.onereg import SBI_STATE, get_one_reg, reg_id, set_one_reg
+from trapline.kvm.sbi_fwft import CHECK_BIT, ENVCFG_LPE, ENVCFG_SSE, CfiFeature
 from trapline.kvm.sbi_own import own_answer
 from trapline.kvm.slots import SlotKind
 from trapline.kvm.vcpu import Vcpu
 from trapline.kvm.vm import Vm
 from trapline.sbi.call import MASK64, SbiCall
-from trapline.sbi.numbers import Eid, HartState, SbiError
+from trapline.sbi.numbers import Eid, Feature, HartState, SbiError
 
 INVALID_PARAM = SbiError.INVALID_PARAM & MASK64
 NOT_SUPPORTED = SbiError.NOT_SUPPORTED & MASK64
@@ -184,3 +185,18 @@ def test_an_ipi_past_a_far_hart(policy: str, error: int, reached: int) -> None:
     assert answer is not None
     assert answer.error & MASK64 == error
     assert (vm.vcpu(1).irqs_pending >> 2 & 1, vm.vcpu(70).irqs_pending) == (reached, 0)
+
+
+def test_software_checks_are_delegated_while_control_flow_features_are_on() -> None:
+    """hedeleg[18] is set with the first of LANDING_PAD and SHADOW_STACK, cleared with the last, and by a reset."""
+    vcpu = Vm("linux-7.3", engine="reference").vcpus[0]
+    pad = CfiFeature(vcpu, Feature.LANDING_PAD, "henvcfg", ENVCFG_LPE)
+    stack = CfiFeature(vcpu, Feature.SHADOW_STACK, "henvcfg", ENVCFG_SSE)
+    seen = []
+    for feature, value in ((pad, 1), (stack, 1), (pad, 0), (stack, 0), (stack, 2), (pad, 1)):
+        feature.write(value)
+        seen.append(bool(vcpu.config.hedeleg & CHECK_BIT))
+    pad.reset()
+    assert seen == [True, True, True, False, False, True]
+    assert not vcpu.config.hedeleg & CHECK_BIT
+    assert vcpu.config.hedeleg == vcpu.policy.hedeleg

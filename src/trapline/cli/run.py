@@ -32,7 +32,7 @@ def run(
     guest
         An S-mode program: ELF, Linux Image, or flat bytes for 0x80200000; or linux, linux-6.12: a fetched kernel.
     memslot
-        GPA:SIZE:ram|ro|hole|PATH, may be given several times.
+        GPA:SIZE:ram|ro|hole|none|PATH, may be given several times.
     trace
         Write a line of JSON for each trap that leaves the guest.
     backing

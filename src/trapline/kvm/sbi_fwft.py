@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from trapline.privilege.causes import SOFTWARE_CHECK
 from trapline.privilege.csr import csr_write
 from trapline.privilege.csr_numbers import HEDELEG, HENVCFG
 from trapline.privilege.fields import ENVCFG_ADUE
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from trapline.kvm.vcpu import Vcpu
 
 MISALIGNED = 1 << 4 | 1 << 6
+CHECK_BIT = 1 << SOFTWARE_CHECK
+ENVCFG_LPE, ENVCFG_SSE = 1 << 2, 1 << 3
 
 
 class GuestFeature:
@@ -46,6 +49,29 @@ class GuestFeature:
         setattr(self.vcpu.config, self.word, getattr(self.vcpu.config, self.word) & ~self.bits | default)
 
 
+class CfiFeature(GuestFeature):
+    """A bit of henvcfg for control flow; while one of them is set, software checks are delegated (hedeleg[18])."""
+
+    def write(self, value: int) -> SbiError:
+        """Set or clear the bit, and software check in hedeleg with it."""
+        error = super().write(value)
+        if error is SbiError.SUCCESS:
+            self._delegate()
+        return error
+
+    def reset(self) -> None:
+        """As after a reset: off, and software checks with the last of them."""
+        super().reset()
+        self._delegate()
+
+    def _delegate(self) -> None:
+        config = self.vcpu.config
+        on = config.henvcfg & (ENVCFG_LPE | ENVCFG_SSE)
+        config.hedeleg = config.hedeleg | CHECK_BIT if on else config.hedeleg & ~CHECK_BIT
+        if self.vcpu.loaded:
+            self.vcpu.hart.call(csr_write, HEDELEG, config.hedeleg)
+
+
 def _misaligned_supported(vcpu: Vcpu) -> bool:
     return vcpu.vm.host_delegates_misaligned
 
@@ -57,13 +83,17 @@ def _adue_supported(vcpu: Vcpu) -> bool:
 _FEATURES: dict[str, tuple[int, str, int, Callable[[Vcpu], bool]]] = {
     "misaligned_exc_deleg": (Feature.MISALIGNED_EXC_DELEG, "hedeleg", MISALIGNED, _misaligned_supported),
     "pte_ad_hw_updating": (Feature.PTE_AD_HW_UPDATING, "henvcfg", ENVCFG_ADUE, _adue_supported),
+    "landing_pad": (Feature.LANDING_PAD, "henvcfg", ENVCFG_LPE, lambda vcpu: vcpu.guest_has("zicfilp")),
+    "shadow_stack": (Feature.SHADOW_STACK, "henvcfg", ENVCFG_SSE, lambda vcpu: vcpu.guest_has("zicfiss")),
 }
+_CFI = frozenset((Feature.LANDING_PAD, Feature.SHADOW_STACK))
 
 
 def guest_features(vcpu: Vcpu) -> dict[int, GuestFeature]:
     """Return the features of this version that this host and guest can have.
 
-    pointer_masking_pmlen, landing_pad and shadow_stack need extensions that the hart does not have.
+    pointer_masking_pmlen needs an extension that the hart does not have; landing_pad and shadow_stack are there
+    once it has Zicfilp and Zicfiss.
     """
     found = {}
     for named in vcpu.policy.fwft:
@@ -71,5 +101,6 @@ def guest_features(vcpu: Vcpu) -> dict[int, GuestFeature]:
             continue
         number, word, bits, supported = _FEATURES[named.name]
         if supported(vcpu):
-            found[int(number)] = GuestFeature(vcpu, int(number), word, bits)
+            kind = CfiFeature if number in _CFI else GuestFeature
+            found[int(number)] = kind(vcpu, int(number), word, bits)
     return found

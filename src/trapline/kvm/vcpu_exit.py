@@ -15,6 +15,7 @@ from trapline.kvm.context import CpuTrap
 from trapline.kvm.mmio import mmio_access
 from trapline.kvm.numbers import EFAULT, Exit
 from trapline.kvm.redirect import inject
+from trapline.kvm.sbi_fwft import ENVCFG_LPE, ENVCFG_SSE
 from trapline.kvm.slots import SlotKind
 from trapline.kvm.vcpu_insn import virtual_instruction
 from trapline.kvm.vcpu_sbi import sbi_ecall
@@ -28,7 +29,6 @@ from trapline.sbi.numbers import FirmwareEvent
 if TYPE_CHECKING:
     from trapline.kvm.vcpu import Vcpu
 
-ENVCFG_LPE, ENVCFG_SSE = 1 << 2, 1 << 3
 
 FIRMWARE_EVENTS = {
     "misaligned-load": FirmwareEvent.MISALIGNED_LOAD,
