@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -25,18 +25,21 @@ class Snapshots:
     snapshot_at
         When: so many instructions (600M), or text on the console; the run ends there.
     restore
-        Go on from a snapshot instead of starting anew.
+        Go on from a snapshot instead of starting anew; --drive, --net and --share say what it has of this host.
+    trust_snapshot_files
+        Give a restored machine the files, folders and network that it was made with, as the snapshot names them.
     """
 
     snapshot: str | None = None
     snapshot_at: str | None = None
     restore: str | None = None
+    trust_snapshot_files: Annotated[bool, Parameter(negative="")] = False
 
     def options(self) -> SnapshotOptions:
         """Return them for the lab."""
         from trapline.lab.snapshots import SnapshotOptions
 
-        return SnapshotOptions(self.snapshot, self.snapshot_at, self.restore)
+        return SnapshotOptions(self.snapshot, self.snapshot_at, self.restore, self.trust_snapshot_files)
 
     def require_alone(self, machine: Machine, **others: Any) -> None:
         """With --restore, what the machine is made of comes from the file."""
@@ -44,7 +47,7 @@ class Snapshots:
 
         if self.restore is None:
             return
-        free = {"max_instructions", "max_seconds", "engine"}
+        free = {"max_instructions", "max_seconds", "engine", "drive", "net", "share"}
         given = [
             f.name
             for f in fields(machine)

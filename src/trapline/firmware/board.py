@@ -5,11 +5,12 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from trapline.firmware.features import CsrBits, features_of
 from trapline.firmware.unprivileged import load_word
 from trapline.lang.control import flush_code, flush_translations
+from trapline.machine.plain_types import U64
 from trapline.privilege import csr_numbers as csr
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.fields import MTIP, SSIP, STIP
@@ -42,6 +43,8 @@ class Board(Protocol):
 class HartRecord:
     """What firmware knows of one hart. `entry` is where a start or a resume begins: pc and a1."""
 
+    snapshot_types: ClassVar = {"entry": tuple[U64, U64] | None}
+
     hart: Any
     state: HartState = HartState.STARTED
     entry: tuple[int, int] | None = None
@@ -51,6 +54,8 @@ class HartRecord:
 
 class FirmwareSbi:
     """SbiHost of one hart."""
+
+    snapshot_skips = ("hartid", "profile")
 
     def __init__(self, profile: SbiProfile, records: dict[int, HartRecord], hartid: int, board: Board | None) -> None:
         self.profile, self.hartid = profile, hartid

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from trapline.privilege import csr_numbers as csr
 from trapline.privilege.csr import csr_read, csr_write
@@ -16,6 +16,8 @@ ADUE = 1 << 61
 @dataclass(slots=True)
 class CsrBits:
     """A feature that is on when bits of a CSR are set."""
+
+    snapshot_skips: ClassVar = ("number", "bits")
 
     hart: Any
     number: int

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from trapline.firmware import cost, exit_log, illegal, misaligned, outcome
 from trapline.firmware.board import Board, FirmwareSbi, HartRecord, change_bits
@@ -78,6 +78,9 @@ class Firmware:
     `host_fwft` says whether the host kernel has asked for misaligned exceptions to be delegated (FWFT);
     `host_fwft_granted` whether this firmware on this hart could.
     """
+
+    snapshot_skips = ("host_fwft", "host_fwft_granted")
+    snapshot_types: ClassVar = {"_stats": Counter[Counted]}
 
     def __init__(
         self, name: str | FirmwareModel = DEFAULT_MODEL, *, host_fwft: bool = False, board: Board | None = None

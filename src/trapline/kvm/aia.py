@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from trapline.kvm.aia_imsic import VcpuImsic
 from trapline.kvm.numbers import EINVAL, ENOENT, IRQ_VS_EXT
+from trapline.machine.plain_types import U64
 from trapline.privilege import csr_numbers as csr
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.fields import HVICTL_IID_SHIFT, LCOFIP
@@ -44,6 +45,9 @@ _LOADED = {"siselect": csr.VSISELECT, "iprio1": csr.HVIPRIO1, "iprio2": csr.HVIP
 
 class GuestLines:
     """The guest external interrupts of each hart and their owners (struct aia_hgei_control)."""
+
+    snapshot_skips = ("count",)
+    snapshot_types: ClassVar = {"_owned": set[tuple[U64, U64]]}
 
     def __init__(self, count: int) -> None:
         self.count = count

@@ -45,6 +45,8 @@ def imsic_attr(vcpu: int, select: int) -> int:
 class AiaDevice:
     """The device of one VM. `initialized` is set by CTRL_INIT; until then nothing exists in the guest."""
 
+    snapshot_skips = ("initialized", "max_ids", "_config", "_hart_index", "_imsic_addresses", "_aplic_address")
+
     def __init__(self, vm: Vm) -> None:
         self.vm = vm
         self.initialized = False

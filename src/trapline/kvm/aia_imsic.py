@@ -6,12 +6,13 @@ picks the file, maps its page and moves the state. Without one KVM emulates the 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from trapline.kvm.numbers import EINVAL, ENODEV, ENOENT, IRQ_VS_EXT, MASK64
 from trapline.lang.state import IMSIC_WORDS, Hart
 from trapline.lang.values import U64
 from trapline.machine.imsic import PAGE, SETEIPNUM_BE, SETEIPNUM_LE
+from trapline.machine.plain_types import Below, Bits
 from trapline.privilege.fields import HSTATUS_VGEIN, HSTATUS_VGEIN_SHIFT
 from trapline.privilege.imsic import (
     EIDELIVERY,
@@ -34,6 +35,9 @@ _MAX_ID = 2047
 
 class SwFile:
     """The interrupt file that KVM emulates (struct imsic_mrif), with identities below `ids`."""
+
+    snapshot_skips = ("ids",)
+    snapshot_types: ClassVar = {"eidelivery": Bits(1), "eithreshold": Bits(11)}
 
     def __init__(self, ids: int) -> None:
         self.ids = ids
@@ -83,6 +87,9 @@ def _merge(old: int, new: int, mask: int) -> int:
 
 class VcpuImsic:
     """The IMSIC of one vCPU, at `address` in the guest."""
+
+    snapshot_skips = ("address",)
+    snapshot_types: ClassVar = {"vsfile": lambda imsic: Below(imsic.vcpu.vm.hgei.count + 1)}
 
     def __init__(self, device: AiaDevice, vcpu: Vcpu, address: int) -> None:
         self.device, self.vcpu, self.address = device, vcpu, address

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated, ClassVar
+
+from msgspec import Meta
 
 from trapline.kvm.numbers import Exit, SystemEvent
 from trapline.lang.state import Hart
+from trapline.machine.plain_types import U64, Bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,8 @@ class CpuTrap:
 class MmioAccess:
     """kvm_run.mmio."""
 
+    snapshot_types: ClassVar = {"length": Bits(4)}
+
     phys_addr: int = 0
     length: int = 0
     is_write: bool = False
@@ -42,6 +48,8 @@ class MmioAccess:
 @dataclass(slots=True)
 class SbiForward:
     """kvm_run.riscv_sbi; the VMM fills `ret`."""
+
+    snapshot_types: ClassVar = {"ret": Annotated[list[int], Meta(min_length=2, max_length=2)]}
 
     extension_id: int = 0
     function_id: int = 0
@@ -62,6 +70,8 @@ class CsrAccess:
 @dataclass(slots=True)
 class SystemEventExit:
     """kvm_run.system_event."""
+
+    snapshot_types: ClassVar = {"data": tuple[U64, ...]}
 
     type: SystemEvent = SystemEvent.SHUTDOWN
     data: tuple[int, ...] = ()

@@ -6,10 +6,11 @@ page. Reading the log arms it again, unless clearing is manual (KVM_CAP_MANUAL_D
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from trapline.kvm.numbers import KVM_DIRTY_LOG_INITIALLY_SET, KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE
 from trapline.kvm.slots import PAGE, MemorySlot
+from trapline.machine.plain_types import Bits
 
 if TYPE_CHECKING:
     from trapline.kvm.vm import Vm
@@ -19,6 +20,8 @@ _MANUAL_FLAGS = KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SE
 
 class DirtyLogs:
     """Dirty logging of one VM. `manual` holds the flags of KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2."""
+
+    snapshot_types: ClassVar = {"manual": Bits(2)}
 
     def __init__(self, vm: Vm) -> None:
         self.vm = vm

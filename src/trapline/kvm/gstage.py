@@ -7,6 +7,9 @@ preset, so that hardware never needs to update them.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+from trapline.machine.plain_types import U64
 from trapline.machine.regions import Region
 from trapline.privilege.pte import PPN_MASK, PPN_SHIFT, PTE_A, PTE_D, PTE_LEAF, PTE_R, PTE_U, PTE_V, PTE_W, PTE_X
 
@@ -20,6 +23,8 @@ MODE_NUMBERS = {name: number for number, (name, _) in MODES.items()}
 class TableMemory:
     """Pages for page tables out of one region of hypervisor memory."""
 
+    snapshot_types: ClassVar = {"_free": list[U64]}
+
     def __init__(self, region: Region) -> None:
         if region.backing is None:
             raise ValueError(f"{region.describe()} has no memory for page tables")
@@ -27,6 +32,14 @@ class TableMemory:
         self.words = region.backing.view.cast("Q")
         self._next = region.base
         self._free: list[int] = []
+
+    def after_restore(self) -> None:
+        """Refuse pages that are none of this region's."""
+        for address in (self._next, *self._free):
+            if address % PAGE or not self.region.base <= address <= self.region.end:
+                raise ValueError(f"a page of page tables at {address:#x}, not in {self.region.describe()}")
+        if len(set(self._free)) != len(self._free) or self.region.end in self._free:
+            raise ValueError("a free page of page tables that is none, or twice free")
 
     def page(self) -> int:
         """Return the physical address of a zeroed page."""
@@ -53,6 +66,16 @@ class TableMemory:
         self._next += size
         return address
 
+    @property
+    def free_pages(self) -> tuple[int, ...]:
+        """The pages that were given back."""
+        return tuple(self._free)
+
+    def entries(self, address: int, size: int) -> list[int]:
+        """Return the entries of a table that are not zero."""
+        start = (address - self.region.base) >> 3
+        return [entry for entry in self.words[start : start + size // 8].tolist() if entry]
+
     def read(self, address: int) -> int:
         """Read a page table entry."""
         return self.words[(address - self.region.base) >> 3]
@@ -65,6 +88,8 @@ class TableMemory:
 class GStage:
     """One VM's G-stage table."""
 
+    snapshot_skips = ("mode", "levels", "root")
+
     def __init__(self, memory: TableMemory, mode: int) -> None:
         if mode not in MODES:
             raise ValueError(
@@ -76,6 +101,28 @@ class GStage:
         self.root = memory.root()
         self.leaves = [0] * self.levels  # how many map 4 KiB, 2 MiB, 1 GiB, ...
         self.splits = 0
+
+    def after_restore(self) -> None:
+        """Refuse tables that are no tree in this region, and leaves through which a guest could write to them."""
+        seen, todo = {self.root}, [(self.root, self.levels - 1)]
+        region = self.memory.region
+        while todo:
+            table, level = todo.pop()
+            size = PAGE << 9 * level
+            for entry in self.memory.entries(table, ROOT_SIZE if table == self.root else PAGE):
+                address = (entry >> PPN_SHIFT & PPN_MASK) << PAGE_SHIFT
+                if not entry & PTE_V:
+                    continue
+                if entry & PTE_LEAF:
+                    if address < region.end and region.base < address + size:
+                        raise ValueError(f"the guest has page tables mapped, at {address:#x}")
+                elif level == 0 or address in seen or not region.base <= address < region.end:
+                    raise ValueError(f"no table of page tables at {address:#x}")
+                else:
+                    seen.add(address)
+                    todo.append((address, level - 1))
+        if seen & set(self.memory.free_pages):
+            raise ValueError("a table of page tables is a free page")
 
     @property
     def mapped_pages(self) -> int:

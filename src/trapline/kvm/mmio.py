@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from msgspec import Meta
 
 from trapline.kvm.context import CpuTrap, MmioAccess
 from trapline.kvm.numbers import MASK64, Exit
@@ -26,11 +28,11 @@ class MmioDecode:
     """A decoded access: what is needed when the VMM has answered."""
 
     name: str
-    register: int  # rd of a load, rs2 of a store; of the floating-point registers if `fp`
-    length: int
+    register: Annotated[int, Meta(ge=0, lt=32)]  # rd of a load, rs2 of a store; of the floating-point ones if `fp`
+    length: Annotated[int, Meta(ge=1, le=64)]
     signed: bool
     store: bool
-    insn_length: int
+    insn_length: Annotated[int, Meta(ge=2, le=4)]
     fp: bool = False
     nothing: bool = False  # a cache-block operation: devices have no cache
 

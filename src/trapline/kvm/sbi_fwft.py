@@ -22,6 +22,8 @@ ENVCFG_LPE, ENVCFG_SSE = 1 << 2, 1 << 3
 class GuestFeature:
     """Bits of hedeleg or henvcfg that a guest may switch; `enabled` is the VMM's (ONE_REG)."""
 
+    snapshot_skips = ("number", "word", "bits")
+
     def __init__(self, vcpu: Vcpu, number: int, word: str, bits: int) -> None:
         self.vcpu, self.number, self.word, self.bits = vcpu, number, word, bits
         self.locked = False

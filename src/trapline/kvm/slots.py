@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import Annotated, ClassVar
+
+from msgspec import Meta
 
 from trapline.machine.regions import Region
 
@@ -25,6 +28,9 @@ class SlotKind(Enum):
 @dataclass(slots=True)
 class MemorySlot:
     """A range of guest physical addresses."""
+
+    snapshot_skips: ClassVar = ("slot", "gpa", "size", "kind", "hpa", "file", "region")
+    snapshot_types: ClassVar = {"dirty": lambda slot: set[Annotated[int, Meta(ge=0, lt=slot.size // PAGE)]] | None}
 
     slot: int
     gpa: int
@@ -57,6 +63,8 @@ class MemorySlot:
 
 class SlotTable:
     """The slots of a VM, without overlap."""
+
+    snapshot_skips = ("gpa_bits",)
 
     def __init__(self, gpa_bits: int) -> None:
         self.gpa_bits = gpa_bits

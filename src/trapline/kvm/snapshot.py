@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from trapline.firmware.cost import PLAIN, cost_of
 from trapline.firmware.firmware import Firmware
 from trapline.firmware.models import FirmwareModel
 from trapline.isa.decode import Decoder
 from trapline.kvm.actions import actions_of
 from trapline.kvm.sbi_fwft import guest_features
-from trapline.kvm.slots import SlotKind
-from trapline.machine.plain_state import Loader, Saver
-from trapline.machine.snapshot import fill, made_with, read, write
-from trapline.machine.snapshot_file import SnapshotError
+from trapline.kvm.slots import MemorySlot, SlotKind
+from trapline.machine.host_files import refuse, shown
+from trapline.machine.plain_state import Saver, typed
+from trapline.machine.plain_types import U64
+from trapline.machine.snapshot import blamed_on, fill, made_with, read, write
 from trapline.policies import Policy, load_policy
 from trapline.policies.schema import CauseRule
 
@@ -40,54 +42,78 @@ def about(vm: Vm) -> dict[str, Any]:
         "instructions": [int(v.hart.instret) for v in vm.vcpus],
         "aia": None if vm.aia is None else vm.aia.arrangement(),
         "slots": [
-            [s.slot, s.gpa, s.size, s.kind.value, str(s.file) if s.file else None]
+            [s.slot, s.gpa, s.size, s.kind.value, str(s.file) if s.file else None, s.hpa]
             for s in sorted(vm.slots, key=lambda s: s.hpa)
         ],
     }
 
 
-def arguments(head: dict[str, Any], path: str | Path) -> dict[str, Any]:
-    """Return the arguments that build the saved VM or guest again, under the saved policy and firmware."""
-    known = head["about"]
-    given = made_with(head, path)
-    given["policy"] = msgspec.json.decode(known["policy"], type=Policy)
-    model = Loader().load(known["firmware"], None, "firmware")
-    given["firmware"] = Firmware(model, host_fwft=known["host_fwft"])
+def arguments(head: dict[str, Any], path: str | Path, maker: Any, *, own_policy: bool, trust: bool) -> dict[str, Any]:
+    """Return the arguments that build the saved VM or guest again, under the saved policy and firmware.
+
+    A policy's own functions are Python files of this host: they are refused unless `trust` is given, and left out
+    where the VM goes on under another policy.
+    """
+    given = made_with(head, path, maker)
+    with blamed_on(path):
+        known = head["about"]
+        policy = msgspec.json.decode(known["policy"], type=Policy)
+        functions = [rule.function for rule in policy.causes.values() if rule.function]
+        if functions and own_policy and not trust:
+            raise refuse([f"--policy FILE.toml with a function in {shown(each)}" for each in functions], path)
+        if functions and not own_policy:
+            rules = {cause: msgspec.structs.replace(rule, function="") for cause, rule in policy.causes.items()}
+            policy = msgspec.structs.replace(policy, causes=rules)
+        given["policy"] = policy
+        model = typed(known["firmware"], FirmwareModel, "firmware")
+        cost_of(PLAIN, model.measured_on)
+        given["firmware"] = Firmware(model, host_fwft=bool(known["host_fwft"]))
     return given
 
 
-def match_slots(vm: Vm, head: dict[str, Any], path: str | Path) -> None:
-    """Give the VM the slots of the saved one; those that it has already must be the same."""
-    wanted = [(n, gpa, size, SlotKind(kind), file) for n, gpa, size, kind, file in head["about"]["slots"]]
+def match_slots(vm: Vm, head: dict[str, Any]) -> None:
+    """Give the VM the slots of the saved one, at the same host physical addresses; ValueError says what is wrong.
+
+    What a file behind a slot held is in the snapshot: the file is not opened.
+    """
+    rows = typed(head["about"]["slots"], list[tuple[U64, U64, U64, SlotKind, str | None, U64]], "slots")
+    wanted = {(n, gpa, size, kind, hpa): Path(file) if file else None for n, gpa, size, kind, file, hpa in rows}
     for slot in list(vm.slots):
-        if not any((slot.slot, slot.gpa, slot.size, slot.kind) == w[:4] for w in wanted):
+        if (slot.slot, slot.gpa, slot.size, slot.kind, slot.hpa) not in wanted:
             vm.remove_memory(slot)
-    for n, gpa, size, kind, file in wanted:
+    for (n, gpa, size, kind, hpa), file in wanted.items():
         if vm.slots.number(n) is None:
-            try:
-                vm.add_memory(gpa, size, kind, file=Path(file) if file else None, slot=n)
-            except (OSError, ValueError) as error:
-                raise SnapshotError(f"{path}: {error}") from None
+            vm.restore_memory(MemorySlot(n, gpa, size, kind, hpa, file))
 
 
 def snapshot_vm(vm: Vm, path: str | Path) -> int:
     """`Vm.snapshot`."""
     vm.fold_native()
     harts = [v.hart for v in vm.vcpus]
-    kept = (*KEPT, type(vm.engine))
-    return write(path, "vm", vm.made_with, harts, vm.regions, {"vm": vm}, kept=kept, about=about(vm))
+    return write(path, "vm", vm.made_with, harts, vm.regions, {"vm": vm}, kept=kept(vm), about=about(vm))
 
 
-def restore_vm(cls: type[Vm], path: str | Path, engine: str | Engine, policy: Policy | str | Path | None) -> Vm:
+def kept(vm: Vm) -> tuple[type, ...]:
+    """What is configuration, not state."""
+    return (*KEPT, type(vm.engine))
+
+
+def restore_vm(
+    cls: type[Vm], path: str | Path, engine: str | Engine, policy: Policy | str | Path | None, trust_files: bool
+) -> Vm:
     """`Vm.restore`."""
     head, payload = read(path, "vm")
-    vm = cls(**arguments(head, path), engine=engine)
-    if head["about"]["aia"] is not None:
-        device = vm.create_aia()
-        for group, attribute, value in head["about"]["aia"]:
-            device.set_attr(group, attribute, value)
-    match_slots(vm, head, path)
-    fill(head, payload, path, [v.hart for v in vm.vcpus], vm.regions, {"vm": vm})
+    given = arguments(head, path, cls.__init__, own_policy=policy is None, trust=trust_files)
+    with blamed_on(path):
+        vm = cls(**given, engine=engine)
+        rows = typed(head["about"]["aia"], list[tuple[U64, U64, U64]] | None, "aia")
+        if rows is not None:
+            device = vm.create_aia()
+            for group, attribute, value in rows:
+                if device.set_attr(group, attribute, value):
+                    raise ValueError(f"aia: KVM refuses attribute {attribute} of group {group}")
+        match_slots(vm, head)
+        fill(head, payload, path, [v.hart for v in vm.vcpus], vm.regions, {"vm": vm}, kept=kept(vm))
     if policy is not None:
         change_policy(vm, policy)
     return vm

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from trapline.firmware.exit_log import KINDS, NativeExit, counted, spent
+from trapline.kvm.cost import estimate
 from trapline.kvm.stats_fd import HISTOGRAM_BUCKETS
 from trapline.lang.state import LAYOUT, TRAP_DESTINATIONS, TRAP_ORIGINS
+from trapline.machine.plain_types import U64
 from trapline.policies import Policy
 from trapline.privilege.causes import GUEST_PAGE_FAULTS, INTERRUPT, cause_name
 
@@ -32,6 +34,14 @@ _TRAP_COUNT, _ROW = LAYOUT.fields["trap_count"].index, TRAP_ORIGINS * TRAP_DESTI
 
 class VcpuStats:
     """One vCPU's counters."""
+
+    snapshot_types: ClassVar = {"kvm": dict[str, U64], "routes": Counter[Route], "firmware": Counter[Route]}
+
+    def after_restore(self) -> None:
+        """Refuse routes that nothing takes."""
+        for _, _, path, how, end, _ in (*self.routes, *self.firmware):
+            if len(path) < 2 or not how or ("HS" in path and estimate(how[-1], end) is None):
+                raise ValueError(f"no route {path} {how} {end}")
 
     def __init__(self, policy: Policy) -> None:
         self.kvm: dict[str, int] = {c.name: 0 for c in policy.counters}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from trapline.firmware import outcome as firmware_outcome
 from trapline.isa.decode import Decoder
-from trapline.kvm import interrupts
+from trapline.kvm import interrupts, vcpu_state
 from trapline.kvm.aia import VcpuAia
 from trapline.kvm.context import CpuTrap, GuestCsrs, KvmRun, VcpuConfig
 from trapline.kvm.cost import estimate
@@ -112,7 +112,7 @@ class RunStop(Enum):
 class Vcpu:
     """One virtual CPU of a VM. `kvm_run` is what it shares with the VMM."""
 
-    snapshot_skips = ("policy", "decoder", "death")
+    snapshot_skips, snapshot_types = vcpu_state.SKIPS, vcpu_state.TYPES
 
     def __init__(self, vm: Vm, vcpu_id: int, hart: Hart) -> None:
         self.vm, self.id, self.hart = vm, vcpu_id, hart

@@ -9,9 +9,12 @@ each event, not for each counter. Where KVM differs from the SBI specification, 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from msgspec import Meta
 
 from trapline.kvm.numbers import IRQ_PMU_OVF
+from trapline.machine.plain_types import U64
 from trapline.sbi.call import MASK64, SbiCall, SbiOutcome, failure, result, success
 from trapline.sbi.numbers import FirmwareEvent, SbiError
 
@@ -54,13 +57,20 @@ class PerfEvent:
 
     user: bool
     kernel: bool
-    total: int = 0
-    since: int | None = None  # the guest's count when it was last enabled; None while disabled
+    total: U64 = 0
+    since: U64 | None = None  # the guest's count when it was last enabled; None while disabled
 
 
 @dataclass(slots=True)
 class Pmc:
     """One virtual counter: struct kvm_pmc."""
+
+    snapshot_skips: ClassVar = ("firmware", "info")
+    snapshot_types: ClassVar = {
+        "event": U64 | None,
+        "perf": PerfEvent | None,
+        "overflows_at": U64 | None,
+    }
 
     firmware: bool
     info: int
@@ -70,6 +80,11 @@ class Pmc:
     perf: PerfEvent | None = None
     overflows_at: int | None = None  # the perf event's count; KVM arms it once for each start
     overflown: bool = False
+
+    def after_restore(self) -> None:
+        """Refuse an event that nobody counts."""
+        if self.firmware and self.event is not None and self.event & 0xFFFF >= FIRMWARE_COUNTERS:
+            raise ValueError(f"no firmware event {self.event:#x}")
 
     @property
     def in_use(self) -> bool:
@@ -88,6 +103,11 @@ class FirmwareCount:
 @dataclass(slots=True)
 class VcpuPmu:
     """The counters of one vCPU: struct kvm_pmu."""
+
+    snapshot_types: ClassVar = {
+        "snapshot": U64 | None,
+        "shared": Annotated[bytearray, Meta(min_length=SNAPSHOT_SIZE, max_length=SNAPSHOT_SIZE)],
+    }
 
     vcpu: Vcpu
     counters: list[Pmc | None] = field(default_factory=list)

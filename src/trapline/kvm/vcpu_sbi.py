@@ -6,7 +6,7 @@ Which extensions there are, which are off by default and which are forwarded is 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from trapline.kvm.context import CpuTrap, SbiForward, SystemEventExit
 from trapline.kvm.numbers import IRQ_VS_SOFT, MASK64, Exit, MpState, SystemEvent
@@ -18,6 +18,7 @@ from trapline.kvm.unpriv import read_word
 from trapline.kvm.vcpu_pmu import VcpuPmu, guest_pmu
 from trapline.lang.control import flush_code, flush_translations
 from trapline.lang.functions import Trap
+from trapline.machine.plain_types import Part
 from trapline.policies import CauseRule
 from trapline.policies.schema import SbiRule
 from trapline.policies.versions import split
@@ -107,7 +108,8 @@ def sbi_return(vcpu: Vcpu) -> None:
 class VcpuSbi:
     """SbiHost of one vCPU: harts are vCPUs, addresses are guest physical."""
 
-    snapshot_skips = ("profile",)
+    snapshot_skips = ("profile", "hartid", "leaving")
+    snapshot_types: ClassVar = {"counters": Part(lambda sbi: VcpuPmu(sbi.vcpu)), "enabled": dict[str, bool]}
 
     def __init__(self, vcpu: Vcpu) -> None:
         self.vcpu = vcpu

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from trapline.engine.api import Engine, open_engine
 from trapline.firmware.firmware import Firmware
@@ -29,6 +30,7 @@ from trapline.machine.aia import Aia
 from trapline.machine.clint import time_of
 from trapline.machine.imsic import ImsicWindow
 from trapline.machine.memory_map import DEFAULT_RATIO, DEFAULT_TIMEBASE, IMSIC_S_BASE
+from trapline.machine.plain_types import U64
 from trapline.machine.regions import Regions
 from trapline.policies import DEFAULT_POLICY, Action, Policy, PolicyError, load_policy
 from trapline.policies.causes import name, unimplemented
@@ -43,6 +45,7 @@ from trapline.privilege.reset import reset
 # Host physical addresses: page tables from here, guest memory from there up.
 TABLES_BASE, TABLES_SIZE = 0x8000_0000, 64 << 20
 BACKING_BASE = 0x1_0000_0000
+_LAST_BACKING = 1 << 55
 HOST_IMSIC_BASE = IMSIC_S_BASE
 NO_AIA = Aia()
 GIGABYTE = 1 << 30
@@ -62,17 +65,15 @@ class Vm:
     """
 
     snapshot_skips = (
-        "made_with",
-        "policy",
-        "actions",
-        "engine",
-        "notes",
-        "on_trap",
-        "on_log",
-        "on_idle",
-        "poll",
-        "turns",
+        *("made_with", "policy", "actions", "engine", "notes", "on_trap", "on_log", "on_idle", "poll", "turns"),
+        *("isa", "timebase", "host_imsic", "backing", "mmio_windows", "_backing_end", "_imsic_pages"),
     )
+    snapshot_types: ClassVar = {
+        "_hgatp": dict[U64, U64],
+        "_last": deque[TrapRecord | tuple[U64, tuple[U64, ...]]],
+        "log_lines": deque[str],
+        "open_round": tuple[U64, U64] | None,
+    }
 
     def __init__(
         self,
@@ -278,24 +279,33 @@ class Vm:
         slot: int | None = None,
     ) -> MemorySlot:
         """KVM_SET_USER_MEMORY_REGION: back guest physical addresses; ValueError says what is wrong."""
-        new = MemorySlot(self.slots.free_number() if slot is None else slot, gpa, size, SlotKind(kind), file=file)
-        self.slots.add(new)
         # The same offset from a gigabyte as in the guest, so that large pages can map it.
-        new.hpa = self._backing_end + (gpa - self._backing_end) % GIGABYTE
-        self._backing_end = new.hpa + size + PAGE
+        hpa = self._backing_end + (gpa - self._backing_end) % GIGABYTE
+        number = self.slots.free_number() if slot is None else slot
+        return self._add(MemorySlot(number, gpa, size, SlotKind(kind), hpa, file))
+
+    def restore_memory(self, slot: MemorySlot) -> None:
+        """Add a slot of a snapshot, which holds what was in it: a file behind it is not opened."""
+        if slot.hpa < BACKING_BASE or slot.hpa + slot.size > _LAST_BACKING or slot.hpa % PAGE:
+            raise ValueError(f"{slot.describe()}: no memory can lie at host physical address {slot.hpa:#x}")
+        self._add(slot, blank=True)
+
+    def _add(self, new: MemorySlot, *, blank: bool = False) -> MemorySlot:
+        self.slots.add(new)
+        self._backing_end = max(self._backing_end, new.hpa + new.size + PAGE)
         try:
-            self._back(new)
+            self._back(new, blank=blank)
         except (OSError, ValueError):
             self.slots.remove(new)
             raise
         self._regions_changed()
         return new
 
-    def _back(self, slot: MemorySlot) -> None:
+    def _back(self, slot: MemorySlot, *, blank: bool) -> None:
         if slot.kind in (SlotKind.HOLE, SlotKind.NONE):
             return
         title = f"slot {slot.slot}"
-        if slot.kind is SlotKind.FILE:
+        if slot.kind is SlotKind.FILE and not blank:
             if slot.file is None:
                 raise ValueError(f"{slot.describe()} names no file")
             with slot.file.open("rb") as file:
@@ -418,12 +428,21 @@ class Vm:
 
     @classmethod
     def restore(
-        cls, path: str | Path, *, engine: str | Engine = "native", policy: Policy | str | Path | None = None
+        cls,
+        path: str | Path,
+        *,
+        engine: str | Engine = "native",
+        policy: Policy | str | Path | None = None,
+        trust_files: bool = False,
     ) -> Vm:
-        """Return the VM in a snapshot, which goes on as the saved one would have, or under another policy."""
+        """Return the VM in a snapshot, which goes on as the saved one would have, or under another policy.
+
+        A saved policy with functions of its own runs Python files of this host: only where `trust_files` vouches
+        for whoever made the snapshot.
+        """
         from trapline.kvm.snapshot import restore_vm
 
-        return restore_vm(cls, path, engine, policy)
+        return restore_vm(cls, path, engine, policy, trust_files)
 
     # --- running and watching ---
     def run(self, vmm: Callable[[Vcpu], bool] | None = None, max_instructions: int | None = None) -> VmResult:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
+
+from trapline.machine.plain_types import Bits
 
 
 @dataclass(slots=True)
 class Vmid:
     """A VM's identifier and the version of the space that it was taken from."""
+
+    snapshot_types: ClassVar = {"vmid": Bits(14)}
 
     vmid: int = 0
     version: int = 0
@@ -16,6 +21,9 @@ class Vmid:
 @dataclass(slots=True)
 class VmidSpace:
     """The identifiers that one host's hardware offers."""
+
+    snapshot_skips: ClassVar = ("bits",)
+    snapshot_types: ClassVar = {"next": Bits(15)}
 
     bits: int
     version: int = 1

@@ -92,7 +92,10 @@ def make_machine(options: BootOptions, console: Console | None, progress: Callab
     path = options.snapshots.restore
     if path is not None:
         engine = open_engine(options.engine, progress)
-        machine: Machine = restored(lambda: Machine.restore(path, engine=engine, console=console))
+        virtio, trust = options.virtio, options.snapshots.trust_files
+        machine: Machine = restored(
+            lambda: Machine.restore(path, engine=engine, console=console, virtio=virtio, trust_files=trust)
+        )
         return machine
     if (options.image is None) == (options.bios is None):
         raise UsageError("give either IMAGE (a program that starts in M-mode) or --bios FILE")

@@ -164,7 +164,10 @@ def make_guest(options: RunOptions, console: Console | None, progress: Callable[
     path = options.snapshots.restore
     if path is not None:
         engine, policy = open_engine(options.engine, progress), s.policy if options.new_policy else None
-        guest: Guest = restored(lambda: Guest.restore(path, engine=engine, console=console, policy=policy))
+        virtio, trust = options.virtio, options.snapshots.trust_files
+        guest: Guest = restored(
+            lambda: Guest.restore(path, engine=engine, console=console, policy=policy, virtio=virtio, trust_files=trust)
+        )
         return guest
     if options.guest is None:
         raise UsageError("run needs a GUEST", remedy="or --restore FILE")

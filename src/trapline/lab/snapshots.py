@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from trapline.lab.errors import UsageError
+from trapline.machine.htif import HtifError
 from trapline.machine.snapshot_file import SnapshotError
 from trapline.machine.watch import Watch
 
@@ -24,6 +26,7 @@ class SnapshotOptions:
     file: str | None = None
     at: str | None = None
     restore: str | None = None
+    trust_files: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +58,16 @@ def check(options: SnapshotOptions) -> None:
         raise UsageError("--snapshot-at needs --snapshot FILE")
     if options.at is not None:
         moment(options.at)
+    if options.trust_files and options.restore is None:
+        raise UsageError("--trust-snapshot-files needs --restore FILE")
 
 
 def restored(restore: Callable[[], Any]) -> Any:
     """Run a restoring function; its error is the user's."""
     try:
         return restore()
-    except SnapshotError as error:
-        raise UsageError(str(error), "--restore") from None
     except (ValueError, MemoryError) as error:
-        raise UsageError(str(error), "--restore") from None
+        raise UsageError(str(error) or "there is not enough memory for it", "--restore") from error
 
 
 def run_and_keep(
@@ -75,6 +78,25 @@ def run_and_keep(
     max_seconds: float | None,
 ) -> tuple[Any, Taken | None]:
     """Run a Machine or Guest, and write the snapshot that was asked for; `stop(reason, message)` ends a run."""
+    try:
+        return _run_and_keep(machine, stop, options, max_instructions, max_seconds)
+    except (UsageError, HtifError):
+        raise
+    except Exception as error:
+        if options.restore is None or os.environ.get("TRAPLINE_DEBUG"):
+            raise
+        # Each word of a snapshot is one that the machine can have; not every combination is.
+        what = f"{options.restore}: no machine gets into the state that it holds ({type(error).__name__}: {error})"
+        raise UsageError(what, "--restore", "TRAPLINE_DEBUG=1 shows where it stopped") from error
+
+
+def _run_and_keep(
+    machine: Any,
+    stop: Callable[[str, str], None],
+    options: SnapshotOptions,
+    max_instructions: int | None,
+    max_seconds: float | None,
+) -> tuple[Any, Taken | None]:
     if options.file is None:
         return machine.run(max_instructions, max_seconds), None
     if options.at is None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from array import array
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from trapline.lang.functions import primitive
 from trapline.lang.host_pages import anonymous
-from trapline.lang.layout import Layout
+from trapline.lang.layout import Kind, Layout
 from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.lang.words import Words, word
@@ -23,33 +24,35 @@ DEVICES = Layout()
 HARTS, SOURCES, SOURCE_WORDS, FIFO = 64, 128, 2, 64
 
 # The harts of the machine, by number: their host addresses.
-DEVICES.host = True
-DEVICES.array("hart_at", HARTS)
-DEVICES.host = False
+DEVICES.array("hart_at", HARTS, kind=Kind.HOST)
 
 # CLINT.
-DEVICES.word("clint_harts")
-DEVICES.array("msip", HARTS)
+DEVICES.word("clint_harts", kind=Kind.MADE)
+DEVICES.array("msip", HARTS, most=1)
 DEVICES.array("mtimecmp", HARTS)
 
 # PLIC: sources 64 a word. Contexts are M and S of each hart; or those that the host drives (plic_wired).
-DEVICES.word("plic_contexts", "plic_sources", "plic_wired")
-DEVICES.array("plic_exists", SOURCE_WORDS)
-DEVICES.array("plic_priority", SOURCES)
+DEVICES.word("plic_contexts", "plic_sources", "plic_wired", kind=Kind.MADE)
+DEVICES.array("plic_exists", SOURCE_WORDS, kind=Kind.MADE)
+DEVICES.array("plic_priority", SOURCES, most=7)
 DEVICES.array("plic_pending", SOURCE_WORDS)
 DEVICES.array("plic_claimed", SOURCE_WORDS)
 DEVICES.array("plic_again", SOURCE_WORDS)  # asked for again while claimed
 DEVICES.array("plic_enable", 2 * HARTS * SOURCE_WORDS)
-DEVICES.array("plic_threshold", 2 * HARTS)
+DEVICES.array("plic_threshold", 2 * HARTS, most=7)
 
 # UART. uart_more: the host holds input for which the FIFO has no room.
-DEVICES.word("uart_ier", "uart_fcr", "uart_lcr", "uart_mcr", "uart_scr", "uart_divisor")
-DEVICES.word("uart_thr_empty", "uart_modem", "uart_modem_delta", "uart_pin")
-DEVICES.word("uart_first", "uart_count", "uart_more")
-DEVICES.array("uart_fifo", FIFO)
+DEVICES.word("uart_ier", "uart_fcr", "uart_lcr", "uart_mcr", "uart_scr", most=0xFF)
+DEVICES.word("uart_divisor", most=0xFFFF)
+DEVICES.word("uart_thr_empty", "uart_pin", "uart_more", most=1)
+DEVICES.word("uart_modem", "uart_modem_delta", most=0xFF)
+DEVICES.word("uart_first", most=FIFO - 1)
+DEVICES.word("uart_count", most=FIFO)
+DEVICES.array("uart_fifo", FIFO, most=0xFF)
 
 # RTC: ticks of the machine's time in a second, and the half of the time that was latched.
-DEVICES.word("rtc_timebase", "rtc_high")
+DEVICES.word("rtc_timebase", kind=Kind.MADE)
+DEVICES.word("rtc_high", most=0xFFFF_FFFF)
 
 # What a device asks of the host.
 ASK_TRANSMIT, ASK_REFILL, ASK_SOURCE, ASK_CONTEXT = range(4)
@@ -88,11 +91,18 @@ class DeviceState:
         return {f.name: list(self.mem[f.index : f.index + f.count]) for f in DEVICES.fields.values() if not f.host}
 
     def set_state(self, state: dict[str, list[int]]) -> None:
-        """Take over what was saved."""
+        """Take over what was saved; ValueError for what devices made like these cannot hold."""
+        for f in DEVICES.fields.values():
+            if f.host:
+                continue
+            words, now = state[f.name], self.mem[f.index : f.index + f.count].tolist()
+            if len(words) != f.count or not all(type(word) is int and 0 <= word <= f.most for word in words):
+                raise ValueError(f"{f.name} is not what it can be")
+            if f.kind is Kind.MADE and words != now:
+                raise ValueError(f"{f.name} is not that of this machine")
         for name, words in state.items():
             f = DEVICES.fields[name]
-            for n, value in enumerate(words):
-                self.mem[f.index + n] = value
+            self.mem[f.index : f.index + f.count] = memoryview(array("Q", words))
 
     if TYPE_CHECKING:
 

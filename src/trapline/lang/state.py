@@ -12,28 +12,32 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from trapline.lang.host_pages import anonymous
-from trapline.lang.layout import Layout
+from trapline.lang.layout import Kind, Layout
 from trapline.lang.values import MASK64, U64
 from trapline.lang.words import Words, word
 
 LAYOUT = Layout()
 REGIONS = 24
+MOST_TIME = (1 << 62) - 1  # of instructions: centuries, and their sums stay words
 
 # Registers. x[32] is where native code puts writes to x0.
 LAYOUT.array("x", 33)
 LAYOUT.array("f", 32)
-LAYOUT.word("pc", "next_pc", "insn", "insn_length")
+LAYOUT.word("pc")
+LAYOUT.word("next_pc", "insn", "insn_length", kind=Kind.PASSING)
 
 # Where the hart is: priv is 0 U, 1 S, 3 M (2 never); virt is V.
-LAYOUT.word("priv", "virt")
+LAYOUT.word("priv", most=3)
+LAYOUT.word("virt", most=1)
 
 # The trap being raised (filled by `raise Trap(...)`).
-LAYOUT.word("trap_cause", "trap_tval", "trap_tval2", "trap_tinst", "trap_gva")
+LAYOUT.word("trap_cause", "trap_tval", "trap_tval2", "trap_tinst", "trap_gva", kind=Kind.PASSING)
 
 # Machine-level CSRs.
-LAYOUT.word("misa", "mvendorid", "marchid", "mimpid", "mhartid", "mconfigptr")
+LAYOUT.word("misa", "mvendorid", "marchid", "mimpid", "mhartid", "mconfigptr", kind=Kind.MADE)
 LAYOUT.word("mstatus", "mtvec", "medeleg", "mideleg", "mie", "mip", "mcounteren", "mcountinhibit")
-LAYOUT.word("mscratch", "mepc", "mcause", "mtval", "mtval2", "mtinst", "menvcfg", "mseccfg")
+LAYOUT.word("mscratch", "mepc", "mcause", "mtval", "mtval2", "mtinst", "menvcfg")
+LAYOUT.word("mseccfg", kind=Kind.MADE)
 LAYOUT.array("mhpmevent", 32)
 LAYOUT.array("mhpmcounter", 32)  # 0 and 2 hold the offsets of mcycle and minstret to `instret`
 LAYOUT.array("pmpcfg", 16)  # one byte-wide configuration a word
@@ -42,8 +46,9 @@ LAYOUT.array("mstateen", 4)
 
 # Supervisor-level CSRs (sstatus, sie, sip are views of mstatus, mie, mip).
 LAYOUT.word("stvec", "sscratch", "sepc", "scause", "stval", "satp", "scounteren", "senvcfg")
-LAYOUT.word("stimecmp", "scountovf")
-LAYOUT.array("sstateen", 4)
+LAYOUT.word("stimecmp")
+LAYOUT.word("scountovf", kind=Kind.MADE)
+LAYOUT.array("sstateen", 4, kind=Kind.MADE)
 
 # Hypervisor and virtual-supervisor CSRs (hie, hip, hvip, vsie, vsip are views of mie and mip).
 LAYOUT.word("hstatus", "hedeleg", "hideleg", "hvien", "hvictl", "hcounteren", "hgeie", "hgeip", "htval", "htinst")
@@ -55,8 +60,10 @@ LAYOUT.word("vsstatus", "vstvec", "vsscratch", "vsepc", "vscause", "vstval", "vs
 LAYOUT.word("scontext", "hcontext")
 
 # Floating point: fflags and frm.
-LAYOUT.word("fflags", "frm")
+LAYOUT.word("fflags", most=31)
+LAYOUT.word("frm", most=7)
 
+LAYOUT.kind = Kind.MADE
 # What this hart is: switches of the ISA string and the WARL masks derived from them. Every `has_x`
 # is 0 or 1 and is named after the extension in lower case.
 LAYOUT.word("has_m", "has_a", "has_f", "has_d", "has_c", "has_h", "has_s", "has_u", "has_zfh", "has_zfhmin")
@@ -78,30 +85,33 @@ LAYOUT.array("csr_map", 64)  # one bit for each CSR number: this hart has it
 LAYOUT.word("menvcfg_mask", "senvcfg_mask", "mstateen_mask", "hstatus_mask", "hgeie_mask")
 
 # Derived from CSRs by privilege.derived.update_derived, never written elsewhere.
+LAYOUT.kind = Kind.DERIVED
 LAYOUT.word("fp_ready")  # 1: floating-point instructions may run (FS on in every level that counts)
 LAYOUT.word("fp_clean")  # 1: a floating-point write must first mark FS dirty
-LAYOUT.word("data_priv", "data_virt")  # effective mode of loads and stores (MPRV, MPV)
-LAYOUT.word("irq_cause")  # 1 + code of the interrupt to take before the next instruction; 0: none
-LAYOUT.word("irq_active")  # pending and enabled in mie, whether the present mode takes it or not
-LAYOUT.word("irq_level")  # where it goes: 0 M, 1 HS, 2 VS
+LAYOUT.word("data_priv", "data_virt", most=3)  # effective mode of loads and stores (MPRV, MPV)
+LAYOUT.word("irq_cause", kind=Kind.AGEING)  # 1 + code of the interrupt to take before the next instruction; 0: none
+LAYOUT.word("irq_active", kind=Kind.AGEING)  # pending and enabled in mie, whether the present mode takes it or not
+LAYOUT.word("irq_level", kind=Kind.AGEING)  # where it goes: 0 M, 1 HS, 2 VS
 # What changes translation or permission: the registers for every mode, and the number of the context among them.
 LAYOUT.array("ctx_base", 4)
-LAYOUT.word("ctx_now")
-LAYOUT.word("unsettled")  # not 0: an interrupt waits, or MPRV is on (derived.settled)
-LAYOUT.word("timer_due")  # the instret of the next deadline of (v)stimecmp, or all ones
+LAYOUT.word("ctx_now", most=31)
+LAYOUT.word("unsettled", kind=Kind.AGEING)  # not 0: an interrupt waits, or MPRV is on (derived.settled)
+LAYOUT.word("timer_due", kind=Kind.AGEING)  # the instret of the next deadline of (v)stimecmp, or all ones
 LAYOUT.word("pmp_active")  # 0: PMP permits everything everywhere; 1: its entries must be looked at
 LAYOUT.array("pmp_low", 16)  # first and last byte of each entry; an entry that is off has low > high
 LAYOUT.array("pmp_high", 16)
-LAYOUT.word("seip_software")  # mip.SEIP as M-mode software wrote it; the device's line is in mip
+LAYOUT.word("seip_software", kind=Kind.STATE)  # mip.SEIP as M-mode software wrote it; the device's line is in mip
+LAYOUT.kind = Kind.AGEING
 LAYOUT.word("stimer_at", "vstimer_at")  # the instret at which (v)stimecmp becomes pending; all ones: never
 LAYOUT.word("timer_offset", "timer_ratio")  # the time_offset and time_ratio for which those hold
 
 # Instructions that trapped instead of retiring: instret counts every attempt, minstret those that retired.
-LAYOUT.word("not_retired")
+LAYOUT.kind = Kind.STATE
+LAYOUT.word("not_retired", most=MOST_TIME)
 
 # The native engine's own words: translation sets, decoded code, callbacks, and the instruction budget.
 # A snapshot leaves them out: add here what is an address of this process or a cache of the engine.
-LAYOUT.host = True
+LAYOUT.kind = Kind.HOST
 LAYOUT.word("tlb_base", "tlb_ptr", "ctx_next")
 LAYOUT.array("big_first", 2)  # by bit 63 of the address: the span of the large pages in the translation sets
 LAYOUT.array("big_last", 2)
@@ -138,34 +148,31 @@ LAYOUT.array("sample_record", SAMPLES)  # run_start at each sampling point
 LAYOUT.array("sample_pc", SAMPLES)  # its virtual address, and the index of the mode
 LAYOUT.array("sample_mode", SAMPLES)
 LAYOUT.array("cold_function", 64)  # C functions that regions call
-LAYOUT.host = False
+LAYOUT.kind = Kind.STATE
 
 # The instret at which the board's schedule has this hart come back, 0: it does not say.
-LAYOUT.host = True
-LAYOUT.word("turn_end")
-LAYOUT.host = False
+LAYOUT.word("turn_end", kind=Kind.HOST)
 
 # The address of the explicit access under way, for the transformed instruction's Addr. Offset.
-LAYOUT.word("access_va")
+LAYOUT.word("access_va", kind=Kind.PASSING)
 
 # Time, in instructions retired since reset.
-LAYOUT.word("instret")  # exact whenever a cold function runs
-LAYOUT.word("time_ratio")  # instructions for one tick of the time CSR
+LAYOUT.word("instret", most=MOST_TIME)  # exact whenever a cold function runs
+LAYOUT.word("time_ratio", kind=Kind.MADE)  # instructions for one tick of the time CSR
 LAYOUT.word("time_offset")  # ticks added to instret / time_ratio
 
 # LR/SC: the reservation's physical address, or all ones.
 LAYOUT.word("reservation")
 
 # Physical memory: regions sorted by address. kind: 0 none, 1 RAM, 2 ROM, 3 device, 4 hole.
+LAYOUT.kind = Kind.MADE
 LAYOUT.word("region_count")
 LAYOUT.array("region_base", REGIONS)
 LAYOUT.array("region_size", REGIONS)
-LAYOUT.host = True
-LAYOUT.array("region_host", REGIONS)  # host address of the first byte
-LAYOUT.host = False
+LAYOUT.array("region_host", REGIONS, kind=Kind.HOST)  # host address of the first byte
 LAYOUT.array("region_kind", REGIONS)
 LAYOUT.array("region_noexec", REGIONS)
-LAYOUT.word("region_hint")  # the region found last
+LAYOUT.word("region_hint", kind=Kind.PASSING)  # the region found last
 
 # Stores to physical addresses from watch_base up to watch_end also reach the device numbered WATCHER.
 WATCHER = REGIONS
@@ -173,13 +180,14 @@ LAYOUT.word("watch_base", "watch_end")
 
 # Hosted levels and ways out of native code. attention: 1 look up the next pc again, 2 leave.
 LAYOUT.word("hosted_m", "hosted_hs")
-LAYOUT.word("attention", "exit_reason", "exit_arg")
+LAYOUT.word("attention", "exit_reason", "exit_arg", kind=Kind.PASSING)
+LAYOUT.kind = Kind.STATE
 
 # Counters, always on. Mode index: U 0, HS 1, M 3, VU 4, VS 5.
 TRAP_CAUSES, TRAP_ORIGINS, TRAP_DESTINATIONS = 64, 8, 4
-LAYOUT.array("trap_count", TRAP_CAUSES * TRAP_ORIGINS * TRAP_DESTINATIONS)
-LAYOUT.array("mode_instret", 8)  # instructions retired in each mode, up to the last change of mode
-LAYOUT.word("mode_since")  # instret at the last change of mode
+LAYOUT.array("trap_count", TRAP_CAUSES * TRAP_ORIGINS * TRAP_DESTINATIONS, most=MOST_TIME)
+LAYOUT.array("mode_instret", 8, most=MOST_TIME)  # instructions retired in each mode, up to the last change of mode
+LAYOUT.word("mode_since", most=MOST_TIME)  # instret at the last change of mode
 
 # What the hosted KVM saves of a guest when it leaves it (kvm.switch): the guest's pc, the HS-level
 # sstatus under which it ran (SPP is its privilege), and hstatus.
@@ -187,9 +195,10 @@ LAYOUT.word("guest_sepc", "guest_sstatus", "guest_hstatus")
 
 # Smaia and Ssaia. The M-level and S-level arrays hold a priority number a byte; sie_virtual and vsie_virtual
 # are the enables of interrupts that mvien and hvien make virtual.
-LAYOUT.word("has_ssaia", "has_imsic", "mvien_mask", "hvien_mask", "mvien", "mvip")
+LAYOUT.word("has_ssaia", "has_imsic", "mvien_mask", "hvien_mask", kind=Kind.MADE)
+LAYOUT.word("mvien", "mvip")
 LAYOUT.word("miselect", "siselect", "vsiselect", "sie_virtual", "vsie_virtual", "hviprio1", "hviprio2")
-LAYOUT.word("iprio_used", "virtual_used")  # derived: some priority number, some virtual interrupt source is not 0
+LAYOUT.word("iprio_used", "virtual_used", kind=Kind.DERIVED)  # 0: no priority number, no virtual interrupt source
 LAYOUT.array("miprio", 8)
 LAYOUT.array("siprio", 8)
 # The IMSIC's interrupt files: 0 M, 1 S, from 2 those of guests; identities 1 to 255, 64 a word.
@@ -200,15 +209,17 @@ LAYOUT.array("imsic_eip", IMSIC_FILES * IMSIC_WORDS)
 LAYOUT.array("imsic_eie", IMSIC_FILES * IMSIC_WORDS)
 
 # The hosted KVM's vCPU, as far as exits that stay in native code touch it (kvm.entry, kvm.native_exit).
-LAYOUT.word("kvm_in_guest")  # 1: the guest's registers are in the hart, 0: in the guest_* words
+LAYOUT.word("kvm_in_guest", most=1)  # 1: the guest's registers are in the hart, 0: in the guest_* words
 LAYOUT.word("kvm_irqs", "kvm_irqs_mask")  # irqs_pending and irqs_pending_mask of struct kvm_vcpu_arch
 LAYOUT.word("kvm_hvip", "kvm_vsie")  # of the guest's CSRs
-LAYOUT.word("kvm_aia")  # 1: the hart has AIA, and this KVM gives it to guests
-LAYOUT.word("kvm_sstc", "kvm_time_delta", "kvm_next_cycles", "kvm_next_set")  # the vCPU's timer
-LAYOUT.word("kvm_unspent")  # estimated instructions that make no whole tick yet
-LAYOUT.word("kvm_requests")  # bits: translations or code to forget before the guest is entered
+LAYOUT.word("kvm_aia", most=1)  # 1: the hart has AIA, and this KVM gives it to guests
+LAYOUT.word("kvm_sstc", most=1)  # the vCPU's timer
+LAYOUT.word("kvm_time_delta", "kvm_next_cycles")
+LAYOUT.word("kvm_next_set", most=1)
+LAYOUT.word("kvm_unspent", most=MOST_TIME)  # estimated instructions that make no whole tick yet
+LAYOUT.word("kvm_requests", most=3)  # bits: translations or code to forget before the guest is entered
 EXIT_KINDS, EXIT_RING = 16, 64
-LAYOUT.host = True  # made anew before each run, or taken over by Python before a snapshot
+LAYOUT.kind = Kind.HOST  # made anew before each run, or taken over by Python before a snapshot
 LAYOUT.array("kvm_stat", 64)  # what native code counted, by number of the policy's counter
 LAYOUT.array("exit_count", EXIT_KINDS * 64 * 4)  # likewise, by kind of exit, cause, origin and end (firmware.exit_log)
 LAYOUT.array("exit_firmware", EXIT_KINDS * 64 * 4)  # of the same exits: instructions estimated for the firmware
@@ -231,9 +242,9 @@ LAYOUT.array("kvm_peers", 64)  # host addresses of the VM's harts
 LAYOUT.word("kvm_peer_count", "fn_mmio", "fw_flags")
 LAYOUT.array("fw_cost", 24)  # by event (kvm.native_exit)
 LAYOUT.array("exit_cost", EXIT_KINDS)  # estimated instructions of HS-mode and VMM
-LAYOUT.host = False
 
 # Second results of subset functions that have more than one.
+LAYOUT.kind = Kind.PASSING
 LAYOUT.word("walk_gpa", "walk_pte", "walk_level", "walk_perm", "walk_page", "walk_large")
 LAYOUT.array("scratch", 8)
 

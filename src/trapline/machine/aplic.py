@@ -7,8 +7,10 @@ direct delivery to `targets`, a wire for each hart index.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 from trapline.lang.state import Hart
+from trapline.machine.plain_types import U8, U32, Bits, Each
 
 DOMAINCFG, SOURCECFG, MSIADDRCFG = 0x0000, 0x0004, 0x1BC0
 SETIP, SETIPNUM, IN_CLRIP, CLRIPNUM = 0x1C00, 0x1CDC, 0x1D00, 0x1DDC
@@ -34,6 +36,8 @@ Send = Callable[["Aplic", int, int, int], None]  # domain, hart index, guest ind
 class _Target:
     """The interrupt delivery control of one hart, and its wire."""
 
+    snapshot_types: ClassVar = {"idelivery": Bits(1), "iforce": Bits(1), "ithreshold": U8}
+
     def __init__(self, drive: Drive) -> None:
         self.drive = drive
         self.idelivery = self.iforce = self.ithreshold = 0
@@ -41,6 +45,12 @@ class _Target:
 
 class Aplic:
     """One interrupt domain; `set_level` is what a device's pin does, on the root domain."""
+
+    snapshot_skips = ("sources", "_own_addresses")
+    snapshot_types: ClassVar = {
+        **dict.fromkeys(("sourcecfg", "target", "msiaddrcfg"), Each(U32)),
+        **dict.fromkeys(("input", "pending", "enable"), lambda aplic: Bits(aplic.sources + 1)),
+    }
 
     def __init__(
         self, sources: int, *, targets: Sequence[Drive] = (), send: Send | None = None, own_addresses: bool = True

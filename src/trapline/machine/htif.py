@@ -9,8 +9,10 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import ClassVar
 
 from trapline.lang.state import WATCHER, Hart
+from trapline.machine.plain_types import U8, U64
 from trapline.machine.regions import Regions
 
 PAGE = 4096
@@ -25,6 +27,9 @@ class HtifError(RuntimeError):
 
 class Htif:
     """Serves the commands; `watch` makes every store to `tohost` known to it, `poll` works without that."""
+
+    snapshot_skips = ("tohost", "fromhost", "_page")
+    snapshot_types: ClassVar = {"_half_since": U64 | None, "_typed": deque[U8]}
 
     def __init__(
         self,

@@ -20,6 +20,8 @@ class ImsicWindow:
     Harts are 2**bits pages apart; pages without a file read as zero and ignore writes.
     """
 
+    snapshot_skips = ("_first", "_guests", "_pages")
+
     def __init__(self, harts: Sequence[Hart], first: int, guests: int = 0) -> None:
         self._harts, self._first, self._guests = harts, first, guests
         self._pages = 1 << guests.bit_length()

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Final, Literal
 
 from trapline.engine.api import Engine, open_engine
 from trapline.lang.control import EXIT_STOP, EXIT_TIMER, leave
@@ -35,6 +35,7 @@ from trapline.machine.image import (
 from trapline.machine.monitor import Monitor
 from trapline.machine.outside import Outside
 from trapline.machine.panic import PanicCheck
+from trapline.machine.plain_types import U8, U64
 from trapline.machine.regions import Regions
 from trapline.machine.reset_rom import spike_rom, virt_rom
 from trapline.machine.rtc import Rtc
@@ -54,6 +55,8 @@ from trapline.privilege.reset import reset
 
 MISALIGNED = ("hardware", "trap")
 TINST = ("zero", "transformed")
+PASSED: Final = "passed"
+POWERED_OFF: Final = "the machine powered off"
 _NEVER = 1 << 62
 _LOOK_BYTES = 4 << 20  # that HTIF prints between two looks at limits
 _LOOKS = 1000  # at the network, in a second of the machine's time
@@ -86,7 +89,11 @@ class RunResult:
 class Machine:
     """The board. Load something, then `run`."""
 
-    snapshot_skips = ("made_with", "console", "engine", "on_round", "_outside", "_ended")
+    snapshot_skips = (
+        *("made_with", "console", "engine", "on_round", "_outside", "_ended"),
+        *("isa", "aia", "memory", "timebase", "on_hosted", "_printed"),
+    )
+    snapshot_types: ClassVar = {"_typed": deque[U8], "_good": Literal[PASSED, POWERED_OFF], "symbols": dict[str, U64]}
 
     def __init__(
         self,
@@ -120,7 +127,7 @@ class Machine:
         self._panic = PanicCheck(self.console.panic, self._user_instructions, self.position, ratio)
         self._ended: tuple[str, int, str] | None = None
         self._printed = 0
-        self._good = "passed"  # what a bare program's exit with code 0 means
+        self._good: str = PASSED  # what a bare program's exit with code 0 means
         self._attached = False
         self._make_board(memory)
         self.hvc = add_devices(self.virtio, virtio, self.console.write, self._nanoseconds)
@@ -243,7 +250,7 @@ class Machine:
         initrd_data: bytes | None = None,
     ) -> None:
         """Place firmware, the next stage, initrd (a file, or bytes) and device tree as QEMU does for `virt`."""
-        self._good = "the machine powered off"
+        self._good = POWERED_OFF
         firmware = load_program(self.regions, self._read(bios), str(bios), mm.RAM_BASE)
         entry = low = mm.RAM_BASE + mm.KERNEL_OFFSET
         taken = [(firmware.low, firmware.high, str(bios))]
@@ -285,11 +292,23 @@ class Machine:
         return snapshot_board(self, path)
 
     @classmethod
-    def restore(cls, path: str | Path, *, engine: str | Engine = "native", console: Console | None = None) -> Machine:
-        """Return the machine in a snapshot, which goes on as the saved one would have; SnapshotError otherwise."""
+    def restore(
+        cls,
+        path: str | Path,
+        *,
+        engine: str | Engine = "native",
+        console: Console | None = None,
+        virtio: VirtioOptions = NO_VIRTIO,
+        trust_files: bool = False,
+    ) -> Machine:
+        """Return the machine in a snapshot, which goes on as the saved one would have; SnapshotError otherwise.
+
+        `virtio` names the drives, shares and network that it has of this host now, as many as it had; of its own
+        accord it opens none, unless `trust_files` vouches for whoever made the file.
+        """
         from trapline.machine.snapshot import restore_board
 
-        return restore_board(cls, path, engine, console)
+        return restore_board(cls, path, engine, console, virtio, trust_files)
 
     # --- running ---
 

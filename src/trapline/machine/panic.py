@@ -8,6 +8,9 @@ text, but then user code runs on: whoever asks must check that none did.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
+
+from trapline.machine.plain_types import U64
 
 _SEEN, _ENDED = b"Kernel panic - not syncing: ", b"---[ end Kernel panic - not syncing"
 _LONGEST = 1024  # bytes of a line that are looked at
@@ -21,6 +24,8 @@ _REMEDIES = {
 
 class PanicWatch:
     """Reads what a kernel writes to its console, line by line."""
+
+    snapshot_types: ClassVar = {"message": str, "_line": bytes}
 
     def __init__(self) -> None:
         self.message = ""  # what the kernel said, empty if there was no panic
@@ -60,6 +65,8 @@ class PanicCheck:
     """
 
     SPIN = 2_000_000  # instructions behind the last words
+    snapshot_skips = ("_ratio",)
+    snapshot_types: ClassVar = {"_since": tuple[U64, U64] | None}
 
     def __init__(
         self, watch: PanicWatch, user: Callable[[], int], position: Callable[[], tuple[int, int]], ratio: int

@@ -6,11 +6,13 @@ What is no state is left alone on both sides: functions, harts, memory, engines,
 object whose attributes are not enough (a socket, an open file) has `state() -> dict` and
 `set_state(dict)` instead; attributes named in `snapshot_skips` are left out; `after_restore()` is called
 where there is one, when all attributes and all memory are back.
+
+The data may come from anybody. No class is looked up by a name in it: a value goes where the built object has one
+of the same kind (machine.plain_types), and anything else is refused.
 """
 
 from __future__ import annotations
 
-import importlib
 import types
 from base64 import b64decode, b64encode
 from collections import Counter, deque
@@ -18,9 +20,12 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
+
+import msgspec
 
 from trapline.lang.state import Hart
+from trapline.machine.plain_types import FIXED, Below, Bits, Each, Part
 from trapline.machine.regions import Backing, Region, Regions
 
 KEPT: tuple[type, ...] = (
@@ -29,6 +34,9 @@ KEPT: tuple[type, ...] = (
 )
 TAG = "$"
 _HERE = "trapline."
+_STATEFUL = (f"{_HERE}lang.devices", *(f"{_HERE}{room}." for room in ("machine", "sbi", "firmware", "kvm", "vmm")))
+_WORD = 64
+_DEEPEST = 60  # levels of objects in objects; those of a machine are not half as many
 
 
 class StateError(ValueError):
@@ -69,8 +77,6 @@ class Saver:
             items = [self.save(v, f"{where}[{n}]") for n, v in enumerate(value)]
             if isinstance(value, list):
                 return items
-            if isinstance(value, tuple) and hasattr(value, "_fields"):
-                return {TAG: _name(type(value)), "v": dict(zip(value._fields, items, strict=True))}
             return {TAG: "deque" if isinstance(value, deque) else "tuple", "v": items}
         return self._object(value, where)
 
@@ -88,88 +94,221 @@ class Saver:
 
 
 class Loader:
-    """Gives saved values to objects."""
+    """Gives saved values to objects. Those of the types in `kept` have no state, those of `without` keep theirs."""
+
+    def __init__(self, kept: Iterable[type] = (), without: Iterable[type] = ()) -> None:
+        self._kept, self._without = (*KEPT, *kept), tuple(without)
+        self._depth = 0
 
     def load(self, data: Any, current: Any, where: str) -> Any:
-        """Return the value of `data`, which is `current` itself, changed in place, wherever that is an object."""
-        if not isinstance(data, dict):
-            return self._items(data, current, where) if isinstance(data, list) else data
-        kind = data[TAG]
-        if kind == "kept":
+        """Return the value of `data`, which is `current` itself, changed in place, wherever that is an object.
+
+        StateError if it is not of `current`'s kind.
+        """
+        if isinstance(current, self._without) or (isinstance(data, dict) and data.get(TAG) == "kept"):
             return current
-        if kind == "own":
-            current.set_state(self.load(data["v"], None, where))
-            return current
-        if kind in _SIMPLE:
-            return _SIMPLE[kind](data["v"])
-        if kind in ("dict", "Counter"):
+        if isinstance(current, bool):
+            return self._require(data, isinstance(data, bool), where)
+        if isinstance(current, Enum):
+            return typed(data, type(current), where)
+        if isinstance(current, int):
+            return self._number(data, 1 << _WORD, where)
+        if isinstance(current, (list, tuple)) and not _named(current):
+            return self._items(data, current, where)
+        if isinstance(current, dict):
             return self._mapping(data, current, where)
-        if kind in _SEQUENCES:
-            old = current if isinstance(current, (tuple, deque)) and len(current) == len(data["v"]) else ()
-            items = [self.load(v, old[n] if old else None, f"{where}[{n}]") for n, v in enumerate(data["v"])]
-            if isinstance(current, deque):
-                current.clear()
-                current.extend(items)
-                return current
-            return _SEQUENCES[kind](items)
-        return self._object(kind, data, current, where)
+        if _plain(current):
+            return self._same(data, current, where)
+        return self._object(data, current, where)
 
-    def _items(self, data: list[Any], current: Any, where: str) -> list[Any]:
-        old = current if isinstance(current, list) else []
-        fitting = len(old) == len(data)
-        items = [self.load(v, old[n] if fitting else None, f"{where}[{n}]") for n, v in enumerate(data)]
-        if isinstance(current, list):
-            current[:] = items
+    def _as(self, kind: Any, data: Any, current: Any, holder: Any, where: str) -> Any:
+        """Load what a class has declared."""
+        if isinstance(kind, types.FunctionType):
+            kind = kind(holder)
+        match kind:
+            case Bits():
+                return self._number(data, 1 << kind.width, where)
+            case Below():
+                return self._number(data, kind.limit, where)
+            case Each():
+                return self._items(data, current, where, kind.kind)
+            case Part():
+                if data is None:
+                    return None
+                return self.load(data, kind.make(holder) if current is None else current, where)
+        if kind is FIXED:
+            return self._same(data, current, where)
+        if isinstance(current, deque):
+            items = typed(data, list[get_args(kind)[0]], where)  # type: ignore[misc]
+            current.clear()
+            current.extend(items)
             return current
-        return items
+        return typed(data, kind, where)
 
-    def _mapping(self, data: dict[str, Any], current: Any, where: str) -> dict[Any, Any]:
-        old = current if isinstance(current, dict) else Counter() if data[TAG] == "Counter" else {}
-        keys = [(self.load(k, None, where), v) for k, v in data["v"]]
-        found = {k: self.load(v, old.get(k), f"{where}[{k!r}]") for k, v in keys}
-        old.clear()
-        old.update(found)
-        return old
-
-    def _object(self, kind: str, data: dict[str, Any], current: Any, where: str) -> Any:
-        cls = _class(kind, where)
-        if issubclass(cls, Enum):
-            return cls(data["v"])
-        if issubclass(cls, tuple):
-            return cls(**{n: self.load(v, None, f"{where}.{n}") for n, v in data["v"].items()})
-        if type(current) is not cls or _frozen(cls):
-            if not hasattr(cls, "__dataclass_fields__"):
-                raise StateError(f"{where} was a {kind}, here it is a {type(current).__name__}")
-            current = object.__new__(cls)
-        for name, value in data["v"].items():
-            new = self.load(value, getattr(current, name, None), f"{where}.{name}")
-            object.__setattr__(current, name, new)
-        if hasattr(current, "after_restore"):
-            current.after_restore()
+    def _items(self, data: Any, current: Any, where: str, kind: Any = None) -> Any:
+        items = data if isinstance(current, list) else self._tagged(data, ("tuple",), where)
+        self._require(items, isinstance(items, list) and len(items) == len(current), where)
+        found = [
+            self.load(v, current[n], f"{where}[{n}]")
+            if kind is None
+            else self._as(kind, v, current[n], current, f"{where}[{n}]")
+            for n, v in enumerate(items)
+        ]
+        if not isinstance(current, list):
+            return tuple(found)
+        current[:] = found
         return current
 
+    def _mapping(self, data: Any, current: dict[Any, Any], where: str) -> dict[Any, Any]:
+        pairs = self._tagged(data, ("dict", "Counter"), where)
+        self._require(pairs, all(isinstance(p, list) and len(p) == 2 for p in pairs), where)
+        keys = [plain(k, where) for k, _ in pairs]
+        self._require(keys, len(keys) == len(current) and all(_known(k, current) for k in keys), where)
+        for key, (_, value) in zip(keys, pairs, strict=True):
+            current[key] = self.load(value, current[key], f"{where}[{key!r}]")
+        return current
 
-_SIMPLE: dict[str, Callable[[Any], Any]] = {
-    "bytes": lambda v: b64decode(v),
-    "bytearray": lambda v: bytearray(b64decode(v)),
-    "Path": Path,
-}
-_SEQUENCES: dict[str, Callable[[list[Any]], Any]] = {
-    "tuple": tuple,
-    "set": set,
-    "frozenset": frozenset,
-    "deque": deque,
-}
+    def _same(self, data: Any, current: Any, where: str) -> Any:
+        """What follows from how the machine is made."""
+        self._require(data, data == Saver(self._kept).save(current, where), where)
+        return current
+
+    def _object(self, data: Any, current: Any, where: str) -> Any:
+        if isinstance(current, self._kept) or not type(current).__module__.startswith(_STATEFUL):
+            raise StateError(f"{where} is no state")
+        if hasattr(current, "state") and hasattr(current, "set_state"):
+            own = plain(self._tagged(data, ("own",), where), where)
+            self._call(lambda: current.set_state(own), where)
+            return current
+        attributes = self._tagged(data, (_name(type(current)),), where)
+        self._require(attributes, isinstance(attributes, dict), where)
+        self._depth += 1
+        self._require(data, self._depth <= _DEEPEST, where)
+        kinds: dict[str, Any] = getattr(type(current), "snapshot_types", {})
+        saved = _attribute_names(current)
+        for name, value in attributes.items():
+            self._require(value, name in saved or name in kinds, f"{where}.{name}")
+            there = getattr(current, name, None)
+            new = (
+                self._as(kinds[name], value, there, current, f"{where}.{name}")
+                if name in kinds
+                else self.load(value, there, f"{where}.{name}")
+            )
+            if new is not there:
+                object.__setattr__(current, name, new)
+        self._depth -= 1
+        if hasattr(current, "after_restore"):
+            self._call(current.after_restore, where)
+        return current
+
+    @staticmethod
+    def _call(method: Callable[[], object], where: str) -> None:
+        """Call what an object does with its state; whatever it stumbles over there is the state's fault."""
+        try:
+            method()
+        except Exception as error:
+            raise StateError(f"{where}: {error or type(error).__name__}") from None
+
+    def _number(self, data: Any, limit: int, where: str) -> int:
+        good = isinstance(data, int) and not isinstance(data, bool) and 0 <= data < limit
+        return int(self._require(data, good, where))
+
+    def _tagged(self, data: Any, tags: tuple[str, ...], where: str) -> Any:
+        good = isinstance(data, dict) and data.get(TAG) in tags and "v" in data
+        if good and tags in (("tuple",), ("dict", "Counter")):
+            good = isinstance(data["v"], list)
+        return self._require(data, good, where)["v"]
+
+    @staticmethod
+    def _require(data: Any, good: bool, where: str) -> Any:
+        """Return `data`; StateError unless it is good."""
+        if not good:
+            raise StateError(f"{where} is not what it can be in this machine")
+        return data
 
 
-def _attributes(value: Any) -> dict[str, Any]:
-    """Return the instance attributes of an object, from __dict__ and __slots__, in the order of their names."""
+def typed(data: Any, hint: Any, where: str) -> Any:
+    """Return the value of `data` as one of a type: those of msgspec, with Path, Counter, and dicts of any key.
+
+    StateError if it is none.
+    """
+    if get_origin(hint) in (dict, Counter):
+        key, value = get_args(hint) if get_origin(hint) is dict else (*get_args(hint), int)
+        good = isinstance(data, dict) and data.get(TAG) in ("dict", "Counter") and isinstance(data.get("v"), list)
+        if not good or not all(isinstance(p, list) and len(p) == 2 for p in data["v"]):
+            raise StateError(f"{where} is not what it can be in this machine")
+        found = {typed(k, key, where): typed(v, value, where) for k, v in data["v"]}
+        return Counter(found) if get_origin(hint) is Counter else found
+    try:
+        return msgspec.convert(plain(data, where), hint, dec_hook=_decode)
+    except (msgspec.ValidationError, TypeError, ValueError) as error:
+        raise StateError(f"{where}: {error}") from None
+
+
+def _decode(kind: type, value: Any) -> Any:
+    if kind is Path and isinstance(value, str) and "\0" not in value:
+        return Path(value)
+    raise ValueError(f"a {kind.__name__} is expected")
+
+
+def plain(data: Any, where: str) -> Any:
+    """Return saved data without its tags: containers of Python, objects as dicts of their attributes."""
+    if isinstance(data, int) and not -(1 << _WORD - 1) <= data < 1 << _WORD:
+        raise StateError(f"{where} has an integer of more than {_WORD} bits")
+    if isinstance(data, list):
+        return [plain(v, where) for v in data]
+    if not isinstance(data, dict):
+        return data
+    tag, value = data.get(TAG), data.get("v")
+    try:
+        if tag in ("bytes", "bytearray"):
+            return b64decode(value, validate=True)  # type: ignore[arg-type]
+        if tag == "Path":
+            return str(value)
+        if tag in ("dict", "Counter"):
+            return {_hashable(plain(k, where)): plain(v, where) for k, v in value}  # type: ignore[union-attr]
+        if tag in ("tuple", "set", "frozenset", "deque"):
+            return tuple(plain(v, where) for v in value)  # type: ignore[union-attr]
+        if isinstance(tag, str) and ":" in tag:
+            return {n: plain(v, where) for n, v in value.items()} if isinstance(value, dict) else plain(value, where)
+    except (TypeError, ValueError) as error:
+        raise StateError(f"{where}: {error}") from None
+    raise StateError(f"{where} has data of an unknown kind {tag!r}")
+
+
+def _hashable(key: Any) -> Any:
+    return tuple(key) if isinstance(key, list) else key
+
+
+def _known(key: Any, current: dict[Any, Any]) -> bool:
+    try:
+        return key in current
+    except TypeError:
+        return False
+
+
+def _plain(value: Any) -> bool:
+    """Whether it is no object with state of its own: text, None, a set, a frozen dataclass."""
+    values = (str, bytes, bytearray, float, set, frozenset, Path, deque)
+    return value is None or isinstance(value, values) or _named(value) or _frozen(type(value))
+
+
+def _named(value: Any) -> bool:
+    return isinstance(value, tuple) and hasattr(value, "_fields")
+
+
+def _attribute_names(value: Any) -> list[str]:
+    """Return the names of the attributes of an object that are its state, sorted."""
     names = set(getattr(value, "__dict__", ()))
     for cls in type(value).__mro__:
         slots = cls.__dict__.get("__slots__", ())
         names |= {slots} if isinstance(slots, str) else set(slots)
     skipped = set(getattr(type(value), "snapshot_skips", ())) | {"__weakref__", "__dict__"}
-    return {n: getattr(value, n) for n in sorted(names - skipped) if hasattr(value, n)}
+    return sorted(names - skipped)
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    return {n: getattr(value, n) for n in _attribute_names(value) if hasattr(value, n)}
 
 
 def _frozen(cls: type) -> bool:
@@ -183,17 +322,3 @@ def _enum(value: Enum) -> dict[str, Any]:
 
 def _name(cls: type) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
-
-
-def _class(kind: str, where: str) -> Any:
-    """Return a class of this package by the name that `_name` gave it."""
-    module, _, name = kind.partition(":")
-    if not module.startswith(_HERE) or "." in name:
-        raise StateError(f"{where}: {kind!r} is no class of this package")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError):
-        raise StateError(f"{where}: there is no {kind!r} in this version") from None
-    if not isinstance(found, type):
-        raise StateError(f"{where}: {kind!r} is no class")
-    return found

@@ -8,12 +8,15 @@ hart's clock advances without instructions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Annotated, ClassVar, Protocol
+
+from msgspec import Meta
 
 from trapline.engine.api import Engine
 from trapline.lang.control import EXIT_LIMIT, EXIT_STOP, EXIT_TIMER, EXIT_WFI
 from trapline.lang.state import Hart
 from trapline.machine.clint import advance, time_of
+from trapline.machine.plain_types import Bits
 from trapline.privilege.memory import NO_RESERVATION
 
 QUANTUM = 20_000  # instructions of a turn when several harts take turns; part of the behaviour
@@ -42,6 +45,10 @@ class Schedule:
     """
 
     snapshot_skips = ("engine", "slice")  # not the machine's
+    snapshot_types: ClassVar = {
+        "_next": lambda schedule: Annotated[int, Meta(ge=0, lt=len(schedule.harts))] | None,
+        **dict.fromkeys(("_now", "_until", "retired"), Bits(62)),
+    }
 
     def __init__(self, harts: Sequence[Hart], engine: Engine, board: Board, slice_instructions: int) -> None:
         self.harts = harts

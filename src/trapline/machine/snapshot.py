@@ -7,24 +7,32 @@ may drop them at any time, and taking a snapshot drops the translations of the m
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import zlib
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
+from trapline.lang.layout import Kind
 from trapline.lang.state import LAYOUT, Hart
 from trapline.machine import snapshot_file
-from trapline.machine.plain_state import Loader, Saver, StateError
+from trapline.machine.host_files import host_files, uses_host, without_host
+from trapline.machine.plain_state import Loader, Saver, StateError, typed
+from trapline.machine.plain_types import U64
 from trapline.machine.regions import Regions
 from trapline.machine.snapshot_file import SnapshotError
+from trapline.machine.virtio.bus import VirtioBus
+from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions
+from trapline.privilege.legal import legal_copy, words_of
 from trapline.privilege.protection import KIND_RAM
 
 if TYPE_CHECKING:
     from trapline.engine.api import Engine
     from trapline.machine.machine import Machine
 
+KINDS = ("boot", "run", "vm")
 SAVED = tuple(f for f in LAYOUT.fields.values() if not f.host)
 
 
@@ -39,13 +47,28 @@ def save_hart(hart: Hart) -> str:
     return b64encode(zlib.compress(raw, 1)).decode()
 
 
-def load_hart(hart: Hart, text: str) -> None:
-    """Give a hart of the same layout its saved words; its translations are forgotten."""
-    words = memoryview(zlib.decompress(b64decode(text))).cast("Q")
-    at = 0
+def saved_words(text: Any) -> dict[str, memoryview]:
+    """Return the words of a saved hart by field; ValueError if they are not as many as this layout has."""
+    if not isinstance(text, str):
+        raise ValueError("the words of a hart are not text")
+    size = 8 * sum(f.count for f in SAVED)
+    words = memoryview(snapshot_file.inflate(b64decode(text, validate=True), size)).cast("Q")
+    found, at = {}, 0
     for f in SAVED:
-        hart.mem[f.index : f.index + f.count] = words[at : at + f.count]
+        found[f.name] = words[at : at + f.count]
         at += f.count
+    return found
+
+
+def load_hart(hart: Hart, text: Any) -> None:
+    """Give a hart its saved words, if it can hold them, and what follows from them; translations are forgotten.
+
+    ValueError names the first word that it cannot hold; nothing has changed then.
+    """
+    held = legal_copy(hart, saved_words(text))
+    for f in SAVED:
+        if f.kind in (Kind.STATE, Kind.DERIVED, Kind.AGEING):
+            words_of(hart, f)[:] = words_of(held, f)
     hart.on_flush_translations()
 
 
@@ -96,19 +119,44 @@ def _memory(regions: Regions) -> dict[str, memoryview]:
 def read(path: str | Path, kind: str) -> tuple[dict[str, Any], memoryview]:
     """Return head and payload of a snapshot of this kind that this version can restore."""
     head, payload = snapshot_file.read(path)
+    if head["kind"] not in KINDS:
+        raise SnapshotError(f"{path}: a snapshot of an unknown kind {head['kind']!r}")
     if head["kind"] != kind:
         raise SnapshotError(f"{path}: a snapshot of `trapline {head['kind']}`: restore it with that command")
     if head["layout"] != layout_digest():
-        raise SnapshotError(f"{path}: made by another version of trapline ({head['trapline']}): make a new one")
+        raise SnapshotError(f"{path}: made by another version of trapline ({head['trapline']!r}): make a new one")
     return head, payload
 
 
-def made_with(head: dict[str, Any], path: str | Path) -> dict[str, Any]:
-    """Return the arguments that the saved machine was made with."""
+@contextlib.contextmanager
+def blamed_on(path: str | Path) -> Iterator[None]:
+    """Whatever goes wrong in the block is the fault of what is in the file: SnapshotError says what in one line."""
     try:
-        return dict(Loader().load(head["made_with"], None, "made_with"))
-    except StateError as error:
-        raise SnapshotError(f"{path}: {error}") from None
+        yield
+    except SnapshotError:
+        raise
+    except ValueError as error:
+        raise SnapshotError(f"{path}: {error}") from error
+    except OSError as error:
+        raise SnapshotError(f"{path}: {error.filename or ''}: {error.strerror or error}") from error
+    except Exception as error:
+        what = error or type(error).__name__
+        raise SnapshotError(f"{path}: does not fit this version of trapline: {what}") from error
+
+
+def made_with(head: dict[str, Any], path: str | Path, maker: Callable[..., None]) -> dict[str, Any]:
+    """Return the arguments of `maker`, a constructor, that the saved machine was made with, as its annotations say."""
+    hints = get_type_hints(maker)
+    with blamed_on(path):
+        given = head["made_with"]
+        if not isinstance(given, dict) or given.get("$") != "dict":
+            raise StateError("made_with is not what a machine is made with")
+        found = {}
+        for name, value in given["v"]:
+            if name not in hints:
+                raise StateError(f"made_with: there is no {name!r} in this version")
+            found[name] = typed(value, hints[name], f"made_with: {name}")
+        return found
 
 
 def fill(
@@ -118,25 +166,26 @@ def fill(
     harts: Sequence[Hart],
     regions: Regions,
     state: dict[str, Any],
+    *,
+    kept: Iterable[type] = (),
+    without: Iterable[type] = (),
 ) -> None:
-    """Give a machine that was made with the same arguments what the snapshot holds."""
+    """Give a machine that was made with the same arguments what the snapshot holds, but for objects of some types."""
     memory = _memory(regions)
-    for region in regions:
-        # Whoever built the machine has loaded nothing into it; only a file behind a slot is not zero.
-        if region.backing is not None and region.backing.from_file:
-            region.backing.view[:] = bytes(region.size)
-    if len(head["harts"]) != len(harts):
-        raise SnapshotError(f"{path}: holds {len(head['harts'])} harts, the machine has {len(harts)}")
-    snapshot_file.unpack(head["memory"], payload, memory, str(path))
-    try:
+    with blamed_on(path):
+        if len(head["harts"]) != len(harts):
+            raise SnapshotError(f"{path}: holds {len(head['harts'])} harts, the machine has {len(harts)}")
+        if set(head["state"]) != set(state):
+            raise StateError("its objects are not those of this machine")
+        for number, (hart, text) in enumerate(zip(harts, head["harts"], strict=True)):
+            try:
+                load_hart(hart, text)
+            except ValueError as error:
+                raise StateError(f"hart {number}: {error}") from None
+        snapshot_file.unpack(head["memory"], payload, memory, str(path))
+        loader = Loader(kept, without)
         for name, part in state.items():
-            Loader().load(head["state"][name], part, name)
-    except (OSError, ValueError) as error:
-        raise SnapshotError(f"{path}: {error}") from None
-    except (KeyError, TypeError, AttributeError) as error:
-        raise SnapshotError(f"{path}: does not fit this version of trapline: {error}") from None
-    for hart, text in zip(harts, head["harts"], strict=True):
-        load_hart(hart, text)
+            loader.load(head["state"][name], part, name)
 
 
 def _parts(machine: Machine) -> dict[str, Any]:
@@ -160,11 +209,42 @@ def snapshot_board(machine: Machine, path: str | Path) -> int:
     )
 
 
-def restore_board(cls: type[Machine], path: str | Path, engine: str | Engine, console: Any) -> Machine:
+def restore_board(
+    cls: type[Machine], path: str | Path, engine: str | Engine, console: Any, virtio: VirtioOptions, trust_files: bool
+) -> Machine:
     """`Machine.restore`."""
+
     head, payload = read(path, "boot")
-    machine = cls(**made_with(head, path), engine=engine, console=console)
-    if head["about"]["htif"] is not None:
-        machine.serve_htif(*head["about"]["htif"])
-    fill(head, payload, path, machine.harts, machine.regions, _parts(machine))
+    arguments = made_with(head, path, cls.__init__)
+    devices = host_files(arguments.get("virtio", NO_VIRTIO), virtio, trust_files, path)
+    if uses_host(devices):
+        # Nothing of the host is opened for a file that is not good.
+        bare = {**arguments, "virtio": without_host(devices)}
+        _restored(cls, bare, "reference", None, head, payload, path, without=(VirtioBus,))
+    return _restored(cls, {**arguments, "virtio": devices}, engine, console, head, payload, path)
+
+
+def _restored(
+    cls: type[Machine],
+    arguments: dict[str, Any],
+    engine: str | Engine,
+    console: Any,
+    head: dict[str, Any],
+    payload: memoryview,
+    path: str | Path,
+    without: Iterable[type] = (),
+) -> Machine:
+    from trapline.machine.console import Console
+
+    with blamed_on(path):
+        machine = cls(**arguments, engine=engine, console=console)
+        try:
+            htif = typed(head["about"]["htif"], tuple[U64, U64 | None] | None, "htif")
+            if htif is not None:
+                machine.serve_htif(*htif)
+            kept = (Console, type(machine.engine))
+            fill(head, payload, path, machine.harts, machine.regions, _parts(machine), kept=kept, without=without)
+        except BaseException:
+            machine.close()
+            raise
     return machine

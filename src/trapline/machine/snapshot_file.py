@@ -16,7 +16,9 @@ import struct
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import msgspec
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +29,28 @@ _HEAD = struct.Struct("<32sQ")
 PIECE = 256 << 10
 _ZERO = bytes(PIECE)
 _LEVEL = 1  # of compression: a snapshot is read more often than it is stored for long
+
+
+HEAD: dict[str, type] = {
+    **dict.fromkeys(("kind", "trapline", "layout"), str),
+    **dict.fromkeys(("made_with", "state", "about", "payload"), dict),
+    **dict.fromkeys(("harts", "memory"), list),
+}
+
+
+class Stretch(TypedDict):
+    """A stretch of memory in the head: pieces are a number and a length in the payload."""
+
+    name: str
+    size: int
+    pieces: list[tuple[int, int]]
+
+
+class Payload(TypedDict):
+    """What the head says of the payload."""
+
+    size: int
+    sha256: str
 
 
 class SnapshotError(ValueError):
@@ -58,22 +82,49 @@ def _is_zero(view: memoryview) -> bool:
 
 
 def unpack(table: list[dict[str, Any]], payload: memoryview, memory: dict[str, memoryview], name: str) -> None:
-    """Fill memory, zeros included where `memory` may hold something else."""
-    jobs, at = [], 0
+    """Fill memory that is zero so far; SnapshotError if the pieces are not those of this memory, each once."""
+    jobs: list[tuple[memoryview, memoryview]] = []
+    at = 0
     for entry in table:
         view = memory.get(entry["name"])
         if view is None or len(view) != entry["size"]:
-            raise SnapshotError(f"{name}: its memory {entry['name']!r} ({entry['size']:#x} bytes) has no place here")
+            raise SnapshotError(f"{name}: its memory {entry['name']!r} ({entry['size']} bytes) has no place here")
+        del memory[entry["name"]]
+        last = -1
         for number, length in entry["pieces"]:
+            if not last < number < -(-len(view) // PIECE) or not 0 < length <= len(payload) - at:
+                raise SnapshotError(f"{name}: a piece of memory that {entry['name']!r} does not have")
             jobs.append((view[number * PIECE : (number + 1) * PIECE], payload[at : at + length]))
-            at += length
+            at, last = at + length, number
+    if memory or at != len(payload):
+        raise SnapshotError(f"{name}: not the memory of this machine")
+    _require_memory(sum(len(target) for target, _ in jobs), name)
     with _workers() as pool:
         list(pool.map(_fill, jobs))
 
 
+def _require_memory(size: int, name: str) -> None:
+    """What is compressed in a small file may be more than this host has."""
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if size > there:
+        raise SnapshotError(f"{name}: its memory holds {size >> 20} MiB, this host has {there >> 20} MiB")
+
+
 def _fill(job: tuple[memoryview, memoryview]) -> None:
     target, packed = job
-    target[:] = zlib.decompress(packed, bufsize=PIECE)
+    target[:] = inflate(packed, len(target))
+
+
+def inflate(packed: bytes | memoryview, size: int) -> bytes:
+    """Decompress what becomes exactly `size` bytes; ValueError if it does not, before there are more of them."""
+    machine = zlib.decompressobj()
+    try:
+        data = machine.decompress(packed, size + 1)
+    except zlib.error as error:
+        raise ValueError(f"compressed data that is none: {error}") from None
+    if len(data) != size or not machine.eof or machine.unused_data:
+        raise ValueError(f"compressed data that is not {size} bytes")
+    return data
 
 
 def write(path: str | Path, head: dict[str, Any], payload: list[bytes]) -> int:
@@ -145,7 +196,7 @@ def read(path: str | Path) -> tuple[dict[str, Any], memoryview]:
         raise SnapshotError(f"{path}: truncated snapshot: {len(data)} of at least {start + length} bytes")
     if hashlib.sha256(text).digest() != digest:
         raise SnapshotError(f"{path}: damaged snapshot: its head does not match its checksum")
-    head = json.loads(bytes(text))
+    head = _head(bytes(text), path)
     payload = data[start + length :]
     known = head["payload"]
     if len(payload) != known["size"]:
@@ -155,3 +206,20 @@ def read(path: str | Path) -> tuple[dict[str, Any], memoryview]:
     if hashlib.sha256(payload).hexdigest() != known["sha256"]:
         raise SnapshotError(f"{path}: damaged snapshot: its memory does not match its checksum")
     return head, payload
+
+
+def _head(text: bytes, path: str | Path) -> dict[str, Any]:
+    """Return the head, with everything in it that all snapshots have."""
+    try:
+        head = json.loads(text)
+        if not isinstance(head, dict):
+            raise ValueError("not an object")
+        for name, kind in HEAD.items():
+            if not isinstance(head.get(name), kind):
+                raise ValueError(f"no {name}")
+        msgspec.convert(head["payload"], Payload)
+        msgspec.convert(head["memory"], list[Stretch])
+    except (ValueError, RecursionError) as error:
+        what = str(error) if isinstance(error, ValueError) else "it is nested too deep"
+        raise SnapshotError(f"{path}: damaged snapshot: its head makes no sense ({what[:200]})") from None
+    return head

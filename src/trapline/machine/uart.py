@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from trapline.lang.devices import ASK_REFILL, ASK_TRANSMIT, FIFO, DeviceState, Registers, ask_host
 from trapline.lang.functions import cold, hosted
 from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.machine.memory_map import UART_IRQ
+from trapline.machine.plain_types import U8
 from trapline.machine.plic import drive_source
 
 RBR_THR, IER_REG, IIR_FCR, LCR_REG, MCR_REG, LSR_REG, MSR_REG, SCR_REG = range(8)
@@ -210,6 +211,7 @@ class Uart(Registers):
     """
 
     on_load, on_store, on_calm = uart_load, uart_store, uart_calm
+    snapshot_types: ClassVar = {"_waiting": deque[U8]}
 
     def __init__(self, hart: Hart, io: DeviceState, output: Callable[[bytes], None]) -> None:
         super().__init__(io)

@@ -7,7 +7,9 @@ optional functions of the specification and are not offered.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
+from trapline.machine.plain_types import U64
 from trapline.sbi.call import MASK64, Extension, SbiCall, SbiOutcome, failure, result, success
 from trapline.sbi.host import SbiHost
 from trapline.sbi.numbers import Eid, FirmwareEvent, SbiError
@@ -24,6 +26,8 @@ _EVENTS = frozenset(int(e) for e in FirmwareEvent)
 @dataclass(slots=True)
 class Counter:
     """One firmware counter; `event` is None until it is configured."""
+
+    snapshot_types: ClassVar = {"event": U64 | None}
 
     event: int | None = None
     value: int = 0

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from trapline.kvm.vcpu import Vcpu
 from trapline.lang.state import Hart
 from trapline.machine import memory_map as mm
+from trapline.machine.plain_types import U64
 from trapline.machine.regions import Device
 from trapline.machine.rtc import Rtc
 from trapline.machine.test_finisher import TestFinisher
@@ -33,6 +35,7 @@ class Unassigned:
     Unlike there, the first addresses are remembered, so that the result can say so.
     """
 
+    snapshot_types: ClassVar = {"accesses": dict[tuple[U64, U64, bool], U64]}
     accesses: dict[tuple[int, int, bool], int] = field(default_factory=dict)
     others: int = 0
 
@@ -55,6 +58,8 @@ class Unassigned:
 
 class GuestDevices:
     """UART, interrupt controller, test finisher, clock and virtio windows at the addresses of QEMU's `virt`."""
+
+    snapshot_skips = ("_in_kernel", "_ranges")
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from trapline.engine.api import Engine
 from trapline.firmware.firmware import Firmware
@@ -25,6 +26,7 @@ from trapline.machine.image import Loaded, initrd_address, load_program, most_of
 from trapline.machine.monitor import Monitor
 from trapline.machine.outside import Outside
 from trapline.machine.panic import PanicCheck
+from trapline.machine.plain_types import U32
 from trapline.machine.sigint import on_ctrl_c
 from trapline.machine.trap_counts import instructions_by_mode
 from trapline.machine.virtio.bus import VirtioBus
@@ -52,7 +54,8 @@ _NOT_MADE_WITH = ("self", "engine", "console", "policy", "firmware")
 class Guest:
     """A guest and its user space. `load` a program, then `run`; `vm` is the KVM underneath."""
 
-    snapshot_skips = ("made_with", "console", "on_round", "_outside", "_pace", "_ended")
+    snapshot_skips = ("made_with", "console", "on_round", "_outside", "_pace", "_ended", "aia", "memory")
+    snapshot_types: ClassVar = {"_seed": U32}
 
     def __init__(
         self,
@@ -216,11 +219,16 @@ class Guest:
         engine: str | Engine = "native",
         console: Console | None = None,
         policy: Policy | str | Path | None = None,
+        virtio: VirtioOptions = NO_VIRTIO,
+        trust_files: bool = False,
     ) -> Guest:
-        """Return the guest in a snapshot, which goes on as the saved one would have, or under another policy."""
+        """Return the guest in a snapshot, which goes on as the saved one would have, or under another policy.
+
+        `virtio` and `trust_files` are those of `Machine.restore`.
+        """
         from trapline.vmm.snapshot import restore_guest
 
-        return restore_guest(cls, path, engine, console, policy)
+        return restore_guest(cls, path, engine, console, policy, virtio, trust_files)
 
     def interrupt(self, reason: str, message: str) -> None:
         """End the run after the instruction under way: from outside the guest, or from its console."""

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from trapline.kvm.snapshot import KEPT, about, arguments, change_policy, match_slots
-from trapline.machine.snapshot import fill, read, write
+from trapline.firmware.firmware import Firmware
+from trapline.kvm.slots import SlotKind
+from trapline.kvm.snapshot import about, arguments, change_policy, kept, match_slots
+from trapline.machine.host_files import host_files, uses_host, without_host
+from trapline.machine.snapshot import blamed_on, fill, read, write
+from trapline.machine.virtio.bus import VirtioBus
+from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions
 
 if TYPE_CHECKING:
     from trapline.engine.api import Engine
@@ -20,8 +27,11 @@ def snapshot_guest(guest: Guest, path: str | Path) -> int:
     vm = guest.vm
     vm.fold_native()
     harts = [v.hart for v in vm.vcpus]
-    kept = (*KEPT, type(vm.engine))
-    return write(path, "run", guest.made_with, harts, vm.regions, {"guest": guest}, kept=kept, about=about(vm))
+    return write(path, "run", guest.made_with, harts, vm.regions, {"guest": guest}, kept=_kept(guest), about=about(vm))
+
+
+def _kept(guest: Guest) -> tuple[type, ...]:
+    return (*kept(guest.vm), type(guest.console))
 
 
 def restore_guest(
@@ -30,12 +40,43 @@ def restore_guest(
     engine: str | Engine,
     console: Console | None,
     policy: Policy | str | Path | None,
+    virtio: VirtioOptions,
+    trust_files: bool,
 ) -> Guest:
     """`Guest.restore`."""
     head, payload = read(path, "run")
-    guest = cls(**arguments(head, path), engine=engine, console=console)
-    match_slots(guest.vm, head, path)
-    fill(head, payload, path, [v.hart for v in guest.vm.vcpus], guest.vm.regions, {"guest": guest})
+    given = arguments(head, path, cls.__init__, own_policy=policy is None, trust=trust_files)
+    devices = host_files(given.get("virtio", NO_VIRTIO), virtio, trust_files, path)
+    if uses_host(devices):
+        # Nothing of the host is opened for a file that is not good.
+        bare = {**given, "virtio": without_host(devices), "firmware": Firmware(given["firmware"].model)}
+        _restored(cls, bare, "reference", None, head, payload, path, without=(VirtioBus,))
+    guest = _restored(cls, {**given, "virtio": devices}, engine, console, head, payload, path)
     if policy is not None:
         change_policy(guest.vm, policy)
+    return guest
+
+
+def _restored(
+    cls: type[Guest],
+    given: dict[str, Any],
+    engine: str | Engine,
+    console: Console | None,
+    head: dict[str, Any],
+    payload: memoryview,
+    path: str | Path,
+    without: Iterable[type] = (),
+) -> Guest:
+    with blamed_on(path):
+        # What files behind slots held is in the snapshot.
+        slots = [replace(s, kind=SlotKind.RAM) if s.kind is SlotKind.FILE else s for s in given.get("memslots", ())]
+        guest = cls(**{**given, "memslots": slots}, engine=engine, console=console)
+        vm = guest.vm
+        try:
+            match_slots(vm, head)
+            harts = [v.hart for v in vm.vcpus]
+            fill(head, payload, path, harts, vm.regions, {"guest": guest}, kept=_kept(guest), without=without)
+        except BaseException:
+            guest.close()
+            raise
     return guest

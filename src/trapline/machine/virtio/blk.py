@@ -35,6 +35,7 @@ class BlockDevice(VirtioDevice):
 
     device_id = ID_BLOCK
     queue_sizes = (QUEUE_SIZE,)
+    snapshot_skips = ("features",)
 
     def __init__(self, disk: Disk, serial: str = "trapline", name: str = "disk") -> None:
         super().__init__()

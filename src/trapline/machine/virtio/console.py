@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 from trapline.machine.virtio.device import VirtioDevice
 from trapline.machine.virtio.numbers import ID_CONSOLE
@@ -18,6 +19,7 @@ class ConsoleDevice(VirtioDevice):
     device_id = ID_CONSOLE
     name = "console"
     queue_sizes = (64, 64)
+    snapshot_types: ClassVar = {"_typed": bytearray}
 
     def __init__(self, output: Callable[[bytes], None]) -> None:
         super().__init__()

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated, ClassVar
+
+from msgspec import Meta
 
 from trapline.lang.state import Hart
+from trapline.machine.plain_types import FIXED, U8, U32
 from trapline.machine.virtio import numbers as n
 from trapline.machine.virtio.device import VirtioDevice
 from trapline.machine.virtio.memory import DmaMemory
@@ -22,6 +26,14 @@ class VirtioMmio:
     """One device's window. `interrupt(level)` follows its line; `later` hears of queues that wait for a turn, `spent`
     how long each turn was.
     """
+
+    snapshot_types: ClassVar = {
+        "offered": FIXED,
+        "failure": str,
+        "status": U8,
+        "waiting": lambda window: set[Annotated[int, Meta(ge=0, lt=len(window.queues))]],
+        **dict.fromkeys(("_device_sel", "_driver_sel", "_queue_sel", "interrupt_status"), U32),
+    }
 
     def __init__(
         self,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import ClassVar
 
+from trapline.machine.plain_types import U16, U32
 from trapline.machine.virtio.memory import DmaMemory
 from trapline.machine.virtio.numbers import (
     AVAIL_F_NO_INTERRUPT,
@@ -42,6 +44,9 @@ class Chain:
 
 class Queue:
     """One virtqueue. The driver sets `num`, `desc`, `driver`, `device`; `map` checks them."""
+
+    snapshot_skips = ("index", "num_max", "_rings", "_memory")
+    snapshot_types: ClassVar = {"num": U32, **dict.fromkeys(("last_avail", "used_idx", "signalled"), U16)}
 
     def __init__(self, index: int, num_max: int, turn: Turn | None = None) -> None:
         self.index, self.num_max = index, num_max

@@ -14,6 +14,8 @@ FLUSH = 1 << 20
 class Turn:
     """What a device may still do before the harts go on; counted, not timed, so that runs repeat."""
 
+    snapshot_skips = ("left", "_open")
+
     def __init__(self) -> None:
         self.left = LENGTH
         self._open = False

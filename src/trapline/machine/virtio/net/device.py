@@ -5,7 +5,9 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any, ClassVar
+
+from msgspec import Meta
 
 from trapline.machine.virtio.device import VirtioDevice
 from trapline.machine.virtio.net.gateway import GUEST_MAC, MOST_FLOWS, Forward, Gateway
@@ -34,6 +36,8 @@ class NetDevice(VirtioDevice):
     name = "net"
     features = F_CSUM | F_GUEST_CSUM | F_MAC | F_HOST_TSO4 | F_MRG_RXBUF | F_STATUS
     queue_sizes = (256, 256)
+    snapshot_skips = ("_pcap",)
+    snapshot_types: ClassVar = {"_frames": deque[Annotated[bytes, Meta(max_length=_LARGEST)]]}
 
     def __init__(
         self,
@@ -50,6 +54,11 @@ class NetDevice(VirtioDevice):
         self._waiting = 0  # bytes of them
         self._accepted = 0
         self.gateway = Gateway(self._to_guest, now, forwards, reach=reach, flows=flows)
+
+    def after_restore(self) -> None:
+        """Refuse frames that the card would not have taken."""
+        if len(self._frames) > _MOST_FRAMES or sum(map(len, self._frames)) != self._waiting:
+            raise ValueError("frames that do not wait for the guest")
 
     def config(self) -> bytes:
         """Return the card's address, and that the link is up."""

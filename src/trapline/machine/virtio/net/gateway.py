@@ -14,7 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from trapline.machine.plain_state import StateError
+from trapline.machine.plain_types import U16
 from trapline.machine.virtio.net import dhcp
 from trapline.machine.virtio.net import frames as f
 from trapline.machine.virtio.net.frames import Arp, Ethernet, Ipv4, Tcp, Udp
@@ -349,4 +352,7 @@ class Gateway:
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Go on from a snapshot."""
-        self._macs, self._identification = dict(state["macs"]), int(state["identification"])
+        macs = msgspec.convert(state["macs"], dict[bytes, bytes])
+        if any(len(ip) != 4 or len(mac) != 6 for ip, mac in macs.items()):
+            raise ValueError("an address of the guest that is none")
+        self._macs, self._identification = macs, msgspec.convert(state["identification"], U16)

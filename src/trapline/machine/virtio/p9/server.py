@@ -67,6 +67,8 @@ class P9Server:
 
     def set_state(self, state: dict[str, int]) -> None:
         """Go on from a snapshot."""
+        if not _SMALLEST_MESSAGE <= state["msize"] <= LARGEST_MESSAGE:
+            raise ValueError(f"a message size of {state['msize']} bytes")
         self.msize = int(state["msize"])
 
     def answer(self, message: bytes, reply: Span) -> int:
