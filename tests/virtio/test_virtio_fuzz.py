@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import tempfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from trapline.machine.virtio.drive import DriveArgument, open_drive
 from trapline.machine.virtio.net.device import NetDevice
 from trapline.machine.virtio.rng import RngDevice
 from trapline.machine.virtio.share import ShareArgument, open_share
+from trapline.machine.virtio.turn import LENGTH
 
 PLACE = tempfile.TemporaryDirectory()
 FOLDER = Path(PLACE.name) / "folder"
@@ -95,3 +97,53 @@ def test_9p_messages(messages: list[tuple[int, bytes]]) -> None:
         )
     assert [path.name for path in FOLDER.iterdir()] == ["file"]
     driver.mmio.device.close()
+
+
+def requests(name: str) -> st.SearchStrategy[bytes]:
+    """Messages that begin as a device's own do, and go on in any way."""
+    word, rest = st.integers(0, 0xFFFF_FFFF), st.binary(max_size=200)
+    if name == "disk":
+        kinds = st.sampled_from([0, 1, 4, 8, 11, 13, 99])
+        sectors = st.sampled_from([0, 1, 15, 16, 1 << 54, (1 << 64) - 1])
+        return st.builds(lambda k, r, s, d: struct.pack("<IIQ", k, r, s) + d, kinds, word, sectors, rest)
+    if name == "share":
+        kinds = st.integers(0, 130)
+        return st.builds(lambda k, d: struct.pack("<IBH", 7 + len(d), k, 1) + d, kinds, rest)
+    if name == "net":
+        kinds = st.sampled_from([b"\x08\x00\x45", b"\x08\x06\x00", b"\x86\xdd\x60"])
+        return st.builds(lambda k, d: bytes(12) + bytes.fromhex("52550a000202") + bytes(6) + k + d, kinds, rest)
+    return rest
+
+
+SIZES = st.lists(st.sampled_from([0, 1, 11, 12, 13, 512, 4096, 65_536]), max_size=6)
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_messages_take_little_time_and_memory(name: str) -> None:
+    """Any run of messages to any device and queue: a bounded turn each, and nothing piles up behind them."""
+    device = DEVICES[name]()
+    driver = Driver(device)
+    spent: list[int] = []
+    driver.mmio._spent = spent.append
+    tracemalloc.start()
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.lists(st.tuples(requests(name), SIZES, st.integers(0, 1)), max_size=10))
+    def send(messages: list[tuple[bytes, list[int], int]]) -> None:
+        for data, sizes, queue in messages:
+            queue = min(queue, len(driver.mmio.queues) - 1)
+            if driver.needs_reset:
+                driver.set_up()
+            driver.next_buffer = BUFFERS + 0x4_0000 * queue
+            driver.chain([data[:20], data[20:]] if data[20:] else [data], sizes, queue)
+            for _ in range(4):
+                driver.offer(0, queue)
+            driver.put(n.QUEUE_NOTIFY, queue)
+        driver.mmio.resume()
+
+    send()
+    top = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert top < 40 << 20 and max(spent, default=0) < 2 * LENGTH
+    assert [path.name for path in FOLDER.iterdir()] == ["file"]
+    device.close()
