@@ -298,3 +298,13 @@ def test_sqv_checks_a_detached_signature(tmp_path: Path) -> None:
         else:
             with pytest.raises(UsageError, match="no valid signature"):
                 verifier.detached(b"text", b"signature")
+
+
+def test_the_initramfs_configures_what_it_finds() -> None:
+    """The first process loads the modules that virtio devices name; udhcpc has the script that it calls."""
+    from trapline.lab.fetch.ramdisk import base_archive
+
+    archive = base_archive(b"busybox")
+    assert b"/sys/bus/virtio/devices/*/modalias" in archive and b"bin/udhcpc\0" in archive
+    for folder in (b"usr/share", b"etc"):
+        assert folder + b"/udhcpc/default.script\0" in archive

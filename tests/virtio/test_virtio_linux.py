@@ -34,7 +34,7 @@ SHARE = (
     "mkdir /tmp/s/made; echo shared >/tmp/s/made/file; mv /tmp/s/made/file /tmp/s/made/moved; umount /tmp/s",
 )
 NETWORK = (
-    "ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0; ping -c 2 10.0.2.2",
+    "udhcpc -i eth0 -n -q; ip addr show eth0; ping -c 2 10.0.2.2",
     "wget -q -O - http://10.0.2.2:{port}/big | md5sum",
 )
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from trapline.lab.fetch.cpio import PROGRAM, Cpio
 from trapline.lab.fetch.modules import Module, lists
 
-REVISION = 3  # of what this file writes: a new one has the initramfs built again
+REVISION = 4  # of what this file writes: a new one has the initramfs built again
 MARKER = "trapline: init is up"
 
 # busybox is asked for its own list at the first start, which costs more than a few links.
@@ -16,7 +16,7 @@ APPLETS = """
     env expr false find free grep gunzip gzip halt head hexdump hostname id ifconfig init insmod ip kill killall less ln
     ls lsmod md5sum mkdir mknod modprobe more mount mv nc nproc od ping pivot_root poweroff printf ps pwd readlink
     reboot reset rm rmdir rmmod route sed seq setsid sh sha256sum sleep sort stty switch_root sync tail tar tee test
-    time timeout top touch tr true tty umount uname uniq uptime vi watch wc wget which whoami xargs yes zcat
+    time timeout top touch tr true tty udhcpc umount uname uniq uptime vi watch wc wget which whoami xargs yes zcat
 """.split()
 
 # The first process: with root= it hands over to the init there, otherwise to busybox's.
@@ -45,6 +45,13 @@ fi
 IFS=,
 for module in $modules; do modprobe "$module" || echo "trapline: no module $module for this kernel"; done
 unset IFS
+# Virtio devices name their modules (modalias): first those behind a window, then what each device is.
+for device in /sys/bus/platform/devices/*virtio_mmio*; do
+    if [ -e "$device" ]; then modprobe virtio_mmio 2>/dev/null; break; fi
+done
+for alias in /sys/bus/virtio/devices/*/modalias; do
+    if [ -e "$alias" ]; then read name <"$alias"; modprobe "$name" 2>/dev/null; fi
+done
 if [ -n "$root" ]; then
     for module in virtio_mmio virtio_blk "${type:-ext4}"; do modprobe "$module" 2>/dev/null; done
     tries=0
@@ -84,6 +91,21 @@ exec busybox "$@" -f
 """
 
 
+# What udhcpc calls with the address that it was given.
+_DHCP = """#!/bin/sh
+case $1 in
+deconfig) ip addr flush dev "$interface"; ip link set "$interface" up ;;
+bound | renew)
+    ip addr flush dev "$interface"
+    ip addr add "$ip/${mask:-24}" dev "$interface"
+    if [ -n "$router" ]; then ip route replace default via "${router%% *}" dev "$interface"; fi
+    : >/etc/resolv.conf
+    for server in $dns; do echo "nameserver $server" >>/etc/resolv.conf; done
+    ;;
+esac
+"""
+
+
 def base_archive(busybox: bytes) -> bytes:
     """Return the archive with everything but modules."""
     archive = Cpio()
@@ -100,6 +122,10 @@ def base_archive(busybox: bytes) -> bytes:
     archive.file("etc/functions", _FUNCTIONS.encode())
     archive.file("etc/shell", _SHELL.encode(), PROGRAM)
     archive.file("etc/end", _END.encode(), PROGRAM)
+    for directory in ("etc/udhcpc", "usr", "usr/share", "usr/share/udhcpc"):
+        archive.directory(directory)
+    for place in ("etc/udhcpc/default.script", "usr/share/udhcpc/default.script"):  # Debian's, and busybox' own
+        archive.file(place, _DHCP.encode(), PROGRAM)
     return archive.finish()
 
 
