@@ -9,7 +9,7 @@ def _version() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
-        return version("trapline")
+        return f"trapline {version('trapline')}"
     except PackageNotFoundError:
         return "unknown (not installed)"
 

@@ -85,6 +85,6 @@ def boot(
         report = lab.boot(options, terminal, line)
     from trapline.views.run import show_boot
 
-    newline(report.result.reason)
+    newline(report.result.reason, json)
     finish(report.as_data(), json, lambda out: show_boot(out, report))
     return report.result.exit_status

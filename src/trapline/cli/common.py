@@ -137,8 +137,9 @@ def run_options(
     )
 
 
-def newline(reason: str) -> None:
-    """Part the guest's last output from the table."""
-    if sys.stdout.isatty() or reason != "exit":
-        sys.stdout.write("\n")
-        sys.stdout.flush()
+def newline(reason: str, json: str | None = None) -> None:
+    """Part the guest's last output from the table; they are on standard error where JSON has standard output."""
+    stream = sys.stderr if json == "-" else sys.stdout
+    if stream.isatty() or reason != "exit":
+        stream.write("\n")
+        stream.flush()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from cyclopts import CycloptsError
 
-from trapline.cli import audit, boot, cache, compare, conform, demo, fetch, policies, route, run  # noqa: F401 (each registers its command)
+from trapline.cli import audit, boot, cache, compare, completion, conform, demo, fetch, policies, route, run  # noqa: F401 (each registers its command)
 from trapline.cli.application import app
 from trapline.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from trapline.cli.tokens import behind_dashes, command_line
@@ -42,7 +42,8 @@ def _main(words: list[str]) -> int:
         command, bound, _ = app.parse_args(words, print_error=False, exit_on_error=False)
         return int(command(*bound.args, **bound.kwargs) or 0)
     except CycloptsError as error:
-        _complain(" ".join(str(error).split()) + " (trapline --help)")
+        chain = [word for word in error.command_chain or () if word != "trapline"]
+        _complain(" ".join(str(error).split()) + f" ({' '.join(('trapline', *chain, '--help'))})")
     except (UsageError, OutputError) as error:
         _complain(str(error))
     except (KeyboardInterrupt, BrokenPipeError):

@@ -49,6 +49,6 @@ def run(
         report = run_guest(options, terminal, line)
     from trapline.views.run import show_run
 
-    newline(report.result.reason)
+    newline(report.result.reason, json)
     finish(report.as_data(), json, lambda out: show_run(out, report))
     return report.result.exit_status

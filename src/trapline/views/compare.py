@@ -13,6 +13,7 @@ from trapline.views.terminal import number, put, say
 
 if TYPE_CHECKING:
     from trapline.lab.compare import Comparison
+    from trapline.lab.guest_run import RunReport
 
 
 def show_comparison(console: Console, result: Comparison) -> None:
@@ -67,14 +68,26 @@ def _totals(console: Console, result: Comparison) -> None:
 def plot_data(result: Comparison) -> list[dict[str, object]]:
     """Return (policy, level, instructions) rows, and (policy, route, count) ones."""
     return [
-        {"policy": name, "level": level, "instructions": count}
-        for name, report in zip(result.names, result.reports, strict=True)
+        {"policy": label(report), "level": level, "instructions": count, "ended": report.result.reason}
+        for report in result.reports
         for level, count in report.instructions.items()
     ]
 
 
+def label(report: RunReport) -> str:
+    """Return a policy's name; with how the run ended where that was not well, for its bar is shorter then."""
+    name, result = report.options.settings.policy.name, report.result
+    if result.exit_status == 0:
+        return name
+    errno = f" -{result.death.errno}" if result.death is not None else ""
+    return f"{name} ({result.reason}{errno})"
+
+
 def save_plot(result: Comparison, path: str) -> None:
-    """Write a bar chart of instructions by level (.svg, .png, .pdf, .html or .json, by altair)."""
+    """Write a bar chart of instructions by level (.svg, .png, .pdf, .html or .json, by altair).
+
+    A page holds its scripts: it is shown without a network. Runs that did not end well are paler, and say so.
+    """
     import altair
     import polars
 
@@ -84,10 +97,16 @@ def save_plot(result: Comparison, path: str) -> None:
         .mark_bar()
         .encode(
             x=altair.X("instructions:Q", title="instructions (HS and M estimated)"),
-            y=altair.Y("policy:N", sort=list(result.names), title=None),
+            y=altair.Y(
+                "policy:N", sort=[label(r) for r in result.reports], title=None, axis=altair.Axis(labelLimit=300)
+            ),
             color=altair.Color("level:N", sort=["VU", "VS", "HS", "M"]),
             order=altair.Order("level:N"),
+            opacity=altair.condition(altair.datum.ended == "killed", altair.value(0.5), altair.value(1)),
         )
         .properties(width=600)
     )
-    chart.save(path)
+    if path.lower().endswith(".html"):
+        chart.save(path, inline=True)
+    else:
+        chart.save(path)

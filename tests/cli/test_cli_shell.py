@@ -1,0 +1,94 @@
+"""What a shell sees: completion, help that errors point to, pure JSON, pictures without a network."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from trapline.cli import main
+from trapline.isa.assemble import assemble
+
+Capture = pytest.CaptureFixture[str]
+BASE = 0x8020_0000
+
+
+@pytest.fixture
+def endless(tmp_path: Path) -> str:
+    """A guest that traps once and never ends."""
+    path = tmp_path / "guest.bin"
+    path.write_bytes(assemble("la t0, 1f; csrw stvec, t0; .insn 0x0000000b\n.align 2\n1: j 1b", BASE))
+    return str(path)
+
+
+def test_bash_completes_commands_and_options(capsys: Capture, tmp_path: Path) -> None:
+    """The script that `trapline completion bash` prints completes a command's name and its options."""
+    if shutil.which("bash") is None:
+        pytest.skip("bash is not installed")
+    assert main(["completion", "bash"]) == 0
+    script = tmp_path / "trapline.bash"
+    script.write_text(capsys.readouterr().out)
+    for words, wanted in (("ro", "route"), ("run --firmw", "--firmware")):
+        line = words.split()
+        code = (
+            f"source {script}; COMP_WORDS=(trapline {words}); COMP_CWORD={len(line)}; "
+            f"_trapline trapline {line[-1]} x; echo ${{COMPREPLY[@]}}"
+        )
+        done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
+        assert wanted in done.stdout.split()
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_get_a_script(capsys: Capture, shell: str) -> None:
+    """There is a script for zsh and fish, too."""
+    assert main(["completion", shell]) == 0
+    assert "trapline" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "help_of", "near"),
+    [
+        (["run", "--polcy", "x"], "trapline run --help", "--policy"),
+        (["route", "--firmwear", "x"], "trapline route --help", "--firmware"),
+        (["policies", "diff", "one"], "trapline policies diff --help", ""),
+        (["runn"], "trapline --help", "run"),
+    ],
+)
+def test_errors_point_to_the_help_of_their_command(capsys: Capture, words: list[str], help_of: str, near: str) -> None:
+    """A misspelt option names the nearest one, and the help of the command that it was given to."""
+    assert main(words) == 2
+    text = capsys.readouterr().err
+    assert f"({help_of})" in text
+    assert near in text
+
+
+@pytest.mark.parametrize("command", ["run", "boot"])
+def test_json_alone_is_on_standard_output(capsys: Capture, endless: str, command: str) -> None:
+    """With --json - nothing else is written to standard output, not even an empty line at a limit."""
+    main([command, endless, "--max-instructions", "500", "--json", "-"])
+    text = capsys.readouterr().out
+    assert text.startswith("{")
+    assert json.loads(text)["reason"] == "limit"
+
+
+def test_version_names_the_program(capsys: Capture) -> None:
+    """--version prints the program's name and its version."""
+    main(["--version"])
+    assert re.fullmatch(r"trapline \S+.*\n", capsys.readouterr().out)
+
+
+def test_a_plot_needs_no_network_and_marks_kills(capsys: Capture, endless: str, tmp_path: Path) -> None:
+    """A page brings its scripts along, and a killed run's bar says how it ended."""
+    pytest.importorskip("altair")
+    pytest.importorskip("vl_convert")
+    page = tmp_path / "plot.html"
+    words = ["compare", "linux-5.16", "linux-7.2", "--plot", str(page), "--", endless, "--max-instructions", "500"]
+    assert main(words) == 3
+    text = page.read_text(encoding="utf-8")
+    assert not re.search(r"<(?:script|link)\b[^>]*\s(?:src|href)\s*=", text)
+    assert "linux-5.16 (killed -14)" in text
+    assert "linux-7.2 (limit)" in text
