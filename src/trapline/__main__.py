@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import os
 import sys
@@ -11,6 +12,9 @@ import threading
 
 def main() -> None:
     """Run the command line; Ctrl-C ends it with one line even while it is being imported."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started this: nobody reads it
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
     # Imports make many objects and no garbage.
     gc.set_threshold(100_000, 20, 100)
     try:
@@ -32,9 +36,13 @@ def end(code: int) -> None:
     atexit._run_exitfuncs()
     try:
         sys.stdout.flush()
+    except BrokenPipeError:
+        pass
+    except OSError as error:
+        sys.stderr.write(f"trapline: cannot write to standard output: {error.strerror}\n")
+        code = code or 2
+    with contextlib.suppress(OSError):
         sys.stderr.flush()
-    except OSError:
-        sys.exit(code)
     os._exit(code)
 
 

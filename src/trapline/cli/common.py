@@ -39,9 +39,14 @@ def native(engine: str | Engine = "native") -> Engine:
 def finish(data: Any, json: str | None, show: Any) -> None:
     """Write JSON where it is wanted, and show the tables unless JSON went to standard output."""
     if json is not None:
-        from trapline.views.data import write_json
+        from trapline.views.data import OutputError, write_json
+        from trapline.views.terminal import out
 
-        write_json(data, json)
+        try:
+            write_json(data, json)
+        except OutputError:
+            show(out())  # the result is not lost with its file
+            raise
     if json != "-":
         from trapline.views.terminal import out
 

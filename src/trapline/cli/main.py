@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ from trapline.cli import audit, boot, cache, compare, completion, conform, demo,
 from trapline.cli.application import app
 from trapline.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from trapline.cli.tokens import behind_dashes, command_line
+
+DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def main(tokens: Sequence[str] | None = None) -> int:
@@ -53,6 +56,9 @@ def _main(words: list[str]) -> int:
 
         if isinstance(error, PolicyError):
             _complain(" ".join(str(error).split()))
+            return EXIT_USAGE
+        if isinstance(error, OSError) and error.errno in DISK_TROUBLE:
+            _complain(f"cannot write: {error.strerror}")
             return EXIT_USAGE
         if os.environ.get("TRAPLINE_DEBUG"):
             raise

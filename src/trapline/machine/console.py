@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from trapline.machine.monitor import Monitor
 from trapline.machine.panic import PanicWatch
-from trapline.machine.sigint import on_death
+from trapline.machine.sigint import on_death, on_stop
 
 CTRL_A = 0x01
 MOST_UNREAD = 64 << 10  # bytes of input that wait for the machine
@@ -298,8 +298,18 @@ def terminal(descriptor: int | None = None) -> Iterator[Console]:
     mode = termios.tcgetattr(fd)
     mode[1] = saved[1]
     termios.tcsetattr(fd, termios.TCSANOW, mode)
+
+    def leave() -> None:
+        termios.tcsetattr(fd, termios.TCSANOW, saved)
+
+    def enter() -> None:
+        with contextlib.suppress(OSError):
+            if os.tcgetpgrp(fd) != os.getpgrp():
+                return  # in the background: the terminal is another one's
+        termios.tcsetattr(fd, termios.TCSANOW, mode)
+
     try:
-        with on_death(lambda: termios.tcsetattr(fd, termios.TCSANOW, saved)):
+        with on_death(leave), on_stop(leave, enter):
             yield console
     finally:
         console.flush()

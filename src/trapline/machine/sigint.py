@@ -8,6 +8,8 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 
+DEADLY = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGABRT)
+
 
 @contextlib.contextmanager
 def on_ctrl_c(stop: Callable[[], None]) -> Iterator[None]:
@@ -33,7 +35,7 @@ def on_ctrl_c(stop: Callable[[], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def on_death(clean: Callable[[], object]) -> Iterator[None]:
-    """Inside the block call `clean` before SIGTERM or SIGHUP ends the process, as it would have done without."""
+    """Inside the block call `clean` before a signal of `DEADLY` ends the process, as it would have done without."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -43,7 +45,28 @@ def on_death(clean: Callable[[], object]) -> Iterator[None]:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
-    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGHUP)}
+    previous = {number: signal.signal(number, on_signal) for number in DEADLY}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def on_stop(clean: Callable[[], object], again: Callable[[], object]) -> Iterator[None]:
+    """Inside the block call `clean` before SIGTSTP stops the process, and `again` whenever it goes on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def on_signal(number: int, _: object) -> None:
+        if number == signal.SIGTSTP:
+            clean()
+            os.kill(os.getpid(), signal.SIGSTOP)
+        again()
+
+    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGTSTP, signal.SIGCONT)}
     try:
         yield
     finally:
