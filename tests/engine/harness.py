@@ -51,6 +51,7 @@ class Bench:
         self.regions.install(self.hart)
         self.engine: Any = ReferenceEngine() if engine == "reference" else NativeEngine(jit=ENGINES[engine])
         self.engine.attach(self.hart)
+        self.regions.written = self.engine.code_written
         if source:
             self.write(BASE + at, assemble(source, BASE + at))
 

@@ -91,6 +91,18 @@ asid:
 """
 
 
+# A function that overwrites the immediate of one of its own instructions, the next or a former one.
+REWRITE = """
+    c.addi a0, 3
+7:  auipc t3, 0
+    lw t4, 20(t3)
+    lui t5, 0x300
+    xor t4, t4, t5
+    sw t4, {n}*4+20-4*{n}(t3)
+    addi a3, a3, 5
+"""
+
+
 def body(rng: random.Random, count: int) -> str:
     """Some instructions that neither jump nor trap."""
     lines = []
@@ -131,7 +143,7 @@ def function(rng: random.Random, page: int) -> bytes:
             text += f"\n9: jal ra, 9b + {(target - page) * 4096 - place}"
         else:
             text += f"\nauipc t2, {target - page}\n jalr ra, {-place}(t2)"
-        text += "\n" + rng.choice(("ecall", body(rng, 2), ""))
+        text += "\n" + rng.choice(("ecall", body(rng, 2), "", REWRITE.format(n=rng.randrange(2))))
     text += f"\nmv ra, s{4 + page % 6}\n ret"
     code = assemble(text, USER)
     tail = assemble(body(rng, rng.randrange(1, 5)), USER)
@@ -184,7 +196,7 @@ def program(bench: Bench, seed: int, *, virtual: bool) -> None:
             other=8 * (second - first),
             victim=victim,
             fence=rng.choice(("sfence.vma", "sfence.vma zero, zero", "li t3, 0x40000000\n sfence.vma")),
-            fence_i="fence.i",
+            fence_i=rng.choice(("fence.i", "")),
         ),
         HANDLERS,
     )

@@ -85,9 +85,10 @@ def run_event(
     engine: str = "",
     answer: int = 0,
     devices: tuple[tuple[int, int], ...] | None = None,
+    written: tuple[int, bytes] | None = None,
     **options: Any,
 ) -> Outcome:
-    """Run a guest that does `event` in `mode`; the VMM answers reads with `answer`."""
+    """Run a guest that does `event` in `mode`; the VMM answers reads with `answer` and writes `written` at exits."""
     vm = Vm(policy, engine=engine or ENGINE, **options)
     vm.devices = devices
     vm.add_memory(BASE, 0x10000)
@@ -100,6 +101,8 @@ def run_event(
 
     def vmm(vcpu: Vcpu) -> bool:
         exits.append(vcpu.kvm_run.exit_reason)
+        if written is not None:
+            vm.write_memory(*written)
         if not vcpu.kvm_run.mmio.is_write:
             vcpu.kvm_run.mmio.data = answer
         return vcpu.kvm_run.exit_reason in (Exit.MMIO, Exit.RISCV_SBI, Exit.RISCV_CSR)

@@ -6,8 +6,10 @@ import struct
 from pathlib import Path
 
 import pytest
-from virtio_driver import BUFFERS, Driver
+from tests.engine.harness import BASE, Bench
+from virtio_driver import BUFFERS, Driver, FakeMemory
 
+from trapline.isa.assemble import assemble
 from trapline.machine.virtio import numbers as n
 from trapline.machine.virtio.blk import (
     F_DISCARD,
@@ -25,6 +27,7 @@ from trapline.machine.virtio.blk import (
     BlockDevice,
 )
 from trapline.machine.virtio.drive import DriveArgument, open_drive
+from trapline.machine.virtio.memory import BoardMemory
 
 SECTORS = 64
 
@@ -176,4 +179,31 @@ def test_code_is_forgotten_where_a_disk_was_read_to(image: Path) -> None:
     """The memory hears of every range that a request wrote."""
     driver = make(image)
     driver.request([header(T_IN)], [512, 1])
-    assert driver.memory.dirty == [(BUFFERS + 16, 512), (BUFFERS + 16 + 512, 1)]
+    written = [place for place in driver.memory.dirty if place[0] >= BUFFERS]
+    assert written == [(BUFFERS + 16, 512), (BUFFERS + 16 + 512, 1)]
+
+
+class LiveMemory(FakeMemory):
+    """The RAM of a hart that runs code between the driver's requests."""
+
+    def __init__(self, bench: Bench) -> None:
+        super().__init__()
+        board = BoardMemory(bench.regions, bench.engine)
+        self.view, self.written = board.view, board.written  # type: ignore[method-assign]
+        self.write = bench.write  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("engine", ["native", "forced", "reference"])
+def test_a_disk_is_read_into_code_that_runs(engine: str, tmp_path: Path) -> None:
+    """Sectors that land in code which has run are what runs next."""
+    code = [assemble(f"li a0, {number}\n ret", 0) for number in (1, 5, 7)]
+    image = tmp_path / "disk.img"
+    image.write_bytes(b"".join(piece.ljust(512, b"\0") for piece in code))
+    bench = Bench(engine, "again: jalr ra, 0(s1)\n add s2, s2, a0\n j again", at=0x1_0000)
+    device = BlockDevice(open_drive(DriveArgument(image, format="raw")), serial="S3RIAL")
+    driver = Driver(device, memory=LiveMemory(bench))
+    for number, expected in ((0, 1), (1, 5), (2, 7), (0, 1)):
+        driver.request([header(T_IN, number)], [512, 1])
+        bench.hart.pc, bench.hart.x[9], bench.hart.x[18] = BASE + 0x1_0000, BUFFERS + 16, 0
+        bench.run(10 * 5)
+        assert bench.hart.x[18] == 10 * expected

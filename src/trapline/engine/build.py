@@ -19,10 +19,8 @@ from trapline.lang.functions import INSTRUCTIONS, Instruction
 ENGINE_FUNCTIONS = {
     "flush_all_sets": "trapline.engine.tlb",
     "flush_page_sets": "trapline.engine.tlb",
-    "flush_store_sets": "trapline.engine.tlb",
-    "flush_fetch_sets": "trapline.engine.tlb",
     "fill_translation": "trapline.engine.tlb",
-    "note_page_store": "trapline.engine.tlb",
+    "bytes_stored": "trapline.engine.code_bytes",
     "split_access": "trapline.engine.tlb",
     "far_load": "trapline.engine.tlb",
     "known_table": "trapline.engine.tlb",
@@ -32,9 +30,10 @@ ENGINE_FUNCTIONS = {
     "select_context": "trapline.engine.tlb",
     "bits_at_pc": "trapline.engine.tlb",
     "decode_block": "trapline.engine.decode_block",
-    "code_written": "trapline.engine.decode_block",
-    "page_changed": "trapline.engine.decode_block",
-    "forget_changed": "trapline.engine.decode_block",
+    "mark_code": "trapline.engine.code_bytes",
+    "release_code": "trapline.engine.code_bytes",
+    "forget_bytes": "trapline.engine.code_bytes",
+    "take_offers": "trapline.engine.code_bytes",
 }
 
 # sstatus, sscratch, sepc, scause, stval; the same of VS, M; what HS reads of a guest's trap; cycle, time, instret.
@@ -156,7 +155,7 @@ def whole_module(*, host_has_fma: bool) -> tuple[ModuleBuilder, list[str], list[
     texts, names = texts + pair_texts, names + pair_names
     texts += joints.joints(compiled)
     for name, function in exports.items():
-        texts.append(handlers.thunk(compiled[name], module.parameters(function)))
+        texts.append(handlers.thunk(compiled[name], module.parameters(function), with_hart=has_hart(function)))
         names.append(f"c.{compiled[name].symbol}")
     module.pure |= {name: engine[name] for name in (SPLIT, FAR)}
     for name, function in sorted(module.pure.items()):

@@ -5,30 +5,43 @@ from __future__ import annotations
 import ctypes
 import mmap
 import struct
-import sys
 import threading
+import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from trapline.engine import decode_table
+from trapline.engine.code_bytes import EMPTY
 from trapline.engine.decode_table import ENDING, X0_SINK, fused_handlers
 from trapline.engine.tlb_layout import (
+    ANYWHERE,
     BLOCK_LIMIT,
+    CODE_COUNT,
     CODE_PAGE_BYTES,
+    DATA_STORES,
+    DATA_STORES_AT_FIRST,
+    DECODED,
+    EPOCH,
+    FIRST_DATA_STORES,
+    FIRST_HART,
+    HELD,
     NO_HALF,
     PAGE_HOST,
+    PLACES,
     RECORD_BYTES,
     RECORD_SLOTS,
-    SNAPSHOT,
+    STORED_AT,
     STRADDLE_SLOT,
     TABLE_BYTES,
+    UNDECODED,
     USED,
-    WRITTEN_KEPT,
 )
 from trapline.isa.decode import Decoder
 from trapline.lang.host_pages import HUGE, anonymous
 
 if TYPE_CHECKING:
+    from trapline.engine.jit.offer import Offer
     from trapline.isa.decode import Decoded
 
 PAGE = 4096
@@ -37,7 +50,7 @@ TABLES_PER_CHUNK = CHUNK // CODE_PAGE_BYTES
 LEAST_PAGES, MOST_PAGES = 2048, 1 << 15  # of a guest that are decoded at a time: 84 MB and 1.3 GB of tables
 MOST_KNOWN = 1 << 16  # instructions that are remembered
 GUEST_PAGES = 8  # one in so many pages of its memory, between these
-_NATIVE_3, _NATIVE_4 = (ctypes.CFUNCTYPE(ctypes.c_uint64, *[ctypes.c_uint64] * n) for n in (3, 4))
+_NATIVE = {n: ctypes.CFUNCTYPE(ctypes.c_uint64, *[ctypes.c_uint64] * n) for n in (2, 4, 5)}
 _WORD = struct.Struct("<I").unpack_from
 
 # What is known of some instruction bits: length, whether straight-line code ends here, handler address
@@ -50,7 +63,7 @@ Covered = list[tuple[int, int]]
 
 @dataclass(slots=True, eq=False)
 class Installed:
-    """A compiled region that is in: the page in which it is entered, and its address.
+    """A compiled region that is in, or offered: the page in which it is entered, and its address.
 
     `parts` are the pages that it was made from, with the first and end offsets of its bytes there. It can be entered
     at `entries`, offsets in the page, and is at `heads`: what stands in their records, and the handlers before that.
@@ -61,9 +74,13 @@ class Installed:
     parts: list[tuple[CodePage, Covered]]
     entries: tuple[int, ...]
     heads: dict[int, tuple[int, int]] = field(default_factory=dict)
+    offers: list[Offer] = field(default_factory=list)  # those that may still be open
+    since: float = field(default_factory=time.monotonic)
 
     def remove(self) -> None:
         """Give the heads their own handlers back."""
+        for offer in self.offers:
+            offer.withdraw()
         for head, (stub, original) in self.heads.items():
             if self.page.view[head] == stub:
                 self.page.view[head] = original
@@ -72,34 +89,43 @@ class Installed:
             if self in page.regions:
                 page.regions.remove(self)
 
+    def covers(self, page: CodePage, first: int, end: int) -> bool:
+        """Whether it was made from any of these bytes of a page."""
+        return any(
+            start < end and first < stop for part, covered in self.parts if part is page for start, stop in covered
+        )
+
 
 class CodePage:
-    """The records of one page, and the bytes that they were decoded from (`used` is 0xff for these)."""
+    """The records of one page, and of which of its bytes they are."""
 
-    __slots__ = ("epoch", "host", "info", "memory", "owner", "regions", "snapshot", "table", "used", "view")
+    __slots__ = ("host", "info", "memory", "owner", "regions", "table", "used", "view", "words")
 
-    def __init__(
-        self, host: int, info: int, table: int, memory: memoryview, owner: object = None, epoch: int = 0
-    ) -> None:
+    def __init__(self, host: int, info: int, table: int, memory: memoryview, owner: object = None) -> None:
         self.host, self.info, self.table, self.owner, self.memory = host, info, table, owner, memory
         self.view = memory[:TABLE_BYTES].cast("Q")
-        self.snapshot, self.used = memory[SNAPSHOT:USED], memory[USED:PAGE_HOST]
-        self.epoch = epoch  # of the table: grows whenever decoded code is forgotten
+        self.used = memory[USED:PAGE_HOST]
+        self.words = memory[PAGE_HOST:].cast("Q")
         self.regions: list[Installed] = []  # those that are made from bytes of this page
 
-    def content(self, first: int, end: int) -> bytes:
-        """Bytes of code: as they were when records were decoded from them, all others as they are in memory now."""
-        used, then = bytes(self.used[first:end]), bytes(self.snapshot[first:end])
-        if 0 not in used:
-            return then
-        now, order = ctypes.string_at(self.host + first, end - first), sys.byteorder
-        mask, old, new = (int.from_bytes(part, order) for part in (used, then, now))
-        return (old & mask | new & ~mask).to_bytes(end - first, order)
+    @property
+    def epoch(self) -> int:
+        """Grows whenever decoded code is forgotten."""
+        return int(self.words[EPOCH - PAGE_HOST >> 3])
 
-    def adopt(self, first: int, data: bytes) -> None:
-        """Take bytes as content: what is decoded from them is the same from now on, and fence.i compares them."""
-        self.snapshot[first : first + len(data)] = data
-        self.used[first : first + len(data)] = b"\xff" * len(data)
+    def put(self, word: int, value: int) -> None:
+        """Set a word of the page's (tlb_layout)."""
+        self.words[word - PAGE_HOST >> 3] = value
+
+    def content(self, first: int, end: int) -> bytes:
+        """Bytes of the page as they are in memory now."""
+        return ctypes.string_at(self.host + first, end - first)
+
+    def clear(self) -> None:
+        """None of its bytes is code."""
+        self.used[:] = bytes(PAGE)
+        self.put(CODE_COUNT, 0)
+        self.put(EPOCH, self.epoch + 1)
 
 
 class CodeStore:
@@ -109,16 +135,19 @@ class CodeStore:
         self.symbols, self.steps = symbols, steps
         self.by_table: dict[int, CodePage] = {}
         self.by_info: dict[int, CodePage] = {}
-        self.dirty: set[int] = set()
+        self.first_hart = 0  # address of the state of the first of the harts that run this code
+        # Regions whose code has changed, for the tier: the table of their page, their entries, when they came.
+        self.removed: deque[tuple[int, tuple[int, ...], float]] = deque(maxlen=4096)
         self.decoder: Decoder | None = None
         self.table, self._table_memory = 0, anonymous(PAGE)  # what native code decodes by
         self.memo: dict[int, Known] = {}
         self._fused = fused_handlers(symbols)
         self._odd = 2  # bit 1 of a target is an error without 16-bit instructions
         self.most = LEAST_PAGES
-        self._free: list[tuple[int, memoryview, int]] = []  # tables with the epochs that they have come to
-        self._page_changed = _NATIVE_3(symbols["c.page_changed"])
-        self._forget_changed = _NATIVE_4(symbols["c.forget_changed"])
+        self._free: list[tuple[int, memoryview]] = []
+        self._mark_code = _NATIVE[5](symbols["c.mark_code"])
+        self._release_code = _NATIVE[2](symbols["c.release_code"])
+        self._forget_bytes = _NATIVE[4](symbols["c.forget_bytes"])
         self._chunks: list[mmap.mmap] = []
         self._bases: list[int] = []
         self.lock = threading.RLock()  # between those who forget code and the thread that installs regions
@@ -140,14 +169,21 @@ class CodeStore:
             whole = memoryview(chunk)
             for i in range(TABLES_PER_CHUNK):
                 part = whole[i * CODE_PAGE_BYTES : (i + 1) * CODE_PAGE_BYTES]
-                self._free.append((base + i * CODE_PAGE_BYTES, part, 0))
-        table, memory, epoch = self._free.pop()
-        page = CodePage(host, info, table, memory, owner, epoch)
+                self._free.append((base + i * CODE_PAGE_BYTES, part))
+        table, memory = self._free.pop()
+        page = CodePage(host, info, table, memory, owner)
         memory[:TABLE_BYTES] = self._blank
-        ctypes.c_uint64.from_address(table + PAGE_HOST).value = host
+        word = ctypes.c_uint64.from_address(info)
+        page.put(PAGE_HOST, host)
+        page.put(UNDECODED, self.symbols["h.undecoded"])
+        page.put(FIRST_HART, self.first_hart)
+        page.put(DATA_STORES, FIRST_DATA_STORES)
+        page.put(DATA_STORES_AT_FIRST, FIRST_DATA_STORES)
+        page.put(ANYWHERE, int(word.value != 0))
+        for place in range(PLACES):
+            page.put(STORED_AT + 8 * place, EMPTY)
         self.by_table[table] = self.by_info[info] = page
-        ctypes.c_uint64.from_address(info).value = table | 1
-        self.dirty.add(info)
+        word.value = table
         return page
 
     def size_for(self, pages: int) -> None:
@@ -157,7 +193,7 @@ class CodeStore:
     def make_room(self) -> bool:
         """Before a new page: if there are too many, forget the oldest eighth, and return that it was so.
 
-        Pages that regions are made from are hot: they go only if there are no others. Fetch translations must go, too.
+        Pages that regions are made from are hot: they go only if there are no others. Translations must go, too.
         """
         if len(self.by_info) < self.most:
             return False
@@ -173,9 +209,8 @@ class CodeStore:
         page = self.by_info.pop(info)
         self.forget(page)
         del self.by_table[page.table]
-        self.dirty.discard(info)
         ctypes.c_uint64.from_address(info).value = 0
-        self._free.append((page.table, page.memory, page.epoch))
+        self._free.append((page.table, page.memory))
 
     def table_of(self, record: int) -> int | None:
         """The table that a record is in."""
@@ -255,8 +290,7 @@ class CodeStore:
             offset += length
             if ends:
                 break
-        page.snapshot[start:offset] = data[start:offset]
-        page.used[start:offset] = b"\xff" * (offset - start)
+        self._mark_code(0, page.table, start, offset, DECODED)
 
     def decode_straddle(self, page: CodePage, half: int) -> None:
         """Decode the instruction that starts in the page's last two bytes and ends with `half`."""
@@ -268,25 +302,36 @@ class CodeStore:
         view[2 * STRADDLE_SLOT + 1] = known[3]
         view[2 * (RECORD_SLOTS - 1) + 1] = half << 32
 
-    def refresh(self, page: CodePage) -> bool:
-        """Forget the decoded instructions whose bytes have changed; return whether there were any."""
-        if not self._page_changed(0, page.table, page.host):
-            return False
+    def change(self, page: CodePage, first: int, end: int) -> None:
+        """Bytes of a page change: forget the instructions and the regions that they are part of."""
+        if not any(page.used[first:end]):
+            return
         with self.lock:
-            page.epoch += 1
-            if page.regions:
-                drop_regions(page, changes(page))
-            self._forget_changed(0, page.table, page.host, self.symbols["h.undecoded"])
-        return True
+            gone = [region for region in page.regions if region.covers(page, first, end)]
+            self.drop(gone)
+            self.removed.extend((region.page.table, region.entries, region.since) for region in gone)
+            self._forget_bytes(0, page.table, first, end)
+
+    def drop(self, regions: list[Installed]) -> None:
+        """Take regions out; their bytes are held by others alone."""
+        with self.lock:
+            for region in regions:
+                region.remove()
+            for page in {part.table: part for region in regions for part, _ in region.parts}.values():
+                self._release_code(0, page.table)
+                for region in page.regions:
+                    for part, covered in region.parts:
+                        for start, end in covered if part is page else ():
+                            self._mark_code(0, page.table, start, end, HELD)
 
     def forget(self, page: CodePage) -> None:
         """Return a page to the undecoded state, in place."""
         with self.lock:
-            page.epoch += 1
-            for region in list(page.regions):
-                region.remove()
+            gone = list(page.regions)
+            self.drop(gone)
+            self.removed.extend((region.page.table, region.entries, region.since) for region in gone)
             page.view.cast("B")[:] = self._blank
-            page.used[:] = bytes(PAGE)
+            page.clear()
 
     def keep(self, infos: list[range]) -> None:
         """Forget the pages whose info words are not in these ranges: their memory may be gone."""
@@ -294,47 +339,12 @@ class CodeStore:
             page = self.by_info.pop(info)
             self.forget(page)
             del self.by_table[page.table]
-            self.dirty.discard(info)
 
     def forget_all(self) -> None:
         """Forget all decoded code (the set of extensions changed, or memory was replaced)."""
         self.memo.clear()
         for page in self.by_table.values():
             self.forget(page)
-
-    def synchronise(self, infos: set[int] | None) -> list[int]:
-        """fence.i: compare what may have been written (None: everything) and forget what changed.
-
-        Return the info words of the pages that may still be written without notice: a few, or none.
-        """
-        written = self.dirty | (set(self.by_info) if infos is None else infos)
-        kept = [info for info in written if info in self.by_info]
-        for info in kept:
-            self.refresh(self.by_info[info])
-        self.dirty.clear()
-        if len(kept) <= WRITTEN_KEPT:
-            return kept
-        for info in kept:
-            ctypes.c_uint64.from_address(info).value = self.by_info[info].table
-        return []
-
-
-def changes(page: CodePage) -> bytes:
-    """Return a page's bytes that records were decoded from and that have changed: 0 for all others."""
-    order = sys.byteorder
-    now = int.from_bytes(ctypes.string_at(page.host, PAGE), order)
-    then = int.from_bytes(page.snapshot, order)
-    return ((now ^ then) & int.from_bytes(page.used, order)).to_bytes(PAGE, order)
-
-
-def drop_regions(page: CodePage, changed: bytes) -> None:
-    """Take out the regions that hold changed bytes of a page, and those whose heads have other handlers by now."""
-    for region in list(page.regions):
-        covered = [ranges for part, ranges in region.parts if part is page]
-        if all(region.page.view[head] != stub for head, (stub, _) in region.heads.items()) or any(
-            changed.count(0, start, end) != end - start for ranges in covered for start, end in ranges
-        ):
-            region.remove()
 
 
 def pack(found: Decoded) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from trapline.engine.code_bytes import mark_code
 from trapline.engine.decode_table import (
     AT_ODD,
     AT_PAIRS,
@@ -34,12 +35,12 @@ from trapline.engine.decode_table import (
     STEP_SHIFT,
     X0_SINK,
 )
-from trapline.engine.tlb_layout import BLOCK_LIMIT, NO_HALF, PAGE_HOST, SNAPSHOT, STEP_NUMBER, USED, WRITTEN_KEPT
+from trapline.engine.tlb_layout import BLOCK_LIMIT, DECODED, NO_HALF
 from trapline.lang.functions import cold, inline
 from trapline.lang.memory import host_load, host_store
 from trapline.lang.values import U64
 
-PAGE, PAGE_WORDS = 4096, 512
+PAGE = 4096
 END = 0xFFFF_FFFF_FFFF_FFFF
 BUCKET_LIMIT = 128
 SPECIAL_LIMIT = 64
@@ -166,14 +167,6 @@ def write_record(hart: Any, record: U64, offset: U64, bits: U64) -> U64:
     return flags & ENDS
 
 
-@inline
-def taken_half(table: U64, host: U64, offset: U64) -> U64:
-    """Two bytes of code: those that a record or a region was made from already stay what they are until fence.i."""
-    if host_load(table + USED + offset, 2) != 0:
-        return host_load(table + SNAPSHOT + offset, 2)
-    return host_load(host + offset, 2)
-
-
 @cold
 def decode_block(hart: Any, table: U64, host: U64, start: U64) -> None:
     """Decode from a page offset until straight-line code ends; `host` is where the page's bytes are."""
@@ -186,7 +179,7 @@ def decode_block(hart: Any, table: U64, host: U64, start: U64) -> None:
         record = table + offset * 8
         if offset >= PAGE or host_load(record, 8) != undecoded:
             break
-        bits = taken_half(table, host, offset)
+        bits = host_load(host + offset, 2)
         length = U64(2)
         ends = U64(1)
         if bits & 3 == 3 and offset == PAGE - 2:
@@ -194,7 +187,7 @@ def decode_block(hart: Any, table: U64, host: U64, start: U64) -> None:
             host_store(record, 8, word(hart.decode_base, U64(AT_STRADDLE)))
         else:
             if bits & 3 == 3:
-                bits = bits | taken_half(table, host, offset + 2) << 16
+                bits = bits | host_load(host + offset + 2, 2) << 16
                 length = U64(4)
             ends = write_record(hart, record, offset, bits)
             handler = host_load(record, 8)
@@ -205,65 +198,7 @@ def decode_block(hart: Any, table: U64, host: U64, start: U64) -> None:
                     host_store(last + 8, 8, host_load(last + 8, 8) | host_load(pair + 24, 8))
             last = record
             last_handler = handler
-        note_used(table, offset, length, bits)
         offset = offset + length
         if ends != 0:
             break
-
-
-@inline
-def note_used(table: U64, offset: U64, length: U64, bits: U64) -> None:
-    """Remember the bytes that a record was decoded from, for fence.i."""
-    host_store(table + SNAPSHOT + offset, 2, bits)
-    host_store(table + USED + offset, 2, U64(0xFFFF))
-    if length == 4:
-        host_store(table + SNAPSHOT + offset + 2, 2, bits >> 16)
-        host_store(table + USED + offset + 2, 2, U64(0xFFFF))
-
-
-@cold
-def page_changed(hart: Any, table: U64, host: U64) -> U64:
-    """Whether any byte that a record was decoded from is different now."""
-    changed = U64(0)
-    for i in range(PAGE_WORDS):
-        now = host_load(host + i * 8, 8)
-        changed = changed | ((now ^ host_load(table + SNAPSHOT + i * 8, 8)) & host_load(table + USED + i * 8, 8))
-    return U64(1) if changed != 0 else U64(0)
-
-
-@cold
-def code_written(hart: Any) -> U64:
-    """fence.i: whether Python has work: code differs from what was decoded of it, or more than a few pages may."""
-    if hart.code_fresh != 0 or hart.dirty_count > WRITTEN_KEPT:
-        return U64(1)
-    for i in range(WRITTEN_KEPT):
-        if i >= hart.dirty_count:
-            break
-        table = host_load(hart.dirty_info[i], 8) & ~1
-        if page_changed(hart, table, host_load(table + PAGE_HOST, 8)) != 0:
-            return U64(1)
-    return U64(0)
-
-
-@inline
-def forget_place(table: U64, offset: U64, undecoded: U64) -> None:
-    """Two bytes changed: forget the instruction here, one that started before, and what is fused with that."""
-    host_store(table + USED + offset, 2, U64(0))
-    for i in range(4):
-        if offset >= i * 2:
-            record = table + (offset - i * 2) * 8
-            host_store(record, 8, undecoded)
-            # A pair that stays still reads its second operands here; a single step must not know a handler.
-            host_store(record + 8, 8, host_load(record + 8, 8) & ~U64(STEP_NUMBER))
-
-
-@cold
-def forget_changed(hart: Any, table: U64, host: U64, undecoded: U64) -> None:
-    """fence.i: the records whose bytes have changed become undecoded again."""
-    for i in range(PAGE_WORDS):
-        now = host_load(host + i * 8, 8)
-        changed = (now ^ host_load(table + SNAPSHOT + i * 8, 8)) & host_load(table + USED + i * 8, 8)
-        if changed != 0:
-            for j in range(4):
-                if changed >> (j * 16) & 0xFFFF != 0:
-                    forget_place(table, U64(i * 8 + j * 2), undecoded)
+    mark_code(table, start, offset, U64(DECODED))

@@ -109,7 +109,7 @@ class NativeEngine:
         hart.on_flush_translations = flush  # type: ignore[method-assign]
         flush_page: Any = partial(self._plain, "c.flush_page_sets", hart)
         hart.on_flush_page = flush_page  # type: ignore[method-assign]
-        hart.on_flush_code = partial(self._flush_code, hart)  # type: ignore[method-assign]
+        hart.on_store = self.code_written  # type: ignore[method-assign]
 
     def _allocate(self, hart: Hart) -> None:
         if id(hart) in self._keep:
@@ -120,12 +120,12 @@ class NativeEngine:
         callbacks = [
             CALLBACK(self._guard(hart, lambda region, offset, size, _: hart.devices[region].load(hart, offset, size))),
             CALLBACK(self._guard(hart, partial(self._device_store, hart))),
-            CALLBACK(self._guard(hart, lambda *_: self._flush_code(hart))),
+            CALLBACK(self._guard(hart, self._forget_code)),
             CALLBACK(self._guard(hart, lambda *_: hart.on_transform())),
             CALLBACK(self._guard(hart, lambda gpa, how, data, _: hart.on_mmio(gpa, how, data))),
             CALLBACK(self._guard(hart, lambda io, what, value, _: DeviceState.at[io].ask(what, value))),
         ]  # fmt: skip
-        names = ("fn_device_load", "fn_device_store", "fn_flush_code", "fn_transform", "fn_mmio", "fn_host")
+        names = ("fn_device_load", "fn_device_store", "fn_forget_code", "fn_transform", "fn_mmio", "fn_host")
         for name, callback in zip(names, callbacks, strict=True):
             setattr(hart, name, ctypes.cast(callback, ctypes.c_void_p).value or 0)
         for slot in range(1, STEP_SLOTS):
@@ -138,9 +138,11 @@ class NativeEngine:
         hart.far_place = hart.address + LAYOUT.fields["far_value"].index * 8
         hart.fn_memset = ctypes.cast(ctypes.CDLL(None).memset, ctypes.c_void_p).value or 0
         self._keep[id(hart)] = [sets, callbacks]
+        if self._harts:
+            self._harts[-1].next_hart = hart.address
+        hart.next_hart = hart.offers = 0
         self._harts.append(hart)
-        for known in self._harts:
-            known.code_fresh = 1
+        self.code.first_hart = self._harts[0].address
 
     @staticmethod
     def _device_store(hart: Hart, region: int, offset: int, size: int, value: int) -> int:
@@ -179,7 +181,6 @@ class NativeEngine:
         self._infos = {key: infos for key, infos in self._infos.items() if infos.at in used}
         self.code.size_for(sum(len(infos.words) // 8 for infos in self._infos.values()))
         self.code.keep([range(infos.at, infos.at + len(infos.words)) for infos in self._infos.values()])
-        hart.code_fresh = 1
         self._plain("c.flush_all_sets", hart)
 
     def _wire(self, hart: Hart, region: int) -> None:
@@ -202,31 +203,17 @@ class NativeEngine:
         raise LookupError("no page for this info word")
 
     def code_written(self, host: int, size: int) -> None:
-        """Someone other than the hart changed memory: forget code decoded from it."""
+        """Bytes at a host address are changed, but not by native code: forget what was decoded from them."""
         for (start, length), infos in self._infos.items():
-            first, last = max(host, start), min(host + size, start + length)
-            for number in range((first - start) // PAGE, (last - 1 - start) // PAGE + 1):
+            first, end = max(host, start) - start, min(host + size, start + length) - start
+            for number in range(first // PAGE, (end - 1) // PAGE + 1):
                 page = self.code.by_info.get(infos.at + 8 * number)
                 if page is not None:
-                    self.code.forget(page)
+                    self.code.change(page, max(first - number * PAGE, 0), min(end - number * PAGE, PAGE))
 
-    def _flush_code(self, hart: Hart) -> None:
-        infos: set[int] | None = set()
-        for other in self._harts:
-            count = int(other.dirty_count)
-            if count > len(other.dirty_info):
-                infos = None
-            elif infos is not None:
-                infos |= {int(other.dirty_info[i]) for i in range(count)}
-            other.dirty_count = 0
-            other.code_fresh = int(len(self._harts) > 1)
-        kept = self.code.synchronise(infos)
-        for info in kept:
-            hart.dirty_info[int(hart.dirty_count)] = info
-            hart.dirty_count = hart.dirty_count + 1
-        if not kept:
-            for other in self._harts:
-                self._plain("c.flush_store_sets", other)
+    def _forget_code(self, table: int, offset: int, size: int, _: int) -> None:
+        """Native code changes bytes that regions are made from, or wants to have a page's code forgotten."""
+        self.code.change(self.code.by_table[table], offset, offset + size)
 
     # --- hosted software ---
     def _plain(self, name: str, hart: Hart, *args: int) -> int:
@@ -292,18 +279,17 @@ class NativeEngine:
                     raise failure
                 return int(mem[words["exit_reason"]])
             elif reason == NEW_PAGE:
-                self._new_page(hart, mem[words["fetch_uncached"]])
+                self._new_page(mem[words["fetch_uncached"]])
             elif reason == STRADDLE:
                 self.code.decode_straddle(self.code.by_table[mem[words["code_table"]]], mem[words["insn"]])
             elif self._slow_step(hart):
                 return int(hart.exit_reason)
 
-    def _new_page(self, hart: Hart, info: int) -> None:
+    def _new_page(self, info: int) -> None:
         if self.code.make_room():
             for other in self._harts:
-                self._plain("c.flush_fetch_sets", other)
+                self._plain("c.flush_all_sets", other)
         self.code.new_page(info, *self._page_of(info))
-        hart.code_fresh = 1
 
     def _slow_step(self, hart: Hart) -> bool:
         """One instruction from a page that cannot be cached, by the reference engine."""

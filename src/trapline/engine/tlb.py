@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from trapline.engine.code_bytes import beside_code, note_plain_stores
 from trapline.engine.tlb_layout import (
+    CODE_COUNT,
+    CODE_TAG,
     CONTEXTS,
     DATA_ENTRIES,
     DEVICE_TAG,
@@ -33,27 +36,7 @@ from trapline.privilege.protection import pmp_page_uniform
 from trapline.privilege.translation import ACCESS_FETCH, ACCESS_LOAD, ACCESS_STORE
 
 EMPTY = 0xFFFF_FFFF_FFFF_FFFF
-DIRTY_LIMIT = 64
 OF_HOST = MSTATUS_MXR | ENVCFG_ADUE | ENVCFG_PBMTE  # of ctx_base[0]: what matters at V=0
-
-
-@cold
-def note_written(hart: Any, info: U64) -> None:
-    """A page with decoded code becomes writable: fence.i has to compare it."""
-    hart.dirty_info[hart.dirty_count & (DIRTY_LIMIT - 1)] = info
-    hart.dirty_count = hart.dirty_count + 1
-    host_store(info, 8, host_load(info, 8) | 1)
-
-
-@cold
-def note_page_store(hart: Any, pa: U64, region: U64) -> None:
-    """A store without a cached translation: to a page of which PMP permits a part, in another mode, or misaligned."""
-    if hart.region_info[region] == 0:
-        return
-    info = hart.region_info[region] + ((pa - (hart.region_base[region] & ~4095)) >> 12 << 3)
-    known = host_load(info, 8)
-    if known != 0 and known & 1 == 0:
-        note_written(hart, info)
 
 
 @cold
@@ -124,9 +107,15 @@ def fill_translation(hart: Any, va: U64, pa: U64, access: U64, region: U64, priv
         if page < hart.watch_end and page + 4096 > hart.watch_base:
             return
         entry = entry + STORE_AREA
-        known = host_load(info, 8)
-        if known != 0 and known & 1 == 0:
-            note_written(hart, info)
+        table = host_load(info, 8) & ~1
+        if table == 0:
+            host_store(info, 8, U64(1))
+        elif host_load(table + CODE_COUNT, 8) == 0:
+            note_plain_stores(table, tag)
+        else:
+            host_store(entry, 8, tag | CODE_TAG)
+            host_store(entry + 8, 8, table)
+            return
     host_store(entry, 8, tag)
     host_store(entry + 8, 8, host - tag)
 
@@ -186,13 +175,20 @@ def remember_guest_table(hart: Any, gpa: U64, pa: U64) -> None:
 
 @cold
 def split_access(hart: Any, va: U64, size: U64, area: U64) -> U64:
-    """Host address minus va of a misaligned access inside a cached page, if the hart does such; else 0."""
-    if hart.misaligned_hardware == 0 or (va & 4095) + size > 4096:
+    """Host address minus va of an access inside a cached page that the plain look-up refuses, or 0 where it may not be.
+
+    It is misaligned, and the hart does such; or it is a store to a page with code, beside that.
+    """
+    if (va & (size - 1) != 0 and hart.misaligned_hardware == 0) or (va & 4095) + size > 4096:
         return U64(0)
     entry = hart.tlb_ptr + area + ((va >> 12) & (DATA_ENTRIES - 1)) * 16
-    if host_load(entry, 8) != va & ~4095:
+    tag = host_load(entry, 8)
+    if tag == va & ~4095:
+        return host_load(entry + 8, 8)
+    if area != STORE_AREA or tag != va & ~4095 | CODE_TAG:
         return U64(0)
-    return host_load(entry + 8, 8)
+    host = beside_code(host_load(entry + 8, 8), va & 4095, size)
+    return U64(0) if host == 0 else host - (va & ~4095)
 
 
 @cold
@@ -247,22 +243,6 @@ def flush_page_sets(hart: Any, va: U64) -> None:
             host_store(data, 8, U64(EMPTY))
             host_store(data + STORE_AREA, 8, U64(EMPTY))
             host_store(base + FETCH_AREA + ((va >> 12) & (FETCH_ENTRIES - 1)) * 32, 8, U64(EMPTY))
-
-
-@cold
-def flush_store_sets(hart: Any) -> None:
-    """Forget which pages may be written without notice."""
-    for i in range(CONTEXTS):
-        if hart.ctx_used[i] != 0:
-            fill_ones(hart.tlb_base + i * SET_BYTES + STORE_AREA, U64(DATA_ENTRIES * 16))
-
-
-@cold
-def flush_fetch_sets(hart: Any) -> None:
-    """Forget where decoded code lies."""
-    for i in range(CONTEXTS):
-        if hart.ctx_used[i] != 0:
-            fill_ones(hart.tlb_base + i * SET_BYTES + FETCH_AREA, U64(FETCH_ENTRIES * 32))
 
 
 @inline

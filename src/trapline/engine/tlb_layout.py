@@ -4,10 +4,14 @@ A load or store entry is 16 bytes: tag (page address of the VA), host address mi
 is 32 bytes: tag, address of the page's decoded records, pc base of those records, host address of
 the page's bytes. A tag of all ones matches nothing. A page of a device has a load entry whose tag no access matches
 (DEVICE_TAG); behind it stand where the page lies in the region, and the region's number in the low 12 bits.
+
+A store entry of a page that holds decoded code is marked: its tag has CODE_TAG too, which no store's own address
+matches, and behind it stands the address of the page's records. Such stores take a longer way (engine.code_bytes).
 """
 
 DATA_ENTRIES = 1024
 FETCH_ENTRIES = 1024
+CODE_TAG = 0x800
 LOAD_AREA = 0
 DEVICE_TAG = 0x800
 STORE_AREA = DATA_ENTRIES * 16
@@ -29,10 +33,19 @@ BLOCK_LIMIT = 256  # instructions decoded at a time
 NO_HALF = 1 << 16  # equals no second half of an instruction
 STEP_NUMBER = 0xFF << 24  # of a record: which handler a single step runs
 
-# Behind a table of records: the bytes that they were decoded from, 0xff for each byte of these, where the page lies.
-SNAPSHOT = TABLE_BYTES
-USED = SNAPSHOT + 4096
-PAGE_HOST = USED + 4096
-CODE_PAGE_BYTES = PAGE_HOST + 64
+# Behind a table of records: for each byte of the page what it is code of, and words about the page.
+USED = TABLE_BYTES
+DECODED, HELD = 1, 2  # of a byte: a record was decoded from it; a compiled region was made from it
+PAGE_HOST = USED + 4096  # where its bytes are
+CODE_COUNT = PAGE_HOST + 8  # pairs of bytes that are code; without any, its store entries are like those of data
+EPOCH = CODE_COUNT + 8  # grows whenever code is forgotten
+UNDECODED = EPOCH + 8  # the handler of a place that is not decoded
+FIRST_HART = UNDECODED + 8  # host address of the engine's first hart (lang.state: next_hart)
+DATA_STORES = FIRST_HART + 8  # stores beside the code until all of it is forgotten, and how many that was at first
+DATA_STORES_AT_FIRST = DATA_STORES + 8
+ANYWHERE = DATA_STORES_AT_FIRST + 8  # 1: plain store entries may be at more addresses than these
+STORED_AT = ANYWHERE + 8
+PLACES = 4  # virtual addresses for which the page has plain store entries
+CODE_PAGE_BYTES = TABLE_BYTES + 4096 + 128
 
-WRITTEN_KEPT = 2  # pages with decoded code that may stay writable without notice: each fence.i compares them
+FIRST_DATA_STORES = 4096

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 
 from trapline.firmware.features import CsrBits, features_of
 from trapline.firmware.unprivileged import load_word
-from trapline.lang.control import flush_code, flush_translations
+from trapline.lang.control import flush_translations
 from trapline.machine.plain_types import U64
 from trapline.privilege import csr_numbers as csr
 from trapline.privilege.csr import csr_read, csr_write
@@ -102,11 +102,9 @@ class FirmwareSbi:
         return pending
 
     def remote_fence(self, fence: RemoteFence) -> None:
-        """Forget code or all translations on each hart: more than was asked for, never less."""
-        for n in fence.harts:
-            if fence.kind is Fence.FENCE_I:
-                flush_code(self._records[n].hart)
-            else:
+        """Forget all translations on each hart: more than was asked for, never less. Code is always coherent."""
+        if fence.kind is not Fence.FENCE_I:
+            for n in fence.harts:
                 flush_translations(self._records[n].hart)
 
     def has_hypervisor(self, hartid: int) -> bool:

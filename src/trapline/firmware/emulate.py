@@ -22,10 +22,13 @@ from trapline.privilege.translation import ACCESS_STORE as TO_STORE
 
 
 @cold
-def plain_byte(hart: Any, va: U64, access: U64, priv: U64, virt: U64) -> U64:
-    """Host address of the byte at `va` in RAM that may be accessed so, 0 if it is not; raises what translation does."""
+def plain_bytes(hart: Any, va: U64, size: U64, access: U64, priv: U64, virt: U64) -> U64:
+    """Host address of the bytes at `va`, in one page, in RAM that may be accessed so, 0 if it is not.
+
+    Raises what translation does. For a store the bytes are as good as written.
+    """
     pa = translate(hart, va, access, priv, virt, U64(0))
-    if not check_physical(hart, pa, U64(1), access, priv):
+    if not check_physical(hart, pa, size, access, priv):
         return U64(0)
     region = region_of(hart, pa)
     if hart.region_kind[region] == KIND_DEVICE:
@@ -33,14 +36,14 @@ def plain_byte(hart: Any, va: U64, access: U64, priv: U64, virt: U64) -> U64:
     if access == TO_STORE:
         if pa < hart.watch_end and pa + 8 > hart.watch_base:
             return U64(0)
-        note_store(hart, pa, region)
+        note_store(hart, pa, region, size)
     return hart.region_host[region] + (pa - hart.region_base[region])
 
 
 @cold
 def instruction_at(hart: Any, va: U64, priv: U64, virt: U64) -> U64:
     """The instruction at `va`, read as data of the code that trapped; 0 if that is not plainly possible."""
-    place = plain_byte(hart, va, U64(ACCESS_LOAD), priv, virt)
+    place = plain_bytes(hart, va, U64(2), U64(ACCESS_LOAD), priv, virt)
     if place == 0:
         return U64(0)
     low = host_load(place, 2)
@@ -48,7 +51,7 @@ def instruction_at(hart: Any, va: U64, priv: U64, virt: U64) -> U64:
         return low
     if va & 4095 != 4094:
         return low | (host_load(place + 2, 2) << 16)
-    place = plain_byte(hart, va + 2, U64(ACCESS_LOAD), priv, virt)
+    place = plain_bytes(hart, va + 2, U64(2), U64(ACCESS_LOAD), priv, virt)
     if place == 0:
         return U64(0)
     return low | (host_load(place, 2) << 16)
@@ -84,11 +87,11 @@ def emulate_plain(hart: Any, epc: U64, va: U64, tinst: U64, priv: U64, virt: U64
         return U64(0)
     size = access & ACCESS_SIZE
     kind = U64(ACCESS_LOAD) if access & ACCESS_STORE == 0 else U64(TO_STORE)
-    low = plain_byte(hart, va, kind, priv, virt)
     first = 4096 - (va & 4095)
+    low = plain_bytes(hart, va, first if first < size else size, kind, priv, virt)
     high = low + first
     if low != 0 and first < size:
-        high = plain_byte(hart, va + first, kind, priv, virt)
+        high = plain_bytes(hart, va + first, size - first, kind, priv, virt)
     if low == 0 or high == 0:
         return U64(0)
     registers = register_bytes(bits, entry)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from trapline.kvm.switch import enter_guest
-from trapline.lang.control import flush_code, flush_translations
+from trapline.lang.control import flush_translations
 from trapline.lang.functions import hosted, inline
 from trapline.lang.values import U64, signed, udiv, urem
 from trapline.privilege.csr import csr_read, csr_write
@@ -22,7 +22,7 @@ SOFT_BIT, TIMER_BIT, OVERFLOW_BIT = 1 << 2, 1 << 6, 1 << 13
 IRQ_S_EXT, IRQ_VS_EXT = 9, 10
 VS_LEVEL = 0x222
 NEVER = 0xFFFF_FFFF_FFFF_FFFF
-REQUEST_TRANSLATIONS, REQUEST_CODE = 1, 2
+REQUEST_TRANSLATIONS = 1
 
 
 @inline
@@ -158,8 +158,6 @@ def enter_vcpu(hart: Any) -> None:
         hart.kvm_requests = 0
         if requests & REQUEST_TRANSLATIONS != 0:
             flush_translations(hart)
-        if requests & REQUEST_CODE != 0:
-            flush_code(hart)
     flush_pending(hart)
     if hart.kvm_in_guest == 0:
         enter_guest(hart)

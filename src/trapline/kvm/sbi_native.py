@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trapline.kvm.entry import REQUEST_CODE, REQUEST_TRANSLATIONS, SOFT_BIT, program_timer
+from trapline.kvm.entry import REQUEST_TRANSLATIONS, SOFT_BIT, program_timer
 from trapline.lang.functions import cold, inline
 from trapline.lang.memory import host_load, host_store
 from trapline.lang.state import LAYOUT
@@ -65,8 +65,7 @@ def serve_call(hart: Any, act: U64) -> bool:
         return True
     if eid != EID_RFENCE or fid > REMOTE_SFENCE_VMA_ASID or hart.kvm_flags & SERVES_RFENCE == 0:
         return False
-    request = U64(REQUEST_CODE) if fid == REMOTE_FENCE_I else U64(REQUEST_TRANSLATIONS)
     for i in range(64):
-        if act != 0 and (named >> i) & 1 != 0:
-            set_bits(hart.kvm_peers[i] + REQUESTS, request)
+        if act != 0 and fid != REMOTE_FENCE_I and (named >> i) & 1 != 0:
+            set_bits(hart.kvm_peers[i] + REQUESTS, U64(REQUEST_TRANSLATIONS))
     return True

@@ -16,7 +16,7 @@ from trapline.kvm.sbi_own import own_answer
 from trapline.kvm.steal_time import StealTime
 from trapline.kvm.unpriv import read_word
 from trapline.kvm.vcpu_pmu import VcpuPmu, guest_pmu
-from trapline.lang.control import flush_code, flush_translations
+from trapline.lang.control import flush_translations
 from trapline.lang.functions import Trap
 from trapline.machine.plain_types import Part
 from trapline.policies import CauseRule
@@ -280,12 +280,10 @@ class VcpuSbi:
         return False
 
     def remote_fence(self, fence: RemoteFence) -> None:
-        """Forget code or translations on the named vCPUs: more than was asked for, never less."""
+        """Forget translations on the named vCPUs: more than was asked for, never less. Code is always coherent."""
         for n in fence.harts:
             other = self.vcpu.vm.vcpu(n)
-            if fence.kind is Fence.FENCE_I:
-                flush_code(other.hart)
-            else:
+            if fence.kind is not Fence.FENCE_I:
                 flush_translations(other.hart)
             everything = fence.kind is Fence.SFENCE_VMA and fence.size is None
             if not (everything and self.vcpu.policy.has_bug("fence-of-all-not-counted")):

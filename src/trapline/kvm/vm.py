@@ -113,6 +113,7 @@ class Vm:
         self.isa, self.timebase = host_aia.isa(isa), timebase
         self.host_imsic = host_aia.imsic
         self.regions = Regions()
+        self.regions.written = self.engine.code_written
         self.tables = TableMemory(self.regions.ram("page tables", TABLES_BASE, TABLES_SIZE, no_execute=True))
         self.io_bus = IoBus()
         self.generic_stats = dict.fromkeys(GENERIC_VM, 0)

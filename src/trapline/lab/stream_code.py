@@ -133,6 +133,7 @@ class _Block:
             (4, self.forward_jump),
             (1, self.middle_jump),
             (1, self.reserve),
+            (1, self.rewrite),
             (0.5, self.garbage),
             (0.4, self.returns_that_trap),
         ]
@@ -330,6 +331,17 @@ class _Block:
         other = rng.choice(POINTERS) if rng.random() < 0.2 and not self.generator.splits else base
         width = rng.choice("wd") if rng.random() < 0.1 else width
         self.code += self.encode(f"sc.{width}", rd=rng.choice(OTHERS), rs1=other, rs2=rng.randrange(32))
+
+    def rewrite(self) -> None:
+        """Overwrite the instruction behind the store, which no fence parts from it."""
+        whole = [shape for shape in self.generator.groups["integer"] if shape.encoding.length == 4]
+        before, after = (self._random(self.rng.choice(whole)) for _ in range(2))
+        if not before or not after:
+            return
+        self._wide(SECOND, int.from_bytes(after, "little"))
+        self.code += self._without_mprv()
+        self.code += self.encode("auipc", rd=SCRATCH, imm=0) + self.encode("sw", rs1=SCRATCH, rs2=SECOND, imm=8)
+        self.code += before
 
     def _constant(self, register: int, value: int) -> None:
         """Load a constant of one or two bits set: 12 bits shifted left."""

@@ -59,12 +59,6 @@ def flush_page(hart: Any, va: U64) -> None:
 
 
 @primitive
-def flush_code(hart: Any) -> None:
-    """fence.i: instructions fetched from now on see every earlier store."""
-    hart.on_flush_code()
-
-
-@primitive
 def cache_translation(hart: Any, va: U64, pa: U64, access: int, region: U64, priv: U64) -> None:
     """Remember that `va` translates to `pa` for this kind of access in the current context.
 
@@ -98,11 +92,18 @@ def remember_guest_table(hart: Any, gpa: U64, pa: U64) -> None:
 
 
 @primitive
-def note_store(hart: Any, pa: U64, region: U64) -> None:
-    """A store to `pa` that no cached translation stands for: fence.i has to look at its page.
+def note_store(hart: Any, pa: U64, region: U64, size: U64) -> None:
+    """`size` bytes at `pa`, in one page, are written without a cached translation: code decoded from them is forgotten.
 
-    Nothing under CPython: the reference engine decodes what it fetches.
+    Under CPython an engine that keeps code is told (Hart.on_store); the reference engine decodes what it fetches.
     """
+    hart.on_store(int(hart.region_host[region] + (pa - hart.region_base[region])), int(size))
+
+
+@primitive
+def forget_code(hart: Any, table: U64, offset: U64, size: U64) -> None:
+    """Have the native engine forget code of a page, by its records' address, where compiled regions are part of it."""
+    raise LookupError("only native code keeps regions")
 
 
 @primitive

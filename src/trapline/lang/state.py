@@ -120,12 +120,10 @@ LAYOUT.array("ctx_set", 32)  # by ctx_now: the host address of its translation s
 LAYOUT.array("ctx_used", 16)
 LAYOUT.array("ctx_keys", 64)
 LAYOUT.array("ctx_wanted", 4)
-LAYOUT.array("region_info", REGIONS)  # host address of one word a page: its table of decoded records, bit 0 written to
+LAYOUT.array("region_info", REGIONS)  # host address of one word a page: its table of records, or 1: may be written
 LAYOUT.word("code_table", "code_k", "code_host", "fetch_uncached")
-LAYOUT.word("dirty_count")
-LAYOUT.array("dirty_info", 64)
-LAYOUT.word("code_fresh")  # 1: fence.i has to look beyond dirty_info (newly decoded pages, other harts)
-LAYOUT.word("fn_device_load", "fn_device_store", "fn_flush_code", "fn_transform", "fn_memset", "fn_host")
+LAYOUT.word("next_hart")  # host address of the engine's next hart; 0: none
+LAYOUT.word("fn_device_load", "fn_device_store", "fn_forget_code", "fn_transform", "fn_memset", "fn_host")
 # Devices whose registers native code serves: host addresses of their state and of the functions, 0: Python does.
 LAYOUT.array("region_io", REGIONS + 1)  # the last is WATCHER's, which is always Python's
 LAYOUT.array("region_load", REGIONS + 1)
@@ -148,6 +146,7 @@ LAYOUT.array("sample_record", SAMPLES)  # run_start at each sampling point
 LAYOUT.array("sample_pc", SAMPLES)  # its virtual address, and the index of the mode
 LAYOUT.array("sample_mode", SAMPLES)
 LAYOUT.array("cold_function", 64)  # C functions that regions call
+LAYOUT.word("offers")  # host address of regions to be put in at the next sampling point (engine.code_bytes); 0: none
 LAYOUT.kind = Kind.STATE
 
 # The instret at which the board's schedule has this hart come back, 0: it does not say.
@@ -309,8 +308,8 @@ class Hart:
     def on_flush_page(self, va: int) -> None:
         """Replaced by an engine that caches translations."""
 
-    def on_flush_code(self) -> None:
-        """Replaced by an engine that caches decoded instructions."""
+    def on_store(self, host: int, size: int) -> None:
+        """Replaced by an engine that caches decoded instructions: bytes at a host address are written by CPython."""
 
     if TYPE_CHECKING:
 

@@ -116,6 +116,7 @@ class Machine:
         self.isa, self.timebase, self.console = self.aia.isa(isa), timebase, console or Console()
         self.regions = Regions()
         self.engine = open_engine(engine)
+        self.regions.written = self.engine.code_written
         self.harts = [Hart() for _ in range(harts)]
         self.htif: Htif | None = None
         self.symbols: dict[str, int] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -75,6 +75,7 @@ class Regions:
 
     def __init__(self) -> None:
         self._regions: list[Region] = []
+        self.written: Callable[[int, int], None] = lambda host, size: None  # told of what `write` writes
 
     def __iter__(self) -> Iterator[Region]:
         return iter(self._regions)
@@ -167,7 +168,9 @@ class Regions:
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
         """Copy bytes into RAM or ROM, as a loader does: attributes do not matter."""
         if len(data):
-            self.view(address, len(data))[:] = data
+            view = self.view(address, len(data))
+            view[:] = data
+            self.written(ctypes.addressof(ctypes.c_char.from_buffer(view)), len(data))
 
     def ram_ranges(self) -> list[tuple[int, int]]:
         """Return (base, size) of each stretch of RAM."""

@@ -112,6 +112,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "zmmul": ("m",),
     "zihintpause": (),
     "zihintntl": (),
+    "ziccid": (),
     "ziccif": (),
     "ziccrse": (),
     "ziccamoa": (),
@@ -137,7 +138,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
 SINGLE = "iemafdqlcbjtpvnhgsu"
 
 DEFAULT_ISA = (
-    "rv64imafdch_zicsr_zifencei_zicntr_zihpm_zicond_zihintpause_zicbom_zicbop_zicboz_zawrs_zfh"
+    "rv64imafdch_zicsr_zifencei_zicntr_zihpm_zicond_zihintpause_zicbom_zicbop_zicboz_ziccid_zawrs_zfh"
     "_zba_zbb_zbc_zbs_zbkb_zbkx_sscofpmf_sstc_svinval_svnapot_svpbmt_svadu"
 )
 

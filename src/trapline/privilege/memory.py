@@ -78,7 +78,7 @@ def write_region(hart: Any, region: U64, pa: U64, size: U64, value: U64) -> None
     if hart.region_kind[region] == KIND_DEVICE:
         device_store(hart, region, offset, size, value)
         return
-    note_store(hart, pa, region)
+    note_store(hart, pa, region, size)
     host_write(hart.region_host[region] + offset, size, value)
     if pa < hart.watch_end and pa + size > hart.watch_base:
         device_store(hart, WATCHER, pa - hart.watch_base, size, value)
@@ -99,7 +99,7 @@ def check_split_store(hart: Any, va: U64, pa: U64, size: U64, priv: U64, virt: U
     region = check_store(hart, va, pa, size, priv, virt)
     if hart.region_kind[region] == KIND_DEVICE:
         raise Trap(STORE_ACCESS, va, 0, 0, virt)
-    note_store(hart, pa, region)
+    note_store(hart, pa, region, size)
     return hart.region_host[region] + (pa - hart.region_base[region])
 
 
@@ -286,7 +286,7 @@ def zero_block(hart: Any, va: U64) -> None:
     if hart.region_kind[region] == KIND_DEVICE:
         raise Trap(STORE_ACCESS, va, 0, 0, virt)
     cache_translation(hart, block, pa, ACCESS_STORE, region, hart.data_priv)
-    note_store(hart, pa, region)
+    note_store(hart, pa, region, size)
     address = hart.region_host[region] + (pa - hart.region_base[region])
     for i in range(512):
         if i * 8 >= size:

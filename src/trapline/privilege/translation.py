@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trapline.lang.control import known_guest_table, known_table, remember_guest_table, remember_table
+from trapline.lang.control import known_guest_table, known_table, note_store, remember_guest_table, remember_table
 from trapline.lang.functions import Trap, cold, inline
 from trapline.lang.memory import host_load, host_store
 from trapline.lang.values import U64
@@ -56,6 +56,8 @@ def pte_place(hart: Any, pa: U64, kind: U64, va: U64, access: U64, virt: U64) ->
         raise Trap(ACCESS_FAULT[access], va, 0, 0, virt)
     if kind == ACCESS_LOAD:
         remember_table(hart, pa, region)
+    else:
+        note_store(hart, pa, region, U64(8))
     return hart.region_host[region] + (pa - hart.region_base[region])
 
 

@@ -22,7 +22,7 @@ def joints(functions: dict[str, Compiled]) -> list[str]:
         deliver(functions),
         resume(functions),
         hosted(functions),
-        budget(),
+        budget(functions),
         goto(),
         step(),
         fetch_miss(functions),
@@ -97,8 +97,11 @@ def hosted(functions: dict[str, Compiled]) -> str:
     return h.text()
 
 
-def budget() -> str:
-    """ic ran out at next_pc: leave at the limit, run the rest one at a time, or note a sample and go on."""
+def budget(functions: dict[str, Compiled]) -> str:
+    """ic ran out at next_pc: leave at the limit, run the rest one at a time, or note a sample and go on.
+
+    With a sample, regions that were offered meanwhile are put in.
+    """
     h = Handler("h.budget")
     left = h.value(f"add i64 %ic, {h.get('ic_margin')}")
     h.emit(f"br i1 {h.value(f'icmp sle i64 {left}, 0')}, label %limit, label %more")
@@ -126,6 +129,12 @@ def budget() -> str:
         place = h.value(f"getelementptr inbounds i64, ptr {h.field(name)}, i64 {number}")
         h.emit(f"store i64 {what}, ptr {place}, align 8")
     h.put("sample_count", h.value(f"add i64 {count}, 1"))
+    nothing = h.value(f"icmp eq i64 {h.get('offers')}, 0")
+    h.emit(f"br i1 {nothing}, label %on, label %offers{LIKELY}")
+    h.label("offers")
+    h.emit(f"call fastcc void @{functions['take_offers'].symbol}(ptr %st)")
+    h.emit("br label %on")
+    h.label("on")
     h.jump_pc(h.get("next_pc"), ic=turn, new_mode=True)
     return h.text()
 

@@ -232,19 +232,6 @@ def _flush_page(e: Calls, node: ast.Call) -> Result:
     return None
 
 
-@lowering("flush_code")
-def _flush_code(e: Calls, node: ast.Call) -> Result:
-    written = _helper(e, "code_written")
-    wanted, done = e.label(), e.label()
-    e.emit(f"br i1 {e.value(f'icmp ne i64 {written}, 0')}, label %{wanted}, label %{done}")
-    e.place_label(wanted)
-    _callback(e, "fn_flush_code", [])
-    e.goto(done)
-    e.place_label(done)
-    _attention(e, ATTENTION_RESUME)
-    return None
-
-
 @lowering("cache_translation")
 def _cache_translation(e: Calls, node: ast.Call) -> Result:
     _helper(e, "fill_translation", *[f"i64 {w}" for w in [e.as_word(a) for a in node.args[1:]]])
@@ -264,7 +251,13 @@ def _remember_table(e: Calls, node: ast.Call) -> Result:
 
 @lowering("note_store")
 def _note_store(e: Calls, node: ast.Call) -> Result:
-    _helper(e, "note_page_store", *[f"i64 {w}" for w in [e.as_word(a) for a in node.args[1:]]])
+    _helper(e, "bytes_stored", *[f"i64 {w}" for w in [e.as_word(a) for a in node.args[1:]]])
+    return None
+
+
+@lowering("forget_code")
+def _forget_code(e: Calls, node: ast.Call) -> Result:
+    _callback(e, "fn_forget_code", [e.as_word(a) for a in node.args[1:]])
     return None
 
 
@@ -444,7 +437,8 @@ def find(e: Calls, va: str, size: int, area: int, *, splits: bool) -> str:
     if e.module.markers:
         # A region looks the page up in its own way (jit.access).
         e.gives_up_here()
-        delta = e.value(f"call i64 @find(i64 {va}, i64 {size}, i64 {area}, i64 {int(splits and size > 1)})")
+        asks = splits and (size > 1 or area == tlb.STORE_AREA)
+        delta = e.value(f"call i64 @find(i64 {va}, i64 {size}, i64 {area}, i64 {int(asks)})")
     else:
         delta = probe(e, va, size, area, splits=splits)
     return e.value(f"inttoptr i64 {e.value(f'add i64 {va}, {delta}')} to ptr")

@@ -1,7 +1,7 @@
 """Which instructions a region has: the decoded code around a hot place, in its page and in others that it goes to.
 
-A region is formed from decoded records' bytes (CodePage.snapshot), never from memory: it and the interpreter see
-a store to code at the same fence.i. Where other pages lie is a guess at the time of compilation: each time the code
+A region is formed from what its pages held when they were found (Pages.data), where records are decoded; it is put in
+only while memory still holds that. Where other pages lie is a guess at the time of compilation: each time the code
 goes over to one, it looks whether the page is there (jit.ways).
 
 A *place* is a number: the page's position in the region's list << 12, and the offset in the page.
@@ -190,12 +190,12 @@ class Former:
         page, offset = self.pages.found[place >> 12], place & PAGE - 1
         if not page.used[offset]:
             return None
-        snapshot = page.snapshot
-        bits = snapshot[offset] | snapshot[offset + 1] << 8
+        data = self.pages.data[place >> 12]
+        bits = data[offset] | data[offset + 1] << 8
         if bits & 3 == 3:
             if offset + 4 > PAGE or not page.used[offset + 2]:
                 return None
-            bits |= snapshot[offset + 2] << 16 | snapshot[offset + 3] << 24
+            bits |= data[offset + 2] << 16 | data[offset + 3] << 24
         found = self.search(bits)
         return found if found is not None and template_name(found, self.usable) is not None else None
 
@@ -203,7 +203,7 @@ class Former:
         """The head, or the place behind an instruction there that no region can hold: the interpreter falls into it."""
         page = self.pages.found[0]
         if self.decoded(head) is None and head + 4 < PAGE and page.used[head]:
-            bits = int.from_bytes(page.snapshot[head : head + 4], "little")
+            bits = int.from_bytes(self.pages.data[0][head : head + 4], "little")
             found = self.search(bits if bits & 3 == 3 else bits & 0xFFFF)
             if found is not None and not ends_block(found):
                 return head + found.length

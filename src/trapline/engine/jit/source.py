@@ -28,7 +28,12 @@ _PLACES, _WHERE = struct.Struct("<II"), struct.Struct("<Bi")
 
 def window_of(page: CodePage, head: int) -> bytes:
     """What a region is looked up by: a place in the page where it is hot or entered, and the first bytes there."""
-    return head.to_bytes(2, "little") + page.content(head, min(head + WINDOW, PAGE)).ljust(WINDOW, b"\0")
+    return window_in(page.content(head, min(head + WINDOW, PAGE)), head)
+
+
+def window_in(data: bytes, head: int) -> bytes:
+    """The same of the bytes at a place."""
+    return head.to_bytes(2, "little") + data[:WINDOW].ljust(WINDOW, b"\0")
 
 
 def prefix_words(pages: int) -> int:
@@ -53,7 +58,8 @@ class Pages:
         handler: Callable[[], tuple[int, int] | None] = lambda: None,
         mode: int | None = None,
     ) -> None:
-        self.found, self.epochs = [page], [page.epoch]
+        self.found, self.epoch = [page], page.epoch
+        self.data = [page.content(0, PAGE)]  # by page, what it held when it was found
         self.where: list[Where] = [HEAD]
         self.frozen = False
         self._base, self._resolve, self._ask = base, resolve, handler
@@ -100,7 +106,7 @@ class Pages:
         if page is None:
             return None
         self.found.append(page)
-        self.epochs.append(page.epoch)
+        self.data.append(page.content(0, PAGE))
         self.where.append((family, distance))
         return len(self.found) - 1
 
@@ -112,9 +118,9 @@ class Pages:
         return None if number is None else number << 12 | target & PAGE - 1
 
     def source(self, count: int, modes: Modes, entries: tuple[int, ...], covered: Covered) -> Source:
-        """The first pages, with the places of these bytes."""
-        pages, where = tuple(self.found[:count]), tuple(self.where[:count])
-        return Source(pages, tuple(self.epochs[:count]), where, modes, entries, covered)
+        """The first pages, with these bytes as they were."""
+        content = tuple(self.data[s >> 12][s & PAGE - 1 : e - (s >> 12 << 12)] for s, e in covered)
+        return Source(tuple(self.found[:count]), tuple(self.where[:count]), modes, entries, covered, content)
 
     def handler_place(self) -> int | None:
         """The place of the trap handler."""
@@ -126,21 +132,21 @@ class Pages:
 class Source:
     """What a region is made from.
 
-    Pages, their epochs, where they lie; the modes that were presumed; the offsets in the first page at which it can be
-    entered; first and end places of the bytes.
+    Pages, where they lie; the modes that were presumed; the offsets in the first page at which it can be
+    entered; first and end places of the bytes, and these.
     """
 
     pages: tuple[CodePage, ...]
-    epochs: tuple[int, ...]
     where: tuple[Where, ...]
     modes: Modes
     entries: tuple[int, ...]
     covered: Covered
+    content: tuple[bytes, ...]
 
     @property
     def current(self) -> bool:
-        """Whether no decoded code of the pages has been forgotten meanwhile."""
-        return all(page.epoch == epoch for page, epoch in zip(self.pages, self.epochs, strict=True))
+        """Whether memory holds these bytes now."""
+        return all(page.content(first, first + len(data)) == data for page, first, data in self.ranges())
 
     def parts(self) -> list[tuple[CodePage, Covered]]:
         """By page, the first and end offsets."""
@@ -149,24 +155,16 @@ class Source:
             for number, page in enumerate(self.pages)
         ]
 
-    def content(self) -> list[bytes]:
-        """The bytes (CodePage.content)."""
-        return [page.content(first, last) for page, first, last in self._offsets()]
+    def ranges(self) -> list[tuple[CodePage, int, bytes]]:
+        """The bytes, each piece with its page and its offset there."""
+        return [(self.pages[s >> 12], s & PAGE - 1, c) for (s, _), c in zip(self.covered, self.content, strict=True)]
 
-    def digest(self, content: list[bytes] | None = None) -> bytes:
+    def digest(self) -> bytes:
         """Digest of the bytes and their places."""
         digest = hashlib.blake2b(repr((self.where, self.modes, self.entries)).encode(), digest_size=16)
-        for place, data in zip(self.covered, self.content() if content is None else content, strict=True):
+        for place, data in zip(self.covered, self.content, strict=True):
             digest.update(_PLACES.pack(*place) + data)
         return digest.digest()
-
-    def adopt(self, content: list[bytes]) -> None:
-        """Take these bytes for what is decoded."""
-        for (page, first, _), data in zip(self._offsets(), content, strict=True):
-            page.adopt(first, data)
-
-    def _offsets(self) -> list[tuple[CodePage, int, int]]:
-        return [(self.pages[s >> 12], s & PAGE - 1, e - (s >> 12 << 12)) for s, e in self.covered]
 
 
 def pack(source: Source) -> bytes:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from trapline.engine import owned
 from trapline.engine.cache import image_key, kept_file
-from trapline.engine.jit.source import ANY, WINDOW, Modes, Source, Where, pack, unpack, window_of
+from trapline.engine.jit.source import ANY, PAGE, WINDOW, Modes, Source, Where, pack, unpack, window_in, window_of
 
 if TYPE_CHECKING:
     from trapline.engine.code import Covered
@@ -60,11 +60,10 @@ class Identity:
     windows: bytes
 
 
-def identify(source: Source, hot: int) -> Identity | None:
-    """The identity of what is made from these bytes for a hot place; None where they are not those of now."""
+def identify(source: Source, data: bytes, hot: int) -> Identity:
+    """The identity of what is made from these bytes for a hot place, with the whole first page as it was."""
     places = sorted({hot, *source.entries})
-    found = Identity(source.digest(), b"".join(window_of(source.pages[0], place) for place in places))
-    return found if source.current else None
+    return Identity(source.digest(), b"".join(window_in(data[place : place + WINDOW], place) for place in places))
 
 
 MEMORY = Path(":memory:")
@@ -179,14 +178,14 @@ class RegionStore:
     def _source(pages: Pages, kept: Kept) -> Source | None:
         if any(mode not in (ANY, pages.mode(family)) for family, mode in enumerate(kept.modes)):
             return None
-        found, epochs = [], []
+        found = []
         for where in kept.where:
             page = pages.at(*where)
             if page is None:
                 return None
             found.append(page)
-            epochs.append(page.epoch)
-        return Source(tuple(found), tuple(epochs), kept.where, kept.modes, kept.entries, kept.covered)
+        content = tuple(found[s >> 12].content(s & PAGE - 1, e - (s >> 12 << 12)) for s, e in kept.covered)
+        return Source(tuple(found), kept.where, kept.modes, kept.entries, kept.covered, content)
 
     def add(self, source: Source, identity: Identity, code: bytes, instructions: int) -> None:
         """Remember a region; `flush` writes it. Code that writes itself makes ever more: of these only the first."""

@@ -29,7 +29,7 @@ declare void @go.to(i64) noreturn nounwind
 """
 
 # Of no use inside a region.
-LEFT_OUT = frozenset({"ebreak", "wfi", "fence.i"})
+LEFT_OUT = frozenset({"ebreak", "wfi"})
 
 _NAME = re.compile(r'%("[^"]*"|[-\w.$]+)')
 _READ = re.compile(r"(?:tail )?call i64 @read\.([xf])\(i64 (?:noundef )?(\{\w+\}|\d+)\)")

@@ -1,8 +1,9 @@
 """The second tier: finds hot code by samples, compiles regions beside the running guest, and installs them.
 
 Every SAMPLE_PERIOD attempts native code notes where the code began that ran just then (`sample_record`). A thread
-counts those places, has the hottest compiled, and puts a region in by one store to the record of its head; the handler
-that was there stays in front of the region's code, for single steps and for an instruction that gives up at the head.
+counts those places, has the hottest compiled, and offers the region to the hart, which puts it in at a sampling point
+by one store to the record of each head; the handler that was there stays in front of the region's code, for single
+steps and for an instruction that gives up at the head.
 """
 
 from __future__ import annotations
@@ -11,14 +12,17 @@ import atexit
 import ctypes
 import sys
 import threading
+import time
 import weakref
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trapline.engine import perf_map
 from trapline.engine.code import Installed
 from trapline.engine.jit import worker as worker_module
+from trapline.engine.jit.offer import Offer
 from trapline.engine.jit.source import PAGE, Pages, prefix_words, window_of
 from trapline.engine.jit.surroundings import handler_of, is_linear, tables_at
 from trapline.engine.jit.worker import Builder, Job, Made, Worker
@@ -37,6 +41,8 @@ RING = SAMPLES
 RECORDS, PCS, MODES = (LAYOUT.fields[f"sample_{name}"].index for name in ("record", "pc", "mode"))
 KEPT_SAMPLES, HOT_SAMPLES = 2, 32  # of a place: for so many a kept region is looked for; one is compiled then
 STILL_SAMPLES = 64  # each time it has so many more it is looked at again: its code may be another
+QUICKLY = 1.0  # seconds: code that changes sooner than this after it was compiled has to be twice as hot the next time
+MOST_PATIENCE = 256
 FLUSH_AFTER = 20  # looks without news
 BUSY, WAITING, IDLE = 0.001, 0.004, 0.02  # seconds between looks: there is news, a region is compiled, or neither
 MOST_PLACES = 1 << 17  # that are remembered, of all that samples fell into
@@ -105,6 +111,10 @@ class Tier:
         self._seen: dict[int, int] = {}
         self._harts: list[Hart] = []
         self._asked = b""  # the window of the place that is compiled just now
+        self._patience: dict[int, int] = {}  # by table of records: how many times as hot its places must be
+        self._ready: list[tuple[Hart, Offer]] = []  # offers to make
+        self._made: dict[int, list[Offer]] = {}  # by hart: those that it may look at just now
+        self._open: list[tuple[Offer, Installed]] = []  # regions of which it is not known whether they are in
         self._builder = Builder(self.cold)
         self._worker: Worker | None = None
         self._store: RegionStore | None = None
@@ -112,6 +122,7 @@ class Tier:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._undecoded = symbols["h.undecoded"]
+        self._take_offers = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64)(symbols["c.take_offers"])
 
     def attach(self, hart: Hart) -> None:
         """Give a hart the words that regions use, and watch its samples."""
@@ -156,6 +167,7 @@ class Tier:
     def look(self) -> bool:
         """Count new samples, and install what is kept; return whether there was a new place, or one became hot."""
         new = False
+        self.settle()
         for hart in self._harts:
             count, seen = int(hart.sample_count), self._seen.get(id(hart), 0)
             if count == seen:
@@ -168,13 +180,16 @@ class Tier:
                 known = self.counts[record] = self.counts.get(record, 0) + 1
                 if known > KEPT_SAMPLES and known != HOT_SAMPLES and known % STILL_SAMPLES:
                     continue
+                if known > HOT_SAMPLES and known < HOT_SAMPLES * self.patience(record):
+                    continue
                 new = new or known <= HOT_SAMPLES
                 self.places[record] = hart, hart.mem[PCS + at], hart.mem[MODES + at]
-                if known >= HOT_SAMPLES:
+                if known >= HOT_SAMPLES * self.patience(record):
                     self.hot.add(record)
                 elif not self.install_kept(record) and known == 1 and self.is_wanted(record):
                     self.counts[record] = HOT_SAMPLES
                     self.hot.add(record)
+        self.make_offers()
         return new
 
     def forget_cold(self) -> None:
@@ -184,6 +199,52 @@ class Tier:
             self.places = {record: self.places[record] for record in self.hot}
         if len(self.done) > MOST_PLACES:
             self.done.clear()
+
+    def patience(self, record: int) -> int:
+        """How many times as hot as usual a place must be."""
+        return self._patience.get(self.code.table_of(record) or 0, 1) if self._patience else 1
+
+    def settle(self) -> None:
+        """See which regions are in, and which have gone since because their code changed."""
+        still = []
+        for offer, region in self._open:
+            if offer.open:
+                still.append((offer, region))
+            elif offer.refused:
+                self.refused(region)
+        self._open = still
+        while self.code.removed:
+            table, entries, since = self.code.removed.popleft()
+            self._forget_counts(table, entries)
+            if time.monotonic() - since < QUICKLY:
+                self._patience[table] = min(2 * self._patience.get(table, 1), MOST_PATIENCE)
+            else:
+                self._patience.pop(table, None)
+
+    def refused(self, region: Installed) -> None:
+        """A region whose code had changed before it was in."""
+        with self.code.lock:
+            region.remove()
+        self._forget_counts(region.page.table, region.entries)
+
+    def _forget_counts(self, table: int, entries: tuple[int, ...]) -> None:
+        """The next samples of a region's heads are looked at as the first ones are."""
+        for head in entries:
+            self.counts.pop(table + head * 8, None)
+
+    def make_offers(self) -> None:
+        """Offer what is ready to harts that have looked at all that they were offered before."""
+        later = []
+        for hart in {id(hart): hart for hart, _ in self._ready}.values():
+            chain = [offer for to, offer in self._ready if to is hart]
+            if int(hart.offers) != 0:
+                later += [(hart, offer) for offer in chain]
+                continue
+            for offer, following in pairwise(chain):
+                offer.link(following)
+            self._made[id(hart)] = chain
+            hart.offers = chain[0].address
+        self._ready = later
 
     def work(self) -> bool:
         """Look, take what the worker has made, and give it the hottest place; return whether there was anything new."""
@@ -273,11 +334,11 @@ class Tier:
         with self.code.lock:
             for region in page.regions:
                 if region.page is page and head in region.entries:
-                    return self.enter(region)
+                    return self.enter(region, record)
         kept = self.store().find(self.pages(page, record), head)
         if kept is None:
             return False
-        entered = self.install(*kept)
+        entered = self.install(*kept, record)
         if kept[0].current and not (entered and head in kept[0].entries):
             self.done.add((record, page.epoch))  # it is entered elsewhere: there is nothing to compile here
         self.found += entered
@@ -298,28 +359,28 @@ class Tier:
         if made is None or job.decoder is not self.code.decoder:
             return False
         source = made.source
+        record = source.pages[0].table + job.head * 8
         self.store().add(source, made.identity, made.code, made.instructions)
-        if not self.install(source, made.code, made.identity.digest):
+        if not self.install(source, made.code, made.identity.digest, record):
             if not source.current:
-                self.done.discard((source.pages[0].table + job.head * 8, source.epochs[0]))
+                self.done.discard((record, job.pages.epoch))
             return False
         self.compiled += 1
         self.instructions += made.instructions
         return True
 
-    def install(self, source: Source, code: bytes, digest: bytes) -> bool:
-        """Enter a region, unless code has changed meanwhile; its bytes that no record is decoded from are taken too."""
+    def install(self, source: Source, code: bytes, digest: bytes, record: int) -> bool:
+        """Offer a region to the hart that was last at a record, unless code has changed meanwhile.
+
+        Its bytes that no record is decoded from become code, too.
+        """
         page = source.pages[0]
         with self.code.lock:
-            if not source.current or self.area is None or not any(self.enterable(page, e) for e in source.entries):
+            if self.area is None or not any(self.enterable(page, e) for e in source.entries):
                 return False
-            content = source.content()
-            if source.digest(content) != digest:
+            if not source.current or any(self.code.by_table.get(part.table) is not part for part in source.pages):
                 return False
-            source.adopt(content)
-            # A store and a fence.i that came before that must not be missed.
-            changed = [self.code.refresh(part) for part in source.pages]
-            if any(changed):
+            if source.digest() != digest:
                 return False
             start = self.area.add([p.table for p in source.pages], code)
             if start is None:
@@ -327,7 +388,7 @@ class Tier:
             region = Installed(page, start, source.parts(), source.entries)
             for part in {p.table: p for p in source.pages}.values():
                 part.regions.append(region)
-            entered = self.enter(region)
+            entered = self.enter(region, record, source)
         perf_map.add([(start, len(code), f"region.{page.host:x}.{min(source.entries):x}")])
         return entered
 
@@ -336,25 +397,42 @@ class Tier:
         original = page.view[head]
         return original != self._undecoded and (self.area is None or original not in self.area)
 
-    def enter(self, region: Installed) -> bool:
-        """Lead records of a region's entries into it, those that are decoded by now; return whether there were any."""
+    def enter(self, region: Installed, record: int, source: Source | None = None) -> bool:
+        """Lead records of a region's entries into it, those that are decoded by now; return whether there were any.
+
+        With a source, the region is new. Beside the guest this is an offer to the hart that was last at a record.
+        """
         assert self.area is not None
-        entered = False
+        heads = []
+        region.offers = [offer for offer in region.offers if offer.open]
         for head in region.entries:
-            if self.enterable(region.page, head):
-                original = region.page.view[head]
+            original = region.page.view[head]
+            if original != self._undecoded and original not in self.area and not region.offers:
                 stub = self.area.stub(original, region.code)
                 if stub is not None:
                     region.heads[head] = stub, original
-                    region.page.view[head] = stub
-                    entered = True
-        return entered
+                    heads.append((region.page.table + head * 8, original, stub))
+        if not heads:
+            return bool(region.offers)
+        offer = Offer(source, heads)
+        region.offers.append(offer)
+        hart = self.places[record][0] if record in self.places else self._harts[0]
+        if threading.current_thread() is self._thread:
+            self._ready.append((hart, offer))
+            if source is not None:
+                self._open.append((offer, region))
+            return True
+        before, hart.offers = int(hart.offers), offer.address
+        self._take_offers(hart.address)
+        hart.offers = before
+        if not offer.taken and source is not None:
+            self.refused(region)
+        return offer.taken
 
     def drop(self, region: Installed) -> None:
         """Take a region out again."""
         heads = list(region.heads)
-        with self.code.lock:
-            region.remove()
+        self.code.drop([region])
         for head in heads:
             self.done.discard((region.page.table + head * 8, region.page.epoch))
 

@@ -157,7 +157,7 @@ class Translator(Ways):
                 lines.append(f"  {pointer}.f = load ptr, ptr {pointer}, align 8")
                 line = line.replace(f"@p.{name}(", f"{pointer}.f(")
                 if name == SPLIT:
-                    line += " nounwind willreturn memory(read)"
+                    line += " nounwind willreturn memory(read, inaccessiblemem: readwrite)"
                 elif name == FAR:
                     line += " nounwind willreturn"
             lines.append(line)

@@ -62,9 +62,7 @@ class Builder:
         if region is None:
             return None
         source = region.source()
-        identity = identify(source, job.head)
-        if identity is None:
-            return None
+        identity = identify(source, job.pages.data[0], job.head)
         if self._compiler is None:
             from trapline.engine.jit.compile import Compiler
 

@@ -89,6 +89,7 @@ class Queue:
         if pending == 0:
             if self.features & F_EVENT_IDX:
                 _U16.pack_into(used, _RING + 8 * self.num, self.last_avail)
+                self._used_ring_written()
             return None
         if pending > self.num:
             raise MalformedError(f"queue {self.index}: the available index jumps from {self.last_avail} to {idx}")
@@ -158,6 +159,12 @@ class Queue:
         _USED.pack_into(used, _RING + 8 * (self.used_idx & self.num - 1), chain.head, written)
         self.used_idx = self.used_idx + 1 & 0xFFFF
         _U16.pack_into(used, 2, self.used_idx)
+        self._used_ring_written()
+
+    def _used_ring_written(self) -> None:
+        """A driver may have put its ring beside code."""
+        assert self._memory is not None
+        self._memory.written(self.device, _RING + 8 * self.num + 2)
 
     def wants_interrupt(self) -> bool:
         """Whether the driver wants to hear of what was pushed since this was last asked."""
