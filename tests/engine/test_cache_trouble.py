@@ -1,4 +1,4 @@
-"""A cache that cannot be written."""
+"""A cache that cannot be written, and files in it that are not what was written."""
 
 from __future__ import annotations
 
@@ -6,6 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from trapline.engine.cache import image_key, read_image, write_image
+from trapline.engine.jit.template import Template, kept_templates
+from trapline.engine.link import Image
+
+TEMPLATE = Template("text", False, (), ("p.split",))
 
 PROGRAM = """
 import resource, signal, sys
@@ -51,3 +59,44 @@ def test_a_cache_that_cannot_be_made(tmp_path: Path) -> None:
     size, said = run(tmp_path / "file" / "cache")
     assert (size, said.count("\n")) == ("100000", 0)
     assert "cannot keep the compiled engine" in said
+
+
+HEADS = {
+    "no keys": b"{}",
+    "a list": b"[]",
+    "no number": b'{"run": "far"}',
+    "another digest": b"0" * 64,
+    "cut short": b"",
+}
+
+
+@pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
+def test_an_image_with_other_fields_is_no_image(head: bytes, tmp_path: Path) -> None:
+    """Whatever stands where the image's fields were, the file is as if it were not there."""
+    path, image = tmp_path / "native.bin", Image(b"code", {"run": 0})
+    write_image(path, image)
+    path.chmod(0o600)
+    assert read_image(path) == image
+    whole = path.read_bytes()
+    lines = whole.split(b"\n", 3)
+    for number in (1, 2):
+        path.write_bytes(b"\n".join([*lines[:number], head, *lines[number + 1 :]]))
+        assert read_image(path) is None
+    for size in range(0, len(whole), 7):
+        path.write_bytes(whole[:size])
+        assert read_image(path) is None
+
+
+@pytest.mark.parametrize("content", [b"{}", b"[]", b"\xff\xfe\x00", b"", b"0" * 64 + b"\n[]"])
+def test_templates_that_are_none_are_made_anew(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of templates that is not what was written is replaced, never taken for a set without templates."""
+    monkeypatch.setenv("TRAPLINE_CACHE", str(tmp_path))
+    monkeypatch.setattr("trapline.engine.jit.templates.templates", lambda compressed: {"addi": TEMPLATE})
+    path = tmp_path / f"templates-{image_key()}-c.json"
+    for before in (content, None):
+        if before is not None:
+            path.write_bytes(before)
+            path.chmod(0o600)
+        kept_templates.cache_clear()
+        assert kept_templates(True) == {"addi": TEMPLATE}
+    kept_templates.cache_clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import random
 import subprocess
 import sys
@@ -228,6 +229,73 @@ def test_damaged_code_is_not_run(tmp_path: Path) -> None:
     store.close()
     source = made_of(page, [(8, 40)])
     assert RegionStore("I", path).find(Pages(page), 8) == (source, b"code", source.digest())
+
+
+DAMAGE = {
+    "code": "update regions set code = x'00112233'",
+    "code is text": "update regions set code = 'text'",
+    "code is a number": "update regions set code = 5",
+    "covered is empty": "update regions set covered = x''",
+    "covered is text": "update regions set covered = 'abc'",
+    "covered is short": "update regions set covered = x'01ffff05000000'",
+    "too many pages": "update regions set covered = x'ffffffffff' || covered",
+    "window is text": "update regions set window = 'zz'",
+    "window is empty": "update regions set window = x''",
+    "instructions": "update regions set instructions = 'many'",
+    "more instructions": "update regions set instructions = instructions + 1",
+    "key is short": "update regions set key = x'00'",
+    "key is a number": "update regions set key = rowid",
+    "digest": "update regions set digest = null or 7",
+    "no table": "drop table regions",
+    "other columns": "drop table regions; create table regions (a)",
+    "columns of before": "alter table regions drop column digest",
+    "a view": "drop table regions; create view regions as select 1 as rowid, 2 as isa",
+    "a trigger": "create trigger t before insert on regions begin select raise(abort, 'no'); end",
+    "wanted": "drop table wanted; create table wanted (a)",
+}
+
+
+@pytest.mark.parametrize("statements", DAMAGE.values(), ids=DAMAGE)
+def test_what_is_not_as_it_was_written_is_made_anew(statements: str, tmp_path: Path) -> None:
+    """Rows and tables that are not what was written are no regions; the same region is kept again, and found then."""
+    import sqlite3
+
+    path, page = tmp_path / "r.sqlite", a_page(bytes(range(64)))
+    other = a_page(bytes(range(100, 164)))
+    source = made_of(page, [(8, 40)])
+    store = RegionStore("I", path)
+    keep(store, source, b"code", 7)
+    store.close()
+    file = sqlite3.connect(path)
+    file.executescript(statements)
+    file.close()
+    store = RegionStore("I", path)
+    assert store.find(Pages(page), 8) in (None, (source, b"code", source.digest()))
+    keep(store, source, b"code", 7)
+    keep(store, made_of(other, [(8, 40)]), b"more", 7)
+    store.want(bytes(18))
+    store.close()
+    again = RegionStore("I", path)
+    assert again.find(Pages(page), 8) == (source, b"code", source.digest())
+    assert again.find(Pages(other), 8) is not None
+    assert again.wanted == {bytes(18)}
+    again.close()
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link"])
+def test_what_is_no_file_is_replaced(kind: str, tmp_path: Path) -> None:
+    """A pipe or a device in the file's place goes; a folder stays, and regions live as long as the process."""
+    path, page = tmp_path / "r.sqlite", a_page(bytes(range(64)))
+    os.mkfifo(path) if kind == "fifo" else path.symlink_to("/dev/full")
+    store = RegionStore("I", path)
+    keep(store, made_of(page, [(8, 40)]), b"code", 7)
+    store.close()
+    assert path.is_file()
+    assert RegionStore("I", path).find(Pages(page), 8) is not None
+    folder = RegionStore("I", tmp_path)
+    keep(folder, made_of(page, [(8, 40)]), b"code", 7)
+    folder.flush()
+    assert folder.find(Pages(page), 8) is not None
 
 
 def test_the_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from trapline.engine import owned
 from trapline.engine.link import Image
 from trapline.engine.roots import sources
 
-MAGIC = b"trapline native image 1\n"
+MAGIC = b"trapline native image 2\n"
 
 
 MOVES = "TRAPLINE_CACHE names another place"
@@ -129,20 +129,27 @@ def read_image(path: Path | None) -> Image | None:
     data = read_kept(path)
     if data is None or not data.startswith(MAGIC):
         return None
-    head, _, rest = data[len(MAGIC) :].partition(b"\n")
-    try:
-        table = json.loads(head)
-    except ValueError:
+    whole = unsealed(data[len(MAGIC) :])
+    if whole is None:
         return None
-    if len(rest) != table["size"] or hashlib.sha256(rest).hexdigest() != table["sha256"]:
-        return None
-    return Image(rest, table["symbols"])
+    head, _, code = whole.partition(b"\n")
+    return Image(code, json.loads(head))
 
 
 def write_image(path: Path, image: Image) -> None:
     """Write the image so that a reader sees all of it or nothing."""
-    table = {"size": len(image.code), "sha256": hashlib.sha256(image.code).hexdigest(), "symbols": image.symbols}
-    write_whole(path, MAGIC + json.dumps(table).encode() + b"\n" + image.code)
+    write_whole(path, MAGIC + sealed(json.dumps(image.symbols).encode() + b"\n" + image.code))
+
+
+def sealed(data: bytes) -> bytes:
+    """Bytes behind a line with their digest."""
+    return hashlib.sha256(data).hexdigest().encode() + b"\n" + data
+
+
+def unsealed(data: bytes) -> bytes | None:
+    """What `sealed` sealed, whole; None for all else: nothing of it may be looked at."""
+    digest, _, whole = data.partition(b"\n")
+    return whole if hashlib.sha256(whole).hexdigest().encode() == digest else None
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -1,7 +1,8 @@
 """Compiled regions on disk: found by the guest's bytes, the semantics and the host, so that none can be stale.
 
 One SQLite file for each native image (`cache.image_key`: sources, compiler, host). SQLite makes it safe for several
-processes at once and for one that is killed while it writes. A file that is damaged is thrown away.
+processes at once and for one that is killed while it writes. A row that is not what was written is thrown away, and so
+is a file that is damaged or has other tables; both are made anew.
 """
 
 from __future__ import annotations
@@ -29,11 +30,18 @@ MOST_FRESH = 64 << 20  # bytes of code that one process keeps for its other page
 WANTED = 2000  # places that are remembered as hot
 BUSY_SECONDS = 5.0
 SUFFIXES = ("", "-wal", "-shm")  # of the files that SQLite makes
+PASSING = frozenset(
+    {
+        *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY),
+        *(sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN),
+        *(sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH),
+    }
+)
 
 SCHEMA = """
 create table if not exists regions (
     key blob primary key, isa text not null, window blob not null, covered blob not null, code blob not null,
-    instructions integer not null, used integer not null);
+    instructions integer not null, used integer not null, digest blob not null);
 create index if not exists by_isa on regions (isa);
 create table if not exists wanted (window blob not null, isa text not null, primary key (window, isa));
 """
@@ -41,9 +49,13 @@ create table if not exists wanted (window blob not null, isa text not null, prim
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A region that the file has: its row, the bytes that it was made from, and how many instructions it holds."""
+    """A region that the file has: its key, the bytes that it was made from, and how many instructions it holds.
 
-    row: int
+    `fresh` is the place of its code among those of this process, -1 if the file has it.
+    """
+
+    key: bytes
+    fresh: int
     where: tuple[Where, ...]
     modes: Modes
     entries: tuple[int, ...]
@@ -58,6 +70,27 @@ class Identity:
 
     digest: bytes
     windows: bytes
+
+
+def row_digest(key: bytes, isa: str, windows: bytes, covered: bytes, instructions: int) -> bytes:
+    """Digest of what a row says, but for the code, which has its own."""
+    return hashlib.blake2b(repr((key, isa, windows, covered, instructions)).encode(), digest_size=16).digest()
+
+
+def wrapped(key: bytes, code: bytes) -> bytes:
+    """Code as it is kept, with the digest of what it is and whose."""
+    return zlib.compress(hashlib.blake2b(key + code, digest_size=16).digest() + code, 1)
+
+
+def unwrapped(key: bytes, data: object) -> bytes | None:
+    """What `wrapped` wrapped for the same key; None for all else."""
+    if not isinstance(data, bytes):
+        return None
+    with contextlib.suppress(zlib.error):
+        whole = zlib.decompress(data)
+        if hashlib.blake2b(key + whole[16:], digest_size=16).digest() == whole[:16]:
+            return whole[16:]
+    return None
 
 
 def identify(source: Source, data: bytes, hot: int) -> Identity:
@@ -87,7 +120,7 @@ class RegionStore:
         self._rows: list[tuple[object, ...]] = []
         self._bytes = 0  # of code of this process
         self._fresh: list[bytes] = []  # code of this process, by -1 - row of its index entry
-        self._used: set[int] = set()
+        self._used: set[bytes] = set()
         self._file: sqlite3.Connection | None = None
         with contextlib.suppress(sqlite3.Error, OSError):
             self._open_in_time()
@@ -99,27 +132,37 @@ class RegionStore:
             try:
                 self._open()
                 return
-            except sqlite3.OperationalError as error:
+            except sqlite3.DatabaseError as error:
+                if not is_passing(error):
+                    self.discard()
+                    self._open()
+                    return
                 if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
                     raise
                 time.sleep(0.01)
-            except sqlite3.DatabaseError:
-                self.discard()
-                self._open()
-                return
 
     def _open(self) -> None:
         if self.path != MEMORY:
             owned.make(self.path.parent)
             if any(_of_others(Path(f"{self.path}{suffix}")) for suffix in SUFFIXES):
                 self.discard()
-        file = sqlite3.connect(self.path, timeout=BUSY_SECONDS)
+        self._file = file = sqlite3.connect(self.path, timeout=BUSY_SECONDS)
         file.executescript("pragma journal_mode=wal; pragma synchronous=off;" + SCHEMA)
-        rows = file.execute("select rowid, window, covered, key, instructions from regions where isa = ?", (self.isa,))
-        for row, windows, covered, key, instructions in rows:
-            self._enter(Kept(row, *unpack(covered), key[:16], instructions), windows)
+        rows = file.execute(
+            "select rowid, key, window, covered, instructions, digest from regions where isa = ?", (self.isa,)
+        ).fetchall()
+        bad = [(row[0],) for row in rows if not self._take(*row[1:])]
+        if bad:
+            with file:
+                file.executemany("delete from regions where rowid = ?", bad)
         self.wanted = {window for (window,) in file.execute("select window from wanted where isa = ?", (self.isa,))}
-        self._file = file
+
+    def _take(self, key: bytes, windows: bytes, covered: bytes, instructions: int, digest: object) -> bool:
+        """Let a row's region be found, if the row is what was written."""
+        if row_digest(key, self.isa, windows, covered, instructions) != digest:
+            return False
+        self._enter(Kept(key, -1, *unpack(covered), key[:16], instructions), windows)
+        return True
 
     def want(self, window: bytes) -> None:
         """There was no time to compile for this place: the next run shall not wait until it is hot."""
@@ -137,42 +180,43 @@ class RegionStore:
             self.index.setdefault(windows[at : at + 2 + WINDOW], []).append(kept)
 
     def discard(self) -> None:
-        """Throw a damaged file away."""
+        """Throw a damaged file away, and what is known of it."""
         if self._file is not None:
             with contextlib.suppress(sqlite3.Error):
                 self._file.close()
         self._file = None
+        for window, found in list(self.index.items()):
+            self.index[window] = [kept for kept in found if kept.fresh >= 0]
         for suffix in SUFFIXES:
             Path(f"{self.path}{suffix}").unlink(missing_ok=True)
 
     def find(self, pages: Pages, head: int) -> tuple[Source, bytes, bytes] | None:
         """The largest kept region whose bytes lie around a head: what it is made of, its code, the bytes' digest."""
-        best: tuple[Kept, Source] | None = None
-        for kept in self.index.get(window_of(pages.found[0], head), ()):
-            if best is None or kept.instructions > best[0].instructions:
-                source = self._source(pages, kept)
-                if source is not None and source.digest() == kept.digest:
-                    best = kept, source
-        if best is None:
-            return None
-        kept, source = best
-        data = self._code(kept.row)
-        return None if data is None else (source, data, kept.digest)
+        around = self.index.get(window_of(pages.found[0], head), [])
+        for kept in sorted(around, key=lambda kept: -kept.instructions):
+            source = self._source(pages, kept)
+            if source is not None and source.digest() == kept.digest:
+                code = self._code(kept)
+                if code is not None:
+                    return source, code, kept.digest
+                around.remove(kept)
+        return None
 
-    def _code(self, row: int) -> bytes | None:
-        """The code of a region, if it is whole."""
-        if row < 0:
-            return self._fresh[-1 - row]
-        found = None
+    def _code(self, kept: Kept) -> bytes | None:
+        """The code of a region; a row without it goes."""
+        if kept.fresh >= 0:
+            return self._fresh[kept.fresh]
+        if self._file is None:
+            return None
         with contextlib.suppress(sqlite3.Error):
-            found = self._file and self._file.execute("select code from regions where rowid = ?", (row,)).fetchone()
-        if not found:
-            return None
-        data = zlib.decompress(found[0])
-        if hashlib.blake2b(data[16:], digest_size=16).digest() != data[:16]:
-            return None
-        self._used.add(row)
-        return data[16:]
+            found = self._file.execute("select code from regions where key = ?", (kept.key,)).fetchone()
+            code = unwrapped(kept.key, found[0]) if found else None
+            if code is not None:
+                self._used.add(kept.key)
+                return code
+            with self._file:
+                self._file.execute("delete from regions where key = ?", (kept.key,))
+        return None
 
     @staticmethod
     def _source(pages: Pages, kept: Kept) -> Source | None:
@@ -192,36 +236,43 @@ class RegionStore:
         if self._bytes + len(code) > MOST_FRESH:
             return
         self._bytes += len(code)
-        self._fresh.append(code)
-        where, modes = source.where, source.modes
-        kept = Kept(-len(self._fresh), where, modes, source.entries, source.covered, identity.digest, instructions)
-        self._enter(kept, identity.windows)
         key = identity.digest + hashlib.blake2b(self.isa.encode(), digest_size=8).digest()
-        data = zlib.compress(hashlib.blake2b(code, digest_size=16).digest() + code, 1)
-        self._rows.append((key, self.isa, identity.windows, pack(source), data, instructions, int(time.time())))
+        where, modes, entries = source.where, source.modes, source.entries
+        kept = Kept(key, len(self._fresh), where, modes, entries, source.covered, identity.digest, instructions)
+        self._fresh.append(code)
+        self._enter(kept, identity.windows)
+        covered, now = pack(source), int(time.time())
+        digest = row_digest(key, self.isa, identity.windows, covered, instructions)
+        row = key, self.isa, identity.windows, covered, wrapped(key, code), instructions, now, digest
+        self._rows.append(row)
 
     def flush(self) -> None:
         """Write what was added and which regions were of use."""
         if self._file is None or not (self._rows or self._used or self._want or self._met):
             return
         try:
-            with self._file:
-                self._file.executemany("insert or ignore into regions values (?, ?, ?, ?, ?, ?, ?)", self._rows)
-                now = int(time.time())
-                self._file.executemany("update regions set used = ? where rowid = ?", [(now, r) for r in self._used])
-                self._file.executemany(
-                    "insert or ignore into wanted values (?, ?)", [(w, self.isa) for w in self._want]
-                )
-                self._file.executemany(
-                    "delete from wanted where window = ? and isa = ?", [(w, self.isa) for w in self._met]
-                )
-                self._bound()
-        except sqlite3.OperationalError:
-            return  # others write all the time, or the disk is full: once more at the next flush
-        except sqlite3.DatabaseError:
-            self._file = None
+            self._write()
+        except sqlite3.DatabaseError as error:
+            if is_passing(error):
+                return  # others write all the time, or the disk is full: once more at the next flush
+            with contextlib.suppress(sqlite3.Error, OSError):
+                self.discard()
+                self._open_in_time()
+                self._write()
         for written in (self._rows, self._used, self._want, self._met):
             written.clear()
+
+    def _write(self) -> None:
+        assert self._file is not None
+        with self._file:
+            self._file.executemany("insert or replace into regions values (?, ?, ?, ?, ?, ?, ?, ?)", self._rows)
+            now = int(time.time())
+            self._file.executemany("update regions set used = ? where key = ?", [(now, key) for key in self._used])
+            self._file.executemany("insert or ignore into wanted values (?, ?)", [(w, self.isa) for w in self._want])
+            self._file.executemany(
+                "delete from wanted where window = ? and isa = ?", [(w, self.isa) for w in self._met]
+            )
+            self._bound()
 
     def _bound(self) -> None:
         assert self._file is not None
@@ -245,10 +296,15 @@ class RegionStore:
                 remove_old(self.path)
 
 
+def is_passing(error: sqlite3.DatabaseError) -> bool:
+    """Whether the file is not to blame: others hold it, the disk is full, it may not be written."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in PASSING
+
+
 def _of_others(path: Path) -> bool:
-    """Whether a file is there that somebody else may have written: its regions would run here."""
+    """Whether there is what somebody else may have written, whose regions would run here, or what is no file."""
     try:
-        return bool(owned.of(path, path.stat()))
+        return bool(owned.of(path, path.stat())) or not path.is_file()
     except FileNotFoundError:
         return False
 

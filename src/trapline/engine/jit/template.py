@@ -7,7 +7,7 @@ import functools
 import json
 from dataclasses import dataclass
 
-from trapline.engine.cache import image_key, kept_file, read_kept, remove_old, write_whole
+from trapline.engine.cache import image_key, kept_file, read_kept, remove_old, sealed, unsealed, write_whole
 
 PRESUMED = ">"  # after ecall: the template that presumes where the trap goes, its operand `to`
 
@@ -30,15 +30,15 @@ class Template:
 def kept_templates(compressed: bool) -> dict[str, Template]:
     """All templates by the instructions' names: from the cache, or made (jit.templates) and put there."""
     path = kept_file(f"templates-{image_key()}-{'c' if compressed else 'n'}.json")
-    with contextlib.suppress(ValueError):
-        rows = json.loads(read_kept(path) or b"")
-        return {name: Template(text, mode, tuple(i), tuple(c)) for name, text, mode, i, c in rows}
+    kept = unsealed(read_kept(path) or b"")
+    if kept is not None:
+        return {name: Template(text, mode, tuple(i), tuple(c)) for name, text, mode, i, c in json.loads(kept)}
     from trapline.engine.jit.templates import templates
 
     found = templates(compressed=compressed)
     rows = [[name, t.text, t.reads_mode, t.intrinsics, t.cold] for name, t in found.items()]
     with contextlib.suppress(OSError):
         if path is not None:
-            write_whole(path, json.dumps(rows).encode())
+            write_whole(path, sealed(json.dumps(rows).encode()))
             remove_old(path.parent, path, limit=8, pattern="templates-*.json")
     return found
