@@ -25,6 +25,12 @@ class Engine(Protocol):
     def run(self, hart: Hart, limit: int) -> int:
         """Run until `limit` more attempts or another reason to leave (lang.control.EXIT_*)."""
 
+    def registers_of(self, device: object) -> tuple[int, int, int, int]:
+        """Host addresses of a device's state and its compiled on_load, on_store, on_calm (lang.devices.Registers).
+
+        1 in the last place: every read is calm. Zeros where native code does not serve the device.
+        """
+
     def code_written(self, host: int, size: int) -> None:
         """Someone other than a hart changed `size` bytes of guest memory at this host address."""
 

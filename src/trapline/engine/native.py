@@ -166,7 +166,8 @@ class NativeEngine:
     def regions_changed(self, hart: Hart) -> None:
         """Give every memory region its page infos and forget all translations."""
         for i in range(int(hart.region_count)):
-            self._wire(hart, i)
+            found = self.registers_of(hart.devices.get(i))
+            hart.region_io[i], hart.region_load[i], hart.region_store[i], hart.region_calm[i] = found
             host, base, size = (int(a[i]) for a in (hart.region_host, hart.region_base, hart.region_size))
             if host == 0:
                 hart.region_info[i] = 0
@@ -183,17 +184,14 @@ class NativeEngine:
         self.code.keep([range(infos.at, infos.at + len(infos.words)) for infos in self._infos.values()])
         self._plain("c.flush_all_sets", hart)
 
-    def _wire(self, hart: Hart, region: int) -> None:
-        """Let native code serve the registers behind a region itself, if its device has functions for that."""
-        device = hart.devices.get(region)
+    def registers_of(self, device: object) -> tuple[int, int, int, int]:
+        """Host addresses of a device's state and its functions (engine.api)."""
         if not isinstance(device, Registers):
-            hart.region_io[region] = hart.region_load[region] = hart.region_store[region] = hart.region_calm[region] = 0
-            return
+            return 0, 0, 0, 0
         kind = type(device)
-        hart.region_io[region] = int(device.io)
-        hart.region_load[region] = self.symbols[f"c.{kind.on_load.__name__}"]
-        hart.region_store[region] = self.symbols[f"c.{kind.on_store.__name__}"]
-        hart.region_calm[region] = 1 if kind.on_calm is None else self.symbols[f"c.{kind.on_calm.__name__}"]
+        load, store = (self.symbols[f"c.{function.__name__}"] for function in (kind.on_load, kind.on_store))
+        calm = 1 if kind.on_calm is None else self.symbols[f"c.{kind.on_calm.__name__}"]
+        return int(device.io), load, store, calm
 
     def _page_of(self, info: int) -> tuple[int, Any]:
         """Host address of the page that an info word describes, and who owns its memory."""

@@ -43,6 +43,10 @@ class ReferenceEngine:
         self._decoders[id(hart)] = decoder
         hart.on_transform = lambda: transformed(hart, decoder)  # type: ignore[method-assign]
 
+    def registers_of(self, device: object) -> tuple[int, int, int, int]:
+        """Nothing is compiled."""
+        return 0, 0, 0, 0
+
     def code_written(self, pa: int, size: int) -> None:
         """Nothing is cached."""
 

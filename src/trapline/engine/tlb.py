@@ -208,9 +208,9 @@ def far_load(hart: Any, va: U64, size: U64, now: U64) -> U64:
         return U64(0)
     hart.instret = now
     calm = hart.region_calm[region]
-    if calm != 1 and call_registers(hart, calm, hart.region_io[region], offset, size) == 0:
+    if calm != 1 and call_registers(hart, calm, hart.region_io[region], offset, size, 0) == 0:
         return U64(0)
-    hart.far_value = call_registers(hart, hart.region_load[region], hart.region_io[region], offset, size)
+    hart.far_value = call_registers(hart, hart.region_load[region], hart.region_io[region], offset, size, 0)
     return hart.far_place - va
 
 

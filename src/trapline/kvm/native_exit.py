@@ -57,6 +57,7 @@ from trapline.lang.control import (
     call_action,
     user_mmio,
 )
+from trapline.lang.devices import call_registers
 from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.values import U64, u64
 from trapline.privilege.causes import (
@@ -179,13 +180,23 @@ def function_exit(hart: Any, resumed: U64, redirected: U64, cause: U64, event: U
 
 
 @inline
-def served_window(hart: Any, gpa: U64, size: U64) -> bool:
-    """Whether the VMM serves these addresses without KVM_RUN coming back."""
-    found = False
+def served_window(hart: Any, gpa: U64, size: U64) -> U64:
+    """Number of the window that the VMM serves without KVM_RUN coming back, 8 if it has none there."""
+    found = U64(8)
     for i in range(8):
         if gpa >= hart.kvm_windows[i * 2] and gpa + size <= hart.kvm_windows[i * 2 + 1]:
-            found = True
+            found = U64(0) + i
     return found
+
+
+@cold
+def vmm_access(hart: Any, window: U64, gpa: U64, size: U64, store: U64, data: U64) -> U64:
+    """The VMM's device: by its compiled registers, or by the VMM itself."""
+    io = hart.kvm_window_io[window]
+    if io == 0:
+        return user_mmio(hart, gpa, size | (store << 8), data)
+    function = hart.kvm_window_load[window] if store == 0 else hart.kvm_window_store[window]
+    return call_registers(hart, function, io, gpa - hart.kvm_windows[window * 2], size, data)
 
 
 @cold
@@ -212,7 +223,8 @@ def mmio_exit(hart: Any, cause: U64) -> bool:
     known = (hart.kvm_mmio_known[number >> 6 & 7] >> (number & 63)) & 1 != 0
     if access == 0 or not known or u64(access & ACCESS_STORE != 0) != store:
         return False
-    if gpa & (size - 1) != 0 or not served_window(hart, gpa, size):
+    window = served_window(hart, gpa, size)
+    if gpa & (size - 1) != 0 or window == 8:
         return False
     origin = previous_mode(hart)
     begin_exit(hart, cause)
@@ -224,7 +236,7 @@ def mmio_exit(hart: Any, cause: U64) -> bool:
     hart.scratch[0] = hart.sepc
     hart.scratch[1] = hart.stval
     finish_exit(hart, U64(MMIO_USER), cause, origin, gpa, U64(0))
-    answer = user_mmio(hart, gpa, size | (store << 8), data)
+    answer = vmm_access(hart, window, gpa, size, store, data)
     if store == 0:
         write_loaded(hart, registers, access, answer)
     hart.guest_sepc = hart.guest_sepc + length

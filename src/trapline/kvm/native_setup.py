@@ -120,8 +120,9 @@ def _write_policy(vcpu: Vcpu, policy: Policy) -> None:
     hart.kvm_peer_count = len(vm.vcpus)
     for n, other in enumerate(vm.vcpus):
         hart.kvm_peers[n] = other.hart.address
-    for n, (first, end) in enumerate(vm.mmio_windows):
+    for n, (first, end, device) in enumerate(vm.mmio_windows):
         hart.kvm_windows[2 * n], hart.kvm_windows[2 * n + 1] = first, end
+        hart.kvm_window_io[n], hart.kvm_window_load[n], hart.kvm_window_store[n], _ = vm.engine.registers_of(device)
 
 
 def firmware_events() -> tuple[str, ...]:

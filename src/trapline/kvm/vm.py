@@ -120,7 +120,7 @@ class Vm:
         # The last traps: records, or the vCPU and the words of exits that native code handled.
         self._last: deque[TrapRecord | tuple[int, tuple[int, ...]]] = deque(maxlen=LAST_TRAPS)
         self.actions = actions_of(self.policy)  # by cause: functions in the place of the policy's own words
-        self.mmio_windows: tuple[tuple[int, int], ...] = ()
+        self.mmio_windows: tuple[tuple[int, int, object], ...] = ()
         self.devices: tuple[tuple[int, int], ...] | None = None  # where the VMM has devices; None if it does not say
         self.log_lines: deque[str] = deque(maxlen=LOG_LINES)
         self.on_trap: Callable[[TrapRecord], None] | None = None
@@ -497,9 +497,12 @@ class Vm:
         """Return the instructions that firmware is estimated to have executed for the traps of each route."""
         return sum((v.stats.all_firmware(v.hart) for v in self.vcpus), Counter())
 
-    def serve_mmio(self, serve: Callable[[Vcpu, int, int, bool, int], int], windows: Sequence[tuple[int, int]]) -> None:
-        """Name addresses that the VMM serves at once, while KVM_RUN waits: up to eight pairs of first and end.
+    def serve_mmio(
+        self, serve: Callable[[Vcpu, int, int, bool, int], int], windows: Sequence[tuple[int, int, object]]
+    ) -> None:
+        """Name addresses that the VMM serves at once, while KVM_RUN waits: up to eight firsts and ends with the device.
 
+        Native code itself calls a device whose registers are compiled (lang.devices). For others
         `serve` gets the vCPU, address, size, whether it is a store, and the data; it returns a load's.
         The VMM is told of such an access either way: as KVM_EXIT_MMIO where exits are handled in Python.
         """

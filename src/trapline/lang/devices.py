@@ -147,8 +147,8 @@ def ask_host(hart: Any, io: DeviceState, what: int, value: U64) -> None:
 
 
 @primitive
-def call_registers(hart: Any, function: U64, io: U64, offset: U64, size: U64) -> U64:
-    """Call the compiled on_load or on_calm of a device at a host address."""
+def call_registers(hart: Any, function: U64, io: U64, offset: U64, size: U64, value: U64) -> U64:
+    """Call a compiled function of a device at a host address; on_store alone takes a value, and gives none."""
     raise LookupError("the reference engine asks the device itself")
 
 

@@ -235,6 +235,10 @@ LAYOUT.array("kvm_function", 64)  # by cause: the policy's own action, compiled
 LAYOUT.array("kvm_counters", 64)  # by cause: a byte for each counter to move, 1 + its number
 LAYOUT.array("kvm_mmio_known", 8)  # bits by number of the instruction: those that the policy's MMIO decoder knows
 LAYOUT.array("kvm_windows", 16)  # pairs of first and last + 1: addresses that the VMM serves at once
+# By window: host addresses of the device's state and compiled functions, 0: the VMM itself answers.
+LAYOUT.array("kvm_window_io", 8)
+LAYOUT.array("kvm_window_load", 8)
+LAYOUT.array("kvm_window_store", 8)
 LAYOUT.array("kvm_slots", 32)  # plain RAM: address, end, host physical address, largest level (kvm.map_native)
 LAYOUT.array("kvm_leaves", 8)  # G-stage leaves that native code has made, by level
 LAYOUT.array("kvm_peers", 64)  # host addresses of the VM's harts

@@ -229,6 +229,8 @@ class Uart(Registers):
 
     def receive(self, data: bytes) -> None:
         """Bytes arrive on the line."""
+        if not data:
+            return
         self._waiting.extend(data)
         self._refill()
         self._hart.call(uart_update, self.io)

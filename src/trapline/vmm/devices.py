@@ -113,6 +113,6 @@ class GuestDevices:
         self.unassigned.note(gpa, size, write=write)
         return 0
 
-    def served(self) -> list[tuple[int, int]]:
+    def served(self) -> list[tuple[int, int, Device]]:
         """Return the addresses of the devices whose accesses never end a run."""
-        return [(w.base, w.end) for w, device in self._devices if not isinstance(device, TestFinisher)]
+        return [(w.base, w.end, device) for w, device in self._devices if not isinstance(device, TestFinisher)]
