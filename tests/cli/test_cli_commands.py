@@ -430,7 +430,7 @@ def test_a_guest_that_is_cut_short_says_where_it_is(tmp_path: Path, capsys: Capt
     code, out, _ = run(capsys, *words)
     assert code == 3
     assert re.search(r"vCPU 0 in VS at 0x80200\w+ <wait(\+0x\w+)?>\n  goes round in a loop of \d instructions", out)
-    assert "reads the serial port at 0x10000005" in out
+    assert "reads the serial port at 0x10000005" in " ".join(out.split())
     assert json.loads(run(capsys, *words, "--json", "-")[1])["places"][0]["symbol"].startswith("wait")
 
 
