@@ -47,7 +47,7 @@ def test_slots(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("0x1000:4K", "write GPA:SIZE:ram, :ro, :hole or :PATH"),
+        ("0x1000:4K", "write GPA:SIZE:ram, :ro, :hole, :none or :PATH"),
         ("here:4K:ram", "'here' is not an address"),
         ("0x1000:lots:ram", "size 'lots'"),
         ("0x1001:4K:ram", "must be multiples of 0x1000"),
