@@ -290,10 +290,12 @@ def test_fwft_lock_after_a_failed_set() -> None:
 
 
 def test_hfence_calls() -> None:
-    """RFENCE's hfence functions were no-ops up to 6.15 and are not supported since."""
+    """RFENCE's hfence functions were no-ops up to 6.15.3 and are not supported since, as in stable 6.12.35."""
     call = "li a7, 0x52464e43\n li a6, 5\n li a0, 1\n li a1, 0\n ecall\n mv a3, a0"
-    assert run_event("linux-6.15", call).x("a3") == 0
-    assert run_event("linux-6.16", call).x("a3") == NOT_SUPPORTED
+    for name in ("linux-6.14", "linux-6.15.3", "linux-6.12.34"):
+        assert run_event(name, call).x("a3") == 0, name
+    for name in ("linux-6.16", "linux-6.15", "linux-6.12.35", "linux-6.12"):
+        assert run_event(name, call).x("a3") == NOT_SUPPORTED, name
 
 
 def test_csr_emulation_by_release() -> None:
@@ -337,9 +339,9 @@ def test_tracing_changes_nothing() -> None:
     assert counts[0] == counts[1]
 
 
-@pytest.mark.parametrize("policy", ["linux-6.18", "linux-6.19"])
+@pytest.mark.parametrize("policy", ["linux-6.18.1", "linux-6.18", "linux-6.19"])
 def test_a_guest_page_fault_while_kvm_fetches(policy: str) -> None:
-    """Up to 6.18 KVM injected the guest page fault of its own fetch; since 6.19 the guest tries again."""
+    """Up to 6.18.1 KVM injected the guest page fault of its own fetch; since 6.19 the guest tries again."""
     page = 0x8000_4000
     source = f"""
     la t0, handler
@@ -367,7 +369,7 @@ handler:
     unmapped: list[int] = []
     vm.slots.find = unmap_then_find  # type: ignore[method-assign]
     vm.run(lambda v: v.kvm_run.exit_reason is Exit.MMIO, max_instructions=1000)
-    assert int(vcpu.hart.x[18]) == (21 if policy == "linux-6.18" else 0)
+    assert int(vcpu.hart.x[18]) == (21 if policy == "linux-6.18.1" else 0)
 
 
 def test_wrs_yields_to_the_other_vcpus() -> None:
