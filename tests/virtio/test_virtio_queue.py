@@ -87,8 +87,9 @@ def test_a_buffer_comes_back_filled() -> None:
     pieces = driver.request([], [5, 40])
     assert driver.last_used() == (0, 45) and any(pieces[0]) and any(pieces[1])
     assert driver.levels[-1] and driver.get(n.INTERRUPT_STATUS) == n.INTERRUPT_USED
-    assert driver.memory.dirty[:2] == [(BUFFERS, 5), (BUFFERS + 16, 40)]
-    assert {place for place, _ in driver.memory.dirty[2:]} == {USED}
+    filled = [piece for piece in driver.memory.dirty if piece[0] >= BUFFERS]
+    assert filled == [(BUFFERS, 5), (BUFFERS + 16, 40)]
+    assert {place for place, _ in driver.memory.dirty} == {USED, BUFFERS, BUFFERS + 16}
     driver.put(n.INTERRUPT_ACK, n.INTERRUPT_USED)
     assert not driver.levels[-1]
 
