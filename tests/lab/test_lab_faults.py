@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
+from trapline.firmware import emulate, misaligned, redirect
 from trapline.firmware import firmware as firmware_module
-from trapline.firmware import misaligned, redirect
-from trapline.kvm import mmio, vcpu, vcpu_insn
+from trapline.kvm import mmio, native_exit, native_setup, vcpu, vcpu_insn
 from trapline.kvm import redirect as kvm_redirect
 from trapline.kvm.context import CpuTrap
 from trapline.kvm.stats import VcpuStats
+from trapline.kvm.vm import Vm
 from trapline.lab.checks import FAIL, Finding, check
 from trapline.lab.oracle import expected
 from trapline.lab.probe import ProbeError, ProbeVm
@@ -150,16 +151,11 @@ def counter_skipped(patch: Patch) -> None:
 
 def statistics_skipped(patch: Patch) -> None:
     patch.setattr(VcpuStats, "count", lambda self, name: None)
+    patch.setattr(native_exit, "move_counters", lambda hart, cause: None)
 
 
 def record_lost(patch: Patch) -> None:
-    real = vcpu.Vcpu._finish
-
-    def faulty(self: Any, end: str, how: str, *rest: Any) -> None:
-        if how != "kvm-redirect":
-            real(self, end, how, *rest)
-
-    patch.setattr(vcpu.Vcpu, "_finish", faulty)
+    patch.setattr(Vm, "note_native", lambda self, vcpu_id, entries: None)
 
 
 def on_redirect(patch: Patch, change: Callable[..., tuple[Any, ...]]) -> None:
@@ -169,7 +165,8 @@ def on_redirect(patch: Patch, change: Callable[..., tuple[Any, ...]]) -> None:
     def faulty(hart: Any, *values: Any) -> None:
         real(hart, *change(*values))
 
-    patch.setattr(kvm_redirect, "trap_redirect", faulty)
+    for module in (kvm_redirect, native_exit):
+        patch.setattr(module, "trap_redirect", faulty)
 
 
 def redirect_in_the_wrong_privilege(patch: Patch) -> None:
@@ -184,18 +181,24 @@ def redirect_behind_the_instruction(patch: Patch) -> None:
     on_redirect(patch, lambda cause, epc, tval, keep: (cause, epc + 4, tval, keep))
 
 
-def firmware_loses_spp(patch: Patch) -> None:
+def on_firmware_redirect(patch: Patch, change: Callable[..., tuple[Any, ...]]) -> None:
+    """Change what the firmware's redirect is called with."""
     real = redirect.redirect_trap
-    patch.setattr(redirect, "redirect_trap", lambda hart, *given: real(hart, *given[:6], U64(0), given[7]))
+    for module in (redirect, native_exit):
+        patch.setattr(module, "redirect_trap", lambda hart, *values: real(hart, *change(*values)))
+
+
+def firmware_loses_spp(patch: Patch) -> None:
+    on_firmware_redirect(patch, lambda *given: (*given[:6], U64(0), given[7]))
 
 
 def firmware_swaps_epc_and_tval(patch: Patch) -> None:
-    real = redirect.redirect_trap
-    patch.setattr(redirect, "redirect_trap", lambda hart, cause, epc, tval, *rest: real(hart, cause, tval, epc, *rest))
+    on_firmware_redirect(patch, lambda cause, epc, tval, *rest: (cause, tval, epc, *rest))
 
 
 def emulation_does_not_step_over(patch: Patch) -> None:
-    patch.setattr(misaligned, "csr_write", lambda hart, number, value: None)
+    for module in (misaligned, emulate):
+        patch.setattr(module, "csr_write", lambda hart, number, value: None)
 
 
 def mmio_steps_too_far(patch: Patch) -> None:
@@ -222,7 +225,8 @@ def virtual_instruction_reported_as_such(patch: Patch) -> None:
 def firmware_ignores_hedeleg(patch: Patch) -> None:
     real = redirect.flags_of
     never = ~(redirect.TO_VS_PAGE_FAULTS | redirect.TO_VS_HEDELEG)
-    patch.setattr(redirect, "flags_of", lambda model: real(model) & never)
+    for module in (redirect, native_setup):
+        patch.setattr(module, "flags_of", lambda model: real(model) & never)
 
 
 FAULTS: list[tuple[Callable[[Patch], None], str]] = [
