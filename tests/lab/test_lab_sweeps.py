@@ -113,7 +113,7 @@ def test_every_sweep_fits_its_place() -> None:
     """Each image holds its program, its table and room for the records."""
     for sweep in sweeps():
         image = build(sweep)
-        assert f"records 0x80100000 {len(sweep.items) * RECORD.size:#x}" in image.manifest
+        assert f"records 0x80300000 {len(sweep.items) * RECORD.size:#x}" in image.manifest
         assert image.manifest.count("vcpu ") == len(sweep.vcpus)
 
 

@@ -99,7 +99,7 @@ def test_a_wrong_file_is_refused_with_the_bad_value(toml: str, message: str) -> 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     """A path that cannot be read is an error with the path."""
-    with pytest.raises(PolicyError, match=r"nowhere\.toml"):
+    with pytest.raises(PolicyError, match=r"here\.toml.*No such file"):
         load_policy(tmp_path / "nowhere.toml")
 
 
