@@ -244,6 +244,7 @@ class NativeEngine:
         margin, base, why = words["ic_margin"], words["ic_base"], words["native_exit"]
         sample, samples, tier = words["sample_at"], words["sample_count"], self.tier
         end = words["ic_end"]  # exits that native code handles may move it
+        due = words["hpm_due"]  # a counter may overflow
         if (
             mem[words["time_offset"]] != mem[words["timer_offset"]]
             or mem[words["time_ratio"]] != mem[words["timer_ratio"]]
@@ -253,7 +254,8 @@ class NativeEngine:
         mem[end] = mem[instret] + limit
         mem[words["attention"]] = 0
         while True:
-            left = mem[end] - mem[instret]
+            self._settle(hart)
+            left = min(mem[end], mem[due]) - mem[instret]
             ic = min(left - MARGIN, max(mem[sample] - mem[instret], 0)) if left > MARGIN else -1
             mem[margin] = left - ic
             mem[base] = (mem[instret] + ic) & 0xFFFF_FFFF_FFFF_FFFF
@@ -270,11 +272,14 @@ class NativeEngine:
                     tier.places[page.table + offset * 8] = hart, mem[pc], mode
                     tier.make(page.table + offset * 8)
             elif reason == NATIVE_LIMIT:
-                return EXIT_LIMIT
+                if mem[instret] >= mem[end]:
+                    self._settle(hart)
+                    return EXIT_LIMIT
             elif reason == SEMANTIC:
                 if self._failure is not None:
                     failure, self._failure = self._failure, None
                     raise failure
+                self._settle(hart)
                 return int(mem[words["exit_reason"]])
             elif reason == NEW_PAGE:
                 self._new_page(mem[words["fetch_uncached"]])
@@ -282,6 +287,11 @@ class NativeEngine:
                 self.code.decode_straddle(self.code.by_table[mem[words["code_table"]]], mem[words["insn"]])
             elif self._slow_step(hart):
                 return int(hart.exit_reason)
+
+    def _settle(self, hart: Hart) -> None:
+        """Notice the overflow of a counter behind the very instruction: whoever is left for may look at mip."""
+        if hart.mem[self._words["instret"]] >= hart.mem[self._words["hpm_due"]]:
+            hart.call(update_derived)
 
     def _new_page(self, info: int) -> None:
         if self.code.make_room():

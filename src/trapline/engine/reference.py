@@ -78,6 +78,8 @@ class ReferenceEngine:
         end = int(hart.instret) + limit
         hart.attention = 0
         while True:
+            if hart.instret >= hart.hpm_due:
+                update_derived(hart)
             if hart.irq_cause != 0:
                 take_interrupt(hart)
                 hart.pc = hart.next_pc

@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 from trapline.isa.privileged import fence_address
-from trapline.lang.control import flush_translations
 from trapline.lang.facts import Access, Kind
 from trapline.lang.functions import instruction
 from trapline.lang.values import U64, sext, zext
 from trapline.privilege.guards import require_hfence_gvma, require_hfence_vvma, require_hypervisor_access
 from trapline.privilege.memory import guest_load, guest_store
+from trapline.privilege.tlb_misses import forget_translations
 
 
 def declare_guest_load(name: str, code: str, size: int, signed: bool, execute: int) -> None:
@@ -63,7 +63,7 @@ def hfence_vvma(hart: Any, rs1: U64) -> None:
 def hfence_gvma(hart: Any) -> None:
     require_hfence_gvma(hart)
     # rs1 is a guest physical address; translations are kept by virtual address, so all of them go.
-    flush_translations(hart)
+    forget_translations(hart)
 
 
 @instruction("hinval.vvma rs1, rs2", "0010011 rs2 rs1 000 00000 1110011", extension="H&Svinval")
@@ -75,4 +75,4 @@ def hinval_vvma(hart: Any, rs1: U64) -> None:
 @instruction("hinval.gvma rs1, rs2", "0110011 rs2 rs1 000 00000 1110011", extension="H&Svinval")
 def hinval_gvma(hart: Any) -> None:
     require_hfence_gvma(hart)
-    flush_translations(hart)
+    forget_translations(hart)

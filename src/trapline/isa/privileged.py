@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trapline.lang.control import EXIT_WFI, flush_page, flush_translations, leave
+from trapline.lang.control import EXIT_WFI, leave
 from trapline.lang.facts import Flow
 from trapline.lang.functions import inline, instruction
 from trapline.lang.values import U64
@@ -21,6 +21,7 @@ from trapline.privilege.guards import (
 from trapline.privilege.interrupts import interrupt_waits
 from trapline.privilege.returns import mret as return_from_machine
 from trapline.privilege.returns import sret as return_from_supervisor
+from trapline.privilege.tlb_misses import forget_page, forget_translations
 
 
 @instruction("mret", "0011000 00010 00000 000 00000 1110011", extension="I", flow=Flow.RETURN)
@@ -50,9 +51,9 @@ def fence_address(hart: Any, rs1: U64) -> None:
     The ASID or VMID operand narrows what must be forgotten, never what may be.
     """
     if rs1 == 0:
-        flush_translations(hart)
+        forget_translations(hart)
     else:
-        flush_page(hart, hart.x[rs1])
+        forget_page(hart, hart.x[rs1])
 
 
 @instruction("sfence.vma rs1, rs2", "0001001 rs2 rs1 000 00000 1110011", extension="S")

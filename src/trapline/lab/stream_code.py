@@ -344,7 +344,11 @@ class _Block:
         self.code += before
 
     def _constant(self, register: int, value: int) -> None:
-        """Load a constant of one or two bits set: 12 bits shifted left."""
+        """Load a constant of one or two bits set, 12 bits shifted left; or of ones from bit 0 on."""
+        if value > 0x7FF and value & (value + 1) == 0:
+            self.code += self.encode("addi", rd=register, rs1=0, imm=-1)
+            self.code += self.encode("srli", rd=register, rs1=register, shamt=64 - value.bit_length())
+            return
         shift = max(value.bit_length() - 11, 0)
         if value >> shift << shift != value:
             raise ValueError(f"{value:#x} is not a short constant")

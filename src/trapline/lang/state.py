@@ -39,7 +39,7 @@ LAYOUT.word("mstatus", "mtvec", "medeleg", "mideleg", "mie", "mip", "mcounteren"
 LAYOUT.word("mscratch", "mepc", "mcause", "mtval", "mtval2", "mtinst", "menvcfg")
 LAYOUT.word("mseccfg", kind=Kind.MADE)
 LAYOUT.array("mhpmevent", 32)
-LAYOUT.array("mhpmcounter", 32)  # 0 and 2 hold the offsets of mcycle and minstret to `instret`
+LAYOUT.array("mhpmcounter", 32)  # an offset to retired instructions while one counts them, else its value
 LAYOUT.array("pmpcfg", 16)  # one byte-wide configuration a word
 LAYOUT.array("pmpaddr", 16)
 LAYOUT.array("mstateen", 4)
@@ -108,6 +108,17 @@ LAYOUT.word("timer_offset", "timer_ratio")  # the time_offset and time_ratio for
 # Instructions that trapped instead of retiring: instret counts every attempt, minstret those that retired.
 LAYOUT.kind = Kind.STATE
 LAYOUT.word("not_retired", most=MOST_TIME)
+
+# Programmable counters (privilege.hpm): where each began to count to its overflow; derived: the instret at which
+# update_derived must look again, whether it must at changes of mode, which events are counted where they happen.
+LAYOUT.array("hpm_start", 32)
+LAYOUT.word("hpm_due", "hpm_near", kind=Kind.AGEING)
+LAYOUT.word("hpm_traps", "hpm_tlb", kind=Kind.DERIVED)
+HPM_DTLB, HPM_ITLB = 512, 256  # entries of the TLB whose misses are counted (privilege.tlb_misses)
+LAYOUT.array("hpm_dtlb_page", HPM_DTLB)
+LAYOUT.array("hpm_dtlb_space", HPM_DTLB)
+LAYOUT.array("hpm_itlb_page", HPM_ITLB)
+LAYOUT.array("hpm_itlb_space", HPM_ITLB)
 
 # The native engine's own words: translation sets, decoded code, callbacks, and the instruction budget.
 # A snapshot leaves them out: add here what is an address of this process or a cache of the engine.

@@ -12,6 +12,7 @@ from trapline.machine import memory_map as mm
 from trapline.machine.aia import Aia
 from trapline.machine.aia_tree import add_aia
 from trapline.machine.fdt import Node, cells64, write_fdt
+from trapline.machine.pmu_tree import pmu_node
 
 # The same in every run, so that the same inputs give the same trace. No secret depends on it.
 RNG_SEED = hashlib.sha256(b"trapline").digest()
@@ -70,6 +71,8 @@ def board_tree(board: BoardTree) -> Node:
         root.add(Node(f"memory@{base:x}", device_type="memory", reg=cells64(base, size)))
     root.add(_cpus(board))
     root.add(_soc(board))
+    if board.machine_mode and {"zihpm", "sscofpmf"} & set(isa_extensions(board.isa)):
+        root.add(pmu_node())
     if board.finisher:
         _power(root, board.harts + 2)
     return root

@@ -1,17 +1,20 @@
 """Counters (Privileged spec, hardware performance monitor; Zicntr, Zihpm, Sscofpmf).
 
-Every instruction that retires takes one cycle. The programmable counters are read-only zero: no event can be
-selected, so only the filter and overflow bits of mhpmevent exist.
+Every instruction that retires takes one cycle. What the programmable counters count stands in privilege.hpm.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from trapline.lang.functions import IllegalInstruction, VirtualInstruction, cold, inline
+from trapline.lang.control import EXIT_TIMER, flush_translations, leave
+from trapline.lang.functions import IllegalInstruction, VirtualInstruction, cold
 from trapline.lang.values import U64
+from trapline.privilege.derived import update_derived
+from trapline.privilege.hpm import HPM_END, HPM_FIRST, find_selected, read_hpm, retired, set_hpm
 from trapline.privilege.interrupts import time_now
 from trapline.privilege.modes import MACHINE, USER
+from trapline.privilege.tlb_misses import forget_all
 
 # Slots of mhpmcounter: an offset to the retired instructions while the counter counts, its value while it is inhibited.
 CYCLE_SLOT, INSTRET_SLOT = 0, 2
@@ -33,12 +36,6 @@ def guard_counter(hart: Any, csr: U64) -> None:
         raise IllegalInstruction()
 
 
-@inline
-def retired(hart: Any) -> U64:
-    """Instructions retired since reset; the one that runs is not among them."""
-    return hart.instret - hart.not_retired
-
-
 @cold
 def read_counter(hart: Any, slot: U64) -> U64:
     """mcycle (slot 0) or minstret (slot 2), before the reading instruction itself is counted."""
@@ -57,17 +54,55 @@ def write_counter(hart: Any, slot: U64, value: U64) -> None:
 
 
 @cold
+def counters_changed(hart: Any) -> None:
+    """After a change of what a programmable counter counts, of its value or its overflow bit."""
+    counted = hart.hpm_tlb
+    find_selected(hart)
+    if hart.hpm_tlb != 0 and counted == 0:
+        forget_all(hart)
+        flush_translations(hart)
+    due = hart.hpm_due
+    hart.hpm_due = 0
+    update_derived(hart)
+    if hart.hpm_due < due:
+        leave(hart, EXIT_TIMER)
+
+
+@cold
 def write_mcountinhibit(hart: Any, value: U64) -> None:
-    """Stop or start mcycle and minstret; the others have nothing to stop."""
-    new = value & hart.mcountinhibit_mask
-    changed = new ^ hart.mcountinhibit
+    """Stop and start counters."""
+    changed = (value & hart.mcountinhibit_mask) ^ hart.mcountinhibit
     for i in range(0, 3, 2):
         if (changed >> i) & 1 != 0:
-            if (new >> i) & 1 != 0:
+            if (hart.mcountinhibit >> i) & 1 == 0:
                 hart.mhpmcounter[i] = hart.mhpmcounter[i] + retired(hart)
             else:
                 hart.mhpmcounter[i] = hart.mhpmcounter[i] - retired(hart)
-    hart.mcountinhibit = new
+    hart.mcountinhibit = hart.mcountinhibit ^ (changed & 7)
+    if changed >> HPM_FIRST != 0:
+        for i in range(HPM_FIRST, HPM_END):
+            if (changed >> i) & 1 != 0:
+                now = read_hpm(hart, U64(i))
+                hart.mcountinhibit = hart.mcountinhibit ^ (U64(1) << i)
+                set_hpm(hart, U64(i), now, U64(0))
+        counters_changed(hart)
+
+
+@cold
+def write_mhpmevent(hart: Any, number: U64, value: U64) -> None:
+    """mhpmevent: the counter goes on from its value."""
+    now = read_hpm(hart, number)
+    hart.mhpmevent[number] = value & hart.mhpmevent_mask
+    set_hpm(hart, number, now, U64(0))
+    counters_changed(hart)
+
+
+@cold
+def write_mhpmcounter(hart: Any, number: U64, value: U64) -> None:
+    """mhpmcounter: read-only zero without Zihpm."""
+    if hart.has_zihpm != 0:
+        set_hpm(hart, number, value, U64(1))
+        counters_changed(hart)
 
 
 @cold

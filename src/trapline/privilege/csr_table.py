@@ -13,7 +13,7 @@ from typing import Any
 
 from trapline.lang.functions import cold
 from trapline.lang.values import U64
-from trapline.privilege import aia, counters, csr_control, csr_interrupts, csr_status, protection
+from trapline.privilege import aia, counters, csr_control, csr_interrupts, csr_status, hpm, protection
 from trapline.privilege.csr_numbers import CSR_BY_NAME
 from trapline.privilege.derived import update_derived
 from trapline.privilege.guards import require_fp
@@ -48,6 +48,9 @@ def _make(name: str, text: str) -> Any:
         "write_pmpaddr": protection.write_pmpaddr,
         "read_pmpcfg": protection.read_pmpcfg,
         "write_pmpcfg": protection.write_pmpcfg,
+        "read_hpm": hpm.read_hpm,
+        "write_mhpmcounter": counters.write_mhpmcounter,
+        "write_mhpmevent": counters.write_mhpmevent,
         "__name__": __name__,
     }
     exec(text, space)
@@ -203,11 +206,13 @@ def _counters() -> None:
     row("time", has_zicntr, counters.read_time, None, guard)
     row("instret", has_zicntr, counters.read_instret, None, guard)
     for i in range(3, 32):
-        zero(f"mhpmcounter{i}", always)
-        zero(f"hpmcounter{i}", has_zihpm, guard)
-        word = f"hart.mhpmevent[{i}]"
-        event = f"mhpmevent{i}"
-        row(event, always, _reader(event, word), _writer(event, f"{word} = value & hart.mhpmevent_mask"))
+        name = f"mhpmcounter{i}"
+        read = _reader(name, f"read_hpm(hart, U64({i}))")
+        row(name, always, read, _writer(name, f"write_mhpmcounter(hart, U64({i}), value)"))
+        row(f"hpmcounter{i}", has_zihpm, read, None, guard)
+        name = f"mhpmevent{i}"
+        write = _writer(name, f"write_mhpmevent(hart, U64({i}), value)")
+        row(name, always, _reader(name, f"hart.mhpmevent[{i}]"), write)
     row("scountovf", has_sscofpmf, counters.read_scountovf)
 
 

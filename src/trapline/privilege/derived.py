@@ -23,6 +23,7 @@ from trapline.privilege.fields import (
     MSTATUS_SIE,
     MSTATUS_SUM,
 )
+from trapline.privilege.hpm import settle_counters
 from trapline.privilege.interrupts import highest, pending, timer_ahead, update_timers
 from trapline.privilege.modes import MACHINE, SUPERVISOR, TO_HS, TO_M, TO_VS, USER
 from trapline.privilege.priorities import guest_top, machine_top, supervisor_top
@@ -163,11 +164,15 @@ def context_number(hart: Any, priv: U64, virt: U64) -> U64:
 @cold
 def update_derived(hart: Any) -> None:
     """Recompute what is derived; ask for attention when the context changed or an interrupt is due."""
+    if hart.instret >= hart.hpm_due or hart.hpm_near != 0:
+        settle_counters(hart)
     derive_fp(hart, hart.virt)
     derive_data_mode(hart)
     derive_interrupt(hart)
     derive_context(hart)
-    hart.unsettled = hart.irq_active | hart.virtual_used | (hart.mstatus & MSTATUS_MPRV)
+    hart.unsettled = (
+        hart.irq_active | hart.virtual_used | (hart.mstatus & MSTATUS_MPRV) | hart.hpm_near | hart.hpm_traps
+    )
     hart.timer_due = timer_ahead(hart)
 
 

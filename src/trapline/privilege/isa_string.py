@@ -57,6 +57,7 @@ from trapline.privilege.fields import (
     STATEEN_SE,
     VSSIP,
 )
+from trapline.privilege.hpm import EVENT_MASK
 
 # Extensions with a switch `has_<name>`, and what each one brings with it.
 IMPLIES: dict[str, tuple[str, ...]] = {
@@ -217,7 +218,7 @@ def set_masks(hart: Any) -> None:
     programmable = bits("zihpm", 0xFFFF_FFF8)
     hart.counteren_mask = bits("zicntr", COUNTEREN_CY | COUNTEREN_TM | COUNTEREN_IR) | programmable
     hart.mcountinhibit_mask = bits("zicntr", COUNTEREN_CY | COUNTEREN_IR) | programmable
-    hart.mhpmevent_mask = bits("sscofpmf", HPMEVENT_WRITABLE | bits("h", HPMEVENT_VIRTUAL))
+    hart.mhpmevent_mask = bits("sscofpmf", HPMEVENT_WRITABLE | bits("h", HPMEVENT_VIRTUAL)) | bits("zihpm", EVENT_MASK)
     # FIOM asks for nothing that this hart does not do: every fence orders all accesses.
     common = ENVCFG_FIOM | bits("zicbom", ENVCFG_CBIE | ENVCFG_CBCFE) | bits("zicboz", ENVCFG_CBZE)
     hart.senvcfg_mask = common

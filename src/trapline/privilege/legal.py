@@ -19,6 +19,7 @@ from trapline.privilege.csr_control import write_henvcfg
 from trapline.privilege.csr_table import ROWS
 from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import SEIP
+from trapline.privilege.hpm import find_selected
 from trapline.privilege.imsic import EIDELIVERY, EIE, EIP, EITHRESHOLD, imsic_write
 from trapline.privilege.interrupts import update_timers
 from trapline.privilege.modes import MODE_NAMES
@@ -188,4 +189,6 @@ def _derive(hart: Hart) -> None:
     priorities_changed(hart)
     virtual_changed(hart)
     update_timers(hart)
+    find_selected(hart)
+    hart.hpm_due = 0  # looks at every counter
     update_derived(hart)

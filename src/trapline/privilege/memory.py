@@ -9,16 +9,27 @@ from __future__ import annotations
 from typing import Any
 
 from trapline.lang.control import cache_translation, note_store
-from trapline.lang.functions import Trap, cold, fast_path
+from trapline.lang.functions import Trap, cold, fast_path, inline
 from trapline.lang.memory import device_load, device_store, host_load, host_store
 from trapline.lang.state import WATCHER
 from trapline.lang.values import U64
 from trapline.privilege.causes import INST_ACCESS, LOAD_ACCESS, LOAD_MISALIGNED, STORE_ACCESS, STORE_MISALIGNED
 from trapline.privilege.fields import HSTATUS_SPVP
+from trapline.privilege.modes import MACHINE
 from trapline.privilege.protection import KIND_DEVICE, check_physical, region_of
+from trapline.privilege.tlb_misses import count_miss
 from trapline.privilege.translation import ACCESS_FETCH, ACCESS_LOAD, ACCESS_MANAGE, ACCESS_STORE, translate
 
 NO_RESERVATION = 0xFFFF_FFFF_FFFF_FFFF
+
+
+@inline
+def located(hart: Any, va: U64, access: U64, priv: U64, virt: U64, hlvx: U64) -> U64:
+    """translate(), for an access of the hart itself; counters may have selected the misses of its TLB."""
+    pa = translate(hart, va, access, priv, virt, hlvx)
+    if hart.hpm_tlb != 0 and (virt != 0 or priv != MACHINE):
+        count_miss(hart, va, access, virt)
+    return pa
 
 
 @cold
@@ -111,12 +122,12 @@ def load_misaligned(hart: Any, va: U64, size: U64, priv: U64, virt: U64, hlvx: U
     first = size
     if (va & 4095) + size > 4096:
         first = 4096 - (va & 4095)
-    low = check_split_load(hart, va, translate(hart, va, ACCESS_LOAD, priv, virt, hlvx), first, priv, virt)
+    low = check_split_load(hart, va, located(hart, va, ACCESS_LOAD, priv, virt, hlvx), first, priv, virt)
     high = low + first
     if first != size:
         rest = va + first
         high = check_split_load(
-            hart, rest, translate(hart, rest, ACCESS_LOAD, priv, virt, hlvx), size - first, priv, virt
+            hart, rest, located(hart, rest, ACCESS_LOAD, priv, virt, hlvx), size - first, priv, virt
         )
     value = U64(0)
     for i in range(8):
@@ -136,13 +147,11 @@ def store_misaligned(hart: Any, va: U64, size: U64, value: U64, priv: U64, virt:
     first = size
     if (va & 4095) + size > 4096:
         first = 4096 - (va & 4095)
-    low = check_split_store(hart, va, translate(hart, va, ACCESS_STORE, priv, virt, 0), first, priv, virt)
+    low = check_split_store(hart, va, located(hart, va, ACCESS_STORE, priv, virt, 0), first, priv, virt)
     high = low + first
     if first != size:
         rest = va + first
-        high = check_split_store(
-            hart, rest, translate(hart, rest, ACCESS_STORE, priv, virt, 0), size - first, priv, virt
-        )
+        high = check_split_store(hart, rest, located(hart, rest, ACCESS_STORE, priv, virt, 0), size - first, priv, virt)
     for i in range(8):
         if i < size:
             if i < first:
@@ -160,7 +169,7 @@ def load(hart: Any, va: U64, size: U64) -> U64:
     virt = hart.data_virt
     if va & (size - 1) != 0 and (hart.misaligned_hardware == 0 or (va & 4095) + size > 4096):
         return load_misaligned(hart, va, size, priv, virt, 0)
-    pa = translate(hart, va, ACCESS_LOAD, priv, virt, 0)
+    pa = located(hart, va, ACCESS_LOAD, priv, virt, 0)
     region = check_load(hart, va, pa, size, priv, virt)
     cache_translation(hart, va, pa, ACCESS_LOAD, region, priv)
     if va & (size - 1) != 0:
@@ -178,7 +187,7 @@ def store(hart: Any, va: U64, size: U64, value: U64) -> None:
     if va & (size - 1) != 0 and (hart.misaligned_hardware == 0 or (va & 4095) + size > 4096):
         store_misaligned(hart, va, size, value, priv, virt)
         return
-    pa = translate(hart, va, ACCESS_STORE, priv, virt, 0)
+    pa = located(hart, va, ACCESS_STORE, priv, virt, 0)
     region = check_store(hart, va, pa, size, priv, virt)
     cache_translation(hart, va, pa, ACCESS_STORE, region, priv)
     if va & (size - 1) != 0:
@@ -196,7 +205,7 @@ def atomic_address(hart: Any, va: U64, size: U64) -> U64:
         if hart.misaligned_hardware != 0:
             raise Trap(STORE_ACCESS, va, 0, 0, virt)
         raise Trap(STORE_MISALIGNED, va, 0, 0, virt)
-    pa = translate(hart, va, ACCESS_STORE, hart.data_priv, virt, 0)
+    pa = located(hart, va, ACCESS_STORE, hart.data_priv, virt, 0)
     region = check_store(hart, va, pa, size, hart.data_priv, virt)
     if not check_physical(hart, pa, size, ACCESS_LOAD, hart.data_priv) or hart.region_kind[region] == KIND_DEVICE:
         raise Trap(STORE_ACCESS, va, 0, 0, virt)
@@ -222,7 +231,7 @@ def load_reserved(hart: Any, va: U64, size: U64) -> U64:
         if hart.misaligned_hardware != 0:
             raise Trap(LOAD_ACCESS, va, 0, 0, virt)
         raise Trap(LOAD_MISALIGNED, va, 0, 0, virt)
-    pa = translate(hart, va, ACCESS_LOAD, priv, virt, 0)
+    pa = located(hart, va, ACCESS_LOAD, priv, virt, 0)
     region = check_load(hart, va, pa, size, priv, virt)
     if hart.region_kind[region] == KIND_DEVICE:
         raise Trap(LOAD_ACCESS, va, 0, 0, virt)
@@ -251,7 +260,7 @@ def guest_load(hart: Any, va: U64, size: U64, hlvx: U64) -> U64:
         priv = U64(1)
     if va & (size - 1) != 0:
         return load_misaligned(hart, va, size, priv, 1, hlvx)
-    pa = translate(hart, va, ACCESS_LOAD, priv, 1, hlvx)
+    pa = located(hart, va, ACCESS_LOAD, priv, 1, hlvx)
     region = check_load(hart, va, pa, size, priv, 1)
     if hlvx != 0 and not check_physical(hart, pa, size, ACCESS_FETCH, priv):
         raise Trap(LOAD_ACCESS, va, 0, 0, 1)
@@ -268,7 +277,7 @@ def guest_store(hart: Any, va: U64, size: U64, value: U64) -> None:
     if va & (size - 1) != 0:
         store_misaligned(hart, va, size, value, priv, 1)
         return
-    pa = translate(hart, va, ACCESS_STORE, priv, 1, 0)
+    pa = located(hart, va, ACCESS_STORE, priv, 1, 0)
     region = check_store(hart, va, pa, size, priv, 1)
     write_region(hart, region, pa, size, value)
 
@@ -281,7 +290,7 @@ def zero_block(hart: Any, va: U64) -> None:
     size = hart.cache_block
     block = va & ~(size - 1)
     virt = hart.data_virt
-    pa = translate(hart, va, ACCESS_STORE, hart.data_priv, virt, 0) & ~(size - 1)
+    pa = located(hart, va, ACCESS_STORE, hart.data_priv, virt, 0) & ~(size - 1)
     region = check_store(hart, va, pa, size, hart.data_priv, virt)
     if hart.region_kind[region] == KIND_DEVICE:
         raise Trap(STORE_ACCESS, va, 0, 0, virt)
@@ -299,7 +308,7 @@ def manage_block(hart: Any, va: U64) -> None:
     """cbo.clean, cbo.flush, cbo.inval: permitted where a load or a store would be; faults are store faults."""
     hart.access_va = va
     virt = hart.data_virt
-    pa = translate(hart, va, ACCESS_MANAGE, hart.data_priv, virt, 0)
+    pa = located(hart, va, ACCESS_MANAGE, hart.data_priv, virt, 0)
     size = hart.cache_block
     block = pa & ~(size - 1)
     if not check_physical(hart, block, size, ACCESS_LOAD, hart.data_priv) and not check_physical(
@@ -311,7 +320,7 @@ def manage_block(hart: Any, va: U64) -> None:
 @cold
 def fetch_parcel(hart: Any, va: U64) -> U64:
     """Fetch 16 bits at va in the hart's own mode."""
-    pa = translate(hart, va, ACCESS_FETCH, hart.priv, hart.virt, 0)
+    pa = located(hart, va, ACCESS_FETCH, hart.priv, hart.virt, 0)
     if not check_physical(hart, pa, 2, ACCESS_FETCH, hart.priv):
         raise Trap(INST_ACCESS, va, 0, 0, hart.virt)
     region = region_of(hart, pa)

@@ -61,6 +61,9 @@ CLEARED = [
     "vscause",
     "vstval",
     "vsatp",
+    "hpm_near",
+    "hpm_traps",
+    "hpm_tlb",
     "scontext",
     "hcontext",
     "fflags",
@@ -89,7 +92,7 @@ CLEARED = [
     "virtual_used",
 ]
 CLEARED_ARRAYS = (
-    *("mhpmevent", "mhpmcounter", "pmpcfg", "pmpaddr", "mstateen", "sstateen", "hstateen", "ctx_base"),
+    *("mhpmevent", "mhpmcounter", "hpm_start", "pmpcfg", "pmpaddr", "mstateen", "sstateen", "hstateen", "ctx_base"),
     *("miprio", "siprio", "imsic_eidelivery", "imsic_eithreshold", "imsic_eip", "imsic_eie"),
 )
 
@@ -118,6 +121,7 @@ def reset(hart: Any, hartid: int, pc: int) -> None:
     hart.hstatus = VSXL_64 if hart.has_h != 0 else 0
     hart.vsstatus = UXL_64 if hart.has_h != 0 else 0
     hart.mideleg = hart.mideleg_ones
+    hart.hpm_due = ALL_ONES
     hart.menvcfg = ENVCFG_ADUE if hart.has_svadu != 0 and hart.has_svade == 0 else 0
     hart.stimecmp = hart.vstimecmp = 0
     hart.reservation = ALL_ONES

@@ -27,8 +27,9 @@ from trapline.privilege.fields import (
     MSTATUS_SPIE,
     MSTATUS_SPP,
 )
+from trapline.privilege.hpm import count_trap_event
 from trapline.privilege.modes import MACHINE, SUPERVISOR, TO_HS, TO_M, TO_VS, change_mode, mode_index
-from trapline.privilege.observe import observe_trap
+from trapline.privilege.observe import observe_trap, origin_of_trap
 
 
 @inline
@@ -186,6 +187,8 @@ def follow_trap(hart: Any, cause: U64, epc: U64, to: U64) -> None:
         leave(hart, EXIT_HOSTED_M if to == TO_M else EXIT_HOSTED_HS)
     if hart.observe_base != 0:
         observe_trap(hart, cause, epc)
+    if hart.hpm_traps != 0:
+        count_trap_event(hart, cause >> 63, origin_of_trap(hart))
     update_derived(hart)
 
 
