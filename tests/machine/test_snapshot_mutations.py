@@ -91,6 +91,17 @@ def test_words_that_native_code_trusts(name: str, value: int, says: str) -> None
     assert save_hart(hart) == before
 
 
+@pytest.mark.parametrize(("word", "value"), [(1, 200 << 8), (1, 1 << 40), (5, 400)])
+def test_exits_that_do_not_exist(word: int, value: int, guests: Path, tmp_path: Path) -> None:
+    """Among the last traps is one of a kind that nobody handles: the file is refused."""
+    head, payload = read(guests)
+    last = head["state"]["guest"]["v"]["calls"]["v"]["_vm"]["v"]["_last"]["v"]
+    next(row for row in last if row["$"] == "tuple")["v"][1]["v"][word] = value
+    write(tmp_path / "changed", head, payload)
+    with pytest.raises(SnapshotError, match=r"last traps: .* is no exit"):
+        Guest.restore(tmp_path / "changed")
+
+
 @pytest.mark.parametrize("kind", ["boot", "run"])
 def test_anything_in_the_file(kind: str, boards: Path, guests: Path, tmp_path: Path) -> None:
     """Whatever value in the head or in memory is another one, the file is refused in one line, or the guest runs on."""

@@ -171,6 +171,16 @@ def collect(vcpu: Vcpu) -> None:
             vcpu.hart.kvm_leaves[level] = 0
 
 
+def check_last(vm: Vm) -> None:
+    """ValueError if an exit among the VM's last traps, which come from a file, is none that native code handles."""
+    for record in vm._last:
+        if isinstance(record, tuple):
+            words = record[1]
+            index, event = (words[1], words[5]) if len(words) == 6 else (-1, 0)
+            if not 0 <= index >> 8 in KINDS or not 0 <= event <= len(firmware_events()):
+                raise ValueError(f"last traps: {words} is no exit")
+
+
 def record_of(vm: Vm, vcpu_id: int, words: tuple[int, ...]) -> TrapRecord:
     """Return the record of an exit from its words in the ring."""
     instret, index, epc, tval, gpa, event = words

@@ -12,6 +12,7 @@ from trapline.firmware.firmware import Firmware
 from trapline.firmware.models import FirmwareModel
 from trapline.isa.decode import Decoder
 from trapline.kvm.actions import actions_of
+from trapline.kvm.native_setup import check_last
 from trapline.kvm.sbi_fwft import guest_features
 from trapline.kvm.slots import MemorySlot, SlotKind
 from trapline.machine.host_files import refuse, shown
@@ -114,6 +115,7 @@ def restore_vm(
                     raise ValueError(f"aia: KVM refuses attribute {attribute} of group {group}")
         match_slots(vm, head)
         fill(head, payload, path, [v.hart for v in vm.vcpus], vm.regions, {"vm": vm}, kept=kept(vm))
+        check_last(vm)
     if policy is not None:
         change_policy(vm, policy)
     return vm

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trapline.firmware.firmware import Firmware
+from trapline.kvm.native_setup import check_last
 from trapline.kvm.slots import SlotKind
 from trapline.kvm.snapshot import about, arguments, change_policy, kept, match_slots
 from trapline.machine.host_files import host_files, uses_host, without_host
@@ -76,6 +77,7 @@ def _restored(
             match_slots(vm, head)
             harts = [v.hart for v in vm.vcpus]
             fill(head, payload, path, harts, vm.regions, {"guest": guest}, kept=_kept(guest), without=without)
+            check_last(vm)
         except BaseException:
             guest.close()
             raise
