@@ -7,7 +7,7 @@ import struct
 import pytest
 from machine_fakes import FakeHart
 
-from trapline.machine.htif import Htif, HtifError
+from trapline.machine.htif import Htif
 from trapline.machine.regions import Regions
 
 BASE = 0x8000_0000
@@ -21,7 +21,15 @@ class Bench:
         self.regions, self.hart = Regions(), FakeHart()
         self.regions.ram("RAM", BASE, 0x4000)
         self.sent, self.codes = b"", []
-        self.htif = Htif(self.regions, TOHOST, FROMHOST, lambda h, code: self.codes.append(code), self._send)
+        self.refused: list[str] = []
+        self.htif = Htif(
+            self.regions,
+            TOHOST,
+            FROMHOST,
+            lambda h, code: self.codes.append(code),
+            self._send,
+            refuse=lambda h, what: self.refused.append(what),
+        )
         if watched:
             self.htif.watch([self.hart])
 
@@ -107,13 +115,18 @@ def test_exit_system_call() -> None:
 
 
 def test_what_is_not_served_is_named() -> None:
-    """An unknown system call or device is an error that names it."""
+    """A call, device or command that is not served, or arguments outside memory: the run ends and names it."""
     b = Bench()
     b.regions.write(BLOCK, struct.pack("<4Q", 57, 0, 0, 0))
-    with pytest.raises(HtifError, match="system call 57 is not served"):
-        b.store(TOHOST, 8, BLOCK)
-    with pytest.raises(HtifError, match="no device 2 with command 0"):
-        b.store(TOHOST, 8, 2 << 56)
+    b.store(TOHOST, 8, BLOCK)
+    b.store(TOHOST, 8, 0x10)
+    b.store(TOHOST, 8, 2 << 56)
+    b.store(TOHOST, 8, 1 << 56 | 9 << 48)
+    call, outside, device, command = b.refused
+    assert "system call 57 is not served" in call
+    assert "arguments outside memory" in outside
+    assert "no device 2 with command 0" in device
+    assert "no device 1 with command 9" in command
 
 
 def test_console_input_waits_for_a_key() -> None:

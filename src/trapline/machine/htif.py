@@ -21,12 +21,11 @@ _MOST = 1 << 20  # bytes of a write; the program is told how many were taken
 _LONELY_HALF = 1000  # instructions after which a lone 32-bit store counts as the whole command
 
 
-class HtifError(RuntimeError):
-    """The program asked the host for something that is not served; the message names it."""
-
-
 class Htif:
-    """Serves the commands; `watch` makes every store to `tohost` known to it, `poll` works without that."""
+    """Serves the commands; `watch` makes every store to `tohost` known to it, `poll` works without that.
+
+    `refuse` ends the run of a program that asks for what is not served, and gets a line that names it.
+    """
 
     snapshot_skips = ("tohost", "fromhost", "_page")
     snapshot_types: ClassVar = {"_half_since": U64 | None, "_typed": deque[U8]}
@@ -39,11 +38,13 @@ class Htif:
         finish: Callable[[Hart, int], None],
         output: Callable[[bytes], None],
         typed: deque[int] | None = None,
+        *,
+        refuse: Callable[[Hart, str], None],
     ) -> None:
         if tohost % 8 or (fromhost or 0) % 8:
             raise ValueError(f"tohost {tohost:#x} and fromhost {fromhost or 0:#x} must be aligned to 8 bytes")
         self._regions, self.tohost, self.fromhost = regions, tohost, fromhost
-        self._finish, self._output = finish, output
+        self._finish, self._output, self._refuse = finish, output, refuse
         self._typed = deque() if typed is None else typed
         self._page = tohost & -PAGE
         self._memory = regions.view(self._page, PAGE)
@@ -99,18 +100,20 @@ class Htif:
             case 1, 1:
                 self._output(bytes((payload & 0xFF,)))
             case _:
-                raise HtifError(f"tohost command {command:#018x}: no device {device} with command {action}")
+                self._refuse(hart, f"tohost command {command:#018x}: no device {device} with command {action}")
 
     def _system_call(self, hart: Hart, block: int) -> None:
         try:
             number, a0, a1, a2 = struct.unpack("<4Q", self._regions.read(block, 32))
         except ValueError as error:
-            raise HtifError(f"tohost system call with arguments outside memory: {error}") from error
+            self._refuse(hart, f"tohost system call with arguments outside memory: {error}")
+            return
         if number == SYS_EXIT:
             self._finish(hart, a0 & 0xFF)
             return
         if number != SYS_WRITE:
-            raise HtifError(f"tohost system call {number} is not served (write 64 and exit 93 are)")
+            self._refuse(hart, f"tohost system call {number} is not served (write 64 and exit 93 are)")
+            return
         try:
             data = self._regions.read(a1, min(a2, _MOST))
             result = len(data) if a0 in (1, 2) else -9  # EBADF

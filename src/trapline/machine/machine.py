@@ -228,7 +228,7 @@ class Machine:
 
     def serve_htif(self, tohost: int, fromhost: int | None) -> None:
         """Serve HTIF commands at the word `tohost`, answer at `fromhost`."""
-        self.htif = Htif(self.regions, tohost, fromhost, self._finish, self._print, self._typed)
+        self.htif = Htif(self.regions, tohost, fromhost, self._finish, self._print, self._typed, refuse=self._refuse)
         self.htif.watch(self.harts)
 
     def _start_bare(self, entry: int) -> None:
@@ -336,6 +336,9 @@ class Machine:
         if self._panic.panicked():
             self.stop("panic", 1, self.console.panic.describe(), hart)
         self.stop("exit", code, self._good if code == 0 else f"failed with code {code}", hart)
+
+    def _refuse(self, hart: Hart, what: str) -> None:
+        self.stop("exit", 1, f"failed: {what}", hart)
 
     def _reset(self, hart: Hart) -> None:
         if self._panic.panicked():
