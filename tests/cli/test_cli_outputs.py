@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import signal
@@ -38,6 +39,37 @@ def test_standard_output(shell: str, code: int, says: str) -> None:
     ended, error = run(shell)
     assert (ended, error.count("\n")) == (code, int(bool(says)))
     assert says in error
+
+
+LOOP = (0x0000006F).to_bytes(4, "little")
+
+
+@pytest.mark.parametrize("option", ["--json", "--snapshot"])
+@pytest.mark.parametrize("place", ["missing/x", "."])
+def test_an_output_that_cannot_be_written_is_found_first(option: str, place: str, tmp_path: Path) -> None:
+    """A result file in a folder that is not there, or that is a folder, is one line before the guest runs for long."""
+    guest = tmp_path / "loop.bin"
+    guest.write_bytes(LOOP)
+    started = time.monotonic()
+    code, error = run(f"$T boot {guest} --max-seconds 60 {option} {tmp_path / place}")
+    assert (code, error.count("\n")) == (2, 1)
+    assert f"{option}: cannot write" in error
+    assert time.monotonic() - started < 30
+
+
+def test_a_full_disk_under_a_log_keeps_the_result(tmp_path: Path) -> None:
+    """A commit log on a full disk ends early: the result is kept, one line names the file."""
+    guest = tmp_path / "loop.bin"
+    guest.write_bytes(LOOP)
+    result = tmp_path / "result.json"
+    code, error = run(
+        f"$T boot {guest} --max-instructions 20000 --log-commits /dev/full --json {result} >{tmp_path}/shown"
+    )
+    said = [line for line in error.splitlines() if "/dev/full" in line]
+    assert said == ["trapline: --log-commits: '/dev/full' ends early: No space left on device"]
+    assert code in (2, 3)
+    assert json.loads(result.read_text())["reason"] == "limit"
+    assert "limit" in (tmp_path / "shown").read_text()
 
 
 @pytest.mark.parametrize("name", ["TERM", "HUP", "QUIT", "ABRT", "TSTP"])

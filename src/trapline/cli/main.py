@@ -6,14 +6,17 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from cyclopts import CycloptsError
 
 from trapline.cli import audit, boot, cache, compare, completion, conform, demo, fetch, policies, route, run  # noqa: F401 (each registers its command)
 from trapline.cli.application import app
 from trapline.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
+from trapline.cli.snapshots import Snapshots
 from trapline.cli.tokens import behind_dashes, command_line
 
+WRITTEN_AT_THE_END = ("json", "plot", "console", "record")
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
@@ -37,13 +40,29 @@ def main(tokens: Sequence[str] | None = None) -> int:
         return EXIT_FAILED
 
 
+def _check_outputs(arguments: dict[str, Any]) -> None:
+    """Find before the command runs what it could not write when it ends."""
+    from trapline.lab import output
+
+    for name, value in arguments.items():
+        path = value.snapshot if isinstance(value, Snapshots) else value if name in WRITTEN_AT_THE_END else None
+        if isinstance(path, str) and path != "-":
+            output.require_writable(path, f"--{'snapshot' if isinstance(value, Snapshots) else name}")
+
+
 def _main(words: list[str]) -> int:
+    from trapline.lab import output
     from trapline.lab.errors import UsageError
     from trapline.views.data import OutputError
 
+    output.failed.clear()
     try:
         command, bound, _ = app.parse_args(words, print_error=False, exit_on_error=False)
-        return int(command(*bound.args, **bound.kwargs) or 0)
+        _check_outputs(bound.arguments)
+        code = int(command(*bound.args, **bound.kwargs) or 0)
+        for line in output.failed:
+            _complain(line)
+        return code or (EXIT_USAGE if output.failed else 0)
     except CycloptsError as error:
         chain = [word for word in error.command_chain or () if word != "trapline"]
         _complain(" ".join(str(error).split()) + f" ({' '.join(('trapline', *chain, '--help'))})")

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import IO, Any
+from typing import Any
 
 from trapline.engine.api import Engine, open_engine
 from trapline.firmware.firmware import Firmware
@@ -19,7 +19,7 @@ from trapline.kvm.trace import TrapRecord
 from trapline.lab.errors import UsageError
 from trapline.lab.firmware_names import firmware_named
 from trapline.lab.observe import Live, Observation, ObserveOptions, Watching
-from trapline.lab.output import output_file
+from trapline.lab.output import OutputFile, output_file
 from trapline.lab.run_rows import RunRow, add_hosted, delegated, left_guest
 from trapline.lab.settings import Settings
 from trapline.lab.snapshots import SnapshotOptions, Taken, check, restored, run_and_keep
@@ -128,7 +128,7 @@ class RunReport:
         }
 
 
-def _tracer(file: IO[str]) -> Callable[[TrapRecord], None]:
+def _tracer(file: OutputFile) -> Callable[[TrapRecord], None]:
     """Write each trap; with this hook all of them are handled in Python."""
     return lambda record: _ignore(file.write(json.dumps(trace_data(record)) + "\n"))
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from trapline.lab.errors import UsageError
+
+# Outputs that failed while a guest ran: told behind the result, which is not lost with them.
+failed: list[str] = []
 
 
 def grouped(value: float) -> str:
@@ -15,15 +19,64 @@ def grouped(value: float) -> str:
     return f"{round(value):,}".replace(",", " ")
 
 
+def note_failure(error: UsageError) -> None:
+    """Have an output that could not be written told at the end of the command."""
+    failed.append(error.line())
+
+
+def require_writable(path: str, option: str) -> None:
+    """Raise UsageError where the file that `option` names cannot be written: before hours of running, not after."""
+    file = Path(path)
+    try:
+        if file.is_dir():
+            raise UsageError(f"cannot write {path!r}: it is a directory", option)
+        if not file.parent.is_dir():
+            raise UsageError(f"cannot write {path!r}: there is no directory {str(file.parent)!r}", option)
+        if not os.access(file if file.exists() else file.parent, os.W_OK):
+            raise UsageError(f"cannot write {path!r}: Permission denied", option)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UsageError(f"cannot write {path!r}: {reason}", option) from None
+
+
+class OutputFile:
+    """A file that a run writes to. When the disk is full the run goes on without it."""
+
+    def __init__(self, file: IO[str], path: str, option: str) -> None:
+        self._file, self._path, self._option = file, path, option
+        self._lost = False
+
+    def write(self, text: str) -> None:
+        """Write text, or nothing once that has failed."""
+        if not self._lost:
+            try:
+                self._file.write(text)
+            except OSError as error:
+                self._fail(error)
+
+    def close(self) -> None:
+        """Write what is left."""
+        try:
+            self._file.close()
+        except OSError as error:
+            self._fail(error)
+
+    def _fail(self, error: OSError) -> None:
+        if not self._lost:
+            note_failure(UsageError(f"{self._path!r} ends early: {error.strerror}", self._option))
+        self._lost = True
+
+
 @contextlib.contextmanager
-def output_file(path: str | None, option: str) -> Iterator[IO[str] | None]:
+def output_file(path: str | None, option: str) -> Iterator[OutputFile | None]:
     """Open the file that `option` names; None if it names none."""
     if path is None:
         yield None
         return
     try:
         file = Path(path).open("w", encoding="utf-8")  # noqa: SIM115  (only the opening may fail with UsageError)
-    except OSError as error:
-        raise UsageError(f"cannot write {path!r}: {error.strerror}", option) from None
-    with file:
-        yield file
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UsageError(f"cannot write {path!r}: {reason}", option) from None
+    with contextlib.closing(OutputFile(file, path, option)) as output:
+        yield output

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from trapline.lab.errors import UsageError
-from trapline.machine.htif import HtifError
+from trapline.lab.output import note_failure
 from trapline.machine.snapshot_file import SnapshotError
 from trapline.machine.watch import Watch
 
@@ -80,7 +80,7 @@ def run_and_keep(
     """Run a Machine or Guest, and write the snapshot that was asked for; `stop(reason, message)` ends a run."""
     try:
         return _run_and_keep(machine, stop, options, max_instructions, max_seconds)
-    except (UsageError, HtifError):
+    except UsageError:
         raise
     except Exception as error:
         if options.restore is None or os.environ.get("TRAPLINE_DEBUG"):
@@ -110,6 +110,8 @@ def _run_and_keep(
     if result.reason != "limit" or result.instructions < at:
         return replace(result, message=f"{result.message}; no snapshot: it was to be at {at} instructions"), None
     taken = _take(machine, options.file)
+    if taken is None:
+        return result, None
     return replace(result, reason="snapshot", message=f"{options.file} at {at} instructions"), taken
 
 
@@ -133,10 +135,11 @@ def _at_text(
     return result, _take(machine, file)
 
 
-def _take(machine: Any, file: str) -> Taken:
+def _take(machine: Any, file: str) -> Taken | None:
     started = time.perf_counter()
     try:
         size = machine.snapshot(file)
     except SnapshotError as error:
-        raise UsageError(str(error), "--snapshot") from None
+        note_failure(UsageError(str(error), "--snapshot"))  # behind the result
+        return None
     return Taken(file, size, time.perf_counter() - started)
