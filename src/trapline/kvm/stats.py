@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
 from trapline.firmware.exit_log import KINDS, NativeExit, counted, spent
@@ -29,6 +30,7 @@ GENERIC_VM = ("remote_tlb_flush", "remote_tlb_flush_requests")
 
 _DESTINATIONS = {0: "M", 1: "HS", 2: "VS"}
 _GUEST_ORIGINS = {4: "VU", 5: "VS"}
+_KVM_STAT = LAYOUT.fields["kvm_stat"].index
 _TRAP_COUNT, _ROW = LAYOUT.fields["trap_count"].index, TRAP_ORIGINS * TRAP_DESTINATIONS
 
 
@@ -84,9 +86,11 @@ class VcpuStats:
 
     def fold(self, hart: Hart) -> None:
         """Take over what native exits have counted."""
-        for number, name in enumerate(tuple(self.kvm)[: len(hart.kvm_stat)]):
-            self.kvm[name] += int(hart.kvm_stat[number])
-            hart.kvm_stat[number] = 0
+        names = tuple(self.kvm)[: len(hart.kvm_stat)]
+        for number, moved in enumerate(hart.mem[_KVM_STAT : _KVM_STAT + len(names)].tolist()):
+            if moved:
+                self.kvm[names[number]] += moved
+                hart.kvm_stat[number] = 0
 
     def fold_routes(self, hart: Hart) -> None:
         """Likewise the routes; the firmware must have taken over its part."""
@@ -104,7 +108,7 @@ class VcpuStats:
         """Return what KVM does not count, without zeros."""
         found = Counter[str]()
         for (cause, origin, _, how, end, _), n in self.all_routes(hart).items():
-            found[f"trapline/{cause_name(cause)}/{origin}/{how[-1]}/{end}"] += n
+            found[_counter_name(cause, origin, how[-1], end)] += n
             if cause in GUEST_PAGE_FAULTS:
                 found["trapline/guest_page_faults"] += n
             if cause == 1:
@@ -113,8 +117,13 @@ class VcpuStats:
                 found["trapline/kills"] += n
         for (cause, origin, destination), n in hardware_traps(hart).items():
             if destination == "VS":
-                found[f"trapline/{cause_name(cause)}/{origin}/delegated"] += n
+                found[_counter_name(cause, origin, "delegated")] += n
         return dict(sorted(found.items()))
+
+
+@cache
+def _counter_name(cause: int, *rest: str) -> str:
+    return "/".join(("trapline", cause_name(cause), *rest))
 
 
 def native_routes(hart: Hart) -> Counter[Route]:
@@ -138,9 +147,9 @@ def _by_route(numbers: Iterable[tuple[NativeExit, int]]) -> Counter[Route]:
 def hardware_traps(hart: Hart) -> dict[tuple[int, str, str], int]:
     """Return the compiled counters of guest traps: (cause, origin, destination of the hardware entry)."""
     counts: dict[tuple[int, str, str], int] = {}
+    words = hart.mem[_TRAP_COUNT : _TRAP_COUNT + 64 * _ROW].tolist()
     for code in range(64):
-        start = _TRAP_COUNT + code * _ROW
-        if not any(row := hart.mem[start : start + _ROW].tolist()):
+        if not any(row := words[code * _ROW : (code + 1) * _ROW]):
             continue
         cause = INTERRUPT | code - 32 if code >= 32 else code
         for mode, origin in _GUEST_ORIGINS.items():
