@@ -101,6 +101,29 @@ def test_memory(make: Callable[[], Guest | Machine]) -> None:
     assert "0000006f  jal zero, 0x" in _ask(made, "x/i $pc")[0]
 
 
+def test_strings() -> None:
+    """x/s shows strings up to their NUL, escaped, and breaks long ones into lines of at most 80 columns."""
+    made = _board()
+    made.regions.write(0x8000_2000, b'say "hi"\n\x1b\0' + b"z" * 120 + b"\0")
+    short, *long = _ask(made, "x/2s 0x80002000")
+    assert short == '0000000080002000: "say \\"hi\\"\\n\\x1b"'
+    assert "".join(line.split('"')[1] for line in long) == "z" * 120
+    assert len(long) == 3
+    assert max(map(len, long)) <= 80
+
+
+@pytest.mark.parametrize("make", [_guest, _board], ids=["guest", "board"])
+@pytest.mark.parametrize(
+    "command", ["info registers", "x/64xb {}", "x/64db {}", "x/64cb {}", "x/64dh {}", "x/8xg {}", "help"]
+)
+def test_eighty_columns(make: Callable[[], Guest | Machine], command: str) -> None:
+    """What the monitor lists fits 80 columns."""
+    made = make()
+    at = "0x80200000" if isinstance(made, Guest) else "0x80000000"
+    lines = _ask(made, command.format(at))
+    assert [line for line in lines if len(line) > 80] == []
+
+
 def test_a_boards_state() -> None:
     """On a board the monitor shows M-mode's CSRs, regions, and traps by origin and destination."""
     made = _board()

@@ -27,10 +27,10 @@ CSRS = (
 
 
 def in_columns(pairs: Iterable[tuple[str, int]], width: int = 8) -> Iterable[str]:
-    """Yield names and 64-bit values, four to a line."""
+    """Yield names and 64-bit values, three to a line: 80 columns."""
     cells = [f"{name:>{width}} {value & (1 << 64) - 1:016x}" for name, value in pairs]
-    for at in range(0, len(cells), 4):
-        yield " ".join(cells[at : at + 4])
+    for at in range(0, len(cells), 3):
+        yield " ".join(cells[at : at + 3])
 
 
 def trap_lines(rows: Iterable[tuple[str, int]]) -> Iterable[str]:

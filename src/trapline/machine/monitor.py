@@ -12,8 +12,11 @@ from trapline.isa.text import text
 
 PROMPT = "(trapline) "
 _MOST = 4096  # items that one x shows
-_FORMAT = re.compile(r"(?:/(\d*)(?:([xduci]?)([bhwg]?)|([bhwg])([xduci])))?")
+_FORMAT = re.compile(r"(?:/(\d*)(?:([xducis]?)([bhwg]?)|([bhwg])([xducis])))?")
 _SIZES = {"b": 1, "h": 2, "w": 4, "g": 8}
+_CHARACTERS = {n: chr(n) for n in range(32, 127)} | {9: "\\t", 10: "\\n", 13: "\\r", 34: '\\"', 92: "\\\\"}
+_USAGE_WIDTH = 18  # of a command in the list of help
+_STRING_WIDTH = 50  # characters of a string in a line
 _CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
 _ENTER, _ERASE, _KILL, _CANCEL, _ESCAPE = b"\r\n", (8, 127), 0x15, 0x03, 0x1B
 
@@ -77,10 +80,10 @@ class Monitor:
         self._commands: dict[str, tuple[str, str, Callable[[list[str]], Iterable[str]]]] = {
             "help": ("", "this list", self._help),
             "info": ("status|registers|stats|mem|mtree|cpus", "what the machine is and does", self._info),
-            "x": ("/NFMT ADDR", "memory at a virtual address: N items, x d u c or i(nstructions), b h w or g", self._x),
-            "xp": ("/NFMT ADDR", "memory at a physical address", lambda words: self._x(words, physical=True)),
+            "x": ("/NFMT ADDR", "virtual memory: N of x d u c i(nstruction) s(tring), b h w g", self._x),
+            "xp": ("/NFMT ADDR", "physical memory, likewise", lambda words: self._x(words, physical=True)),
             "cpu": ("N", "look at CPU N from now on", self._cpu),
-            "snapshot": ("FILE", "write the whole machine to a file (--restore FILE goes on there)", self._snapshot),
+            "snapshot": ("FILE", "write the whole machine to a file, for --restore", self._snapshot),
             "stop": ("", "hold the machine", self._stop),
             "cont": ("", "let it run on", self._cont),
             "system_reset": ("", "start again from the beginning", self._reset),
@@ -161,7 +164,12 @@ class Monitor:
         short = {long: word for word, long in self._short.items()}
         for name, (usage, what, _) in self._commands.items():
             title = f"{name}|{short[name]}" if name in short else name
-            yield f"{title + ' ' + usage if usage else title:50} {what}"
+            title = f"{title} {usage}" if usage else title
+            if len(title) < _USAGE_WIDTH:
+                yield f"{title:{_USAGE_WIDTH}} {what}"
+            else:
+                yield title
+                yield f"{'':{_USAGE_WIDTH}} {what}"
         yield "Ctrl-A c goes back to the guest's console, Ctrl-A x ends the run"
 
     def _info(self, words: list[str]) -> Iterable[str]:
@@ -184,12 +192,14 @@ class Monitor:
         form = words.pop(0) if words and words[0].startswith("/") else ""
         match = _FORMAT.fullmatch(form)
         if match is None or len(words) != 1:
-            raise ValueError("x /NFMT ADDR: N a count, FMT one of x d u c i and one of b h w g: x /4xg 0x80200000")
+            raise ValueError("x /NFMT ADDR: N a count, FMT one of x d u c i s and one of b h w g: x /4xg 0x80200000")
         address, count = self._address(words[0]), min(int(match[1] or 1), _MOST)
         kind = match[2] or match[5] or "x"
         size = _SIZES.get(match[3] or match[4] or "", 1 if kind == "c" else 4)
         if kind == "i":
             return self._instructions(address, count, physical)
+        if kind == "s":
+            return self._strings(address, count, physical)
         data = self._target.read(self.cpu, address, count * size, physical=physical)
         return _dump(address, data, kind, size)
 
@@ -218,6 +228,20 @@ class Monitor:
             yield f"{address:#018x}: {f'{bits:0{2 * size}x}':8}  {shown}"
             address += size
 
+    def _strings(self, address: int, count: int, physical: bool) -> Iterable[str]:
+        """Yield strings up to their NUL; a long one goes on in a line with an address of its own, as in gdb."""
+        first, start, shown = address, address, ""
+        while count > 0 and address - first < _MOST:
+            byte = self._target.read(self.cpu, address, 1, physical=physical)[0]
+            address += 1
+            shown += _CHARACTERS.get(byte, f"\\x{byte:02x}") if byte else ""
+            if byte == 0 or len(shown) > _STRING_WIDTH:
+                yield f'{start:016x}: "{shown}"'
+                start, shown = address, ""
+                count -= byte == 0
+        if shown:
+            yield f'{start:016x}: "{shown}"'
+
     def _cpu(self, words: list[str]) -> Iterable[str]:
         if len(words) != 1 or not words[0].isdigit() or int(words[0]) >= self._target.cpus:
             return [f"cpu N: 0 to {self._target.cpus - 1}"]
@@ -242,10 +266,11 @@ class Monitor:
 
 
 def _dump(address: int, data: bytes, kind: str, size: int) -> Iterable[str]:
-    """Yield lines of 16 bytes."""
+    """Yield lines of 16 bytes, of 8 where each is shown by itself: 80 columns."""
+    length = 8 if size == 1 else 16
     code = _CODES[size].lower() if kind == "d" else _CODES[size]
-    for at in range(0, len(data), 16):
-        row = data[at : at + 16]
+    for at in range(0, len(data), length):
+        row = data[at : at + length]
         values = [v for (v,) in struct.iter_unpack(f"<{code}", row)]
         if kind == "x":
             shown = " ".join(f"0x{v:0{2 * size}x}" for v in values)
