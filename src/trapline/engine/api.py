@@ -34,6 +34,9 @@ class Engine(Protocol):
     def code_written(self, host: int, size: int) -> None:
         """Someone other than a hart changed `size` bytes of guest memory at this host address."""
 
+    def notes(self) -> list[str]:
+        """What the user should know of a run besides its result."""
+
 
 class UnknownEngine(ValueError):
     """There is no engine of that name."""

@@ -324,6 +324,11 @@ class CodeStore:
                         for start, end in covered if part is page else ():
                             self._mark_code(0, page.table, start, end, HELD)
 
+    def drop_all(self) -> None:
+        """Take all regions out."""
+        with self.lock:
+            self.drop(list({id(region): region for page in self.by_table.values() for region in page.regions}.values()))
+
     def forget(self, page: CodePage) -> None:
         """Return a page to the undecoded state, in place."""
         with self.lock:
@@ -343,6 +348,10 @@ class CodeStore:
     def forget_all(self) -> None:
         """Forget all decoded code (the set of extensions changed, or memory was replaced)."""
         self.memo.clear()
+        self.forget_pages()
+
+    def forget_pages(self) -> None:
+        """Return all pages to the undecoded state."""
         for page in self.by_table.values():
             self.forget(page)
 

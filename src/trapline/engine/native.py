@@ -14,6 +14,7 @@ from trapline.engine import perf_map
 from trapline.engine.cache import load_image
 from trapline.engine.code import PAGE, CodeStore
 from trapline.engine.compiler_names import MARGIN, plain_index, step_index
+from trapline.engine.jit.area import CODE_BYTES
 from trapline.engine.jit.tier import Tier
 from trapline.engine.reference import ReferenceEngine
 from trapline.engine.tlb_layout import TLB_BYTES
@@ -51,11 +52,13 @@ def _loaded(progress: Callable[[str], None]) -> tuple[dict[str, int], mmap.mmap]
     return {name: base + offset for name, offset in image.symbols.items()}, memory
 
 
-def tier_of(mode: str, code: CodeStore, symbols: dict[str, int]) -> Tier | None:
-    """The second tier in a mode of NativeEngine's `jit`."""
+def tier_of(mode: str, code: CodeStore, symbols: dict[str, int], area_bytes: int) -> Tier | None:
+    """The second tier in a mode of NativeEngine's `jit`, with memory of this size for regions."""
     if mode not in ("on", "fresh", "off", "force"):
         raise ValueError(f"TRAPLINE_JIT is on, fresh, off or force, not {mode!r}")
-    return None if mode == "off" else Tier(code, symbols, forced=mode == "force", keep=mode == "on")
+    if mode == "off":
+        return None
+    return Tier(code, symbols, forced=mode == "force", keep=mode == "on", area_bytes=area_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +75,24 @@ class NativeEngine:
 
     `progress` is told when the image has to be compiled first. `jit` says when regions are compiled: "on", where code
     is hot, beside the guest; "fresh", the same without those that earlier runs kept; "off"; or "force", every block
-    before it first runs (for tests: slow). Only "on" keeps anything. Without it, TRAPLINE_JIT decides.
+    before it first runs (for tests: slow). Only "on" keeps anything. Without it, TRAPLINE_JIT decides. `area_bytes`
+    is the size of the memory for regions.
     """
 
     name = "native"
     turn = 2_000_000
     compiles = True
 
-    def __init__(self, progress: Callable[[str], None] = lambda text: None, *, jit: str | None = None) -> None:
+    def __init__(
+        self,
+        progress: Callable[[str], None] = lambda text: None,
+        *,
+        jit: str | None = None,
+        area_bytes: int = CODE_BYTES,
+    ) -> None:
         self.symbols, _ = _loaded(progress)
         self.code = CodeStore(self.symbols, step_index())
-        self.tier = tier_of(jit or os.environ.get("TRAPLINE_JIT", "on"), self.code, self.symbols)
+        self.tier = tier_of(jit or os.environ.get("TRAPLINE_JIT", "on"), self.code, self.symbols, area_bytes)
         self.reference = ReferenceEngine()
         self._run = ctypes.CFUNCTYPE(None, ctypes.c_uint64, ctypes.c_int64)(self.symbols["run"])
         self._harts: list[Hart] = []
@@ -110,6 +120,14 @@ class NativeEngine:
         flush_page: Any = partial(self._plain, "c.flush_page_sets", hart)
         hart.on_flush_page = flush_page  # type: ignore[method-assign]
         hart.on_store = self.code_written  # type: ignore[method-assign]
+
+    def notes(self) -> list[str]:
+        """What the user should know of a run: that hot code was not compiled, and why."""
+        failure = None if self.tier is None else self.tier.failure
+        if failure is None:
+            return []
+        said = f"{type(failure).__name__}: {failure}".rstrip(": ")
+        return [f"hot code was not compiled everywhere, so this run was slower; its results are right ({said})"]
 
     def _allocate(self, hart: Hart) -> None:
         if id(hart) in self._keep:
@@ -241,7 +259,7 @@ class NativeEngine:
         """Run until `limit` more attempts or another reason to leave (EXIT_*)."""
         mem, words = hart.mem, self._words
         instret, pc, next_pc = words["instret"], words["pc"], words["next_pc"]
-        margin, base, why = words["ic_margin"], words["ic_base"], words["native_exit"]
+        full, margin, base, why = words["jit_full"], words["ic_margin"], words["ic_base"], words["native_exit"]
         sample, samples, tier = words["sample_at"], words["sample_count"], self.tier
         end = words["ic_end"]  # exits that native code handles may move it
         due = words["hpm_due"]  # a counter may overflow
@@ -254,6 +272,8 @@ class NativeEngine:
         mem[end] = mem[instret] + limit
         mem[words["attention"]] = 0
         while True:
+            if mem[full] and tier is not None:
+                tier.flush()
             self._settle(hart)
             left = min(mem[end], mem[due]) - mem[instret]
             ic = min(left - MARGIN, max(mem[sample] - mem[instret], 0)) if left > MARGIN else -1

@@ -50,6 +50,10 @@ class ReferenceEngine:
     def code_written(self, pa: int, size: int) -> None:
         """Nothing is cached."""
 
+    def notes(self) -> list[str]:
+        """Nothing can be missing."""
+        return []
+
     def step(self, hart: Hart) -> None:
         """Execute one instruction, or take the trap that it raises; counts one attempt."""
         decoder = self._decoders.get(id(hart)) or Decoder(hart)

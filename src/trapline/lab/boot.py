@@ -165,7 +165,7 @@ def _boot_once(options: BootOptions, console: Console | None, progress: Callable
     table = trap_table(machine, traps)
     seen = watching.finish() if watching is not None else None
     counted = {n: v for n, v in levels.items() if v}
-    notes = tuple(machine.virtio.failures())
+    notes = (*machine.virtio.failures(), *machine.engine.notes())
     repeated = loops(machine.harts, engine) if result.reason in ENDED_FROM_OUTSIDE else ()
     return BootReport(options, result, table, counted, seconds, taken, seen, notes, repeated)
 

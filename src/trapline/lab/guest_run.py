@@ -252,7 +252,7 @@ def _run_once(
         before.counted_since(guest),
         guest.position()[1] - ticks,
         seconds,
-        (*guest.vm.notes, *guest.devices.virtio.failures()),
+        (*guest.vm.notes, *guest.devices.virtio.failures(), *guest.vm.engine.notes()),
         tuple(guest.devices.unassigned.describe()),
         tuple(_balance(traps, routes, sum(r.m for r in rows), before.spent_since(guest))),
         snapshot=taken,

@@ -149,6 +149,7 @@ LAYOUT.word("observe_base")  # the tables of privilege.observe; 0: nobody observ
 LAYOUT.word("decode_base")  # the instruction table of engine.decode_table; 0: Python decodes
 # Compiled regions: where they lie, what they call, and where the hart was at each sampling point.
 LAYOUT.word("jit_low", "jit_high", "fn_goto", "fn_budget", "fn_resume")
+LAYOUT.word("jit_full")  # 1: there is no more room for them; the hart leaves native code at the next sampling point
 LAYOUT.word("sample_at", "sample_count")  # the instret of the next sample, and how many were taken
 # Host address of the record to which the last jump went that looked at the budget, and the mode's index there.
 LAYOUT.word("run_start", "run_mode")

@@ -98,13 +98,14 @@ def hosted(functions: dict[str, Compiled]) -> str:
 
 
 def budget(functions: dict[str, Compiled]) -> str:
-    """ic ran out at next_pc: leave at the limit, run the rest one at a time, or note a sample and go on.
+    """ic ran out at next_pc: leave (limit, code area full), run the rest one at a time, or note a sample and go on.
 
     With a sample, regions that were offered meanwhile are put in.
     """
     h = Handler("h.budget")
     left = h.value(f"add i64 %ic, {h.get('ic_margin')}")
-    h.emit(f"br i1 {h.value(f'icmp sle i64 {left}, 0')}, label %limit, label %more")
+    spent, full = h.value(f"icmp sle i64 {left}, 0"), h.value(f"icmp ne i64 {h.get('jit_full')}, 0")
+    h.emit(f"br i1 {h.value(f'or i1 {spent}, {full}')}, label %limit, label %more")
     h.label("limit")
     h.put("pc", h.get("next_pc"))
     h.leave(EXIT_LIMIT)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import atexit
 import ctypes
-import sys
 import threading
 import time
 import weakref
@@ -21,13 +20,13 @@ from typing import TYPE_CHECKING
 
 from trapline.engine import perf_map
 from trapline.engine.code import Installed
-from trapline.engine.jit import worker as worker_module
+from trapline.engine.jit import thread
+from trapline.engine.jit.area import CODE_BYTES, CodeArea
 from trapline.engine.jit.offer import Offer
-from trapline.engine.jit.source import PAGE, Pages, prefix_words, window_of
+from trapline.engine.jit.source import PAGE, Pages, window_of
 from trapline.engine.jit.surroundings import handler_of, is_linear, tables_at
 from trapline.engine.jit.worker import Builder, Job, Made, Worker
 from trapline.engine.tlb_layout import RECORD_BYTES, RECORD_SLOTS, TABLE_BYTES
-from trapline.lang.host_pages import anonymous
 from trapline.lang.state import LAYOUT, SAMPLES
 
 if TYPE_CHECKING:
@@ -36,16 +35,14 @@ if TYPE_CHECKING:
     from trapline.engine.jit.store import RegionStore
     from trapline.lang.state import Hart
 
-CODE_BYTES = 64 << 20
 RING = SAMPLES
 RECORDS, PCS, MODES = (LAYOUT.fields[f"sample_{name}"].index for name in ("record", "pc", "mode"))
 KEPT_SAMPLES, HOT_SAMPLES = 2, 32  # of a place: for so many a kept region is looked for; one is compiled then
 STILL_SAMPLES = 64  # each time it has so many more it is looked at again: its code may be another
 QUICKLY = 1.0  # seconds: code that changes sooner than this after it was compiled has to be twice as hot the next time
 MOST_PATIENCE = 256
-FLUSH_AFTER = 20  # looks without news
-BUSY, WAITING, IDLE = 0.001, 0.004, 0.02  # seconds between looks: there is news, a region is compiled, or neither
 MOST_PLACES = 1 << 17  # that are remembered, of all that samples fell into
+FLUSH_SECONDS = 0.1  # between two flushes: code that never fits together must not be put in and out all the time
 LAST_SECONDS = 0.5  # for a region that was unfinished at the end of the last run, too
 
 
@@ -56,49 +53,24 @@ def cold_numbers(symbols: dict[str, int]) -> dict[str, int]:
     return {name: i for i, name in enumerate(names)}
 
 
-class CodeArea:
-    """Executable memory that is only ever added to."""
-
-    def __init__(self, size: int = CODE_BYTES) -> None:
-        self.memory = anonymous(size, executable=True)
-        self.base = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
-        self.size, self.end = size, 0
-
-    def __contains__(self, address: int) -> bool:
-        return self.base <= address < self.base + self.size
-
-    def add(self, tables: list[int], code: bytes) -> int | None:
-        """Place a region's code, with the tables of its pages in front of it; return its first instruction."""
-        start = (self.end + 31) & ~31
-        if start + len(code) > self.size:
-            return None
-        entry = start + 8 * prefix_words(len(tables))
-        self.memory[start : start + len(code)] = code
-        for n, word in enumerate(tables[1:], 1):
-            self.memory[entry - 8 * n : entry - 8 * n + 8] = word.to_bytes(8, sys.byteorder)
-        self.end = start + len(code)
-        return self.base + entry
-
-    def stub(self, original: int, code: int) -> int | None:
-        """Make a way into a region: the handler whose place it takes, and behind it a jump."""
-        start = (self.end + 15) & ~15
-        if start + 16 > self.size:
-            return None
-        jump = b"\xe9" + (code - (self.base + start + 13)).to_bytes(4, "little", signed=True)
-        self.memory[start : start + 13] = original.to_bytes(8, sys.byteorder) + jump
-        self.end = start + 16
-        return self.base + start + 8
-
-
 class Tier:
     """Regions of one machine's code.
 
     Everything but `attach` and `close` runs in the tier's own thread, which finds and installs, beside another that
     compiles (jit.worker); or in the guest's where that is `forced` (every block is compiled when it is first decoded).
+    `area_bytes` is the size of the memory for regions. When it is full, the thread of the harts empties it (`flush`).
     """
 
-    def __init__(self, code: CodeStore, symbols: dict[str, int], *, forced: bool = False, keep: bool = True) -> None:
-        self.code, self.symbols, self.forced, self.keep = code, symbols, forced, keep
+    def __init__(
+        self,
+        code: CodeStore,
+        symbols: dict[str, int],
+        *,
+        forced: bool = False,
+        keep: bool = True,
+        area_bytes: int = CODE_BYTES,
+    ) -> None:
+        self.code, self.symbols, self.forced, self.keep, self.area_bytes = code, symbols, forced, keep, area_bytes
         self.cold = cold_numbers(symbols)
         self.area: CodeArea | None = None
         self.started = False
@@ -106,8 +78,9 @@ class Tier:
         self.hot: set[int] = set()  # records with so many samples that they shall be compiled
         self.done: set[tuple[int, int]] = set()
         self.places: dict[int, tuple[Hart, int, int]] = {}  # by record: who was there last, its address, the mode
-        self.compiled = self.found = self.instructions = 0
+        self.compiled = self.found = self.instructions = self.flushes = 0
         self.failure: BaseException | None = None
+        self._flushed, self._flushed_at = False, 0.0  # what is known of places is of regions that are gone
         self._seen: dict[int, int] = {}
         self._harts: list[Hart] = []
         self._asked = b""  # the window of the place that is compiled just now
@@ -143,16 +116,24 @@ class Tier:
     def start(self) -> None:
         """There is a sample: get a place for code, and the thread."""
         self.started = True
-        self.area = CodeArea()
+        try:
+            self._start()
+        except (OSError, RuntimeError, MemoryError) as error:  # no memory that may be executed, or no thread
+            if self._worker is not None:
+                self._worker.end()
+            self.failure, self.area, self._worker = error, None, None
+
+    def _start(self) -> None:
+        self.area = CodeArea(self.area_bytes)
         for hart in self._harts:
             self._point(hart, self.area)
         if not self.forced:
             self._worker = Worker(self._builder)
             self._thread = threading.Thread(
-                target=_work, args=(weakref.ref(self), self._stop, self._worker), daemon=True
+                target=thread.work, args=(weakref.ref(self), self._stop, self._worker), daemon=True
             )
             self._thread.start()
-            atexit.register(_end, self._stop, weakref.ref(self._thread), weakref.ref(self._worker.thread))
+            atexit.register(thread.end, self._stop, weakref.ref(self._thread), weakref.ref(self._worker.thread))
 
     def close(self) -> None:
         """End the threads."""
@@ -163,10 +144,46 @@ class Tier:
         if self._thread is not None:
             self._thread.join()
 
+    # --- when the area is full ---
+    def ask_for_room(self) -> bool:
+        """Have the harts come back for a flush if the area is full, but not at once after the last; whether it is."""
+        if self.area is None or not self.area.full:
+            return False
+        if self.forced or time.monotonic() - self._flushed_at > FLUSH_SECONDS:
+            for hart in self._harts:
+                hart.jit_full = 1
+        return True
+
+    def flush(self) -> None:
+        """Take all regions out and begin the area anew, in the harts' thread while no native code runs.
+
+        What is hot is found again by its samples: the store has the code.
+        """
+        with self.code.lock:
+            self.code.drop_all()
+            if self.forced:
+                self.code.forget_pages()
+            if self.area is not None:
+                self.area.empty()
+            for hart in self._harts:
+                hart.jit_full = 0
+        self.flushes += 1
+        self._flushed, self._flushed_at = True, time.monotonic()
+        if self.forced:
+            self.forget_places()
+
+    def forget_places(self) -> None:
+        """After a flush: every place is looked at as if it was new."""
+        self._flushed = False
+        for known in (self.counts, self.places, self.hot, self.done):
+            known.clear()
+
     # --- finding ---
     def look(self) -> bool:
         """Count new samples, and install what is kept; return whether there was a new place, or one became hot."""
         new = False
+        if self._flushed:
+            self.forget_places()
         self.settle()
         for hart in self._harts:
             count, seen = int(hart.sample_count), self._seen.get(id(hart), 0)
@@ -256,6 +273,8 @@ class Tier:
             self.store().met(self._asked)
             self.take(*result)
         self.failure = self.failure or worker.failure
+        if self.ask_for_room():
+            return new
         while worker.idle and self.hot:
             best = max(self.hot, key=self.counts.__getitem__)
             self.hot.remove(best)
@@ -315,7 +334,9 @@ class Tier:
         if self.install_kept(record):
             return True
         job = self.job(record)
-        return job is not None and self.take(job, self._builder.build(job))
+        made = job is not None and self.take(job, self._builder.build(job))
+        self.ask_for_room()
+        return made
 
     def place(self, record: int) -> tuple[CodePage, int] | None:
         """The page and the offset of a record at which a region may begin: it is decoded, and no region's head."""
@@ -331,6 +352,9 @@ class Tier:
         if where is None or (record, where[0].epoch) in self.done:
             return False
         page, head = where
+        assert self.area is not None
+        if self.area.full:
+            return False
         with self.code.lock:
             for region in page.regions:
                 if region.page is page and head in region.entries:
@@ -339,7 +363,7 @@ class Tier:
         if kept is None:
             return False
         entered = self.install(*kept, record)
-        if kept[0].current and not (entered and head in kept[0].entries):
+        if kept[0].current and not (entered and head in kept[0].entries) and not self.area.full:
             self.done.add((record, page.epoch))  # it is entered elsewhere: there is nothing to compile here
         self.found += entered
         return entered
@@ -382,7 +406,7 @@ class Tier:
                 return False
             if source.digest() != digest:
                 return False
-            start = self.area.add([p.table for p in source.pages], code)
+            start = self.area.add([p.table for p in source.pages], code, len(source.entries))
             if start is None:
                 return False
             region = Installed(page, start, source.parts(), source.entries)
@@ -448,45 +472,6 @@ class Tier:
             self._isa = isa
             self._store = RegionStore(isa) if self.keep else RegionStore(isa, Path(":memory:"))
         return self._store
-
-
-def _work(reference: weakref.ref[Tier], stop: threading.Event, worker: Worker) -> None:
-    """Look and sleep, until the tier is gone or told to stop."""
-    pause, quiet, store = BUSY, 0, None
-    while not stop.wait(pause):
-        tier = reference()
-        if tier is None:
-            break
-        try:
-            new = tier.work()
-            store = tier._store
-            quiet = 0 if new else quiet + 1
-            if quiet == FLUSH_AFTER and store is not None:
-                store.flush()
-        except Exception as error:
-            tier.failure = error  # the guest goes on in the interpreter
-            break
-        pause = BUSY if new else min(IDLE if worker.idle else WAITING, pause * 2)
-        del tier
-    leaving = reference()
-    if leaving is not None:
-        try:
-            leaving.leave()
-            store = leaving._store
-        except Exception as error:
-            leaving.failure = error
-    worker.end()
-    if store is not None:
-        store.close()
-
-
-def _end(
-    stop: threading.Event, thread: weakref.ref[threading.Thread], compiling: weakref.ref[threading.Thread]
-) -> None:
-    stop.set()
-    for running in (thread(), compiling() if worker_module.wait_at_exit else None):
-        if running is not None:
-            running.join()
 
 
 assert TABLE_BYTES % RECORD_BYTES == 0
