@@ -8,7 +8,8 @@ import trapline.isa.all  # noqa: F401  (declares the instructions)
 from trapline.lang.functions import INSTRUCTIONS
 
 MARGIN = 2100  # more than the attempts between two looks at the budget
-SAMPLE_PERIOD = 20_000  # attempts
+SAMPLE_PERIOD = 20_000  # attempts, on average
+UNEVEN, UNEVEN_STEP = 1024, 389  # a power of two by which periods differ, and how far one is from the next
 
 # The most frequent pairs of neighbours (first+second, each with its length in bytes), most frequent first.
 FUSED = tuple(

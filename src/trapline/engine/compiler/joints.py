@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from trapline.engine.compiler.handlers import CC, LIKELY, UNLIKELY, Handler
 from trapline.engine.compiler.module import Compiled
-from trapline.engine.compiler_names import MARGIN, SAMPLE_PERIOD
+from trapline.engine.compiler_names import MARGIN, SAMPLE_PERIOD, UNEVEN, UNEVEN_STEP
 from trapline.engine.tlb_layout import STRADDLE_SLOT
 from trapline.lang.control import ATTENTION_LEAVE
 from trapline.lang.state import SAMPLES
@@ -117,13 +117,16 @@ def budget(functions: dict[str, Compiled]) -> str:
     h.tail("@h.step", ic="0")
     h.label("sample")
     now = h.value(f"sub i64 {h.get('ic_base')}, %ic")
-    h.put("sample_at", h.value(f"add i64 {now}, {SAMPLE_PERIOD}"))
+    start, count = h.get("run_start"), h.get("sample_count")
+    # A loop whose length has a part in common with the period would always be met at the same few of its places.
+    uneven = h.value(f"and i64 {h.value(f'mul i64 {count}, {UNEVEN_STEP}')}, {UNEVEN - 1}")
+    period = h.value(f"add i64 {uneven}, {SAMPLE_PERIOD - UNEVEN // 2}")
+    h.put("sample_at", h.value(f"add i64 {now}, {period}"))
     free = h.value(f"add i64 {left}, -{MARGIN}")
-    turn = h.value(f"call i64 @llvm.smin.i64(i64 {free}, i64 {SAMPLE_PERIOD})")
+    turn = h.value(f"call i64 @llvm.smin.i64(i64 {free}, i64 {period})")
     h.put("ic_base", h.value(f"add i64 {now}, {turn}"))
     h.put("ic_margin", h.value(f"sub i64 {left}, {turn}"))
     # What ran until now began at run_start, in the page that is current.
-    start, count = h.get("run_start"), h.get("sample_count")
     begun = h.value(f"add i64 {h.value(f'lshr i64 {start}, 3')}, {h.get('code_k')}")
     number = h.value(f"and i64 {count}, {SAMPLES - 1}")
     for name, what in (("sample_record", start), ("sample_pc", begun), ("sample_mode", h.get("run_mode"))):

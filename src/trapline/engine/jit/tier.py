@@ -1,6 +1,6 @@
 """The second tier: finds hot code by samples, compiles regions beside the running guest, and installs them.
 
-Every SAMPLE_PERIOD attempts native code notes where the code began that ran just then (`sample_record`). A thread
+Every SAMPLE_PERIOD attempts or so native code notes where the code began that ran just then (`sample_record`). A thread
 counts those places, has the hottest compiled, and offers the region to the hart, which puts it in at a sampling point
 by one store to the record of each head; the handler that was there stays in front of the region's code, for single
 steps and for an instruction that gives up at the head.
