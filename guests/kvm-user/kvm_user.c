@@ -39,13 +39,15 @@ int main(int argc, char **argv)
 	release();
 	load_modules();
 	port_open();
-	if (strcmp(mode, "linux") == 0)
+	if (strcmp(mode, "linux") == 0) {
+		run_sweeps(); /* what the kernel was built with */
 		run_linux();
-	else if (strcmp(mode, "sweeps") == 0)
+	} else if (strcmp(mode, "sweeps") == 0) {
 		run_sweeps();
-	else if (strcmp(mode, "loops") == 0)
+	} else if (strcmp(mode, "loops") == 0) {
 		run_loops();
-	else
+	} else {
 		run_events();
+	}
 	power_off();
 }

@@ -27,6 +27,7 @@ enum { PORT_MARK = 1, PORT_END = 2, PORT_KILLED = 3, PORT_LOST = 4 };
 void port_open(void);
 void port_mark(uint64_t code);
 void port_hand_over(const void *data, size_t size);
+void port_write(unsigned char byte);
 
 /* vm.c: one VM with one vCPU. */
 struct slot {

@@ -36,3 +36,9 @@ void port_hand_over(const void *data, size_t size)
 	port[1] = (uintptr_t)data;
 	port[2] = size;
 }
+
+void port_write(unsigned char byte)
+{
+	if (port != NULL)
+		port[3] = byte;
+}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 from pathlib import Path
 
 import pytest
+from real_host import real_host
 
 from trapline.lab import probe_image
-from trapline.lab.conform import board, port
+from trapline.lab.conform import port
 from trapline.lab.conform.compare import compare, load_accepted
 from trapline.lab.conform.conform import ISA, conform, preset_of
 from trapline.lab.conform.costs import ISA as COSTS_ISA
@@ -198,19 +198,10 @@ def test_the_program_builds(tmp_path: Path) -> None:
 
 
 # --- real kernels (slow): TRAPLINE_TEST_IMAGE, TRAPLINE_TEST_KVM (its kvm.ko), TRAPLINE_TEST_BIOS (OpenSBI) ---
-def _host() -> board.Host:
-    names = ("TRAPLINE_TEST_IMAGE", "TRAPLINE_TEST_KVM")
-    if any(name not in os.environ for name in names):
-        pytest.skip(f"{' or '.join(names)} is not set")
-    bios = os.environ.get("TRAPLINE_TEST_BIOS", "/usr/lib/riscv64-linux-gnu/opensbi/generic/fw_dynamic.bin")
-    image, module = (Path(os.environ[name]) for name in names)
-    return board.Host(Path(bios), image, (module,), build(), ISA)
-
-
 @pytest.mark.slow
 def test_a_real_kernel_conforms_to_its_preset() -> None:
     """Every event under a real kernel ends as under its preset, and the kernel's log lines of a kill are KVM's."""
-    result = conform([_host()])
+    result = conform([real_host()])
     assert result.passed, [d for c in result.comparisons for d in c.differences if d.accepted is None][:5]
     comparison = result.comparisons[0]
     assert len(comparison.rows) > 200
@@ -223,7 +214,7 @@ def test_a_real_kernel_conforms_to_its_preset() -> None:
 @pytest.mark.slow
 def test_a_wrong_preset_does_not_conform() -> None:
     """A real kernel differs from the preset of a release with other rules."""
-    result = conform([_host()], ["linux-5.19"], event="illegal|hole")
+    result = conform([real_host()], ["linux-5.19"], event="illegal|hole")
     assert not result.passed
 
 
@@ -231,13 +222,13 @@ def test_a_wrong_preset_does_not_conform() -> None:
 def test_no_kvm_is_one_clear_line() -> None:
     """A kernel without its kvm.ko is an error that names the remedy."""
     with pytest.raises(UsageError, match="--module"):
-        conform([dataclasses.replace(_host(), modules=())], event="illegal$")
+        conform([dataclasses.replace(real_host(), modules=())], event="illegal$")
 
 
 @pytest.mark.slow
 def test_linux_boots_in_linux() -> None:
     """A kernel boots as a guest of its own KVM on the board, to its init and back down."""
-    host = dataclasses.replace(_host(), isa=COSTS_ISA)
+    host = dataclasses.replace(real_host(), isa=COSTS_ISA)
     found = boot_guest(host, host.kernel)
     assert (found.end, found.guest_release) == ("shutdown", found.host_release)
     assert found.exits["mmio"] > 1000

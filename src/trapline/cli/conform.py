@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from trapline.cli.application import app
 from trapline.cli.common import finish, native
 from trapline.cli.numbers import Isa, Repeat
-from trapline.cli.options import EXIT_FAILED, Json, Misaligned, Several
+from trapline.cli.options import EXIT_FAILED, EXIT_LIMIT, Json, Misaligned, Several
 
 if TYPE_CHECKING:
     from trapline.lab.conform.board import Host
@@ -74,7 +74,8 @@ def conform(
     record
         With --costs, merge the numbers into this file of measurements (JSON).
     guest
-        Boot this Linux Image as a guest of the host's KVM instead, to its init.
+        Run this guest (ELF, Linux Image or flat) under the host's KVM and under the preset instead, and compare the
+        consoles line by line.
     json
         Write the result as JSON to a file, or - for standard output.
     """
@@ -89,15 +90,13 @@ def conform(
         raise UsageError("--record goes with --costs")
     native()
     hart = isa or (costs_isa() if costs or guest is not None else ISA)
-    chosen = hosts(
-        kernel, bios, module, program, hart, "hardware" if costs else misaligned, wanted=() if guest else policies
-    )
+    chosen = hosts(kernel, bios, module, program, hart, "hardware" if costs else misaligned, wanted=policies)
     if costs:
         return _costs(chosen, record, json)
     if guest is not None:
-        return _guest(chosen, guest, console, json)
-    with bar("conform") as update:
         # A fetched kernel is compared with the preset that named it.
+        return _guest(chosen, guest, policies if kernel else (), accepted, console, json)
+    with bar("conform") as update:
         result = lab(
             chosen,
             policies if kernel else (),
@@ -123,14 +122,20 @@ def _write(path: str | None, console: bytes) -> None:
         raise UsageError(f"--console {path}: {error.strerror or error}") from None
 
 
-def _guest(hosts: list[Host], image: str, console: str | None, json: Json) -> int:
-    from trapline.lab.conform.linux import boot_guest
+def _guest(
+    hosts: list[Host], image: str, policies: tuple[str, ...], accepted: str | None, console: str | None, json: Json
+) -> int:
+    from trapline.lab.conform.own_guest import conform_guest
     from trapline.views.linux_guest import show_guests
 
-    found = [boot_guest(host, Path(image)) for host in hosts]
-    _write(console, b"".join(g.console for g in found))
-    finish([g.as_data() for g in found], json, lambda out: show_guests(out, found))
-    return 0 if all(g.end == "shutdown" and g.guest_release for g in found) else EXIT_FAILED
+    found = conform_guest(hosts, image, policies, accepted)
+    _write(console, b"".join(dict.fromkeys(g.real.console for g in found)))
+    passed = all(g.passed for g in found)
+    data = {"passed": passed, "guests": [g.as_data() for g in found]}
+    finish(data, json, lambda out: show_guests(out, found))
+    if not passed:
+        return EXIT_FAILED
+    return EXIT_LIMIT if any(g.silent for g in found) else 0
 
 
 def costs_isa() -> str:

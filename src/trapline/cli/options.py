@@ -20,7 +20,7 @@ Backing = Literal["auto", "4K", "2M", "1G"]
 Several = Annotated[tuple[str, ...], Parameter(negative="")]
 Json = Annotated[str | None, Parameter(name="--json", allow_leading_hyphen=True)]
 
-EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILED, EXIT_USAGE, EXIT_LIMIT, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 
 @Parameter(name="*")

@@ -52,6 +52,7 @@ class Run:
     lines: list[dict[str, Any]] = field(default_factory=list)
     windows: list[Window] = field(default_factory=list)
     handed_over: list[bytes] = field(default_factory=list)
+    written: bytearray = field(default_factory=bytearray)  # by a guest, on its console
     console: bytes = b""
     instructions: int = 0
 
@@ -83,7 +84,7 @@ class Session:
             timebase=host.timebase, console=Console(self._output),
         )  # fmt: skip
         port = Port(self.machine.regions, self._mark)
-        self.run.handed_over = port.handed_over
+        self.run.handed_over, self.run.written = port.handed_over, port.written
         self.machine.add_device(*port_device(port))
         ramdisk = host_ramdisk(host, files)
         append = f"{APPEND} {host.append} -- {arguments} port={PORT:#x}"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from trapline.lab.conform.seen import Seen
 from trapline.lab.errors import UsageError
 from trapline.privilege.causes import cause_name
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,29 +73,61 @@ class Row:
         }  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class AcceptedLine:
+    """Lines of a guest's console that may differ: an expression for the whole line."""
+
+    pattern: re.Pattern[str]
+    reason: str
+    source: str
+
+
+def load_accepted_lines(path: str | Path | None = None) -> tuple[AcceptedLine, ...]:
+    """Read what may differ between consoles from the same list; UsageError says what is wrong with it."""
+    return _entries(path, "line", _line)
+
+
 def load_accepted(path: str | Path | None = None) -> tuple[Accepted, ...]:
     """Read the list of accepted differences: the package's own, or a file; UsageError says what is wrong with it."""
+    return _entries(path, "difference", _entry)
+
+
+def _entries(path: str | Path | None, kind: str, read: Callable[[Mapping[str, Any]], T]) -> tuple[T, ...]:
     try:
         if path is None:
             text = resources.files("trapline.lab.conform").joinpath("accepted.toml").read_text()
         else:
             text = Path(path).read_text()
-        entries = tomllib.loads(text).get("difference", [])
-        return tuple(_entry(e, n) for n, e in enumerate(entries, 1))
+        return tuple(_at(kind, n, e, read) for n, e in enumerate(tomllib.loads(text).get(kind, []), 1))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from None
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, re.error) as error:
         raise UsageError(f"{path or 'accepted.toml'}: {error}") from None
 
 
-def _entry(entry: Mapping[str, Any], number: int) -> Accepted:
-    unknown = set(entry) - {"events", "fields", "reason", "source"}
-    missing = {"fields", "reason", "source"} - set(entry)
+def _at(kind: str, number: int, entry: Mapping[str, Any], read: Callable[[Mapping[str, Any]], T]) -> T:
+    try:
+        return read(entry)
+    except (ValueError, re.error) as error:
+        raise ValueError(f"{kind} {number}: {error}") from None
+
+
+def _require(entry: Mapping[str, Any], needed: set[str], more: set[str]) -> None:
+    unknown, missing = set(entry) - needed - more, needed - set(entry)
     if unknown or missing:
-        raise ValueError(f"difference {number}: " + ", ".join(
-            [f"no {k!r}" for k in sorted(missing)] + [f"unknown key {k!r}" for k in sorted(unknown)]
-        ))  # fmt: skip
+        raise ValueError(
+            ", ".join([f"no {k!r}" for k in sorted(missing)] + [f"unknown key {k!r}" for k in sorted(unknown)])
+        )
+
+
+def _entry(entry: Mapping[str, Any]) -> Accepted:
+    _require(entry, {"fields", "reason", "source"}, {"events"})
     return Accepted(tuple(entry.get("events", ())), tuple(entry["fields"]), entry["reason"], entry["source"])
+
+
+def _line(entry: Mapping[str, Any]) -> AcceptedLine:
+    _require(entry, {"pattern", "reason", "source"}, set())
+    return AcceptedLine(re.compile(entry["pattern"]), entry["reason"], entry["source"])
 
 
 def compare(real: Seen, hosted: Seen, accepted: tuple[Accepted, ...] = ()) -> Row:

@@ -14,6 +14,7 @@ from trapline.lab.conform.board import Host, Run, quietest, run_events
 from trapline.lab.conform.compare import Accepted, Difference, Row, compare, load_accepted
 from trapline.lab.conform.hosted import run_hosted
 from trapline.lab.conform.payload import payload
+from trapline.lab.conform.port import Window
 from trapline.lab.conform.seen import Seen
 from trapline.lab.conform.sweep import Sweep
 from trapline.lab.conform.sweep_compare import SweepRow, compare_sweep
@@ -189,10 +190,7 @@ def against(
     only: frozenset[str] | None,
 ) -> Comparison:
     """Compare what was seen on a real host with what a policy does on the firmware model of the same name."""
-    if run.firmware not in ALL:
-        raise UsageError(f"there is no model of this firmware ({run.firmware or 'no banner of OpenSBI was seen'})")
-    fwft = bool(run.windows and run.windows[0].csrs.get("medeleg", 0) & MISALIGNED_BITS)
-    chosen = Settings(policy, run.firmware, fwft, host.misaligned)
+    chosen = settings_for(host, run.firmware, run.windows[0] if run.windows else None, policy)
     if not seen:
         return Comparison(chosen, run.release, [])
     hosted = run_hosted(chosen, host.isa, host.engine, only)
@@ -200,6 +198,14 @@ def against(
     here = {event for event, _ in seen}
     missing = tuple(e.id for e in EVENTS if e.id not in here and (only is None or e.id in only))
     return Comparison(chosen, run.release, rows, missing)
+
+
+def settings_for(host: Host, firmware: str, window: Window | None, policy: Policy) -> Settings:
+    """Return what the hosted side runs under: the firmware model of the same name, FWFT if the real host uses it."""
+    if firmware not in ALL:
+        raise UsageError(f"there is no model of this firmware ({firmware or 'no banner of OpenSBI was seen'})")
+    fwft = window is not None and bool(window.csrs.get("medeleg", 0) & MISALIGNED_BITS)
+    return Settings(policy, firmware, fwft, host.misaligned)
 
 
 def preset_of(release: str) -> str:

@@ -1,7 +1,8 @@
 """The port: a page on the board's bus through which the KVM user program says where it is.
 
 A store to register 0 takes a snapshot of the hart at that instruction: instructions by mode, the compiled
-trap counters, the CSRs of M- and HS-mode. Registers 1 and 2 hand over memory of the program.
+trap counters, the CSRs of M- and HS-mode. Registers 1 and 2 hand over memory of the program, 3 a byte that its guest
+wrote on its console.
 """
 
 from __future__ import annotations
@@ -84,6 +85,7 @@ class Port:
         self._regions, self._on_mark = regions, on_mark
         self._address = 0
         self.handed_over: list[bytes] = []
+        self.written = bytearray()
 
     def load(self, hart: Hart, offset: int, size: int) -> int:
         """Reads are zero."""
@@ -97,6 +99,8 @@ class Port:
             self._address = value
         elif offset == 16:
             self.handed_over.append(read_virtual(self._regions, int(hart.satp), self._address, value))
+        elif offset == 24:
+            self.written.append(value & 0xFF)
 
 
 def read_virtual(regions: Regions, satp: int, address: int, size: int) -> bytes:
