@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from machine_fakes import make_elf
 from trapline.isa.assemble import assemble
 from trapline.machine.console import Console, FileInput, terminal
 from trapline.machine.machine import Machine
+from trapline.machine.terminal_guard import guarded, written
 
 BASE = 0x8000_0000
 ICANON_ECHO = termios.ICANON | termios.ECHO | termios.ISIG
@@ -138,19 +140,109 @@ def test_a_prompt_appears_while_the_machine_idles() -> None:
     assert shown == [(b"$", True)]
 
 
-def test_a_killed_process_leaves_a_sane_terminal(terminals: tuple[int, int], tmp_path: Path) -> None:
-    """SIGTERM ends a run at a raw terminal, and the terminal is as it was."""
+NATIVE = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT)
+DEATHS = (*NATIVE, signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGXCPU, signal.SIGUSR1)
+
+
+def _raw_and(words: list[str], person: int, program: int, before: list[object]) -> subprocess.Popen[bytes]:
+    """Start a process whose terminal is the pseudo-terminal; return when it has shown a `!` in raw mode."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(words, stdin=program, stdout=program, stderr=program, env=environment)
+    seen = b""
+    while b"!" not in seen:
+        assert select.select([person], [], [], 30)[0], seen
+        seen += os.read(person, 100)
+    assert b"Error" not in seen
+    assert termios.tcgetattr(program) != before
+    os.write(person, b"k")
+    return process
+
+
+def _comes_back(program: int, before: list[object]) -> bool:
+    """Whether the terminal is as before within five seconds."""
+    end = time.monotonic() + 5
+    while termios.tcgetattr(program) != before and time.monotonic() < end:
+        time.sleep(0.01)
+    return termios.tcgetattr(program) == before
+
+
+def test_a_killed_run_leaves_a_sane_terminal(terminals: tuple[int, int], tmp_path: Path) -> None:
+    """SIGTERM and SIGKILL end a run at a raw terminal, and the terminal is as it was."""
     person, program = terminals
     path = tmp_path / "loop.elf"
     path.write_bytes(make_elf(assemble("li t0, 0x10000000; li t1, 33; sb t1, 0(t0); 1: j 1b", BASE)))
     before = termios.tcgetattr(program)
     words = [sys.executable, "-m", "trapline", "boot", str(path), "--max-seconds", "60"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen(words, stdin=program, stdout=program, stderr=program, env=environment) as process:
-        seen = b""
-        while b"!" not in seen:
-            seen += os.read(person, 100)
-        assert termios.tcgetattr(program) != before
-        process.terminate()
-        assert process.wait(30) == -signal.SIGTERM
-    assert termios.tcgetattr(program) == before
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with _raw_and(words, person, program, before) as process:
+            process.send_signal(number)
+            assert process.wait(30) == -number
+        assert _comes_back(program, before)
+
+
+IN_RAW_MODE = """
+import ctypes, os, resource, signal, sys, time
+from trapline.machine.console import terminal
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+with terminal(0):
+    os.write(1, b"!")
+    os.read(0, 1)
+    {how}
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", DEATHS, ids=lambda n: n.name)
+def test_no_signal_leaves_the_terminal_raw(terminals: tuple[int, int], number: signal.Signals) -> None:
+    """Whatever signal ends the process, from outside or by its own native code, the terminal is as it was."""
+    person, program = terminals
+    before = termios.tcgetattr(program)
+    how = (
+        f"getattr(ctypes.CDLL(None), 'raise')({int(number)})"
+        if number != signal.SIGABRT
+        else "ctypes.CDLL(None).abort()"
+    )
+    code = IN_RAW_MODE.format(how=how if number in NATIVE else f"os.kill(os.getpid(), {int(number)})")
+    with _raw_and([sys.executable, "-c", code], person, program, before) as process:
+        assert process.wait(30) == -number
+    assert _comes_back(program, before)
+
+
+def test_a_fault_in_native_code_leaves_a_sane_terminal(terminals: tuple[int, int]) -> None:
+    """A read of address 8 by native code ends the process with SIGSEGV, and the terminal is as it was."""
+    person, program = terminals
+    before = termios.tcgetattr(program)
+    code = IN_RAW_MODE.format(how="ctypes.string_at(8)")
+    with _raw_and([sys.executable, "-c", code], person, program, before) as process:
+        assert process.wait(30) == -signal.SIGSEGV
+    assert _comes_back(program, before)
+
+
+def test_a_mode_set_by_another_stays(terminals: tuple[int, int]) -> None:
+    """A terminal that somebody else has changed since is not touched when the process dies: a shell's editor has it."""
+    person, program = terminals
+    before = termios.tcgetattr(program)
+    code = IN_RAW_MODE.format(how="time.sleep(60)")
+    with _raw_and([sys.executable, "-c", code], person, program, before) as process:
+        other = termios.tcgetattr(program)
+        other[3] |= termios.ECHO
+        termios.tcsetattr(program, termios.TCSANOW, other)
+        process.kill()
+        process.wait(30)
+    time.sleep(0.3)
+    assert termios.tcgetattr(program) == other
+
+
+def test_no_watcher_stays_behind(terminals: tuple[int, int]) -> None:
+    """What waits for the process's death waits inside the block, and has ended when the block ends."""
+    mode = termios.tcgetattr(terminals[1])
+    with guarded(terminals[1], mode, mode) as guard:
+        assert guard is not None
+        assert guard.poll() is None
+    assert guard.returncode == 0
+
+
+def test_modes_are_written_as_stty_writes_them(terminals: tuple[int, int]) -> None:
+    """The written form of a mode is that of `stty -g`, which the watcher compares it with."""
+    shown = subprocess.run(["stty", "-g"], stdin=terminals[1], capture_output=True, check=True, text=True).stdout
+    assert written(termios.tcgetattr(terminals[1])) == shown.strip()

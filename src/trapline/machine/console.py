@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from trapline.machine.monitor import Monitor
 from trapline.machine.panic import PanicWatch
 from trapline.machine.sigint import on_death, on_stop
+from trapline.machine.terminal_guard import guarded
 
 CTRL_A = 0x01
 MOST_UNREAD = 64 << 10  # bytes of input that wait for the machine
@@ -290,14 +291,9 @@ def terminal(descriptor: int | None = None) -> Iterator[Console]:
         yield console
         return
     import termios
-    import tty
 
     saved = termios.tcgetattr(fd)
-    tty.setraw(fd)
-    # Output keeps its processing: other text of this process still needs "\n" to return the carriage.
-    mode = termios.tcgetattr(fd)
-    mode[1] = saved[1]
-    termios.tcsetattr(fd, termios.TCSANOW, mode)
+    mode = _raw(saved)
 
     def leave() -> None:
         termios.tcsetattr(fd, termios.TCSANOW, saved)
@@ -308,12 +304,26 @@ def terminal(descriptor: int | None = None) -> Iterator[Console]:
                 return  # in the background: the terminal is another one's
         termios.tcsetattr(fd, termios.TCSANOW, mode)
 
-    try:
-        with on_death(leave), on_stop(leave, enter):
+    with guarded(fd, saved, mode), on_death(leave), on_stop(leave, enter):
+        try:
+            termios.tcsetattr(fd, termios.TCSAFLUSH, mode)
             yield console
-    finally:
-        console.flush()
-        termios.tcsetattr(fd, termios.TCSADRAIN, saved)
+        finally:
+            console.flush()
+            termios.tcsetattr(fd, termios.TCSADRAIN, saved)
+
+
+def _raw(mode: list[Any]) -> list[Any]:
+    """Return a terminal's mode with raw input; output keeps its processing: "\n" still returns the carriage."""
+    import termios
+
+    iflag, oflag, cflag, lflag, *speeds, characters = mode
+    iflag &= ~(termios.BRKINT | termios.ICRNL | termios.INPCK | termios.ISTRIP | termios.IXON)
+    cflag = cflag & ~(termios.CSIZE | termios.PARENB) | termios.CS8
+    lflag &= ~(termios.ECHO | termios.ICANON | termios.IEXTEN | termios.ISIG)
+    characters = list(characters)
+    characters[termios.VMIN], characters[termios.VTIME] = 1, 0
+    return [iflag, oflag, cflag, lflag, *speeds, characters]
 
 
 def _stdin() -> int | None:

@@ -45,7 +45,9 @@ def on_death(clean: Callable[[], object]) -> Iterator[None]:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
-    previous = {number: signal.signal(number, on_signal) for number in DEADLY}
+    # What native code handles (faulthandler does SIGABRT) is its own: Python could not put it back.
+    ours = [number for number in DEADLY if signal.getsignal(number) is not None]
+    previous = {number: signal.signal(number, on_signal) for number in ours}
     try:
         yield
     finally:
