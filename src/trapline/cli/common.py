@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -40,17 +41,42 @@ def finish(data: Any, json: str | None, show: Any) -> None:
     """Write JSON where it is wanted, and show the tables unless JSON went to standard output."""
     if json is not None:
         from trapline.views.data import OutputError, write_json
-        from trapline.views.terminal import out
 
         try:
             write_json(data, json)
         except OutputError:
-            show(out())  # the result is not lost with its file
+            _show(show)  # the result is not lost with its file
             raise
     if json != "-":
-        from trapline.views.terminal import out
+        _show(show)
 
+
+def _show(show: Any) -> None:
+    """Show tables; where standard output cannot be written the result stands as it is, with its exit code."""
+    from trapline.views.terminal import out
+
+    try:
         show(out())
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _no_stdout()  # whoever read has gone, by choice
+    except OSError as error:
+        _lost_stdout(error.strerror or str(error))
+
+
+def _lost_stdout(reason: str) -> None:
+    from trapline.lab import output
+    from trapline.lab.errors import UsageError
+
+    _no_stdout()
+    lost = UsageError(f"cannot write to standard output: {reason}")
+    if lost.line() not in output.failed:
+        output.note_failure(lost)
+
+
+def _no_stdout() -> None:
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def import_beside(module: str) -> None:
@@ -66,13 +92,14 @@ def import_beside(module: str) -> None:
 @contextlib.contextmanager
 def console(json: str | None) -> Iterator[Console]:
     """The terminal as the guest's console; with JSON on standard output, the guest writes to standard error."""
-    from trapline.machine.console import Console, terminal
+    from trapline.machine.console import READER_GONE, Console, terminal
 
     with terminal() as own:
-        if json != "-":
-            yield own
-            return
-        yield Console(_to_stderr, own.source)
+        guest = Console(_to_stderr, own.source) if json == "-" else own
+        yield guest
+        guest.flush()
+    if guest.lost and guest.quit_how != READER_GONE and json != "-":
+        _lost_stdout(guest.lost)
 
 
 def _to_stderr(data: bytes) -> None:
@@ -146,5 +173,6 @@ def newline(reason: str, json: str | None = None) -> None:
     """Part the guest's last output from the table; they are on standard error where JSON has standard output."""
     stream = sys.stderr if json == "-" else sys.stdout
     if stream.isatty() or reason != "exit":
-        stream.write("\n")
-        stream.flush()
+        with contextlib.suppress(OSError):  # told by what follows
+            stream.write("\n")
+            stream.flush()

@@ -109,10 +109,7 @@ def _run_and_keep(
     result = machine.run(max_instructions if limited else at, max_seconds)
     if result.reason != "limit" or result.instructions < at:
         return replace(result, message=f"{result.message}; no snapshot: it was to be at {at} instructions"), None
-    taken = _take(machine, options.file)
-    if taken is None:
-        return result, None
-    return replace(result, reason="snapshot", message=f"{options.file} at {at} instructions"), taken
+    return _kept(machine, result, options.file, f"at {at} instructions")
 
 
 def _at_text(
@@ -132,7 +129,14 @@ def _at_text(
         machine.console.source = before
     if result.reason != "snapshot":
         return replace(result, message=f"{result.message}; no snapshot: the console never showed {shown!r}"), None
-    return result, _take(machine, file)
+    return _kept(machine, result, file, f"at {shown!r}")
+
+
+def _kept(machine: Any, result: Any, file: str, when: str) -> tuple[Any, Taken | None]:
+    """Write the snapshot that ended the run; say so where that failed, or it would look as if it were there."""
+    taken = _take(machine, file)
+    message = f"{file} {when}" if taken is not None else f"{file} {when} could not be written"
+    return replace(result, reason="snapshot", message=message), taken
 
 
 def _take(machine: Any, file: str) -> Taken | None:

@@ -166,6 +166,9 @@ class FileInput(NoInput):
         self._ended, self.live = True, False
 
 
+READER_GONE = "nobody reads the console any more"
+
+
 class Console:
     """Joins an input source and an output sink, and understands Ctrl-A where a person types."""
 
@@ -185,6 +188,8 @@ class Console:
         self._logged = 0
         self._full = False
         self.quit_requested = self.reset_requested = False
+        self.lost = ""  # why the rest of the guest's output could not be handed on
+        self._reader_gone = False
         self.monitor: Monitor | None = None
         self._in_monitor = False
         self.panic = PanicWatch()
@@ -204,7 +209,18 @@ class Console:
             data, self._buffer = bytes(self._buffer), bytearray()
             for at in range(0, len(data), _MOST_OUT):
                 self.panic.feed(data[at : at + _MOST_OUT])
+            self._hand_on(data)
+
+    def _hand_on(self, data: bytes) -> None:
+        """Write to the sink; without a reader the run ends as if told to, with a full disk it goes on unseen."""
+        if self.lost:
+            return
+        try:
             self._output(data)
+        except OSError as error:
+            self.lost = error.strerror or str(error)
+            if isinstance(error, BrokenPipeError):
+                self._reader_gone = self.quit_requested = True
 
     @property
     def held(self) -> bool:
@@ -214,12 +230,14 @@ class Console:
     @property
     def quit_how(self) -> str:
         """What ended the run."""
+        if self._reader_gone:
+            return READER_GONE
         return "quit" if self.monitor is not None and self.monitor.quit_requested else "Ctrl-A x"
 
     def show(self, data: bytes) -> None:
         """Write what is not the guest's."""
         self.flush()
-        self._output(data)
+        self._hand_on(data)
 
     def poll(self, position: Position, unread: int = 0) -> bytes:
         """Return input that has arrived for a guest, which has left so many bytes unread.

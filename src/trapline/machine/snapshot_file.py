@@ -128,36 +128,44 @@ def inflate(packed: bytes | memoryview, size: int) -> bytes:
 
 
 def write(path: str | Path, head: dict[str, Any], payload: list[bytes]) -> int:
-    """Write a snapshot in one rename, after all of it is on disk; return its size in bytes."""
-    import tempfile
+    """Write a snapshot; return its size in bytes. A file comes in one rename, after all of it is on disk.
 
+    What is no regular file (a pipe, a device) is written to and never replaced; a link stays one.
+    """
     digest = hashlib.sha256()
     for piece in payload:
         digest.update(piece)
     head = {**head, "payload": {"size": sum(map(len, payload)), "sha256": digest.hexdigest()}}
     text = json.dumps(head, separators=(",", ":")).encode()
-    target = Path(path)
-    _remove_leftovers(target)
+    pieces = [MAGIC + _HEAD.pack(hashlib.sha256(text).digest(), len(text)) + text, *payload]
     try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.{os.getpid()}.", suffix=".part")
-    except OSError as error:
-        raise SnapshotError(f"cannot write {str(path)!r}: {error.strerror}") from None
+        target = Path(path).resolve()
+        if target.exists() and not target.is_file():
+            with target.open("wb") as out:
+                out.writelines(pieces)
+        else:
+            _replace(target, pieces)
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise SnapshotError(f"cannot write {str(path)!r}: {reason}") from None
+    return sum(map(len, pieces))
+
+
+def _replace(target: Path, pieces: list[bytes]) -> None:
+    import tempfile
+
+    _remove_leftovers(target)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.{os.getpid()}.", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as out:
-            out.write(MAGIC + _HEAD.pack(hashlib.sha256(text).digest(), len(text)) + text)
-            out.writelines(payload)
+            out.writelines(pieces)
             out.flush()
             os.fsync(out.fileno())
-            size = out.tell()
         Path(name).replace(target)
         _sync_directory(target.parent)
-    except OSError as error:
-        Path(name).unlink(missing_ok=True)
-        raise SnapshotError(f"cannot write {str(path)!r}: {error.strerror}") from None
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-    return size
 
 
 def _sync_directory(directory: Path) -> None:

@@ -30,11 +30,17 @@ def err() -> Console:
     return _console(sys.stderr)
 
 
+class _Stream(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command: rich would end the process, and with it the exit code of the result."""
+        raise BrokenPipeError
+
+
 def _console(stream: Any) -> Console:
     terminal = hasattr(stream, "isatty") and stream.isatty()
     columns = os.environ.get("COLUMNS", "")
     width = int(columns) if columns.isdigit() and int(columns) >= NARROWEST else None if terminal else PLAIN_WIDTH
-    return Console(file=stream, width=width, highlight=False, soft_wrap=False, emoji=False, markup=False)
+    return _Stream(file=stream, width=width, highlight=False, soft_wrap=False, emoji=False, markup=False)
 
 
 def put(console: Console, text: str | Text = "", style: str = "") -> None:
