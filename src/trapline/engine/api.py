@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from trapline.engine.stop_points import Stops
     from trapline.lang.state import Hart
 
 ENGINES = ("native", "reference")
@@ -17,6 +18,7 @@ class Engine(Protocol):
 
     name: str
     compiles: bool  # whether hosted functions run in native code, which calls `hosted_exit` itself
+    stops: Stops  # where its harts come back before an instruction, behind an access or at a trap
     turn: int  # attempts that a hart may make before others get their turn: some milliseconds' worth
 
     def attach(self, hart: Hart) -> None:

@@ -34,6 +34,8 @@ ENGINE_FUNCTIONS = {
     "release_code": "trapline.engine.code_bytes",
     "forget_bytes": "trapline.engine.code_bytes",
     "take_offers": "trapline.engine.code_bytes",
+    "stop_at": "trapline.privilege.stops",
+    "record_place": "trapline.privilege.stops",
 }
 
 # sstatus, sscratch, sepc, scause, stval; the same of VS, M; what HS reads of a guest's trap; cycle, time, instret.
@@ -170,7 +172,7 @@ def whole_module(*, host_has_fma: bool) -> tuple[ModuleBuilder, list[str], list[
             )
         )
         names.append(f"p.{name}")
-    called = ("budget", "goto", "resume", "undecoded", "page_end", "step_end", "undefined", "straddle")
+    called = ("budget", "goto", "resume", "stop", "undecoded", "page_end", "step_end", "undefined", "straddle")
     names += ["run", *[f"h.{n}" for n in called]]
     return module, texts, names
 

@@ -8,6 +8,7 @@ import struct
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -150,6 +151,7 @@ class CodeStore:
         self._forget_bytes = _NATIVE[4](symbols["c.forget_bytes"])
         self._chunks: list[mmap.mmap] = []
         self._bases: list[int] = []
+        self.on_new_page: Callable[[CodePage], None] | None = None
         self.lock = threading.RLock()  # between those who forget code and the thread that installs regions
         blank = bytearray(TABLE_BYTES)
         words = memoryview(blank).cast("Q")
@@ -184,6 +186,8 @@ class CodeStore:
             page.put(STORED_AT + 8 * place, EMPTY)
         self.by_table[table] = self.by_info[info] = page
         word.value = table
+        if self.on_new_page is not None:
+            self.on_new_page(page)
         return page
 
     def size_for(self, pages: int) -> None:

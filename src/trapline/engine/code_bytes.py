@@ -24,6 +24,7 @@ from trapline.engine.tlb_layout import (
     PLACES,
     SET_BYTES,
     STEP_NUMBER,
+    STOPS,
     STORE_AREA,
     STORED_AT,
     UNDECODED,
@@ -254,6 +255,8 @@ def offer_fits(offer: U64) -> bool:
     for i in range(OFFER_LIMIT):
         if i >= host_load(offer + OFFER_RANGES, 8):
             break
+        if host_load(host_load(at, 8) + STOPS, 8) != 0:
+            return False
         place = host_load(host_load(at, 8) + PAGE_HOST, 8) + host_load(at + 8, 8)
         if not same_bytes(place, host_load(at + 24, 8), host_load(at + 16, 8)):
             return False

@@ -35,10 +35,12 @@ from trapline.engine.decode_table import (
     STEP_SHIFT,
     X0_SINK,
 )
-from trapline.engine.tlb_layout import BLOCK_LIMIT, DECODED, NO_HALF
+from trapline.engine.tlb_layout import BLOCK_LIMIT, DECODED, NO_HALF, NOWHERE, STOPS
+from trapline.lang.control import arm_code
 from trapline.lang.functions import cold, inline
 from trapline.lang.memory import host_load, host_store
 from trapline.lang.values import U64
+from trapline.privilege.stops import ANY_CSR
 
 PAGE = 4096
 END = 0xFFFF_FFFF_FFFF_FFFF
@@ -202,3 +204,6 @@ def decode_block(hart: Any, table: U64, host: U64, start: U64) -> None:
         if ends != 0:
             break
     mark_code(table, start, offset, U64(DECODED))
+    if hart.stops_base != 0:
+        if host_load(table + STOPS, 8) | host_load(hart.stops_base + ANY_CSR, 8) != 0:
+            arm_code(hart, table, U64(NOWHERE))

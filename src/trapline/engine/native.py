@@ -17,9 +17,11 @@ from trapline.engine.compiler_names import MARGIN, plain_index, step_index
 from trapline.engine.jit.area import CODE_BYTES
 from trapline.engine.jit.tier import Tier
 from trapline.engine.reference import ReferenceEngine
+from trapline.engine.stop_points import Stops
+from trapline.engine.stop_records import StopRecords
 from trapline.engine.tlb_layout import TLB_BYTES
 from trapline.isa.decode import Decoder
-from trapline.lang.control import ATTENTION_LEAVE, EXIT_LIMIT, EXIT_STOP
+from trapline.lang.control import ATTENTION_LEAVE, EXIT_BREAK, EXIT_LIMIT, EXIT_STOP
 from trapline.lang.devices import DeviceState, Registers
 from trapline.lang.functions import Trap
 from trapline.lang.host_pages import anonymous
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from trapline.engine.link import Image
     from trapline.lang.state import Hart
 
-NATIVE_LIMIT, UNDECODED, NEW_PAGE, SLOW, STRADDLE, SEMANTIC = 1, 2, 3, 4, 5, 6
+NATIVE_LIMIT, UNDECODED, NEW_PAGE, SLOW, STRADDLE, SEMANTIC, STOPPED = 1, 2, 3, 4, 5, 6, 7
 CALLBACK = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p, *[ctypes.c_uint64] * 4)
 STEP_SLOTS = 4
 
@@ -94,6 +96,8 @@ class NativeEngine:
         self.code = CodeStore(self.symbols, step_index())
         self.tier = tier_of(jit or os.environ.get("TRAPLINE_JIT", "on"), self.code, self.symbols, area_bytes)
         self.reference = ReferenceEngine()
+        self.stops: Stops = self.reference.stops
+        self.stops.records = self.stop_records = StopRecords(self.stops, self.code)
         self._run = ctypes.CFUNCTYPE(None, ctypes.c_uint64, ctypes.c_int64)(self.symbols["run"])
         self._harts: list[Hart] = []
         self._keep: dict[int, list[Any]] = {}
@@ -142,16 +146,18 @@ class NativeEngine:
             CALLBACK(self._guard(hart, lambda *_: hart.on_transform())),
             CALLBACK(self._guard(hart, lambda gpa, how, data, _: hart.on_mmio(gpa, how, data))),
             CALLBACK(self._guard(hart, lambda io, what, value, _: DeviceState.at[io].ask(what, value))),
+            CALLBACK(self._guard(hart, self._arm_code)),
         ]  # fmt: skip
-        names = ("fn_device_load", "fn_device_store", "fn_forget_code", "fn_transform", "fn_mmio", "fn_host")
+        names = "device_load", "device_store", "forget_code", "transform", "mmio", "host", "arm_code"
         for name, callback in zip(names, callbacks, strict=True):
-            setattr(hart, name, ctypes.cast(callback, ctypes.c_void_p).value or 0)
+            setattr(hart, f"fn_{name}", ctypes.cast(callback, ctypes.c_void_p).value or 0)
         for slot in range(1, STEP_SLOTS):
             hart.step_record[slot * 2] = self.symbols["h.step_end"]
         for (name, length), number in step_index().items():
             hart.step_handlers[number] = self.symbols.get(f"h.{name}_{length}", 0)
         for name, number in plain_index().items():
             hart.step_handlers[number] = self.symbols.get(f"h.{name}", 0)
+        self.stop_records.twins = [int(handler) for handler in hart.step_handlers]
         hart.host_fma = 1
         hart.far_place = hart.address + LAYOUT.fields["far_value"].index * 8
         hart.fn_memset = ctypes.cast(ctypes.CDLL(None).memset, ctypes.c_void_p).value or 0
@@ -231,6 +237,10 @@ class NativeEngine:
         """Native code changes bytes that regions are made from, or wants to have a page's code forgotten."""
         self.code.change(self.code.by_table[table], offset, offset + size)
 
+    def _arm_code(self, table: int, va: int, *_: int) -> None:
+        """Native code is about to run in a page, or has decoded instructions, where stops may be."""
+        self.stop_records.found(self.code.by_table[table], va)
+
     # --- hosted software ---
     def _plain(self, name: str, hart: Hart, *args: int) -> int:
         function = self._calls.get(name)
@@ -261,6 +271,8 @@ class NativeEngine:
         instret, pc, next_pc = words["instret"], words["pc"], words["next_pc"]
         full, margin, base, why = words["jit_full"], words["ic_margin"], words["ic_base"], words["native_exit"]
         sample, samples, tier = words["sample_at"], words["sample_count"], self.tier
+        if self.stops.changed:
+            self.stops.apply()
         end = words["ic_end"]  # exits that native code handles may move it
         due = words["hpm_due"]  # a counter may overflow
         if (
@@ -287,6 +299,7 @@ class NativeEngine:
             if reason == UNDECODED:
                 page, offset = self.code.by_table[mem[words["code_table"]]], mem[pc] & (PAGE - 1)
                 self.code.decode_block(page, offset)
+                self.stop_records.arm(page)
                 if tier is not None and tier.forced:
                     mode = mem[words["priv"]] | mem[words["virt"]] << 2
                     tier.places[page.table + offset * 8] = hart, mem[pc], mode
@@ -295,6 +308,9 @@ class NativeEngine:
                 if mem[instret] >= mem[end]:
                     self._settle(hart)
                     return EXIT_LIMIT
+            elif reason == STOPPED:
+                self._settle(hart)
+                return EXIT_BREAK
             elif reason == SEMANTIC:
                 if self._failure is not None:
                     failure, self._failure = self._failure, None
@@ -321,6 +337,9 @@ class NativeEngine:
 
     def _slow_step(self, hart: Hart) -> bool:
         """One instruction from a page that cannot be cached, by the reference engine."""
+        if hart.stops_base != 0 and self.stops.before(hart):
+            hart.exit_reason = EXIT_BREAK
+            return True
         self.reference.step(hart)
         leaving = hart.attention & ATTENTION_LEAVE != 0
         hart.attention = 0

@@ -6,9 +6,10 @@ import mmap
 from typing import TYPE_CHECKING
 
 from trapline.engine import decode_table
+from trapline.engine.stop_points import Stops
 from trapline.isa.decode import Decoder
 from trapline.isa.transform import transformed
-from trapline.lang.control import ATTENTION_LEAVE, EXIT_LIMIT
+from trapline.lang.control import ATTENTION_LEAVE, EXIT_BREAK, EXIT_LIMIT
 from trapline.lang.functions import IllegalInstruction, Trap
 from trapline.lang.values import U64
 from trapline.privilege.deliver import deliver_exception
@@ -32,6 +33,7 @@ class ReferenceEngine:
 
     def __init__(self) -> None:
         self._decoders: dict[int, Decoder] = {}
+        self.stops = Stops()
         self._tables: dict[int, tuple[int, mmap.mmap]] = {}  # for hosted software that looks instructions up
 
     def attach(self, hart: Hart, decoder: Decoder | None = None) -> None:
@@ -41,6 +43,7 @@ class ReferenceEngine:
             self._tables[id(hart)] = decode_table.build(decoder, {}, {})
             hart.decode_base = self._tables[id(hart)][0]
         self._decoders[id(hart)] = decoder
+        self.stops.attach(hart)
         hart.on_transform = lambda: transformed(hart, decoder)  # type: ignore[method-assign]
 
     def registers_of(self, device: object) -> tuple[int, int, int, int]:
@@ -79,6 +82,7 @@ class ReferenceEngine:
         if hart.time_offset != hart.timer_offset or hart.time_ratio != hart.timer_ratio:
             update_timers(hart)
             update_derived(hart)
+        self.stops.apply()
         end = int(hart.instret) + limit
         hart.attention = 0
         while True:
@@ -92,4 +96,6 @@ class ReferenceEngine:
                 return int(hart.exit_reason)
             if int(hart.instret) >= end:
                 return EXIT_LIMIT
+            if hart.stops_base != 0 and self.stops.before(hart):
+                return EXIT_BREAK
             self.step(hart)

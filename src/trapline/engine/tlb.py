@@ -24,7 +24,7 @@ from trapline.engine.tlb_layout import (
     TABLES,
     TLB_BYTES,
 )
-from trapline.lang.control import fill_ones
+from trapline.lang.control import arm_code, fill_ones
 from trapline.lang.devices import call_registers
 from trapline.lang.functions import cold, inline
 from trapline.lang.memory import host_load, host_store
@@ -33,6 +33,7 @@ from trapline.privilege.derived import CONTEXT_MPRV
 from trapline.privilege.fields import ENVCFG_ADUE, ENVCFG_PBMTE, MSTATUS_MXR
 from trapline.privilege.modes import SUPERVISOR
 from trapline.privilege.protection import pmp_page_uniform
+from trapline.privilege.stops import code_page, watched_page
 from trapline.privilege.translation import ACCESS_FETCH, ACCESS_LOAD, ACCESS_STORE
 
 EMPTY = 0xFFFF_FFFF_FFFF_FFFF
@@ -75,6 +76,8 @@ def fill_translation(hart: Any, va: U64, pa: U64, access: U64, region: U64, priv
     """Install a translation in the current context's set when one answer holds for the whole page."""
     if hart.tlb_ptr == 0:
         return
+    if hart.stops_base != 0 and access != ACCESS_FETCH and watched_page(hart, va, pa):
+        return
     page = pa & ~4095
     base = hart.region_base[region]
     if hart.region_host[region] == 0:
@@ -99,6 +102,8 @@ def fill_translation(hart: Any, va: U64, pa: U64, access: U64, region: U64, priv
             host_store(entry + 16, 8, tag - (table >> 3))
             host_store(entry + 24, 8, host)
             hart.fetch_uncached = 0
+            if hart.stops_base != 0 and code_page(hart, va):
+                arm_code(hart, table, tag)
         else:
             hart.fetch_uncached = info
         return

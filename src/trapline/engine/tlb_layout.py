@@ -46,6 +46,9 @@ DATA_STORES_AT_FIRST = DATA_STORES + 8
 ANYWHERE = DATA_STORES_AT_FIRST + 8  # 1: plain store entries may be at more addresses than these
 STORED_AT = ANYWHERE + 8
 PLACES = 4  # virtual addresses for which the page has plain store entries
+STOPS = STORED_AT + 8 * PLACES  # 1: stops were put into its records: no region is entered from there, or made of it
 CODE_PAGE_BYTES = TABLE_BYTES + 4096 + 128
+
+NOWHERE = 0xFFFF_FFFF_FFFF_FFFF  # no virtual address
 
 FIRST_DATA_STORES = 4096

@@ -10,6 +10,7 @@ import itertools
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from trapline.engine.stop_points import hosted_then
 from trapline.firmware import outcome as firmware_outcome
 from trapline.isa.decode import Decoder
 from trapline.kvm import interrupts, vcpu_state
@@ -39,7 +40,7 @@ from trapline.kvm.trace import TrapRecord, origin_of
 from trapline.kvm.vcpu_exit import vcpu_exit
 from trapline.kvm.vcpu_insn import csr_return
 from trapline.kvm.vcpu_sbi import VcpuSbi, sbi_return
-from trapline.lang.control import EXIT_HOSTED_HS, EXIT_HOSTED_M, EXIT_STOP, EXIT_TIMER, EXIT_WFI
+from trapline.lang.control import EXIT_BREAK, EXIT_HOSTED_HS, EXIT_HOSTED_M, EXIT_STOP, EXIT_TIMER, EXIT_WFI
 from trapline.lang.functions import Trap
 from trapline.lang.state import Hart
 from trapline.machine.clint import time_of
@@ -409,15 +410,17 @@ class Vcpu:
 
     def _run_guest(self) -> int:
         """Run the guest until there is something that only Python can do; return why (EXIT_*)."""
-        reason = int(self.vm.engine.run(self.hart, self._slice()))
-        if not self.vm.engine.compiles and reason in (EXIT_HOSTED_M, EXIT_HOSTED_HS):
+        then = hosted_then(self.hart)
+        reason = then or int(self.vm.engine.run(self.hart, self._slice()))
+        if (then or not self.vm.engine.compiles) and reason in (EXIT_HOSTED_M, EXIT_HOSTED_HS):
             return self._hosted_exit(reason)
         return reason
 
     def _hosted_exit(self, reason: int) -> int:
         """What native code does by itself when the guest traps to a hosted level."""
         try:
-            done = int(hosted_exit(self.hart))
+            self.hart.exit_reason = reason
+            done = int(self.hart.call(hosted_exit))
         except Trap:  # an instruction that cannot be fetched: nothing was done
             return reason
         if done == NOT_HANDLED:
@@ -468,7 +471,9 @@ class Vcpu:
             return self._exit(("HS",), ("hardware",))
         if reason == EXIT_HOSTED_M:
             return self._firmware()
-        if reason == EXIT_STOP:
+        if reason in (EXIT_STOP, EXIT_BREAK):
+            if reason == EXIT_BREAK:
+                self.vm.stopped(self)
             return RunStop.STOP
         if reason == EXIT_WFI:
             self._stall()

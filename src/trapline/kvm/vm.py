@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from trapline.engine.api import Engine, open_engine
+from trapline.engine.stop_points import Stopped, Stops
 from trapline.firmware.firmware import Firmware
 from trapline.kvm.actions import ActionFunction, actions_of, check_function
 from trapline.kvm.aia import IRQCHIP_FEATURE, GuestLines
@@ -65,7 +66,20 @@ class Vm:
     """
 
     snapshot_skips = (
-        *("made_with", "policy", "actions", "engine", "notes", "on_trap", "on_log", "on_idle", "poll", "turns"),
+        *(
+            "made_with",
+            "policy",
+            "actions",
+            "engine",
+            "notes",
+            "on_trap",
+            "on_log",
+            "on_idle",
+            "poll",
+            "turns",
+            "stopped_by",
+            "on_stop",
+        ),
         *("isa", "timebase", "host_imsic", "backing", "mmio_windows", "_backing_end", "_imsic_pages"),
     )
     snapshot_types: ClassVar = {
@@ -126,6 +140,8 @@ class Vm:
         self.on_trap: Callable[[TrapRecord], None] | None = None
         # Asked now and then by a vCPU that takes one exit after another: whether KVM_RUN should come back.
         self.poll: Callable[[], bool] | None = None
+        self.stopped_by: Stopped | None = None  # for which stop a vCPU came back last
+        self.on_stop: Callable[[Vcpu], None] | None = None
         # Asked when every vCPU blocks: whether to come back instead of passing the time to the next timer.
         self.on_idle: Callable[[], bool] | None = None
         self.on_log: Callable[[str], None] | None = None
@@ -453,6 +469,17 @@ class Vm:
         such exit ends the run.
         """
         return run_vcpus(self, vmm, max_instructions)
+
+    @property
+    def stops(self) -> Stops:
+        """Breakpoints, watchpoints, catches of traps and of CSR writes: for what `run` comes back ("stop")."""
+        return self.engine.stops
+
+    def stopped(self, vcpu: Vcpu) -> None:
+        """A vCPU came back for a stop."""
+        self.stopped_by = self.stops.hit(vcpu.hart, vcpu.id)
+        if self.on_stop is not None:
+            self.on_stop(vcpu)
 
     def record(self, vcpu: Vcpu, record: TrapRecord) -> None:
         """Account for a trap that left the guest."""

@@ -22,6 +22,7 @@ EXIT_WFI = 4  # wfi, wrs.nto or wrs.sto stalls; pc is already past it
 EXIT_TIMER = 5  # a CSR write moved a timer deadline; run again
 EXIT_STOP = 6  # a device or hook asked to stop
 EXIT_OBSERVE = 7  # the trap that an observer has waited for was taken
+EXIT_BREAK = 8  # a stop was hit (privilege.stops)
 EXIT_INTERNAL = 16  # first of the engine's own reasons; never seen by callers of run()
 
 
@@ -104,6 +105,12 @@ def note_store(hart: Any, pa: U64, region: U64, size: U64) -> None:
 def forget_code(hart: Any, table: U64, offset: U64, size: U64) -> None:
     """Have the native engine forget code of a page, by its records' address, where compiled regions are part of it."""
     raise LookupError("only native code keeps regions")
+
+
+@primitive
+def arm_code(hart: Any, table: U64, va: U64) -> None:
+    """Have the native engine put stops into the records of a page, which is at `va` now (all ones: where it was)."""
+    raise LookupError("only native code has records")
 
 
 @primitive

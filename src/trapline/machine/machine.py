@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
 from trapline.engine.api import Engine, open_engine
+from trapline.engine.stop_points import Stopped, Stops
 from trapline.lang.control import EXIT_STOP, EXIT_TIMER, leave
 from trapline.lang.devices import DeviceState
 from trapline.lang.state import Hart
@@ -69,8 +70,8 @@ class RunResult:
     """Why a run ended.
 
     `reason`: exit (the program ended the machine with `code`), reset (it asked for a reboot), limit
-    (instructions or seconds), snapshot (it was to be taken here), quit (Ctrl-A x), interrupted (Ctrl-C),
-    stuck (nothing can ever happen).
+    (instructions or seconds), stop (`Machine.stopped_by`), snapshot (it was to be taken here), quit (Ctrl-A x),
+    interrupted (Ctrl-C), stuck (nothing can ever happen).
     """
 
     reason: str
@@ -83,14 +84,14 @@ class RunResult:
         """The exit code of a command that ran this."""
         if self.reason in ("exit", "reset"):
             return 0 if self.code == 0 else 1
-        return {"limit": 3, "interrupted": 130, "quit": 130, "snapshot": 0}.get(self.reason, 1)
+        return {"limit": 3, "interrupted": 130, "quit": 130, "snapshot": 0, "stop": 0}.get(self.reason, 1)
 
 
 class Machine:
     """The board. Load something, then `run`."""
 
     snapshot_skips = (
-        *("made_with", "console", "engine", "on_round", "_outside", "_ended"),
+        *("made_with", "console", "engine", "on_round", "_outside", "_ended", "stopped_by"),
         *("isa", "aia", "memory", "timebase", "on_hosted", "_printed"),
     )
     snapshot_types: ClassVar = {"_typed": deque[U8], "_good": Literal[PASSED, POWERED_OFF], "symbols": dict[str, U64]}
@@ -121,6 +122,7 @@ class Machine:
         self.htif: Htif | None = None
         self.symbols: dict[str, int] = {}
         self.on_round: Callable[[], None] | None = None  # called some hundred times a second while it runs
+        self.stopped_by: Stopped | None = None  # why `run` came back with the reason "stop"
         self.on_hosted: Callable[[Hart, int], None] | None = None
         self._typed: deque[int] = deque()
         self.console.deliver = self._receive
@@ -318,6 +320,16 @@ class Machine:
         self.engine = self.schedule.engine = CommitLog(self.engine, self.regions, write)
         self.schedule.slice = self.engine.turn
 
+    @property
+    def stops(self) -> Stops:
+        """Breakpoints, watchpoints, catches of traps and of CSR writes: for what `run` comes back."""
+        return self.engine.stops
+
+    def stopped(self, index: int) -> None:
+        """A hart came back for a stop: so does the run, before the next instruction of any hart."""
+        self.stopped_by = self.stops.hit(self.harts[index], index)
+        self.stop("stop", 0, self.stopped_by.describe())
+
     def stop(self, reason: str, code: int, message: str, hart: Hart | None = None) -> None:
         """End the run: from a device, with the hart that did it."""
         if self._ended is None:
@@ -349,7 +361,7 @@ class Machine:
         """Run until the program ends, a limit is reached, or the user stops it; may be called again."""
         schedule, done = self.schedule, 0
         end_time = None if max_seconds is None else time.monotonic() + max_seconds
-        self._ended, schedule.stop_requested = None, False
+        self._ended, schedule.stop_requested, self.stopped_by = None, False, None
         try:
             with on_ctrl_c(lambda: self.stop("interrupted", 130, "Ctrl-C")):
                 while self._ended is None:

@@ -13,7 +13,8 @@ from typing import Annotated, ClassVar, Protocol
 from msgspec import Meta
 
 from trapline.engine.api import Engine
-from trapline.lang.control import EXIT_LIMIT, EXIT_STOP, EXIT_TIMER, EXIT_WFI
+from trapline.engine.stop_points import hosted_then
+from trapline.lang.control import EXIT_BREAK, EXIT_LIMIT, EXIT_STOP, EXIT_TIMER, EXIT_WFI
 from trapline.lang.state import Hart
 from trapline.machine.clint import advance, time_of
 from trapline.machine.plain_types import Bits
@@ -36,6 +37,9 @@ class Board(Protocol):
 
     def handle(self, index: int, reason: int) -> None:
         """Serve another exit of the engine (a hosted level)."""
+
+    def stopped(self, index: int) -> None:
+        """A hart came back for a stop (engine.stop_points)."""
 
 
 class Schedule:
@@ -111,7 +115,7 @@ class Schedule:
             before = int(hart.instret)
             limit = min(limit, self.slice)
             hart.turn_end = before + limit
-            reason = int(self.engine.run(hart, limit))
+            reason = hosted_then(hart) or int(self.engine.run(hart, limit))
             hart.turn_end = 0
             done += int(hart.instret) - before
             self._react(index, reason, until)
@@ -149,6 +153,9 @@ class Schedule:
             self.stop_requested = True
         elif reason == EXIT_WFI:
             self._stall(index, until)
+        elif reason == EXIT_BREAK:
+            self.stop_requested = True
+            self.board.stopped(index)
         else:
             self.board.handle(index, reason)
 

@@ -170,8 +170,8 @@ def update_derived(hart: Any) -> None:
     derive_data_mode(hart)
     derive_interrupt(hart)
     derive_context(hart)
-    hart.unsettled = (
-        hart.irq_active | hart.virtual_used | (hart.mstatus & MSTATUS_MPRV) | hart.hpm_near | hart.hpm_traps
+    hart.unsettled = (hart.irq_active | hart.virtual_used | (hart.mstatus & MSTATUS_MPRV)) | (
+        hart.hpm_near | hart.hpm_traps | hart.stop_traps
     )
     hart.timer_due = timer_ahead(hart)
 

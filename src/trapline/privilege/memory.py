@@ -17,6 +17,7 @@ from trapline.privilege.causes import INST_ACCESS, LOAD_ACCESS, LOAD_MISALIGNED,
 from trapline.privilege.fields import HSTATUS_SPVP
 from trapline.privilege.modes import MACHINE
 from trapline.privilege.protection import KIND_DEVICE, check_physical, region_of
+from trapline.privilege.stops import READ, WRITE, stop_on_access
 from trapline.privilege.tlb_misses import count_miss
 from trapline.privilege.translation import ACCESS_FETCH, ACCESS_LOAD, ACCESS_MANAGE, ACCESS_STORE, translate
 
@@ -122,13 +123,17 @@ def load_misaligned(hart: Any, va: U64, size: U64, priv: U64, virt: U64, hlvx: U
     first = size
     if (va & 4095) + size > 4096:
         first = 4096 - (va & 4095)
-    low = check_split_load(hart, va, located(hart, va, ACCESS_LOAD, priv, virt, hlvx), first, priv, virt)
+    pa = located(hart, va, ACCESS_LOAD, priv, virt, hlvx)
+    low = check_split_load(hart, va, pa, first, priv, virt)
     high = low + first
+    rest = va + first
     if first != size:
-        rest = va + first
-        high = check_split_load(
-            hart, rest, located(hart, rest, ACCESS_LOAD, priv, virt, hlvx), size - first, priv, virt
-        )
+        other = located(hart, rest, ACCESS_LOAD, priv, virt, hlvx)
+        high = check_split_load(hart, rest, other, size - first, priv, virt)
+        if hart.stops_base != 0:
+            stop_on_access(hart, rest, other, size - first, U64(READ))
+    if hart.stops_base != 0:
+        stop_on_access(hart, va, pa, first, U64(READ))
     value = U64(0)
     for i in range(8):
         if i < size:
@@ -147,11 +152,17 @@ def store_misaligned(hart: Any, va: U64, size: U64, value: U64, priv: U64, virt:
     first = size
     if (va & 4095) + size > 4096:
         first = 4096 - (va & 4095)
-    low = check_split_store(hart, va, located(hart, va, ACCESS_STORE, priv, virt, 0), first, priv, virt)
+    pa = located(hart, va, ACCESS_STORE, priv, virt, 0)
+    low = check_split_store(hart, va, pa, first, priv, virt)
     high = low + first
+    rest = va + first
     if first != size:
-        rest = va + first
-        high = check_split_store(hart, rest, located(hart, rest, ACCESS_STORE, priv, virt, 0), size - first, priv, virt)
+        other = located(hart, rest, ACCESS_STORE, priv, virt, 0)
+        high = check_split_store(hart, rest, other, size - first, priv, virt)
+        if hart.stops_base != 0:
+            stop_on_access(hart, rest, other, size - first, U64(WRITE))
+    if hart.stops_base != 0:
+        stop_on_access(hart, va, pa, first, U64(WRITE))
     for i in range(8):
         if i < size:
             if i < first:
@@ -174,6 +185,8 @@ def load(hart: Any, va: U64, size: U64) -> U64:
     cache_translation(hart, va, pa, ACCESS_LOAD, region, priv)
     if va & (size - 1) != 0:
         return load_misaligned(hart, va, size, priv, virt, 0)
+    if hart.stops_base != 0:
+        stop_on_access(hart, va, pa, size, U64(READ))
     return read_region(hart, region, pa, size)
 
 
@@ -193,6 +206,8 @@ def store(hart: Any, va: U64, size: U64, value: U64) -> None:
     if va & (size - 1) != 0:
         store_misaligned(hart, va, size, value, priv, virt)
         return
+    if hart.stops_base != 0:
+        stop_on_access(hart, va, pa, size, U64(WRITE))
     write_region(hart, region, pa, size, value)
 
 
@@ -218,6 +233,8 @@ def atomic_address(hart: Any, va: U64, size: U64) -> U64:
 def amo_load(hart: Any, va: U64, size: U64) -> U64:
     """Read for an AMO: the page is writable, so the store that follows cannot trap."""
     pa = atomic_address(hart, va, size)
+    if hart.stops_base != 0:
+        stop_on_access(hart, va, pa, size, U64(READ))
     return read_region(hart, region_of(hart, pa), pa, size)
 
 
@@ -236,6 +253,8 @@ def load_reserved(hart: Any, va: U64, size: U64) -> U64:
     if hart.region_kind[region] == KIND_DEVICE:
         raise Trap(LOAD_ACCESS, va, 0, 0, virt)
     hart.reservation = pa
+    if hart.stops_base != 0:
+        stop_on_access(hart, va, pa, size, U64(READ))
     return read_region(hart, region, pa, size)
 
 
@@ -247,6 +266,8 @@ def store_conditional(hart: Any, va: U64, size: U64, value: U64) -> U64:
     hart.reservation = NO_RESERVATION
     if held != pa:
         return U64(1)
+    if hart.stops_base != 0:
+        stop_on_access(hart, va, pa, size, U64(WRITE))
     write_region(hart, region_of(hart, pa), pa, size, value)
     return U64(0)
 
@@ -264,6 +285,8 @@ def guest_load(hart: Any, va: U64, size: U64, hlvx: U64) -> U64:
     region = check_load(hart, va, pa, size, priv, 1)
     if hlvx != 0 and not check_physical(hart, pa, size, ACCESS_FETCH, priv):
         raise Trap(LOAD_ACCESS, va, 0, 0, 1)
+    if hart.stops_base != 0:
+        stop_on_access(hart, va, pa, size, U64(READ))
     return read_region(hart, region, pa, size)
 
 
@@ -279,6 +302,8 @@ def guest_store(hart: Any, va: U64, size: U64, value: U64) -> None:
         return
     pa = located(hart, va, ACCESS_STORE, priv, 1, 0)
     region = check_store(hart, va, pa, size, priv, 1)
+    if hart.stops_base != 0:
+        stop_on_access(hart, va, pa, size, U64(WRITE))
     write_region(hart, region, pa, size, value)
 
 
@@ -295,6 +320,8 @@ def zero_block(hart: Any, va: U64) -> None:
     if hart.region_kind[region] == KIND_DEVICE:
         raise Trap(STORE_ACCESS, va, 0, 0, virt)
     cache_translation(hart, block, pa, ACCESS_STORE, region, hart.data_priv)
+    if hart.stops_base != 0:
+        stop_on_access(hart, block, pa, size, U64(WRITE))
     note_store(hart, pa, region, size)
     address = hart.region_host[region] + (pa - hart.region_base[region])
     for i in range(512):

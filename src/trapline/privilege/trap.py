@@ -30,6 +30,7 @@ from trapline.privilege.fields import (
 from trapline.privilege.hpm import count_trap_event
 from trapline.privilege.modes import MACHINE, SUPERVISOR, TO_HS, TO_M, TO_VS, change_mode, mode_index
 from trapline.privilege.observe import observe_trap, origin_of_trap
+from trapline.privilege.stops import stop_on_trap
 
 
 @inline
@@ -189,6 +190,8 @@ def follow_trap(hart: Any, cause: U64, epc: U64, to: U64) -> None:
         observe_trap(hart, cause, epc)
     if hart.hpm_traps != 0:
         count_trap_event(hart, cause >> 63, origin_of_trap(hart))
+    if hart.stop_traps != 0:
+        stop_on_trap(hart, cause, epc, origin_of_trap(hart), to)
     update_derived(hart)
 
 

@@ -105,6 +105,7 @@ class Guest:
             stopping=lambda: self._ended is not None,
         )
         self.vm.turns = virtio_bus
+        self.vm.on_stop = self._stopped
         self.devices = GuestDevices(
             self.vm.vcpus[0].hart,
             controllers,
@@ -246,6 +247,10 @@ class Guest:
         if self._panic.panicked():
             self._end("panic", 1, self.console.panic.describe())
         self._end("reset", 0, "the guest asked for a reset")
+
+    def _stopped(self, vcpu: Vcpu) -> None:
+        assert self.vm.stopped_by is not None
+        self._end("stop", 0, self.vm.stopped_by.describe())
 
     def _end(self, reason: str, code: int, message: str) -> None:
         if self._ended is None:

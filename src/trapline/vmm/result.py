@@ -9,7 +9,7 @@ from trapline.kvm.death import Death
 
 @dataclass(frozen=True, slots=True)
 class GuestResult:
-    """`reason`: exit (with `code`), reset, killed, hung, limit, snapshot, quit, interrupted, stuck, debug."""
+    """`reason`: exit (with `code`), reset, killed, hung, limit, stop, snapshot, quit, interrupted, stuck, debug."""
 
     reason: str
     code: int
@@ -22,4 +22,4 @@ class GuestResult:
         """The exit code of a command that ran this."""
         if self.reason in ("exit", "reset"):
             return 0 if self.code == 0 else 1
-        return {"limit": 3, "interrupted": 130, "quit": 130, "snapshot": 0}.get(self.reason, 1)
+        return {"limit": 3, "interrupted": 130, "quit": 130, "snapshot": 0, "stop": 0}.get(self.reason, 1)

@@ -12,8 +12,9 @@ from trapline.engine.compiler_names import MARGIN, SAMPLE_PERIOD, UNEVEN, UNEVEN
 from trapline.engine.tlb_layout import STRADDLE_SLOT
 from trapline.lang.control import ATTENTION_LEAVE
 from trapline.lang.state import SAMPLES
+from trapline.privilege.stops import RECORD_CSR, RECORD_HANDLER
 
-EXIT_LIMIT, EXIT_UNDECODED, EXIT_NEW_PAGE, EXIT_SLOW, EXIT_STRADDLE, EXIT_SEMANTIC = 1, 2, 3, 4, 5, 6
+EXIT_LIMIT, EXIT_UNDECODED, EXIT_NEW_PAGE, EXIT_SLOW, EXIT_STRADDLE, EXIT_SEMANTIC, EXIT_STOPPED = 1, 2, 3, 4, 5, 6, 7
 
 
 def joints(functions: dict[str, Compiled]) -> list[str]:
@@ -27,6 +28,7 @@ def joints(functions: dict[str, Compiled]) -> list[str]:
         step(),
         fetch_miss(functions),
         straddle(functions),
+        stop(functions),
         *simple_joints(functions),
     ]
 
@@ -251,6 +253,34 @@ def straddle(functions: dict[str, Compiled]) -> str:
     h.put("pc", pc)
     h.put("insn", half)
     h.leave(EXIT_STRADDLE)
+    return h.text()
+
+
+def stop(functions: dict[str, Compiled]) -> str:
+    """A record with a stop: leave before its instruction, or go on with the handler that it would have.
+
+    `rec` may be the copy of a single step; the record itself is that of pc in the current page.
+    """
+    h = Handler("h.stop")
+    pc = h.pc()
+    h.put("pc", pc)
+    h.put("next_pc", pc)
+    h.instret()
+    offset = h.value(f"and i64 {pc}, 4095")
+    record = h.value(f"add i64 {h.get('code_table')}, {h.value(f'shl i64 {offset}, 3')}")
+    found = functions["record_place"]
+    place = h.value(f"call fastcc {found.result_type()} @{found.symbol}(ptr %st, i64 {record})")
+    place = h.value(f"inttoptr i64 {place} to ptr")
+    host = h.value(f"add i64 {h.get('code_host')}, {offset}")
+    asked = functions["stop_at"]
+    csr = h.word_at(place, RECORD_CSR)
+    hit = h.value(f"call fastcc {asked.result_type()} @{asked.symbol}(ptr %st, i64 {pc}, i64 {host}, i64 {csr})")
+    h.emit(f"br i1 {hit}, label %out, label %on{UNLIKELY}")
+    h.label("out")
+    h.leave(EXIT_STOPPED)
+    h.label("on")
+    handler = h.value(f"inttoptr i64 {h.word_at(place, RECORD_HANDLER)} to ptr")
+    h.tail(handler)
     return h.text()
 
 

@@ -29,7 +29,7 @@ declare float @llvm.fma.f32(float, float, float)
 # State that a function may not touch when it is called from a fast handler, which keeps pc and time in registers.
 POSITION = {"pc", "next_pc", "insn", "insn_length", "instret", "attention", "exit_reason", "exit_arg"}
 POSITION_PRIMITIVES = {
-    "jump", "leave", "flush_translations", "flush_page", "forget_code", "cache_translation", "note_store",
+    "jump", "leave", "flush_translations", "flush_page", "forget_code", "arm_code", "cache_translation", "note_store",
     "device_load", "device_store", "ask_host", "call_registers", "on_hart", "transformed_instruction",
     "instruction_bits", "user_mmio", "call_action",
 }  # fmt: skip

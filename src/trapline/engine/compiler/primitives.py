@@ -261,6 +261,12 @@ def _forget_code(e: Calls, node: ast.Call) -> Result:
     return None
 
 
+@lowering("arm_code")
+def _arm_code(e: Calls, node: ast.Call) -> Result:
+    _callback(e, "fn_arm_code", [e.as_word(a) for a in node.args[1:]])
+    return None
+
+
 def _callback(e: Calls, field: str, args: list[str]) -> str:
     pointer = e.value(f"load ptr, ptr {e.field_pointer(field)}, align 8")
     given = ", ".join(["ptr %hart", *[f"i64 {a}" for a in [*args, "0", "0", "0", "0"][:4]]])
