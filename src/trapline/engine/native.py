@@ -274,6 +274,7 @@ class NativeEngine:
         if self.stops.changed:
             self.stops.apply()
         end = words["ic_end"]  # exits that native code handles may move it
+        moved = words["clock_moved"]
         due = words["hpm_due"]  # a counter may overflow
         if (
             mem[words["time_offset"]] != mem[words["timer_offset"]]
@@ -282,7 +283,7 @@ class NativeEngine:
             hart.call(update_timers)
             hart.call(update_derived)
         mem[end] = mem[instret] + limit
-        mem[words["attention"]] = 0
+        mem[words["attention"]] = mem[moved] = 0
         while True:
             if mem[full] and tier is not None:
                 tier.flush()
@@ -316,6 +317,10 @@ class NativeEngine:
                     failure, self._failure = self._failure, None
                     raise failure
                 self._settle(hart)
+                if mem[moved]:
+                    mem[moved] = 0
+                    if mem[instret] < mem[end]:
+                        continue
                 return int(mem[words["exit_reason"]])
             elif reason == NEW_PAGE:
                 self._new_page(mem[words["fetch_uncached"]])

@@ -30,6 +30,7 @@ DEVICES.array("hart_at", HARTS, kind=Kind.HOST)
 DEVICES.word("clint_harts", kind=Kind.MADE)
 DEVICES.array("msip", HARTS, most=1)
 DEVICES.array("mtimecmp", HARTS)
+DEVICES.array("clock_reads", HARTS, most=1 << 32)  # of mtime and the RTC by each hart, since its time passed for them
 
 # PLIC: sources 64 a word. Contexts are M and S of each hart; or those that the host drives (plic_wired).
 DEVICES.word("plic_contexts", "plic_sources", "plic_wired", kind=Kind.MADE)

@@ -145,6 +145,7 @@ LAYOUT.word("ic_base", "ic_margin", "ic_left", "ic_end", "native_exit", "host_fm
 LAYOUT.array("step_record", 8, align=2)
 LAYOUT.array("step_handlers", 256)
 LAYOUT.word("call_failed")
+LAYOUT.word("clock_moved")  # 1: native code was left because ic_end is nearer (machine.clint)
 LAYOUT.word("observe_base")  # the tables of privilege.observe; 0: nobody observes
 LAYOUT.word("stops_base")  # the table of privilege.stops; 0: nobody waits for anything
 LAYOUT.word("stop_traps")  # 1: some traps are caught: none is fast

@@ -1,7 +1,9 @@
 """Core-local interruptor: software interrupts, mtimecmp, mtime (SiFive CLINT; ACLINT spec, MSWI and MTIMER).
 
 Time is not a counter of its own: mtime is what the reading hart's time CSR shows, so that it
-follows the instruction count.
+follows the instruction count. Reading a clock through the bus takes time too: after CLOCK_READS of them a hart's time
+passes as for so many times CLOCK_COST instructions. So a program that waits by reading mtime does not have to execute
+all the instructions of the time that it waits for.
 """
 
 from __future__ import annotations
@@ -13,13 +15,14 @@ from trapline.lang.control import EXIT_TIMER, leave
 from trapline.lang.devices import DeviceState, Registers, on_hart
 from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.state import LAYOUT, Hart
-from trapline.lang.values import MASK64, U64
+from trapline.lang.values import MASK64, U64, udiv
 from trapline.machine.lines import MSIP, MTIP, set_line, set_line_of
 from trapline.privilege.derived import update_derived
 from trapline.privilege.interrupts import deadline, time_now, update_timers
 
 MTIMECMP = 0x4000
 MTIME = 0xBFF8
+CLOCK_READS, CLOCK_COST = 256, 100  # 100 ns a read, where a second is 10^9 instructions
 _NEVER = MASK64
 _INSTRET, _RATIO, _OFFSET, _MIP = (
     LAYOUT.fields[name].index for name in ("instret", "time_ratio", "time_offset", "mip")
@@ -62,18 +65,6 @@ def merged(word: U64, offset: U64, size: U64, value: U64) -> U64:
 
 
 @hosted
-def clint_load(hart: Any, io: DeviceState, offset: U64, size: U64) -> U64:
-    """Read msip, mtimecmp or mtime; the rest of the window is zero."""
-    if offset >= MTIME and offset < MTIME + 8:
-        return part(time_now(hart), offset, size)
-    if offset < io.clint_harts * 4:
-        return io.msip[offset >> 2] if offset & 3 == 0 else U64(0)
-    if offset >= MTIMECMP and offset < MTIMECMP + io.clint_harts * 8:
-        return part(io.mtimecmp[(offset - MTIMECMP) >> 3], offset, size)
-    return U64(0)
-
-
-@hosted
 def clint_tick(hart: Any, io: DeviceState, number: U64) -> None:
     """Bring MTIP of a hart, which has this number, up to date with its time."""
     set_line(hart, MTIP, time_now(hart) >= io.mtimecmp[number])
@@ -86,6 +77,63 @@ def move_time(hart: Any, io: DeviceState, number: U64, change: U64) -> None:
     update_timers(hart)
     update_derived(hart)
     clint_tick(hart, io, number)
+
+
+@inline
+def clock_is_calm(hart: Any, io: DeviceState) -> bool:
+    """Whether the next read of a clock moves no time."""
+    return io.clint_harts == 0 or io.clock_reads[hart.mhartid] + 1 < CLOCK_READS
+
+
+@inline
+def clock_read(hart: Any, io: DeviceState) -> None:
+    """A hart of a board read a clock. (The exit of a guest has its own cost.)"""
+    if io.clint_harts != 0:
+        reads = io.clock_reads[hart.mhartid] + 1
+        if reads >= CLOCK_READS and reads * CLOCK_COST >= hart.time_ratio:
+            clock_moves(hart, io, udiv(reads * CLOCK_COST, hart.time_ratio))
+            reads = U64(0)
+        io.clock_reads[hart.mhartid] = reads
+
+
+@cold
+def clock_moves(hart: Any, io: DeviceState, ticks: U64) -> None:
+    """The time that reads took passes: the turn ends so much sooner, and its deadlines are looked at again.
+
+    Native code need not go back to the schedule for that.
+    """
+    move_time(hart, io, hart.mhartid, ticks)
+    passed = ticks * hart.time_ratio
+    left = hart.ic_end - hart.instret
+    hart.ic_end = hart.instret + (left - passed if left > passed else U64(0))
+    hart.clock_moved = 1
+    leave(hart, EXIT_TIMER)
+
+
+@inline
+def in_mtime(offset: U64) -> bool:
+    """Whether a register is mtime."""
+    return offset >= MTIME and offset < MTIME + 8
+
+
+@hosted
+def clint_calm(hart: Any, io: DeviceState, offset: U64, size: U64) -> bool:
+    """Whether a read moves no time."""
+    return not in_mtime(offset) or clock_is_calm(hart, io)
+
+
+@hosted
+def clint_load(hart: Any, io: DeviceState, offset: U64, size: U64) -> U64:
+    """Read msip, mtimecmp or mtime; the rest of the window is zero."""
+    if in_mtime(offset):
+        now = part(time_now(hart), offset, size)
+        clock_read(hart, io)
+        return now
+    if offset < io.clint_harts * 4:
+        return io.msip[offset >> 2] if offset & 3 == 0 else U64(0)
+    if offset >= MTIMECMP and offset < MTIMECMP + io.clint_harts * 8:
+        return part(io.mtimecmp[(offset - MTIMECMP) >> 3], offset, size)
+    return U64(0)
 
 
 @hosted
@@ -105,7 +153,7 @@ def clint_store(hart: Any, io: DeviceState, offset: U64, size: U64, value: U64) 
                 leave(hart, EXIT_TIMER)
         else:
             on_hart(io.hart_at[number], clint_tick, io, number)
-    elif offset >= MTIME and offset < MTIME + 8:
+    elif in_mtime(offset):
         now = time_now(hart)
         change = merged(now, offset, size, value) - now
         for i in range(64):
@@ -118,7 +166,7 @@ def clint_store(hart: Any, io: DeviceState, offset: U64, size: U64, value: U64) 
 class Clint(Registers):
     """The device; one for all harts of a board, hart number = index."""
 
-    on_load, on_store = clint_load, clint_store
+    on_load, on_store, on_calm = clint_load, clint_store, clint_calm
 
     def __init__(self, harts: Sequence[Hart], io: DeviceState) -> None:
         super().__init__(io)

@@ -7,11 +7,18 @@ from typing import Any
 from trapline.lang.devices import DeviceState, Registers
 from trapline.lang.functions import hosted
 from trapline.lang.values import U64, udiv, urem
+from trapline.machine.clint import clock_is_calm, clock_read
 from trapline.privilege.interrupts import time_now
 
 TIME_LOW, TIME_HIGH = 0x00, 0x04
 EPOCH = 1_700_000_000  # seconds; any fixed date, so that the same inputs give the same trace
 _NANOSECONDS = 1_000_000_000
+
+
+@hosted
+def rtc_calm(hart: Any, io: DeviceState, offset: U64, size: U64) -> bool:
+    """Whether a read moves no time."""
+    return offset != TIME_LOW or clock_is_calm(hart, io)
 
 
 @hosted
@@ -22,6 +29,7 @@ def rtc_load(hart: Any, io: DeviceState, offset: U64, size: U64) -> U64:
         fraction = udiv(urem(ticks, io.rtc_timebase) * _NANOSECONDS, io.rtc_timebase)
         now = (udiv(ticks, io.rtc_timebase) + EPOCH) * _NANOSECONDS + fraction
         io.rtc_high = now >> 32
+        clock_read(hart, io)
         return now & 0xFFFF_FFFF
     return io.rtc_high if offset == TIME_HIGH else U64(0)
 
@@ -34,7 +42,7 @@ def rtc_store(hart: Any, io: DeviceState, offset: U64, size: U64, value: U64) ->
 class Rtc(Registers):
     """The device."""
 
-    on_load, on_store = rtc_load, rtc_store
+    on_load, on_store, on_calm = rtc_load, rtc_store, rtc_calm
 
     def __init__(self, io: DeviceState, timebase: int) -> None:
         super().__init__(io)
