@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from trapline.isa.decode import Decoder
 from trapline.isa.registers import X_NAMES
+from trapline.machine import memory_map as mm
+from trapline.machine.monitor_registers import control, general
 from trapline.machine.regions import KIND_NAMES
-from trapline.machine.tables import ranges, translate
+from trapline.machine.tables import ranges, stage, translate
 from trapline.machine.trap_counts import instructions_by_mode, trap_counts
 from trapline.privilege.causes import cause_name
 from trapline.privilege.csr import csr_read
@@ -18,6 +20,7 @@ from trapline.privilege.modes import MODE_NAMES
 if TYPE_CHECKING:
     from trapline.lang.state import Hart
     from trapline.machine.machine import Machine
+    from trapline.machine.virtio.bus import VirtioBus
 
 CSRS = (
     "mstatus", "mie", "mip", "medeleg", "mideleg", "mtvec", "mepc", "mcause", "mtval", "mscratch", "sstatus", "stvec",
@@ -37,6 +40,16 @@ def trap_lines(rows: Iterable[tuple[str, int]]) -> Iterable[str]:
     """Yield counts, aligned."""
     for name, count in rows:
         yield f"{count:>14,}  {name}".replace(",", " ")
+
+
+def virtio_lines(bus: VirtioBus, kind: str = "") -> Iterable[str]:
+    """Yield the windows of virtio that have a device, and what the empty rest is."""
+    base = mm.VIRTIO.base
+    for slot in bus.slots:
+        yield f"{base:016x}-{base + mm.VIRTIO_STRIDE - 1:016x} {kind}virtio {slot.device.name}"
+        base += mm.VIRTIO_STRIDE
+    if base < mm.VIRTIO.end:
+        yield f"{base:016x}-{mm.VIRTIO.end - 1:016x} {kind}virtio, no device"
 
 
 class BoardMonitor:
@@ -93,10 +106,38 @@ class BoardMonitor:
                 total[mode] = total.get(mode, 0) + n
         yield from trap_lines((f"instructions in {mode}", n) for mode, n in total.items() if n)
 
+    def register(self, cpu: int, name: str) -> int:
+        """Return a register of a hart, of any level."""
+        hart = self._machine.harts[cpu]
+        if name == "pc":
+            return int(hart.pc)
+        value = general(hart, name)
+        return value if value is not None else control(hart, name)
+
     def memory_tree(self) -> Iterable[str]:
-        """List the regions."""
+        """List the regions; of virtio every window that has a device."""
         for region in self._machine.regions:
-            yield f"{region.base:016x}-{region.end - 1:016x} {KIND_NAMES[region.kind]:6} {region.name}"
+            if region.base == mm.VIRTIO.base:
+                yield from virtio_lines(self._machine.virtio, "device ")
+            else:
+                yield f"{region.base:016x}-{region.end - 1:016x} {KIND_NAMES[region.kind]:6} {region.name}"
+
+    def translation(self, cpu: int, address: int) -> Iterable[str]:
+        """Show satp's stage, or in a guest vsatp's and hgatp's, and the region at the end."""
+        hart = self._machine.harts[cpu]
+        if hart.priv == 3:
+            yield "M-mode: addresses are physical"
+            at = address
+        elif hart.virt != 0:
+            line, gpa = stage("vsatp", lambda at: self._table_word(hart, at), int(hart.vsatp), address)
+            yield line
+            line, at = stage("hgatp", self._word, int(hart.hgatp), gpa, stage2=True)
+            yield line
+        else:
+            line, at = stage("satp", self._word, int(hart.satp), address)
+            yield line
+        where = [r for r in self._machine.regions if r.base <= at < r.end]
+        yield f"{at:#018x} is in {where[0].name if where else 'nothing'}"
 
     def mappings(self, cpu: int) -> Iterable[str]:
         """List what the table of the hart's mode maps: satp, or vsatp in a guest."""

@@ -9,12 +9,22 @@ from typing import Protocol
 
 from trapline.isa.decode import Decoder
 from trapline.isa.text import text
+from trapline.machine.expressions import evaluate
+from trapline.machine.monitor_registers import nearest
 
 PROMPT = "(trapline) "
 _MOST = 4096  # items that one x shows
 _FORMAT = re.compile(r"(?:/(\d*)(?:([xducis]?)([bhwg]?)|([bhwg])([xducis])))?")
 _SIZES = {"b": 1, "h": 2, "w": 4, "g": 8}
 _CHARACTERS = {n: chr(n) for n in range(32, 127)} | {9: "\\t", 10: "\\n", 13: "\\r", 34: '\\"', 92: "\\\\"}
+_PRINTED: dict[str, Callable[[int], str]] = {
+    "": lambda value: f"{value:#x}  ({value})",
+    "x": lambda value: f"{value:#x}",
+    "u": str,
+    "d": lambda value: str(value - (value >> 63 << 64)),
+    "c": lambda value: f"'{_character(value & 0xFF)}'",
+    "t": lambda value: f"{value:#b}",
+}
 _USAGE_WIDTH = 18  # of a command in the list of help
 _STRING_WIDTH = 50  # characters of a string in a line
 _CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
@@ -61,6 +71,14 @@ class Target(Protocol):
         """Return the address of the next instruction."""
         ...
 
+    def register(self, cpu: int, name: str) -> int:
+        """Return a register by its name in lower case; ValueError if there is none such."""
+        ...
+
+    def translation(self, cpu: int, address: int) -> Iterable[str]:
+        """Say how a virtual address is translated, stage by stage, and what is there; ValueError where it ends."""
+        ...
+
     def snapshot(self, path: str) -> int:
         """Write the whole machine to a file; return its size. ValueError says why not."""
         ...
@@ -78,10 +96,12 @@ class Monitor:
         self.cpu = 0
         self.stopped = self.quit_requested = self.reset_requested = False
         self._commands: dict[str, tuple[str, str, Callable[[list[str]], Iterable[str]]]] = {
-            "help": ("", "this list", self._help),
+            "help": ("[CMD]", "this list, or what CMD takes", self._help),
             "info": ("status|registers|stats|mem|mtree|cpus", "what the machine is and does", self._info),
-            "x": ("/NFMT ADDR", "virtual memory: N of x d u c i(nstruction) s(tring), b h w g", self._x),
-            "xp": ("/NFMT ADDR", "physical memory, likewise", lambda words: self._x(words, physical=True)),
+            "print": ("[/FMT] EXPR", "a value: $a0 + 8, $satp & 0xfff; FMT one of x d u c t", self._print),
+            "x": ("/NFMT EXPR", "virtual memory: N of x d u c i(nstruction) s(tring), b h w g", self._x),
+            "xp": ("/NFMT EXPR", "physical memory, likewise", lambda words: self._x(words, physical=True)),
+            "gva2gpa": ("EXPR", "translate a virtual address, stage by stage", self._translate),
             "cpu": ("N", "look at CPU N from now on", self._cpu),
             "snapshot": ("FILE", "write the whole machine to a file, for --restore", self._snapshot),
             "stop": ("", "hold the machine", self._stop),
@@ -89,7 +109,7 @@ class Monitor:
             "system_reset": ("", "start again from the beginning", self._reset),
             "quit": ("", "end the run", self._quit),
         }
-        self._short = {"?": "help", "s": "stop", "c": "cont", "q": "quit"}
+        self._short = {"?": "help", "p": "print", "s": "stop", "c": "cont", "q": "quit"}
 
     # --- the line ---
     def prompt(self) -> None:
@@ -151,18 +171,27 @@ class Monitor:
     # --- commands ---
     def run(self, line: str) -> list[str]:
         """Run one command; return what it answers."""
-        words = line.replace("/", " /", 1).split() if re.match(r"\s*xp?\s*/", line) else line.split()
+        words = line.replace("/", " /", 1).split() if re.match(r"\s*(xp?|p|print)\s*/", line) else line.split()
         name = self._short.get(words[0], words[0])
         if name not in self._commands:
-            return [f"unknown command {words[0]!r}: help lists them"]
+            return [self._unknown(words[0])]
         try:
             return list(self._commands[name][2](words[1:]))
         except ValueError as error:
             return [str(error)]
 
+    def _unknown(self, word: str) -> str:
+        return f"unknown command {word[:30]!r}{nearest(word, [*self._commands, *self._short]) or ': help lists them'}"
+
     def _help(self, words: list[str]) -> Iterable[str]:
         short = {long: word for word, long in self._short.items()}
+        wanted = [self._short.get(word, word) for word in words]
+        for word in wanted:
+            if word not in self._commands:
+                yield self._unknown(word)
         for name, (usage, what, _) in self._commands.items():
+            if wanted and name not in wanted:
+                continue
             title = f"{name}|{short[name]}" if name in short else name
             title = f"{title} {usage}" if usage else title
             if len(title) < _USAGE_WIDTH:
@@ -170,10 +199,13 @@ class Monitor:
             else:
                 yield title
                 yield f"{'':{_USAGE_WIDTH}} {what}"
-        yield "Ctrl-A c goes back to the guest's console, Ctrl-A x ends the run"
+        if not wanted:
+            yield "Ctrl-A c goes back to the guest's console, Ctrl-A x ends the run"
 
     def _info(self, words: list[str]) -> Iterable[str]:
         target = self._target
+        if words[1:] and "registers".startswith(words[0]):
+            return [self._named(word.lstrip("$").lower()) for word in words[1:]]
         found: dict[str, Callable[[], Iterable[str]]] = {
             "status": lambda: [f"VM status: {'paused' if self.stopped else 'running'}", *target.status()],
             "cpus": target.status,
@@ -185,15 +217,16 @@ class Monitor:
         names = [name for name in found if words and name.startswith(words[0])]
         exact = words[0] if words and words[0] in found else names[0] if len(names) == 1 else ""
         if not exact:
-            return [f"info {'|'.join(found)}"]
+            near = nearest(words[0], found) if words else ""
+            return [f"info {words[0][:30]!r}{near}"] if near else [f"info {'|'.join(found)}"]
         return found[exact]()
 
     def _x(self, words: list[str], *, physical: bool = False) -> Iterable[str]:
         form = words.pop(0) if words and words[0].startswith("/") else ""
         match = _FORMAT.fullmatch(form)
-        if match is None or len(words) != 1:
-            raise ValueError("x /NFMT ADDR: N a count, FMT one of x d u c i s and one of b h w g: x /4xg 0x80200000")
-        address, count = self._address(words[0]), min(int(match[1] or 1), _MOST)
+        if match is None or not words:
+            raise ValueError("x /NFMT EXPR: N a count, FMT one of x d u c i s and one of b h w g: x /4xg 0x80200000")
+        address, count = self._value(words), min(int(match[1] or 1), _MOST)
         kind = match[2] or match[5] or "x"
         size = _SIZES.get(match[3] or match[4] or "", 1 if kind == "c" else 4)
         if kind == "i":
@@ -208,13 +241,20 @@ class Monitor:
             raise ValueError("snapshot FILE: write the whole machine to a file")
         return [f"{words[0]}: {self._target.snapshot(words[0]) / 1e6:.1f} MB"]
 
-    def _address(self, word: str) -> int:
-        if word in ("$pc", "pc"):
-            return self._target.pc(self.cpu)
-        try:
-            return int(word, 0) & (1 << 64) - 1
-        except ValueError:
-            raise ValueError(f"{word!r} is no address: a number, or $pc") from None
+    def _value(self, words: list[str]) -> int:
+        return evaluate(" ".join(words), lambda name: self._target.register(self.cpu, name))
+
+    def _named(self, name: str) -> str:
+        return f"{name:>10} {self._target.register(self.cpu, name):016x}"
+
+    def _print(self, words: list[str]) -> Iterable[str]:
+        form = words.pop(0) if words and words[0].startswith("/") else "/"
+        if form[1:] not in _PRINTED:
+            raise ValueError("print /FMT EXPR: FMT one of x d u c t(wo, binary): print /d $sp - 16")
+        return [_PRINTED[form[1:]](self._value(words))]
+
+    def _translate(self, words: list[str]) -> Iterable[str]:
+        return self._target.translation(self.cpu, self._value(words))
 
     def _instructions(self, address: int, count: int, physical: bool) -> Iterable[str]:
         decoder = self._target.decoder(self.cpu)
@@ -234,7 +274,7 @@ class Monitor:
         while count > 0 and address - first < _MOST:
             byte = self._target.read(self.cpu, address, 1, physical=physical)[0]
             address += 1
-            shown += _CHARACTERS.get(byte, f"\\x{byte:02x}") if byte else ""
+            shown += _character(byte) if byte else ""
             if byte == 0 or len(shown) > _STRING_WIDTH:
                 yield f'{start:016x}: "{shown}"'
                 start, shown = address, ""
@@ -263,6 +303,10 @@ class Monitor:
     def _quit(self, words: list[str]) -> Iterable[str]:
         self.quit_requested = True
         return []
+
+
+def _character(byte: int) -> str:
+    return _CHARACTERS.get(byte, f"\\x{byte:02x}")
 
 
 def _dump(address: int, data: bytes, kind: str, size: int) -> Iterable[str]:

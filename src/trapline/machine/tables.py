@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 MODES = {8: ("sv39", 3), 9: ("sv48", 4), 10: ("sv57", 5)}
 _PPN = (1 << 44) - 1
+_PAGES = ("4K", "2M", "1G", "512G", "256T")
 _V, _LEAF, _FLAGS = 1, 0b1110, "VRWXUGAD"
 Read = Callable[[int], int]  # eight bytes at a physical address; ValueError if nothing is there
 
@@ -31,9 +32,25 @@ class Range:
 
 def translate(read: Read, atp: int, address: int, *, stage2: bool = False) -> int:
     """Return where an address is mapped to by satp, vsatp or (stage2) hgatp; ValueError if it is not mapped."""
+    return _walk(read, atp, address, stage2=stage2)[0]
+
+
+def stage(name: str, read: Read, atp: int, address: int, *, stage2: bool = False) -> tuple[str, int]:
+    """Say how the table in the register `name` maps an address, with the PTE's flags, and return where to."""
     mode = MODES.get(atp >> 60)
     if mode is None:
-        return address
+        return f"{name:5} Bare     {address:#018x}", address
+    found, flags, size = _walk(read, atp, address, stage2=stage2)
+    letters = "".join(c if flags >> n & 1 else "-" for n, c in enumerate(_FLAGS))
+    way = f"{address:#018x} -> {found:#018x}"
+    return f"{name:5} {mode[0] + ('x4' if stage2 else ''):8} {way} {_PAGES[size]:>4} {letters}", found
+
+
+def _walk(read: Read, atp: int, address: int, *, stage2: bool) -> tuple[int, int, int]:
+    """Return where an address is mapped to, the flags of its leaf, and the level of that."""
+    mode = MODES.get(atp >> 60)
+    if mode is None:
+        return address, 0, 0
     name, levels = mode
     table = (atp & _PPN) << 12
     for level in range(levels - 1, -1, -1):
@@ -44,7 +61,7 @@ def translate(read: Read, atp: int, address: int, *, stage2: bool = False) -> in
         table = (entry >> 10 & _PPN) << 12
         if entry & _LEAF:
             inside = (1 << 12 + 9 * level) - 1
-            return table & ~inside | address & inside
+            return table & ~inside | address & inside, entry & 0xFF, level
     raise ValueError(f"{address:#x} is not mapped ({name}{'x4' if stage2 else ''})")
 
 

@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING
 from trapline.isa.decode import Decoder
 from trapline.isa.registers import X_NAMES
 from trapline.kvm.numbers import MpState
+from trapline.kvm.slots import MemorySlot
 from trapline.kvm.vcpu import GUEST_CSRS, Vcpu
-from trapline.machine.board_monitor import in_columns, trap_lines
-from trapline.machine.tables import ranges, translate
+from trapline.machine import memory_map as mm
+from trapline.machine.board_monitor import in_columns, trap_lines, virtio_lines
+from trapline.machine.monitor_registers import control, general
+from trapline.machine.tables import ranges, stage, translate
 from trapline.privilege.csr import csr_read
+from trapline.privilege.csr_numbers import CSR_BY_NAME
 from trapline.privilege.modes import MODE_NAMES
 
 if TYPE_CHECKING:
@@ -66,10 +70,44 @@ class GuestMonitor:
 
     def memory_tree(self) -> Iterable[str]:
         """List memory slots and devices."""
-        rows = [(s.gpa, s.size, f"slot {s.slot} ({s.kind.value})") for s in self._vm.slots]
-        rows += [(w.base, w.size, "device") for w in self._guest.devices.windows()]
-        for base, size, what in sorted(rows):
-            yield f"{base:016x}-{base + size - 1:016x} {what}"
+        rows = [(s.gpa, [f"{s.gpa:016x}-{s.end - 1:016x} {_slot(s)}"]) for s in self._vm.slots]
+        devices = self._guest.devices
+        for window in devices.windows():
+            if window.base == mm.VIRTIO.base:
+                rows.append((window.base, list(virtio_lines(devices.virtio))))
+            else:
+                what = (devices.name_at(window.base) or "device").removeprefix("the ")
+                rows.append((window.base, [f"{window.base:016x}-{window.end - 1:016x} {what}"]))
+        return (line for _, lines in sorted(rows) for line in lines)
+
+    def register(self, cpu: int, name: str) -> int:
+        """Return a register as the guest sees it: sstatus is vsstatus. Registers of its host are there too."""
+        vcpu = self._vm.vcpus[cpu]
+        if name == "pc":
+            return vcpu.pc
+        value = general(vcpu.hart, name)
+        if value is not None:
+            return value
+        if f"v{name}" in CSR_BY_NAME:
+            name = f"v{name}"
+        if name in GUEST_CSRS:
+            return _csr(vcpu, name)
+        if not vcpu.loaded and name in CSR_BY_NAME:
+            raise ValueError(f"vcpu {cpu} is not loaded: {name} is not its own now")
+        return control(vcpu.hart, name)
+
+    def translation(self, cpu: int, address: int) -> Iterable[str]:
+        """Show vsatp's stage, then KVM's, and the slot or device at the guest physical address."""
+        line, gpa = stage("vsatp", self._word, _csr(self._vm.vcpus[cpu], "vsatp"), address)
+        yield line
+        slot = next((s for s in self._vm.slots if s.gpa <= gpa < s.end), None)
+        what = _slot(slot) if slot is not None else self._guest.devices.name_at(gpa) or "nothing"
+        try:
+            gstage = self._vm.gstage
+            yield stage("hgatp", gstage.memory.read, gstage.hgatp(0), gpa, stage2=True)[0]
+        except ValueError:
+            yield f"hgatp {gpa:#018x} is not mapped{': KVM does that at the first access' if slot is not None else ''}"
+        yield f"{gpa:#018x} is in {what}"
 
     def mappings(self, cpu: int) -> Iterable[str]:
         """List what the guest's own table maps."""
@@ -89,6 +127,10 @@ class GuestMonitor:
             some = min(size - len(data), 4096 - at % 4096)
             data += self._vm.read_memory(at if physical else translate(self._word, vsatp, at), some)
         return data
+
+
+def _slot(slot: MemorySlot) -> str:
+    return f"slot {slot.slot} ({slot.file.name if slot.file is not None else slot.kind.value})"
 
 
 def _csr(vcpu: Vcpu, name: str) -> int:
