@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from trapline.lang.functions import primitive
+from trapline.lang.functions import Trap, primitive
 from trapline.lang.host_pages import anonymous
 from trapline.lang.layout import Kind, Layout
 from trapline.lang.state import Hart
@@ -160,3 +160,16 @@ def on_hart(address: U64, function: Callable[..., None], *args: Any) -> None:
     Not on the caller's own hart: native code takes the two for different memory.
     """
     function(Hart.at[int(address)], *args)
+
+
+@primitive
+def traps_on_hart(address: U64, function: Callable[..., None], *args: Any) -> bool:
+    """Call a subset function that gives no value on another hart, and say whether it trapped (its trap_* say how)."""
+    hart = Hart.at[int(address)]
+    try:
+        function(hart, *args)
+    except Trap as trap:
+        hart.trap_cause, hart.trap_tval, hart.trap_tval2 = trap.cause, trap.tval, trap.tval2
+        hart.trap_tinst, hart.trap_gva = trap.tinst, trap.gva
+        return True
+    return False

@@ -235,7 +235,18 @@ LAYOUT.word("kvm_time_delta", "kvm_next_cycles")
 LAYOUT.word("kvm_next_set", most=1)
 LAYOUT.word("kvm_unspent", most=MOST_TIME)  # estimated instructions that make no whole tick yet
 LAYOUT.word("kvm_requests", most=3)  # bits: translations or code to forget before the guest is entered
-EXIT_KINDS, EXIT_RING = 16, 64
+# A vCPU whose guest is a hypervisor (kvm.nested).
+LAYOUT.word("kvm_world", most=1)  # 1: the VS-level registers are those of the guest's own guest
+LAYOUT.word("kvm_hgatp")  # hgatp of the VM
+LAYOUT.word("kvm_hedeleg", "kvm_hideleg", "kvm_hcounteren", "kvm_henvcfg", "kvm_hstateen0", "kvm_hstatus", "kvm_fs")
+LAYOUT.word("kvm_traps_seen", most=MOST_TIME)  # traps that VS-mode had taken when hstatus was last looked at
+LAYOUT.word("kvm_reached", "kvm_walked", kind=Kind.PASSING)  # where L2's access leads; htval says so already
+LAYOUT.word("kvm_virtual", kind=Kind.HOST)  # host address of the hart that the guest sees; 0: no nested guests
+SHADOWS = 8
+LAYOUT.word("shadow_base", "shadow_host", "shadow_pages", "shadow_used", "shadow_next", kind=Kind.HOST)
+LAYOUT.array("shadow_of", SHADOWS, kind=Kind.HOST)  # the guest's hgatp, plus 1 in bit 58; 0: none
+LAYOUT.array("shadow_root", SHADOWS, kind=Kind.HOST)
+EXIT_KINDS, EXIT_RING = 32, 64
 LAYOUT.kind = Kind.HOST  # made anew before each run, or taken over by Python before a snapshot
 LAYOUT.array("kvm_stat", 64)  # what native code counted, by number of the policy's counter
 LAYOUT.array("exit_count", EXIT_KINDS * 64 * 4)  # likewise, by kind of exit, cause, origin and end (firmware.exit_log)
@@ -267,6 +278,7 @@ LAYOUT.array("exit_cost", EXIT_KINDS)  # estimated instructions of HS-mode and V
 # Second results of subset functions that have more than one.
 LAYOUT.kind = Kind.PASSING
 LAYOUT.word("walk_gpa", "walk_pte", "walk_level", "walk_perm", "walk_page", "walk_large")
+LAYOUT.word("walk_guest_pte", "walk_guest_level")  # of the G-stage
 LAYOUT.array("scratch", 8)
 
 

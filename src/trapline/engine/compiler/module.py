@@ -30,7 +30,7 @@ declare float @llvm.fma.f32(float, float, float)
 POSITION = {"pc", "next_pc", "insn", "insn_length", "instret", "attention", "exit_reason", "exit_arg"}
 POSITION_PRIMITIVES = {
     "jump", "leave", "flush_translations", "flush_page", "forget_code", "arm_code", "cache_translation", "note_store",
-    "device_load", "device_store", "ask_host", "call_registers", "on_hart", "transformed_instruction",
+    "device_load", "device_store", "ask_host", "call_registers", "on_hart", "traps_on_hart", "transformed_instruction",
     "instruction_bits", "user_mmio", "call_action",
 }  # fmt: skip
 

@@ -330,12 +330,27 @@ def _on_hart(e: Calls, node: ast.Call) -> Result:
     compiled = e.module.function(target)
     if compiled.may_fail or compiled.returns != VOID:
         raise e.error(node, "on_hart() takes a function that gives no value and cannot trap")
+    e.emit(f"call fastcc void @{compiled.symbol}({_for_other(e, node, target)})")
+    e.wrote |= compiled.writes
+    return None
+
+
+@lowering("traps_on_hart")
+def _traps_on_hart(e: Calls, node: ast.Call) -> Result:
+    target = e.resolve(node.args[1])
+    compiled = e.module.function(target)
+    if not compiled.may_fail or compiled.returns != VOID:
+        raise e.error(node, "traps_on_hart() takes a function that gives no value and can trap")
+    e.wrote |= compiled.writes
+    return e.value(f"call fastcc i1 @{compiled.symbol}({_for_other(e, node, target)})"), B
+
+
+def _for_other(e: Calls, node: ast.Call, target: Any) -> str:
+    """The arguments of a call on another hart, whose host address is the first."""
     other = e.value(f"inttoptr i64 {e.as_word(node.args[0])} to ptr")
     call = ast.copy_location(ast.Call(node.args[1], [ast.Constant(0), *node.args[2:]], []), node)
     given = e.arguments(ast.fix_missing_locations(call), target, {})
-    e.emit(f"call fastcc void @{compiled.symbol}({', '.join([f'ptr {other}', *given[1:]])})")
-    e.wrote |= compiled.writes
-    return None
+    return ", ".join([f"ptr {other}", *given[1:]])
 
 
 @lowering("user_mmio")
