@@ -135,6 +135,7 @@ def run_options(
     backing: str = "auto",
     snapshots: Snapshots = SNAPSHOTS,
     observing: Observing = OBSERVING,
+    nested: bool = False,
 ) -> RunOptions:
     """The options of a run, from what the command line said."""
     from trapline.lab.guest_run import RunOptions
@@ -162,6 +163,7 @@ def run_options(
         tinst=machine.tinst,
         aia=machine.aia,
         backing=backing,
+        nested=nested,
         virtio=machine.virtio(),
         snapshots=snapshots.options(),
         observe=observing.options(),

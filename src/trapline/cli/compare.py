@@ -44,7 +44,7 @@ def compare(
     options = run_options(
         arguments.get("guest"), arguments.get("under", UNDER), arguments.get("machine", MACHINE),
         arguments.get("memslot", ()), arguments.get("trace"), arguments.get("backing", "auto"),
-        arguments.get("snapshots", SNAPSHOTS),
+        arguments.get("snapshots", SNAPSHOTS), nested=arguments.get("nested", False),
     )  # fmt: skip
     native(options.engine)
     with bar("compare") as update:

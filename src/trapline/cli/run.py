@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from cyclopts import Parameter
+
 from trapline.cli.application import app
 from trapline.cli.common import console, finish, import_beside, newline, run_options
 from trapline.cli.observing import OBSERVING, Observing
@@ -19,6 +23,7 @@ def run(
     memslot: Several = (),
     trace: str | None = None,
     backing: Backing = "auto",
+    nested: Annotated[bool, Parameter(negative="")] = False,
     snapshots: Snapshots = SNAPSHOTS,
     observing: Observing = OBSERVING,
     json: Json = None,
@@ -37,13 +42,15 @@ def run(
         Write a line of JSON for each trap that leaves the guest.
     backing
         Host pages behind guest memory: 4K, 2M, 1G, or auto: 2M where this KVM takes transparent huge pages.
+    nested
+        Give the guest the hypervisor extension: it may have guests of its own (docs/nested.md).
     json
         Write the result as JSON to a file, or - for standard output.
     """
     from trapline.lab.guest_run import run_guest
     from trapline.views.progress import line
 
-    options = run_options(guest, under, machine, memslot, trace, backing, snapshots, observing)
+    options = run_options(guest, under, machine, memslot, trace, backing, snapshots, observing, nested)
     import_beside("trapline.views.run")
     with console(json) as terminal:
         report = run_guest(options, terminal, line)

@@ -16,6 +16,9 @@ from trapline.lang.values import U64
 
 KVM_REDIRECT, SBI_CALL, GSTAGE_MAP, MMIO_USER, KVM_EMULATE, KVM_ACTION, ACTION_REDIRECT = range(7)
 FIRMWARE_EMULATE, FIRMWARE_TO_VS, FIRMWARE_TO_HS, FIRMWARE_ACTION, FIRMWARE_ACTION_REDIRECT = range(8, 13)
+# Of a guest hypervisor and its guest (kvm.nested).
+NESTED_EMULATE, NESTED_ENTER, NESTED_LEAVE, NESTED_LEAVE_FROM_M, NESTED_MAP, NESTED_STAY = range(16, 22)
+L1, L2 = ("vU", "vHS"), ("vVU", "vVS")
 
 RING_WORDS = 8
 NO_GPA = (1 << 64) - 1
@@ -30,6 +33,8 @@ class Kind:
     how: tuple[str, ...]
     end: str
     vmm: bool = False  # it goes to the VMM, not back to a mode of the guest
+    modes: tuple[str, str] = ("VU", "VS")  # what the guest's modes are called where it comes from
+    where: tuple[str, str] = ("VU", "VS")  # and where it goes
 
 
 KINDS = {
@@ -45,8 +50,15 @@ KINDS = {
     FIRMWARE_TO_HS: Kind(("M", "HS"), ("hardware", "firmware-redirect", "kvm-redirect"), "guest"),
     FIRMWARE_ACTION: Kind(("M", "HS"), ("hardware", "firmware-redirect", "action"), "resumed"),
     FIRMWARE_ACTION_REDIRECT: Kind(("M", "HS"), ("hardware", "firmware-redirect", "action"), "guest"),
+    NESTED_EMULATE: Kind(("HS",), ("hardware", "nested-emulate"), "emulated", modes=L1, where=L1),
+    NESTED_ENTER: Kind(("HS",), ("hardware", "nested-enter"), "resumed", modes=L1, where=L2),
+    NESTED_LEAVE: Kind(("HS",), ("hardware", "nested-redirect"), "guest", modes=L2, where=L1),
+    NESTED_LEAVE_FROM_M: Kind(
+        ("M", "HS"), ("hardware", "firmware-redirect", "nested-redirect"), "guest", modes=L2, where=L1
+    ),
+    NESTED_MAP: Kind(("HS",), ("hardware", "nested-map"), "resumed", modes=L2, where=L2),
+    NESTED_STAY: Kind(("HS",), ("hardware", "nested-emulate"), "emulated", modes=L2, where=L2),
 }
-MODES = ("VU", "VS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +74,7 @@ class NativeExit:
     def path(self) -> tuple[str, ...]:
         """The modes in order."""
         kind = KINDS[self.kind]
-        return (MODES[self.origin], *kind.through, "VMM" if kind.vmm else MODES[self.where])
+        return (kind.modes[self.origin], *kind.through, "VMM" if kind.vmm else kind.where[self.where])
 
 
 @cold

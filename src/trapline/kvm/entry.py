@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from trapline.kvm.nested.exits import enter_nested, nested_deadline, nested_wakes
 from trapline.kvm.switch import enter_guest
 from trapline.lang.control import flush_translations
 from trapline.lang.functions import hosted, inline
@@ -55,6 +56,8 @@ def flush_pending(hart: Any) -> None:
         return
     hart.kvm_irqs_mask = 0
     hart.kvm_hvip = (hart.kvm_hvip & ~mask) | (hart.kvm_irqs & mask)
+    if hart.kvm_world != 0:
+        return
     csr_write(hart, U64(HVIP), hart.kvm_hvip)
     if hart.kvm_aia != 0:
         csr_write(hart, U64(HVICTL), (IRQ_S_EXT << HVICTL_IID_SHIFT) | ((hart.kvm_hvip >> IRQ_VS_EXT) & 1))
@@ -63,6 +66,8 @@ def flush_pending(hart: Any) -> None:
 @hosted
 def sync_pending(hart: Any) -> None:
     """After an exit: learn vsie, and whether the guest changed its software interrupt or took its PMU's back."""
+    if hart.kvm_world != 0:
+        return
     hart.kvm_vsie = csr_read(hart, U64(VSIE))
     hvip = csr_read(hart, U64(HVIP))
     changed = hart.kvm_hvip ^ hvip
@@ -76,7 +81,7 @@ def sync_pending(hart: Any) -> None:
 @inline
 def sync_timer(hart: Any) -> None:
     """After an exit: learn what the guest wrote to stimecmp."""
-    if hart.kvm_sstc != 0:
+    if hart.kvm_sstc != 0 and hart.kvm_world == 0:
         hart.kvm_next_cycles = hart.vstimecmp
 
 
@@ -102,6 +107,8 @@ def program_timer(hart: Any, cycles: U64) -> None:
 @inline
 def runnable(hart: Any) -> bool:
     """Whether something ends a WFI: an interrupt that the guest has enabled, or its timer, enabled or not."""
+    if hart.kvm_world != 0:
+        return nested_wakes(hart)
     enabled = ((hart.kvm_vsie & VS_LEVEL) << 1) | (hart.kvm_vsie & OVERFLOW_BIT)
     if hart.kvm_irqs & (enabled | TIMER_BIT) != 0:
         return True
@@ -145,6 +152,10 @@ def slice_left(hart: Any) -> U64:
         due = deadline(hart, guest_time(hart), hart.kvm_next_cycles)
         if due != 0 and due < end:
             end = due
+    if hart.kvm_virtual != 0:
+        timer = nested_deadline(hart)
+        if timer < end:
+            end = timer
     if end <= hart.instret:
         return U64(1)
     return end - hart.instret
@@ -158,6 +169,8 @@ def enter_vcpu(hart: Any) -> None:
         hart.kvm_requests = 0
         if requests & REQUEST_TRANSLATIONS != 0:
             flush_translations(hart)
+    if hart.kvm_virtual != 0:
+        enter_nested(hart)
     flush_pending(hart)
     if hart.kvm_in_guest == 0:
         enter_guest(hart)

@@ -55,6 +55,11 @@ class TableMemory:
         self._next += -self._next % ROOT_SIZE
         return self._take(ROOT_SIZE)
 
+    def reserve(self, size: int) -> int:
+        """Return the physical address of memory for tables that somebody else keeps, aligned as a root table."""
+        self._next += -self._next % ROOT_SIZE
+        return self._take(size)
+
     def free(self, address: int) -> None:
         """Give a page back."""
         self._free.append(address)

@@ -69,8 +69,8 @@ def _host_extensions(isa: str) -> frozenset[str]:
 
 
 def enable_allowed(vcpu: Vcpu, name: str) -> bool:
-    """Whether a guest may have it: Sscofpmf needs AIA to filter its interrupt; nobody nests."""
-    return name != "h" and (name != "sscofpmf" or host_has(vcpu, "ssaia"))
+    """Whether a guest may have it: Sscofpmf needs AIA to filter its interrupt, H a KVM that nests."""
+    return (name != "h" or vcpu.vm.nested) and (name != "sscofpmf" or host_has(vcpu, "ssaia"))
 
 
 def disable_allowed(vcpu: Vcpu, name: str) -> bool:
@@ -87,4 +87,4 @@ def withheld(vcpu: Vcpu) -> set[str]:
 
 def guest_mask(vcpu: Vcpu) -> int:
     """Return the single letters of the guest's ISA as in misa."""
-    return sum(1 << ord(c) - ord("a") for c in "acdfimv" if vcpu.guest_has(c))
+    return sum(1 << ord(c) - ord("a") for c in "acdfhimv" if vcpu.guest_has(c))

@@ -60,11 +60,11 @@ def entry_place(hart: Any, address: U64) -> U64:
 def map_plain(hart: Any, gpa: U64) -> bool:
     """Map the block of a plain slot around `gpa`; False, with nothing done, if that is Python's."""
     slot = slot_of(hart, gpa)
-    if slot == NO_SLOT or hart.hgatp >> ATP_MODE_SHIFT == 0:
+    if slot == NO_SLOT or hart.kvm_hgatp >> ATP_MODE_SHIFT == 0:
         return False
     wanted = largest_level(hart, slot, gpa)
-    level = (hart.hgatp >> ATP_MODE_SHIFT) - 5
-    table = (hart.hgatp & ATP_PPN) << 12
+    level = (hart.kvm_hgatp >> ATP_MODE_SHIFT) - 5
+    table = (hart.kvm_hgatp & ATP_PPN) << 12
     index_mask = U64(0x7FF)
     place = U64(0)
     for _ in range(5):

@@ -45,6 +45,7 @@ from trapline.kvm.entry import (
     turn_end,
 )
 from trapline.kvm.map_native import map_plain
+from trapline.kvm.nested.exits import FLAT, nested_trap
 from trapline.kvm.redirect import trap_redirect
 from trapline.kvm.sbi_native import serve_call
 from trapline.kvm.switch import save_guest
@@ -54,6 +55,7 @@ from trapline.lang.control import (
     EXIT_HOSTED_M,
     EXIT_STOP,
     EXIT_TIMER,
+    EXIT_WFI,
     call_action,
     user_mmio,
 )
@@ -318,6 +320,8 @@ def action_for(hart: Any, cause: U64) -> U64:
 def supervisor_exit(hart: Any) -> bool:
     """A trap of the guest that entered HS-mode; False, with nothing done, if it is Python's."""
     cause = hart.scause
+    if hart.kvm_virtual != 0 and nested_exit(hart, U64(0)):
+        return True
     if cause >= 64 or hart.hstatus & HSTATUS_SPV == 0:
         return False
     action = action_for(hart, cause)
@@ -337,6 +341,24 @@ def supervisor_exit(hart: Any) -> bool:
     if action == BY_SBI:
         return sbi_exit(hart)
     return False
+
+
+@cold
+def nested_exit(hart: Any, through_m: U64) -> bool:
+    """A trap of a guest hypervisor or of its guest; False, with nothing done, if it is an exit of any guest's."""
+    if hart.hstatus & HSTATUS_SPV == 0:
+        return False
+    cause = hart.scause
+    save_guest(hart)
+    sync_pending(hart)
+    sync_timer(hart)
+    if nested_trap(hart, through_m) == FLAT:
+        return False
+    hart.kvm_in_guest = 0
+    if cause < 64:
+        move_counters(hart, cause)
+    spend_time(hart, hart.exit_cost[hart.scratch[7]])
+    return True
 
 
 @inline
@@ -359,7 +381,8 @@ def firmware_redirect(hart: Any, cause: U64, priv: U64, virt: U64) -> bool:
     """Firmware hands a trap to VS, or to HS where the hosted KVM redirects it."""
     to_vs = goes_to_vs(hart, cause, virt)
     action = action_for(hart, cause)
-    if not to_vs and action != BY_REDIRECT and action != BY_FUNCTION:
+    inner = hart.kvm_world != 0 and not to_vs
+    if not to_vs and not inner and action != BY_REDIRECT and action != BY_FUNCTION:
         return False
     tval2 = hart.mtval2
     tinst = hart.mtinst
@@ -379,6 +402,9 @@ def firmware_redirect(hart: Any, cause: U64, priv: U64, virt: U64) -> bool:
         hart.scratch[1] = tval
         spend_time(hart, note_exit(hart, U64(FIRMWARE_TO_VS), cause, priv, U64(1), U64(NO_GPA), event))
         return True
+    if inner:
+        spend_time(hart, hart.fw_cost[event - 1])
+        return nested_exit(hart, U64(1))
     save_guest(hart)
     if action == BY_FUNCTION:
         function_exit(hart, U64(FIRMWARE_ACTION), U64(FIRMWARE_ACTION_REDIRECT), cause, event)
@@ -447,6 +473,9 @@ def hosted_exit(hart: Any) -> U64:
     hart.kvm_exits_left = hart.kvm_exits_left - 1
     stopped = hart.exit_reason == EXIT_STOP
     timer_tick(hart)
+    if hart.exit_reason == EXIT_WFI:  # L2's own
+        enter_vcpu(hart)
+        return U64(COME_BACK)
     if stopped or hart.kvm_exits_left == 0 or hart.instret >= hart.kvm_run_end:
         if not stopped:
             hart.exit_reason = EXIT_TIMER

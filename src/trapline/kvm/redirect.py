@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from trapline.kvm.nested.exits import nested_redirect
 from trapline.lang.functions import hosted
 from trapline.lang.values import U64
 from trapline.privilege.causes import ACCESS_FAULTS, GUEST_PAGE_FAULTS
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 @hosted
 def trap_redirect(hart: Any, scause: U64, sepc: U64, stval: U64, keep_privilege: U64) -> None:
     """Give the guest the trap (scause, sepc, stval); `keep_privilege` is the bug that 6.3 fixed."""
+    if hart.kvm_virtual != 0 and nested_redirect(hart, scause, sepc, stval):
+        return
     vsstatus = csr_read(hart, U64(VSSTATUS)) & ~(U64(MSTATUS_SPP) | MSTATUS_SPIE)
     # The guest's privilege at the trap, as the trap into HS-mode saved it.
     vsstatus = vsstatus | (hart.guest_sstatus & MSTATUS_SPP)

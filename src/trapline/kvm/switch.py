@@ -15,7 +15,14 @@ from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.csr_numbers import HSTATUS, SEPC, SSTATUS
 from trapline.privilege.csr_status import set_hstatus, set_sstatus
 from trapline.privilege.derived import update_derived
-from trapline.privilege.fields import HSTATUS_VGEIN, MSTATUS_MXR
+from trapline.privilege.fields import (
+    HSTATUS_SPV,
+    HSTATUS_SPVP,
+    HSTATUS_VGEIN,
+    MSTATUS_MXR,
+    MSTATUS_SPIE,
+    MSTATUS_SPP,
+)
 from trapline.privilege.returns import sret
 
 
@@ -32,6 +39,21 @@ def enter_guest(hart: Any) -> None:
     csr_write(hart, U64(SEPC), hart.guest_sepc)
     sret(hart)
     hart.pc = hart.next_pc
+
+
+@hosted
+def preempt(hart: Any) -> None:
+    """Leave the guest between two instructions, as if a host interrupt had come."""
+    hart.guest_sepc = hart.pc
+    hart.guest_sstatus = (csr_read(hart, U64(SSTATUS)) & ~U64(MSTATUS_SPP)) | MSTATUS_SPIE
+    hart.guest_hstatus = (csr_read(hart, U64(HSTATUS)) & ~U64(HSTATUS_SPVP)) | HSTATUS_SPV
+    if hart.priv != 0:
+        hart.guest_sstatus = hart.guest_sstatus | MSTATUS_SPP
+        hart.guest_hstatus = hart.guest_hstatus | HSTATUS_SPVP
+    hart.priv = 1
+    hart.virt = 0
+    update_derived(hart)
+    hart.kvm_in_guest = 0
 
 
 @hosted

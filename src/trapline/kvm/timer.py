@@ -70,7 +70,7 @@ class VcpuTimer:
 
     def sync(self) -> None:
         """After an exit: learn what the guest wrote to stimecmp."""
-        if self.sstc:
+        if self.sstc and self.vcpu.hart.kvm_world == 0:
             self.next_cycles = int(self.vcpu.hart.call(csr_read, VSTIMECMP))
 
     def save(self) -> None:

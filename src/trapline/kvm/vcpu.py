@@ -23,6 +23,8 @@ from trapline.kvm.isa_ext import host_has, withheld
 from trapline.kvm.mmio import MmioDecode, mmio_return
 from trapline.kvm.native_exit import COME_BACK, NOT_HANDLED, hosted_exit
 from trapline.kvm.native_setup import allow_exits, collect, prepare, refresh_flags
+from trapline.kvm.nested.exits import nested_wakes
+from trapline.kvm.nested.setup import NestedHart
 from trapline.kvm.numbers import (
     EINVAL,
     IRQ_VS_EXT,
@@ -34,9 +36,10 @@ from trapline.kvm.numbers import (
 )
 from trapline.kvm.stats import VcpuStats
 from trapline.kvm.stats_fd import stats_file, vcpu_descriptors
-from trapline.kvm.switch import save_guest
+from trapline.kvm.switch import preempt, save_guest
 from trapline.kvm.timer import VcpuTimer
 from trapline.kvm.trace import TrapRecord, origin_of
+from trapline.kvm.vcpu_config import configure
 from trapline.kvm.vcpu_exit import vcpu_exit
 from trapline.kvm.vcpu_insn import csr_return
 from trapline.kvm.vcpu_sbi import VcpuSbi, sbi_return
@@ -50,11 +53,6 @@ from trapline.privilege.causes import ECALL_VS, GUEST_PAGE_FAULTS
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import (
-    ENVCFG_ADUE,
-    ENVCFG_CBCFE,
-    ENVCFG_CBIE,
-    ENVCFG_CBZE,
-    ENVCFG_PBMTE,
     ENVCFG_STCE,
     HSTATUS_SPV,
     HSTATUS_SPVP,
@@ -62,11 +60,6 @@ from trapline.privilege.fields import (
     MSTATUS_FS,
     MSTATUS_SPIE,
     MSTATUS_SPP,
-    STATEEN_AIA,
-    STATEEN_CSRIND,
-    STATEEN_ENVCFG,
-    STATEEN_IMSIC,
-    STATEEN_SE,
 )
 from trapline.privilege.interrupts import update_timers
 from trapline.privilege.memory import NO_RESERVATION
@@ -146,6 +139,7 @@ class Vcpu:
         self.aia = VcpuAia(self)
         self.timer = VcpuTimer(self, sstc=self._has_sstc())
         self.sbi = VcpuSbi(self)
+        self.nested = NestedHart(self, vm.shadow_pool(hart)) if vm.nested else None
         self.reset(0, 0)
 
     # --- state ---
@@ -196,6 +190,8 @@ class Vcpu:
         self.aia.reset()
         self.sbi.reset()
         self.blocked = False
+        if self.nested is not None:
+            self.nested.reset()
 
     def guest_has(self, extension: str) -> bool:
         """Whether the guest has the extension of this (lower case) name, and this KVM knows it."""
@@ -211,23 +207,7 @@ class Vcpu:
         if self.ran_once:
             return
         self.ran_once = True
-        for extension, bits in (
-            ("svpbmt", ENVCFG_PBMTE),
-            ("zicbom", ENVCFG_CBIE | ENVCFG_CBCFE),
-            ("zicboz", ENVCFG_CBZE),
-        ):
-            if self.guest_has(extension):
-                self.config.henvcfg |= bits
-        if self.timer.sstc:
-            self.config.henvcfg |= ENVCFG_STCE
-        if self.guest_has("svadu") and not self.guest_has("svade"):
-            self.config.henvcfg |= ENVCFG_ADUE
-        if self.guest_has("smstateen"):
-            self.config.hstateen0 |= STATEEN_ENVCFG | STATEEN_SE
-        elif self.hart.has_smstateen != 0:
-            self.config.hstateen0 |= STATEEN_ENVCFG
-        if self.aia.available and self.guest_has("ssaia"):
-            self.config.hstateen0 |= STATEEN_IMSIC | STATEEN_AIA | STATEEN_CSRIND
+        configure(self)
 
     def load(self) -> None:
         """Write the vCPU's CSRs into the hart."""
@@ -247,6 +227,8 @@ class Vcpu:
         self.aia.load()
         self.timer.restore()
         self.loaded = True
+        if self.nested is not None:
+            self.nested.loaded()
 
     def put(self) -> None:
         """Read the vCPU's CSRs back; it must be loaded again before it runs."""
@@ -254,6 +236,8 @@ class Vcpu:
             return
         if self.in_guest:
             self._preempt()
+        if self.nested is not None:
+            self.nested.put()
         for field, number in GUEST_CSRS.items():
             if field != "hvip":
                 setattr(self.csrs, field, int(self.hart.call(csr_read, number)))
@@ -264,15 +248,7 @@ class Vcpu:
 
     def _preempt(self) -> None:
         """Leave guest mode between two instructions, as if a host interrupt had come."""
-        hart = self.hart
-        hart.guest_sepc = hart.pc
-        status = int(hart.call(csr_read, csr.SSTATUS)) & ~MSTATUS_SPP | MSTATUS_SPIE
-        hart.guest_sstatus = status | (MSTATUS_SPP if hart.priv != 0 else 0)
-        hstatus = int(hart.call(csr_read, csr.HSTATUS)) & ~HSTATUS_SPVP | HSTATUS_SPV
-        hart.guest_hstatus = hstatus | (HSTATUS_SPVP if hart.priv != 0 else 0)
-        hart.priv, hart.virt = 1, 0
-        hart.call(update_derived)
-        self.in_guest = False
+        self.hart.call(preempt)
         interrupts.sync_interrupts(self)
 
     @property
@@ -338,6 +314,8 @@ class Vcpu:
 
     def runnable(self) -> bool:
         """Whether something ends a WFI (kvm_arch_vcpu_runnable, kvm_cpu_has_pending_timer)."""
+        if self.hart.kvm_world != 0:
+            return bool(self.hart.call(nested_wakes))
         return interrupts.has_interrupts(self) or interrupts.timer_pending(self)
 
     def advance(self, tick: int) -> None:
@@ -462,7 +440,7 @@ class Vcpu:
         return left
 
     def _enter(self) -> None:
-        if not self.in_guest:
+        if not self.in_guest and self.hart.kvm_world == 0:
             self.vm.update_hgatp(self)
         self.hart.call(enter_vcpu)
 
@@ -521,6 +499,8 @@ class Vcpu:
         hart = self.hart
         hart.call(save_guest)
         self.in_guest = False
+        if self.nested is not None and self.nested.exit(through):
+            return None
         trap = CpuTrap(int(hart.scause), int(hart.sepc), int(hart.stval), int(hart.htval), int(hart.htinst))
         self._begin(trap.scause, self.guest_mode(), trap.sepc, trap.stval)
         self._path += through

@@ -7,7 +7,7 @@ from typing import Any
 from trapline.kvm.mmio import MmioDecode
 from trapline.machine.plain_types import U32, U64
 
-CONFIGURED = ("id", "policy", "decoder", "death", "native_policy", "native_seen", "native_slots")
+CONFIGURED = ("id", "policy", "decoder", "death", "nested", "native_policy", "native_seen", "native_slots")
 OF_AN_EXIT_THAT_IS_OVER = (
     *("_end", "_how", "_path", "_pending_hop", "_trap"),
     *("_m_instructions", "_m_source", "_raised"),

@@ -17,6 +17,7 @@ from trapline.kvm.dirty_log import DirtyLogs
 from trapline.kvm.gstage import MODE_NUMBERS, MODES, PAGE, GStage, TableMemory
 from trapline.kvm.io_bus import IoBus
 from trapline.kvm.native_setup import collect, record_of
+from trapline.kvm.nested.setup import pool_size
 from trapline.kvm.schedule import NoTurns, Turns, VmResult, run_vcpus
 from trapline.kvm.slots import MemorySlot, SlotKind, SlotTable
 from trapline.kvm.stats import GENERIC_VM, Route, total
@@ -81,6 +82,7 @@ class Vm:
             "on_stop",
         ),
         *("isa", "timebase", "host_imsic", "backing", "mmio_windows", "_backing_end", "_imsic_pages"),
+        *("nested", "_pools"),
     )
     snapshot_types: ClassVar = {
         "_hgatp": dict[U64, U64],
@@ -106,6 +108,7 @@ class Vm:
         gstage: str = "auto",
         host_aia: Aia = NO_AIA,
         backing: str = "auto",
+        nested: bool = False,
     ) -> None:
         self.made_with = {n: v for n, v in locals().items() if n not in _NOT_MADE_WITH}
         if not 1 <= vcpus <= 64:
@@ -122,6 +125,7 @@ class Vm:
             raise ValueError(f"backing {backing!r}: expected auto, {', '.join(BACKINGS)}")
         self.policy = policy if isinstance(policy, Policy) else load_policy(policy)
         self.require_mapping()
+        self.nested = nested or self.policy.nested != "off"
         self.engine = open_engine(engine)
         self.firmware = firmware if isinstance(firmware, Firmware) else Firmware(firmware, host_fwft=host_fwft)
         self.isa, self.timebase = host_aia.isa(isa), timebase
@@ -170,6 +174,7 @@ class Vm:
         self._hgatp: dict[int, int] = {}
         self.notes = self.policy_notes(harts[0])
         self.aia: AiaDevice | None = None
+        self._pools = self.tables.reserve(pool_size(vcpus)) if self.nested else 0
         # In the order in which KVM_CREATE_VCPU made them; their ids are the guest's hart ids.
         ids = range(vcpus) if vcpu_ids is None else vcpu_ids
         self.vcpus = [Vcpu(self, n, hart) for n, hart in zip(ids, harts, strict=True)]
@@ -254,7 +259,12 @@ class Vm:
         value = self.gstage.hgatp(self.vmid.vmid)
         if self._hgatp.get(vcpu.id) != value:
             self._hgatp[vcpu.id] = value
+            vcpu.hart.kvm_hgatp = value
             vcpu.hart.call(csr_write, HGATP, value)
+
+    def shadow_pool(self, hart: Hart) -> int:
+        """Host physical address of the pages for a hart's shadow tables (kvm.nested)."""
+        return self._pools + self._harts.index(hart) * pool_size(1)
 
     # --- AIA ---
     def create_aia(self) -> AiaDevice:
@@ -393,6 +403,8 @@ class Vm:
         self.generic_stats["remote_tlb_flush"] += 1
         for vcpu in self.vcpus:
             flush_translations(vcpu.hart)
+            if vcpu.nested is not None:
+                vcpu.nested.forget()
 
     def move_memory(self, slot: MemorySlot, gpa: int) -> None:
         """KVM_SET_USER_MEMORY_REGION with another address: the same memory is elsewhere from now on."""

@@ -60,6 +60,7 @@ class RunOptions:
     tinst: str = "zero"
     aia: str = "none"
     backing: str = "auto"
+    nested: bool = False
     virtio: VirtioOptions = NO_VIRTIO
     snapshots: SnapshotOptions = field(default_factory=SnapshotOptions)
     observe: ObserveOptions = field(default_factory=ObserveOptions)
@@ -184,6 +185,7 @@ def make_guest(options: RunOptions, console: Console | None, progress: Callable[
             tinst=options.tinst,
             aia=options.aia,
             backing=options.backing,
+            nested=options.nested,
         )
         guest.load(options.guest, initrd=options.initrd, append=options.append)
     except OSError as error:

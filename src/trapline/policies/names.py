@@ -89,6 +89,8 @@ KvmCounter = Literal[
     "signal_exits",
     "exits",
 ]
+# Whether guests get the H extension, and what becomes of it: ideal is what the architecture says.
+NestedMode = Literal["off", "ideal"]
 SBI_NAMES: tuple[str, ...] = get_args(SbiName)
 KVM_COUNTERS: tuple[str, ...] = get_args(KvmCounter)
 

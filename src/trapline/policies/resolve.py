@@ -68,6 +68,7 @@ def resolve(file: PolicyFile, name: str, version: str, base: Policy | None) -> P
         csrs=_csrs(file, version, base),
         sbi=_sbi(file, version, base),
         mmio=_mmio(file, base),
+        nested=file.nested.mode if file.nested else (base.nested if base else "off"),
         notes=(base.notes if base else ()) + holding(file.note, version),
     )
     _check_counters(policy, file)

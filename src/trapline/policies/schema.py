@@ -18,6 +18,7 @@ from trapline.policies.names import (
     FirmwareEventName,
     FwftName,
     MmioInstruction,
+    NestedMode,
     Requirement,
     SbiMode,
     TracepointName,
@@ -193,6 +194,12 @@ class Mmio(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     source: str = ""
 
 
+class Nested(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Whether a guest may be a hypervisor itself (docs/nested.md)."""
+
+    mode: NestedMode = "ideal"
+
+
 class PolicyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The TOML file."""
 
@@ -219,6 +226,7 @@ class PolicyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     csr: tuple[CsrRule, ...] = ()
     sbi: tuple[SbiRule, ...] = ()
     mmio: Mmio | None = None
+    nested: Nested | None = None
     note: tuple[Named, ...] = ()
 
 
@@ -245,6 +253,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     csrs: tuple[CsrRule, ...]
     sbi: tuple[SbiRule, ...]
     mmio: Mmio
+    nested: NestedMode = "off"
     notes: tuple[Named, ...]
 
     @property

@@ -17,13 +17,33 @@ EXPLICIT_ACCESS_CAUSES = 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 13 | 1 << 15 |
 @cold
 def deliver_exception(hart: Any) -> None:
     """Take the trap described by hart.trap_*, raised by the instruction at hart.pc."""
+    if tells_instruction(hart):
+        hart.insn = instruction_bits(hart)
+    deliver_decoded(hart)
+
+
+@inline
+def transforms_instruction(hart: Any) -> bool:
+    """Whether xtinst gets the transformed instruction of the trap described by hart.trap_*."""
+    explicit = (EXPLICIT_ACCESS_CAUSES >> (hart.trap_cause & 63)) & 1 != 0
+    return hart.tinst_transformed != 0 and hart.trap_tinst == 0 and explicit
+
+
+@inline
+def tells_instruction(hart: Any) -> bool:
+    """Whether a trap register gets something of the instruction."""
+    return hart.trap_cause == ILLEGAL_INST or hart.trap_cause == VIRTUAL_INST or transforms_instruction(hart)
+
+
+@cold
+def deliver_decoded(hart: Any) -> None:
+    """The same where hart.insn has the instruction, if a trap register gets something of it."""
     cause = hart.trap_cause
     tval = hart.trap_tval
     tinst = hart.trap_tinst
     if cause == ILLEGAL_INST or cause == VIRTUAL_INST:
-        tval = instruction_bits(hart)
-    elif hart.tinst_transformed != 0 and tinst == 0 and (EXPLICIT_ACCESS_CAUSES >> (cause & 63)) & 1 != 0:
-        hart.insn = instruction_bits(hart)
+        tval = hart.insn
+    elif transforms_instruction(hart):
         tinst = transformed_instruction(hart)
     take_trap(hart, cause, hart.pc, tval, hart.trap_tval2, tinst, hart.trap_gva)
 

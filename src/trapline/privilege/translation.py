@@ -178,7 +178,10 @@ def g_stage(hart: Any, gpa: U64, kind: U64, va: U64, access: U64, hlvx: U64, pse
         if hart.menvcfg & ENVCFG_ADUE == 0:
             raise Trap(fault, va, gpa >> 2, pseudo, 1)
         pte_place(hart, table + (index << 3), U64(ACCESS_STORE), va, access, U64(1))
-        host_store(place, 8, pte | wanted)
+        pte = pte | wanted
+        host_store(place, 8, pte)
+    hart.walk_guest_pte = pte
+    hart.walk_guest_level = level
     return pa
 
 

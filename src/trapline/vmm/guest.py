@@ -76,6 +76,7 @@ class Guest:
         backing: str = "auto",
         virtio: VirtioOptions = NO_VIRTIO,
         aia: str | Aia = "none",
+        nested: bool = False,
     ) -> None:
         self.made_with = {n: v for n, v in locals().items() if n not in _NOT_MADE_WITH}
         self.aia = parse_aia(aia, modes=tuple(MODES)) if isinstance(aia, str) else aia
@@ -92,6 +93,7 @@ class Guest:
             tinst=tinst,
             host_aia=self.aia,
             backing=backing,
+            nested=nested,
         )
         self.console = console or Console()
         self.memory = memory

@@ -1,4 +1,4 @@
-"""The device tree of a guest: the SBI instead of M-mode, so no CLINT; the guest's own extensions, so no H."""
+"""The device tree of a guest: the SBI instead of M-mode, so no CLINT; the guest's own extensions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NO_AIA = Aia()
 
 def guest_isa(vcpu: Vcpu) -> str:
     """Return the ISA string that the guest reads: what KVM says that it has, and the base."""
-    letters = "".join(c for c in "imafdcv" if vcpu.guest_has(c))
+    letters = "".join(c for c in "imafdcvh" if vcpu.guest_has(c))
     others = [name for name in ISA_EXTENSIONS if len(name) > 1 and vcpu.guest_has(name)]
     return "_".join(["rv64" + letters, *dict.fromkeys([*_BASE, *others])])
 

@@ -1,0 +1,414 @@
+"""Traps of a guest hypervisor and of its guest, as L0 routes them: emulated, given to L1 or L2, or the flat KVM's.
+
+Called first for a trap that reached hosted HS-mode, by hart or firmware. What L1 does with the H extension, and what L2
+does that L1 did not delegate, is executed or taken on the hart that L1 sees (kvm.nested.virtual); that decides.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trapline.engine.decode_block import find_entry, immediate, register_bytes, word
+from trapline.engine.decode_table import NUMBER
+from trapline.firmware.exit_log import (
+    NESTED_EMULATE,
+    NESTED_ENTER,
+    NESTED_LEAVE,
+    NESTED_LEAVE_FROM_M,
+    NESTED_MAP,
+    NESTED_STAY,
+    NO_GPA,
+    note_exit,
+)
+from trapline.kvm.map_native import map_plain
+from trapline.kvm.nested.shadow import ANY_VMID, fence_shadows, find_leaf, shadow
+from trapline.kvm.nested.virtual import (
+    GUEST_FENCES,
+    RUN,
+    VIRTUAL_FENCES,
+    deliver,
+    execute,
+    stalls,
+    supervisor_due,
+    take,
+    take_pending,
+    trapped_to_supervisor,
+    wakes,
+    walk,
+)
+from trapline.kvm.nested.world import (
+    HIDELEG,
+    INSN,
+    MIE,
+    NEXT_PC,
+    PC,
+    SCRATCH,
+    VIRT,
+    X,
+    get,
+    pull,
+    pull_clock,
+    pull_l1,
+    pull_l2,
+    push,
+    put,
+    trap_returns,
+)
+from trapline.kvm.switch import preempt
+from trapline.lang.control import EXIT_WFI, flush_translations
+from trapline.lang.devices import on_hart, traps_on_hart
+from trapline.lang.functions import cold, hosted, inline
+from trapline.lang.state import LAYOUT
+from trapline.lang.values import U64, u64
+from trapline.privilege.causes import (
+    ILLEGAL_INST,
+    INST_GUEST_PAGE_FAULT,
+    LOAD_GUEST_PAGE_FAULT,
+    STORE_GUEST_PAGE_FAULT,
+    VIRTUAL_INST,
+)
+from trapline.privilege.csr import LEVEL_H, check_csr
+from trapline.privilege.fields import ALL_ONES, HSTATUS_GVA, MSTATUS_SPP, VS_INTERRUPTS
+from trapline.privilege.pte import PTE_R, PTE_W, PTE_X
+from trapline.privilege.translation import (
+    ACCESS_FETCH,
+    ACCESS_LOAD,
+    ACCESS_STORE,
+    PSEUDO_READ_PTE,
+    PSEUDO_WRITE_PTE,
+)
+
+TRAP_CAUSE, TRAP_TVAL, TRAP_TVAL2, TRAP_TINST, TRAP_GVA, STIMER_AT = (
+    LAYOUT.fields[n].index * 8 for n in ("trap_cause", "trap_tval", "trap_tval2", "trap_tinst", "trap_gva", "stimer_at")
+)
+SOON = 100  # attempts
+FLAT, DONE = 0, 1  # what nested_trap returns: nothing is done, the flat KVM's; all is done
+SYSTEM, WFI, WRS_NTO, WRS_STO = 0x73, 0x10500073, 0x00D00073, 0x01D00073
+COUNTERS, TIME = 0xC00, 0xC01
+
+
+@inline
+def is_csr(bits: U64) -> bool:
+    """Whether it is a CSR instruction."""
+    return bits & 0x7F == SYSTEM and bits >> 12 & 3 != 0
+
+
+@inline
+def of_hypervisor(bits: U64) -> bool:
+    """Whether an instruction that L1 may not execute in VS-mode is one of the H extension, or a return into L2."""
+    if bits & 0x7F != SYSTEM or bits == WFI or bits == WRS_NTO or bits == WRS_STO:
+        return False
+    return not is_csr(bits) or bits >> 28 & 3 == LEVEL_H
+
+
+@inline
+def of_host_counters(bits: U64) -> bool:
+    """Whether it accesses a counter that the flat KVM emulates."""
+    number = bits >> 20 & 0xFFF
+    return is_csr(bits) and number >> 5 == COUNTERS >> 5 and number != TIME
+
+
+@cold
+def fence(hart: Any, virtual: U64, number: U64, rs1: U64, rs2: U64) -> None:
+    """What L1's fences mean for the translations that L2 runs on."""
+    if number in VIRTUAL_FENCES:
+        flush_translations(hart)
+    if number in GUEST_FENCES:
+        vmid = hart.x[rs2] if rs2 != 0 else U64(ANY_VMID)
+        fence_shadows(hart, vmid, hart.x[rs1] << 2, u64(rs1 != 0))
+
+
+@cold
+def execute_virtual(hart: Any, virtual: U64, bits: U64) -> bool:
+    """Execute an instruction on the hart that L1 sees, or take the trap that it raises there; whether it trapped."""
+    put(virtual, INSN, bits)
+    put(virtual, NEXT_PC, get(virtual, PC) + (U64(4) if bits & 3 == 3 else U64(2)))
+    entry = find_entry(hart, bits)
+    failed = True
+    put(virtual, TRAP_CAUSE, U64(ILLEGAL_INST))
+    put(virtual, TRAP_TVAL2, U64(0))
+    put(virtual, TRAP_TINST, U64(0))
+    put(virtual, TRAP_GVA, U64(0))
+    if entry != 0:
+        number = word(entry, U64(NUMBER))
+        if number in RUN:
+            registers = register_bytes(bits, entry)
+            rd = registers & 31
+            rs1 = registers >> 8 & 31
+            rs2 = registers >> 16 & 31
+            put(virtual, X + rs1 * 8, hart.x[rs1])
+            put(virtual, X + rs2 * 8, hart.x[rs2])
+            put(virtual, X + rd * 8, hart.x[rd])
+            failed = traps_on_hart(virtual, execute, number, rd, rs1, rs2, immediate(bits, entry))
+            if not failed:
+                hart.x[rd] = get(virtual, X + rd * 8)
+                put(virtual, PC, get(virtual, NEXT_PC))
+                fence(hart, virtual, number, rs1, rs2)
+    if failed:
+        on_hart(virtual, deliver)
+    return failed
+
+
+@inline
+def previous(hart: Any) -> U64:
+    """The guest's privilege when it was left: 0 user, 1 supervisor."""
+    return U64(1) if hart.guest_sstatus & MSTATUS_SPP != 0 else U64(0)
+
+
+@cold
+def note(hart: Any, kind: U64, cause: U64, origin: U64, gpa: U64) -> None:
+    """Count an exit that is done."""
+    hart.scratch[0] = hart.sepc
+    hart.scratch[1] = hart.stval
+    note_exit(hart, kind, cause, origin, previous(hart), gpa, U64(0))
+    hart.scratch[7] = kind
+
+
+@cold
+def finish(hart: Any, virtual: U64, cause: U64, origin: U64, through_m: U64) -> None:
+    """Load what goes on, and count the exit by where it came from and went."""
+    came = hart.kvm_world
+    push(hart, virtual)
+    kind = U64(NESTED_EMULATE)
+    if came != 0:
+        kind = U64(NESTED_STAY)
+        if hart.kvm_world == 0:
+            kind = U64(NESTED_LEAVE) if through_m == 0 else U64(NESTED_LEAVE_FROM_M)
+    elif hart.kvm_world != 0:
+        kind = U64(NESTED_ENTER)
+    note(hart, kind, cause, origin, U64(NO_GPA))
+
+
+@cold
+def l1_instruction(hart: Any, virtual: U64) -> None:
+    """L1 uses the H extension."""
+    origin = previous(hart)
+    pull_l1(hart, virtual)
+    trapped = execute_virtual(hart, virtual, hart.stval)
+    if trapped or get(virtual, VIRT) != 0 or get(virtual, PC) != hart.guest_sepc + 4:
+        finish(hart, virtual, U64(VIRTUAL_INST), origin, U64(0))
+        return
+    hart.guest_sepc = hart.guest_sepc + 4
+    trap_returns(hart, virtual)
+    note(hart, U64(NESTED_EMULATE), U64(VIRTUAL_INST), origin, U64(NO_GPA))
+
+
+@inline
+def kind_of(hart: Any, access: U64) -> U64:
+    """The access that the G-stage saw: to the VS-stage's entry, or the explicit one."""
+    if hart.htinst == PSEUDO_READ_PTE:
+        return U64(ACCESS_LOAD)
+    return U64(ACCESS_STORE) if hart.htinst == PSEUDO_WRITE_PTE else access
+
+
+@inline
+def wanted(kind: U64) -> U64:
+    """The permission that an access needs; a load of what is only executable is decided by MXR."""
+    if kind == ACCESS_STORE:
+        return U64(PTE_W)
+    return U64(PTE_X) if kind == ACCESS_FETCH else U64(PTE_R | PTE_X)
+
+
+@cold
+def l2_page_fault(hart: Any, virtual: U64, cause: U64, access: U64) -> U64:
+    """A guest page fault of L2: L1's to see, or one of the shadow's, or of memory that the VM has yet to map."""
+    origin = previous(hart)
+    kind = kind_of(hart, access)
+    pseudo = hart.htinst if kind != access or hart.htinst == PSEUDO_READ_PTE else U64(0)
+    if hart.htinst == PSEUDO_WRITE_PTE:
+        pseudo = hart.htinst
+    gpa = hart.htval << 2
+    if pseudo == 0:
+        gpa = gpa | (hart.stval & 3)
+    if traps_on_hart(virtual, walk, gpa, kind, hart.stval, access, pseudo):
+        tinst = get(virtual, TRAP_TINST)
+        if pseudo == 0 and get(virtual, TRAP_CAUSE) == cause:
+            tinst = hart.htinst
+        on_hart(
+            virtual,
+            take,
+            get(virtual, TRAP_CAUSE),
+            get(virtual, TRAP_TVAL),
+            get(virtual, TRAP_TVAL2),
+            tinst,
+            U64(1),
+        )
+        finish(hart, virtual, cause, origin, U64(0))
+        return U64(DONE)
+    pa = get(virtual, SCRATCH)
+    device = get(virtual, SCRATCH + 8)
+    guest = get(virtual, SCRATCH + 16)
+    guest_level = get(virtual, SCRATCH + 24)
+    host = find_leaf(hart, hart.kvm_hgatp, pa)
+    if host == 0 and device == 0 and map_plain(hart, pa):
+        host = find_leaf(hart, hart.kvm_hgatp, pa)
+    if host & wanted(kind) == 0:
+        # The flat KVM's, which takes htval for an address of the VM.
+        hart.htval = pa >> 2
+        hart.kvm_walked = 1
+        return U64(FLAT)
+    shadow(hart, gpa, pa, guest, guest_level, host, hart.scratch[4])
+    note(hart, U64(NESTED_MAP), cause, origin, gpa)
+    return U64(DONE)
+
+
+@cold
+def l2_instruction(hart: Any, virtual: U64) -> U64:
+    """A virtual instruction of L2."""
+    origin = previous(hart)
+    pull_l2(hart, virtual)
+    if of_host_counters(hart.stval) and not counter_traps(hart, virtual, hart.stval):
+        return U64(FLAT)
+    execute_virtual(hart, virtual, hart.stval)
+    finish(hart, virtual, U64(VIRTUAL_INST), origin, U64(0))
+    on_hart(virtual, stalls)
+    if get(virtual, SCRATCH) != 0:
+        hart.exit_reason = EXIT_WFI
+    return U64(DONE)
+
+
+@cold
+def counter_traps(hart: Any, virtual: U64, bits: U64) -> bool:
+    """Whether L1 keeps L2 from a counter."""
+    return traps_on_hart(virtual, check_csr, bits >> 20 & 0xFFF, u64(bits >> 12 & 3 == 1 or bits >> 15 & 31 != 0))
+
+
+@cold
+def l2_trap(hart: Any, virtual: U64, cause: U64, through_m: U64) -> None:
+    """A trap of L2 that it does not take itself: L1's."""
+    origin = previous(hart)
+    pull_l2(hart, virtual)
+    gva = u64(hart.hstatus & HSTATUS_GVA != 0)
+    on_hart(virtual, take, cause, hart.stval, hart.htval, hart.htinst, gva)
+    finish(hart, virtual, cause, origin, through_m)
+
+
+@cold
+def l2_interrupt(hart: Any, virtual: U64) -> None:
+    """An interrupt of L2's that L1 did not delegate to it, or one that L1's own lines raise."""
+    pull_l2(hart, virtual)
+    on_hart(virtual, take_pending)
+    push(hart, virtual)
+    hart.scratch[7] = U64(NESTED_LEAVE)
+
+
+@cold
+def l2_exit(hart: Any, virtual: U64, cause: U64, through_m: U64) -> U64:
+    """A trap from world 1."""
+    if cause >> 63 != 0:
+        l2_interrupt(hart, virtual)
+        return U64(DONE)
+    if cause == VIRTUAL_INST:
+        return l2_instruction(hart, virtual)
+    if cause == LOAD_GUEST_PAGE_FAULT or cause == STORE_GUEST_PAGE_FAULT or cause == INST_GUEST_PAGE_FAULT:
+        pull_l2(hart, virtual)
+        access = U64(ACCESS_LOAD)
+        if cause == STORE_GUEST_PAGE_FAULT:
+            access = U64(ACCESS_STORE)
+        elif cause == INST_GUEST_PAGE_FAULT:
+            access = U64(ACCESS_FETCH)
+        return l2_page_fault(hart, virtual, cause, access)
+    l2_trap(hart, virtual, cause, through_m)
+    return U64(DONE)
+
+
+@hosted
+def nested_trap(hart: Any, through_m: U64) -> U64:
+    """A trap of the guest has reached HS-mode, and guest_* is saved: DONE, or FLAT if it is the flat KVM's.
+
+    scratch[7] has the kind of exit that it was.
+
+    It may be asked twice of one trap, by native code and by KVM_RUN's loop.
+    """
+    virtual = hart.kvm_virtual
+    cause = hart.scause
+    if hart.kvm_walked != 0:
+        return U64(FLAT)
+    if hart.kvm_world == 0:
+        if cause != VIRTUAL_INST or not of_hypervisor(hart.stval):
+            return U64(FLAT)
+        l1_instruction(hart, virtual)
+        return U64(DONE)
+    return l2_exit(hart, virtual, cause, through_m)
+
+
+@hosted
+def nested_redirect(hart: Any, cause: U64, epc: U64, tval: U64) -> bool:
+    """The flat KVM gives its guest a trap: in world 1 it is taken where L1 has it taken; True if that is done."""
+    virtual = hart.kvm_virtual
+    if hart.kvm_world != 0:
+        pull_l2(hart, virtual)
+        put(virtual, PC, epc)
+        on_hart(virtual, take, cause, tval, U64(0), U64(0), u64(cause != ILLEGAL_INST and cause != VIRTUAL_INST))
+        push(hart, virtual)
+        return True
+    on_hart(virtual, trapped_to_supervisor)
+    return False
+
+
+@cold
+def between(hart: Any) -> None:
+    """The guest is left, so that another context can take its place."""
+    if hart.kvm_in_guest != 0:
+        preempt(hart)
+
+
+@cold
+def undelegated_due(hart: Any, virtual: U64) -> bool:
+    """Whether L1 has to take an interrupt of L2's that it kept for itself; its own lines are the hart's."""
+    if get(virtual, MIE) & ~get(virtual, HIDELEG) & VS_INTERRUPTS == 0:
+        return False
+    between(hart)
+    pull_l1(hart, virtual)
+    on_hart(virtual, supervisor_due)
+    return get(virtual, SCRATCH) != 0
+
+
+@cold
+def supervisor_interrupts(hart: Any, virtual: U64) -> bool:
+    """Whether an interrupt of L1's ends the run of L2."""
+    pull_clock(hart, virtual)
+    on_hart(virtual, supervisor_due)
+    return get(virtual, SCRATCH) != 0
+
+
+@hosted
+def enter_nested(hart: Any) -> None:
+    """Before the guest is entered: an interrupt that L1 is to take, and the context that goes on."""
+    virtual = hart.kvm_virtual
+    hart.kvm_walked = 0
+    inner = get(virtual, VIRT)
+    due = supervisor_interrupts(hart, virtual) if inner != 0 else undelegated_due(hart, virtual)
+    if due:
+        between(hart)
+        if hart.kvm_world == inner:
+            pull(hart, virtual)
+        on_hart(virtual, take_pending)
+        push(hart, virtual)
+    elif inner != hart.kvm_world:
+        between(hart)
+        push(hart, virtual)
+
+
+@hosted
+def nested_wakes(hart: Any) -> bool:
+    """Whether something ends a WFI of world 1."""
+    virtual = hart.kvm_virtual
+    pull_clock(hart, virtual)
+    on_hart(virtual, wakes)
+    return get(virtual, SCRATCH) != 0
+
+
+@hosted
+def nested_deadline(hart: Any) -> U64:
+    """The instret at which a timer that is not the hart's must be looked at: L1's while L2 runs."""
+    virtual = hart.kvm_virtual
+    end = U64(ALL_ONES)
+    if hart.kvm_world != 0:
+        due = get(virtual, STIMER_AT)
+        if due > hart.instret:
+            end = due
+    elif get(virtual, MIE) & ~get(virtual, HIDELEG) & VS_INTERRUPTS != 0:
+        # L1 keeps interrupts of its guest for itself; when it enables them it does not tell.
+        end = hart.instret + SOON
+    return end

@@ -1,0 +1,148 @@
+"""The hart that a guest hypervisor sees, made for a vCPU: its extensions, its memory, what firmware left it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trapline.kvm.entry import spend_time
+from trapline.kvm.interrupts import sync_interrupts
+from trapline.kvm.nested.exits import FLAT, nested_trap
+from trapline.kvm.nested.shadow import PAGE, ROOT_PAGES, empty_shadows, forget_shadows
+from trapline.kvm.nested.world import leave_l2
+from trapline.lang.state import SHADOWS, Hart
+from trapline.machine.regions import Region, Regions
+from trapline.privilege.derived import update_derived
+from trapline.privilege.isa_string import IMPLIES, configure, set_masks
+from trapline.privilege.protection import KIND_DEVICE, KIND_RAM, KIND_ROM
+from trapline.privilege.reset import reset
+
+if TYPE_CHECKING:
+    from trapline.kvm.slots import MemorySlot
+    from trapline.kvm.vcpu import Vcpu
+
+POOL_PAGES = 2048  # of a vCPU's shadows: 8 MiB
+# What L1 sees only if the guest was given it; the rest of the ISA is the host's.
+_GIVEN = ("sstc", "svpbmt", "svnapot", "svinval", "svadu", "zicbom", "zicboz", "zawrs", "smstateen")
+# What no guest hypervisor gets: interrupt files, and counters that filter by its modes.
+_WITHHELD = ("smaia", "ssaia", "sscofpmf")
+_SBI_CALLS = 1 << 9 | 1 << 11  # ecalls of HS- and M-mode, which are the SBI's
+
+
+class _Window:
+    """A device of the VMM as HLV and HSV reach it."""
+
+    def __init__(self, vcpu: Vcpu, base: int) -> None:
+        self.vcpu, self.base = vcpu, base
+
+    def load(self, hart: Hart, offset: int, size: int) -> int:
+        return self.vcpu.hart.on_mmio(self.base + offset, size, 0)
+
+    def store(self, hart: Hart, offset: int, size: int, value: int) -> None:
+        self.vcpu.hart.on_mmio(self.base + offset, size | 256, value)
+
+
+class NestedHart:
+    """Makes and keeps the hart that the guest of one vCPU sees; `pool` is where its shadows are."""
+
+    snapshot_skips = ("vcpu", "hart", "_known")
+
+    def __init__(self, vcpu: Vcpu, pool: int) -> None:
+        self.vcpu, self.hart = vcpu, Hart()
+        self._known: object = None
+        own = vcpu.hart
+        configure(self.hart, vcpu.vm.isa)
+        self.hart.time_ratio = own.time_ratio
+        own.kvm_virtual = self.hart.address
+        own.shadow_base, own.shadow_pages = pool, POOL_PAGES
+        own.shadow_host = vcpu.vm.tables.region.host + pool - vcpu.vm.tables.region.base
+
+    def reset(self) -> None:
+        """As at power-on: in HS-mode, with what firmware gives it."""
+        hart = self.hart
+        self._memory()
+        reset(hart, self.vcpu.id, 0)
+        hart.medeleg = hart.medeleg_mask & ~_SBI_CALLS
+        hart.mideleg = hart.mideleg_mask | hart.mideleg_ones
+        hart.mcounteren = hart.counteren_mask
+        for i in range(4):
+            hart.mstateen[i] = (1 << 64) - 1 if i else hart.mstateen_mask
+        hart.hosted_m = 1
+        hart.priv = 1
+        hart.tinst_transformed = self.vcpu.hart.tinst_transformed
+        hart.stimecmp = hart.vstimecmp = (1 << 64) - 1
+        hart.call(update_derived)
+        self.vcpu.hart.kvm_world = 0
+        self.vcpu.hart.kvm_hstatus = self.vcpu.hart.guest_hstatus
+        self.vcpu.hart.call(empty_shadows)
+
+    def loaded(self) -> None:
+        """The vCPU's CSRs are in the hart: note what L0 gives L1, for when L1 runs again after L2."""
+        own, config = self.vcpu.hart, self.vcpu.config
+        own.kvm_hedeleg, own.kvm_hideleg = own.hedeleg, own.hideleg
+        own.kvm_hcounteren, own.kvm_henvcfg, own.kvm_hstateen0 = own.hcounteren, own.henvcfg, own.hstateen[0]
+        self.hart.menvcfg = config.henvcfg & self.hart.menvcfg_mask
+        self._memory()
+
+    def put(self) -> None:
+        """The vCPU is put: L1's registers are in the hart."""
+        self.vcpu.hart.call(leave_l2)
+
+    def exit(self, through: tuple[str, ...]) -> bool:
+        """Whether a trap in HS-mode is one of a guest hypervisor or of its guest, and all is done (KVM_RUN's loop)."""
+        vcpu, hart = self.vcpu, self.vcpu.hart
+        sync_interrupts(vcpu)
+        vcpu.timer.sync()
+        if int(hart.call(nested_trap, int("M" in through))) == FLAT:
+            return False
+        vcpu.stats.count("exits")
+        hart.call(spend_time, hart.exit_cost[hart.scratch[7]])
+        return True
+
+    def forget(self) -> None:
+        """The VM's own tables have changed."""
+        self.vcpu.hart.call(forget_shadows)
+
+    def _memory(self) -> None:
+        """The VM's slots and devices are the memory of the hart; what has no memory behind it is no memory."""
+        vm = self.vcpu.vm
+        slots = [s for s in vm.slots if s.region is not None]
+        known = [(s.gpa, s.size, s.kind, id(s.region)) for s in slots], vm.devices
+        if known == self._known:
+            return
+        self._known = known
+        regions = Regions()
+        for slot in slots:
+            regions.add(_region(slot))
+        for base, end in vm.devices or ():
+            regions.add(Region("device", base, end - base, KIND_DEVICE, True, _Window(self.vcpu, base)))
+        self._extensions(limited=False)  # an engine decodes for one set of extensions
+        regions.install(self.hart)
+        vm.engine.attach(self.hart)
+        self._extensions(limited=True)
+
+    def _extensions(self, *, limited: bool) -> None:
+        own = self.vcpu.hart
+        for name in IMPLIES:
+            has = getattr(own, f"has_{name}")
+            if limited and (name in _WITHHELD or (name in _GIVEN and not self._given(name))):
+                has = 0
+            setattr(self.hart, f"has_{name}", has)
+        self.hart.misaligned_hardware = own.misaligned_hardware
+        set_masks(self.hart)
+
+    def _given(self, name: str) -> bool:
+        return self.vcpu.timer.sstc if name == "sstc" else self.vcpu.guest_has(name)
+
+
+def _region(slot: MemorySlot) -> Region:
+    assert slot.region is not None
+    kind = KIND_RAM if slot.writable else KIND_ROM
+    return Region(f"slot {slot.slot}", slot.gpa, slot.size, kind, False, None, slot.region.backing)
+
+
+def pool_size(vcpus: int) -> int:
+    """Bytes of hypervisor memory for the shadows of so many vCPUs."""
+    return vcpus * POOL_PAGES * PAGE
+
+
+assert POOL_PAGES > SHADOWS * ROOT_PAGES + 64

@@ -1,0 +1,45 @@
+"""A hypervisor sees the same where H is real and where the hosted KVM emulates it."""
+
+from __future__ import annotations
+
+import programs
+import pytest
+from l1 import as_guest, difference, given_menvcfg, on_hart, program
+
+from trapline.privilege.isa_string import DEFAULT_ISA
+
+G39 = (*programs.g_stage(8), *programs.vs_stage())
+CASES = {
+    "csrs": (programs.csrs(), ()),
+    "vu": (programs.user_of_the_hypervisor(), ()),
+    "plain": (programs.every_instruction(0, 0, 0, 0), ()),
+    "delegated": (programs.every_instruction(0, 0xB1FF, 7, 0x80), ()),
+    "trapped": (programs.every_instruction(7 << 20, 0, 2, 0), ()),
+    "sv39x4": (programs.page_faults(8), G39),
+    "sv48x4": (programs.page_faults(9), (*programs.g_stage(9), *programs.vs_stage())),
+    "sv57x4": (programs.page_faults(10), (*programs.g_stage(10), *programs.vs_stage())),
+    "implicit": (programs.implicit_faults(), G39),
+    "few": (programs.page_faults(8, 6), G39),
+    "interrupts": (programs.interrupts(), ()),
+}
+
+
+SLOW = ("vu", "plain", "delegated", "trapped", "sv39x4", "sv48x4", "sv57x4", "implicit")  # for the reference engine
+RUNS = [*((name, "native") for name in CASES), *((name, "reference") for name in CASES if name not in SLOW)]
+
+
+@pytest.mark.parametrize(("name", "engine"), RUNS)
+def test_as_on_a_hart_with_h(name: str, engine: str) -> None:
+    """A guest hypervisor leaves the same notes as on a hart whose H is real."""
+    body, tables = CASES[name]
+    code = program(body)
+    real = on_hart(code, tables, given_menvcfg(), DEFAULT_ISA, "native", 300_000)
+    assert not difference(real, as_guest(code, tables, engine=engine, limit=300_000))
+
+
+def test_without_svadu() -> None:
+    """Without Svadu a leaf whose A or D is clear faults, in the hypervisor's G-stage as on a hart."""
+    isa = DEFAULT_ISA.replace("_svadu", "")
+    code = program(programs.page_faults(8))
+    real = on_hart(code, G39, given_menvcfg(isa), isa, "native", 300_000)
+    assert not difference(real, as_guest(code, G39, engine="native", limit=300_000, isa=isa))
