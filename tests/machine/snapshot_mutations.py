@@ -29,7 +29,7 @@ BOUNDARIES = (0, 1, 2, 7, 31, 63, 64, 0xFFFF, 1 << 31, 1 << 32, 1 << 47, 1 << 62
 STRANGE = (None, True, -1, 1 << 64, 1.5, "", "x", [], {}, {"$": "kept"}, {"$": "tuple", "v": []}, {"$": 7}, [[0]])
 COUNTERS = (  # where a few words stand for all
     *("trap_count", "mode_instret", "x", "f"),
-    *("hpm_start", "hpm_dtlb_page", "hpm_dtlb_space", "hpm_itlb_page", "hpm_itlb_space"),
+    *("hpm_start", "hpm_tlb_page", "hpm_tlb_space"),
 )
 
 KINDS: dict[str, type[Machine] | type[Guest]] = {"boot": Machine, "run": Guest}

@@ -115,10 +115,8 @@ LAYOUT.array("hpm_start", 32)
 LAYOUT.word("hpm_due", "hpm_near", kind=Kind.AGEING)
 LAYOUT.word("hpm_traps", "hpm_tlb", kind=Kind.DERIVED)
 HPM_DTLB, HPM_ITLB = 512, 256  # entries of the TLB whose misses are counted (privilege.tlb_misses)
-LAYOUT.array("hpm_dtlb_page", HPM_DTLB)
-LAYOUT.array("hpm_dtlb_space", HPM_DTLB)
-LAYOUT.array("hpm_itlb_page", HPM_ITLB)
-LAYOUT.array("hpm_itlb_space", HPM_ITLB)
+LAYOUT.array("hpm_tlb_page", HPM_DTLB + HPM_ITLB)
+LAYOUT.array("hpm_tlb_space", HPM_DTLB + HPM_ITLB)
 
 # The native engine's own words: translation sets, decoded code, callbacks, and the instruction budget.
 # A snapshot leaves them out: add here what is an address of this process or a cache of the engine.

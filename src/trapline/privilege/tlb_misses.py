@@ -33,6 +33,18 @@ def address_space(hart: Any, virt: U64) -> U64:
     return hart.vsatp * U64(_GOLDEN) + hart.hgatp + 1
 
 
+@inline
+def data_slot(va: U64) -> U64:
+    """The entry of a page for loads and stores."""
+    return (va >> 12) & (HPM_DTLB - 1)
+
+
+@inline
+def fetch_slot(va: U64) -> U64:
+    """The entry of a page for fetches, which stand behind the others."""
+    return HPM_DTLB + ((va >> 12) & (HPM_ITLB - 1))
+
+
 @cold
 def count_miss(hart: Any, va: U64, access: U64, virt: U64) -> None:
     """A translation for `access` was found: count it if it is new."""
@@ -41,24 +53,17 @@ def count_miss(hart: Any, va: U64, access: U64, virt: U64) -> None:
         return
     page = (va & ~U64(4095)) | _VALID
     event = U64(EVENT_DTLB_LOAD_MISS)
-    old = U64(0)
+    slot = data_slot(va)
     if access == ACCESS_FETCH:
         event = U64(EVENT_ITLB_MISS)
-        slot = (va >> 12) & (HPM_ITLB - 1)
-        old = hart.hpm_itlb_page[slot]
-        if old == page and hart.hpm_itlb_space[slot] == space:
-            return
-        hart.hpm_itlb_page[slot] = page
-        hart.hpm_itlb_space[slot] = space
-    else:
-        if access == ACCESS_STORE:
-            event = U64(EVENT_DTLB_STORE_MISS)
-        slot = (va >> 12) & (HPM_DTLB - 1)
-        old = hart.hpm_dtlb_page[slot]
-        if old == page and hart.hpm_dtlb_space[slot] == space:
-            return
-        hart.hpm_dtlb_page[slot] = page
-        hart.hpm_dtlb_space[slot] = space
+        slot = fetch_slot(va)
+    elif access == ACCESS_STORE:
+        event = U64(EVENT_DTLB_STORE_MISS)
+    old = hart.hpm_tlb_page[slot]
+    if old == page and hart.hpm_tlb_space[slot] == space:
+        return
+    hart.hpm_tlb_page[slot] = page
+    hart.hpm_tlb_space[slot] = space
     if old != 0:
         flush_page(hart, old & ~U64(_VALID))
     before = hart.mip
@@ -70,20 +75,23 @@ def count_miss(hart: Any, va: U64, access: U64, virt: U64) -> None:
 @cold
 def forget_all(hart: Any) -> None:
     """Empty it: at a fence, and when counting begins."""
-    for i in range(HPM_DTLB):
-        hart.hpm_dtlb_page[i] = 0
-    for i in range(HPM_ITLB):
-        hart.hpm_itlb_page[i] = 0
+    for i in range(HPM_DTLB + HPM_ITLB):
+        hart.hpm_tlb_page[i] = 0
+
+
+@inline
+def forget_slot(hart: Any, slot: U64, page: U64) -> None:
+    """Empty an entry if it is that page's."""
+    if hart.hpm_tlb_page[slot] == page:
+        hart.hpm_tlb_page[slot] = 0
 
 
 @cold
 def forget_one(hart: Any, va: U64) -> None:
     """Forget a page."""
     page = (va & ~U64(4095)) | _VALID
-    if hart.hpm_dtlb_page[(va >> 12) & (HPM_DTLB - 1)] == page:
-        hart.hpm_dtlb_page[(va >> 12) & (HPM_DTLB - 1)] = 0
-    if hart.hpm_itlb_page[(va >> 12) & (HPM_ITLB - 1)] == page:
-        hart.hpm_itlb_page[(va >> 12) & (HPM_ITLB - 1)] = 0
+    forget_slot(hart, data_slot(va), page)
+    forget_slot(hart, fetch_slot(va), page)
 
 
 @inline
