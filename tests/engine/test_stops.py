@@ -90,6 +90,23 @@ def test_stops_come_and_go(engine: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ALL)
+def test_the_last_stop_goes(engine: str) -> None:
+    """When the last stop is removed, of whatever kind, the run goes on as one without."""
+    made = bench(engine)
+    for add in (
+        lambda stops: stops.breakpoint(LOOP_AT),
+        lambda stops: stops.breakpoint(LOOP_AT, physical=True),
+        lambda stops: stops.watch(LOOP_AT, 8, execute=True),
+        lambda stops: stops.watch(DATA, 128, write=True),
+        lambda stops: stops.catch_csr(csr.MEPC),
+    ):
+        stop = add(made.engine.stops)
+        made.run(100)
+        made.engine.stops.remove(stop)
+        assert made.run(100) == EXIT_LIMIT
+
+
+@pytest.mark.parametrize("engine", ALL)
 def test_physical_breakpoints(engine: str) -> None:
     """A physical breakpoint holds where the bytes of the instruction lie."""
     made = bench(engine)

@@ -211,6 +211,7 @@ class Stops:
         for stop in self._by_entry.values():
             stop.place(None)
         self._by_entry.clear()
+        self.on_code, self.at_hosts, self.ranges, self.csr_entries = {}, [], [], {}
         base = self._make_block() if self._stops else 0
         caught = any(stop.kind == "trap" for stop in self._stops)
         for hart in self.harts:
@@ -305,7 +306,6 @@ class _Maker:
 
     def exact(self, found: list[Stop], mask: int) -> None:
         self.set(layout.HASH_MASK, mask)
-        self.stops.on_code, self.stops.at_hosts = {}, []
         for stop in found:
             key = self.stops.host_of(stop.address) if stop.physical else stop.address
             if stop.physical:
@@ -322,7 +322,6 @@ class _Maker:
     def ranges(self, found: list[Stop], at: int) -> int:
         self.set(layout.RANGE_COUNT, len(found))
         self.set(layout.RANGES, self.base + at)
-        self.stops.ranges = []
         for stop in found:
             code = stop.how & layout.EXECUTE != 0
             first = self.stops.host_of(stop.address) if stop.physical and code else stop.address
@@ -354,7 +353,6 @@ class _Maker:
 
     def csrs(self, found: list[Stop], at: int) -> None:
         self.set(layout.ANY_CSR, int(bool(found)))
-        self.stops.csr_entries = {}
         for stop in found:
             self.entry(stop, at, stop.address, 0, layout.VIRTUAL)
             self.stops.csr_entries[stop.address] = self.base + at
