@@ -99,6 +99,7 @@ def test_hcounteren(version: str, value: int) -> None:
     [
         ("redirect-keeps-privilege", "5.16", "6.2"),
         ("fwft-locks-on-failure", "6.18", "7.1"),
+        ("fwft-stale-feature", "6.18", "7.1"),
     ],
 )
 def test_known_bugs(bug: str, first: str, last: str) -> None:

@@ -20,6 +20,7 @@ from trapline.privilege.fields import HVICTL_IID_SHIFT
 from trapline.privilege.interrupts import deadline, next_timer, time_now, update_timers
 
 SOFT_BIT, TIMER_BIT, OVERFLOW_BIT = 1 << 2, 1 << 6, 1 << 13
+OVERFLOW_WAKES = 64  # in hart.kvm_flags
 IRQ_S_EXT, IRQ_VS_EXT = 9, 10
 VS_LEVEL = 0x222
 NEVER = 0xFFFF_FFFF_FFFF_FFFF
@@ -109,7 +110,9 @@ def runnable(hart: Any) -> bool:
     """Whether something ends a WFI: an interrupt that the guest has enabled, or its timer, enabled or not."""
     if hart.kvm_world != 0:
         return nested_wakes(hart)
-    enabled = ((hart.kvm_vsie & VS_LEVEL) << 1) | (hart.kvm_vsie & OVERFLOW_BIT)
+    enabled = (hart.kvm_vsie & VS_LEVEL) << 1
+    if hart.kvm_flags & OVERFLOW_WAKES != 0:
+        enabled = enabled | (hart.kvm_vsie & OVERFLOW_BIT)
     if hart.kvm_irqs & (enabled | TIMER_BIT) != 0:
         return True
     return (hart.kvm_sstc != 0 or hart.kvm_next_set != 0) and guest_time(hart) >= hart.kvm_next_cycles

@@ -26,9 +26,16 @@ def sync_interrupts(vcpu: Vcpu) -> None:
     vcpu.hart.call(sync_pending)
 
 
+def converts_overflow(vcpu: Vcpu) -> bool:
+    """Whether KVM knows that interrupt 13 has the same bit in vsip and hvip: before, it was shifted like the others."""
+    return not vcpu.policy.has_bug("vsip-hvip-conversion")
+
+
 def has_interrupts(vcpu: Vcpu) -> bool:
     """Whether an interrupt is pending that the guest has enabled."""
-    enabled = (vcpu.csrs.vsie & VS_LEVEL) << 1 | vcpu.csrs.vsie & 1 << IRQ_PMU_OVF
+    enabled = (vcpu.csrs.vsie & VS_LEVEL) << 1
+    if converts_overflow(vcpu):
+        enabled |= vcpu.csrs.vsie & 1 << IRQ_PMU_OVF
     return bool(vcpu.irqs_pending & enabled) or vcpu.aia.has_interrupts()
 
 

@@ -16,6 +16,8 @@ from trapline.isa.decode import expansion
 from trapline.isa.lookup import plain_access, plain_accesses
 from trapline.kvm.actions import compiled
 from trapline.kvm.cost import estimate
+from trapline.kvm.entry import OVERFLOW_WAKES
+from trapline.kvm.interrupts import converts_overflow
 from trapline.kvm.map_native import SLOTS
 from trapline.kvm.native_exit import (
     BY_FUNCTION,
@@ -87,6 +89,8 @@ def refresh_flags(vcpu: Vcpu) -> None:
                 flags |= _SERVED[rule.name]
     if vcpu.vmm_waits and not vcpu.vm.io_bus and not vcpu.sbi.steal.reports:
         flags |= SERVES_MMIO
+    if converts_overflow(vcpu):
+        flags |= OVERFLOW_WAKES
     vcpu.hart.kvm_flags = flags
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from trapline.kvm.aia import AIA_CSRS
 from trapline.kvm.aia import FEATURE as AIA_FEATURE
+from trapline.kvm.interrupts import converts_overflow
 from trapline.kvm.isa_ext import ISA_EXTENSIONS, disable_allowed, enable_allowed, guest_mask, host_has
 from trapline.kvm.numbers import EBUSY, EINVAL, ENOENT, ERRNO_NAMES, MASK64
 from trapline.lang.values import MASK64 as ALL
@@ -54,7 +55,7 @@ FWFT_FEATURES = (0, 5, 4, 1, 2)
 CORE_MODE = 32
 FCSR = 32
 SATP_MODES = ((10, "has_sv57"), (9, "has_sv48"))
-VSIP_VALID = 1 << 1 | 1 << 5 | 1 << 9
+VSIP_LEVELS, VSIP_OVERFLOW = 1 << 1 | 1 << 5 | 1 << 9, 1 << 13  # vsip has the first one bit lower than hvip
 
 
 class OneRegError(OSError):
@@ -103,7 +104,7 @@ def reg_list(vcpu: Vcpu) -> list[int]:
         ids += [
             reg_id(SBI_STATE, 3 * at + n, subtype=SBI_FWFT)
             for at, feature in enumerate(FWFT_FEATURES)
-            if feature in vcpu.sbi.features
+            if feature in vcpu.sbi.features and vcpu.sbi.features[feature].supported
             for n in range(3)
         ]
     return ids
@@ -233,7 +234,7 @@ def _get_csr(vcpu: Vcpu, number: int, reg: int) -> int:
     name = GENERAL_CSRS[number]
     if name == "hvip":
         pending = vcpu.csrs.hvip & ~vcpu.irqs_pending_mask | vcpu.irqs_pending & vcpu.irqs_pending_mask
-        return pending >> 1 & VSIP_VALID
+        return pending >> 1 & VSIP_LEVELS | (pending & VSIP_OVERFLOW if converts_overflow(vcpu) else 0)
     return int(getattr(vcpu.csrs, name))
 
 
@@ -251,7 +252,7 @@ def _set_csr(vcpu: Vcpu, number: int, reg: int, value: int) -> None:
         raise _fail(vcpu, reg)
     name = GENERAL_CSRS[number]
     if name == "hvip":
-        value = (value & VSIP_VALID) << 1
+        value = (value & VSIP_LEVELS) << 1 | (value & VSIP_OVERFLOW if converts_overflow(vcpu) else 0)
         vcpu.irqs_pending, vcpu.irqs_pending_mask = value, 0
     setattr(vcpu.csrs, name, value)
 
@@ -439,7 +440,7 @@ def _fwft(vcpu: Vcpu, subtype: int, number: int, reg: int) -> tuple[GuestFeature
     if subtype == SBI_STA or number >= 3 * len(FWFT_FEATURES) or not vcpu.sbi.enabled.get("FWFT"):
         raise _fail(vcpu, reg)
     feature = vcpu.sbi.features.get(FWFT_FEATURES[number // 3])
-    if feature is None:
+    if feature is None or not feature.supported:
         raise _fail(vcpu, reg)
     return feature, number % 3
 

@@ -22,12 +22,20 @@ ENVCFG_LPE, ENVCFG_SSE = 1 << 2, 1 << 3
 class GuestFeature:
     """Bits of hedeleg or henvcfg that a guest may switch; `enabled` is the VMM's (ONE_REG)."""
 
-    snapshot_skips = ("number", "word", "bits")
+    snapshot_skips = ("number", "word", "bits", "_fits")
 
-    def __init__(self, vcpu: Vcpu, number: int, word: str, bits: int) -> None:
-        self.vcpu, self.number, self.word, self.bits = vcpu, number, word, bits
+    def __init__(
+        self, vcpu: Vcpu, number: int, word: str, bits: int, fits: Callable[[Vcpu], bool] = lambda vcpu: True
+    ) -> None:
+        self.vcpu, self.number, self.word, self.bits, self._fits = vcpu, number, word, bits, fits
         self.locked = False
         self.enabled = True
+        self.at_first = fits(vcpu)  # as the vCPU was made
+
+    @property
+    def supported(self) -> bool:
+        """Whether host and guest have what it needs; before 7.2 a change of the guest's ISA changes nothing here."""
+        return self.at_first if self.vcpu.policy.has_bug("fwft-stale-feature") else self._fits(self.vcpu)
 
     def read(self) -> int:
         """Return 1 if all bits are set."""
@@ -92,7 +100,7 @@ _CFI = frozenset((Feature.LANDING_PAD, Feature.SHADOW_STACK))
 
 
 def guest_features(vcpu: Vcpu) -> dict[int, GuestFeature]:
-    """Return the features of this version that this host and guest can have.
+    """Return the features of this version: `supported` says which this host and guest can have.
 
     pointer_masking_pmlen needs an extension that the hart does not have; landing_pad and shadow_stack are there
     once it has Zicfilp and Zicfiss.
@@ -102,7 +110,6 @@ def guest_features(vcpu: Vcpu) -> dict[int, GuestFeature]:
         if named.name not in _FEATURES:
             continue
         number, word, bits, supported = _FEATURES[named.name]
-        if supported(vcpu):
-            kind = CfiFeature if number in _CFI else GuestFeature
-            found[int(number)] = kind(vcpu, int(number), word, bits)
+        kind = CfiFeature if number in _CFI else GuestFeature
+        found[int(number)] = kind(vcpu, int(number), word, bits, supported)
     return found

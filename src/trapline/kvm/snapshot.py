@@ -146,10 +146,10 @@ def _change_vcpu(vcpu: Vcpu, new: Policy) -> None:
     vcpu.stats.fold(vcpu.hart)
     vcpu.stats.kvm = {c.name: vcpu.stats.kvm.get(c.name, 0) for c in new.counters}
     sbi = vcpu.sbi
-    old = {number: feature.read() for number, feature in sbi.features.items()}
+    old = {number: feature.read() for number, feature in sbi.features.items() if feature.supported}
     sbi.features = guest_features(vcpu)
     for number, feature in sbi.features.items():
-        if old.get(number):
+        if old.get(number) and feature.supported:
             feature.write(1)
     before = sbi.enabled
     sbi.enabled = {rule.name: before.get(rule.name, rule.enabled) for rule in new.sbi if sbi.can_offer(rule.name)}

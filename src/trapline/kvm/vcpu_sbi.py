@@ -138,7 +138,8 @@ class VcpuSbi:
         if self.counters is not None:
             self.counters.reset()
         for feature in self.features.values():
-            feature.reset()
+            if feature.supported:
+                feature.reset()
 
     def can_offer(self, name: str) -> bool:
         """Whether host and vCPU have what an extension needs (kvm_vcpu_sbi_extension.probe)."""
@@ -350,7 +351,7 @@ class VcpuSbi:
     def feature(self, number: int) -> GuestFeature | None:
         """Return a feature that exists and that the VMM has not switched off."""
         feature = self.features.get(number)
-        return feature if feature is not None and feature.enabled else None
+        return feature if feature is not None and feature.supported and feature.enabled else None
 
     def steal_time(self, shared_memory: int | None) -> SbiError:
         """Report stolen time there from now on."""

@@ -14,6 +14,7 @@ BugName = Literal[
     "fence-of-all-not-counted",
     "fw-counter-reset-on-restart",
     "fwft-locks-on-failure",
+    "fwft-stale-feature",
     "hfence-calls-are-nops",
     "hsm-hartid-truncated",
     "hsm-status-error-lost",
@@ -27,6 +28,7 @@ BugName = Literal[
     "pmu-snapshot-failure-silent",
     "redirect-keeps-privilege",
     "sbi-unknown-function-invalid",
+    "vsip-hvip-conversion",
 ]
 # What a hypervisor can do, where not all can.
 FeatureName = Literal[

@@ -41,6 +41,7 @@ class Host:
     append: str = ""
     memory: int = MEMORY
     timebase: int = 10_000_000
+    aia: str = "none"  # as machine.aia.parse_aia reads it
 
 
 @dataclass(slots=True)
@@ -81,7 +82,7 @@ class Session:
         self._steps: list[Step] | None = None
         self.machine = Machine(
             isa=host.isa, memory=host.memory, misaligned=host.misaligned, engine=host.engine,
-            timebase=host.timebase, console=Console(self._output),
+            timebase=host.timebase, console=Console(self._output), aia=host.aia,
         )  # fmt: skip
         port = Port(self.machine.regions, self._mark)
         self.run.handed_over, self.run.written = port.handed_over, port.written
