@@ -19,6 +19,7 @@ FIRMWARE_EMULATE, FIRMWARE_TO_VS, FIRMWARE_TO_HS, FIRMWARE_ACTION, FIRMWARE_ACTI
 # Of a guest hypervisor and its guest (kvm.nested).
 NESTED_EMULATE, NESTED_ENTER, NESTED_LEAVE, NESTED_LEAVE_FROM_M, NESTED_MAP, NESTED_STAY = range(16, 22)
 L1, L2 = ("vU", "vHS"), ("vVU", "vVS")
+HARDWARE_MODE = dict(zip((*L1, *L2), ("VU", "VS") * 2, strict=True))  # what the hart calls these modes
 
 RING_WORDS = 8
 NO_GPA = (1 << 64) - 1

@@ -404,7 +404,7 @@ def firmware_redirect(hart: Any, cause: U64, priv: U64, virt: U64) -> bool:
         return True
     if inner:
         spend_time(hart, hart.fw_cost[event - 1])
-        return nested_exit(hart, U64(1))
+        return nested_exit(hart, event)
     save_guest(hart)
     if action == BY_FUNCTION:
         function_exit(hart, U64(FIRMWARE_ACTION), U64(FIRMWARE_ACTION_REDIRECT), cause, event)

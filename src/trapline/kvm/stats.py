@@ -139,9 +139,14 @@ def native_firmware(hart: Hart) -> Counter[Route]:
 def _by_route(numbers: Iterable[tuple[NativeExit, int]]) -> Counter[Route]:
     found: Counter[Route] = Counter()
     for exit_, n in numbers:
-        kind = KINDS[exit_.kind]
-        found[exit_.cause, exit_.path[0], exit_.path, kind.how, kind.end, 0] += n
+        found[route_of(exit_)] += n
     return found
+
+
+def route_of(exit_: NativeExit) -> Route:
+    """Return the route of an exit that native code handled."""
+    kind = KINDS[exit_.kind]
+    return exit_.cause, exit_.path[0], exit_.path, kind.how, kind.end, 0
 
 
 def hardware_traps(hart: Hart) -> dict[tuple[int, str, str], int]:

@@ -473,7 +473,7 @@ class Vcpu:
         cause, origin = int(before.mcause), self._machine_origin()
         epc, tval = int(before.mepc), int(before.mtval)
         done = self.vm.firmware.handle(before)
-        self._m_instructions, self._m_source, self._raised = done.instructions, done.cost.source, cause
+        self.m_instructions, self._m_source, self._raised = done.instructions, done.cost.source, cause
         if done.destination == firmware_outcome.TO_HS:
             return self._exit(("M", "HS"), ("hardware", done.how))
         self._begin(cause, origin, epc, tval)
@@ -525,7 +525,7 @@ class Vcpu:
 
     # --- records ---
     _pending_hop: tuple[str, str] | None = None
-    _m_instructions = 0
+    m_instructions = 0
     _m_source = ""
     _raised: int | None = None
     firmware_dump = ""
@@ -557,12 +557,12 @@ class Vcpu:
             tval=tval,
             gpa=gpa,
             raised=cause if self._raised is None else self._raised,
-            m_instructions=self._m_instructions,
+            m_instructions=self.m_instructions,
             m_source=self._m_source,
             hs_instructions=cost.hs if cost else 0,
             user_instructions=cost.user if cost else 0,
         )
-        self._m_instructions, self._m_source, self._raised = 0, "", None
+        self.m_instructions, self._m_source, self._raised = 0, "", None
         self._spend(record.m_instructions + record.hs_instructions + record.user_instructions)
         self.vm.record(self, record)
 

@@ -10,7 +10,7 @@ from trapline.machine.plain_types import U32, U64
 CONFIGURED = ("id", "policy", "decoder", "death", "nested", "native_policy", "native_seen", "native_slots")
 OF_AN_EXIT_THAT_IS_OVER = (
     *("_end", "_how", "_path", "_pending_hop", "_trap"),
-    *("_m_instructions", "_m_source", "_raised"),
+    *("m_instructions", "_m_source", "_raised"),
 )
 SKIPS = (*CONFIGURED, *OF_AN_EXIT_THAT_IS_OVER)
 TYPES: dict[str, Any] = {

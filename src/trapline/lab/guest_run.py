@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from trapline.engine.api import Engine, open_engine
+from trapline.firmware.exit_log import HARDWARE_MODE
 from trapline.firmware.firmware import Firmware
 from trapline.kvm.cost import source as kvm_source
 from trapline.kvm.death import Death
@@ -379,7 +380,7 @@ def _balance(
     seen: Counter[tuple[str, str]] = Counter()
     for (_, origin, path, _, _, _), n in routes.items():
         if len(path) > 1:
-            seen[origin, path[1]] += n
+            seen[HARDWARE_MODE.get(origin, origin), path[1]] += n
     for key in sorted(counted.keys() | seen.keys()):
         if counted[key] != seen[key]:
             yield f"{key[0]} to {key[1]}: {counted[key]} counted, {seen[key]} recorded"

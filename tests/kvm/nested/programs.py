@@ -188,3 +188,13 @@ def interrupts() -> str:
     # A trap of the hypervisor itself between two runs of its guest.
     body += f"{tag(0x599)}li t3, 0x180\ncsrs hstatus, t3\nebreak\n{note('hstatus', 'htval')}"
     return body
+
+
+def own_traps() -> str:
+    """Traps that the hypervisor takes itself: before it enters its guest, and between hstatus and SRET."""
+    body = f"ebreak\n{enter('r0_in')}r0_in:\n{leave('r0_out')}r0_out:\n{note('hstatus')}ebreak\n{note('hstatus')}"
+    body += "li t0, 0x180\ncsrs hstatus, t0\nli t0, 5\ncsrw htval, t0\ncsrw htinst, t0\nebreak\n"
+    body += f"{note('hstatus', 'htval', 'htinst')}{enter('r1_in')}r1_in:\n{leave('r1_out')}r1_out:\n"
+    # SPV is gone: this SRET stays in the hypervisor.
+    body += "la t0, r2_in\ncsrw sepc, t0\nli t0, 0x180\ncsrs hstatus, t0\nebreak\nla t0, r2_in\ncsrw sepc, t0\n"
+    return body + f"li t0, 0x100\ncsrs sstatus, t0\nsret\nr2_in:\n{note('hgatp', 'hstatus')}"

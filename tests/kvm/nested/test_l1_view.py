@@ -20,6 +20,7 @@ CASES = {
     "sv57x4": (programs.page_faults(10), (*programs.g_stage(10), *programs.vs_stage())),
     "implicit": (programs.implicit_faults(), G39),
     "few": (programs.page_faults(8, 6), G39),
+    "own traps": (programs.own_traps(), ()),
     "interrupts": (programs.interrupts(), ()),
 }
 

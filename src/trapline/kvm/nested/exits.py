@@ -52,7 +52,9 @@ from trapline.kvm.nested.world import (
     pull_l2,
     push,
     put,
+    shows_guest,
     trap_returns,
+    traps_to_vs,
 )
 from trapline.kvm.switch import preempt
 from trapline.lang.control import EXIT_WFI, flush_translations
@@ -82,6 +84,7 @@ TRAP_CAUSE, TRAP_TVAL, TRAP_TVAL2, TRAP_TINST, TRAP_GVA, STIMER_AT = (
     LAYOUT.fields[n].index * 8 for n in ("trap_cause", "trap_tval", "trap_tval2", "trap_tinst", "trap_gva", "stimer_at")
 )
 SOON = 100  # attempts
+HOSTED = 1 << 32  # firmware was asked, by KVM_RUN's loop
 FLAT, DONE = 0, 1  # what nested_trap returns: nothing is done, the flat KVM's; all is done
 SYSTEM, WFI, WRS_NTO, WRS_STO = 0x73, 0x10500073, 0x00D00073, 0x01D00073
 COUNTERS, TIME = 0xC00, 0xC01
@@ -156,11 +159,11 @@ def previous(hart: Any) -> U64:
 
 
 @cold
-def note(hart: Any, kind: U64, cause: U64, origin: U64, gpa: U64) -> None:
-    """Count an exit that is done."""
+def note(hart: Any, kind: U64, cause: U64, origin: U64, gpa: U64, event: U64) -> None:
+    """Count an exit that is done; `event` is the firmware's (note_exit)."""
     hart.scratch[0] = hart.sepc
     hart.scratch[1] = hart.stval
-    note_exit(hart, kind, cause, origin, previous(hart), gpa, U64(0))
+    note_exit(hart, kind, cause, origin, previous(hart), gpa, event)
     hart.scratch[7] = kind
 
 
@@ -170,13 +173,14 @@ def finish(hart: Any, virtual: U64, cause: U64, origin: U64, through_m: U64) -> 
     came = hart.kvm_world
     push(hart, virtual)
     kind = U64(NESTED_EMULATE)
+    event = through_m & (HOSTED - 1)
     if came != 0:
         kind = U64(NESTED_STAY)
         if hart.kvm_world == 0:
             kind = U64(NESTED_LEAVE) if through_m == 0 else U64(NESTED_LEAVE_FROM_M)
     elif hart.kvm_world != 0:
         kind = U64(NESTED_ENTER)
-    note(hart, kind, cause, origin, U64(NO_GPA))
+    note(hart, kind, cause, origin, U64(NO_GPA), event)
 
 
 @cold
@@ -189,8 +193,10 @@ def l1_instruction(hart: Any, virtual: U64) -> None:
         finish(hart, virtual, U64(VIRTUAL_INST), origin, U64(0))
         return
     hart.guest_sepc = hart.guest_sepc + 4
+    if shows_guest(virtual):
+        hart.kvm_traps_seen = traps_to_vs(hart)
     trap_returns(hart, virtual)
-    note(hart, U64(NESTED_EMULATE), U64(VIRTUAL_INST), origin, U64(NO_GPA))
+    note(hart, U64(NESTED_EMULATE), U64(VIRTUAL_INST), origin, U64(NO_GPA), U64(0))
 
 
 @inline
@@ -248,7 +254,7 @@ def l2_page_fault(hart: Any, virtual: U64, cause: U64, access: U64) -> U64:
         hart.kvm_walked = 1
         return U64(FLAT)
     shadow(hart, gpa, pa, guest, guest_level, host, hart.scratch[4])
-    note(hart, U64(NESTED_MAP), cause, origin, gpa)
+    note(hart, U64(NESTED_MAP), cause, origin, gpa, U64(0))
     return U64(DONE)
 
 
@@ -318,6 +324,7 @@ def nested_trap(hart: Any, through_m: U64) -> U64:
 
     scratch[7] has the kind of exit that it was.
 
+    `through_m` is the firmware's event (note_exit) if it came that way, or HOSTED.
     It may be asked twice of one trap, by native code and by KVM_RUN's loop.
     """
     virtual = hart.kvm_virtual

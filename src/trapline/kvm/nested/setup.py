@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trapline.firmware.exit_log import RING_WORDS, native_exit
 from trapline.kvm.entry import spend_time
 from trapline.kvm.interrupts import sync_interrupts
-from trapline.kvm.nested.exits import FLAT, nested_trap
+from trapline.kvm.nested.exits import FLAT, HOSTED, nested_trap
 from trapline.kvm.nested.shadow import PAGE, ROOT_PAGES, empty_shadows, forget_shadows
 from trapline.kvm.nested.world import leave_l2
-from trapline.lang.state import SHADOWS, Hart
+from trapline.kvm.stats import route_of
+from trapline.lang.state import EXIT_RING, SHADOWS, Hart
 from trapline.machine.regions import Region, Regions
 from trapline.privilege.derived import update_derived
 from trapline.privilege.isa_string import IMPLIES, configure, set_masks
@@ -92,10 +94,15 @@ class NestedHart:
         vcpu, hart = self.vcpu, self.vcpu.hart
         sync_interrupts(vcpu)
         vcpu.timer.sync()
-        if int(hart.call(nested_trap, int("M" in through))) == FLAT:
+        if int(hart.call(nested_trap, HOSTED if "M" in through else 0)) == FLAT:
             return False
         vcpu.stats.count("exits")
-        hart.call(spend_time, hart.exit_cost[hart.scratch[7]])
+        # What Python's firmware did before belongs to the exit noted last.
+        last = hart.exit_ring[(int(hart.exit_ring_at) - 1) % EXIT_RING * RING_WORDS + 1]
+        if vcpu.m_instructions:
+            vcpu.stats.firmware[route_of(native_exit(int(last)))] += vcpu.m_instructions
+        hart.call(spend_time, int(hart.exit_cost[hart.scratch[7]]) + vcpu.m_instructions)
+        vcpu.m_instructions = 0
         return True
 
     def forget(self) -> None:

@@ -71,6 +71,13 @@ def traps_to_vs(hart: Any) -> U64:
     return total
 
 
+@inline
+def shows_guest(virtual: U64) -> bool:
+    """Whether L1's trap registers hold anything that a trap of its own would clear."""
+    status = get(virtual, HSTATUS) & (HSTATUS_SPV | HSTATUS_GVA)
+    return status | get(virtual, HTVAL) | get(virtual, HTINST) != 0
+
+
 @cold
 def pull_clock(hart: Any, virtual: U64) -> None:
     """Time, and the lines that drive L1's interrupts."""
@@ -103,8 +110,7 @@ def pull_l1(hart: Any, virtual: U64) -> None:
     put(virtual, STIMECMP, hart.vstimecmp)
     enabled = (hart.mie & VS_INTERRUPTS) >> 1
     put(virtual, MIE, (get(virtual, MIE) & ~S_INTERRUPTS) | enabled)
-    left = get(virtual, HSTATUS) & (HSTATUS_SPV | HSTATUS_GVA)
-    if left | get(virtual, HTVAL) | get(virtual, HTINST) != 0:
+    if shows_guest(virtual):
         if traps_to_vs(hart) != hart.kvm_traps_seen:
             put(virtual, HSTATUS, get(virtual, HSTATUS) & ~(HSTATUS_SPV | HSTATUS_GVA))
             put(virtual, HTVAL, U64(0))
