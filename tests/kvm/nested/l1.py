@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from trapline.engine.api import open_engine
 from trapline.isa.assemble import assemble_program
 from trapline.kvm.vm import Vm
+from trapline.lab import spike
+from trapline.lab.elf_file import Part, write_elf
 from trapline.lang.control import EXIT_HOSTED_M, EXIT_LIMIT, EXIT_WFI
 from trapline.lang.state import Hart
 from trapline.machine.regions import Regions
@@ -26,6 +28,7 @@ G_ROOT = RAM + 0x20_0000  # tables of the hypervisor's G-stage and of its guest'
 VS_ROOT = RAM + 0x28_0000
 FREE = RAM + 0x30_0000
 HOLE = 0x4000_0000
+TOHOST = RAM + 0xF_0000
 
 TRAP_CSRS = ("scause", "sepc", "stval", "htval", "htinst", "hstatus", "sstatus")
 INNER_CSRS = ("scause", "sepc", "stval", "sstatus")
@@ -170,6 +173,26 @@ def on_hart(code: bytes, tables: Iterable[tuple[int, bytes]], menvcfg: int, isa:
         assert reason not in (EXIT_LIMIT, EXIT_WFI), f"no end: pc {int(hart.pc):#x}, reason {reason}"
     assert int(hart.mcause) == 9, f"cause {int(hart.mcause)} at {int(hart.mepc):#x}"
     return regions.read(NOTES, NOTES_SIZE)
+
+
+def on_spike(code: bytes, tables: Iterable[tuple[int, bytes]], menvcfg: int, isa: str) -> bytes:
+    """Run the program where H is real: on Spike, after firmware that leaves the hart as `supervised` does."""
+    hart = Hart()
+    configure(hart, isa)
+    supervised(hart)
+    registers = {
+        "medeleg": hart.medeleg, "mideleg": hart.mideleg, "mcounteren": hart.mcounteren, "menvcfg": menvcfg,
+        "mstatus": 1 << 11, "mepc": L1_BASE, "pmpaddr0": (1 << 54) - 1, "pmpcfg0": 0x1F,
+    }  # fmt: skip
+    writes = "".join(f"li t0, {int(value):#x}\ncsrw {name}, t0\n" for name, value in registers.items())
+    firmware = assemble_program(
+        f"la t0, done\ncsrw mtvec, t0\n{writes}li t0, 0\nmret\n.align 2\ndone:\nli t0, {TOHOST:#x}\nli t1, 1\n"
+        "sd t1, 0(t0)\n1:\nj 1b\n",
+        RAM,
+    ).code
+    parts = [Part(RAM, firmware), Part(L1_BASE, code), *(Part(at, data) for at, data in tables)]
+    symbols = {"tohost": TOHOST, "fromhost": TOHOST + 64, "begin_signature": NOTES, "end_signature": NOTES + NOTES_SIZE}
+    return spike.signature(write_elf(parts, symbols, RAM), isa)
 
 
 def nested_vm(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import programs
 import pytest
-from l1 import as_guest, difference, given_menvcfg, on_hart, program
+from l1 import as_guest, difference, given_menvcfg, on_hart, on_spike, program
 
+from trapline.lab import spike
 from trapline.privilege.isa_string import DEFAULT_ISA
 
 G39 = (*programs.g_stage(8), *programs.vs_stage())
@@ -36,6 +37,16 @@ def test_as_on_a_hart_with_h(name: str, engine: str) -> None:
     code = program(body)
     real = on_hart(code, tables, given_menvcfg(), DEFAULT_ISA, "native", 300_000)
     assert not difference(real, as_guest(code, tables, engine=engine, limit=300_000))
+
+
+@pytest.mark.skipif(spike.find_spike() is None, reason="spike is not installed")
+@pytest.mark.parametrize("name", CASES)
+def test_as_on_spike(name: str) -> None:
+    """A guest hypervisor leaves the same notes as on Spike."""
+    body, tables = CASES[name]
+    code = program(body)
+    real = on_spike(code, tables, given_menvcfg(), DEFAULT_ISA)
+    assert not difference(real, as_guest(code, tables, engine="native", limit=300_000))
 
 
 def test_without_svadu() -> None:
