@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
+from trapline.engine.reference import ReferenceEngine
 from trapline.firmware.firmware import Firmware
 from trapline.firmware.models import FirmwareModel
 from trapline.firmware.outcome import Outcome
@@ -37,6 +38,8 @@ class Bench:
         hart.region_host[0] = ctypes.addressof(self.memory)
         hart.time_ratio = 10
         self.firmware = Firmware(model, **options)
+        self.engine = ReferenceEngine()  # holds the table that the firmware looks instructions up in
+        self.engine.attach(hart)
         self.firmware.setup(hart, HOSTED_HS)
         self.write(csr.STVEC, STVEC | 1)
         self.write(csr.VSTVEC, VSTVEC | 1)

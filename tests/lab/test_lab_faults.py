@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from trapline.firmware import emulate, misaligned, redirect
 from trapline.firmware import firmware as firmware_module
-from trapline.kvm import mmio, native_exit, native_setup, vcpu, vcpu_insn
+from trapline.firmware import handler, misaligned, redirect
+from trapline.kvm import mmio, native_exit, vcpu, vcpu_insn
 from trapline.kvm import redirect as kvm_redirect
 from trapline.kvm.context import CpuTrap
 from trapline.kvm.stats import VcpuStats
@@ -184,8 +184,7 @@ def redirect_behind_the_instruction(patch: Patch) -> None:
 def on_firmware_redirect(patch: Patch, change: Callable[..., tuple[Any, ...]]) -> None:
     """Change what the firmware's redirect is called with."""
     real = redirect.redirect_trap
-    for module in (redirect, native_exit):
-        patch.setattr(module, "redirect_trap", lambda hart, *values: real(hart, *change(*values)))
+    patch.setattr(handler, "redirect_trap", lambda hart, *values: real(hart, *change(*values)))
 
 
 def firmware_loses_spp(patch: Patch) -> None:
@@ -197,15 +196,14 @@ def firmware_swaps_epc_and_tval(patch: Patch) -> None:
 
 
 def emulation_does_not_step_over(patch: Patch) -> None:
-    for module in (misaligned, emulate):
-        patch.setattr(module, "csr_write", lambda hart, number, value: None)
+    patch.setattr(misaligned, "csr_write", lambda hart, number, value: None)
 
 
 def mmio_steps_too_far(patch: Patch) -> None:
     real = mmio.mmio_return
 
     def faulty(self: Any) -> None:
-        open_access = self.mmio_decode is not None
+        open_access = self.hart.kvm_mmio_open != 0
         real(self)
         if open_access:
             self.hart.guest_sepc = int(self.hart.guest_sepc) + 4
@@ -225,8 +223,7 @@ def virtual_instruction_reported_as_such(patch: Patch) -> None:
 def firmware_ignores_hedeleg(patch: Patch) -> None:
     real = redirect.flags_of
     never = ~(redirect.TO_VS_PAGE_FAULTS | redirect.TO_VS_HEDELEG)
-    for module in (redirect, native_setup):
-        patch.setattr(module, "flags_of", lambda model: real(model) & never)
+    patch.setattr(firmware_module, "flags_of", lambda model: real(model) & never)
 
 
 FAULTS: list[tuple[Callable[[Patch], None], str]] = [
@@ -275,6 +272,6 @@ def test_fault_is_seen(
 
 
 def test_firmware_is_the_one_that_faults_are_put_into() -> None:
-    """The hosted firmware calls redirect and emulate through the modules that the faults replace."""
-    assert firmware_module.redirect is redirect.redirect
-    assert firmware_module.misaligned is misaligned
+    """The hosted firmware calls the handler, and this the redirect, that the faults replace."""
+    assert firmware_module.serve_trap is native_exit.serve_trap is handler.serve_trap
+    assert handler.redirect_trap is redirect.redirect_trap

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from trapline.firmware.exit_log import FIRMWARE_EMULATE, FIRMWARE_TO_HS, FIRMWARE_TO_VS, KINDS, KVM_REDIRECT
+from trapline.firmware.exit_log import FIRMWARE_EMULATE, FIRMWARE_TO_VS, KINDS, KVM_REDIRECT, VIA_FIRMWARE
 from trapline.isa.assemble import assemble
 from trapline.kvm.slots import SlotKind
 from trapline.kvm.vm import LAST_TRAPS
@@ -249,7 +249,7 @@ def test_these_exits_stay_in_native_code() -> None:
     assert seen["hosted"] > 30 * 15
     made = picture("native", FAULTS, "VU", {"policy": "linux-7.2", "firmware": "ignores-hedeleg"})
     hows = {how for (_, _, _, how, _, _) in made["routes"]}
-    assert KINDS[FIRMWARE_TO_HS].how in hows
+    assert KINDS[KVM_REDIRECT + VIA_FIRMWARE].how in hows
     assert KINDS[KVM_REDIRECT].how in hows | {KINDS[KVM_REDIRECT].how}
     assert {FIRMWARE_EMULATE, FIRMWARE_TO_VS} <= KINDS.keys()
 

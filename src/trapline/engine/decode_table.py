@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from trapline.engine.compiler_names import plain_index
 from trapline.isa.decode import Decoder, expansion
 from trapline.isa.encoding import Encoding, Field
-from trapline.isa.lookup import plain_access, plain_accesses
-from trapline.lang.facts import Flow
+from trapline.isa.lookup import scalar_access, scalar_accesses
+from trapline.lang.facts import Flow, Kind
 from trapline.lang.functions import INSTRUCTIONS
 from trapline.lang.host_pages import anonymous
 
@@ -40,8 +40,14 @@ ENDS, BRANCH, SINK, SIGN_SHIFT, STEP_SHIFT = 1, 2, 4, 8, 24
 # After these nothing follows in a straight line.
 ENDING = frozenset({Flow.JUMP, Flow.RETURN})
 X0_SINK = 32
-# ACCESS of an integer load or store: its size, flags, and from bit 8 1 + its place among isa.lookup.plain_accesses.
-ACCESS_SIZE, ACCESS_SIGNED, ACCESS_STORE, ACCESS_ZCB, ACCESS_SHIFT = 15, 16, 32, 64, 8
+# ACCESS of a load or store of one register: its size, flags, and from bit 12 1 + its place among
+# isa.lookup.scalar_accesses.
+# ACCESS_NOTHING: the access of a block's cache operation, which moves nothing.
+# ACCESS_SP: c.swsp or c.sdsp.
+ACCESS_SIZE, ACCESS_SIGNED, ACCESS_STORE, ACCESS_ZCB, ACCESS_FLOAT, ACCESS_NOTHING, ACCESS_SP = (
+    15, 16, 32, 64, 128, 256, 512,
+)  # fmt: skip
+ACCESS_SHIFT = 12
 OPERAND_BYTE = {"rd": 0, "rs1": 8, "rs2": 16}
 IMMEDIATES = ("imm", "uimm", "shamt", "csr", "rm")
 
@@ -130,13 +136,17 @@ def number_of(instruction: Instruction) -> int:
 
 
 def access_word(spelling: Instruction, target: Instruction) -> int:
-    """What an integer load or store does; 0 for all others."""
-    access = plain_access(target)
+    """What a load or store of one register, or a cache operation, does; 0 for all others."""
+    if target.access is not None and target.access.kind is Kind.MANAGE:
+        return 1 | ACCESS_NOTHING
+    access = scalar_access(target)
     if access is None:
         return 0
-    word = access.size | plain_accesses().index(target) + 1 << ACCESS_SHIFT
+    word = access.size | scalar_accesses().index(target) + 1 << ACCESS_SHIFT
     word |= ACCESS_STORE if access.is_store else 0
     word |= ACCESS_SIGNED if access.signed else 0
+    word |= ACCESS_SP if spelling.name in ("c.swsp", "c.sdsp") else 0
+    word |= ACCESS_FLOAT if target.is_float("rs2" if access.is_store else "rd") else 0
     return word | (ACCESS_ZCB if spelling.extension.startswith("Zcb") else 0)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from trapline.firmware.features import CsrBits, features_of
+from trapline.firmware.handler import previous_privilege, previous_virtualization
 from trapline.firmware.unprivileged import load_word
 from trapline.lang.control import flush_translations
 from trapline.machine.plain_types import U64
@@ -183,7 +184,8 @@ class FirmwareSbi:
 
     def load_word(self, va: int) -> int:
         """Read 8 bytes as the caller would."""
-        return load_word(self._me.hart, va)
+        hart = self._me.hart
+        return int(hart.call(load_word, va, previous_privilege(hart), previous_virtualization(hart)))
 
     def feature(self, number: int) -> CsrBits | None:
         """Return a FWFT feature."""

@@ -14,7 +14,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from trapline.privilege import causes
+from trapline.isa.lookup import scalar_accesses
 
 ILLEGAL, ILLEGAL_TO_VS, CSR_TRIED, CSR_READ = "illegal", "illegal to VS", "illegal csr", "counter read"
 ATOMIC, AMO, ACCESS, PLAIN, MTIMER = "misaligned atomic", "misaligned amo", "access fault", "other redirect", "m-timer"
@@ -111,14 +111,6 @@ def _scale(measured_on: str) -> float:
     return float(sum(here[p] for p in both) / sum(there[p] for p in both))
 
 
-def redirect_event(cause: int, *, to_vs: bool = False) -> str:
-    """Return the event that a redirect of an exception is."""
-    if cause == causes.ILLEGAL_INST:
-        return ILLEGAL_TO_VS if to_vs else ILLEGAL
-    if cause == causes.LOAD_MISALIGNED:
-        return ATOMIC
-    if cause == causes.STORE_MISALIGNED:
-        return AMO
-    if cause in (causes.LOAD_ACCESS, causes.STORE_ACCESS):
-        return ACCESS
-    return PLAIN
+def firmware_events() -> tuple[str, ...]:
+    """What hart.fw_cost holds the prices of, by number of the event (firmware.handler): 0 is none."""
+    return (ILLEGAL, ATOMIC, ACCESS, PLAIN, ILLEGAL_TO_VS, AMO, CSR_READ, *(i.name for i in scalar_accesses()))

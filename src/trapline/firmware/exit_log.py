@@ -7,23 +7,26 @@ make the number of a counter; Python turns these back into routes.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from trapline.lang.functions import cold
 from trapline.lang.state import EXIT_RING, LAYOUT
 from trapline.lang.values import U64
 
-KVM_REDIRECT, SBI_CALL, GSTAGE_MAP, MMIO_USER, KVM_EMULATE, KVM_ACTION, ACTION_REDIRECT = range(7)
-FIRMWARE_EMULATE, FIRMWARE_TO_VS, FIRMWARE_TO_HS, FIRMWARE_ACTION, FIRMWARE_ACTION_REDIRECT = range(8, 13)
+KVM_REDIRECT, SBI_CALL, GSTAGE_MAP, MMIO_USER, KVM_EMULATE, KVM_ACTION, ACTION_REDIRECT, KVM_ILLEGAL = range(8)
+# Added to the kind of an exit that firmware handed to HS-mode.
+VIA_FIRMWARE = 8
 # Of a guest hypervisor and its guest (kvm.nested).
 NESTED_EMULATE, NESTED_ENTER, NESTED_LEAVE, NESTED_LEAVE_FROM_M, NESTED_MAP, NESTED_STAY = range(16, 22)
+FIRMWARE_EMULATE, FIRMWARE_TO_VS = 22, 23
 L1, L2 = ("vU", "vHS"), ("vVU", "vVS")
 HARDWARE_MODE = dict(zip((*L1, *L2), ("VU", "VS") * 2, strict=True))  # what the hart calls these modes
 
 RING_WORDS = 8
 NO_GPA = (1 << 64) - 1
 _COUNTS, _SPENT, _RING = (LAYOUT.fields[n] for n in ("exit_count", "exit_firmware", "exit_ring"))
+_FIRMWARE = LAYOUT.fields["fw_count"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class Kind:
     where: tuple[str, str] = ("VU", "VS")  # and where it goes
 
 
-KINDS = {
+_OF_HS = {
     KVM_REDIRECT: Kind(("HS",), ("hardware", "kvm-redirect"), "guest"),
     SBI_CALL: Kind(("HS",), ("hardware", "sbi"), "resumed"),
     GSTAGE_MAP: Kind(("HS",), ("hardware", "gstage-map"), "resumed"),
@@ -46,11 +49,16 @@ KINDS = {
     KVM_EMULATE: Kind(("HS",), ("hardware", "kvm-emulate"), "emulated"),
     KVM_ACTION: Kind(("HS",), ("hardware", "action"), "resumed"),
     ACTION_REDIRECT: Kind(("HS",), ("hardware", "action"), "guest"),
+    KVM_ILLEGAL: Kind(("HS",), ("hardware", "kvm-emulate"), "guest"),
+}
+KINDS = {
+    **_OF_HS,
+    **{
+        n + VIA_FIRMWARE: replace(kind, through=("M", "HS"), how=("hardware", "firmware-redirect", kind.how[-1]))
+        for n, kind in _OF_HS.items()
+    },
     FIRMWARE_EMULATE: Kind(("M",), ("hardware", "firmware-emulate"), "emulated"),
     FIRMWARE_TO_VS: Kind(("M",), ("hardware", "firmware-redirect"), "guest"),
-    FIRMWARE_TO_HS: Kind(("M", "HS"), ("hardware", "firmware-redirect", "kvm-redirect"), "guest"),
-    FIRMWARE_ACTION: Kind(("M", "HS"), ("hardware", "firmware-redirect", "action"), "resumed"),
-    FIRMWARE_ACTION_REDIRECT: Kind(("M", "HS"), ("hardware", "firmware-redirect", "action"), "guest"),
     NESTED_EMULATE: Kind(("HS",), ("hardware", "nested-emulate"), "emulated", modes=L1, where=L1),
     NESTED_ENTER: Kind(("HS",), ("hardware", "nested-enter"), "resumed", modes=L1, where=L2),
     NESTED_LEAVE: Kind(("HS",), ("hardware", "nested-redirect"), "guest", modes=L2, where=L1),
@@ -82,9 +90,13 @@ class NativeExit:
 def note_exit(hart: Any, kind: U64, cause: U64, origin: U64, where: U64, gpa: U64, event: U64) -> U64:
     """Count an exit whose trap's epc and tval are in scratch[0] and [1]; return the firmware's instructions.
 
-    `event` is what the firmware did, 1 + its place in hart.fw_cost; 0 if it was not asked.
+    `event` is what the firmware did (firmware.handler), with mcause; 0 if it was not asked.
     """
-    instructions = hart.fw_cost[event - 1] if event != 0 else U64(0)
+    instructions = U64(0)
+    raised = cause
+    if event != 0:
+        instructions = hart.fw_cost[event - 1]
+        raised = hart.mcause
     index = (kind << 8) | (cause << 2) | (origin << 1) | where
     hart.exit_count[index] = hart.exit_count[index] + 1
     hart.exit_firmware[index] = hart.exit_firmware[index] + instructions
@@ -95,8 +107,31 @@ def note_exit(hart: Any, kind: U64, cause: U64, origin: U64, where: U64, gpa: U6
     hart.exit_ring[at + 3] = hart.scratch[1]
     hart.exit_ring[at + 4] = gpa
     hart.exit_ring[at + 5] = event
+    hart.exit_ring[at + 6] = raised
     hart.exit_ring_at = hart.exit_ring_at + 1
     return instructions
+
+
+@cold
+def note_firmware(hart: Any, went: U64, cause: U64, origin: U64) -> None:
+    """Count what the firmware did with a trap of a guest: where it went (firmware.handler), mcause, 0 VU or 1 VS."""
+    index = (went << 7) | (cause << 1) | origin
+    hart.fw_count[index] = hart.fw_count[index] + 1
+    hart.fw_instructions = hart.fw_instructions + hart.fw_cost[hart.fw_event - 1]
+
+
+def firmware_counted(hart: Any) -> Iterator[tuple[tuple[int, int, int], int]]:
+    """Yield (where the firmware sent traps, mcause, 0 VU or 1 VS) and how often, for what note_firmware counted."""
+    for n, count in enumerate(hart.mem[_FIRMWARE.index : _FIRMWARE.index + _FIRMWARE.count].tolist()):
+        if count:
+            yield (n >> 7, n >> 1 & 63, n & 1), count
+
+
+def clear_firmware(hart: Any) -> None:
+    """Begin to count anew."""
+    hart.fw_instructions = 0
+    for n in range(_FIRMWARE.count):
+        hart.fw_count[n] = 0
 
 
 def native_exit(index: int) -> NativeExit:
@@ -129,5 +164,5 @@ def ring_entries(hart: Any, since: int) -> list[tuple[int, ...]]:
     out = []
     for n in range(first, end):
         at = _RING.index + n % EXIT_RING * RING_WORDS
-        out.append(tuple(hart.mem[at : at + 6].tolist()))
+        out.append(tuple(hart.mem[at : at + 7].tolist()))
     return out

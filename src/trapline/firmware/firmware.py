@@ -7,19 +7,17 @@ writes CSRs, and returns with mret.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
-from trapline.firmware import cost, exit_log, illegal, misaligned, outcome
+from trapline.firmware import cost, exit_log, outcome
 from trapline.firmware.board import Board, FirmwareSbi, HartRecord, change_bits
-from trapline.firmware.cost import Cost, redirect_event
+from trapline.firmware.cost import Cost
 from trapline.firmware.dump import dump
+from trapline.firmware.handler import NOT_SERVED, WENT_BACK, serve_trap
 from trapline.firmware.models import ALL_ONES, DEFAULT_MODEL, FirmwareModel, model
 from trapline.firmware.outcome import Outcome
-from trapline.firmware.redirect import redirect
-from trapline.firmware.trap import MachineTrap, read_trap
-from trapline.firmware.unprivileged import fetch_instruction
-from trapline.lang.functions import Trap
+from trapline.firmware.redirect import WENT_TO_HS, WENT_TO_VS, flags_of, redirect_trap
+from trapline.firmware.trap import MachineTrap, last_trap, read_trap
 from trapline.privilege import causes
 from trapline.privilege import csr_numbers as csr
 from trapline.privilege.csr import csr_write
@@ -54,12 +52,19 @@ _EVENTS = {
 }
 
 
-_NATIVE = {
-    exit_log.FIRMWARE_EMULATE: (outcome.EMULATE, outcome.RESUME),
-    exit_log.FIRMWARE_TO_VS: (outcome.REDIRECT, outcome.TO_VS),
-    exit_log.FIRMWARE_TO_HS: (outcome.REDIRECT, outcome.TO_HS),
-    exit_log.FIRMWARE_ACTION: (outcome.REDIRECT, outcome.TO_HS),
-    exit_log.FIRMWARE_ACTION_REDIRECT: (outcome.REDIRECT, outcome.TO_HS),
+# What firmware says of traps from M-mode itself, and its error.
+_FATAL = {
+    causes.ILLEGAL_INST: ("illegal instruction handler failed", NOT_SUPPORTED),
+    causes.LOAD_MISALIGNED: ("misaligned handler failed", NOT_SUPPORTED),
+    causes.STORE_MISALIGNED: ("misaligned handler failed", NOT_SUPPORTED),
+    causes.LOAD_ACCESS: ("access fault handler failed", FAILED),
+    causes.STORE_ACCESS: ("access fault handler failed", FAILED),
+}
+
+_HOW = {
+    WENT_TO_VS: (outcome.REDIRECT, outcome.TO_VS),
+    WENT_TO_HS: (outcome.REDIRECT, outcome.TO_HS),
+    WENT_BACK: (outcome.EMULATE, outcome.RESUME),
 }
 
 
@@ -126,6 +131,12 @@ class Firmware:
             hart.call(csr_write, PMPADDR0, ALL_ONES)
             hart.call(csr_write, PMPCFG0, OPEN_PMP)
 
+    def write_model(self, hart: Any) -> None:
+        """Write into the hart what the compiled handler must know of the model."""
+        hart.fw_flags = flags_of(self.model)
+        for n, event in enumerate(cost.firmware_events()):
+            hart.fw_cost[n] = self.cost_of(event).instructions if cost.is_known(event) else 0
+
     def enter_supervisor(self, hart: Any, pc: int, opaque: int) -> None:
         """Enter HS-mode at `pc` as HSM's hart_start says: satp 0, SIE 0, a0 hartid, a1 `opaque`."""
         hart.priv, hart.virt = MACHINE, 0
@@ -161,73 +172,45 @@ class Firmware:
         if trap.is_interrupt:
             done = self._interrupt(hart, trap)
         else:
-            done = HANDLERS.get(trap.cause, Firmware._redirect)(self, hart, trap)
-        if done.destination not in (outcome.HUNG, outcome.STOPPED):
-            self._return(hart)
+            done = (self._ecall if trap.cause in (causes.ECALL_HS, causes.ECALL_M) else self._serve)(hart, trap)
         self._stats[Counted(trap.cause, trap.origin, done.how, done.destination)] += 1
         self._instructions += done.instructions
         return done
 
     def fold(self) -> None:
-        """Take over what native code has counted, before somebody clears that."""
+        """Take over what the compiled handler has counted, before somebody clears that."""
         self._stats, self._instructions = self.stats, self.estimated_instructions
+        for record in self.records.values():
+            exit_log.clear_firmware(record.hart)
 
     @property
     def stats(self) -> Counter[Counted]:
         """Count entries into M-mode by cause, origin, what was done and where it went."""
         found = self._stats.copy()
         for record in self.records.values():
-            for done, n in exit_log.counted(record.hart):
-                if done.kind in _NATIVE:
-                    how, destination = _NATIVE[done.kind]
-                    found[Counted(done.cause, 4 | done.origin, how, destination)] += n
+            for (went, cause, origin), n in exit_log.firmware_counted(record.hart):
+                found[Counted(cause, 4 | origin, *_HOW[went])] += n
         return found
 
     @property
     def estimated_instructions(self) -> int:
         """Instructions that real firmware would have executed."""
-        return self._instructions + sum(n for r in self.records.values() for _, n in exit_log.spent(r.hart))
+        return self._instructions + sum(int(r.hart.fw_instructions) for r in self.records.values())
 
-    def _redirect(self, hart: Any, trap: MachineTrap, original: MachineTrap | None = None) -> Outcome:
-        """Hand a trap to VS or HS; one from M-mode itself is the end."""
-        original = original or trap
-        destination = redirect(hart, self.model, trap)
-        if destination is None:
-            return self._hang(hart, original, "trap redirect failed", NOT_SUPPORTED)
-        event = redirect_event(original.cause, to_vs=destination == outcome.TO_VS)
-        return Outcome(outcome.REDIRECT, destination, original, self.cost_of(event), trap)
+    def _serve(self, hart: Any, trap: MachineTrap) -> Outcome:
+        """What the compiled handler does: redirect or emulate."""
+        self.write_model(hart)
+        went = int(hart.call(serve_trap))
+        if went == NOT_SERVED:
+            return self._hang(hart, trap, *_FATAL.get(trap.cause, ("trap redirect failed", NOT_SUPPORTED)))
+        price = self.cost_of(cost.firmware_events()[int(hart.fw_event) - 1])
+        if went == WENT_BACK:
+            return Outcome(outcome.EMULATE, outcome.RESUME, trap, price)
+        destination = outcome.TO_VS if went == WENT_TO_VS else outcome.TO_HS
+        return Outcome(outcome.REDIRECT, destination, trap, price, trap.replaced_by(last_trap(hart)))
 
     def _hang(self, hart: Any, trap: MachineTrap, message: str, error: int) -> Outcome:
         return Outcome(outcome.HANG, outcome.HUNG, trap, cost.NOTHING, dump=dump(hart, trap, message, error))
-
-    def _illegal(self, hart: Any, trap: MachineTrap) -> Outcome:
-        if trap.from_machine:
-            return self._hang(hart, trap, "illegal instruction handler failed", NOT_SUPPORTED)
-        truly = illegal.emulate(hart, self.model, trap)
-        if truly is None:
-            return Outcome(outcome.EMULATE, outcome.RESUME, trap, self.cost_of(cost.CSR_READ))
-        return self._redirect(hart, truly, trap)
-
-    def _misaligned(self, hart: Any, trap: MachineTrap) -> Outcome:
-        if trap.from_machine:
-            return self._hang(hart, trap, "misaligned handler failed", NOT_SUPPORTED)
-        if not self.model.emulates_misaligned:
-            return self._redirect(hart, trap)
-        result = misaligned.emulate(hart, self.model, trap)
-        if isinstance(result, MachineTrap):
-            return self._redirect(hart, result, trap)
-        return Outcome(outcome.EMULATE, outcome.RESUME, trap, self.cost_of(result))
-
-    def _access_fault(self, hart: Any, trap: MachineTrap) -> Outcome:
-        """Redirect; newer firmware first fetches the instruction for a platform's own emulation (there is none)."""
-        if trap.from_machine:
-            return self._hang(hart, trap, "access fault handler failed", FAILED)
-        if self.model.fetches_on_access_fault and not trap.tinst & 1:
-            try:
-                fetch_instruction(hart, trap.epc)
-            except Trap as inner:
-                return self._redirect(hart, trap.replaced_by(inner), trap)
-        return self._redirect(hart, trap)
 
     def _ecall(self, hart: Any, trap: MachineTrap) -> Outcome:
         """Serve the SBI; a fault on the caller's memory is the caller's."""
@@ -235,16 +218,22 @@ class Firmware:
         price = self.cost_of(f"{cost.SBI} {name_of(call.eid)}")
         result = serve(self._sbi[int(hart.mhartid)], call)
         if result.effect is Effect.TRAP and result.trap is not None:
-            return self._redirect(hart, trap.replaced_by(result.trap), trap)
+            return self._fault_of_call(hart, trap, trap.replaced_by(result.trap))
         if result.effect is Effect.GONE:
             return Outcome(outcome.SBI, outcome.STOPPED, trap, price)
         result.write_to(hart.x)
         hart.call(csr_write, csr.MEPC, trap.epc + 4)
-        state = self.records[int(hart.mhartid)].state
-        if state is HartState.SUSPENDED:
-            self._return(hart)
-            return Outcome(outcome.SBI, outcome.STOPPED, trap, price)
-        return Outcome(outcome.SBI, outcome.RESUME, trap, price)
+        self._return(hart)
+        suspended = self.records[int(hart.mhartid)].state is HartState.SUSPENDED
+        return Outcome(outcome.SBI, outcome.STOPPED if suspended else outcome.RESUME, trap, price)
+
+    def _fault_of_call(self, hart: Any, trap: MachineTrap, fault: MachineTrap) -> Outcome:
+        """Hand the fault of an access that the firmware made for a call to the caller."""
+        self.write_model(hart)
+        f = fault
+        hart.call(redirect_trap, f.cause, f.epc, f.tval, f.tval2, f.tinst, int(f.gva), f.priv, f.virt)
+        self._return(hart)
+        return Outcome(outcome.REDIRECT, outcome.TO_HS, trap, self.cost_of(cost.PLAIN), fault)
 
     def _interrupt(self, hart: Any, trap: MachineTrap) -> Outcome:
         """Pass the machine timer interrupt on to S-mode; no other is ever enabled (IPIs set SSIP directly)."""
@@ -252,19 +241,9 @@ class Firmware:
             return self._hang(hart, trap, "unhandled local interrupt", NO_ENTRY)
         change_bits(hart, csr.MIE, clear=MTIP)
         change_bits(hart, csr.MIP, set=STIP)
+        self._return(hart)
         return Outcome(outcome.FORWARD, outcome.RESUME, trap, self.cost_of(cost.MTIMER))
 
     def cost_of(self, event: str) -> Cost:
         """Return the estimate for an event (firmware.cost) on this firmware."""
         return cost.cost_of(event, self.model.measured_on)
-
-
-HANDLERS: dict[int, Callable[[Firmware, Any, MachineTrap], Outcome]] = {
-    causes.ILLEGAL_INST: Firmware._illegal,
-    causes.LOAD_MISALIGNED: Firmware._misaligned,
-    causes.STORE_MISALIGNED: Firmware._misaligned,
-    causes.LOAD_ACCESS: Firmware._access_fault,
-    causes.STORE_ACCESS: Firmware._access_fault,
-    causes.ECALL_HS: Firmware._ecall,
-    causes.ECALL_M: Firmware._ecall,
-}

@@ -5,70 +5,70 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
-from trapline.firmware.models import FirmwareModel
-from trapline.firmware.trap import MachineTrap
-from trapline.firmware.unprivileged import fetch_instruction
-from trapline.lang.functions import Trap
-from trapline.privilege import csr_numbers as csr
+from trapline.firmware.unprivileged import fetches
+from trapline.lang.functions import cold
+from trapline.lang.values import U64
 from trapline.privilege.counters import read_time
 from trapline.privilege.csr import csr_read, csr_write
-from trapline.privilege.modes import MACHINE, SUPERVISOR, USER
+from trapline.privilege.csr_numbers import HTIMEDELTA, MCYCLE, MEPC
+from trapline.privilege.modes import SUPERVISOR, USER
 
-OPCODE, SYSTEM = 0x7F, 0x73
-CSRRS, CSRRC, CSRRSI, CSRRCI = 2, 3, 6, 7
+SYSTEM_OPCODE = 0x73
 CYCLE, TIME, HPMCOUNTER31 = 0xC00, 0xC01, 0xC1F
-MCYCLE = 0xB00
-HTIMEDELTA = 0x605
 
 
-def emulate(hart: Any, model: FirmwareModel, trap: MachineTrap) -> MachineTrap | None:
-    """Emulate the instruction and step over it (None), or return the trap to redirect.
+@cold
+def emulate_illegal(hart: Any, epc: U64, priv: U64, virt: U64) -> bool:
+    """Emulate the instruction and step over it, or make trap_* the trap to redirect: False.
 
     A truly illegal instruction is redirected with its bits in xtval, xtval2 and xtinst 0, GVA 0.
     """
-    bits = trap.tval
-    if bits & 3 != 3:
-        if bits == 0:
-            try:
-                bits = fetch_instruction(hart, trap.epc)
-            except Trap as inner:
-                return trap.replaced_by(inner)
-    illegal = replace(trap, tval=bits, tval2=0, tinst=0, gva=False)
-    if bits & OPCODE != SYSTEM:
-        return illegal
-    value = read_counter(hart, model, trap, bits)
-    if value is None:
-        return illegal
-    hart.x[bits >> 7 & 31] = value
-    hart.call(csr_write, csr.MEPC, trap.epc + 4)
-    return None
+    bits = hart.trap_tval
+    if bits == 0:
+        if not fetches(hart, epc, priv, virt):
+            return False
+        bits = hart.attempted
+    if bits & 0x7F == SYSTEM_OPCODE and reads_counter(hart, bits, priv, virt):
+        csr_write(hart, U64(MEPC), epc + 4)
+        return True
+    hart.trap_tval = bits
+    hart.trap_tval2 = 0
+    hart.trap_tinst = 0
+    hart.trap_gva = 0
+    return False
 
 
-def read_counter(hart: Any, model: FirmwareModel, trap: MachineTrap, bits: int) -> int | None:
-    """Return the value of the CSR that a csrrs or csrrc with x0 reads, if firmware provides it."""
-    number, funct3, rs1 = bits >> 20 & 0xFFF, bits >> 12 & 7, bits >> 15 & 31
-    if funct3 not in (CSRRS, CSRRC, CSRRSI, CSRRCI) or rs1 != 0 or trap.priv == MACHINE:
-        return None
-    if number == HTIMEDELTA and hart.has_h == 0:
-        return None
+@cold
+def reads_counter(hart: Any, bits: U64, priv: U64, virt: U64) -> bool:
+    """Do a csrrs or csrrc with x0 of a CSR that firmware provides; False if it is something else."""
+    number = bits >> 20 & 0xFFF
+    if bits >> 12 & 2 == 0 or bits >> 15 & 31 != 0:
+        return False
+    value = U64(0)
     if number == HTIMEDELTA:
-        return int(hart.call(csr_read, csr.HTIMEDELTA)) if trap.priv == SUPERVISOR and not trap.virt else None
-    if not CYCLE <= number <= HPMCOUNTER31 or not allowed_counters(hart, trap) >> (number - CYCLE) & 1:
-        return None
-    if number == TIME:
-        now = int(hart.call(read_time))
-        return now + (int(hart.call(csr_read, csr.HTIMEDELTA)) if trap.virt else 0) & (1 << 64) - 1
-    return int(hart.call(csr_read, MCYCLE + number - CYCLE))
+        if hart.has_h == 0 or priv != SUPERVISOR or virt != 0:
+            return False
+        value = hart.htimedelta
+    elif number < CYCLE or number > HPMCOUNTER31 or (allowed_counters(hart, priv, virt) >> (number & 31)) & 1 == 0:
+        return False
+    elif number == TIME:
+        value = read_time(hart)
+        if virt != 0:
+            value = value + hart.htimedelta
+    else:
+        value = csr_read(hart, number - CYCLE + MCYCLE)
+    hart.x[bits >> 7 & 31] = value
+    return True
 
 
-def allowed_counters(hart: Any, trap: MachineTrap) -> int:
-    """Return the counters that mcounteren, hcounteren (V=1) and scounteren (U, VU) open to the code."""
-    allowed = int(hart.call(csr_read, csr.MCOUNTEREN))
-    if trap.virt:
-        allowed &= int(hart.call(csr_read, csr.HCOUNTEREN))
-    if trap.priv == USER:
-        allowed &= int(hart.call(csr_read, csr.SCOUNTEREN))
+@cold
+def allowed_counters(hart: Any, priv: U64, virt: U64) -> U64:
+    """The counters that mcounteren, hcounteren (V=1) and scounteren (U, VU) open to the code."""
+    allowed = hart.mcounteren
+    if virt != 0:
+        allowed = allowed & hart.hcounteren
+    if priv == USER:
+        allowed = allowed & hart.scounteren
     return allowed

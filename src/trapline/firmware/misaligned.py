@@ -6,109 +6,115 @@ compressed forms; atomics, vectors and everything else are not emulated.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from trapline.firmware.models import FirmwareModel
-from trapline.firmware.trap import MachineTrap
-from trapline.firmware.unprivileged import fetch_instruction, load_bytes, store_bytes
-from trapline.lang.functions import Trap
-from trapline.privilege import csr_numbers as csr
+from trapline.engine.decode_block import find_entry, register_bytes, word
+from trapline.engine.decode_table import (
+    ACCESS,
+    ACCESS_FLOAT,
+    ACCESS_NOTHING,
+    ACCESS_SHIFT,
+    ACCESS_SIGNED,
+    ACCESS_SIZE,
+    ACCESS_STORE,
+    ACCESS_ZCB,
+)
+from trapline.firmware.redirect import EMULATES_ZCB, FIXES_TINST, MARKS_GUEST_FP_DIRTY
+from trapline.firmware.unprivileged import fetches, load_bytes, store_bytes
+from trapline.lang.control import attempt
+from trapline.lang.functions import cold, inline
+from trapline.lang.values import U64
 from trapline.privilege.csr import csr_read, csr_write
+from trapline.privilege.csr_numbers import MEPC, MSTATUS, VSSTATUS
 from trapline.privilege.fields import MSTATUS_FS
+from trapline.privilege.translation import PSEUDO_READ_PTE, PSEUDO_WRITE_PTE
 
-if TYPE_CHECKING:
-    from trapline.isa.decode import Decoded, Decoder
-
-PSEUDO_READ_PTE, PSEUDO_WRITE_PTE = 0x3000, 0x3020
 RS1_SHIFT = 15
-NAN_BOX = 0xFFFF_FFFF_0000_0000
 
 
-# Extensions whose loads and stores are emulated.
-EMULATED = frozenset(("I", "F", "D"))
+@inline
+def stored_value(hart: Any, registers: U64, access: U64) -> U64:
+    """The register that an emulated store stores, whole."""
+    if access & ACCESS_FLOAT != 0:
+        return hart.f[registers >> 16 & 31]
+    return hart.x[registers >> 16 & 31]
 
 
-@lru_cache(maxsize=8)
-def _decoder(enabled: frozenset[str]) -> Decoder:
-    from trapline.isa.decode import Decoder
-
-    return Decoder(enabled)
-
-
-def decode(hart: Any, bits: int) -> Decoded | None:
-    """Decode with the extensions of this hart."""
-    from trapline.isa.decode import enabled_extensions
-
-    return _decoder(frozenset(enabled_extensions(hart))).decode(bits)
-
-
-def trapped_instruction(hart: Any, trap: MachineTrap) -> tuple[int, int]:
-    """Return bits and length of the instruction: from mtinst if it holds one, else fetched.
-
-    A transformed instruction has bit 0 set; bit 1 is clear if the original was compressed. Raises the
-    Trap of a failed fetch.
-    """
-    if trap.tinst & 1 and trap.tinst < 1 << 32:
-        return trap.tinst | 2, 4 if trap.tinst & 2 else 2
-    bits = fetch_instruction(hart, trap.epc)
-    return bits, 4 if bits & 3 == 3 else 2
+@inline
+def write_loaded(hart: Any, registers: U64, access: U64, data: U64) -> None:
+    """Write what an emulated load has found to its register: sign-extended, NaN-boxed, or as it is."""
+    bits = (access & ACCESS_SIZE) * 8
+    value = data & (U64(0xFFFF_FFFF_FFFF_FFFF) >> ((64 - bits) & 63))
+    if access & ACCESS_FLOAT != 0:
+        if bits != 64:
+            value = value | (U64(0xFFFF_FFFF_FFFF_FFFF) << (bits & 63))
+        hart.f[registers & 31] = value
+        return
+    if access & ACCESS_SIGNED != 0:
+        sign = U64(1) << ((bits - 1) & 63)
+        value = (value ^ sign) - sign
+    if registers & 32 == 0:
+        hart.x[registers & 31] = value
 
 
-def fix_tinst(model: FirmwareModel, trap: MachineTrap, inner: Trap) -> MachineTrap:
-    """Make a byte access's fault look like one of the original instruction.
+@cold
+def mark_fp_dirty(hart: Any, virt: U64) -> None:
+    """Set FS to Dirty in sstatus and, if this firmware does, in a guest's vsstatus."""
+    csr_write(hart, U64(MSTATUS), csr_read(hart, U64(MSTATUS)) | MSTATUS_FS)
+    if virt != 0 and hart.fw_flags & MARKS_GUEST_FP_DIRTY != 0:
+        csr_write(hart, U64(VSSTATUS), csr_read(hart, U64(VSSTATUS)) | MSTATUS_FS)
+
+
+@cold
+def fix_tinst(hart: Any, tval: U64, tinst: U64) -> None:
+    """Make a byte access's fault look like one of the original instruction, if this firmware does.
 
     A pseudo-instruction stays; otherwise htinst is the original's with the distance in Addr. Offset, or 0.
     """
-    fault = trap.replaced_by(inner)
-    if not model.fixes_tinst or inner.tinst in (PSEUDO_READ_PTE, PSEUDO_WRITE_PTE):
-        return fault
-    tinst = trap.tinst | inner.tval - trap.tval << RS1_SHIFT if trap.tinst else 0
-    return replace(fault, tinst=tinst & (1 << 64) - 1)
-
-
-def emulate(hart: Any, model: FirmwareModel, trap: MachineTrap) -> str | MachineTrap:
-    """Do the access that trapped; return its mnemonic, or the trap to redirect instead.
-
-    The caller steps over the instruction. mtval is the address: it is not computed again.
-    """
-    try:
-        bits, length = trapped_instruction(hart, trap)
-    except Trap as inner:
-        return trap.replaced_by(inner)
-    found = decode(hart, bits)
-    if found is None or (found.spelling.extension.startswith("Zcb") and not model.emulates_zcb):
-        return trap
-    instruction = found.instruction
-    access = instruction.access
-    if access is None or instruction.extension not in EMULATED:
-        return trap
-    try:
-        if access.is_store:
-            file = hart.f if instruction.is_float("rs2") else hart.x
-            store_bytes(hart, trap.tval, access.size, int(file[found.operands["rs2"]]))
-        else:
-            write_register(model, hart, trap, found, load_bytes(hart, trap.tval, access.size))
-    except Trap as inner:
-        return fix_tinst(model, trap, inner)
-    hart.call(csr_write, csr.MEPC, trap.epc + length)
-    return instruction.name
-
-
-def write_register(model: FirmwareModel, hart: Any, trap: MachineTrap, found: Decoded, value: int) -> None:
-    """Write a loaded value: sign-extended, NaN-boxed, or as it is."""
-    access, rd = found.instruction.access, found.operands["rd"]
-    assert access is not None
-    if found.instruction.is_float("rd"):
-        hart.f[rd] = value | (NAN_BOX if access.size == 4 else 0)
-        mark_fp_dirty(model, hart, trap)
+    inner = hart.trap_tinst
+    if hart.fw_flags & FIXES_TINST == 0 or inner == PSEUDO_READ_PTE or inner == PSEUDO_WRITE_PTE:
         return
-    sign = 1 << 8 * access.size - 1
-    hart.x[rd] = (value ^ sign) - sign if access.signed else value
+    hart.trap_tinst = tinst | ((hart.trap_tval - tval) << RS1_SHIFT) if tinst != 0 else U64(0)
 
 
-def mark_fp_dirty(model: FirmwareModel, hart: Any, trap: MachineTrap) -> None:
-    """Set FS to Dirty in sstatus and, if this firmware does, in a guest's vsstatus."""
-    for number in (csr.MSTATUS, csr.VSSTATUS) if trap.virt and model.marks_guest_fp_dirty else (csr.MSTATUS,):
-        hart.call(csr_write, number, int(hart.call(csr_read, number)) | MSTATUS_FS)
+@cold
+def emulate_access(hart: Any, epc: U64, priv: U64, virt: U64) -> U64:
+    """Do the access of the trap in trap_* and step mepc over it; return 1 + its place among isa.lookup.scalar_accesses.
+
+    0 if there is nothing to emulate or the access faults: trap_* is then the trap to redirect. mtval is the address: it
+    is not computed again.
+    """
+    va = hart.trap_tval
+    tinst = hart.trap_tinst
+    # A transformed instruction has bit 0 set; bit 1 is clear if the original was compressed.
+    bits = tinst | 2
+    length = U64(2) if tinst & 2 == 0 else U64(4)
+    if tinst & 1 == 0 or tinst >> 32 != 0:
+        if not fetches(hart, epc, priv, virt):
+            return U64(0)
+        bits = hart.attempted
+        length = U64(4) if bits & 3 == 3 else U64(2)
+    entry = find_entry(hart, bits)
+    if entry == 0:
+        return U64(0)
+    access = word(entry, U64(ACCESS))
+    size = access & ACCESS_SIZE
+    half = access & ACCESS_FLOAT != 0 and size == 2
+    if access == 0 or access & ACCESS_NOTHING != 0 or half:
+        return U64(0)
+    if access & ACCESS_ZCB != 0 and hart.fw_flags & EMULATES_ZCB == 0:
+        return U64(0)
+    registers = register_bytes(bits, entry)
+    if access & ACCESS_STORE != 0:
+        failed = attempt(hart, store_bytes, va, size, stored_value(hart, registers, access), priv, virt)
+    else:
+        failed = attempt(hart, load_bytes, va, size, priv, virt)
+    if failed:
+        fix_tinst(hart, va, tinst)
+        return U64(0)
+    if access & ACCESS_STORE == 0:
+        write_loaded(hart, registers, access, hart.attempted)
+        if access & ACCESS_FLOAT != 0:
+            mark_fp_dirty(hart, virt)
+    csr_write(hart, U64(MEPC), epc + length)
+    return access >> ACCESS_SHIFT

@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Any
 
 from trapline.firmware.models import FirmwareModel, ToVs
-from trapline.firmware.trap import MachineTrap
 from trapline.lang.functions import hosted, inline
 from trapline.lang.values import U64
 from trapline.privilege.causes import INST_PAGE_FAULT, LOAD_PAGE_FAULT, STORE_PAGE_FAULT
@@ -44,12 +43,13 @@ from trapline.privilege.fields import (
     MSTATUS_SPIE,
     MSTATUS_SPP,
 )
-from trapline.privilege.modes import MACHINE, SUPERVISOR
+from trapline.privilege.modes import SUPERVISOR
 
 # hart.fw_flags: what the subset needs to know of the model.
-TO_VS_PAGE_FAULTS, TO_VS_HEDELEG, WRITES_GVA, WRITES_HTVAL_OF_HS, EMULATES_MISALIGNED, EMULATES_ZCB, FETCHES = (
-    1 << n for n in range(7)
+TO_VS_PAGE_FAULTS, TO_VS_HEDELEG, WRITES_GVA, WRITES_HTVAL_OF_HS, EMULATES_MISALIGNED, EMULATES_ZCB = (
+    1 << n for n in range(6)
 )
+FETCHES, FIXES_TINST, MARKS_GUEST_FP_DIRTY = (1 << n for n in range(6, 9))
 WENT_TO_VS, WENT_TO_HS = 1, 2
 
 
@@ -62,6 +62,8 @@ def flags_of(model: FirmwareModel) -> int:
         (EMULATES_MISALIGNED, model.emulates_misaligned),
         (EMULATES_ZCB, model.emulates_zcb),
         (FETCHES, model.fetches_on_access_fault),
+        (FIXES_TINST, model.fixes_tinst),
+        (MARKS_GUEST_FP_DIRTY, model.marks_guest_fp_dirty),
     ):
         flags |= bit if there else 0
     return flags
@@ -137,17 +139,3 @@ def redirect_trap(
     csr_write(hart, U64(SSTATUS), pushed(csr_read(hart, U64(SSTATUS)), priv))
     enter_handler(hart, csr_read(hart, U64(STVEC)), U64(0))
     return U64(WENT_TO_HS)
-
-
-def redirect(hart: Any, model: FirmwareModel, trap: MachineTrap) -> str | None:
-    """Enter `trap` into VS or HS and make mret go to its handler; None if it came from M-mode.
-
-    Returns "VS" or "HS". xtvec's mode bits are stripped, so a vectored handler gets exceptions at its base.
-    """
-    if trap.priv == MACHINE:
-        return None
-    hart.fw_flags = flags_of(model)
-    went = hart.call(
-        redirect_trap, trap.cause, trap.epc, trap.tval, trap.tval2, trap.tinst, int(trap.gva), trap.priv, trap.virt
-    )
-    return "VS" if went == WENT_TO_VS else "HS"

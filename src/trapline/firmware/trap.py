@@ -48,6 +48,11 @@ class MachineTrap:
         )
 
 
+def last_trap(hart: Any) -> Trap:
+    """Return the trap that the compiled handler left in the hart's trap_*."""
+    return Trap(hart.trap_cause, hart.trap_tval, hart.trap_tval2, hart.trap_tinst, hart.trap_gva)
+
+
 def read_trap(hart: Any) -> MachineTrap:
     """Read the CSRs that take_trap wrote for M-mode."""
     call = hart.call

@@ -65,10 +65,16 @@ def plain_access(instruction: Instruction) -> Access | None:
     return access
 
 
+def scalar_access(instruction: Instruction) -> Access | None:
+    """Return the access of a load or store of one integer or floating-point register; None for others."""
+    extensions = instruction.extension.replace("&", "|").split("|")
+    return instruction.access if FLOAT_EXTENSIONS.union("I").issuperset(extensions) else None
+
+
 @cache
-def plain_accesses() -> tuple[Instruction, ...]:
-    """Return the integer loads and stores of the base instruction set, in the order of their declaration."""
-    return tuple(i for i in INSTRUCTIONS if i.function is not None and plain_access(i) is not None)
+def scalar_accesses() -> tuple[Instruction, ...]:
+    """Return the loads and stores of one register, in the order of their declaration."""
+    return tuple(i for i in INSTRUCTIONS if i.function is not None and scalar_access(i) is not None)
 
 
 def csr_written(decoded: Decoded) -> int | None:

@@ -9,55 +9,73 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trapline.engine.decode_table import number_of
-from trapline.firmware.cost import ACCESS, AMO, ATOMIC, ILLEGAL, ILLEGAL_TO_VS, PLAIN, cost_of, is_known
+from trapline.firmware.cost import cost_of, firmware_events
 from trapline.firmware.exit_log import KINDS, NO_GPA, native_exit, ring_entries
-from trapline.firmware.redirect import flags_of
-from trapline.isa.decode import expansion
-from trapline.isa.lookup import plain_access, plain_accesses
 from trapline.kvm.actions import compiled
 from trapline.kvm.cost import estimate
 from trapline.kvm.entry import OVERFLOW_WAKES
+from trapline.kvm.guest_fetch import READS_AS_THE_GUEST
 from trapline.kvm.interrupts import converts_overflow
 from trapline.kvm.map_native import SLOTS
+from trapline.kvm.mmio_access import DECODES_IMPLICIT, REFUSES_SP_ZERO
 from trapline.kvm.native_exit import (
     BY_FUNCTION,
     BY_PAGE_FAULT,
     BY_PYTHON,
     BY_REDIRECT,
     BY_SBI,
-    BY_WFI,
-    COUNTS_EVENTS,
+    BY_VIRTUAL,
     ELSE_MMIO,
-    HAS_EVENT,
+    EVENT_SHIFT,
     KEEPS_PRIVILEGE,
+    NEEDS_SPV,
     SERVES_MMIO,
+    SERVES_WRS,
     STAT_SHIFT,
+    WFI_OF_USER_IS_ILLEGAL,
 )
 from trapline.kvm.sbi_native import SERVES_IPI, SERVES_RFENCE, SERVES_TIME
 from trapline.kvm.slots import SlotKind
 from trapline.kvm.trace import TrapRecord
+from trapline.kvm.vcpu_exit import action_of
 from trapline.lang.functions import INSTRUCTIONS
-from trapline.policies import Action, Policy
+from trapline.lang.state import LAYOUT
+from trapline.policies import Action, Implicit, Policy
+from trapline.sbi.numbers import FirmwareEvent
 
 if TYPE_CHECKING:
     from trapline.kvm.vcpu import Vcpu
     from trapline.kvm.vm import Vm
 
+# Of the rules' firmware_event: what the guest's PMU counts.
+FIRMWARE_EVENTS = {
+    "misaligned-load": FirmwareEvent.MISALIGNED_LOAD,
+    "misaligned-store": FirmwareEvent.MISALIGNED_STORE,
+    "access-load": FirmwareEvent.ACCESS_LOAD,
+    "access-store": FirmwareEvent.ACCESS_STORE,
+    "illegal-insn": FirmwareEvent.ILLEGAL_INSN,
+}
+_EVENTS = LAYOUT.fields["kvm_events"]
 _EXITS_AT_A_TIME = 1 << 16
-_SP_STORES = ("c.swsp", "c.sdsp")
 _SERVED = {"TIME": SERVES_TIME, "IPI": SERVES_IPI, "RFENCE": SERVES_RFENCE}
 
 
 def prepare(vcpu: Vcpu) -> None:
     """Before KVM_RUN: how exits are to be handled, and how many of them before its loop looks around."""
     hart, vm = vcpu.hart, vcpu.vm
-    if vcpu.native_policy != (vcpu.policy, vcpu.guest_debug):
-        vcpu.stats.fold(hart)
-        _write_policy(vcpu, vcpu.policy)
-        vcpu.native_policy = vcpu.policy, vcpu.guest_debug
+    refresh_actions(vcpu)
     hart.kvm_native = int(vm.engine.compiles)
     refresh_flags(vcpu)
     _write_slots(vcpu)
+
+
+def refresh_actions(vcpu: Vcpu) -> None:
+    """What is done with each cause, if what it follows from is not what it was."""
+    now = vcpu.policy, vcpu.guest_debug, vcpu.config.henvcfg
+    if vcpu.native_policy != now:
+        vcpu.stats.fold(vcpu.hart)
+        _write_policy(vcpu, vcpu.policy)
+        vcpu.native_policy = now
 
 
 def allow_exits(vcpu: Vcpu) -> None:
@@ -79,18 +97,24 @@ def _write_slots(vcpu: Vcpu) -> None:
 
 
 def refresh_flags(vcpu: Vcpu) -> None:
-    """What may change from one exit to the next: SBI extensions, counted events, who serves MMIO."""
+    """What may change from one exit to the next: SBI extensions, whose calls nobody counts, and who serves MMIO."""
     flags = 0
-    if any(v.sbi.counts_events() for v in vcpu.vm.vcpus):
-        flags |= COUNTS_EVENTS
-    elif all(v.id == n for n, v in enumerate(vcpu.vm.vcpus)):  # native code takes a hart id for a place
+    counted = any(v.sbi.counts_events() for v in vcpu.vm.vcpus)
+    if not counted and all(v.id == n for n, v in enumerate(vcpu.vm.vcpus)):  # native code takes a hart id for a place
         for rule in vcpu.policy.sbi:
             if rule.name in _SERVED and rule.mode == "kernel" and vcpu.sbi.enabled.get(rule.name):
                 flags |= _SERVED[rule.name]
     if vcpu.vmm_waits and not vcpu.vm.io_bus and not vcpu.sbi.steal.reports:
         flags |= SERVES_MMIO
-    if converts_overflow(vcpu):
-        flags |= OVERFLOW_WAKES
+    for bit, holds in (
+        (DECODES_IMPLICIT, vcpu.policy.mmio.implicit is Implicit.ACCESS),
+        (REFUSES_SP_ZERO, vcpu.policy.has_bug("mmio-refuses-sp-store-with-zero-bits")),
+        (WFI_OF_USER_IS_ILLEGAL, vcpu.policy.has_feature("wfi-of-user-is-illegal")),
+        (SERVES_WRS, vcpu.policy.has_feature("wrs")),
+        (OVERFLOW_WAKES, converts_overflow(vcpu)),
+        (READS_AS_THE_GUEST, vcpu.policy.has_feature("reads-as-the-guest")),
+    ):
+        flags |= bit if holds else 0
     vcpu.hart.kvm_flags = flags
 
 
@@ -101,37 +125,29 @@ def _write_policy(vcpu: Vcpu, policy: Policy) -> None:
     if len(names) > len(hart.kvm_stat):
         raise ValueError(f"policy {policy.name}: {len(names)} counters, at most {len(hart.kvm_stat)} are possible")
     for cause in range(64):
-        counters = [names[n] + 1 for n in policy.rule(cause).counters if n in names]
-        hart.kvm_action[cause] = _action(vcpu, policy, cause, names) if len(counters) <= 8 else BY_PYTHON
+        rule = policy.rule(cause)
+        counters = [names[n] + 1 for n in rule.counters if n in names]
+        event = FIRMWARE_EVENTS[rule.firmware_event] + 1 if rule.firmware_event else 0
+        hart.kvm_action[cause] = _action(vcpu, policy, cause, names) | event << EVENT_SHIFT
         hart.kvm_function[cause] = _function(vm, cause)
-        hart.kvm_counters[cause] = sum(n << 8 * at for at, n in enumerate(counters[:8]))
+        hart.kvm_counters[cause] = sum(n << 8 * at for at, n in enumerate(counters))
     hart.kvm_exits_stat = names.get("exits", -1) + 1
     known = [0] * len(hart.kvm_mmio_known)
     for instruction in INSTRUCTIONS:
-        target = expansion(instruction.expands)[0] if instruction.expands else instruction
-        special = instruction.name in _SP_STORES and policy.has_bug("mmio-refuses-sp-store-with-zero-bits")
-        if instruction.name in policy.mmio.instructions and plain_access(target) is not None and not special:
+        if instruction.name in policy.mmio.instructions:
             known[number_of(instruction) >> 6] |= 1 << (number_of(instruction) & 63)
     for n, word in enumerate(known):
         hart.kvm_mmio_known[n] = word
     for n, kind in KINDS.items():
         cost = estimate(kind.how[-1], kind.end, policy.release) if "HS" in kind.through else None
         hart.exit_cost[n] = cost.hs + cost.user if cost else 0
-    hart.fw_flags = flags_of(vm.firmware.model)
-    measured = vm.firmware.model.measured_on
-    for n, event in enumerate(firmware_events()):
-        hart.fw_cost[n] = cost_of(event, measured).instructions if is_known(event) else 0
+    vm.firmware.write_model(hart)
     hart.kvm_peer_count = len(vm.vcpus)
     for n, other in enumerate(vm.vcpus):
         hart.kvm_peers[n] = other.hart.address
     for n, (first, end, device) in enumerate(vm.mmio_windows):
         hart.kvm_windows[2 * n], hart.kvm_windows[2 * n + 1] = first, end
         hart.kvm_window_io[n], hart.kvm_window_load[n], hart.kvm_window_store[n], _ = vm.engine.registers_of(device)
-
-
-def firmware_events() -> tuple[str, ...]:
-    """What hart.fw_cost holds the prices of: redirects (COST_*), then the accesses that firmware emulates."""
-    return (ILLEGAL, ATOMIC, ACCESS, PLAIN, ILLEGAL_TO_VS, AMO, *(i.name for i in plain_accesses()))
 
 
 def _function(vm: Vm, cause: int) -> int:
@@ -143,20 +159,20 @@ def _function(vm: Vm, cause: int) -> int:
 
 def _action(vcpu: Vcpu, policy: Policy, cause: int, names: dict[str, int]) -> int:
     vm, rule = vcpu.vm, policy.rule(cause)
-    debugged = vcpu.guest_debug and rule.if_debug is not None
-    if not rule.spv or rule.condition is not None or debugged:
-        return BY_PYTHON
-    flags = HAS_EVENT if rule.firmware_event else 0
+    action = action_of(vcpu, rule)
+    flags = NEEDS_SPV if rule.spv else 0
     flags |= KEEPS_PRIVILEGE if policy.has_bug("redirect-keeps-privilege") else 0
+    if action is None:
+        return BY_PYTHON
     if cause in vm.actions:
         return BY_FUNCTION | flags
-    if rule.action is Action.REDIRECT:
+    if action is Action.REDIRECT:
         return BY_REDIRECT | flags
-    if rule.action is Action.SBI and cause == 10:
+    if action is Action.SBI and cause == 10:
         return BY_SBI | flags
-    if rule.action is Action.EMULATE and not policy.has_feature("wfi-of-user-is-illegal") and "wfi_exit_stat" in names:
-        return BY_WFI | flags | names["wfi_exit_stat"] << STAT_SHIFT
-    if rule.action is Action.MAP:
+    if action is Action.EMULATE:
+        return BY_VIRTUAL | flags | (names.get("wfi_exit_stat", 63) & 63) << STAT_SHIFT
+    if action is Action.MAP:
         mmio = rule.without_slot is Action.MMIO and not rule.without_slot_as
         flags |= ELSE_MMIO | (names.get("mmio_exit_user", 63) & 63) << STAT_SHIFT if mmio else 0
         return BY_PAGE_FAULT | flags
@@ -167,6 +183,11 @@ def _action(vcpu: Vcpu, policy: Policy, cause: int, names: dict[str, int]) -> in
 def collect(vcpu: Vcpu) -> None:
     """Note the exits that were handled since the last time among the VM's last traps, and tell who watches."""
     at = int(vcpu.hart.exit_ring_at)
+    events = vcpu.hart.mem[_EVENTS.index : _EVENTS.index + len(FIRMWARE_EVENTS)].tolist()
+    for event, n in enumerate(events):
+        if n:
+            vcpu.hart.kvm_events[event] = 0
+            vcpu.count_firmware_event(FirmwareEvent(event), n)
     if at != vcpu.native_seen:
         vcpu.vm.note_native(vcpu.id, ring_entries(vcpu.hart, vcpu.native_seen))
         vcpu.native_seen = at
@@ -180,14 +201,14 @@ def check_last(vm: Vm) -> None:
     for record in vm._last:
         if isinstance(record, tuple):
             words = record[1]
-            index, event = (words[1], words[5]) if len(words) == 6 else (-1, 0)
-            if not 0 <= index >> 8 in KINDS or not 0 <= event <= len(firmware_events()):
+            index, event, raised = (words[1], *words[5:]) if len(words) == 7 else (-1, 0, 0)
+            if index >> 8 not in KINDS or not 0 <= event <= len(firmware_events()) or not 0 <= raised < 64:
                 raise ValueError(f"last traps: {words} is no exit")
 
 
 def record_of(vm: Vm, vcpu_id: int, words: tuple[int, ...]) -> TrapRecord:
     """Return the record of an exit from its words in the ring."""
-    instret, index, epc, tval, gpa, event = words
+    instret, index, epc, tval, gpa, event, raised = words
     price = cost_of(firmware_events()[event - 1], vm.firmware.model.measured_on) if event else None
     exit_ = native_exit(index)
     kind = KINDS[exit_.kind]
@@ -203,7 +224,7 @@ def record_of(vm: Vm, vcpu_id: int, words: tuple[int, ...]) -> TrapRecord:
         epc=epc,
         tval=tval,
         gpa=gpa if gpa != NO_GPA else None,
-        raised=exit_.cause,
+        raised=raised,
         m_instructions=price.instructions if price else 0,
         m_source=price.source if price else "",
         hs_instructions=cost.hs if cost else 0,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trapline.firmware.trap import last_trap
 from trapline.kvm.context import CpuTrap
+from trapline.kvm.guest_fetch import fetches_guest
 from trapline.kvm.redirect import inject
-from trapline.lang.functions import Trap
-from trapline.privilege.causes import INST_ACCESS, INST_PAGE_FAULT, LOAD_ACCESS, LOAD_GUEST_PAGE_FAULT, LOAD_PAGE_FAULT
+from trapline.privilege.causes import LOAD_GUEST_PAGE_FAULT
 from trapline.privilege.memory import guest_load
 
 if TYPE_CHECKING:
@@ -20,21 +21,14 @@ def read_word(vcpu: Vcpu, va: int) -> int:
 
 
 def fetch_guest(vcpu: Vcpu) -> int | CpuTrap:
-    """Fetch the guest's instruction with HLVX.HU, one or two parcels; or return the fault of the fetch.
+    """Fetch the guest's instruction; or return the fault of the fetch."""
+    return int(vcpu.hart.attempted) if vcpu.hart.call(fetches_guest) else failed_fetch(vcpu)
 
-    A load page fault becomes an instruction page fault; other causes stay what the load took.
-    """
-    pc = int(vcpu.hart.guest_sepc)
-    try:
-        bits = int(vcpu.hart.call(guest_load, pc, 2, 1))
-        if bits & 3 == 3:
-            bits |= int(vcpu.hart.call(guest_load, pc + 2, 2, 1)) << 16
-    except Trap as trap:
-        cause = INST_PAGE_FAULT if trap.cause == LOAD_PAGE_FAULT else trap.cause
-        if cause == LOAD_ACCESS and vcpu.policy.has_feature("reads-as-the-guest"):
-            cause = INST_ACCESS
-        return CpuTrap(cause, pc, trap.tval, trap.tval2, trap.tinst)
-    return bits
+
+def failed_fetch(vcpu: Vcpu) -> CpuTrap:
+    """The fault of the last fetch."""
+    trap = last_trap(vcpu.hart)
+    return CpuTrap(trap.cause, int(vcpu.hart.guest_sepc), trap.tval, trap.tval2, trap.tinst)
 
 
 def fetch_failed(vcpu: Vcpu, fault: CpuTrap, how: str) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from trapline.engine.stop_points import hosted_then
 from trapline.firmware import outcome as firmware_outcome
+from trapline.firmware.cost import firmware_events
 from trapline.isa.decode import Decoder
 from trapline.kvm import interrupts, vcpu_state
 from trapline.kvm.aia import VcpuAia
@@ -20,9 +21,9 @@ from trapline.kvm.cost import estimate
 from trapline.kvm.death import Death, autopsy
 from trapline.kvm.entry import enter_vcpu, slice_left, spend_time
 from trapline.kvm.isa_ext import host_has, withheld
-from trapline.kvm.mmio import MmioDecode, mmio_return
-from trapline.kvm.native_exit import COME_BACK, NOT_HANDLED, hosted_exit
-from trapline.kvm.native_setup import allow_exits, collect, prepare, refresh_flags
+from trapline.kvm.mmio import mmio_return
+from trapline.kvm.native_exit import GO_ON, begin_exit, hosted_exit
+from trapline.kvm.native_setup import allow_exits, collect, prepare, refresh_actions, refresh_flags
 from trapline.kvm.nested.exits import nested_wakes
 from trapline.kvm.nested.setup import NestedHart
 from trapline.kvm.numbers import (
@@ -44,7 +45,6 @@ from trapline.kvm.vcpu_exit import vcpu_exit
 from trapline.kvm.vcpu_insn import csr_return
 from trapline.kvm.vcpu_sbi import VcpuSbi, sbi_return
 from trapline.lang.control import EXIT_BREAK, EXIT_HOSTED_HS, EXIT_HOSTED_M, EXIT_STOP, EXIT_TIMER, EXIT_WFI
-from trapline.lang.functions import Trap
 from trapline.lang.state import Hart
 from trapline.machine.clint import time_of
 from trapline.policies import CauseRule, Policy
@@ -58,6 +58,8 @@ from trapline.privilege.fields import (
     HSTATUS_SPVP,
     HSTATUS_VTW,
     MSTATUS_FS,
+    MSTATUS_MPP_SHIFT,
+    MSTATUS_MPV,
     MSTATUS_SPIE,
     MSTATUS_SPP,
 )
@@ -121,7 +123,7 @@ class Vcpu:
         self.isa_disabled: set[str] = withheld(self)
         self.guest_debug = False
         # What native exits know of (kvm.native_setup), and whether a VMM waits for KVM_RUN to come back.
-        self.native_policy: tuple[Policy, bool] | None = None
+        self.native_policy: tuple[Policy, bool, int] | None = None
         self.native_seen = 0
         self.native_slots: list[int] = []
         self.vmm_waits = False
@@ -129,7 +131,6 @@ class Vcpu:
         self.mp_state = MpState.RUNNABLE if vcpu_id == 0 else MpState.STOPPED
         self.blocked = self.yielded = False
         self.death: Death | None = None
-        self.mmio_decode: MmioDecode | None = None
         self.csr_insn: int | None = None
         self.machine_ids = [int(hart.mvendorid), int(hart.marchid), int(hart.mimpid)]
         self._reset_to: tuple[int, int] | None = None
@@ -145,12 +146,21 @@ class Vcpu:
     # --- state ---
     @property
     def in_guest(self) -> bool:
-        """Whether the guest's registers are in the hart. This and the next two are words that native exits use."""
+        """Whether the guest's registers are in the hart. This and the next three are words that native exits use."""
         return bool(self.hart.kvm_in_guest != 0)
 
     @in_guest.setter
     def in_guest(self, value: bool) -> None:
         self.hart.kvm_in_guest = int(value)
+
+    @property
+    def blocked(self) -> bool:
+        """Whether a WFI waits for an interrupt."""
+        return bool(self.hart.kvm_blocked != 0)
+
+    @blocked.setter
+    def blocked(self, value: bool) -> None:
+        self.hart.kvm_blocked = int(value)
 
     @property
     def irqs_pending(self) -> int:
@@ -312,6 +322,13 @@ class Vcpu:
         self.blocked = not self.runnable()
         self.stats.generic["blocking"] = int(self.blocked)
 
+    def _halted(self) -> None:
+        """A WFI that native code has handled: what it does not see of AIA may end it at once."""
+        self.blocked = not self.aia.has_interrupts()
+        self.stats.generic["blocking"] = int(self.blocked)
+        if self.blocked:
+            self._waited(time_of(self.hart) - int(self.hart.kvm_blocked_at))
+
     def runnable(self) -> bool:
         """Whether something ends a WFI (kvm_arch_vcpu_runnable, kvm_cpu_has_pending_timer)."""
         if self.hart.kvm_world != 0:
@@ -342,10 +359,10 @@ class Vcpu:
     def _waited(self, ticks: int) -> None:
         self.stats.waited(ticks * 1_000_000_000 // self.vm.timebase)
 
-    def count_firmware_event(self, event: FirmwareEvent) -> None:
+    def count_firmware_event(self, event: FirmwareEvent, times: int = 1) -> None:
         """Count an event of the guest's SBI PMU."""
         if self.sbi.counters is not None:
-            self.sbi.counters.count(event)
+            self.sbi.counters.count(event, times)
 
     # --- KVM_RUN ---
     def run(self, limit: int) -> RunStop:
@@ -377,6 +394,8 @@ class Vcpu:
             allow_exits(self)
             reason = self._run_guest()
             collect(self)
+            if self.blocked:
+                self._halted()
             stop = self._leave(reason)
             if stop is not None:
                 return stop
@@ -396,14 +415,8 @@ class Vcpu:
 
     def _hosted_exit(self, reason: int) -> int:
         """What native code does by itself when the guest traps to a hosted level."""
-        try:
-            self.hart.exit_reason = reason
-            done = int(self.hart.call(hosted_exit))
-        except Trap:  # an instruction that cannot be fetched: nothing was done
-            return reason
-        if done == NOT_HANDLED:
-            return reason
-        return int(self.hart.exit_reason) if done == COME_BACK else EXIT_TIMER
+        self.hart.exit_reason = reason
+        return EXIT_TIMER if int(self.hart.call(hosted_exit)) == GO_ON else int(self.hart.exit_reason)
 
     def _restore_fp(self) -> None:
         """The guest's floating-point registers are as they were saved: FS is Clean (vcpu_fp.c)."""
@@ -446,7 +459,11 @@ class Vcpu:
 
     def _leave(self, reason: int) -> RunStop | None:
         if reason == EXIT_HOSTED_HS:
-            return self._exit(("HS",), ("hardware",))
+            if int(self.hart.kvm_via) == 0:
+                return self._exit(("HS",), ("hardware",))
+            price = self.vm.firmware.cost_of(firmware_events()[int(self.hart.fw_event) - 1])
+            self.m_instructions, self._m_source, self._raised = price.instructions, price.source, int(self.hart.mcause)
+            return self._exit(("M", "HS"), ("hardware", firmware_outcome.REDIRECT))
         if reason == EXIT_HOSTED_M:
             return self._firmware()
         if reason in (EXIT_STOP, EXIT_BREAK):
@@ -468,15 +485,12 @@ class Vcpu:
         self.halt()
 
     def _firmware(self) -> RunStop | None:
-        """A trap went to M-mode first: let the firmware handle it and see where the guest is now."""
-        before = self.hart
-        cause, origin = int(before.mcause), self._machine_origin()
-        epc, tval = int(before.mepc), int(before.mtval)
-        done = self.vm.firmware.handle(before)
+        """What the compiled handler leaves of traps to M-mode: a machine interrupt, and what firmware hangs on."""
+        cause, mstatus = int(self.hart.mcause), int(self.hart.mstatus)
+        origin = origin_of(mstatus >> MSTATUS_MPP_SHIFT & 3, int(mstatus & MSTATUS_MPV != 0))
+        self._begin(cause, origin, int(self.hart.mepc), int(self.hart.mtval))
+        done = self.vm.firmware.handle(self.hart)
         self.m_instructions, self._m_source, self._raised = done.instructions, done.cost.source, cause
-        if done.destination == firmware_outcome.TO_HS:
-            return self._exit(("M", "HS"), ("hardware", done.how))
-        self._begin(cause, origin, epc, tval)
         self._path.append("M")
         self._how.append("hardware")
         if done.destination == firmware_outcome.HUNG:
@@ -484,15 +498,8 @@ class Vcpu:
             self._finish("hung", done.how, None)
             self.firmware_dump = done.dump
             return RunStop.HUNG
-        end = "guest" if done.destination == firmware_outcome.TO_VS else "emulated"
-        if done.how == firmware_outcome.FORWARD:
-            end = "resumed"
-        self._finish(end, done.how, origin_of(self.hart.priv, self.hart.virt))
+        self._finish("resumed", done.how, origin_of(self.hart.priv, self.hart.virt))
         return None
-
-    def _machine_origin(self) -> str:
-        mstatus = int(self.hart.mstatus)
-        return origin_of(mstatus >> 11 & 3, mstatus >> 39 & 1)
 
     def _exit(self, through: tuple[str, ...], how: tuple[str, ...]) -> RunStop | None:
         """A trap reached HS-mode: account for it, look it up in the policy, go on or go out."""
@@ -505,11 +512,10 @@ class Vcpu:
         self._begin(trap.scause, self.guest_mode(), trap.sepc, trap.stval)
         self._path += through
         self._how += how
-        self.stats.count("exits")
-        interrupts.sync_interrupts(self)
-        self.timer.sync()
+        hart.call(begin_exit, trap.scause)
         ret = vcpu_exit(self, trap)
         if trap.scause == ECALL_VS:
+            refresh_actions(self)
             refresh_flags(self)
         gpa = trap.gpa if trap.scause in GUEST_PAGE_FAULTS else None
         hops = self._pending_hop or ("hardware", "resumed")
@@ -523,7 +529,6 @@ class Vcpu:
         virt = int(self.hart.guest_hstatus) & HSTATUS_SPV != 0
         return origin_of(int(int(self.hart.guest_sstatus) & MSTATUS_SPP != 0), int(virt))
 
-    # --- records ---
     _pending_hop: tuple[str, str] | None = None
     m_instructions = 0
     _m_source = ""

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from trapline.kvm.actions import RESUME, ActionFunction
 from trapline.kvm.context import CpuTrap
 from trapline.kvm.mmio import mmio_access
 from trapline.kvm.numbers import EFAULT, Exit
@@ -24,19 +23,9 @@ from trapline.policies.causes import number
 from trapline.privilege.causes import STORE_GUEST_PAGE_FAULT
 from trapline.privilege.fields import HSTATUS_SPV
 from trapline.privilege.translation import PSEUDO_WRITE_PTE
-from trapline.sbi.numbers import FirmwareEvent
 
 if TYPE_CHECKING:
     from trapline.kvm.vcpu import Vcpu
-
-
-FIRMWARE_EVENTS = {
-    "misaligned-load": FirmwareEvent.MISALIGNED_LOAD,
-    "misaligned-store": FirmwareEvent.MISALIGNED_STORE,
-    "access-load": FirmwareEvent.ACCESS_LOAD,
-    "access-store": FirmwareEvent.ACCESS_STORE,
-    "illegal-insn": FirmwareEvent.ILLEGAL_INSN,
-}
 
 
 def vcpu_exit(vcpu: Vcpu, trap: CpuTrap) -> int:
@@ -46,10 +35,6 @@ def vcpu_exit(vcpu: Vcpu, trap: CpuTrap) -> int:
         return 1
     vcpu.kvm_run.exit_reason = Exit.UNKNOWN
     rule = vcpu.policy.rule(trap.scause)
-    if rule.firmware_event:
-        vcpu.count_firmware_event(FIRMWARE_EVENTS[rule.firmware_event])
-    for name in rule.counters:
-        vcpu.stats.count(name)
     ret = _apply(vcpu, trap, rule)
     if ret < 0:
         vcpu.hop("kill", "killed")
@@ -60,27 +45,19 @@ def vcpu_exit(vcpu: Vcpu, trap: CpuTrap) -> int:
 def _apply(vcpu: Vcpu, trap: CpuTrap, rule: CauseRule) -> int:
     if rule.spv and not int(vcpu.hart.guest_hstatus) & HSTATUS_SPV:
         return -rule.errno
+    action = action_of(vcpu, rule)
+    return -rule.errno if action is None else ACTIONS[action](vcpu, trap, rule)
+
+
+def action_of(vcpu: Vcpu, rule: CauseRule) -> Action | None:
+    """What the rule says now; None where its condition does not hold, so that KVM_RUN fails."""
     if rule.condition is not None and not CONDITIONS[rule.condition](vcpu):
-        return -rule.errno
-    function = vcpu.vm.actions.get(trap.scause)
-    if function is not None:
-        return _own_action(vcpu, trap, function)
-    action = rule.if_debug if vcpu.guest_debug and rule.if_debug is not None else rule.action
-    return ACTIONS[action](vcpu, trap, rule)
-
-
-def _own_action(vcpu: Vcpu, trap: CpuTrap, function: ActionFunction) -> int:
-    """What the policy's own function says."""
-    if function(vcpu.hart) == RESUME:
-        vcpu.hop("action", "resumed")
-        return 1
-    inject(vcpu, trap)
-    vcpu.hop("action", "guest")
-    return 1
+        return None
+    return rule.if_debug if vcpu.guest_debug and rule.if_debug is not None else rule.action
 
 
 def redirect(vcpu: Vcpu, trap: CpuTrap, rule: CauseRule) -> int:
-    """The guest gets the trap."""
+    """The guest gets what the policy makes of a guest page fault outside the slots."""
     inject(vcpu, trap)
     vcpu.hop("kvm-redirect", "guest")
     return 1

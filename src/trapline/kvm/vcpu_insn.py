@@ -1,4 +1,4 @@
-"""Virtual instructions: WFI, WRS and CSR accesses that trapped; all others are illegal (vcpu_insn.c)."""
+"""Virtual instructions that need more than native exits have: WRS and CSR accesses (vcpu_insn.c)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from trapline.kvm.aia import ILLEGAL, TO_USER
 from trapline.kvm.context import CpuTrap, CsrAccess
+from trapline.kvm.native_exit import WRS_NTO, WRS_STO
 from trapline.kvm.numbers import MASK64, Exit
 from trapline.kvm.redirect import inject
 from trapline.kvm.unpriv import fetch_failed, fetch_guest
@@ -15,35 +16,18 @@ from trapline.privilege.causes import ILLEGAL_INST
 if TYPE_CHECKING:
     from trapline.kvm.vcpu import Vcpu
 
-SYSTEM = 0b11100
-WFI = 0x10500073
-WRS_NTO, WRS_STO = 0x00D00073, 0x01D00073
 CYCLE, INSTRET = 0xC00, 0xC02
 
 
 def virtual_instruction(vcpu: Vcpu, trap: CpuTrap, rule: CauseRule) -> int:
-    """Emulate the instruction in stval, or give the guest an illegal instruction."""
+    """What native exits leave: the instruction in stval reads or writes a CSR, is a WRS, or cannot be fetched."""
     insn = trap.stval
-    if insn & 3 != 3:
-        if insn == 0:
-            fetched = fetch_guest(vcpu)
-            if isinstance(fetched, CpuTrap):
-                return fetch_failed(vcpu, fetched, "kvm-emulate")
-            insn = fetched
-        if insn & 3 != 3:
-            return truly_illegal(vcpu, insn)
-    if insn >> 2 & 31 != SYSTEM:
-        return truly_illegal(vcpu, insn)
-    if insn == WFI:
-        from_user = vcpu.guest_mode() == "VU"
-        if from_user and vcpu.policy.has_feature("wfi-of-user-is-illegal"):
-            return truly_illegal(vcpu, insn)
-        return wfi(vcpu)
-    if insn in (WRS_NTO, WRS_STO) and vcpu.policy.has_feature("wrs"):
-        return wrs(vcpu)
-    if insn >> 12 & 3:
-        return csr_instruction(vcpu, insn, rule)
-    return truly_illegal(vcpu, insn)
+    if insn == 0:
+        fetched = fetch_guest(vcpu)
+        if isinstance(fetched, CpuTrap):
+            return fetch_failed(vcpu, fetched, "kvm-emulate")
+        insn = fetched
+    return wrs(vcpu) if insn in (WRS_NTO, WRS_STO) else csr_instruction(vcpu, insn, rule)
 
 
 def truly_illegal(vcpu: Vcpu, insn: int) -> int:
@@ -51,13 +35,6 @@ def truly_illegal(vcpu: Vcpu, insn: int) -> int:
     inject(vcpu, CpuTrap(ILLEGAL_INST, int(vcpu.hart.guest_sepc), insn))
     vcpu.hop("kvm-emulate", "guest")
     return 1
-
-
-def wfi(vcpu: Vcpu) -> int:
-    """Halt until an interrupt is pending."""
-    vcpu.stats.count("wfi_exit_stat")
-    vcpu.halt()
-    return _next(vcpu)
 
 
 def wrs(vcpu: Vcpu) -> int:

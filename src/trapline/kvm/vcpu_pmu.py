@@ -129,11 +129,11 @@ class VcpuPmu:
         self.events = [FirmwareCount() for _ in range(FIRMWARE_COUNTERS)]
 
     # --- counting ---
-    def count(self, event: FirmwareEvent) -> None:
+    def count(self, event: FirmwareEvent, times: int = 1) -> None:
         """Count a firmware event, if the guest wants it counted."""
         counted = self.events[_AS_HFENCE.get(event, event)]
         if counted.started:
-            counted.value += 1
+            counted.value += times
 
     def _instructions(self, perf: PerfEvent) -> int:
         hart = self.vcpu.hart

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from trapline.kvm.mmio import MmioDecode
 from trapline.machine.plain_types import U32, U64
 
 CONFIGURED = ("id", "policy", "decoder", "death", "nested", "native_policy", "native_seen", "native_slots")
@@ -18,5 +17,4 @@ TYPES: dict[str, Any] = {
     "csr_insn": U32 | None,
     "firmware_dump": str,
     "isa_disabled": set[str],
-    "mmio_decode": MmioDecode | None,
 }

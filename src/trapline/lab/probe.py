@@ -177,7 +177,8 @@ class ProbeVm:
     def _forget(self) -> None:
         """Drop what the last probe left open: the END write that KVM has not completed, a death."""
         vcpu = self.vcpu
-        vcpu.mmio_decode = vcpu.csr_insn = vcpu.death = None
+        vcpu.csr_insn = vcpu.death = None
+        vcpu.hart.kvm_mmio_open = 0
         vcpu.sbi.return_open = False
 
     def _why(self, now: Observation) -> str:

@@ -110,7 +110,8 @@ def _raise_first(record: TrapRecord) -> None:
 
 
 def _fate(vm: Vm, vcpu: Vcpu, policy: Policy) -> Fate:
-    vcpu.death = vcpu.mmio_decode = vcpu.csr_insn = None
+    vcpu.death = vcpu.csr_insn = None
+    vcpu.hart.kvm_mmio_open = 0
     vcpu.sbi.return_open, vcpu.blocked, vcpu.firmware_dump = False, False, ""
     vm.on_trap, vm.on_log = None, None
     change_policy(vm, policy)

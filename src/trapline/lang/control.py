@@ -7,9 +7,10 @@ them while native code is not running.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from typing import Any
 
-from trapline.lang.functions import primitive
+from trapline.lang.functions import Trap, primitive
 from trapline.lang.values import U64
 
 ATTENTION_RESUME = 1  # the next pc, the context or an interrupt must be looked at again
@@ -38,6 +39,24 @@ def give_up_unless(condition: bool) -> None:
 
     Nothing under CPython and in the normal reading; in the fast reading the condition holds from here on.
     """
+
+
+@primitive
+def attempt(hart: Any, function: Callable[..., Any], *args: Any) -> bool:
+    """Call `function(hart, *args)` for hosted software, which expects that it may trap; True if it did.
+
+    The trap is then in hart.trap_cause, trap_tval, trap_tval2, trap_tinst and trap_gva, which stay as they are if
+    it did not, and nothing is delivered. What the function returns is in hart.attempted.
+    """
+    try:
+        value = function(hart, *args)
+    except Trap as trap:
+        hart.trap_cause, hart.trap_tval, hart.trap_tval2 = trap.cause, trap.tval, trap.tval2
+        hart.trap_tinst, hart.trap_gva = trap.tinst, trap.gva
+        return True
+    if value is not None:
+        hart.attempted = value
+    return False
 
 
 @primitive

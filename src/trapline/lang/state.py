@@ -244,11 +244,18 @@ SHADOWS = 8
 LAYOUT.word("shadow_base", "shadow_host", "shadow_pages", "shadow_used", "shadow_next", kind=Kind.HOST)
 LAYOUT.array("shadow_of", SHADOWS, kind=Kind.HOST)  # the guest's hgatp, plus 1 in bit 58; 0: none
 LAYOUT.array("shadow_root", SHADOWS, kind=Kind.HOST)
+LAYOUT.word("kvm_blocked", most=1)  # a WFI waits for an interrupt
+LAYOUT.word("kvm_blocked_at", most=MOST_TIME)  # since when, in ticks
+LAYOUT.word("kvm_mmio_open", most=1)  # an access waits for the VMM's answer (kvm.mmio_access)
+LAYOUT.word("kvm_mmio_access", "kvm_mmio_registers")
+LAYOUT.word("kvm_mmio_length", most=4)
 EXIT_KINDS, EXIT_RING = 32, 64
 LAYOUT.kind = Kind.HOST  # made anew before each run, or taken over by Python before a snapshot
 LAYOUT.array("kvm_stat", 64)  # what native code counted, by number of the policy's counter
 LAYOUT.array("exit_count", EXIT_KINDS * 64 * 4)  # likewise, by kind of exit, cause, origin and end (firmware.exit_log)
 LAYOUT.array("exit_firmware", EXIT_KINDS * 64 * 4)  # of the same exits: instructions estimated for the firmware
+LAYOUT.array("fw_count", 4 * 64 * 2)  # by where the firmware sent a trap, mcause, origin (firmware.exit_log)
+LAYOUT.word("fw_instructions")  # estimated for the same traps
 LAYOUT.word("exit_ring_at")
 LAYOUT.array("exit_ring", EXIT_RING * 8)  # the last exits that native code handled
 LAYOUT.word("kvm_run_end")  # instret at which KVM_RUN comes back
@@ -258,6 +265,8 @@ LAYOUT.word("kvm_exits_left")  # native exits until Python looks around
 LAYOUT.word("kvm_flags")
 LAYOUT.word("kvm_exits_stat")  # 1 + number of the counter of all exits
 LAYOUT.array("kvm_action", 64)  # by cause: what native code does (kvm.native_exit), and flags
+LAYOUT.array("kvm_events", 8)  # firmware events of the guest's PMU that native code has seen
+LAYOUT.word("kvm_via")  # the trap that entered HS-mode came through firmware (firmware.exit_log.VIA_FIRMWARE)
 LAYOUT.array("kvm_function", 64)  # by cause: the policy's own action, compiled
 LAYOUT.array("kvm_counters", 64)  # by cause: a byte for each counter to move, 1 + its number
 LAYOUT.array("kvm_mmio_known", 8)  # bits by number of the instruction: those that the policy's MMIO decoder knows
@@ -270,7 +279,7 @@ LAYOUT.array("kvm_slots", 32)  # plain RAM: address, end, host physical address,
 LAYOUT.array("kvm_leaves", 8)  # G-stage leaves that native code has made, by level
 LAYOUT.array("kvm_peers", 64)  # host addresses of the VM's harts
 LAYOUT.word("kvm_peer_count", "fn_mmio", "fw_flags")
-LAYOUT.array("fw_cost", 24)  # by event (kvm.native_exit)
+LAYOUT.array("fw_cost", 24)  # by event (firmware.handler): the instructions that it is estimated to take
 LAYOUT.array("exit_cost", EXIT_KINDS)  # estimated instructions of HS-mode and VMM
 
 # Second results of subset functions that have more than one.
@@ -278,6 +287,8 @@ LAYOUT.kind = Kind.PASSING
 LAYOUT.word("walk_gpa", "walk_pte", "walk_level", "walk_perm", "walk_page", "walk_large")
 LAYOUT.word("walk_guest_pte", "walk_guest_level")  # of the G-stage
 LAYOUT.array("scratch", 8)
+LAYOUT.word("fw_event")  # what the hosted firmware did with its last trap
+LAYOUT.word("attempted")  # what the function of an attempt returned
 
 
 class _XRegisters(Words):

@@ -273,38 +273,50 @@ def store_conditional(hart: Any, va: U64, size: U64, value: U64) -> U64:
 
 
 @cold
-def guest_load(hart: Any, va: U64, size: U64, hlvx: U64) -> U64:
-    """HLV and HLVX: a load as if V=1 at the privilege of hstatus.SPVP."""
+def load_as(hart: Any, va: U64, size: U64, priv: U64, virt: U64, hlvx: U64) -> U64:
+    """Load `size` bytes, zero-extended, as code of another mode would; `hlvx` reads what may be executed."""
     hart.access_va = va
-    priv = U64(0)
-    if hart.hstatus & HSTATUS_SPVP != 0:
-        priv = U64(1)
     if va & (size - 1) != 0:
-        return load_misaligned(hart, va, size, priv, 1, hlvx)
-    pa = located(hart, va, ACCESS_LOAD, priv, 1, hlvx)
-    region = check_load(hart, va, pa, size, priv, 1)
+        return load_misaligned(hart, va, size, priv, virt, hlvx)
+    pa = located(hart, va, ACCESS_LOAD, priv, virt, hlvx)
+    region = check_load(hart, va, pa, size, priv, virt)
     if hlvx != 0 and not check_physical(hart, pa, size, ACCESS_FETCH, priv):
-        raise Trap(LOAD_ACCESS, va, 0, 0, 1)
+        raise Trap(LOAD_ACCESS, va, 0, 0, virt)
     if hart.stops_base != 0:
         stop_on_access(hart, va, pa, size, U64(READ))
     return read_region(hart, region, pa, size)
 
 
 @cold
-def guest_store(hart: Any, va: U64, size: U64, value: U64) -> None:
-    """HSV: a store as if V=1 at the privilege of hstatus.SPVP."""
+def store_as(hart: Any, va: U64, size: U64, value: U64, priv: U64, virt: U64) -> None:
+    """Store the low `size` bytes of value as code of another mode would."""
     hart.access_va = va
-    priv = U64(0)
-    if hart.hstatus & HSTATUS_SPVP != 0:
-        priv = U64(1)
     if va & (size - 1) != 0:
-        store_misaligned(hart, va, size, value, priv, 1)
+        store_misaligned(hart, va, size, value, priv, virt)
         return
-    pa = located(hart, va, ACCESS_STORE, priv, 1, 0)
-    region = check_store(hart, va, pa, size, priv, 1)
+    pa = located(hart, va, ACCESS_STORE, priv, virt, 0)
+    region = check_store(hart, va, pa, size, priv, virt)
     if hart.stops_base != 0:
         stop_on_access(hart, va, pa, size, U64(WRITE))
     write_region(hart, region, pa, size, value)
+
+
+@inline
+def guest_privilege(hart: Any) -> U64:
+    """Whose accesses HLV, HLVX and HSV make: 1 for VS-mode, 0 for VU-mode (hstatus.SPVP)."""
+    return U64(1) if hart.hstatus & HSTATUS_SPVP != 0 else U64(0)
+
+
+@cold
+def guest_load(hart: Any, va: U64, size: U64, hlvx: U64) -> U64:
+    """HLV and HLVX: a load as if V=1 at the privilege of hstatus.SPVP."""
+    return load_as(hart, va, size, guest_privilege(hart), U64(1), hlvx)
+
+
+@cold
+def guest_store(hart: Any, va: U64, size: U64, value: U64) -> None:
+    """HSV: a store as if V=1 at the privilege of hstatus.SPVP."""
+    store_as(hart, va, size, value, guest_privilege(hart), U64(1))
 
 
 @fast_path("zero")

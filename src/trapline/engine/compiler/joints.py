@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from trapline.engine.compiler.handlers import CC, LIKELY, UNLIKELY, Handler
 from trapline.engine.compiler.module import Compiled
+from trapline.engine.compiler.source import SubsetError
 from trapline.engine.compiler_names import MARGIN, SAMPLE_PERIOD, UNEVEN, UNEVEN_STEP
 from trapline.engine.tlb_layout import STRADDLE_SLOT
 from trapline.lang.control import ATTENTION_LEAVE
@@ -75,12 +76,10 @@ def hosted(functions: dict[str, Compiled]) -> str:
     h = Handler("h.hosted")
     h.instret()
     called = functions["hosted_exit"]
-    both = h.value(f"call fastcc {called.result_type()} @{called.symbol}(ptr %st)")
-    failed = h.value(f"extractvalue {called.result_type()} {both}, 1")
-    result = h.value(f"extractvalue {called.result_type()} {both}, 0")
-    goes_on = h.value(f"icmp eq i64 {result}, 1")
-    succeeded = h.value(f"xor i1 {failed}, true")
-    h.emit(f"br i1 {h.value(f'and i1 {goes_on}, {succeeded}')}, label %on, label %leave")
+    if called.may_fail:
+        raise SubsetError("hosted_exit may trap: hosted software makes what may trap as an attempt()")
+    result = h.value(f"call fastcc i64 @{called.symbol}(ptr %st)")
+    h.emit(f"br i1 {h.value(f'icmp eq i64 {result}, 1')}, label %on, label %leave")
     h.label("leave")
     h.put("native_exit", EXIT_SEMANTIC)
     h.emit("ret void")

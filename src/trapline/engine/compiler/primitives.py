@@ -353,6 +353,26 @@ def _for_other(e: Calls, node: ast.Call, target: Any) -> str:
     return ", ".join([f"ptr {other}", *given[1:]])
 
 
+@lowering("attempt")
+def _attempt(e: Calls, node: ast.Call) -> Result:
+    target = e.resolve(node.args[1])
+    if e.fast:
+        raise e.error(node, "attempt() is for hosted software")
+    compiled = e.module.function(target)
+    call = ast.copy_location(ast.Call(node.args[1], [ast.Constant(0), *node.args[2:]], []), node)
+    args = ", ".join(e.arguments(ast.fix_missing_locations(call), target, {}))
+    text = f"call fastcc {compiled.result_type()} @{compiled.symbol}({args})"
+    e.wrote |= compiled.writes | WROTE
+    if not compiled.may_fail:
+        raise e.error(node, f"{compiled.symbol} cannot trap")
+    result = e.value(text)
+    if compiled.returns == VOID:
+        return result, B
+    value = e.value(f"extractvalue {compiled.result_type()} {result}, 0")
+    e.emit(f"store i64 {value}, ptr {e.field_pointer('attempted')}, align 8")
+    return e.value(f"extractvalue {compiled.result_type()} {result}, 1"), B
+
+
 @lowering("user_mmio")
 def _user_mmio(e: Calls, node: ast.Call) -> Result:
     return _callback(e, "fn_mmio", [e.as_word(a) for a in node.args[1:]]), U
