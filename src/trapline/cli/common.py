@@ -96,6 +96,7 @@ def console(json: str | None) -> Iterator[Console]:
 
     with terminal() as own:
         guest = Console(_to_stderr, own.source) if json == "-" else own
+        guest.on_stderr = json == "-"
         yield guest
         guest.flush()
     if guest.lost and guest.quit_how != READER_GONE and json != "-":

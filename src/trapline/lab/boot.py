@@ -11,7 +11,7 @@ from typing import Any
 
 from trapline.engine.api import Engine, open_engine
 from trapline.lab.errors import UsageError
-from trapline.lab.observe import Live, Observation, ObserveOptions, Watching
+from trapline.lab.observe import Live, Observation, ObserveOptions, Watching, beside
 from trapline.lab.output import output_file
 from trapline.lab.snapshots import SnapshotOptions, Taken, check, restored, run_and_keep
 from trapline.lang.state import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
@@ -176,7 +176,9 @@ def _watch(machine: Machine, options: ObserveOptions) -> Watching | None:
     watching = Watching(machine.harts, options)
     machine.schedule.engine = watching.follow(machine.schedule.engine)
     if options.live:
-        machine.on_round = Live(watching.observer, lambda: sum(int(h.instret) for h in machine.harts))
+        machine.on_round = Live(
+            watching.observer, lambda: sum(int(h.instret) for h in machine.harts), beside(machine.console)
+        )
     return watching
 
 

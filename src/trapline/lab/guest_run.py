@@ -19,14 +19,14 @@ from trapline.kvm.stats import Route, hardware_traps
 from trapline.kvm.trace import TrapRecord
 from trapline.lab.errors import UsageError
 from trapline.lab.firmware_names import firmware_named
-from trapline.lab.observe import Live, Observation, ObserveOptions, Watching
+from trapline.lab.observe import Live, Observation, ObserveOptions, Watching, beside
 from trapline.lab.output import OutputFile, output_file
 from trapline.lab.run_rows import RunRow, add_hosted, delegated, left_guest
 from trapline.lab.settings import Settings
 from trapline.lab.snapshots import SnapshotOptions, Taken, check, restored, run_and_keep
 from trapline.lab.survival import Survival, survival
 from trapline.lab.symbols import Symbols, read_symbols, symbols_of
-from trapline.lab.whereabouts import Place, whereabouts
+from trapline.lab.whereabouts import Place, ended_by, place_at_end, whereabouts
 from trapline.machine.console import Console
 from trapline.machine.loops import ENDED_FROM_OUTSIDE, Loop, loops
 from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions
@@ -269,18 +269,17 @@ def _examine(guest: Guest, report: RunReport) -> RunReport:
     result, options = report.result, report.options
     if result.reason in ENDED_FROM_OUTSIDE:
         report.loops = loops([vcpu.hart for vcpu in guest.vm.vcpus], guest.vm.engine, "vCPU")
-    fatal = result.death is not None or result.reason in ("killed", "debug")
+    fatal = result.death is not None or result.reason in ("killed", "debug", "hung")
     if not fatal and result.reason not in ("limit", "stuck", "interrupted"):
         return report
     given = options.observe.symbols
     report.symbols = read_symbols(given) if given else symbols_of(options.guest)
     if fatal:
-        dead = result.death.vcpu if result.death else guest.vm.last_traps[-1].vcpu
+        dead = result.death.vcpu if result.death else ended_by(guest)
         if result.death is None:
-            vcpu = guest.vm.vcpu(dead)
-            name = report.symbols.name(vcpu.guest_mode(), vcpu.pc)
-            report.places = (Place(dead, vcpu.guest_mode(), vcpu.pc, name, result.message),)
-        report.survival = survival(guest.vm, dead)
+            report.places = (place_at_end(guest, dead, result.message, report.symbols),)
+        if guest.vm.last_traps:
+            report.survival = survival(guest.vm, dead)
     else:
         report.places = tuple(whereabouts(guest, report.symbols))
     return report
@@ -307,7 +306,7 @@ def _watch(guest: Guest, options: ObserveOptions) -> Watching | None:
         return None
     watching = Watching([v.hart for v in guest.vm.vcpus], options)
     if options.live:
-        guest.on_round = Live(watching.observer, lambda: guest.vm.instructions)
+        guest.on_round = Live(watching.observer, lambda: guest.vm.instructions, beside(guest.console))
     return watching
 
 

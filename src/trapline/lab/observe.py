@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import time
 from collections import Counter
@@ -13,6 +15,7 @@ from trapline.engine.api import Engine
 from trapline.lab.output import grouped
 from trapline.lab.symbols import Symbols, read_symbols
 from trapline.lang.state import Hart
+from trapline.machine.console import Console
 from trapline.machine.observer import Kind, Observer, RoundTrips, Sight
 from trapline.machine.sampler import Followed, Sampler
 from trapline.privilege.modes import MODE_NAMES
@@ -231,6 +234,36 @@ class Live:
         head = f"{now - self._started:6.1f} s {grouped(done / 1e6):>8} M ({grouped(mips)} MIPS)"
         self._write(f"{head}  {'  '.join(parts) or 'no trap'}\n")
         self._last, self._counts, self._done = now, counts, done
+
+
+def beside(console: Console) -> Callable[[str], None]:
+    """Return what writes lines on standard error: never into a line of the guest's that goes to the same place.
+
+    On a terminal the guest's line, a prompt for example, moves below; in a file it is broken in two.
+    """
+
+    def write(text: str) -> None:
+        console.flush()
+        begun = console.unfinished if console.on_stderr or _one_place() else b""
+        if begun and sys.stderr.isatty():
+            fits = len(begun) < shutil.get_terminal_size().columns
+            _to_stderr(("\r\x1b[K" if fits else "\n") + text)
+            console.again(begun)
+        else:
+            _to_stderr(("\n" if begun else "") + text)
+            if begun:
+                console.unfinished = b""
+
+    return write
+
+
+def _one_place() -> bool:
+    """Whether the guest's output and standard error meet: one terminal, one file; or where both are unknown."""
+    try:
+        one, other = os.fstat(sys.stdout.fileno()), os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return True
+    return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
 
 
 def _to_stderr(text: str) -> None:

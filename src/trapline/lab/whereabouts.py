@@ -52,6 +52,19 @@ class Place:
         return {"vcpu": self.vcpu, "mode": self.mode, "pc": self.pc, "symbol": self.symbol, "what": self.what}
 
 
+def ended_by(guest: Guest) -> int:
+    """Return the vCPU whose trap ended the run: that of the last trap; if its firmware hung before one, that vCPU."""
+    hung = (v.id for v in guest.vm.vcpus if v.firmware_dump)
+    traps = guest.vm.last_traps
+    return next(hung, traps[-1].vcpu if traps else 0)
+
+
+def place_at_end(guest: Guest, number: int, what: str, symbols: Symbols) -> Place:
+    """Return where the vCPU is that a policy, or a firmware that never came back, has ended."""
+    vcpu = guest.vm.vcpu(number)
+    return Place(number, vcpu.guest_mode(), vcpu.pc, symbols.name(vcpu.guest_mode(), vcpu.pc), what)
+
+
 @dataclass(slots=True)
 class _Trail:
     """What a vCPU did while it was followed: each instruction with the registers before it, and its exceptions."""

@@ -188,6 +188,8 @@ class Console:
         self._logged = 0
         self._full = False
         self.quit_requested = self.reset_requested = False
+        self.on_stderr = False  # whether the output goes to standard error
+        self.unfinished = b""  # what the guest has written since its last newline, of a long line the end
         self.lost = ""  # why the rest of the guest's output could not be handed on
         self._reader_gone = False
         self.monitor: Monitor | None = None
@@ -215,6 +217,7 @@ class Console:
         """Write to the sink; without a reader the run ends as if told to, with a full disk it goes on unseen."""
         if self.lost:
             return
+        self.unfinished = (self.unfinished + data).rpartition(b"\n")[2][-_MOST_OUT:]
         try:
             self._output(data)
         except OSError as error:
@@ -238,6 +241,11 @@ class Console:
         """Write what is not the guest's."""
         self.flush()
         self._hand_on(data)
+
+    def again(self, line: bytes) -> None:
+        """Show once more what is on the screen already: not new output of the guest's."""
+        with contextlib.suppress(OSError):
+            self._output(line)
 
     def poll(self, position: Position, unread: int = 0) -> bytes:
         """Return input that has arrived for a guest, which has left so many bytes unread.

@@ -5,7 +5,7 @@ And a guest that was cut short: where its vCPUs are, and what they wait for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -115,12 +115,15 @@ def show_traps(console: Console, routes: Sequence[TrapRecord], symbols: Symbols)
     show(console, made)
 
 
-def show_places(console: Console, places: Sequence[Place]) -> None:
-    """Print where each vCPU is and what it waits for."""
+def show_places(console: Console, places: Sequence[Place], loops: Mapping[int, str] | None = None) -> None:
+    """Print where each vCPU is and what it waits for; of one that loops for ever (`loops`, by number) only that."""
     put(console)
     put(console, "where the guest is", "bold")
     for place in places:
         _whole(console, f"vCPU {place.vcpu} in {place.mode} at {address(place.pc, place.symbol)}")
+        if loops and place.vcpu in loops:
+            say(console, loops[place.vcpu], 2, "yellow")
+            continue
         say(console, place.what, 2)
         for line in place.code:
             _whole(console, line, 4, "dim")

@@ -86,8 +86,9 @@ def show_run(console: Console, report: RunReport) -> None:
     good = result.exit_status == 0
     message = result.message.removeprefix("killed: ")
     say(console, f"{result.reason}: {message}", 0, "green" if good else "red")
-    for loop in report.loops:
-        say(console, loop.describe(), 0, "yellow")
+    if not report.places:
+        for loop in report.loops:
+            say(console, loop.describe(), 0, "yellow")
     made = table(("cause", "left"), ("from", "left"), *COSTED, fold=COSTED_FOLD)
     for row in report.rows:
         made.add_row(cause_text(row.cause), row.origin, *costed(row, report.all_instructions))
@@ -120,7 +121,7 @@ def show_run(console: Console, report: RunReport) -> None:
         put(console)
         show_death(console, result.death, report.symbols, report.survival)
     if report.places:
-        show_places(console, report.places)
+        show_places(console, report.places, {loop.hart: loop.describe() for loop in report.loops})
     if report.survival is not None and result.death is None:
         show_survival(console, report.survival)
 
