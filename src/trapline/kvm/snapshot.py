@@ -21,11 +21,13 @@ from trapline.machine.plain_types import U64
 from trapline.machine.snapshot import blamed_on, fill, made_with, read, write
 from trapline.policies import Policy, load_policy
 from trapline.policies.schema import CauseRule
+from trapline.privilege.derived import update_derived
 
 if TYPE_CHECKING:
     from trapline.engine.api import Engine
     from trapline.kvm.vcpu import Vcpu
     from trapline.kvm.vm import Vm
+    from trapline.lang.state import Hart
 
 # Configuration, not state: a restored VM has its own.
 KEPT: tuple[type, ...] = (Policy, CauseRule, FirmwareModel, Decoder)
@@ -87,11 +89,28 @@ def match_slots(vm: Vm, head: dict[str, Any]) -> None:
             vm.restore_memory(MemorySlot(n, gpa, size, kind, hpa, file))
 
 
+def harts_of(vm: Vm) -> list[Hart]:
+    """The harts of a VM, and behind them those that guest hypervisors see."""
+    nested = [v.nested for v in vm.vcpus if v.nested is not None]
+    for each in nested:
+        each.follow_memory()
+    return [*(v.hart for v in vm.vcpus), *(n.hart for n in nested)]
+
+
+def settle(vm: Vm) -> None:
+    """Before a snapshot: take over what native exits counted; shadow tables are not saved, so nobody runs on one."""
+    vm.fold_native()
+    for vcpu in vm.vcpus:
+        if vcpu.hart.kvm_world != 0:
+            vcpu.put()
+        if vcpu.nested is not None:
+            vcpu.nested.hart.call(update_derived)
+
+
 def snapshot_vm(vm: Vm, path: str | Path) -> int:
     """`Vm.snapshot`."""
-    vm.fold_native()
-    harts = [v.hart for v in vm.vcpus]
-    return write(path, "vm", vm.made_with, harts, vm.regions, {"vm": vm}, kept=kept(vm), about=about(vm))
+    settle(vm)
+    return write(path, "vm", vm.made_with, harts_of(vm), vm.regions, {"vm": vm}, kept=kept(vm), about=about(vm))
 
 
 def kept(vm: Vm) -> tuple[type, ...]:
@@ -114,7 +133,7 @@ def restore_vm(
                 if device.set_attr(group, attribute, value):
                     raise ValueError(f"aia: KVM refuses attribute {attribute} of group {group}")
         match_slots(vm, head)
-        fill(head, payload, path, [v.hart for v in vm.vcpus], vm.regions, {"vm": vm}, kept=kept(vm))
+        fill(head, payload, path, harts_of(vm), vm.regions, {"vm": vm}, kept=kept(vm))
         check_last(vm)
     if policy is not None:
         change_policy(vm, policy)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from trapline.firmware.firmware import Firmware
 from trapline.kvm.native_setup import check_last
 from trapline.kvm.slots import SlotKind
-from trapline.kvm.snapshot import about, arguments, change_policy, kept, match_slots
+from trapline.kvm.snapshot import about, arguments, change_policy, harts_of, kept, match_slots, settle
 from trapline.machine.host_files import host_files, uses_host, without_host
 from trapline.machine.snapshot import blamed_on, fill, read, write
 from trapline.machine.virtio.bus import VirtioBus
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 def snapshot_guest(guest: Guest, path: str | Path) -> int:
     """`Guest.snapshot`."""
     vm = guest.vm
-    vm.fold_native()
-    harts = [v.hart for v in vm.vcpus]
+    settle(vm)
+    harts = harts_of(vm)
     return write(path, "run", guest.made_with, harts, vm.regions, {"guest": guest}, kept=_kept(guest), about=about(vm))
 
 
@@ -75,7 +75,7 @@ def _restored(
         vm = guest.vm
         try:
             match_slots(vm, head)
-            harts = [v.hart for v in vm.vcpus]
+            harts = harts_of(vm)
             fill(head, payload, path, harts, vm.regions, {"guest": guest}, kept=_kept(guest), without=without)
             check_last(vm)
         except BaseException:

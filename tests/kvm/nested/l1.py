@@ -201,7 +201,6 @@ def nested_vm(
     """A VM with the program as its guest."""
     vm = Vm(engine=engine, nested=True, **options)  # type: ignore[arg-type]
     vm.add_memory(RAM, RAM_SIZE)
-    vm.devices = ()
     vm.write_memory(L1_BASE, code)
     for address, data in tables:
         vm.write_memory(address, data)

@@ -61,12 +61,12 @@ class NestedHart:
     def reset(self) -> None:
         """As at power-on: in HS-mode, with what firmware gives it."""
         hart = self.hart
-        self._memory()
+        self.follow_memory()
         reset(hart, self.vcpu.id, 0)
         hart.medeleg = hart.medeleg_mask & ~_SBI_CALLS
         hart.mideleg = hart.mideleg_mask | hart.mideleg_ones
         hart.mcounteren = hart.counteren_mask
-        for i in range(4):
+        for i in range(4 if hart.has_smstateen != 0 else 0):
             hart.mstateen[i] = (1 << 64) - 1 if i else hart.mstateen_mask
         hart.hosted_m = 1
         hart.priv = 1
@@ -83,7 +83,7 @@ class NestedHart:
         own.kvm_hedeleg, own.kvm_hideleg = own.hedeleg, own.hideleg
         own.kvm_hcounteren, own.kvm_henvcfg, own.kvm_hstateen0 = own.hcounteren, own.henvcfg, own.hstateen[0]
         self.hart.menvcfg = config.henvcfg & self.hart.menvcfg_mask
-        self._memory()
+        self.follow_memory()
 
     def put(self) -> None:
         """The vCPU is put: L1's registers are in the hart."""
@@ -109,7 +109,7 @@ class NestedHart:
         """The VM's own tables have changed."""
         self.vcpu.hart.call(forget_shadows)
 
-    def _memory(self) -> None:
+    def follow_memory(self) -> None:
         """The VM's slots and devices are the memory of the hart; what has no memory behind it is no memory."""
         vm = self.vcpu.vm
         slots = [s for s in vm.slots if s.region is not None]

@@ -1,0 +1,27 @@
+"""A snapshot of a guest hypervisor holds what it sees of its hart, and what its guest has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import programs
+import pytest
+from l1 import NOTES, NOTES_SIZE, difference, nested_vm, program
+
+from trapline.kvm.vm import Vm
+
+CODE = program(programs.page_faults(8, 3))
+TABLES = (*programs.g_stage(8), *programs.vs_stage())
+
+
+@pytest.mark.parametrize("at", [400, 1900, 2501, 3000])
+def test_goes_on(at: int, tmp_path: Path) -> None:
+    """Restored at any instruction, of the hypervisor or of its guest, the run notes what the uninterrupted one does."""
+    whole = nested_vm(CODE, TABLES, engine="native")
+    assert whole.run(None, max_instructions=300_000).reason == "exit"
+    first = nested_vm(CODE, TABLES, engine="native")
+    assert first.run(None, max_instructions=at).reason == "limit"
+    first.snapshot(tmp_path / "nested")
+    second = Vm.restore(tmp_path / "nested", engine="native")
+    assert second.run(None, max_instructions=300_000).reason == "exit"
+    assert not difference(whole.read_memory(NOTES, NOTES_SIZE), second.read_memory(NOTES, NOTES_SIZE))
