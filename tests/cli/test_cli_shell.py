@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cyclopts import App
 
 from trapline.cli import main
 from trapline.isa.assemble import assemble
@@ -92,3 +96,35 @@ def test_a_plot_needs_no_network_and_marks_kills(capsys: Capture, endless: str, 
     assert not re.search(r"<(?:script|link)\b[^>]*\s(?:src|href)\s*=", text)
     assert "linux-5.16 (killed -14)" in text
     assert "linux-7.2 (limit)" in text
+
+
+def commands() -> list[tuple[str, ...]]:
+    """Every command and sub-command, by introspection."""
+    from trapline.cli.application import app
+
+    def below(known: App, chain: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        yield chain
+        for name in known:
+            if not name.startswith("-"):
+                yield from below(known[name], (*chain, name))
+
+    return list(below(app, ()))
+
+
+def help_words(chain: tuple[str, ...], columns: str) -> tuple[list[str], int]:
+    """Return the words of a command's help, without its frames, and how wide it is."""
+    environment = {**os.environ, "COLUMNS": columns, "PYTHONPATH": os.pathsep.join(sys.path)}
+    words = [sys.executable, "-m", "trapline", *chain, "--help"]
+    shown = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60, check=True).stdout
+    return re.sub(r"[─│╭╮╰╯]", " ", shown).split(), max(map(len, shown.splitlines()))
+
+
+def test_help_fits_eighty_columns_and_cuts_no_word() -> None:
+    """The --help of every command is at most 80 columns wide there, and has no word that a wide terminal has not."""
+    found = commands()
+    assert {("run",), ("boot",), ("conform",)} <= set(found)
+    for chain in found:
+        narrow, width = help_words(chain, "80")
+        whole, _ = help_words(chain, "400")
+        assert width <= 80, chain
+        assert set(narrow) <= set(whole), chain

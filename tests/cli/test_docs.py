@@ -41,3 +41,12 @@ def test_every_command_has_a_page() -> None:
     """Each command of the program has its page in docs/."""
     for command in ("run", "boot", "route", "compare", "audit", "policies", "demo", "conform", "fetch"):
         assert (ROOT / "docs" / f"{command}.md").exists()
+
+
+@pytest.mark.parametrize("page", documents(), ids=lambda p: p.name)
+def test_one_style_of_numbers(page: Path) -> None:
+    """Thousands are parted by a space, as in every view; commas part numbers."""
+    text = re.sub(
+        r"^```.*?^```|^    .*?$|`[^`]*`", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
+    assert re.findall(r"(?<![\w.,=])\d{1,3}(?:,\d{3})+(?![\d,]*\w)", text) == []

@@ -191,7 +191,9 @@ def fetched() -> Shown:
 
 def linux_guest() -> Shown:
     """The view of `conform --guest`."""
+    from trapline.lab.conform.hosted_guest import HostedGuest
     from trapline.lab.conform.linux import LinuxGuest
+    from trapline.lab.conform.own_guest import GuestComparison
     from trapline.lab.conform.port import Window
     from trapline.views.linux_guest import show_guests
 
@@ -200,8 +202,9 @@ def linux_guest() -> Shown:
         "6.12.107", "6.12.107", "opensbi-1.6", "shutdown", {"exits": 27_198}, {"all": 12_345, "mmio": 1_082},
         Window(levels, {}, {}), 12_345_678_901, 61.0, b"",
     )  # fmt: skip
+    both = GuestComparison(guest, HostedGuest(settings(), "shutdown"), [])
     numbers = [*levels.values(), sum(levels.values()), 27_198, 12_345, 1_082, 12_345_678_901]
-    return lambda out: show_guests(out, [guest]), list(map(number, numbers))
+    return lambda out: show_guests(out, [both]), list(map(number, numbers))
 
 
 def costs() -> Shown:

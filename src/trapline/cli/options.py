@@ -17,7 +17,7 @@ Misaligned = Literal["hardware", "trap"]
 Tinst = Literal["zero", "transformed"]
 EngineName = Literal["native", "reference"]  # engine.api.ENGINES, which help is not to import
 Backing = Literal["auto", "4K", "2M", "1G"]
-Several = Annotated[tuple[str, ...], Parameter(negative="")]
+Several = Annotated[tuple[str, ...], Parameter(negative="", show_default=False)]
 Json = Annotated[str | None, Parameter(name="--json", allow_leading_hyphen=True)]
 
 EXIT_FAILED, EXIT_USAGE, EXIT_LIMIT, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -76,9 +76,11 @@ class Machine:
     aia
         Advanced interrupt architecture: none, aplic, or aplic-imsic,guests=N (N guest interrupt files a hart).
     drive
-        A virtio disk: FILE[,ro][,snapshot][,format=raw|qcow2][,serial=TEXT]; may be given several times.
+        A virtio disk: FILE, and behind it any of ,ro ,snapshot ,format=raw|qcow2 ,serial=TEXT; may be given several
+        times.
     net
-        A virtio network card: user[,hostfwd=tcp:127.0.0.1:PORT-:PORT][,pcap=FILE], or none.
+        A virtio network card: user, and behind it any of ,restrict=on ,allow=tcp:PORT
+        ,hostfwd=tcp:127.0.0.1:PORT-:PORT ,pcap=FILE; or none.
     rng
         A virtio entropy device (the same bytes in every run).
     share
@@ -100,7 +102,7 @@ class Machine:
     aia: str = "none"
     drive: Several = ()
     net: str = "none"
-    rng: Annotated[bool, Parameter(negative="")] = False
+    rng: Annotated[bool, Parameter(negative="", show_default=False)] = False
     share: Several = ()
     console: Literal["serial", "virtio"] = "serial"
 
