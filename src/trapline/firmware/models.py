@@ -63,8 +63,6 @@ class FirmwareModel:
     marks_guest_fp_dirty: bool = True
     fetches_on_access_fault: bool = True
     fwft: bool = True
-    # An event with filters by mode may sit on cycle or instret, which have none without Smcntrpmf.
-    filters_fixed_counters: bool = True
     # Whose measurements the cost estimates start from (firmware.cost).
     measured_on: str = "1.6"
 
@@ -157,7 +155,6 @@ _OPENSBI_1_9 = replace(
     sources=("measured: QEMU 7.2 and Spike with OpenSBI 1.9, hedeleg 0 and 0xb1ff", "OpenSBI v1.9 sbi_trap.c"),
     sbi=_opensbi(1, 9, (3, 0), f"{_V0_3} dbcn susp fwft"),
     marks_guest_fp_dirty=True,
-    filters_fixed_counters=False,
     measured_on="1.9",
 )
 _IGNORES_HEDELEG = replace(

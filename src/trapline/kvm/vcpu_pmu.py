@@ -2,7 +2,7 @@
 
 A guest has one only on a host with Sscofpmf: without privilege filters its counters would count the
 hypervisor too. The numbers of hardware and firmware counters are what the host's driver finds: here
-cycle and instret, as no hart has events to put on the others. Firmware events are counted once for
+cycle, instret and the 29 programmable ones of the board. Firmware events are counted once for
 each event, not for each counter. Where KVM differs from the SBI specification, so does this.
 """
 
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 
 FIRMWARE_COUNTERS = 22  # SBI_PMU_FW_MAX
 MAX_COUNTERS = 64  # RISCV_KVM_MAX_COUNTERS
-HARDWARE_COUNTERS = 3  # cycle, a hole for time, instret
+FIXED_COUNTERS = 3  # cycle, a hole for time, instret
+HARDWARE_COUNTERS = 32  # and hpmcounter3 to 31
 CYCLE, TIME, INSTRET = 0, 1, 2
 CSR_CYCLE = 0xC00
 
 SKIP_MATCH, CLEAR_VALUE, AUTO_START = 1 << 0, 1 << 1, 1 << 2
+NOT_USER, NOT_SUPERVISOR = 1 << 5, 1 << 6  # SET_UINH and SET_SINH; KVM looks at no other filter
 SET_INIT_VALUE, INIT_SNAPSHOT = 1 << 0, 1 << 1
 STOP_RESET, TAKE_SNAPSHOT = 1 << 0, 1 << 1
 
@@ -256,16 +258,18 @@ class VcpuPmu:
             number, pmc = found
         if kind == FIRMWARE:
             self.events[code].started = self.events[code].started or bool(flags & AUTO_START)
-        elif kind == HARDWARE and code in (HW_NO_EVENT, HW_CYCLES, HW_INSTRUCTIONS) and self._host_counts():
-            self._create_perf_event(pmc, flags)
+        elif self._perf_takes(kind, code):
+            self._create_perf_event(pmc, flags, kind == HARDWARE and code != HW_NO_EVENT)
         else:
             return failure(SbiError.NOT_SUPPORTED)  # the host's perf knows no such event
         pmc.event = index
         return success(number)
 
-    def _host_counts(self) -> bool:
-        """Whether the host's perf gets a counter for an event of a guest, which is never counted in HS-mode."""
-        return self.vcpu.vm.firmware.model.filters_fixed_counters
+    def _perf_takes(self, kind: int, code: int) -> bool:
+        """Whether the host's perf opens the event for a guest; raw events of the second kind came with SBI 3.0."""
+        if kind == RAW_V2:
+            return self.vcpu.policy.has_feature("pmu-event-info")
+        return kind == RAW or (kind == HARDWARE and code in (HW_NO_EVENT, HW_CYCLES, HW_INSTRUCTIONS))
 
     def _find(self, chosen: list[tuple[int, int]], kind: int, code: int) -> tuple[int, Pmc] | None:
         """Cycles and instructions have counters of their own, whatever was asked for."""
@@ -275,15 +279,15 @@ class VcpuPmu:
             return (fixed, pmc) if pmc is not None else None
         for _, number in chosen:
             pmc = self.counters[number]
-            if pmc is not None and number >= HARDWARE_COUNTERS and pmc.firmware is (kind == FIRMWARE):
+            if pmc is not None and number >= FIXED_COUNTERS and pmc.firmware is (kind == FIRMWARE):
                 if not pmc.in_use:
                     return number, pmc
         return None
 
-    def _create_perf_event(self, pmc: Pmc, flags: int) -> None:
+    def _create_perf_event(self, pmc: Pmc, flags: int, counts: bool) -> None:
+        """Open a perf event; one that no hart has ever raised stays where it is."""
         pmc.overflows_at = None
-        # Cycle and instret have filters by mode only with Smcntrpmf, which this hart does not have.
-        pmc.perf = PerfEvent(user=True, kernel=True)
+        pmc.perf = PerfEvent(user=counts and not flags & NOT_USER, kernel=counts and not flags & NOT_SUPERVISOR)
         if flags & CLEAR_VALUE:
             pmc.value = 0
         if flags & AUTO_START:
