@@ -10,7 +10,7 @@ import trapline.isa.all  # noqa: F401  (declares the instructions)
 from trapline.engine.compiler.facts import check
 from trapline.engine.compiler.source import SubsetError
 from trapline.isa.decode import Decoder, by_name
-from trapline.isa.lookup import changes_mode, csr_written, destination, plain_accesses, written_x
+from trapline.isa.lookup import changes_mode, csr_written, destination, scalar_accesses, written_x
 from trapline.lang.facts import Access, Flow, Kind
 from trapline.lang.functions import INSTRUCTIONS, Instruction
 
@@ -74,7 +74,9 @@ def test_csr_writes() -> None:
     assert found == cases
 
 
-def test_mode_changes_and_plain_accesses() -> None:
+def test_mode_changes_and_scalar_accesses() -> None:
     """Only trap returns and environment calls change the mode; plain accesses are the eleven of RV64I."""
     assert {i.name for i in REAL if changes_mode(i)} == {"ecall", "mret", "sret"}
-    assert {i.name for i in plain_accesses()} == set("lb lbu lh lhu lw lwu ld sb sh sw sd".split())
+    assert {i.name for i in scalar_accesses()} == set(
+        "lb lbu lh lhu lw lwu ld sb sh sw sd flh fsh flw fsw fld fsd".split()
+    )

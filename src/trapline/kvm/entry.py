@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from trapline.kvm.flags import OVERFLOW_WAKES
 from trapline.kvm.nested.exits import enter_nested, nested_deadline, nested_wakes
 from trapline.kvm.switch import enter_guest
 from trapline.lang.control import flush_translations
@@ -20,7 +21,6 @@ from trapline.privilege.fields import HVICTL_IID_SHIFT
 from trapline.privilege.interrupts import deadline, next_timer, time_now, update_timers
 
 SOFT_BIT, TIMER_BIT, OVERFLOW_BIT = 1 << 2, 1 << 6, 1 << 13
-OVERFLOW_WAKES = 64  # in hart.kvm_flags
 IRQ_S_EXT, IRQ_VS_EXT = 9, 10
 VS_LEVEL = 0x222
 NEVER = 0xFFFF_FFFF_FFFF_FFFF

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from trapline.kvm.flags import READS_AS_THE_GUEST
 from trapline.lang.control import attempt
 from trapline.lang.functions import cold, hosted
 from trapline.lang.values import U64
 from trapline.privilege.causes import INST_ACCESS, INST_PAGE_FAULT, LOAD_ACCESS, LOAD_PAGE_FAULT
 from trapline.privilege.memory import guest_load
-
-# hart.kvm_flags: an access fault of the fetch is reported as one of a fetch.
-READS_AS_THE_GUEST = 128
 
 
 @cold

@@ -15,6 +15,7 @@ from trapline.engine.decode_table import (
     NUMBER,
 )
 from trapline.firmware.misaligned import stored_value, write_loaded
+from trapline.kvm.flags import DECODES_IMPLICIT, REFUSES_SP_ZERO
 from trapline.kvm.guest_fetch import fetches_guest
 from trapline.lang.functions import cold, hosted
 from trapline.lang.values import U64
@@ -24,8 +25,6 @@ from trapline.privilege.csr_status import set_vsstatus
 from trapline.privilege.fields import MSTATUS_FS
 from trapline.privilege.translation import PSEUDO_READ_PTE, PSEUDO_WRITE_PTE
 
-# hart.kvm_flags: what the policy's decoder does.
-DECODES_IMPLICIT, REFUSES_SP_ZERO = 32, 1024
 # What decode_access says.
 DECODED, IMPLICIT, UNFETCHED, UNSUPPORTED, MISALIGNED = range(5)
 

@@ -38,6 +38,7 @@ from trapline.kvm.entry import (
     timer_tick,
     turn_end,
 )
+from trapline.kvm.flags import SERVES_MMIO, SERVES_WRS, WFI_OF_USER_IS_ILLEGAL
 from trapline.kvm.guest_fetch import fetches_guest
 from trapline.kvm.map_native import map_plain
 from trapline.kvm.mmio_access import DECODED, decode_access, finish_access, stored_data
@@ -76,8 +77,6 @@ from trapline.privilege.interrupts import time_now
 BY_PYTHON, BY_REDIRECT, BY_SBI, BY_PAGE_FAULT, BY_FUNCTION, BY_VIRTUAL = range(6)
 FUNCTION_RESUMES = 1
 ACTION_MASK, KEEPS_PRIVILEGE, NEEDS_SPV, ELSE_MMIO, STAT_SHIFT, EVENT_SHIFT = 0xFF, 1 << 8, 1 << 9, 1 << 10, 16, 24
-# hart.kvm_flags, besides those of kvm.sbi_native.
-SERVES_MMIO, WFI_OF_USER_IS_ILLEGAL, SERVES_WRS = 16, 256, 512
 
 # What hosted_exit returns: Python's, go on in the guest, leave and run again.
 NOT_HANDLED, GO_ON, COME_BACK = 0, 1, 2

@@ -13,11 +13,20 @@ from trapline.firmware.cost import cost_of, firmware_events
 from trapline.firmware.exit_log import KINDS, NO_GPA, native_exit, ring_entries
 from trapline.kvm.actions import compiled
 from trapline.kvm.cost import estimate
-from trapline.kvm.entry import OVERFLOW_WAKES
-from trapline.kvm.guest_fetch import READS_AS_THE_GUEST
+from trapline.kvm.flags import (
+    DECODES_IMPLICIT,
+    OVERFLOW_WAKES,
+    READS_AS_THE_GUEST,
+    REFUSES_SP_ZERO,
+    SERVES_IPI,
+    SERVES_MMIO,
+    SERVES_RFENCE,
+    SERVES_TIME,
+    SERVES_WRS,
+    WFI_OF_USER_IS_ILLEGAL,
+)
 from trapline.kvm.interrupts import converts_overflow
 from trapline.kvm.map_native import SLOTS
-from trapline.kvm.mmio_access import DECODES_IMPLICIT, REFUSES_SP_ZERO
 from trapline.kvm.native_exit import (
     BY_FUNCTION,
     BY_PAGE_FAULT,
@@ -29,12 +38,8 @@ from trapline.kvm.native_exit import (
     EVENT_SHIFT,
     KEEPS_PRIVILEGE,
     NEEDS_SPV,
-    SERVES_MMIO,
-    SERVES_WRS,
     STAT_SHIFT,
-    WFI_OF_USER_IS_ILLEGAL,
 )
-from trapline.kvm.sbi_native import SERVES_IPI, SERVES_RFENCE, SERVES_TIME
 from trapline.kvm.slots import SlotKind
 from trapline.kvm.trace import TrapRecord
 from trapline.kvm.vcpu_exit import action_of

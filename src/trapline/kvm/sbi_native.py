@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from trapline.kvm.entry import REQUEST_TRANSLATIONS, SOFT_BIT, program_timer
+from trapline.kvm.flags import SERVES_IPI, SERVES_RFENCE, SERVES_TIME
 from trapline.lang.functions import cold, inline
 from trapline.lang.memory import host_load, host_store
 from trapline.lang.state import LAYOUT
 from trapline.lang.values import U64
 
-SERVES_TIME, SERVES_IPI, SERVES_RFENCE = 1, 2, 4
 EID_TIME, EID_IPI, EID_RFENCE = 0x54494D45, 0x735049, 0x52464E43
 ALL_HARTS = 0xFFFF_FFFF_FFFF_FFFF
 REMOTE_FENCE_I, REMOTE_SFENCE_VMA_ASID = 0, 2

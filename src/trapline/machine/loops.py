@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trapline.engine.api import Engine
 from trapline.lang.control import EXIT_LIMIT
 from trapline.lang.state import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS, Hart
 from trapline.machine.fault_reason import MISALIGNED_REMEDY, fault_reason
@@ -64,7 +65,7 @@ class Loop:
         }
 
 
-def loops(harts: Sequence[Hart], engine: Any, noun: str = "hart") -> tuple[Loop, ...]:
+def loops(harts: Sequence[Hart], engine: Engine, noun: str = "hart") -> tuple[Loop, ...]:
     """Return what each hart repeats for ever, if it does; the run is over, and nobody looks at memory any more."""
     found = ((number, loop_of(hart, engine) or _at_its_own_handler(hart)) for number, hart in enumerate(harts))
     return tuple(_describe(harts[number], f"{noun} {number}", number, trap) for number, trap in found if trap)
@@ -100,7 +101,7 @@ class _Untouchable:
         raise _DeviceTouched
 
 
-def loop_of(hart: Hart, engine: Any) -> _Taken | None:
+def loop_of(hart: Hart, engine: Engine) -> _Taken | None:
     """Return the trap that a hart takes again and again, or None; the hart's registers stay as they are."""
     fast = engine.turn > _ATTEMPTS[True]
     with _set_aside(hart, engine), contextlib.suppress(_DeviceTouched):
@@ -113,7 +114,7 @@ def loop_of(hart: Hart, engine: Any) -> _Taken | None:
     return None
 
 
-def _repeated(hart: Hart, engine: Any, attempts: int) -> _Taken | None:
+def _repeated(hart: Hart, engine: Engine, attempts: int) -> _Taken | None:
     """Step until a trap has been seen often enough, with nothing retired in between but its handler."""
     seen: dict[_Taken, int] = {}
     retired: set[int] = set()  # after the return from the last trap
@@ -202,7 +203,7 @@ def _beginning(hart: Hart, trap: _Taken) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _set_aside(hart: Hart, engine: Any) -> Iterator[None]:
+def _set_aside(hart: Hart, engine: Engine) -> Iterator[None]:
     """Let the hart run without devices and observers, and put it back afterwards."""
     devices, observe, rewire = dict(hart.devices), int(hart.observe_base), getattr(engine, "regions_changed", None)
     before = _saved(hart)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from trapline.engine.api import Engine
 from trapline.firmware.firmware import Firmware
 from trapline.kvm.numbers import Exit, MpState
 from trapline.kvm.onereg import CORE, CSR, SBI_EXT, OneRegError, get_one_reg, reg_id, set_one_reg
@@ -112,7 +113,7 @@ def _fields(how: str, more: list[Any]) -> tuple[Any, ...]:
 class HostedSweep:
     """One sweep under a preset, with the SBI extensions that the real kernel was built with."""
 
-    def __init__(self, settings: Settings, isa: str, sweep: Sweep, v01: bool, engine: Any = "native") -> None:
+    def __init__(self, settings: Settings, isa: str, sweep: Sweep, v01: bool, engine: str | Engine = "native") -> None:
         self.sweep, self.image = sweep, build(sweep)
         firmware = Firmware(settings.firmware, host_fwft=settings.host_fwft)
         self.vm = Vm(
@@ -235,7 +236,7 @@ class HostedSweep:
 
 
 def run_hosted_sweeps(
-    settings: Settings, isa: str, sweeps: Sequence[Sweep], v01: bool, engine: Any = "native"
+    settings: Settings, isa: str, sweeps: Sequence[Sweep], v01: bool, engine: str | Engine = "native"
 ) -> list[SweepSeen]:
     """Run the sweeps under a preset, with SBI v0.1 if the real kernel was built with it."""
     found = []

@@ -1,0 +1,11 @@
+"""hart.kvm_flags: what compiled exits must know of the policy, the VMM and the guest, beside the actions by cause."""
+
+# SBI extensions whose calls are served there, and whether the VMM's devices are.
+SERVES_TIME, SERVES_IPI, SERVES_RFENCE, SERVES_MMIO = (1 << n for n in range(4))
+# The MMIO decoder: it decodes what an implicit access of a page table stands for, and refuses c.swsp and c.sdsp with
+# bits 11:7 zero; an access fault of the fetch before it is one of a fetch.
+DECODES_IMPLICIT, REFUSES_SP_ZERO, READS_AS_THE_GUEST = (1 << n for n in range(4, 7))
+# Virtual instructions: a WFI in VU-mode is illegal; WRS is served.
+WFI_OF_USER_IS_ILLEGAL, SERVES_WRS = (1 << n for n in range(7, 9))
+# A counter overflow ends a WFI.
+OVERFLOW_WAKES = 1 << 9
