@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from cyclopts import App
 
 from trapline.cli import main
 
@@ -96,3 +99,88 @@ def test_a_policy_under_which_no_guest_runs_is_refused(tmp_path: Path, capsys: C
     file = tmp_path / "mine.toml"
     file.write_text('default = "kill"\n')
     assert "no guest can run under it" in fails(capsys, "route", "--event", "illegal$", "--policy", str(file))
+
+
+EXTREMES = ("-1", "99999999999999999999", "9" * 5000, "nan", "inf", "1e400", "²", "２", "٣", "0x", "0b2", "1.5", "--")
+WITHIN = {
+    "--memory": ("{}", "{}M"),
+    "--memslot": ("{}:4K:ram", "0x90000000:{}:ram", "{}"),
+    "--aia": ("aplic-imsic,guests={}", "{}"),
+    "--net": (
+        "user,hostfwd=tcp:127.0.0.1:{}-:22",
+        "user,hostfwd=tcp:127.0.0.1:22-:{}",
+        "user,allow=tcp:{}",
+        "user,allow=tcp:1-{}",
+    ),
+    "--drive": ("x,{}",),
+    "--share": ("/nowhere{}",),
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "form"),
+    [
+        (command, option, form)
+        for command in ("run", "boot")
+        for option, forms in WITHIN.items()
+        for form in forms
+        if (command, option) != ("boot", "--memslot")
+    ],
+)
+def test_a_number_within_text_is_refused(command: str, option: str, form: str, guest: str, capsys: Capture) -> None:
+    """Every number inside a text is refused where it is negative, endless, none, or in digits that are not ASCII."""
+    for value in EXTREMES:
+        started = time.monotonic()
+        fails(capsys, command, guest, f"{option}={form.format(value)}")
+        assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize("command", ["run", "boot"])
+@pytest.mark.parametrize("value", ["99999999999999999999", "9" * 5000, "9999999999999G", "２", "٣", ""])
+def test_a_moment_that_never_comes_is_refused(
+    command: str, value: str, guest: str, tmp_path: Path, capsys: Capture
+) -> None:
+    """--snapshot-at takes a number of instructions that a run can reach, in ASCII digits."""
+    words = (command, guest, "--snapshot", str(tmp_path / "s"), f"--snapshot-at={value}", "--max-instructions=10")
+    assert "--snapshot-at" in fails(capsys, *words)
+
+
+def numeric_options() -> list[tuple[tuple[str, ...], str]]:
+    """Every option of every command whose type is a number, by introspection."""
+    from trapline.cli.application import app
+
+    found = []
+
+    def below(known: App, chain: tuple[str, ...]) -> None:
+        if known.default_command is not None and chain:
+            for argument in known.assemble_argument_collection():
+                kinds = {argument.hint, *get_args(argument.hint)}
+                if kinds & {int, float} and bool not in kinds and argument.name.startswith("--"):
+                    found.append((chain, argument.name))
+        for name in known:
+            if not name.startswith("-"):
+                below(known[name], (*chain, name))
+
+    below(app, ())
+    return found
+
+
+@pytest.mark.parametrize(("chain", "option"), numeric_options())
+def test_every_numeric_option_refuses_extremes(chain: tuple[str, ...], option: str, capsys: Capture) -> None:
+    """No numeric option of any command takes what is endless, no number, below zero or not in ASCII digits."""
+    for value in ("-1", "9" * 5000, "nan", "inf", "1e400", "²", "２", "", "--"):
+        assert option in fails(capsys, *chain, f"{option}={value}")
+
+
+def test_the_numeric_options_are_found() -> None:
+    """Introspection finds those that everybody knows."""
+    found = numeric_options()
+    assert {(("run",), "--timebase"), (("run",), "--max-seconds"), (("boot",), "--smp")} <= set(found)
+
+
+@pytest.fixture
+def guest(tmp_path: Path) -> str:
+    """A program that is good for run and boot, so that only the option can be wrong."""
+    path = tmp_path / "x.bin"
+    path.write_bytes((0x0000006F).to_bytes(4, "little"))
+    return str(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from trapline.cli.snapshots import Snapshots
 from trapline.cli.tokens import behind_dashes, command_line
 
 WRITTEN_AT_THE_END = ("json", "plot", "console", "record")
+_ENDLESS = re.compile(r"\S{600,}")
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
@@ -87,7 +89,9 @@ def _main(words: list[str]) -> int:
 
 
 def _complain(text: str) -> None:
-    sys.stderr.write(f"trapline: {text}\n")
+    """Write one line; of a word that no name, path or number of this world is as long as, its beginning."""
+    shown = _ENDLESS.sub(lambda found: f"{found[0][:40]}... ({len(found[0])} characters)", text)
+    sys.stderr.write(f"trapline: {shown}\n")
 
 
 def entry() -> int:

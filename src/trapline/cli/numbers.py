@@ -18,7 +18,7 @@ def whole(low: int, high: int) -> Any:
     def convert(_: Any, tokens: Sequence[Any]) -> int:
         text = tokens[0].value
         try:
-            value = int(text, 0) if len(text) < 100 else high + 1
+            value = int(text, 0) if len(text) < 100 and text.isascii() else high + 1
         except ValueError:
             value = low - 1
         if not low <= value <= high:
@@ -31,7 +31,7 @@ def whole(low: int, high: int) -> Any:
 def _seconds(_: Any, tokens: Sequence[Any]) -> float:
     text = tokens[0].value
     try:
-        value = float(text)
+        value = float(text) if text.isascii() else math.nan
     except ValueError:
         value = math.nan
     if not 0 < value <= LONGEST_RUN:

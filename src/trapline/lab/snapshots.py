@@ -14,7 +14,9 @@ from trapline.lab.output import note_failure
 from trapline.machine.snapshot_file import SnapshotError
 from trapline.machine.watch import Watch
 
-_COUNT = re.compile(r"(\d[\d_]*)([kKmMgG]?)")
+_NUMBER = re.compile(r"[+-]?\d[\w.+-]*")  # what is meant to be one, if perhaps not one of ours
+_COUNT = re.compile(r"([0-9]+(?:_[0-9]+)*)([kKmMgG]?)")
+_MOST = (1 << 63) - 1
 _UNITS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
 _NOTHING_LEFT = ("exit", "reset", "restart", "panic", "killed", "hung")
 
@@ -45,8 +47,14 @@ class Taken:
 def moment(text: str) -> int | bytes:
     """Read `--snapshot-at`: a number of instructions (600M, 1_000_000), or text that the console shows."""
     match = _COUNT.fullmatch(text)
-    if match is not None:
-        return int(match[1].replace("_", "")) * _UNITS[match[2].lower()]
+    if match is not None and len(text) < 40:
+        count = int(match[1]) * _UNITS[match[2].lower()]
+        if count <= _MOST:
+            return count
+    if match is not None or (_NUMBER.fullmatch(text) and not text.isascii()):
+        raise UsageError(
+            f"--snapshot-at {text!r}: expected a whole number from 0 to {_MOST} (600M), or the console's text"
+        )
     if not text:
         raise UsageError("--snapshot-at '' says nothing", remedy="a number of instructions, or text of the console")
     return text.encode().decode("unicode_escape").encode("latin-1") if "\\" in text else text.encode()

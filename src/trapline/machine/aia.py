@@ -68,7 +68,7 @@ def parse_aia(text: str, modes: Sequence[str] = ()) -> Aia:
             mode = value
         elif name != "guests" or kind != APLIC_IMSIC:
             raise ValueError(f"aia {text!r}: {option!r} is unknown, only {APLIC_IMSIC} takes guests=N")
-        elif not value.isdecimal() or int(value) > MAX_GUESTS:
+        elif not value.isascii() or not value.isdecimal() or int(value[:9]) > MAX_GUESTS:
             raise ValueError(f"aia {text!r}: guests is a number from 0 to {MAX_GUESTS}")
         else:
             guests = int(value)

@@ -14,7 +14,7 @@ from trapline.machine.monitor_registers import nearest
 
 PROMPT = "(trapline) "
 _MOST = 4096  # items that one x shows
-_FORMAT = re.compile(r"(?:/(\d*)(?:([xducis]?)([bhwg]?)|([bhwg])([xducis])))?")
+_FORMAT = re.compile(r"(?:/([0-9]{0,9})(?:([xducis]?)([bhwg]?)|([bhwg])([xducis])))?")
 _SIZES = {"b": 1, "h": 2, "w": 4, "g": 8}
 _CHARACTERS = {n: chr(n) for n in range(32, 127)} | {9: "\\t", 10: "\\n", 13: "\\r", 34: '\\"', 92: "\\\\"}
 _PRINTED: dict[str, Callable[[int], str]] = {
@@ -283,7 +283,7 @@ class Monitor:
             yield f'{start:016x}: "{shown}"'
 
     def _cpu(self, words: list[str]) -> Iterable[str]:
-        if len(words) != 1 or not words[0].isdigit() or int(words[0]) >= self._target.cpus:
+        if len(words) != 1 or not re.fullmatch("[0-9]{1,9}", words[0]) or int(words[0]) >= self._target.cpus:
             return [f"cpu N: 0 to {self._target.cpus - 1}"]
         self.cpu = int(words[0])
         return []

@@ -17,7 +17,7 @@ _KINDS = {kind.value: kind for kind in (SlotKind.RAM, SlotKind.READ_ONLY, SlotKi
 def parse_size(text: str) -> int:
     """Read a size: 0x1000, 65536, 64K, 256M, 4GiB."""
     match = _SIZE.fullmatch(text.strip())
-    if match is None:
+    if match is None or len(text) > 60:
         raise ValueError(f"size {text!r}: write a number, with K, M, G or T if you like")
     size = int(match[1], 0) << _UNITS[match[2].lower()]
     if size == 0:
@@ -53,7 +53,7 @@ def parse_slot(text: str) -> SlotArgument:
     if len(parts) != 3 or not parts[2]:
         raise ValueError(f"memslot {text!r}: write GPA:SIZE:ram, :ro, :hole, :none or :PATH")
     try:
-        gpa = int(parts[0], 0)
+        gpa = int(parts[0], 0) if parts[0].isascii() and len(parts[0]) < 60 else -1
     except ValueError:
         raise ValueError(f"memslot {text!r}: {parts[0]!r} is not an address") from None
     try:

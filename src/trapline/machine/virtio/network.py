@@ -15,8 +15,8 @@ from trapline.machine.virtio.net.pcap import Pcap
 from trapline.machine.virtio.net.reach import EVERYTHING, Ports, Reach
 from trapline.machine.virtio.words import split_words
 
-_FORWARD = re.compile(r"(tcp|udp):([^:]*):(\d+)-([^:]*):(\d+)")
-_ALLOWED = re.compile(r"(tcp|udp):(?:127\.0\.0\.1:)?(\d+)(?:-(\d+))?")
+_FORWARD = re.compile(r"(tcp|udp):([^:]*):([0-9]{1,9})-([^:]*):([0-9]{1,9})")
+_ALLOWED = re.compile(r"(tcp|udp):(?:127\.0\.0\.1:)?([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _USAGE = "write none, or user[,restrict=on|off][,allow=tcp:PORT[-PORT]][,hostfwd=tcp:127.0.0.1:PORT-:PORT][,pcap=FILE]"
 
 
