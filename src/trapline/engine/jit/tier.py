@@ -248,6 +248,7 @@ class Tier:
         """The next samples of a region's heads are looked at as the first ones are."""
         for head in entries:
             self.counts.pop(table + head * 8, None)
+            self.hot.discard(table + head * 8)
 
     def make_offers(self) -> None:
         """Offer what is ready to harts that have looked at all that they were offered before."""
