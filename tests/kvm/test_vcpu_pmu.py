@@ -23,7 +23,10 @@ from trapline.sbi.numbers import Eid, FirmwareEvent, SbiError
 
 NUM, INFO, CONFIG, START, STOP, READ, READ_HI, SNAPSHOT, EVENT_INFO = range(9)
 CYCLES, INSTRUCTIONS, CACHE_MISSES, ILLEGAL, IPI_SENT = 1, 2, 4, 0xF0004, 0xF0006
+LOAD_MISSES, RAW = 0x10019, 0x20000
 MEMORY = BASE + 0x4000
+FIRST = 32  # of the firmware's counters
+COUNTERS = FIRST + 22
 
 
 def pmu_of(policy: str = "linux-7.2") -> VcpuPmu:
@@ -42,19 +45,16 @@ def call(pmu: VcpuPmu, function: int, *args: int) -> tuple[int, int]:
     return done.error, done.value
 
 
-FW = 32  # the first firmware counter
-
-
-def test_counters_are_cycle_instret_and_one_for_each_firmware_event() -> None:
+def test_counters_are_those_of_the_hart_and_one_for_each_firmware_event() -> None:
     """54 counters, the second a hole; a hardware counter names its CSR, all are 64 bits wide."""
     pmu = pmu_of()
-    assert call(pmu, NUM) == (0, 54)
+    assert call(pmu, NUM) == (0, COUNTERS)
     assert call(pmu, INFO, 0) == (0, 63 << 12 | 0xC00)
     assert call(pmu, INFO, 2) == (0, 63 << 12 | 0xC02)
-    assert call(pmu, INFO, 31) == (0, 63 << 12 | 0xC1F)
-    assert call(pmu, INFO, FW) == (0, 1 << 63 | 63 << 12)
+    assert call(pmu, INFO, 3) == (0, 63 << 12 | 0xC03)
+    assert call(pmu, INFO, FIRST) == (0, 1 << 63 | 63 << 12)
     assert call(pmu, INFO, 1) == call(pmu, INFO, 64) == (SbiError.INVALID_PARAM, 0)
-    assert call(pmu, INFO, 54) == (0, 0)
+    assert call(pmu, INFO, COUNTERS) == (0, 0)
 
 
 def test_no_pmu_without_sscofpmf_and_before_6_3() -> None:
@@ -67,52 +67,96 @@ def test_no_pmu_without_sscofpmf_and_before_6_3() -> None:
 
 
 def test_matching_an_event() -> None:
-    """Fixed counters for cycles and instructions, the first free one of its kind for others, nothing for the rest."""
+    """Fixed counters for cycles and instructions, the first free one for the rest, none for what the host lacks."""
     pmu = pmu_of()
-    everything = (1 << 54) - 1
+    everything = (1 << COUNTERS) - 1
     assert call(pmu, CONFIG, 0, everything, 0, CYCLES) == (0, 0)
-    assert call(pmu, CONFIG, FW, 1, 0, INSTRUCTIONS) == (0, 2)
-    assert call(pmu, CONFIG, 0, everything, 0, ILLEGAL) == (0, FW)
-    assert call(pmu, CONFIG, 0, everything, 0, IPI_SENT) == (0, FW + 1)
-    assert call(pmu, CONFIG, FW, 1, 0, IPI_SENT)[0] == SbiError.NOT_SUPPORTED
-    assert call(pmu, CONFIG, 0, everything, 0, 0x20000) == (0, 3)
-    assert call(pmu, CONFIG, 0, everything, 0, CACHE_MISSES)[0] == SbiError.NOT_SUPPORTED
-    assert call(pmu, CONFIG, 0, everything, 0, 0xF0016)[0] == SbiError.NOT_SUPPORTED
-    assert call(pmu, CONFIG, 0, 1 << 54, 0, CYCLES)[0] == SbiError.INVALID_PARAM
+    assert call(pmu, CONFIG, 3, 1, 0, INSTRUCTIONS) == (0, 2)
+    assert call(pmu, CONFIG, 0, everything, 0, LOAD_MISSES) == (0, 3)
+    assert call(pmu, CONFIG, 0, everything, 0, RAW, 0x20003) == (0, 4)
+    assert call(pmu, CONFIG, 0, everything, 0, ILLEGAL) == (0, FIRST)
+    assert call(pmu, CONFIG, 0, everything, 0, IPI_SENT) == (0, FIRST + 1)
+    assert call(pmu, CONFIG, FIRST, 1, 0, IPI_SENT)[0] == SbiError.NOT_SUPPORTED
+    for event in (CACHE_MISSES, 0x10000, 0x10018, 0xF0016):
+        assert call(pmu, CONFIG, 0, everything, 0, event)[0] == SbiError.NOT_SUPPORTED
+    assert call(pmu, CONFIG, 0, 1 << COUNTERS, 0, CYCLES)[0] == SbiError.INVALID_PARAM
     assert call(pmu, CONFIG, 0, 0, 0, CYCLES)[0] == SbiError.INVALID_PARAM
-    assert call(pmu, CONFIG, FW + 2, 1, SKIP_MATCH, ILLEGAL)[0] == SbiError.FAILED
-    assert call(pmu, CONFIG, FW, 1, SKIP_MATCH, ILLEGAL) == (0, FW)
+    assert call(pmu, CONFIG, 5, 1, SKIP_MATCH, ILLEGAL)[0] == SbiError.FAILED
+    assert call(pmu, CONFIG, FIRST, 1, SKIP_MATCH, ILLEGAL) == (0, FIRST)
+
+
+@pytest.mark.parametrize(("policy", "found"), [("linux-6.12", SbiError.NOT_SUPPORTED), ("linux-7.2", SbiError.SUCCESS)])
+def test_raw_events_of_the_second_kind(policy: str, found: SbiError) -> None:
+    """KVM knows them since it implements version 3.0 of the extension."""
+    assert call(pmu_of(policy), CONFIG, 0, (1 << COUNTERS) - 1, 0, 0x30000)[0] == found
+
+
+COUNT_TRAPS = """
+    li a7, 0x504d55
+    li a6, 2
+    li a0, 0
+    li a1, -1
+    srli a1, a1, 10
+    li a2, {flags}
+    li a3, 0x20000
+    li a4, 0x20001
+    ecall
+    csrr a2, hpmcounter3
+    {traps}
+    csrr a3, hpmcounter3
+    sub a2, a3, a2
+"""
+
+
+@pytest.mark.parametrize(("flags", "counted"), [(CLEAR_VALUE | AUTO_START, 4), (CLEAR_VALUE | AUTO_START | 1 << 6, 0)])
+@pytest.mark.parametrize("engine", ["native", "reference"])
+def test_the_hart_counts_other_events_of_the_guest(engine: str, flags: int, counted: int) -> None:
+    """Three calls and the reading itself are exceptions of VS-mode; with SINH none of them counts."""
+    calls = "li a7, 0x10\n li a6, 0\n ecall\n ecall\n ecall"
+    outcome = run_event("linux-7.2.9", COUNT_TRAPS.format(flags=flags, traps=calls), engine=engine)
+    assert outcome.guest_sees is None
+    assert outcome.x("a2") == counted
+
+
+def test_a_reset_counter_leaves_the_hart() -> None:
+    """A counter of the hart counts for the guest's modes alone, and for nobody once it is reset."""
+    pmu = pmu_of()
+    hart = pmu.vcpu.hart
+    assert call(pmu, CONFIG, 3, 1, AUTO_START, LOAD_MISSES) == (0, 3)
+    assert int(hart.mhpmevent[3]) == 7 << 60 | LOAD_MISSES
+    call(pmu, STOP, 3, 1, STOP_RESET)
+    assert int(hart.mhpmevent[3]) == 0
 
 
 def test_a_firmware_event_is_counted_while_started() -> None:
     """It starts at the given value, and once; a stopped or reset counter counts no more."""
     pmu = pmu_of()
-    call(pmu, CONFIG, FW, 1, 0, ILLEGAL)
+    call(pmu, CONFIG, FIRST, 1, 0, ILLEGAL)
     pmu.count(FirmwareEvent.ILLEGAL_INSN)
-    assert call(pmu, READ, FW) == (0, 0)
-    assert call(pmu, START, FW, 1, SET_INIT_VALUE, 100) == (0, 0)
-    assert call(pmu, START, FW, 1)[0] == SbiError.ALREADY_STARTED
+    assert call(pmu, READ, FIRST) == (0, 0)
+    assert call(pmu, START, FIRST, 1, SET_INIT_VALUE, 100) == (0, 0)
+    assert call(pmu, START, FIRST, 1)[0] == SbiError.ALREADY_STARTED
     pmu.count(FirmwareEvent.ILLEGAL_INSN)
     pmu.count(FirmwareEvent.SET_TIMER)
-    assert call(pmu, READ, FW) == (0, 101)
-    assert call(pmu, READ_HI, FW) == (0, 0)
-    assert call(pmu, STOP, FW, 1) == (0, 0)
-    assert call(pmu, STOP, FW, 1, STOP_RESET)[0] == SbiError.ALREADY_STOPPED
-    assert call(pmu, READ, FW)[0] == SbiError.INVALID_PARAM
-    assert call(pmu, START, FW, 1) == (0, 0)  # nothing is configured: passed over
-    assert call(pmu, STOP, 53, 3)[0] == SbiError.INVALID_PARAM
+    assert call(pmu, READ, FIRST) == (0, 101)
+    assert call(pmu, READ_HI, FIRST) == (0, 0)
+    assert call(pmu, STOP, FIRST, 1) == (0, 0)
+    assert call(pmu, STOP, FIRST, 1, STOP_RESET)[0] == SbiError.ALREADY_STOPPED
+    assert call(pmu, READ, FIRST)[0] == SbiError.INVALID_PARAM
+    assert call(pmu, START, FIRST, 1) == (0, 0)  # nothing is configured: passed over
+    assert call(pmu, STOP, COUNTERS - 1, 3)[0] == SbiError.INVALID_PARAM
 
 
 def test_a_remote_sfence_is_counted_as_the_hfence_that_it_is() -> None:
     """KVM counts hfence.vvma where other implementations count sfence.vma."""
     pmu = pmu_of()
-    call(pmu, CONFIG, FW, 1, AUTO_START, 0xF0000 | FirmwareEvent.HFENCE_VVMA_SENT)
+    call(pmu, CONFIG, FIRST, 1, AUTO_START, 0xF0000 | FirmwareEvent.HFENCE_VVMA_SENT)
     pmu.count(FirmwareEvent.SFENCE_VMA_SENT)
-    assert call(pmu, READ, FW) == (0, 1)
+    assert call(pmu, READ, FIRST) == (0, 1)
 
 
 def test_hardware_counters_count_the_guest_by_mode() -> None:
-    """Instructions of VS and VU, or of one of them; with the bug each reading adds the whole count again."""
+    """Instructions of VS and VU, but for filtered ones; with the bug each reading adds the whole count again."""
     pmu = pmu_of("linux-7.2.8")
     retired = pmu.vcpu.hart.mode_instret
     call(pmu, CONFIG, 0, 1, 0, CYCLES)
@@ -141,12 +185,12 @@ def test_reading_without_the_bug_is_stable(policy: str) -> None:
 def test_a_firmware_counter_that_is_started_again(policy: str, kept: int) -> None:
     """It goes on where it stopped; with the bug at its initial value."""
     pmu = pmu_of(policy)
-    call(pmu, CONFIG, FW, 1, 0, ILLEGAL)
-    call(pmu, START, FW, 1, SET_INIT_VALUE, 100)
+    call(pmu, CONFIG, FIRST, 1, 0, ILLEGAL)
+    call(pmu, START, FIRST, 1, SET_INIT_VALUE, 100)
     pmu.count(FirmwareEvent.ILLEGAL_INSN)
-    call(pmu, STOP, FW, 1)
-    call(pmu, START, FW, 1)
-    assert call(pmu, READ, FW) == (0, kept)
+    call(pmu, STOP, FIRST, 1)
+    call(pmu, START, FIRST, 1)
+    assert call(pmu, READ, FIRST) == (0, kept)
 
 
 @pytest.mark.parametrize(("policy", "chosen"), [("linux-6.12", 0), ("linux-7.2", SbiError.INVALID_PARAM)])
@@ -161,22 +205,22 @@ def test_snapshots() -> None:
     """Since 6.10 values come from and go to shared memory; before, the function and its flags do nothing."""
     pmu = pmu_of("linux-6.12")
     memory = pmu.vcpu.vm
-    assert call(pmu, STOP, FW, 1, TAKE_SNAPSHOT)[0] == SbiError.NO_SHMEM
+    assert call(pmu, STOP, FIRST, 1, TAKE_SNAPSHOT)[0] == SbiError.NO_SHMEM
     assert call(pmu, SNAPSHOT, MEMORY, 0, 1)[0] == SbiError.INVALID_PARAM
     assert call(pmu, SNAPSHOT, MEMORY, 1)[0] == SbiError.INVALID_ADDRESS
     assert call(pmu, SNAPSHOT, 0x1000)[0] == SbiError.INVALID_ADDRESS
     memory.write_memory(MEMORY, b"\xff" * 4096)
     assert call(pmu, SNAPSHOT, MEMORY) == (0, 0)
     assert memory.read_memory(MEMORY, 4096) == bytes(4096)
-    call(pmu, CONFIG, FW, 3, 0, ILLEGAL)
-    call(pmu, CONFIG, FW, 3, 0, IPI_SENT)
+    call(pmu, CONFIG, FIRST, 3, 0, ILLEGAL)
+    call(pmu, CONFIG, FIRST, 3, 0, IPI_SENT)
     memory.write_memory(MEMORY + 16, (70).to_bytes(8, "little"))
-    assert call(pmu, START, FW, 3, INIT_SNAPSHOT) == (0, 0)
+    assert call(pmu, START, FIRST, 3, INIT_SNAPSHOT) == (0, 0)
     pmu.count(FirmwareEvent.IPI_SENT)
-    assert call(pmu, STOP, FW, 3, TAKE_SNAPSHOT) == (0, 0)
+    assert call(pmu, STOP, FIRST, 3, TAKE_SNAPSHOT) == (0, 0)
     assert memory.read_memory(MEMORY, 24) == bytes(16) + (71).to_bytes(8, "little")
     assert call(pmu, SNAPSHOT, MASK64, MASK64) == (0, 0)
-    assert call(pmu, START, FW, 1, INIT_SNAPSHOT)[0] == SbiError.NO_SHMEM
+    assert call(pmu, START, FIRST, 1, INIT_SNAPSHOT)[0] == SbiError.NO_SHMEM
     assert call(pmu_of("linux-6.9"), SNAPSHOT, MEMORY)[0] == SbiError.NOT_SUPPORTED
 
 
@@ -198,11 +242,11 @@ def test_event_info() -> None:
 def test_a_reset_forgets_everything() -> None:
     """After a vCPU reset no event is configured and no memory shared."""
     pmu = pmu_of()
-    call(pmu, CONFIG, FW, 1, AUTO_START, ILLEGAL)
+    call(pmu, CONFIG, FIRST, 1, AUTO_START, ILLEGAL)
     call(pmu, SNAPSHOT, MEMORY)
     pmu.vcpu.reset(BASE, 0)
     pmu.count(FirmwareEvent.ILLEGAL_INSN)
-    assert call(pmu, READ, FW)[0] == SbiError.INVALID_PARAM
+    assert call(pmu, READ, FIRST)[0] == SbiError.INVALID_PARAM
     assert pmu.snapshot is None
 
 
@@ -227,7 +271,7 @@ def test_legacy_calls_are_not_counted() -> None:
         outcome = run_event("linux-7.2", setup + f" li a7, {eid}\n li a6, 0\n ecall")
         found = outcome.vcpu.sbi.counters
         assert found is not None
-        assert found.read(FW) == counted
+        assert found.read(FIRST) == counted
 
 
 def test_an_overflow_is_in_the_snapshot_and_happens_once() -> None:

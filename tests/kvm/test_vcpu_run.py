@@ -308,12 +308,12 @@ def test_csr_emulation_by_release() -> None:
 def test_firmware_events_that_the_guest_counts() -> None:
     """The guest's SBI PMU counts load access faults that KVM redirects, since 6.14."""
     event = (
-        "li a7, 0x504d55\n li a6, 2\n li a0, 3\n li a1, 0xffff\n li a2, 4\n li a3, 0xf0002\n li a4, 0\n ecall\n"
+        "li a7, 0x504d55\n li a6, 2\n li a0, 32\n li a1, 0xffff\n li a2, 4\n li a3, 0xf0002\n li a4, 0\n ecall\n"
         "li t0, 0xc0000000\n ld t1, 0(t0)"
     )
     outcome = run_event("linux-7.2", event)
     assert outcome.vcpu.sbi.counters is not None
-    assert outcome.vcpu.sbi.counters.read(3) == 1
+    assert outcome.vcpu.sbi.counters.read(32) == 1
 
 
 def test_an_exception_in_a_hook_reaches_the_caller() -> None:

@@ -151,7 +151,7 @@ _OPENSBI_1_6 = replace(
 _OPENSBI_1_9 = replace(
     _OPENSBI_1_6,
     name="opensbi-1.9",
-    summary="as 1.6 but for vsstatus.FS, which an emulated floating-point load marks dirty, and a guest's perf events",
+    summary="as 1.6 but for vsstatus.FS, which an emulated floating-point load marks dirty",
     sources=("measured: QEMU 7.2 and Spike with OpenSBI 1.9, hedeleg 0 and 0xb1ff", "OpenSBI v1.9 sbi_trap.c"),
     sbi=_opensbi(1, 9, (3, 0), f"{_V0_3} dbcn susp fwft"),
     marks_guest_fp_dirty=True,

@@ -1,9 +1,9 @@
 """The guest's PMU: SBI PMU calls served over the host's perf and KVM's own event counts (vcpu_pmu.c).
 
 A guest has one only on a host with Sscofpmf: without privilege filters its counters would count the
-hypervisor too. The numbers of hardware and firmware counters are what the host's driver finds: here
-cycle, instret and the 29 programmable ones of the board. Firmware events are counted once for
-each event, not for each counter. Where KVM differs from the SBI specification, so does this.
+hypervisor too. The numbers of hardware and firmware counters are what the host's driver finds: cycle, instret and
+29 others, whose events are those of the board (docs/counters.md). Firmware events are counted once for each
+event, not for each counter. Where KVM differs from the SBI specification, so does this.
 """
 
 from __future__ import annotations
@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from msgspec import Meta
 
 from trapline.kvm.numbers import IRQ_PMU_OVF
+from trapline.kvm.perf_event import (
+    FIRMWARE,
+    HARDWARE,
+    HW_CYCLES,
+    HW_INSTRUCTIONS,
+    RAW_V2,
+    PerfEvent,
+    event_type,
+    host_event,
+)
 from trapline.machine.plain_types import U64
+from trapline.privilege.hpm import HPM_END
 from trapline.sbi.call import MASK64, SbiCall, SbiOutcome, failure, result, success
 from trapline.sbi.numbers import FirmwareEvent, SbiError
 
@@ -23,44 +34,28 @@ if TYPE_CHECKING:
 
 FIRMWARE_COUNTERS = 22  # SBI_PMU_FW_MAX
 MAX_COUNTERS = 64  # RISCV_KVM_MAX_COUNTERS
-FIXED_COUNTERS = 3  # cycle, a hole for time, instret
-HARDWARE_COUNTERS = 32  # and hpmcounter3 to 31
+FIXED_COUNTERS, HARDWARE_COUNTERS = (
+    3,
+    HPM_END,
+)  # cycle, a hole for time, instret; with those of the hart that take any event
 CYCLE, TIME, INSTRET = 0, 1, 2
 CSR_CYCLE = 0xC00
 
 SKIP_MATCH, CLEAR_VALUE, AUTO_START = 1 << 0, 1 << 1, 1 << 2
-NOT_USER, NOT_SUPERVISOR = 1 << 5, 1 << 6  # SET_UINH and SET_SINH; KVM looks at no other filter
+NOT_USER, NOT_SUPERVISOR = 1 << 5, 1 << 6  # SET_UINH, SET_SINH of the guest, which are VU and VS here
 SET_INIT_VALUE, INIT_SNAPSHOT = 1 << 0, 1 << 1
 STOP_RESET, TAKE_SNAPSHOT = 1 << 0, 1 << 1
 
-HARDWARE, CACHE, RAW, RAW_V2, FIRMWARE = 0, 1, 2, 3, 15  # event types, bits 19:16 of an event index
-HW_NO_EVENT, HW_CYCLES, HW_INSTRUCTIONS = 0, 1, 2
 SNAPSHOT_SIZE = 4096  # overflow mask, 64 values, reserved
 NO_SHMEM = MASK64
 EVENT_INFO_SIZE = 16  # u32 event index, u32 output, u64 event data
 MAX_EVENTS = 1 << 16  # more is an allocation that fails
-MODE_VU, MODE_VS = 4, 5
 
 # KVM counts what it really does for a guest's sfence.vma: an hfence.vvma.
 _AS_HFENCE = {
     FirmwareEvent.SFENCE_VMA_SENT: FirmwareEvent.HFENCE_VVMA_SENT,
     FirmwareEvent.SFENCE_VMA_ASID_SENT: FirmwareEvent.HFENCE_VVMA_ASID_SENT,
 }
-
-
-def event_type(index: int) -> int:
-    """Return the type of an event index."""
-    return index >> 16 & 0xF
-
-
-@dataclass(slots=True)
-class PerfEvent:
-    """A host perf event that counts one vCPU's cycles or instructions, which are the same here."""
-
-    user: bool
-    kernel: bool
-    total: U64 = 0
-    since: U64 | None = None  # the guest's count when it was last enabled; None while disabled
 
 
 @dataclass(slots=True)
@@ -137,29 +132,14 @@ class VcpuPmu:
         if counted.started:
             counted.value += times
 
-    def _instructions(self, perf: PerfEvent) -> int:
-        hart = self.vcpu.hart
-        count = 0
-        for mode, counted in ((MODE_VU, perf.user), (MODE_VS, perf.kernel)):
-            if counted:
-                count += int(hart.mode_instret[mode])
-                if int(hart.virt) and mode == MODE_VU + int(hart.priv):
-                    count += int(hart.instret) - int(hart.not_retired) - int(hart.mode_since)
-        return count
-
-    def _enable(self, perf: PerfEvent) -> None:
-        if perf.since is None:
-            perf.since = self._instructions(perf)
-
-    def _disable(self, perf: PerfEvent) -> None:
-        perf.total, perf.since = self._read(perf), None
-
-    def _read(self, perf: PerfEvent) -> int:
-        return perf.total + (self._instructions(perf) - perf.since if perf.since is not None else 0)
+    def _release(self, pmc: Pmc) -> None:
+        if pmc.perf is not None:
+            pmc.perf.disable(self.vcpu.hart)
+            pmc.perf = None
 
     def _accumulate(self, pmc: Pmc, perf: PerfEvent) -> int:
         """Return the counter's value; KVM adds perf's whole count to it at every reading."""
-        value = pmc.value + self._read(perf) & MASK64
+        value = pmc.value + perf.read(self.vcpu.hart) & MASK64
         if self.vcpu.policy.has_bug("pmu-reads-add-up"):
             pmc.value = value
         return value
@@ -181,7 +161,8 @@ class VcpuPmu:
         """A vCPU reset forgets all events and the snapshot memory."""
         for pmc in self.counters:
             if pmc is not None and pmc.in_use:
-                pmc.value, pmc.event, pmc.perf, pmc.started = 0, None, None, False
+                self._release(pmc)
+                pmc.value, pmc.event, pmc.started = 0, None, False
                 pmc.overflows_at, pmc.overflown = None, False
         self.events = [FirmwareCount() for _ in range(FIRMWARE_COUNTERS)]
         self.snapshot = None
@@ -197,7 +178,7 @@ class VcpuPmu:
             case 1:
                 return self._info(a[0])
             case 2:
-                found = self._config_matching(a[0], a[1], a[2], a[3])
+                found = self._config_matching(a[0], a[1], a[2], a[3], a[4])
                 self._arm()
                 return found
             case 3:
@@ -239,7 +220,7 @@ class VcpuPmu:
         chosen = [(n, base + n & MASK64) for n in range(64) if mask >> n & 1]
         return [(n, number) for n, number in chosen if number < len(self.counters)]
 
-    def _config_matching(self, base: int, mask: int, flags: int, index: int) -> SbiOutcome:
+    def _config_matching(self, base: int, mask: int, flags: int, index: int, data: int) -> SbiOutcome:
         chosen = self._selected(base, mask)
         if chosen is None:
             return failure(SbiError.INVALID_PARAM)
@@ -256,20 +237,17 @@ class VcpuPmu:
             if found is None:
                 return failure(SbiError.NOT_SUPPORTED)
             number, pmc = found
+        counted = host_event(index, data)
+        if kind == RAW_V2 and not self.vcpu.policy.has_feature("pmu-event-info"):
+            counted = None  # they came together, with version 3.0 of the SBI
         if kind == FIRMWARE:
             self.events[code].started = self.events[code].started or bool(flags & AUTO_START)
-        elif self._perf_takes(kind, code):
-            self._create_perf_event(pmc, flags, kind == HARDWARE and code != HW_NO_EVENT)
-        else:
+        elif counted is None:
             return failure(SbiError.NOT_SUPPORTED)  # the host's perf knows no such event
+        else:
+            self._create_perf_event(pmc, number, counted, flags)
         pmc.event = index
         return success(number)
-
-    def _perf_takes(self, kind: int, code: int) -> bool:
-        """Whether the host's perf opens the event for a guest; raw events of the second kind came with SBI 3.0."""
-        if kind == RAW_V2:
-            return self.vcpu.policy.has_feature("pmu-event-info")
-        return kind == RAW or (kind == HARDWARE and code in (HW_NO_EVENT, HW_CYCLES, HW_INSTRUCTIONS))
 
     def _find(self, chosen: list[tuple[int, int]], kind: int, code: int) -> tuple[int, Pmc] | None:
         """Cycles and instructions have counters of their own, whatever was asked for."""
@@ -284,14 +262,14 @@ class VcpuPmu:
                     return number, pmc
         return None
 
-    def _create_perf_event(self, pmc: Pmc, flags: int, counts: bool) -> None:
-        """Open a perf event; one that no hart has ever raised stays where it is."""
+    def _create_perf_event(self, pmc: Pmc, number: int, event: int, flags: int) -> None:
         pmc.overflows_at = None
-        pmc.perf = PerfEvent(user=counts and not flags & NOT_USER, kernel=counts and not flags & NOT_SUPERVISOR)
+        self._release(pmc)
+        pmc.perf = PerfEvent(not flags & NOT_USER, not flags & NOT_SUPERVISOR, event, number)
         if flags & CLEAR_VALUE:
             pmc.value = 0
         if flags & AUTO_START:
-            self._enable(pmc.perf)
+            pmc.perf.enable(self.vcpu.hart)
 
     def _start(self, base: int, mask: int, flags: int, initial: int) -> SbiError:
         """Start counters; what was never configured is passed over in silence."""
@@ -329,8 +307,8 @@ class VcpuPmu:
         elif pmc.perf is not None:
             if pmc.started:
                 return False
-            self._enable(pmc.perf)
-            pmc.overflows_at = self._read(pmc.perf) + (-pmc.value & MASK64 or MASK64)
+            pmc.perf.enable(self.vcpu.hart)
+            pmc.overflows_at = pmc.perf.read(self.vcpu.hart) + (-pmc.value & MASK64 or MASK64)
             pmc.started = True
         return True
 
@@ -353,7 +331,8 @@ class VcpuPmu:
                 self._note_in_snapshot(bit, pmc)
                 changed = True
             if flags & STOP_RESET:
-                pmc.event = pmc.perf = pmc.overflows_at = None
+                self._release(pmc)
+                pmc.event = pmc.overflows_at = None
                 pmc.overflown = False
                 if snapshot:
                     self._set_overflow(bit, on=False)
@@ -369,7 +348,7 @@ class VcpuPmu:
             pmc.value = self.events[event & 0xFFFF].value
         # KVM has let go of the perf event by now if the counter is also reset.
         if pmc.perf is not None and policy.has_bug("pmu-reads-add-up") and not flags & STOP_RESET:
-            pmc.value = pmc.value + self._read(pmc.perf) & MASK64
+            pmc.value = pmc.value + pmc.perf.read(self.vcpu.hart) & MASK64
 
     def _stop_one(self, pmc: Pmc, event: int) -> bool:
         if pmc.firmware:
@@ -382,7 +361,7 @@ class VcpuPmu:
         elif pmc.perf is not None:
             if not pmc.started:
                 return False
-            self._disable(pmc.perf)
+            pmc.perf.disable(self.vcpu.hart)
             pmc.started = False
             pmc.overflows_at = None
             if not self.vcpu.policy.has_bug("pmu-reads-add-up"):
@@ -411,7 +390,7 @@ class VcpuPmu:
     def until_overflow(self) -> int:
         """Return how many instructions of the guest must pass before a counter can overflow."""
         left = [
-            pmc.overflows_at - self._read(pmc.perf)
+            pmc.overflows_at - pmc.perf.read(self.vcpu.hart)
             for pmc in self.counters[:HARDWARE_COUNTERS]
             if pmc is not None and pmc.perf is not None and pmc.overflows_at is not None
         ]
@@ -420,7 +399,12 @@ class VcpuPmu:
     def check_overflow(self) -> None:
         """The host's counter overflowed: note it and send the guest its interrupt, if that can reach it."""
         for pmc in self.counters[:HARDWARE_COUNTERS]:
-            if pmc is None or pmc.perf is None or pmc.overflows_at is None or self._read(pmc.perf) < pmc.overflows_at:
+            if (
+                pmc is None
+                or pmc.perf is None
+                or pmc.overflows_at is None
+                or pmc.perf.read(self.vcpu.hart) < pmc.overflows_at
+            ):
                 continue
             pmc.overflows_at, pmc.overflown = None, True
             self._arm()
@@ -462,11 +446,8 @@ class VcpuPmu:
 
 
 def _countable(index: int) -> bool:
-    """Whether the host's driver takes the event: of the standard ones the fixed counters', raw and firmware all."""
-    kind = event_type(index)
-    if kind == HARDWARE:
-        return index & 0xFFFF in (HW_NO_EVENT, HW_CYCLES, HW_INSTRUCTIONS)
-    return kind in (RAW, RAW_V2, FIRMWARE)
+    """Whether the host's driver takes the event: of the standard ones those of the board, raw and firmware all."""
+    return event_type(index) == FIRMWARE or host_event(index, 0) is not None
 
 
 def guest_pmu(vcpu: Vcpu) -> VcpuPmu | None:

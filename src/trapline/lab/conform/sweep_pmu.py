@@ -13,9 +13,12 @@ SKIP, CLEAR, AUTO, UINH, SINH = 1, 2, 4, 1 << 5, 1 << 6
 INIT, FROM_SNAPSHOT = 1, 2
 RESET, TAKE = 1, 2
 CYCLES, INSTRUCTIONS, FIRMWARE_EVENT = 1, 2, 15 << 16
-FIRST = 3  # the first counter of the firmware, where the host has cycle and instret alone
+FIRST = 32  # the first counter of the firmware: the host has cycle, instret and 29 others
+LAST = FIRST + 21
+EVERY = (1 << LAST + 1) - 1
 EVENTS = [
-    *range(13), 0xFFFF, *(1 << 16 | n for n in (0, 1, 8, 0x3F, 0xFFFF)), 2 << 16, 3 << 16, 4 << 16, 14 << 16,
+    *range(13), 0xFFFF, *(1 << 16 | n for n in (0, 1, 8, 0x19, 0x1B, 0x21, 0x3F, 0xFFFF)),
+    2 << 16, 3 << 16, 4 << 16, 14 << 16,
     *(FIRMWARE_EVENT | n for n in (*range(24), 255, 256, 0xFFFE, 0xFFFF)), 1 << 20, ALL,
 ]  # fmt: skip
 _ANY = frozenset(("a1",))
@@ -73,26 +76,26 @@ def _pmu(name: str, fid: int, *args: int, varies: frozenset[str] = frozenset()) 
     return call(f"PMU {name}", Eid.PMU, fid, *args, varies=varies)
 
 
-def _reset(base: int = 0, mask: int = (1 << 25) - 1 & ~2) -> Item:
+def _reset(base: int = 0, mask: int = EVERY & ~2) -> Item:
     return _pmu(f"stop and reset of {base:#x}, {mask:#x}", STOP, base, mask, RESET)
 
 
 def _counters() -> Iterator[Item]:
     yield _pmu("num_counters", 0)
-    for n in (*range(26), 31, 32, 63, 65, 1 << 32, ALL):
+    for n in (*range(LAST + 2), 63, 65, 1 << 32, ALL):
         yield _pmu(f"counter_get_info {n:#x}", 1, n)
-    for n in (0, 1, 2, FIRST, 24, 25, 63, 64, ALL):
+    for n in (0, 1, 2, 3, FIRST, LAST, LAST + 1, 63, 64, ALL):
         yield _pmu(f"fw_read of {n:#x}, not configured", READ, n)
         yield _pmu(f"fw_read_hi of {n:#x}, not configured", 6, n)
 
 
-_SETS = [(0, 1), (0, 2), (0, 4), (FIRST, 1), (FIRST, 7), (0, (1 << 25) - 1), (0, 1 << 25), (0, 0), (24, 1), (25, 1),
-         (1, 1), (ALL, 1), (ALL, 2), (ALL - 1, 4), (1 << 63, 1), (0, ALL)]  # fmt: skip
+_SETS = [(0, 1), (0, 2), (0, 4), (FIRST, 1), (FIRST, 7), (0, EVERY), (0, 1 << LAST + 1), (0, 0), (3, 1), (LAST, 1),
+         (LAST + 1, 1), (1, 1), (ALL, 1), (ALL, 2), (ALL - 1, 4), (1 << 63, 1), (0, ALL)]  # fmt: skip
 
 
 def _configure() -> Iterator[Item]:
     for event in EVENTS:
-        for base, mask in ((0, (1 << 25) - 1), (FIRST, 1), (0, 1)):
+        for base, mask in ((0, EVERY), (3, 1), (FIRST, 1), (0, 1)):
             for flags in (0, SKIP, CLEAR | AUTO, 0xFF & ~SKIP):
                 name = f"config_matching {event:#x} in {base:#x}, {mask:#x}, flags {flags:#x}"
                 yield _pmu(name, CONFIG, base, mask, flags, event, 0)
