@@ -23,6 +23,7 @@ ROOMS = [
     "firmware",
     "kvm",
     "vmm",
+    "gdb",
     "lab",
     "views",
     "cli",

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from trapline.cli.application import app
 from trapline.cli.common import console, fetched, finish, import_beside, kernel_arguments, newline
+from trapline.cli.debugging import DEBUGGING, Debugging
 from trapline.cli.numbers import Granularity
 from trapline.cli.observing import OBSERVING, Observing
 from trapline.cli.options import MACHINE, Json, Machine, Misaligned
@@ -26,6 +27,7 @@ def boot(
     signature_granularity: Granularity = 16,
     snapshots: Snapshots = SNAPSHOTS,
     observing: Observing = OBSERVING,
+    debugging: Debugging = DEBUGGING,
     json: Json = None,
 ) -> int:
     """Boot real M-mode code: a bare program, or firmware with what it starts.
@@ -79,6 +81,7 @@ def boot(
         virtio=machine.virtio(),
         snapshots=snapshots.options(),
         observe=observing.options(),
+        debug=debugging.options(),
     )
     import_beside("trapline.views.run")
     with console(json) as terminal:

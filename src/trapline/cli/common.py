@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from trapline.cli.debugging import DEBUGGING, Debugging
 from trapline.cli.observing import OBSERVING, Observing
 from trapline.cli.options import Machine, Under
 from trapline.cli.snapshots import SNAPSHOTS, Snapshots
@@ -137,6 +138,7 @@ def run_options(
     snapshots: Snapshots = SNAPSHOTS,
     observing: Observing = OBSERVING,
     nested: bool = False,
+    debugging: Debugging = DEBUGGING,
 ) -> RunOptions:
     """The options of a run, from what the command line said."""
     from trapline.lab.guest_run import RunOptions
@@ -168,6 +170,7 @@ def run_options(
         virtio=machine.virtio(),
         snapshots=snapshots.options(),
         observe=observing.options(),
+        debug=debugging.options(),
         new_policy=was_given("--policy"),
     )
 

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from trapline.cli.application import app
 from trapline.cli.common import console, finish, import_beside, newline, run_options
+from trapline.cli.debugging import DEBUGGING, Debugging
 from trapline.cli.observing import OBSERVING, Observing
 from trapline.cli.options import MACHINE, UNDER, Backing, Json, Machine, Several, Under
 from trapline.cli.snapshots import SNAPSHOTS, Snapshots
@@ -26,6 +27,7 @@ def run(
     nested: Annotated[bool, Parameter(negative="")] = False,
     snapshots: Snapshots = SNAPSHOTS,
     observing: Observing = OBSERVING,
+    debugging: Debugging = DEBUGGING,
     json: Json = None,
 ) -> int:
     """Run a guest under a policy and show what each of its traps did.
@@ -50,7 +52,7 @@ def run(
     from trapline.lab.guest_run import run_guest
     from trapline.views.progress import line
 
-    options = run_options(guest, under, machine, memslot, trace, backing, snapshots, observing, nested)
+    options = run_options(guest, under, machine, memslot, trace, backing, snapshots, observing, nested, debugging)
     import_beside("trapline.views.run")
     with console(json) as terminal:
         report = run_guest(options, terminal, line)

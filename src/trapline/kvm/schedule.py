@@ -26,7 +26,7 @@ QUANTUM = 20_000  # instructions of a turn with more than one vCPU; part of the 
 
 @dataclass(frozen=True, slots=True)
 class VmResult:
-    """Why `Vm.run` came back. reason: exit, killed, limit, halted, hung, stop, idle."""
+    """Why `Vm.run` came back. reason: exit, killed, limit, halted, hung, stop, idle, goal (`Vm.goal`)."""
 
     reason: str
     vcpu: Vcpu | None = None
@@ -98,6 +98,12 @@ def _turn(vm: Vm, vcpu: Vcpu, vmm: Vmm, until: int, last: int | None, most: int)
         left = most if last is None else min(most, last - vm.instructions)
         if left <= 0:
             return VmResult("limit", vcpu)
+        goal = vm.goal[1] if vm.goal is not None and vm.goal[0] == vcpu.id else None
+        if goal is not None:
+            left = min(left, goal - int(vcpu.hart.instret))
+            if left <= 0:
+                vm.goal = None
+                return VmResult("goal", vcpu)
         limit = min(limit, left)
         vcpu.hart.kvm_turn_until = end
         vcpu.hart.kvm_turn_last = min(NEVER, int(vcpu.hart.instret) + left)

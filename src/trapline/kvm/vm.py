@@ -78,6 +78,7 @@ class Vm:
             "on_idle",
             "poll",
             "turns",
+            "goal",
             "stopped_by",
             "on_stop",
         ),
@@ -144,6 +145,7 @@ class Vm:
         self.on_trap: Callable[[TrapRecord], None] | None = None
         # Asked now and then by a vCPU that takes one exit after another: whether KVM_RUN should come back.
         self.poll: Callable[[], bool] | None = None
+        self.goal: tuple[int, int] | None = None  # a vCPU, and the instret at which `run` comes back for it, once
         self.stopped_by: Stopped | None = None  # for which stop a vCPU came back last
         self.on_stop: Callable[[Vcpu], None] | None = None
         # Asked when every vCPU blocks: whether to come back instead of passing the time to the next timer.

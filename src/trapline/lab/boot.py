@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trapline.engine.api import Engine, open_engine
+from trapline.lab.debugging import NO_DEBUG, DebugOptions, debugged
 from trapline.lab.errors import UsageError
 from trapline.lab.observe import Live, Observation, ObserveOptions, Watching, beside
 from trapline.lab.output import output_file
@@ -49,6 +49,7 @@ class BootOptions:
     virtio: VirtioOptions = NO_VIRTIO
     snapshots: SnapshotOptions = field(default_factory=SnapshotOptions)
     observe: ObserveOptions = field(default_factory=ObserveOptions)
+    debug: DebugOptions = NO_DEBUG
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,8 @@ def boot(
 
 
 def _boot_once(options: BootOptions, console: Console | None, progress: Callable[[str], None] | None) -> BootReport:
+    if options.log_commits is not None and options.debug.address is not None:
+        raise UsageError("--log-commits goes without a debugger", "--log-commits")
     machine = make_machine(options, console, progress)
     engine = machine.engine
     with (
@@ -146,9 +149,9 @@ def _boot_once(options: BootOptions, console: Console | None, progress: Callable
         watching = _watch(machine, options.observe)
         traps, instructions = _trap_counts(machine), _instructions(machine)
         started = time.perf_counter()
-        with contextlib.closing(machine):
+        with debugged(machine, options.debug, progress) as run:
             result, taken = run_and_keep(
-                machine,
+                run,
                 machine.interrupt,
                 options.snapshots,
                 options.max_instructions,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 from collections import Counter
@@ -17,6 +16,7 @@ from trapline.kvm.cost import source as kvm_source
 from trapline.kvm.death import Death
 from trapline.kvm.stats import Route, hardware_traps
 from trapline.kvm.trace import TrapRecord
+from trapline.lab.debugging import NO_DEBUG, DebugOptions, debugged
 from trapline.lab.errors import UsageError
 from trapline.lab.firmware_names import firmware_named
 from trapline.lab.observe import Live, Observation, ObserveOptions, Watching, beside
@@ -65,6 +65,7 @@ class RunOptions:
     virtio: VirtioOptions = NO_VIRTIO
     snapshots: SnapshotOptions = field(default_factory=SnapshotOptions)
     observe: ObserveOptions = field(default_factory=ObserveOptions)
+    debug: DebugOptions = NO_DEBUG
     new_policy: bool = True  # a restored guest goes on under the policy of `settings`, not under its own
 
 
@@ -227,9 +228,9 @@ def _run_once(
         if file is not None:
             guest.vm.on_trap = _tracer(file)
         started, ticks = time.perf_counter(), guest.position()[1]
-        with contextlib.closing(guest):
+        with debugged(guest, options.debug, progress) as run:
             result, taken = run_and_keep(
-                guest,
+                run,
                 guest.interrupt,
                 options.snapshots,
                 options.max_instructions,

@@ -344,6 +344,21 @@ class Machine:
         for hart in self.harts:
             leave(hart, EXIT_STOP)
 
+    def attend(self, look: Callable[[], None] | None) -> None:
+        """Have a debugger called whenever the machine looks outside: often while it runs, each 0.1 s while it idles."""
+        self._outside.on_poll = look
+
+    def look(self) -> tuple[str, int, str] | None:
+        """Pass typed input on while nothing runs; return reason, code and message if the user ends the run."""
+        self._ended = None
+        self._receive()
+        self.console.flush()
+        return self._ended
+
+    def arrived(self, index: int) -> None:
+        """A hart has made the attempts up to `Schedule.goal`."""
+        self.stop("step", 0, f"hart {index} made a step")
+
     def _finish(self, hart: Hart, code: int) -> None:
         if self._panic.panicked():
             self.stop("panic", 1, self.console.panic.describe(), hart)
@@ -411,6 +426,7 @@ class Machine:
 
     def _hold(self) -> None:
         """The monitor holds the board: time stands still."""
+        self._outside.poll()
         if not self._receive() and not self.console.wait(_IDLE_STEP):
             self.stop("stuck", 1, "the monitor holds the board, and nobody can type cont")
 

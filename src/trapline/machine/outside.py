@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+from collections.abc import Callable
 
 from trapline.machine.console import Console
 from trapline.machine.virtio.bus import VirtioBus
@@ -13,6 +14,7 @@ class Outside:
 
     def __init__(self, console: Console, devices: VirtioBus) -> None:
         self._console, self._devices = console, devices
+        self.on_poll: Callable[[], None] | None = None  # called whenever the machine looks outside
 
     @property
     def live(self) -> bool:
@@ -23,6 +25,8 @@ class Outside:
         """Let devices take what has arrived; typed input is the machine's to fetch."""
         if self._devices.live:
             self._devices.poll()
+        if self.on_poll is not None:
+            self.on_poll()
 
     def wait(self, seconds: float) -> bool:
         """Sleep until something arrives, for at most `seconds`; return whether anything still can."""

@@ -41,6 +41,9 @@ class Board(Protocol):
     def stopped(self, index: int) -> None:
         """A hart came back for a stop (engine.stop_points)."""
 
+    def arrived(self, index: int) -> None:
+        """A hart is at the goal."""
+
 
 class Schedule:
     """Runs the harts; `stop_requested` ends the run at the next boundary.
@@ -48,7 +51,7 @@ class Schedule:
     A round that a budget or a stop cuts short goes on where it was: how a run is cut changes nothing.
     """
 
-    snapshot_skips = ("engine", "slice")  # not the machine's
+    snapshot_skips = ("engine", "slice", "goal")  # not the machine's
     snapshot_types: ClassVar = {
         "_next": lambda schedule: Annotated[int, Meta(ge=0, lt=len(schedule.harts))] | None,
         **dict.fromkeys(("_now", "_until", "retired"), Bits(62)),
@@ -64,6 +67,7 @@ class Schedule:
         self.retired = 0
         self._now = 0
         self._next: int | None = None  # the hart whose turn it is, in a round that was cut short
+        self.goal: tuple[int, int] | None = None  # a hart, and the instret at which the run ends for it, once
         self._until = 0  # the tick at which the round ends
 
     def round(self, budget: int | None, latest: int | None = None) -> int:
@@ -114,11 +118,17 @@ class Schedule:
                 limit = min(limit, budget - done)
             before = int(hart.instret)
             limit = min(limit, self.slice)
+            goal = self.goal[1] if self.goal is not None and self.goal[0] == index else None
+            if goal is not None:
+                limit = max(0, min(limit, goal - before))
             hart.turn_end = before + limit
             reason = hosted_then(hart) or int(self.engine.run(hart, limit))
             hart.turn_end = 0
             done += int(hart.instret) - before
             self._react(index, reason, until)
+            if goal is not None and int(hart.instret) >= goal:
+                self.goal, self.stop_requested = None, True
+                self.board.arrived(index)
         return done
 
     def _sleep(self, index: int, until: int) -> bool:

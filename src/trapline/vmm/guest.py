@@ -254,6 +254,18 @@ class Guest:
         assert self.vm.stopped_by is not None
         self._end("stop", 0, self.vm.stopped_by.describe())
 
+    def attend(self, look: Callable[[], None] | None) -> None:
+        """`Machine.attend`."""
+        self._outside.on_poll = look
+
+    def look(self) -> tuple[str, int, str] | None:
+        """`Machine.look`."""
+        self._ended = None
+        self._receive()
+        self.console.flush()
+        self._pace = (time.monotonic(), self._now())
+        return self._ended
+
     def _end(self, reason: str, code: int, message: str) -> None:
         if self._ended is None:
             self._ended = (reason, code, message)
@@ -356,6 +368,8 @@ class Guest:
                 self._end("hung", 1, "the firmware hung")
             case "halted" if self._ended is None:
                 self._idle()
+            case "goal":
+                self._end("step", 0, "a vCPU made a step")
             case "idle" if self._ended is None:
                 self._wait_in_real_time()
         if self.on_round is not None:
@@ -391,6 +405,7 @@ class Guest:
 
     def _hold(self) -> None:
         """The monitor holds the guest: time stands still."""
+        self._outside.poll()
         if not self._receive() and not self.console.wait(_IDLE_STEP):
             self._end("stuck", 1, "the monitor holds the guest, and nobody can type cont")
         self._pace = (time.monotonic(), self._now())
@@ -437,6 +452,7 @@ class Guest:
         ahead = (self._now() - ticks) / self.vm.timebase - (time.monotonic() - started)
         while ahead > 0.01 and self._ended is None and not self.console.held:
             self.console.wait(min(ahead, _IDLE_STEP))
+            self._outside.poll()
             if self._receive():
                 self._pace = (time.monotonic(), self._now())
                 return

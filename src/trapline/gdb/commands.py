@@ -1,0 +1,118 @@
+"""What `monitor` says: the commands of the monitor, and those that only a debugger has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from trapline.policies import causes
+from trapline.privilege.causes import INTERRUPT, INTERRUPT_NAMES
+from trapline.privilege.csr_numbers import CSR_BY_NAME
+from trapline.privilege.modes import DESTINATION_NAMES, MODE_BY_NAME
+
+if TYPE_CHECKING:
+    from trapline.engine.stop_points import Stop
+    from trapline.gdb.target import Target
+
+HELP = """\
+catch trap CAUSE|any [from MODE] [to LEVEL]  stop at a trap, before its handler
+catch csr NAME                               stop before it is written
+catches                                      what is caught, and how often it was
+uncatch N|all                                catch it no more
+gpa ADDR                                     where a guest physical address is
+routes                                       how often traps took which way"""
+_OF_THE_CONSOLE = {"stop", "s", "cont", "c", "quit", "q", "system_reset"}
+
+
+class Commands:
+    """The commands of one debugger. `catches` are those stops that gdb does not know of."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self.catches: dict[int, tuple[str, Stop]] = {}
+        self._next = 1
+
+    def run(self, line: str, cpu: int) -> str:
+        """Run one command; return what it answers, lines that end."""
+        words = line.split()
+        try:
+            answer = "\n".join(self._answer(words, line, cpu))
+        except (ValueError, ArithmeticError) as error:
+            answer = str(error)
+        return answer + "\n" if answer else ""
+
+    def _answer(self, words: Sequence[str], line: str, cpu: int) -> Iterable[str]:
+        match words:
+            case []:
+                return []
+            case ["help"]:
+                shown = [text for text in self._target.monitor.run("help") if not text.startswith("Ctrl-A")]
+                return [*HELP.splitlines(), *shown]
+            case ["catch", *rest]:
+                return self._catch(rest)
+            case ["catches"]:
+                return [f"{n}: {text}, hit {stop.count} times" for n, (text, stop) in self.catches.items()]
+            case ["uncatch", "all"]:
+                self.forget()
+                return []
+            case ["uncatch", number] if number.isdecimal() and int(number) in self.catches:
+                self._target.stops.remove(self.catches.pop(int(number))[1])
+                return []
+            case ["uncatch", *_]:
+                return ["uncatch N or all: `catches` lists them"]
+            case ["gpa", address]:
+                return [f"{self._target.host_physical(int(address, 0)):#x}"]
+            case ["routes"]:
+                return self._target.routes()
+            case [name, *_] if name in _OF_THE_CONSOLE:
+                return [f"{name!r} is for the console: here gdb's own continue, interrupt and kill do it"]
+        self._target.monitor.cpu = cpu
+        return self._target.monitor.run(line)
+
+    def _catch(self, words: Sequence[str]) -> Iterable[str]:
+        match words:
+            case ["trap", cause, *rest]:
+                origins, destinations = _ends(rest)
+                numbers = [] if cause == "any" else [_cause(cause)]
+                stop = self._target.stops.catch_trap(numbers, origins=origins, destinations=destinations)
+            case ["csr", name] if name in CSR_BY_NAME:
+                stop = self._target.stops.catch_csr(CSR_BY_NAME[name], name=name)
+            case ["csr", name]:
+                raise ValueError(f"no CSR is called {name!r}")
+            case _:
+                raise ValueError("catch trap CAUSE|any [from MODE] [to LEVEL], or catch csr NAME")
+        number, self._next = self._next, self._next + 1
+        self.catches[number] = " ".join(words), stop
+        return [f"{number}: {' '.join(words)}"]
+
+    def forget(self) -> None:
+        """Catch nothing any more."""
+        for _, stop in self.catches.values():
+            self._target.stops.remove(stop)
+        self.catches.clear()
+
+    def describe(self, stop: Stop) -> str | None:
+        """What is caught by a stop, as it was given."""
+        return next((text for text, known in self.catches.values() if known is stop), None)
+
+
+def _ends(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    origins: list[str] = []
+    destinations: list[str] = []
+    rest = list(words)
+    while rest:
+        way, *rest = rest
+        if way not in ("from", "to") or not rest:
+            raise ValueError(f"{way!r}: expected from MODE or to LEVEL")
+        name, known = rest.pop(0).upper(), (MODE_BY_NAME if way == "from" else DESTINATION_NAMES)
+        if name not in known:
+            raise ValueError(f"{way} {name}: expected {', '.join(known)}")
+        (origins if way == "from" else destinations).append(name)
+    return origins, destinations
+
+
+def _cause(text: str) -> int:
+    for code, name in INTERRUPT_NAMES.items():
+        if text == name:
+            return INTERRUPT | code
+    return causes.number(text)
