@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 from trapline.machine.virtio.device import VirtioDevice
 from trapline.machine.virtio.disk import SECTOR, Disk
 from trapline.machine.virtio.numbers import ID_BLOCK
 from trapline.machine.virtio.queue import Chain, MalformedError, Queue
-from trapline.machine.virtio.turn import FLUSH
+from trapline.machine.virtio.span import Span
+from trapline.machine.virtio.turn import FLUSH, LENGTH
 
 F_SEG_MAX, F_RO, F_BLK_SIZE, F_FLUSH = 1 << 2, 1 << 5, 1 << 6, 1 << 9
 F_DISCARD, F_WRITE_ZEROES = 1 << 13, 1 << 14
@@ -30,8 +32,16 @@ _UNMAP = 1
 _CONFIG = struct.Struct("<QIIHBBIBBHIBxHIIIIIB3x")
 
 
+class _UnfinishedError(Exception):
+    """The turn is over, and so many bytes of a request are done."""
+
+    def __init__(self, moved: int) -> None:
+        super().__init__(moved)
+        self.moved = moved
+
+
 class BlockDevice(VirtioDevice):
-    """A disk for the guest. Requests are done when the notification returns."""
+    """A disk for the guest. Requests are done when the notification returns, but for those that take several turns."""
 
     device_id = ID_BLOCK
     queue_sizes = (QUEUE_SIZE,)
@@ -61,13 +71,16 @@ class BlockDevice(VirtioDevice):
                 raise MalformedError("a request without room for its status")
             room = len(chain.writable)
             try:
-                result, filled = self._request(chain)
+                result, filled = self._request(queue, chain)
             except OSError:
                 result, filled = S_IOERR, 0
+            except _UnfinishedError as pause:
+                queue.pause(chain, pause.moved)
+                return
             status.write(bytes((result,)))
             queue.push(chain, room + 1 if filled == room else filled)
 
-    def _request(self, chain: Chain) -> tuple[int, int]:
+    def _request(self, queue: Queue, chain: Chain) -> tuple[int, int]:
         """Do one request; return its status and how many bytes of data it filled."""
         header = chain.readable.read(_HEADER.size)
         if len(header) < _HEADER.size:
@@ -75,9 +88,9 @@ class BlockDevice(VirtioDevice):
         kind, _, sector = _HEADER.unpack(header)
         match kind:
             case 0:  # T_IN
-                return self._read(chain, sector)
+                return self._read(queue, chain, sector)
             case 1:  # T_OUT
-                return self._write(chain, sector), 0
+                return self._write(queue, chain, sector), 0
             case 4:  # T_FLUSH
                 self.turn.spend(FLUSH)
                 self.disk.flush()
@@ -88,19 +101,34 @@ class BlockDevice(VirtioDevice):
                 return self._ranges(chain, discard=kind == T_DISCARD), 0
         return S_UNSUPP, 0
 
-    def _read(self, chain: Chain, sector: int) -> tuple[int, int]:
+    def _read(self, queue: Queue, chain: Chain, sector: int) -> tuple[int, int]:
         size = len(chain.writable)
         if not self._inside(sector, size):
             return S_IOERR, 0
-        self.disk.read(sector * SECTOR, chain.writable.views(size))
+        self._move(queue, chain.writable, sector, self.disk.read)
         return S_OK, size
 
-    def _write(self, chain: Chain, sector: int) -> int:
+    def _write(self, queue: Queue, chain: Chain, sector: int) -> int:
         size = len(chain.readable)
         if self.disk.read_only or not self._inside(sector, size):
             return S_IOERR
-        self.disk.write(sector * SECTOR, chain.readable.views(size))
+        self._move(queue, chain.readable, sector, self.disk.write)
         return S_OK
+
+    def _move(self, queue: Queue, data: Span, sector: int, access: Callable[[int, list[memoryview]], None]) -> None:
+        """Move what is left of a request, a turn's length at a time; at least one of them."""
+        size = len(data)
+        at = queue.moved // SECTOR * SECTOR if queue.moved < size else 0
+        data.views(at)
+        while at < size:
+            part = data.views(LENGTH)
+            access(sector * SECTOR + at, part)
+            moved = sum(len(piece) for piece in part)
+            at += moved
+            if at < size:
+                self.turn.spend(moved)
+                if self.turn.over:
+                    raise _UnfinishedError(at)
 
     def _inside(self, sector: int, size: int) -> bool:
         return size % SECTOR == 0 and sector * SECTOR + size <= self.disk.size

@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass
 from typing import ClassVar
 
-from trapline.machine.plain_types import U16, U32
+from trapline.machine.plain_types import U16, U32, U64
 from trapline.machine.virtio.memory import DmaMemory
 from trapline.machine.virtio.numbers import (
     AVAIL_F_NO_INTERRUPT,
@@ -46,7 +46,7 @@ class Queue:
     """One virtqueue. The driver sets `num`, `desc`, `driver`, `device`; `map` checks them."""
 
     snapshot_skips = ("index", "num_max", "_rings", "_memory")
-    snapshot_types: ClassVar = {"num": U32, **dict.fromkeys(("last_avail", "used_idx", "signalled"), U16)}
+    snapshot_types: ClassVar = {"num": U32, "moved": U64, **dict.fromkeys(("last_avail", "used_idx", "signalled"), U16)}
 
     def __init__(self, index: int, num_max: int, turn: Turn | None = None) -> None:
         self.index, self.num_max = index, num_max
@@ -61,6 +61,7 @@ class Queue:
         self.features = 0
         self.last_avail = self.used_idx = self.signalled = 0
         self.unfinished = False  # buffers wait for the device's next turn
+        self.moved = 0  # bytes of the next buffer that were moved in turns before
         self._rings: tuple[memoryview, memoryview, memoryview] | None = None
         self._memory: DmaMemory | None = None
 
@@ -101,6 +102,18 @@ class Queue:
         chain = self._chain(head)
         self.turn.spend(REQUEST + DESCRIPTOR * (len(chain.ranges) + chain.readable.count) + len(chain.readable))
         return chain
+
+    def pause(self, chain: Chain, moved: int) -> None:
+        """The turn is over while a buffer is under way: it is popped again, with `moved` bytes of it done."""
+        assert self._memory is not None
+        at = 0
+        for address, size in chain.ranges:
+            first, last = max(0, self.moved - at), min(size, moved - at)
+            if first < last:
+                self._memory.written(address + first, last - first)
+            at += size
+        self.put_back()
+        self.moved, self.unfinished = moved, True
 
     def put_back(self) -> None:
         """Make the buffer that was popped last available again."""
@@ -155,6 +168,7 @@ class Queue:
         for address, size in chain.ranges:
             self._memory.written(address, size)
         self.turn.spend(written)
+        self.moved = 0
         used = self._rings[2]
         _USED.pack_into(used, _RING + 8 * (self.used_idx & self.num - 1), chain.head, written)
         self.used_idx = self.used_idx + 1 & 0xFFFF
