@@ -73,7 +73,7 @@ class VcpuAia:
         self.vcpu = vcpu
         self.csrs = AiaCsrs()
         self.imsic: VcpuImsic | None = None
-        self.available = bool(vcpu.hart.has_ssaia != 0 and vcpu.policy.has_feature(FEATURE))
+        self.available = bool(vcpu.hart.has_ssaia != 0 and vcpu.policy.has_feature(FEATURE) and not vcpu.vm.nested)
         vcpu.hart.kvm_aia = int(self.available)
         if self.available and vcpu.hart.has_sscofpmf != 0:
             vcpu.hart.call(csr_write, csr.HVIEN, LCOFIP)

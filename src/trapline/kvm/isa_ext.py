@@ -43,6 +43,8 @@ ISA_EXTENSIONS: tuple[str, ...] = tuple(SINCE)
 _LETTERS = frozenset("acdfhim")
 # There are bits in henvcfg, hstateen0 or sstatus that take these away; the others cannot be disabled.
 _DISABLE_ALLOWED = frozenset(("d", "f", "v", "svpbmt", "zicbom", "zicboz", "smstateen", "smnpm", "svadu"))
+# What no guest hypervisor gets: interrupt files, and counters that filter by its modes (kvm.nested).
+WITHHELD = ("smaia", "ssaia", "sscofpmf")
 _PART_OF = {"zca": ("c",), "zcd": ("c", "d"), "zaamo": ("a",), "zalrsc": ("a",)}
 
 
@@ -70,6 +72,8 @@ def _host_extensions(isa: str) -> frozenset[str]:
 
 def enable_allowed(vcpu: Vcpu, name: str) -> bool:
     """Whether a guest may have it: Sscofpmf needs AIA to filter its interrupt, H a KVM that nests."""
+    if vcpu.vm.nested and name in WITHHELD:
+        return False
     return (name != "h" or vcpu.vm.nested) and (name != "sscofpmf" or host_has(vcpu, "ssaia"))
 
 

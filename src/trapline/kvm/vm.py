@@ -127,6 +127,8 @@ class Vm:
         self.policy = policy if isinstance(policy, Policy) else load_policy(policy)
         self.require_mapping()
         self.nested = nested or self.policy.nested != "off"
+        if self.nested and host_aia.kind != NO_AIA.kind:
+            raise ValueError(f"a guest that nests has no AIA yet: --aia {NO_AIA.kind}, not {host_aia.kind}")
         self.engine = open_engine(engine)
         self.firmware = firmware if isinstance(firmware, Firmware) else Firmware(firmware, host_fwft=host_fwft)
         self.isa, self.timebase = host_aia.isa(isa), timebase

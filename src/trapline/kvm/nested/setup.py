@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from trapline.firmware.exit_log import RING_WORDS, native_exit
 from trapline.kvm.entry import spend_time
 from trapline.kvm.interrupts import sync_interrupts
+from trapline.kvm.isa_ext import WITHHELD
 from trapline.kvm.nested.exits import FLAT, HOSTED, nested_trap
 from trapline.kvm.nested.shadow import PAGE, ROOT_PAGES, empty_shadows, forget_shadows
 from trapline.kvm.nested.world import leave_l2
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 POOL_PAGES = 2048  # of a vCPU's shadows: 8 MiB
 # What L1 sees only if the guest was given it; the rest of the ISA is the host's.
 _GIVEN = ("sstc", "svpbmt", "svnapot", "svinval", "svadu", "zicbom", "zicboz", "zawrs", "smstateen")
-# What no guest hypervisor gets: interrupt files, and counters that filter by its modes.
-_WITHHELD = ("smaia", "ssaia", "sscofpmf")
 _SBI_CALLS = 1 << 9 | 1 << 11  # ecalls of HS- and M-mode, which are the SBI's
 
 
@@ -131,7 +130,7 @@ class NestedHart:
         own = self.vcpu.hart
         for name in IMPLIES:
             has = getattr(own, f"has_{name}")
-            if limited and (name in _WITHHELD or (name in _GIVEN and not self._given(name))):
+            if limited and (name in WITHHELD or (name in _GIVEN and not self._given(name))):
                 has = 0
             setattr(self.hart, f"has_{name}", has)
         self.hart.misaligned_hardware = own.misaligned_hardware
