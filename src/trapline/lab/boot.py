@@ -15,6 +15,7 @@ from trapline.lab.observe import Live, Observation, ObserveOptions, Watching, be
 from trapline.lab.output import output_file
 from trapline.lab.snapshots import SnapshotOptions, Taken, check, restored, run_and_keep
 from trapline.lang.state import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
+from trapline.machine.aia import parse_aia
 from trapline.machine.console import Console
 from trapline.machine.loops import ENDED_FROM_OUTSIDE, Loop, loops
 from trapline.machine.machine import Machine, RunResult
@@ -103,9 +104,14 @@ def make_machine(options: BootOptions, console: Console | None, progress: Callab
     if options.image is not None and (options.kernel or options.initrd or options.append):
         raise UsageError("--kernel, --initrd and --append go with --bios", remedy="IMAGE is a bare program")
     try:
+        # What is wrong is said before native code is made, which may take a minute.
+        memory = parse_memory(options.memory)
+        parse_aia(options.aia)
+        if options.virtio != NO_VIRTIO:
+            options.virtio.check()
         machine = Machine(
             isa=options.isa,
-            memory=parse_memory(options.memory),
+            memory=memory,
             harts=options.smp,
             engine=open_engine(options.engine, progress),
             timebase=options.timebase,

@@ -27,6 +27,7 @@ from trapline.lab.snapshots import SnapshotOptions, Taken, check, restored, run_
 from trapline.lab.survival import Survival, survival
 from trapline.lab.symbols import Symbols, read_symbols, symbols_of
 from trapline.lab.whereabouts import Place, ended_by, place_at_end, whereabouts
+from trapline.machine.aia import parse_aia
 from trapline.machine.console import Console
 from trapline.machine.loops import ENDED_FROM_OUTSIDE, Loop, loops
 from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions
@@ -35,6 +36,7 @@ from trapline.privilege.isa_string import DEFAULT_ISA
 from trapline.privilege.modes import MODE_NAMES, MODE_VS, MODE_VU
 from trapline.vmm.arguments import parse_memory, parse_slot
 from trapline.vmm.guest import Guest
+from trapline.vmm.interrupts import MODES
 from trapline.vmm.result import GuestResult
 
 # Statistics that say how something is now, and do not count.
@@ -171,13 +173,18 @@ def make_guest(options: RunOptions, console: Console | None, progress: Callable[
     if options.guest is None:
         raise UsageError("run needs a GUEST", remedy="or --restore FILE")
     try:
+        # What is wrong is said before native code is made, which may take a minute.
+        memory, slots = parse_memory(options.memory), [parse_slot(text) for text in options.memslot]
+        parse_aia(options.aia, modes=tuple(MODES))
+        if options.virtio != NO_VIRTIO:
+            options.virtio.check()
         engine = open_engine(options.engine, progress)
         guest = Guest(
             s.policy,
             firmware=Firmware(firmware_named(s.firmware), host_fwft=s.host_fwft),
-            memory=parse_memory(options.memory),
+            memory=memory,
             vcpus=options.smp,
-            memslots=[parse_slot(text) for text in options.memslot],
+            memslots=slots,
             console=console,
             isa=options.isa,
             engine=engine,

@@ -33,6 +33,18 @@ class VirtioOptions:
         shares = [parse_share(text) for text in self.share]
         return any(not d.read_only and not d.snapshot for d in drives) or any(not s.read_only for s in shares)
 
+    def check(self) -> None:
+        """Read every text, open no file; ValueError says what is wrong."""
+        from trapline.machine.virtio.drive import parse_drive
+        from trapline.machine.virtio.network import parse_net
+        from trapline.machine.virtio.share import parse_share
+
+        for text in self.drive:
+            parse_drive(text)
+        for number, text in enumerate(self.share):
+            parse_share(text, number)
+        parse_net(self.net)
+
 
 NO_VIRTIO = VirtioOptions()
 
