@@ -44,6 +44,7 @@ def test_a_bare_program(tmp_path: Path) -> None:
             "continue",
             'printf "mcause %d\\n", $mcause',
             "monitor uncatch all",
+            f"x/1gx {DATA:#x}",
             "set $a0 = 19",
             "continue",
         )
@@ -52,6 +53,8 @@ def test_a_bare_program(tmp_path: Path) -> None:
         assert "Old value = 0\nNew value = 1" in said.replace("\n\n", "\n")
         assert "caught trap machine-syscall from M" in said
         assert "mcause 11" in said
+        assert f"{AT['loop'] + 8:#018x} in ?? ()" in said
+        assert "0x0000000000000001" in said
         assert "exited normally" in said
         assert run.end().reason == "exit"
 

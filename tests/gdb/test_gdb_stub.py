@@ -99,12 +99,14 @@ def test_a_whole_session(engine: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_watchpoints_and_catches(engine: str, tmp_path: Path) -> None:
-    """Z2 to Z4 tell which address was accessed; a caught trap and a caught CSR write are told in words."""
+    """A watchpoint is told as gdb expects it, at its instruction, which a step makes; catches are told in words."""
     with behind(board(engine), tmp_path) as run:
         gdb = run.client()
         assert gdb.ask(f"Z2,{DATA + 4:x},4") == "OK"
         assert gdb.ask("c") == f"T05thread:1;watch:{DATA:x};"
-        assert gdb.pc() == AT["loop"] + 8
+        assert gdb.pc() == AT["loop"] + 4
+        assert gdb.ask("vCont;s:1") == "T05thread:1;"
+        assert (gdb.pc(), gdb.ask(f"m{DATA:x},1")) == (AT["loop"] + 8, "01")
         assert gdb.ask(f"z2,{DATA + 4:x},4") == "OK"
         assert gdb.monitor("catch trap machine-syscall from M to M").startswith("1: ")
         assert bytes.fromhex(gdb.ask("c")[1:]).startswith(b"caught trap machine-syscall")

@@ -60,11 +60,15 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """A hart that came back for a stop: its number, the address that was executed, accessed or trapped at."""
+    """A hart that came back for a stop: its number, the address that was executed, accessed or trapped at.
+
+    `pc` is that of the instruction which made a watched access; the hart is behind it.
+    """
 
     stop: Stop
     hart: int
     address: int
+    pc: int
 
     def describe(self) -> str:
         """One line."""
@@ -200,7 +204,7 @@ class Stops:
 
     def hit(self, hart: Hart, number: int) -> Stopped:
         """Why a hart, which is called by this number, came back with EXIT_BREAK."""
-        return Stopped(self._by_entry[int(hart.stop_entry)], number, int(hart.stop_va))
+        return Stopped(self._by_entry[int(hart.stop_entry)], number, int(hart.stop_va), int(hart.stop_pc))
 
     # --- the block ---
     def apply(self) -> None:

@@ -47,6 +47,7 @@ class Session:
         self.target, self.reverse = target, reverse
         self.commands = Commands(target)
         self.no_ack = False
+        self._behind: tuple[int, int] | None = None
         self._points: dict[tuple[int, int, int], Stop] = {}
         self._cpu = target.current()
         self.last = self.stop_reply(None, _SIGTRAP)
@@ -60,6 +61,10 @@ class Session:
         if no_history:
             parts.append("replaylog:begin;")
         point = None if stopped is None else next((k for k, v in self._points.items() if v is stopped.stop), None)
+        self._behind = None
+        if stopped is not None and point is not None and point[0] in _WATCHES:
+            # gdb takes it that the access is still to be made (RISC-V's triggers come before it), and steps over it.
+            self._behind = stopped.hart, stopped.pc
         if stopped is not None and point is not None:
             parts.append(f"{_WATCHES[point[0]]}:{stopped.address:x};" if point[0] in _WATCHES else "swbreak:;")
         self.last = f"T{signal:02x}{''.join(parts)}".encode()
@@ -107,8 +112,8 @@ class Session:
             "z": lambda t: self._point(t, put=False),
             "c": lambda t: self._resume("continue", t),
             "s": lambda t: self._resume("step", t),
-            "C": lambda t: Move("continue", self._cpu),
-            "S": lambda t: Move("step", self._cpu),
+            "C": lambda t: self._resume("continue", ""),
+            "S": lambda t: self._resume("step", ""),
             "b": self._back,
             "D": lambda _: Move("detach"),
             "k": lambda _: Move("kill"),
@@ -145,10 +150,14 @@ class Session:
         if len(data) != 8 * self._in_g():
             return _WRONG
         for number in range(self._in_g()):
-            self.target.set(self._cpu, number, int.from_bytes(data[8 * number : 8 * number + 8], "little"))
+            value = int.from_bytes(data[8 * number : 8 * number + 8], "little")
+            if number != PC or self._behind != (self._cpu, value):
+                self.target.set(self._cpu, number, value)
         return _OK
 
     def _register(self, number: int) -> bytes:
+        if number == PC and self._behind is not None and self._behind[0] == self._cpu:
+            return self._behind[1].to_bytes(8, "little").hex().encode()
         try:
             value = self.target.get(self._cpu, number)
         except ValueError:
@@ -161,6 +170,8 @@ class Session:
         if not equals or len(data) != 8:
             return _WRONG
         self.target.set(self._cpu, _number(number), int.from_bytes(data, "little"))
+        if _number(number) == PC:
+            self._behind = None
         return _OK
 
     # --- memory ---
@@ -212,7 +223,16 @@ class Session:
     def _resume(self, how: Literal["continue", "step"], text: str) -> bytes | Move:
         if text:
             self.target.set_pc(self._cpu, _number(text))
-        return Move(how, self._cpu)
+            self._behind = None
+        return self._move(Move(how, self._cpu))
+
+    def _move(self, move: Move) -> bytes | Move:
+        """The step over a watched access is made already: nothing but pc is still to be shown as it is."""
+        behind, self._behind = self._behind, None
+        if move.how == "step" and behind is not None and behind[0] == move.cpu:
+            self._cpu = move.cpu
+            return self.stop_reply(None)
+        return move
 
     def _back(self, text: str) -> bytes | Move:
         if not self.reverse or text not in ("s", "c"):
@@ -227,10 +247,10 @@ class Session:
             return self._cont(rest)
         return Move("kill") if name == "Kill" else _UNKNOWN
 
-    def _cont(self, text: str) -> Move:
+    def _cont(self, text: str) -> bytes | Move:
         """The first step that is asked for, else go on: CPUs run as their schedule has them."""
         moves = [self._action(part) for part in text.split(";")]
-        return next((move for move in moves if move.how == "step"), moves[0])
+        return self._move(next((move for move in moves if move.how == "step"), moves[0]))
 
     def _action(self, part: str) -> Move:
         action, _, thread = part.partition(":")

@@ -149,6 +149,7 @@ LAYOUT.word("stops_base")  # the table of privilege.stops; 0: nobody waits for a
 LAYOUT.word("stop_traps")  # 1: some traps are caught: none is fast
 # The entry that was hit, the address, the hosted level whose turn comes next (bit 0 M, bit 1 HS).
 LAYOUT.word("stop_entry", "stop_va", "stop_then", "fn_arm_code")
+LAYOUT.word("stop_pc")  # of the instruction that made a watched access
 LAYOUT.word("stop_pass_pc", "stop_pass_at")  # where the hart was looked at last: pc, instret + 1
 LAYOUT.word("decode_base")  # the instruction table of engine.decode_table; 0: Python decodes
 # Compiled regions: where they lie, what they call, and where the hart was at each sampling point.

@@ -156,6 +156,7 @@ def hosted_now(hart: Any) -> bool:
 def stop_on_access(hart: Any, va: U64, pa: U64, size: U64, how: U64) -> None:
     """An access is about to be made, nothing can refuse it any more: come back behind it if it is watched."""
     if not hosted_now(hart) and any_range(hart, va, pa, size, how):
+        hart.stop_pc = hart.pc
         leave(hart, EXIT_BREAK)
 
 
