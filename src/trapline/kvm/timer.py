@@ -89,6 +89,8 @@ class VcpuTimer:
 
     def deadline(self) -> int | None:
         """Return the host tick, later than now, of the next event."""
+        if self.sstc and self.vcpu.nested is not None and self.vcpu.hart.kvm_world != 0:
+            return self.vcpu.nested.deadline()
         if not (self.sstc or self.next_set) or self.next_cycles == NEVER:
             return None
         ahead = self.next_cycles - self.now()

@@ -332,7 +332,7 @@ class Vcpu:
     def runnable(self) -> bool:
         """Whether something ends a WFI (kvm_arch_vcpu_runnable, kvm_cpu_has_pending_timer)."""
         if self.hart.kvm_world != 0:
-            return bool(self.hart.call(nested_wakes))
+            return bool(int(self.hart.call(nested_wakes)))
         return interrupts.has_interrupts(self) or interrupts.timer_pending(self)
 
     def advance(self, tick: int) -> None:

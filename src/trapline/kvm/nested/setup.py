@@ -13,8 +13,11 @@ from trapline.kvm.nested.shadow import PAGE, ROOT_PAGES, empty_shadows, forget_s
 from trapline.kvm.nested.world import leave_l2
 from trapline.kvm.stats import route_of
 from trapline.lang.state import EXIT_RING, SHADOWS, Hart
+from trapline.lang.values import MASK64
+from trapline.machine.clint import time_of
 from trapline.machine.regions import Region, Regions
 from trapline.privilege.derived import update_derived
+from trapline.privilege.fields import ENVCFG_STCE
 from trapline.privilege.isa_string import IMPLIES, configure, set_masks
 from trapline.privilege.protection import KIND_DEVICE, KIND_RAM, KIND_ROM
 from trapline.privilege.reset import reset
@@ -103,6 +106,15 @@ class NestedHart:
         hart.call(spend_time, int(hart.exit_cost[hart.scratch[7]]) + vcpu.m_instructions)
         vcpu.m_instructions = 0
         return True
+
+    def deadline(self) -> int | None:
+        """The host tick, later than now, of the next event of L1's timer or of L2's, while L2 waits."""
+        own, tick = self.vcpu.hart, time_of(self.vcpu.hart)
+        now = tick + int(own.kvm_time_delta)
+        ahead = [int(self.hart.stimecmp) - (now & MASK64)]
+        if own.henvcfg & ENVCFG_STCE != 0:
+            ahead.append(int(own.vstimecmp) - (now + int(self.hart.htimedelta) & MASK64))
+        return min((tick + n for n in ahead if n > 0), default=None)
 
     def forget(self) -> None:
         """The VM's own tables have changed."""

@@ -1,0 +1,60 @@
+"""Timers of both levels while a guest's guest runs."""
+
+from __future__ import annotations
+
+import pytest
+from l1 import as_guest, enter, leave, program, tag, words
+
+INTERRUPT = 1 << 63
+BY_HYPERVISOR, BY_GUEST = 0x1111, 0x2222
+# hideleg, ticks to the guest's and to the hypervisor's timer (0: none), who takes it, and as which interrupt.
+CASES = {
+    "of the guest": (0x40, 3, 0, BY_GUEST, 5),
+    "kept by the hypervisor": (0, 3, 0, BY_HYPERVISOR, 6),
+    "of the hypervisor": (0x40, 0, 3, BY_HYPERVISOR, 5),
+    "of the hypervisor first": (0x40, 5000, 3, BY_HYPERVISOR, 5),
+}
+
+
+def timed(hideleg: int, inner: int, outer: int, waits: str, hstatus: int = 0) -> str:
+    """The body of a hypervisor whose guest waits in some way, with timers in so many ticks."""
+    registers = {
+        "hcounteren": 2, "htimedelta": 1000, "hideleg": hideleg, "hie": 0x40, "vsie": 0x20, "sie": 0x20,
+        "vsstatus": 2, "hstatus": hstatus,
+    }  # fmt: skip
+    body = "li t3, 1\nslli t3, t3, 63\ncsrw henvcfg, t3\n"
+    body += "".join(f"li t3, {value}\ncsrw {name}, t3\n" for name, value in registers.items())
+    body += f"rdtime t2\n{tag(0x600)}"
+    body += f"addi t3, t2, {outer}\ncsrw stimecmp, t3\n" if outer else ""
+    body += f"li t4, {1000 + inner}\nadd t3, t2, t4\ncsrw vstimecmp, t3\n" if inner else ""
+    return body + f"la s9, out\n{enter('inside')}inside:\n{waits}\n{leave('out')}out:\ncsrw sie, zero\n"
+
+
+def first_trap(body: str, engine: str) -> list[int]:
+    """Who took the first trap of the guest, and its cause."""
+    noted = words(as_guest(program(body), engine=engine, limit=30_000))
+    return noted[noted.index(0x600) + 1 :][:2]
+
+
+@pytest.mark.parametrize("engine", ["native", "reference"])
+@pytest.mark.parametrize("name", CASES)
+def test_timer(name: str, engine: str) -> None:
+    """A timer interrupts the guest of the hypervisor, and goes to whom it belongs."""
+    hideleg, inner, outer, taker, code = CASES[name]
+    body = timed(hideleg, inner, outer, "li t4, 900\n1:\naddi t4, t4, -1\nbnez t4, 1b")
+    assert first_trap(body, engine) == [taker, INTERRUPT | code]
+
+
+@pytest.mark.parametrize("engine", ["native", "reference"])
+@pytest.mark.parametrize("name", CASES)
+def test_wfi(name: str, engine: str) -> None:
+    """The guest's wfi, which its hypervisor does not trap, waits for whatever timer comes first."""
+    hideleg, inner, outer, taker, code = CASES[name]
+    body = timed(hideleg, inner * 100, outer and outer + 200, "wfi")
+    assert first_trap(body, engine) == [taker, INTERRUPT | code]
+
+
+@pytest.mark.parametrize("engine", ["native", "reference"])
+def test_trapped_wfi(engine: str) -> None:
+    """With VTW the hypervisor gets the guest's wfi as a virtual instruction."""
+    assert first_trap(timed(0x40, 0, 0, "wfi", 1 << 21), engine) == [BY_HYPERVISOR, 22]
