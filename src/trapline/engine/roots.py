@@ -18,6 +18,8 @@ ROOMS = ("lang", "privilege", "isa", "engine")
 ROOTS = (
     "trapline.kvm.redirect",
     "trapline.kvm.switch",
+    "trapline.kvm.guest_fetch",
+    "trapline.kvm.mmio_access",
     "trapline.kvm.native_exit",
     "trapline.kvm.entry",
     "trapline.kvm.nested.exits",
