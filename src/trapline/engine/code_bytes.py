@@ -8,8 +8,6 @@ of the harts alone: the one that compiles offers a region, which is compared and
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.engine.tlb_layout import (
     ANYWHERE,
     CODE_COUNT,
@@ -33,7 +31,7 @@ from trapline.engine.tlb_layout import (
 from trapline.lang.control import forget_code
 from trapline.lang.functions import cold, inline
 from trapline.lang.memory import host_load, host_store
-from trapline.lang.state import LAYOUT
+from trapline.lang.state import LAYOUT, Hart
 from trapline.lang.values import U64
 
 EMPTY = 0xFFFF_FFFF_FFFF_FFFF
@@ -179,7 +177,7 @@ def forget_bytes(table: U64, first: U64, end: U64) -> None:
 
 
 @cold
-def data_stored(hart: Any, table: U64) -> None:
+def data_stored(hart: Hart, table: U64) -> None:
     """A store beside the code of a page: after many the code is forgotten, as it may be of no use any more.
 
     If it runs again it is decoded again, and twice as many stores are borne then.
@@ -195,7 +193,7 @@ def data_stored(hart: Any, table: U64) -> None:
 
 
 @cold
-def bytes_stored(hart: Any, pa: U64, region: U64, size: U64) -> None:
+def bytes_stored(hart: Hart, pa: U64, region: U64, size: U64) -> None:
     """lang.control.note_store: bytes of one page are about to be written."""
     if hart.region_info[region] == 0:
         return
@@ -290,7 +288,7 @@ def take_offer(offer: U64) -> None:
 
 
 @cold
-def take_offers(hart: Any) -> None:
+def take_offers(hart: Hart) -> None:
     """Look at the regions that were offered to this hart."""
     offer = hart.offers
     for _ in range(OFFER_LIMIT):

@@ -6,8 +6,6 @@ halves of an instruction lie in two pages, Python decodes it.
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.engine.code_bytes import mark_code
 from trapline.engine.decode_table import (
     AT_ODD,
@@ -39,6 +37,7 @@ from trapline.engine.tlb_layout import BLOCK_LIMIT, DECODED, NO_HALF, NOWHERE, S
 from trapline.lang.control import arm_code
 from trapline.lang.functions import cold, inline
 from trapline.lang.memory import host_load, host_store
+from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege.stops import ANY_CSR
 
@@ -61,7 +60,7 @@ def matches(bits: U64, key: U64) -> bool:
 
 
 @cold
-def find_entry(hart: Any, bits: U64) -> U64:
+def find_entry(hart: Hart, bits: U64) -> U64:
     """The address of the table's entry for an instruction; 0: there is none."""
     bucket = (bits >> 2 & 31) << 3 | (bits >> 12 & 7)
     if bits & 3 != 3:
@@ -143,7 +142,7 @@ def find_pair(pairs: U64, first: U64, second: U64) -> U64:
 
 
 @cold
-def write_record(hart: Any, record: U64, offset: U64, bits: U64) -> U64:
+def write_record(hart: Hart, record: U64, offset: U64, bits: U64) -> U64:
     """Fill the record of an instruction; return 1 if straight-line code ends here."""
     entry = find_entry(hart, bits)
     if entry == 0:
@@ -170,7 +169,7 @@ def write_record(hart: Any, record: U64, offset: U64, bits: U64) -> U64:
 
 
 @cold
-def decode_block(hart: Any, table: U64, host: U64, start: U64) -> None:
+def decode_block(hart: Hart, table: U64, host: U64, start: U64) -> None:
     """Decode from a page offset until straight-line code ends; `host` is where the page's bytes are."""
     undecoded = word(hart.decode_base, U64(AT_UNDECODED))
     pairs = word(hart.decode_base, U64(AT_PAIRS))

@@ -6,8 +6,6 @@ privilege.derived). Each has a set of its own, so a switch of V or privilege flu
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.engine.code_bytes import beside_code, note_plain_stores
 from trapline.engine.tlb_layout import (
     CODE_COUNT,
@@ -28,6 +26,7 @@ from trapline.lang.control import arm_code, fill_ones
 from trapline.lang.devices import call_registers
 from trapline.lang.functions import cold, inline
 from trapline.lang.memory import host_load, host_store
+from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege.derived import CONTEXT_MPRV
 from trapline.privilege.fields import ENVCFG_ADUE, ENVCFG_PBMTE, MSTATUS_MXR
@@ -41,7 +40,7 @@ OF_HOST = MSTATUS_MXR | ENVCFG_ADUE | ENVCFG_PBMTE  # of ctx_base[0]: what matte
 
 
 @cold
-def note_large(hart: Any, va: U64) -> None:
+def note_large(hart: Hart, va: U64) -> None:
     """A page of what a large first-stage leaf covers enters a set: a fence anywhere in it has to find it.
 
     64 KiB at level 0, for Svnapot. The G-stage's leaf does not matter: fences of its addresses forget everything.
@@ -58,7 +57,7 @@ def note_large(hart: Any, va: U64) -> None:
 
 
 @cold
-def fill_device(hart: Any, va: U64, place: U64, region: U64) -> None:
+def fill_device(hart: Hart, va: U64, place: U64, region: U64) -> None:
     """Note where a page of registers lies that native code serves: `place` bytes into its region."""
     if hart.region_calm[region] == 0 or place & 4095 != 0:
         return
@@ -72,7 +71,7 @@ def fill_device(hart: Any, va: U64, place: U64, region: U64) -> None:
 
 
 @cold
-def fill_translation(hart: Any, va: U64, pa: U64, access: U64, region: U64, priv: U64) -> None:
+def fill_translation(hart: Hart, va: U64, pa: U64, access: U64, region: U64, priv: U64) -> None:
     """Install a translation in the current context's set when one answer holds for the whole page."""
     if hart.tlb_ptr == 0:
         return
@@ -126,7 +125,7 @@ def fill_translation(hart: Any, va: U64, pa: U64, access: U64, region: U64, priv
 
 
 @inline
-def known_table(hart: Any, pa: U64) -> U64:
+def known_table(hart: Hart, pa: U64) -> U64:
     """lang.control.known_table."""
     if hart.tlb_base == 0:
         return U64(0)
@@ -135,7 +134,7 @@ def known_table(hart: Any, pa: U64) -> U64:
 
 
 @cold
-def remember_table(hart: Any, pa: U64, region: U64) -> None:
+def remember_table(hart: Hart, pa: U64, region: U64) -> None:
     """lang.control.remember_table: where one answer holds for the whole page."""
     page = pa & ~4095
     base = hart.region_base[region]
@@ -149,14 +148,14 @@ def remember_table(hart: Any, pa: U64, region: U64) -> None:
 
 
 @inline
-def other_g_stage(hart: Any) -> bool:
+def other_g_stage(hart: Hart) -> bool:
     """The G-stage is not the one through which the guest's tables were found: hgatp, or what menvcfg says of PTEs."""
     envcfg = hart.guest_tables_of[1] ^ hart.menvcfg
     return hart.guest_tables_of[0] != hart.hgatp or envcfg & (ENVCFG_ADUE | ENVCFG_PBMTE) != 0
 
 
 @inline
-def known_guest_table(hart: Any, gpa: U64) -> U64:
+def known_guest_table(hart: Hart, gpa: U64) -> U64:
     """lang.control.known_guest_table."""
     if hart.tlb_base == 0 or other_g_stage(hart):
         return U64(0)
@@ -165,7 +164,7 @@ def known_guest_table(hart: Any, gpa: U64) -> U64:
 
 
 @cold
-def remember_guest_table(hart: Any, gpa: U64, pa: U64) -> None:
+def remember_guest_table(hart: Hart, gpa: U64, pa: U64) -> None:
     """lang.control.remember_guest_table."""
     place = known_table(hart, pa)
     if place != 0:
@@ -179,7 +178,7 @@ def remember_guest_table(hart: Any, gpa: U64, pa: U64) -> None:
 
 
 @cold
-def split_access(hart: Any, va: U64, size: U64, area: U64) -> U64:
+def split_access(hart: Hart, va: U64, size: U64, area: U64) -> U64:
     """Host address minus va of an access inside a cached page that the plain look-up refuses, or 0 where it may not be.
 
     It is misaligned, and the hart does such; or it is a store to a page with code, beside that.
@@ -197,7 +196,7 @@ def split_access(hart: Any, va: U64, size: U64, area: U64) -> U64:
 
 
 @cold
-def far_load(hart: Any, va: U64, size: U64, now: U64) -> U64:
+def far_load(hart: Hart, va: U64, size: U64, now: U64) -> U64:
     """For a load that its page's entry does not match: host address minus va of the value, or 0.
 
     A misaligned load inside a page, or one of a register that native code serves. Reading that must not change what
@@ -205,7 +204,7 @@ def far_load(hart: Any, va: U64, size: U64, now: U64) -> U64:
     """
     entry = hart.tlb_ptr + ((va >> 12) & (DATA_ENTRIES - 1)) * 16
     if host_load(entry, 8) != (va & ~4095) | DEVICE_TAG:
-        return split_access(hart, va, size, 0)
+        return split_access(hart, va, size, U64(0))
     place = host_load(entry + 8, 8)
     region = place & 4095
     offset = (place & ~4095) + (va & 4095)
@@ -213,14 +212,14 @@ def far_load(hart: Any, va: U64, size: U64, now: U64) -> U64:
         return U64(0)
     hart.instret = now
     calm = hart.region_calm[region]
-    if calm != 1 and call_registers(hart, calm, hart.region_io[region], offset, size, 0) == 0:
+    if calm != 1 and call_registers(hart, calm, hart.region_io[region], offset, size, U64(0)) == 0:
         return U64(0)
-    hart.far_value = call_registers(hart, hart.region_load[region], hart.region_io[region], offset, size, 0)
+    hart.far_value = call_registers(hart, hart.region_load[region], hart.region_io[region], offset, size, U64(0))
     return hart.far_place - va
 
 
 @cold
-def flush_all_sets(hart: Any) -> None:
+def flush_all_sets(hart: Hart) -> None:
     """Forget every translation of this hart, and where page tables lie."""
     if hart.tlb_base != 0:
         fill_ones(hart.tlb_base + TABLE_AREA, U64(TLB_BYTES - TABLE_AREA))
@@ -235,7 +234,7 @@ def flush_all_sets(hart: Any) -> None:
 
 
 @cold
-def flush_page_sets(hart: Any, va: U64) -> None:
+def flush_page_sets(hart: Hart, va: U64) -> None:
     """Forget one page in every set, or everything where larger pages may be cached around it."""
     half = va >> 63
     if va >= hart.big_first[half] and va <= hart.big_last[half]:
@@ -251,7 +250,7 @@ def flush_page_sets(hart: Any, va: U64) -> None:
 
 
 @inline
-def same_context(hart: Any, number: U64) -> bool:
+def same_context(hart: Hart, number: U64) -> bool:
     """Whether a set belongs to the context that find_context looks for (ctx_wanted)."""
     return (
         hart.ctx_used[number] != 0
@@ -263,7 +262,7 @@ def same_context(hart: Any, number: U64) -> bool:
 
 
 @inline
-def describe_context(hart: Any) -> None:
+def describe_context(hart: Hart) -> None:
     """The context of now, without the registers that do not matter in it."""
     mode = hart.ctx_now | (hart.priv << 5) | (hart.virt << 7)
     satp = U64(0)
@@ -283,12 +282,12 @@ def describe_context(hart: Any) -> None:
 
 
 @cold
-def find_context(hart: Any) -> None:
+def find_context(hart: Hart) -> None:
     """Point tlb_ptr at the set of the context of now, taking over the oldest set for a new one."""
     describe_context(hart)
     chosen = U64(CONTEXTS)
     for i in range(CONTEXTS):
-        if same_context(hart, i):
+        if same_context(hart, U64(i)):
             chosen = U64(0) + i
             break
     if chosen == CONTEXTS:
@@ -305,14 +304,14 @@ def find_context(hart: Any) -> None:
 
 
 @inline
-def forget_known_sets(hart: Any) -> None:
+def forget_known_sets(hart: Hart) -> None:
     """No number's set is known any more."""
     for i in range(CONTEXT_MPRV):
         hart.ctx_set[i] = 0
 
 
 @cold
-def select_context(hart: Any) -> None:
+def select_context(hart: Hart) -> None:
     """Make tlb_ptr follow the context of now."""
     known = hart.ctx_set[hart.ctx_now]
     if known != 0:
@@ -322,7 +321,7 @@ def select_context(hart: Any) -> None:
 
 
 @cold
-def bits_at_pc(hart: Any) -> U64:
+def bits_at_pc(hart: Hart) -> U64:
     """The instruction's bits, read again from the page that native code runs in."""
     offset = hart.pc & 4095
     low = host_load(hart.code_host + offset, 2)

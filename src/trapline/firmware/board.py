@@ -5,12 +5,13 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 from trapline.firmware.features import CsrBits, features_of
 from trapline.firmware.handler import previous_privilege, previous_virtualization
 from trapline.firmware.unprivileged import load_word
 from trapline.lang.control import flush_translations
+from trapline.lang.state import Hart
 from trapline.machine.plain_types import U64
 from trapline.privilege import csr_numbers as csr
 from trapline.privilege.csr import csr_read, csr_write
@@ -46,7 +47,7 @@ class HartRecord:
 
     snapshot_types: ClassVar = {"entry": tuple[U64, U64] | None}
 
-    hart: Any
+    hart: Hart
     state: HartState = HartState.STARTED
     entry: tuple[int, int] | None = None
     features: dict[int, CsrBits] = field(default_factory=dict)
@@ -196,7 +197,7 @@ class FirmwareSbi:
         return SbiError.SUCCESS
 
 
-def change_bits(hart: Any, number: int, *, set: int = 0, clear: int = 0) -> None:
+def change_bits(hart: Hart, number: int, *, set: int = 0, clear: int = 0) -> None:
     """Set and clear bits of a CSR by reading and writing it."""
     old = int(hart.call(csr_read, number))
     hart.call(csr_write, number, old & ~clear | set)

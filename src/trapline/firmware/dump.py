@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.firmware.trap import MachineTrap
+from trapline.lang.state import Hart
 from trapline.privilege import csr_numbers as csr
 from trapline.privilege.csr import csr_read
 
@@ -29,7 +28,7 @@ _PAIRS = (
 )
 
 
-def dump(hart: Any, trap: MachineTrap, message: str, error: int) -> str:
+def dump(hart: Hart, trap: MachineTrap, message: str, error: int) -> str:
     """Return the text: one line of reason, the trap's CSRs, the registers."""
     hartid = int(hart.call(csr_read, csr.MHARTID))
     mstatus = int(hart.call(csr_read, csr.MSTATUS))

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 from trapline.lang.functions import cold
-from trapline.lang.state import EXIT_RING, LAYOUT
+from trapline.lang.state import EXIT_RING, LAYOUT, Hart
 from trapline.lang.values import U64
 
 KVM_REDIRECT, SBI_CALL, GSTAGE_MAP, MMIO_USER, KVM_EMULATE, KVM_ACTION, ACTION_REDIRECT, KVM_ILLEGAL = range(8)
@@ -87,7 +86,7 @@ class NativeExit:
 
 
 @cold
-def note_exit(hart: Any, kind: U64, cause: U64, origin: U64, where: U64, gpa: U64, event: U64) -> U64:
+def note_exit(hart: Hart, kind: U64, cause: U64, origin: U64, where: U64, gpa: U64, event: U64) -> U64:
     """Count an exit whose trap's epc and tval are in scratch[0] and [1]; return the firmware's instructions.
 
     `event` is what the firmware did (firmware.handler), with mcause; 0 if it was not asked.
@@ -113,21 +112,21 @@ def note_exit(hart: Any, kind: U64, cause: U64, origin: U64, where: U64, gpa: U6
 
 
 @cold
-def note_firmware(hart: Any, went: U64, cause: U64, origin: U64) -> None:
+def note_firmware(hart: Hart, went: U64, cause: U64, origin: U64) -> None:
     """Count what the firmware did with a trap of a guest: where it went (firmware.handler), mcause, 0 VU or 1 VS."""
     index = (went << 7) | (cause << 1) | origin
     hart.fw_count[index] = hart.fw_count[index] + 1
     hart.fw_instructions = hart.fw_instructions + hart.fw_cost[hart.fw_event - 1]
 
 
-def firmware_counted(hart: Any) -> Iterator[tuple[tuple[int, int, int], int]]:
+def firmware_counted(hart: Hart) -> Iterator[tuple[tuple[int, int, int], int]]:
     """Yield (where the firmware sent traps, mcause, 0 VU or 1 VS) and how often, for what note_firmware counted."""
     for n, count in enumerate(hart.mem[_FIRMWARE.index : _FIRMWARE.index + _FIRMWARE.count].tolist()):
         if count:
             yield (n >> 7, n >> 1 & 63, n & 1), count
 
 
-def clear_firmware(hart: Any) -> None:
+def clear_firmware(hart: Hart) -> None:
     """Begin to count anew."""
     hart.fw_instructions = 0
     for n in range(_FIRMWARE.count):
@@ -139,17 +138,17 @@ def native_exit(index: int) -> NativeExit:
     return NativeExit(index >> 8, index >> 2 & 63, index >> 1 & 1, index & 1)
 
 
-def counted(hart: Any) -> Iterator[tuple[NativeExit, int]]:
+def counted(hart: Hart) -> Iterator[tuple[NativeExit, int]]:
     """Yield what native code has handled on a hart, and how often."""
     return _summed(hart, _COUNTS.index)
 
 
-def spent(hart: Any) -> Iterator[tuple[NativeExit, int]]:
+def spent(hart: Hart) -> Iterator[tuple[NativeExit, int]]:
     """Yield what native code has handled on a hart, and the instructions of firmware that stand for it."""
     return _summed(hart, _SPENT.index)
 
 
-def _summed(hart: Any, first: int) -> Iterator[tuple[NativeExit, int]]:
+def _summed(hart: Hart, first: int) -> Iterator[tuple[NativeExit, int]]:
     for kind in KINDS:
         start = first + (kind << 8)
         row = hart.mem[start : start + 256].tolist()
@@ -157,7 +156,7 @@ def _summed(hart: Any, first: int) -> Iterator[tuple[NativeExit, int]]:
             yield from ((native_exit(kind << 8 | n), count) for n, count in enumerate(row) if count)
 
 
-def ring_entries(hart: Any, since: int) -> list[tuple[int, ...]]:
+def ring_entries(hart: Hart, since: int) -> list[tuple[int, ...]]:
     """Return the words of the exits from number `since` on that the ring still has."""
     end = int(hart.exit_ring_at)
     first = max(since, end - EXIT_RING)

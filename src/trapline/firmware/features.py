@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from trapline.lang.state import Hart
 from trapline.privilege import csr_numbers as csr
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.sbi.numbers import Feature, SbiError
@@ -19,7 +20,7 @@ class CsrBits:
 
     snapshot_skips: ClassVar = ("number", "bits")
 
-    hart: Any
+    hart: Hart
     number: int
     bits: int
     locked: bool = False
@@ -37,7 +38,7 @@ class CsrBits:
         return SbiError.SUCCESS
 
 
-def features_of(hart: Any) -> dict[int, CsrBits]:
+def features_of(hart: Hart) -> dict[int, CsrBits]:
     """Return the features that this hart can have."""
     found = {int(Feature.MISALIGNED_EXC_DELEG): CsrBits(hart, csr.MEDELEG, MIS_DELEG)}
     if hart.has_svadu != 0:

@@ -7,7 +7,7 @@ writes CSRs, and returns with mret.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from trapline.firmware import cost, exit_log, outcome
 from trapline.firmware.board import Board, FirmwareSbi, HartRecord, change_bits
@@ -18,6 +18,7 @@ from trapline.firmware.models import ALL_ONES, DEFAULT_MODEL, FirmwareModel, mod
 from trapline.firmware.outcome import Outcome
 from trapline.firmware.redirect import WENT_TO_HS, WENT_TO_VS, flags_of, redirect_trap
 from trapline.firmware.trap import MachineTrap, last_trap, read_trap
+from trapline.lang.state import Hart
 from trapline.privilege import causes
 from trapline.privilege import csr_numbers as csr
 from trapline.privilege.csr import csr_write
@@ -99,7 +100,7 @@ class Firmware:
         self._sbi: dict[int, FirmwareSbi] = {}
 
     # --- set-up ---
-    def setup(self, hart: Any, pc: int, opaque: int = 0) -> None:
+    def setup(self, hart: Hart, pc: int, opaque: int = 0) -> None:
         """Set delegation and the rest of M-mode up, then enter HS-mode at `pc` with a0 hartid, a1 `opaque`."""
         hartid = int(hart.mhartid)
         hart.hosted_m = 1
@@ -114,7 +115,7 @@ class Firmware:
             self.host_fwft_granted = feature.read() == 1
         self.enter_supervisor(hart, pc, opaque)
 
-    def _write_machine_csrs(self, hart: Any) -> None:
+    def _write_machine_csrs(self, hart: Hart) -> None:
         m = self.model
         for number, value in (
             (csr.MEDELEG, m.medeleg),
@@ -131,13 +132,13 @@ class Firmware:
             hart.call(csr_write, PMPADDR0, ALL_ONES)
             hart.call(csr_write, PMPCFG0, OPEN_PMP)
 
-    def write_model(self, hart: Any) -> None:
+    def write_model(self, hart: Hart) -> None:
         """Write into the hart what the compiled handler must know of the model."""
         hart.fw_flags = flags_of(self.model)
         for n, event in enumerate(cost.firmware_events()):
             hart.fw_cost[n] = self.cost_of(event).instructions if cost.is_known(event) else 0
 
-    def enter_supervisor(self, hart: Any, pc: int, opaque: int) -> None:
+    def enter_supervisor(self, hart: Hart, pc: int, opaque: int) -> None:
         """Enter HS-mode at `pc` as HSM's hart_start says: satp 0, SIE 0, a0 hartid, a1 `opaque`."""
         hart.priv, hart.virt = MACHINE, 0
         hart.call(csr_write, csr.SATP, 0)
@@ -146,7 +147,7 @@ class Firmware:
         hart.x[A0], hart.x[A1] = int(hart.mhartid), opaque
         self._return(hart)
 
-    def start_pending(self, hart: Any) -> bool:
+    def start_pending(self, hart: Hart) -> bool:
         """Start a hart that another one asked to start, or whose suspension ended; return whether it runs."""
         record = self.records[int(hart.mhartid)]
         if record.entry is not None and record.state is not HartState.STOPPED:
@@ -159,12 +160,12 @@ class Firmware:
         return True
 
     @staticmethod
-    def _return(hart: Any) -> None:
+    def _return(hart: Hart) -> None:
         hart.call(mret)
         hart.pc = hart.next_pc
 
     # --- traps ---
-    def handle(self, hart: Any) -> Outcome:
+    def handle(self, hart: Hart) -> Outcome:
         """Handle the trap that entered M-mode (engine.run gave EXIT_HOSTED_M) and leave M-mode again."""
         trap = read_trap(hart)
         if trap.cause in _EVENTS:
@@ -197,7 +198,7 @@ class Firmware:
         """Instructions that real firmware would have executed."""
         return self._instructions + sum(int(r.hart.fw_instructions) for r in self.records.values())
 
-    def _serve(self, hart: Any, trap: MachineTrap) -> Outcome:
+    def _serve(self, hart: Hart, trap: MachineTrap) -> Outcome:
         """What the compiled handler does: redirect or emulate."""
         self.write_model(hart)
         went = int(hart.call(serve_trap))
@@ -209,10 +210,10 @@ class Firmware:
         destination = outcome.TO_VS if went == WENT_TO_VS else outcome.TO_HS
         return Outcome(outcome.REDIRECT, destination, trap, price, trap.replaced_by(last_trap(hart)))
 
-    def _hang(self, hart: Any, trap: MachineTrap, message: str, error: int) -> Outcome:
+    def _hang(self, hart: Hart, trap: MachineTrap, message: str, error: int) -> Outcome:
         return Outcome(outcome.HANG, outcome.HUNG, trap, cost.NOTHING, dump=dump(hart, trap, message, error))
 
-    def _ecall(self, hart: Any, trap: MachineTrap) -> Outcome:
+    def _ecall(self, hart: Hart, trap: MachineTrap) -> Outcome:
         """Serve the SBI; a fault on the caller's memory is the caller's."""
         call = SbiCall.of(hart.x)
         price = self.cost_of(f"{cost.SBI} {name_of(call.eid)}")
@@ -227,7 +228,7 @@ class Firmware:
         suspended = self.records[int(hart.mhartid)].state is HartState.SUSPENDED
         return Outcome(outcome.SBI, outcome.STOPPED if suspended else outcome.RESUME, trap, price)
 
-    def _fault_of_call(self, hart: Any, trap: MachineTrap, fault: MachineTrap) -> Outcome:
+    def _fault_of_call(self, hart: Hart, trap: MachineTrap, fault: MachineTrap) -> Outcome:
         """Hand the fault of an access that the firmware made for a call to the caller."""
         self.write_model(hart)
         f = fault
@@ -235,7 +236,7 @@ class Firmware:
         self._return(hart)
         return Outcome(outcome.REDIRECT, outcome.TO_HS, trap, self.cost_of(cost.PLAIN), fault)
 
-    def _interrupt(self, hart: Any, trap: MachineTrap) -> Outcome:
+    def _interrupt(self, hart: Hart, trap: MachineTrap) -> Outcome:
         """Pass the machine timer interrupt on to S-mode; no other is ever enabled (IPIs set SSIP directly)."""
         if trap.cause & 63 != causes.IRQ_MTI:
             return self._hang(hart, trap, "unhandled local interrupt", NO_ENTRY)

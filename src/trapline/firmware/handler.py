@@ -5,13 +5,12 @@ SBI calls, interrupts and what happens in M-mode itself are firmware.firmware's.
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.firmware.illegal import emulate_illegal
 from trapline.firmware.misaligned import emulate_access
 from trapline.firmware.redirect import EMULATES_MISALIGNED, FETCHES, WENT_TO_VS, redirect_trap
 from trapline.firmware.unprivileged import fetches
 from trapline.lang.functions import cold, hosted, inline
+from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege.causes import (
     ECALL_HS,
@@ -33,13 +32,13 @@ EVENT_EMULATED = EVENT_CSR_READ
 
 
 @inline
-def previous_privilege(hart: Any) -> U64:
+def previous_privilege(hart: Hart) -> U64:
     """Where the trap came from: mstatus.MPP."""
     return (hart.mstatus >> MSTATUS_MPP_SHIFT) & 3
 
 
 @inline
-def previous_virtualization(hart: Any) -> U64:
+def previous_virtualization(hart: Hart) -> U64:
     """Likewise whether it came from a guest: mstatus.MPV, which M-mode itself never has."""
     return U64(1) if hart.mstatus & MSTATUS_MPV != 0 and previous_privilege(hart) != MACHINE else U64(0)
 
@@ -60,7 +59,7 @@ def redirect_event(cause: U64, went: U64) -> U64:
 
 
 @cold
-def emulate(hart: Any, cause: U64, epc: U64, priv: U64, virt: U64) -> U64:
+def emulate(hart: Hart, cause: U64, epc: U64, priv: U64, virt: U64) -> U64:
     """Emulate the instruction of the trap in trap_*: the event; 0 if trap_* is to be redirected.
 
     Newer firmware first fetches the instruction of an access fault for a platform's own emulation (there is none).
@@ -78,7 +77,7 @@ def emulate(hart: Any, cause: U64, epc: U64, priv: U64, virt: U64) -> U64:
 
 
 @hosted
-def serve_trap(hart: Any) -> U64:
+def serve_trap(hart: Hart) -> U64:
     """Handle the trap that entered M-mode and leave M-mode again: where it went (WENT_*), or NOT_SERVED, nothing done.
 
     hart.fw_event is what was done, hart.trap_* the trap that was redirected: another than the one that came if an

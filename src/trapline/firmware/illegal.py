@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.firmware.unprivileged import fetches
 from trapline.lang.functions import cold
+from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege.counters import read_time
 from trapline.privilege.csr import csr_read, csr_write
@@ -20,7 +19,7 @@ CYCLE, TIME, HPMCOUNTER31 = 0xC00, 0xC01, 0xC1F
 
 
 @cold
-def emulate_illegal(hart: Any, epc: U64, priv: U64, virt: U64) -> bool:
+def emulate_illegal(hart: Hart, epc: U64, priv: U64, virt: U64) -> bool:
     """Emulate the instruction and step over it, or make trap_* the trap to redirect: False.
 
     A truly illegal instruction is redirected with its bits in xtval, xtval2 and xtinst 0, GVA 0.
@@ -41,7 +40,7 @@ def emulate_illegal(hart: Any, epc: U64, priv: U64, virt: U64) -> bool:
 
 
 @cold
-def reads_counter(hart: Any, bits: U64, priv: U64, virt: U64) -> bool:
+def reads_counter(hart: Hart, bits: U64, priv: U64, virt: U64) -> bool:
     """Do a csrrs or csrrc with x0 of a CSR that firmware provides; False if it is something else."""
     number = bits >> 20 & 0xFFF
     if bits >> 12 & 2 == 0 or bits >> 15 & 31 != 0:
@@ -64,7 +63,7 @@ def reads_counter(hart: Any, bits: U64, priv: U64, virt: U64) -> bool:
 
 
 @cold
-def allowed_counters(hart: Any, priv: U64, virt: U64) -> U64:
+def allowed_counters(hart: Hart, priv: U64, virt: U64) -> U64:
     """The counters that mcounteren, hcounteren (V=1) and scounteren (U, VU) open to the code."""
     allowed = hart.mcounteren
     if virt != 0:

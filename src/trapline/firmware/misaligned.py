@@ -6,8 +6,6 @@ compressed forms; atomics, vectors and everything else are not emulated.
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.engine.decode_block import find_entry, register_bytes, word
 from trapline.engine.decode_table import (
     ACCESS,
@@ -23,6 +21,7 @@ from trapline.firmware.redirect import EMULATES_ZCB, FIXES_TINST, MARKS_GUEST_FP
 from trapline.firmware.unprivileged import fetches, load_bytes, store_bytes
 from trapline.lang.control import attempt
 from trapline.lang.functions import cold, inline
+from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.csr_numbers import MEPC, MSTATUS, VSSTATUS
@@ -33,7 +32,7 @@ RS1_SHIFT = 15
 
 
 @inline
-def stored_value(hart: Any, registers: U64, access: U64) -> U64:
+def stored_value(hart: Hart, registers: U64, access: U64) -> U64:
     """The register that an emulated store stores, whole."""
     if access & ACCESS_FLOAT != 0:
         return hart.f[registers >> 16 & 31]
@@ -41,7 +40,7 @@ def stored_value(hart: Any, registers: U64, access: U64) -> U64:
 
 
 @inline
-def write_loaded(hart: Any, registers: U64, access: U64, data: U64) -> None:
+def write_loaded(hart: Hart, registers: U64, access: U64, data: U64) -> None:
     """Write what an emulated load has found to its register: sign-extended, NaN-boxed, or as it is."""
     bits = (access & ACCESS_SIZE) * 8
     value = data & (U64(0xFFFF_FFFF_FFFF_FFFF) >> ((64 - bits) & 63))
@@ -58,7 +57,7 @@ def write_loaded(hart: Any, registers: U64, access: U64, data: U64) -> None:
 
 
 @cold
-def mark_fp_dirty(hart: Any, virt: U64) -> None:
+def mark_fp_dirty(hart: Hart, virt: U64) -> None:
     """Set FS to Dirty in sstatus and, if this firmware does, in a guest's vsstatus."""
     csr_write(hart, U64(MSTATUS), csr_read(hart, U64(MSTATUS)) | MSTATUS_FS)
     if virt != 0 and hart.fw_flags & MARKS_GUEST_FP_DIRTY != 0:
@@ -66,7 +65,7 @@ def mark_fp_dirty(hart: Any, virt: U64) -> None:
 
 
 @cold
-def fix_tinst(hart: Any, tval: U64, tinst: U64) -> None:
+def fix_tinst(hart: Hart, tval: U64, tinst: U64) -> None:
     """Make a byte access's fault look like one of the original instruction, if this firmware does.
 
     A pseudo-instruction stays; otherwise htinst is the original's with the distance in Addr. Offset, or 0.
@@ -78,7 +77,7 @@ def fix_tinst(hart: Any, tval: U64, tinst: U64) -> None:
 
 
 @cold
-def emulate_access(hart: Any, epc: U64, priv: U64, virt: U64) -> U64:
+def emulate_access(hart: Hart, epc: U64, priv: U64, virt: U64) -> U64:
     """Do the access of the trap in trap_* and step mepc over it; return 1 + its place among isa.lookup.scalar_accesses.
 
     0 if there is nothing to emulate or the access faults: trap_* is then the trap to redirect. mtval is the address: it

@@ -8,10 +8,9 @@ but from its saved guest context and with vstvec unmasked: it stays apart.)
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.firmware.models import FirmwareModel, ToVs
 from trapline.lang.functions import hosted, inline
+from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege.causes import INST_PAGE_FAULT, LOAD_PAGE_FAULT, STORE_PAGE_FAULT
 from trapline.privilege.csr import csr_read, csr_write
@@ -70,7 +69,7 @@ def flags_of(model: FirmwareModel) -> int:
 
 
 @inline
-def goes_to_vs(hart: Any, cause: U64, virt: U64) -> bool:
+def goes_to_vs(hart: Hart, cause: U64, virt: U64) -> bool:
     """Whether this firmware hands the trap to VS-mode itself. medeleg plays no part."""
     if virt == 0 or cause >= 64:
         return False
@@ -91,7 +90,7 @@ def pushed(status: U64, priv: U64) -> U64:
 
 
 @inline
-def write_hypervisor_state(hart: Any, tval2: U64, tinst: U64, gva: U64, priv: U64, virt: U64) -> None:
+def write_hypervisor_state(hart: Hart, tval2: U64, tinst: U64, gva: U64, priv: U64, virt: U64) -> None:
     """Write hstatus, htval and htinst for a trap into HS: SPVP only changes if the trap came from V=1."""
     hstatus = csr_read(hart, U64(HSTATUS)) & ~U64(HSTATUS_SPV)
     if virt != 0:
@@ -109,7 +108,7 @@ def write_hypervisor_state(hart: Any, tval2: U64, tinst: U64, gva: U64, priv: U6
 
 
 @inline
-def enter_handler(hart: Any, tvec: U64, virt: U64) -> None:
+def enter_handler(hart: Hart, tvec: U64, virt: U64) -> None:
     """Make mret go to a handler in S- or VS-mode. xtvec's mode bits are stripped."""
     mstatus = csr_read(hart, U64(MSTATUS)) & ~(U64(MSTATUS_MPV) | MSTATUS_MPP)
     mstatus = mstatus | (SUPERVISOR << MSTATUS_MPP_SHIFT)
@@ -121,7 +120,7 @@ def enter_handler(hart: Any, tvec: U64, virt: U64) -> None:
 
 @hosted
 def redirect_trap(
-    hart: Any, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64, gva: U64, priv: U64, virt: U64
+    hart: Hart, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64, gva: U64, priv: U64, virt: U64
 ) -> U64:
     """Enter a trap from below M-mode into VS (returns 1) or HS (2) and make mret go to its handler."""
     if goes_to_vs(hart, cause, virt):

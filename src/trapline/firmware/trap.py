@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from trapline.lang.functions import Trap
+from trapline.lang.state import Hart
 from trapline.privilege import csr_numbers as csr
 from trapline.privilege.causes import INTERRUPT
 from trapline.privilege.csr import csr_read
@@ -48,12 +48,12 @@ class MachineTrap:
         )
 
 
-def last_trap(hart: Any) -> Trap:
+def last_trap(hart: Hart) -> Trap:
     """Return the trap that the compiled handler left in the hart's trap_*."""
     return Trap(hart.trap_cause, hart.trap_tval, hart.trap_tval2, hart.trap_tinst, hart.trap_gva)
 
 
-def read_trap(hart: Any) -> MachineTrap:
+def read_trap(hart: Hart) -> MachineTrap:
     """Read the CSRs that take_trap wrote for M-mode."""
     call = hart.call
     mstatus = int(call(csr_read, csr.MSTATUS))

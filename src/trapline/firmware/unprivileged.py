@@ -5,11 +5,10 @@ Each may trap, as the code's own would; hosted software makes them as an attempt
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.lang.control import attempt, note_store
 from trapline.lang.functions import cold, hosted
 from trapline.lang.memory import host_load, host_store
+from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege.causes import (
     INST_ACCESS,
@@ -26,7 +25,7 @@ from trapline.privilege.translation import ACCESS_LOAD, ACCESS_STORE, translate
 
 
 @cold
-def plain_bytes(hart: Any, va: U64, size: U64, access: U64, priv: U64, virt: U64) -> U64:
+def plain_bytes(hart: Hart, va: U64, size: U64, access: U64, priv: U64, virt: U64) -> U64:
     """Host address of the bytes at `va`, in one page, in RAM that may be accessed so, 0 if it is not.
 
     Raises what translation does. For a store the bytes are as good as written.
@@ -45,7 +44,7 @@ def plain_bytes(hart: Any, va: U64, size: U64, access: U64, priv: U64, virt: U64
 
 
 @cold
-def load_part(hart: Any, va: U64, size: U64, priv: U64, virt: U64) -> U64:
+def load_part(hart: Hart, va: U64, size: U64, priv: U64, virt: U64) -> U64:
     """Load bytes of one page, one at a time where they are not plain RAM."""
     place = plain_bytes(hart, va, size, U64(ACCESS_LOAD), priv, virt)
     found = U64(0)
@@ -61,7 +60,7 @@ def load_part(hart: Any, va: U64, size: U64, priv: U64, virt: U64) -> U64:
 
 
 @cold
-def store_part(hart: Any, va: U64, size: U64, value: U64, priv: U64, virt: U64) -> None:
+def store_part(hart: Hart, va: U64, size: U64, value: U64, priv: U64, virt: U64) -> None:
     """Store bytes of one page, one at a time where they are not plain RAM."""
     place = plain_bytes(hart, va, size, U64(ACCESS_STORE), priv, virt)
     if place != 0:
@@ -75,7 +74,7 @@ def store_part(hart: Any, va: U64, size: U64, value: U64, priv: U64, virt: U64) 
 
 
 @cold
-def load_bytes(hart: Any, va: U64, size: U64, priv: U64, virt: U64) -> U64:
+def load_bytes(hart: Hart, va: U64, size: U64, priv: U64, virt: U64) -> U64:
     """Load `size` bytes, little endian, as if one at a time."""
     first = 4096 - (va & 4095)
     if first >= size:
@@ -85,7 +84,7 @@ def load_bytes(hart: Any, va: U64, size: U64, priv: U64, virt: U64) -> U64:
 
 
 @cold
-def store_bytes(hart: Any, va: U64, size: U64, value: U64, priv: U64, virt: U64) -> None:
+def store_bytes(hart: Hart, va: U64, size: U64, value: U64, priv: U64, virt: U64) -> None:
     """Store `size` bytes as if one at a time; those before one that faults stay written."""
     first = 4096 - (va & 4095)
     if first >= size:
@@ -96,13 +95,13 @@ def store_bytes(hart: Any, va: U64, size: U64, value: U64, priv: U64, virt: U64)
 
 
 @hosted
-def load_word(hart: Any, va: U64, priv: U64, virt: U64) -> U64:
+def load_word(hart: Hart, va: U64, priv: U64, virt: U64) -> U64:
     """Load 8 aligned bytes."""
     return load_as(hart, va, U64(8), priv, virt, U64(0))
 
 
 @cold
-def read_instruction(hart: Any, va: U64, priv: U64, virt: U64) -> U64:
+def read_instruction(hart: Hart, va: U64, priv: U64, virt: U64) -> U64:
     """Read an instruction by loads of its halfwords."""
     bits = load_as(hart, va, U64(2), priv, virt, U64(0))
     if bits & 3 == 3:
@@ -111,7 +110,7 @@ def read_instruction(hart: Any, va: U64, priv: U64, virt: U64) -> U64:
 
 
 @cold
-def fetches(hart: Any, epc: U64, priv: U64, virt: U64) -> bool:
+def fetches(hart: Hart, epc: U64, priv: U64, virt: U64) -> bool:
     """Read the instruction at `epc`, from execute-only pages too (MXR), to hart.attempted.
 
     False if that faults: trap_* are then the fault as one of a fetch, with the instruction's address in trap_tval even

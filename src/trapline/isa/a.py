@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from trapline.lang.facts import Access, Kind
 from trapline.lang.functions import inline, instruction
+from trapline.lang.state import Hart
 from trapline.lang.values import U64, sext, signed
 from trapline.privilege.memory import amo_load, load_reserved, store, store_conditional
 
@@ -79,8 +79,8 @@ def declare_reservations(letter: str, width: str, size: int) -> None:
         partial=True,
         access=reserve,
     )
-    def lr(hart: Any, rd: U64, rs1: U64) -> None:
-        hart.x[rd] = sext(load_reserved(hart, hart.x[rs1], size), bits)
+    def lr(hart: Hart, rd: U64, rs1: U64) -> None:
+        hart.x[rd] = sext(load_reserved(hart, hart.x[rs1], U64(size)), bits)
 
     @instruction(
         f"sc.{letter} rd, rs2, (rs1)",
@@ -89,8 +89,8 @@ def declare_reservations(letter: str, width: str, size: int) -> None:
         partial=True,
         access=conditional,
     )
-    def sc(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
-        hart.x[rd] = store_conditional(hart, hart.x[rs1], size, hart.x[rs2])
+    def sc(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
+        hart.x[rd] = store_conditional(hart, hart.x[rs1], U64(size), hart.x[rs2])
 
 
 def declare_amo(name: str, code: str, operation: Callable[[U64, U64], U64], letter: str, width: str, size: int) -> None:
@@ -101,11 +101,11 @@ def declare_amo(name: str, code: str, operation: Callable[[U64, U64], U64], lett
     @instruction(
         f"amo{name}.{letter} rd, rs2, (rs1)", f"{code} aq rl rs2 rs1 {width} rd 0101111", extension="A", access=access
     )
-    def amo(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+    def amo(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
         address = hart.x[rs1]
         operand = sext(hart.x[rs2], bits)
-        old = sext(amo_load(hart, address, size), bits)
-        store(hart, address, size, operation(old, operand))
+        old = sext(amo_load(hart, address, U64(size)), bits)
+        store(hart, address, U64(size), operation(old, operand))
         hart.x[rd] = old
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import cache
-from typing import Any
 
 import trapline.isa.all  # noqa: F401  (declares the instructions)
 from trapline.isa.encoding import Encoding, parse
 from trapline.lang.functions import INSTRUCTIONS, Instruction
+from trapline.lang.state import Hart
 
 _MEMO_LIMIT = 1 << 16
 
@@ -47,7 +47,7 @@ _SWITCHES = {
 }
 
 
-def enabled_extensions(hart: Any) -> set[str]:
+def enabled_extensions(hart: Hart) -> set[str]:
     """Return the names, as in the ISA string, of the extensions that are switched on."""
     return {"I"} | {name for name, word in _SWITCHES.items() if getattr(hart, word) != 0}
 
@@ -195,10 +195,8 @@ def _tables(enabled: frozenset[str], declared: int) -> tuple[_Buckets, dict[int,
 class Decoder:
     """Decodes for one set of extensions (names as in the ISA string) or for a hart's."""
 
-    def __init__(self, enabled: Iterable[str] | Any) -> None:
-        names = (
-            frozenset(enabled) if isinstance(enabled, (set, frozenset, list, tuple)) else enabled_extensions(enabled)
-        )
+    def __init__(self, enabled: Iterable[str] | Hart) -> None:
+        names = frozenset(enabled_extensions(enabled)) if isinstance(enabled, Hart) else frozenset(enabled)
         self.enabled: frozenset[str] = frozenset(names)
         self._buckets, self._memo = _tables(self.enabled, len(INSTRUCTIONS))
 

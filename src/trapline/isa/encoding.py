@@ -105,7 +105,8 @@ class Encoding:
 
 @cache
 def _compile(source: str) -> Callable[[int], dict[str, int]]:
-    return eval(f"lambda w:{source}")
+    made: Callable[[int], dict[str, int]] = eval(f"lambda w:{source}")
+    return made
 
 
 @cache

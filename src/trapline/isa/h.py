@@ -5,11 +5,10 @@ HLV, HLVX and HSV access memory as if V=1 at the privilege of hstatus.SPVP.
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.isa.privileged import fence_address
 from trapline.lang.facts import Access, Kind
 from trapline.lang.functions import instruction
+from trapline.lang.state import Hart
 from trapline.lang.values import U64, sext, zext
 from trapline.privilege.guards import require_hfence_gvma, require_hfence_vvma, require_hypervisor_access
 from trapline.privilege.memory import guest_load, guest_store
@@ -23,9 +22,9 @@ def declare_guest_load(name: str, code: str, size: int, signed: bool, execute: i
     access = Access(Kind.LOAD, size, signed=signed, guest=True)
 
     @instruction(f"{name} rd, (rs1)", f"{code} rs1 100 rd 1110011", extension="H", access=access)
-    def load_as_guest(hart: Any, rd: U64, rs1: U64) -> None:
+    def load_as_guest(hart: Hart, rd: U64, rs1: U64) -> None:
         require_hypervisor_access(hart)
-        hart.x[rd] = extend(guest_load(hart, hart.x[rs1], size, execute), bits)
+        hart.x[rd] = extend(guest_load(hart, hart.x[rs1], U64(size), U64(execute)), bits)
 
 
 def declare_guest_store(name: str, code: str, size: int) -> None:
@@ -33,9 +32,9 @@ def declare_guest_store(name: str, code: str, size: int) -> None:
     access = Access(Kind.STORE, size, guest=True)
 
     @instruction(f"{name} rs2, (rs1)", f"{code} rs2 rs1 100 00000 1110011", extension="H", access=access)
-    def store_as_guest(hart: Any, rs1: U64, rs2: U64) -> None:
+    def store_as_guest(hart: Hart, rs1: U64, rs2: U64) -> None:
         require_hypervisor_access(hart)
-        guest_store(hart, hart.x[rs1], size, hart.x[rs2])
+        guest_store(hart, hart.x[rs1], U64(size), hart.x[rs2])
 
 
 declare_guest_load("hlv.b", "0110000 00000", 1, True, 0)
@@ -54,25 +53,25 @@ declare_guest_store("hsv.d", "0110111", 8)
 
 
 @instruction("hfence.vvma rs1, rs2", "0010001 rs2 rs1 000 00000 1110011", extension="H")
-def hfence_vvma(hart: Any, rs1: U64) -> None:
+def hfence_vvma(hart: Hart, rs1: U64) -> None:
     require_hfence_vvma(hart)
     fence_address(hart, rs1)
 
 
 @instruction("hfence.gvma rs1, rs2", "0110001 rs2 rs1 000 00000 1110011", extension="H")
-def hfence_gvma(hart: Any) -> None:
+def hfence_gvma(hart: Hart) -> None:
     require_hfence_gvma(hart)
     # rs1 is a guest physical address; translations are kept by virtual address, so all of them go.
     forget_translations(hart)
 
 
 @instruction("hinval.vvma rs1, rs2", "0010011 rs2 rs1 000 00000 1110011", extension="H&Svinval")
-def hinval_vvma(hart: Any, rs1: U64) -> None:
+def hinval_vvma(hart: Hart, rs1: U64) -> None:
     require_hfence_vvma(hart)
     fence_address(hart, rs1)
 
 
 @instruction("hinval.gvma rs1, rs2", "0110011 rs2 rs1 000 00000 1110011", extension="H&Svinval")
-def hinval_gvma(hart: Any) -> None:
+def hinval_gvma(hart: Hart) -> None:
     require_hfence_gvma(hart)
     forget_translations(hart)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.isa.control_flow import branch, check_target
 from trapline.lang.control import jump
 from trapline.lang.facts import Access, Flow, Kind
 from trapline.lang.functions import Trap, instruction
+from trapline.lang.state import Hart
 from trapline.lang.values import U64, sext, signed, u64, unsigned, zext
 from trapline.privilege.causes import BREAKPOINT
 from trapline.privilege.deliver import environment_call
@@ -21,17 +20,17 @@ EVEN = 0xFFFF_FFFF_FFFF_FFFE
 
 
 @instruction("lui rd, upper", "imm[31:12] rd 0110111", extension="I")
-def lui(hart: Any, rd: U64, imm: U64) -> None:
+def lui(hart: Hart, rd: U64, imm: U64) -> None:
     hart.x[rd] = imm
 
 
 @instruction("auipc rd, upper", "imm[31:12] rd 0010111", extension="I")
-def auipc(hart: Any, rd: U64, imm: U64) -> None:
+def auipc(hart: Hart, rd: U64, imm: U64) -> None:
     hart.x[rd] = hart.pc + imm
 
 
 @instruction("jal rd, target", "imm[20|10:1|11|19:12] rd 1101111", extension="I", flow=Flow.JUMP)
-def jal(hart: Any, rd: U64, imm: U64) -> None:
+def jal(hart: Hart, rd: U64, imm: U64) -> None:
     link = hart.next_pc
     target = hart.pc + imm
     check_target(hart, target)
@@ -40,7 +39,7 @@ def jal(hart: Any, rd: U64, imm: U64) -> None:
 
 
 @instruction("jalr rd, imm(rs1)", "imm[11:0] rs1 000 rd 1100111", extension="I", flow=Flow.JUMP)
-def jalr(hart: Any, rd: U64, rs1: U64, imm: U64) -> None:
+def jalr(hart: Hart, rd: U64, rs1: U64, imm: U64) -> None:
     link = hart.next_pc
     target = (hart.x[rs1] + imm) & EVEN
     check_target(hart, target)
@@ -52,37 +51,37 @@ def jalr(hart: Any, rd: U64, rs1: U64, imm: U64) -> None:
 
 
 @instruction("beq rs1, rs2, target", "imm[12|10:5] rs2 rs1 000 imm[4:1|11] 1100011", extension="I", flow=Flow.BRANCH)
-def beq(hart: Any, rs1: U64, rs2: U64, imm: U64) -> None:
+def beq(hart: Hart, rs1: U64, rs2: U64, imm: U64) -> None:
     if hart.x[rs1] == hart.x[rs2]:
         branch(hart, imm)
 
 
 @instruction("bne rs1, rs2, target", "imm[12|10:5] rs2 rs1 001 imm[4:1|11] 1100011", extension="I", flow=Flow.BRANCH)
-def bne(hart: Any, rs1: U64, rs2: U64, imm: U64) -> None:
+def bne(hart: Hart, rs1: U64, rs2: U64, imm: U64) -> None:
     if hart.x[rs1] != hart.x[rs2]:
         branch(hart, imm)
 
 
 @instruction("blt rs1, rs2, target", "imm[12|10:5] rs2 rs1 100 imm[4:1|11] 1100011", extension="I", flow=Flow.BRANCH)
-def blt(hart: Any, rs1: U64, rs2: U64, imm: U64) -> None:
+def blt(hart: Hart, rs1: U64, rs2: U64, imm: U64) -> None:
     if signed(hart.x[rs1]) < signed(hart.x[rs2]):
         branch(hart, imm)
 
 
 @instruction("bge rs1, rs2, target", "imm[12|10:5] rs2 rs1 101 imm[4:1|11] 1100011", extension="I", flow=Flow.BRANCH)
-def bge(hart: Any, rs1: U64, rs2: U64, imm: U64) -> None:
+def bge(hart: Hart, rs1: U64, rs2: U64, imm: U64) -> None:
     if signed(hart.x[rs1]) >= signed(hart.x[rs2]):
         branch(hart, imm)
 
 
 @instruction("bltu rs1, rs2, target", "imm[12|10:5] rs2 rs1 110 imm[4:1|11] 1100011", extension="I", flow=Flow.BRANCH)
-def bltu(hart: Any, rs1: U64, rs2: U64, imm: U64) -> None:
+def bltu(hart: Hart, rs1: U64, rs2: U64, imm: U64) -> None:
     if hart.x[rs1] < hart.x[rs2]:
         branch(hart, imm)
 
 
 @instruction("bgeu rs1, rs2, target", "imm[12|10:5] rs2 rs1 111 imm[4:1|11] 1100011", extension="I", flow=Flow.BRANCH)
-def bgeu(hart: Any, rs1: U64, rs2: U64, imm: U64) -> None:
+def bgeu(hart: Hart, rs1: U64, rs2: U64, imm: U64) -> None:
     if hart.x[rs1] >= hart.x[rs2]:
         branch(hart, imm)
 
@@ -97,8 +96,8 @@ def declare_load(name: str, width: str, size: int, signed: bool) -> None:
     access = Access(Kind.LOAD, size, signed=signed)
 
     @instruction(f"{name} rd, imm(rs1)", f"imm[11:0] rs1 {width} rd 0000011", extension="I", access=access)
-    def load_register(hart: Any, rd: U64, rs1: U64, imm: U64) -> None:
-        hart.x[rd] = extend(load(hart, hart.x[rs1] + imm, size), bits)
+    def load_register(hart: Hart, rd: U64, rs1: U64, imm: U64) -> None:
+        hart.x[rd] = extend(load(hart, hart.x[rs1] + imm, U64(size)), bits)
 
 
 def declare_store(name: str, width: str, size: int) -> None:
@@ -106,8 +105,8 @@ def declare_store(name: str, width: str, size: int) -> None:
     access = Access(Kind.STORE, size)
 
     @instruction(f"{name} rs2, imm(rs1)", f"imm[11:5] rs2 rs1 {width} imm[4:0] 0100011", extension="I", access=access)
-    def store_register(hart: Any, rs1: U64, rs2: U64, imm: U64) -> None:
-        store(hart, hart.x[rs1] + imm, size, hart.x[rs2])
+    def store_register(hart: Hart, rs1: U64, rs2: U64, imm: U64) -> None:
+        store(hart, hart.x[rs1] + imm, U64(size), hart.x[rs2])
 
 
 declare_load("lb", "000", 1, True)
@@ -127,67 +126,67 @@ declare_store("sd", "011", 8)
 
 
 @instruction("addi rd, rs1, imm", "imm[11:0] rs1 000 rd 0010011", extension="I")
-def addi(hart: Any, rd: U64, rs1: U64, imm: U64) -> None:
+def addi(hart: Hart, rd: U64, rs1: U64, imm: U64) -> None:
     hart.x[rd] = hart.x[rs1] + imm
 
 
 @instruction("slti rd, rs1, imm", "imm[11:0] rs1 010 rd 0010011", extension="I")
-def slti(hart: Any, rd: U64, rs1: U64, imm: U64) -> None:
+def slti(hart: Hart, rd: U64, rs1: U64, imm: U64) -> None:
     hart.x[rd] = u64(signed(hart.x[rs1]) < signed(imm))
 
 
 @instruction("sltiu rd, rs1, imm", "imm[11:0] rs1 011 rd 0010011", extension="I")
-def sltiu(hart: Any, rd: U64, rs1: U64, imm: U64) -> None:
+def sltiu(hart: Hart, rd: U64, rs1: U64, imm: U64) -> None:
     hart.x[rd] = u64(hart.x[rs1] < imm)
 
 
 @instruction("xori rd, rs1, imm", "imm[11:0] rs1 100 rd 0010011", extension="I")
-def xori(hart: Any, rd: U64, rs1: U64, imm: U64) -> None:
+def xori(hart: Hart, rd: U64, rs1: U64, imm: U64) -> None:
     hart.x[rd] = hart.x[rs1] ^ imm
 
 
 @instruction("ori rd, rs1, imm", "imm[11:0] rs1 110 rd 0010011", extension="I")
-def ori(hart: Any, rd: U64, rs1: U64, imm: U64) -> None:
+def ori(hart: Hart, rd: U64, rs1: U64, imm: U64) -> None:
     hart.x[rd] = hart.x[rs1] | imm
 
 
 @instruction("andi rd, rs1, imm", "imm[11:0] rs1 111 rd 0010011", extension="I")
-def andi(hart: Any, rd: U64, rs1: U64, imm: U64) -> None:
+def andi(hart: Hart, rd: U64, rs1: U64, imm: U64) -> None:
     hart.x[rd] = hart.x[rs1] & imm
 
 
 @instruction("slli rd, rs1, shamt", "000000 shamt[5:0] rs1 001 rd 0010011", extension="I")
-def slli(hart: Any, rd: U64, rs1: U64, shamt: U64) -> None:
+def slli(hart: Hart, rd: U64, rs1: U64, shamt: U64) -> None:
     hart.x[rd] = hart.x[rs1] << (shamt & 63)
 
 
 @instruction("srli rd, rs1, shamt", "000000 shamt[5:0] rs1 101 rd 0010011", extension="I")
-def srli(hart: Any, rd: U64, rs1: U64, shamt: U64) -> None:
+def srli(hart: Hart, rd: U64, rs1: U64, shamt: U64) -> None:
     hart.x[rd] = hart.x[rs1] >> (shamt & 63)
 
 
 @instruction("srai rd, rs1, shamt", "010000 shamt[5:0] rs1 101 rd 0010011", extension="I")
-def srai(hart: Any, rd: U64, rs1: U64, shamt: U64) -> None:
+def srai(hart: Hart, rd: U64, rs1: U64, shamt: U64) -> None:
     hart.x[rd] = unsigned(signed(hart.x[rs1]) >> (shamt & 63))
 
 
 @instruction("addiw rd, rs1, imm", "imm[11:0] rs1 000 rd 0011011", extension="I")
-def addiw(hart: Any, rd: U64, rs1: U64, imm: U64) -> None:
+def addiw(hart: Hart, rd: U64, rs1: U64, imm: U64) -> None:
     hart.x[rd] = sext(hart.x[rs1] + imm, 32)
 
 
 @instruction("slliw rd, rs1, shamt", "0000000 shamt[4:0] rs1 001 rd 0011011", extension="I")
-def slliw(hart: Any, rd: U64, rs1: U64, shamt: U64) -> None:
+def slliw(hart: Hart, rd: U64, rs1: U64, shamt: U64) -> None:
     hart.x[rd] = sext(hart.x[rs1] << (shamt & 31), 32)
 
 
 @instruction("srliw rd, rs1, shamt", "0000000 shamt[4:0] rs1 101 rd 0011011", extension="I")
-def srliw(hart: Any, rd: U64, rs1: U64, shamt: U64) -> None:
+def srliw(hart: Hart, rd: U64, rs1: U64, shamt: U64) -> None:
     hart.x[rd] = sext(zext(hart.x[rs1], 32) >> (shamt & 31), 32)
 
 
 @instruction("sraiw rd, rs1, shamt", "0100000 shamt[4:0] rs1 101 rd 0011011", extension="I")
-def sraiw(hart: Any, rd: U64, rs1: U64, shamt: U64) -> None:
+def sraiw(hart: Hart, rd: U64, rs1: U64, shamt: U64) -> None:
     hart.x[rd] = unsigned(signed(sext(hart.x[rs1], 32)) >> (shamt & 31))
 
 
@@ -195,77 +194,77 @@ def sraiw(hart: Any, rd: U64, rs1: U64, shamt: U64) -> None:
 
 
 @instruction("add rd, rs1, rs2", "0000000 rs2 rs1 000 rd 0110011", extension="I")
-def add(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+def add(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
     hart.x[rd] = hart.x[rs1] + hart.x[rs2]
 
 
 @instruction("sub rd, rs1, rs2", "0100000 rs2 rs1 000 rd 0110011", extension="I")
-def sub(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+def sub(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
     hart.x[rd] = hart.x[rs1] - hart.x[rs2]
 
 
 @instruction("sll rd, rs1, rs2", "0000000 rs2 rs1 001 rd 0110011", extension="I")
-def sll(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+def sll(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
     hart.x[rd] = hart.x[rs1] << (hart.x[rs2] & 63)
 
 
 @instruction("slt rd, rs1, rs2", "0000000 rs2 rs1 010 rd 0110011", extension="I")
-def slt(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+def slt(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
     hart.x[rd] = u64(signed(hart.x[rs1]) < signed(hart.x[rs2]))
 
 
 @instruction("sltu rd, rs1, rs2", "0000000 rs2 rs1 011 rd 0110011", extension="I")
-def sltu(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+def sltu(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
     hart.x[rd] = u64(hart.x[rs1] < hart.x[rs2])
 
 
 @instruction("xor rd, rs1, rs2", "0000000 rs2 rs1 100 rd 0110011", extension="I")
-def xor(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+def xor(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
     hart.x[rd] = hart.x[rs1] ^ hart.x[rs2]
 
 
 @instruction("srl rd, rs1, rs2", "0000000 rs2 rs1 101 rd 0110011", extension="I")
-def srl(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+def srl(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
     hart.x[rd] = hart.x[rs1] >> (hart.x[rs2] & 63)
 
 
 @instruction("sra rd, rs1, rs2", "0100000 rs2 rs1 101 rd 0110011", extension="I")
-def sra(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+def sra(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
     hart.x[rd] = unsigned(signed(hart.x[rs1]) >> (hart.x[rs2] & 63))
 
 
 @instruction("or rd, rs1, rs2", "0000000 rs2 rs1 110 rd 0110011", extension="I")
-def or_(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+def or_(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
     hart.x[rd] = hart.x[rs1] | hart.x[rs2]
 
 
 @instruction("and rd, rs1, rs2", "0000000 rs2 rs1 111 rd 0110011", extension="I")
-def and_(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+def and_(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
     hart.x[rd] = hart.x[rs1] & hart.x[rs2]
 
 
 @instruction("addw rd, rs1, rs2", "0000000 rs2 rs1 000 rd 0111011", extension="I")
-def addw(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+def addw(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
     hart.x[rd] = sext(hart.x[rs1] + hart.x[rs2], 32)
 
 
 @instruction("subw rd, rs1, rs2", "0100000 rs2 rs1 000 rd 0111011", extension="I")
-def subw(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+def subw(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
     hart.x[rd] = sext(hart.x[rs1] - hart.x[rs2], 32)
 
 
 @instruction("sllw rd, rs1, rs2", "0000000 rs2 rs1 001 rd 0111011", extension="I")
-def sllw(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+def sllw(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
     hart.x[rd] = sext(hart.x[rs1] << (hart.x[rs2] & 31), 32)
 
 
 @instruction("srlw rd, rs1, rs2", "0000000 rs2 rs1 101 rd 0111011", extension="I")
-def srlw(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+def srlw(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
     hart.x[rd] = sext(zext(hart.x[rs1], 32) >> (hart.x[rs2] & 31), 32)
 
 
 @instruction("sraw rd, rs1, rs2", "0100000 rs2 rs1 101 rd 0111011", extension="I")
-def sraw(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+def sraw(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
     hart.x[rd] = unsigned(signed(sext(hart.x[rs1], 32)) >> (hart.x[rs2] & 31))
 
 
@@ -273,17 +272,17 @@ def sraw(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
 
 
 @instruction("fence pred, succ", "fm pred succ rs1 000 rd 0001111", extension="I")
-def fence(hart: Any) -> None:
+def fence(hart: Hart) -> None:
     pass
 
 
 @instruction("fence.tso", "1000 0011 0011 00000 000 00000 0001111", extension="I")
-def fence_tso(hart: Any) -> None:
+def fence_tso(hart: Hart) -> None:
     pass
 
 
 @instruction("pause", "0000 0001 0000 00000 000 00000 0001111", extension="I")
-def pause(hart: Any) -> None:
+def pause(hart: Hart) -> None:
     pass
 
 
@@ -291,10 +290,10 @@ def pause(hart: Any) -> None:
 
 
 @instruction("ecall", "000000000000 00000 000 00000 1110011", extension="I", delivered=environment_call, flow=Flow.TRAP)
-def ecall(hart: Any) -> None:
+def ecall(hart: Hart) -> None:
     raise Trap(ecall_cause(hart))
 
 
 @instruction("ebreak", "000000000001 00000 000 00000 1110011", extension="I", flow=Flow.TRAP)
-def ebreak(hart: Any) -> None:
+def ebreak(hart: Hart) -> None:
     raise Trap(BREAKPOINT, hart.pc, 0, 0, hart.virt)

@@ -5,9 +5,8 @@ Division by zero and the one signed overflow give the results that the spec's ta
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.lang.functions import inline, instruction
+from trapline.lang.state import Hart
 from trapline.lang.values import U64, sdiv, sext, signed, srem, udiv, unsigned, urem, zext
 from trapline.lang.values import mulh as high_signed
 from trapline.lang.values import mulhsu as high_signed_unsigned
@@ -54,42 +53,42 @@ def remainder_unsigned(a: U64, b: U64) -> U64:
 
 
 @instruction("mul rd, rs1, rs2", "0000001 rs2 rs1 000 rd 0110011", extension="M")
-def mul(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+def mul(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
     hart.x[rd] = hart.x[rs1] * hart.x[rs2]
 
 
 @instruction("mulh rd, rs1, rs2", "0000001 rs2 rs1 001 rd 0110011", extension="M")
-def mulh(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+def mulh(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
     hart.x[rd] = high_signed(hart.x[rs1], hart.x[rs2])
 
 
 @instruction("mulhsu rd, rs1, rs2", "0000001 rs2 rs1 010 rd 0110011", extension="M")
-def mulhsu(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+def mulhsu(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
     hart.x[rd] = high_signed_unsigned(hart.x[rs1], hart.x[rs2])
 
 
 @instruction("mulhu rd, rs1, rs2", "0000001 rs2 rs1 011 rd 0110011", extension="M")
-def mulhu(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+def mulhu(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
     hart.x[rd] = high_unsigned(hart.x[rs1], hart.x[rs2])
 
 
 @instruction("div rd, rs1, rs2", "0000001 rs2 rs1 100 rd 0110011", extension="M")
-def div(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+def div(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
     hart.x[rd] = divide_signed(hart.x[rs1], hart.x[rs2])
 
 
 @instruction("divu rd, rs1, rs2", "0000001 rs2 rs1 101 rd 0110011", extension="M")
-def divu(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+def divu(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
     hart.x[rd] = divide_unsigned(hart.x[rs1], hart.x[rs2])
 
 
 @instruction("rem rd, rs1, rs2", "0000001 rs2 rs1 110 rd 0110011", extension="M")
-def rem(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+def rem(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
     hart.x[rd] = remainder_signed(hart.x[rs1], hart.x[rs2])
 
 
 @instruction("remu rd, rs1, rs2", "0000001 rs2 rs1 111 rd 0110011", extension="M")
-def remu(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+def remu(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
     hart.x[rd] = remainder_unsigned(hart.x[rs1], hart.x[rs2])
 
 
@@ -97,25 +96,25 @@ def remu(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
 
 
 @instruction("mulw rd, rs1, rs2", "0000001 rs2 rs1 000 rd 0111011", extension="M")
-def mulw(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+def mulw(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
     hart.x[rd] = sext(hart.x[rs1] * hart.x[rs2], 32)
 
 
 @instruction("divw rd, rs1, rs2", "0000001 rs2 rs1 100 rd 0111011", extension="M")
-def divw(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+def divw(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
     hart.x[rd] = sext(divide_signed(sext(hart.x[rs1], 32), sext(hart.x[rs2], 32)), 32)
 
 
 @instruction("divuw rd, rs1, rs2", "0000001 rs2 rs1 101 rd 0111011", extension="M")
-def divuw(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+def divuw(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
     hart.x[rd] = sext(divide_unsigned(zext(hart.x[rs1], 32), zext(hart.x[rs2], 32)), 32)
 
 
 @instruction("remw rd, rs1, rs2", "0000001 rs2 rs1 110 rd 0111011", extension="M")
-def remw(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+def remw(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
     hart.x[rd] = sext(remainder_signed(sext(hart.x[rs1], 32), sext(hart.x[rs2], 32)), 32)
 
 
 @instruction("remuw rd, rs1, rs2", "0000001 rs2 rs1 111 rd 0111011", extension="M")
-def remuw(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+def remuw(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
     hart.x[rd] = sext(remainder_unsigned(zext(hart.x[rs1], 32), zext(hart.x[rs2], 32)), 32)

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.lang.control import EXIT_WFI, leave
 from trapline.lang.functions import inline, instruction
+from trapline.lang.state import Hart
 from trapline.privilege.guards import require_wrs_nto
 from trapline.privilege.interrupts import interrupt_waits
 from trapline.privilege.memory import NO_RESERVATION
 
 
 @inline
-def stall(hart: Any) -> None:
+def stall(hart: Hart) -> None:
     """Let others run if the reservation is still held and no interrupt waits."""
     if hart.reservation != NO_RESERVATION and not interrupt_waits(hart):
         leave(hart, EXIT_WFI)
 
 
 @instruction("wrs.nto", "000000001101 00000 000 00000 1110011", extension="Zawrs")
-def wrs_nto(hart: Any) -> None:
+def wrs_nto(hart: Hart) -> None:
     require_wrs_nto(hart)
     stall(hart)
 
 
 @instruction("wrs.sto", "000000011101 00000 000 00000 1110011", extension="Zawrs")
-def wrs_sto(hart: Any) -> None:
+def wrs_sto(hart: Hart) -> None:
     stall(hart)

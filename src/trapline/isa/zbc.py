@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.lang.functions import cold, instruction
+from trapline.lang.state import Hart
 from trapline.lang.values import U64
 
 
@@ -29,15 +28,15 @@ def carryless_reversed(a: U64, b: U64) -> U64:
 
 
 @instruction("clmul rd, rs1, rs2", "0000101 rs2 rs1 001 rd 0110011", extension="Zbc|Zbkc")
-def clmul(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+def clmul(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
     hart.x[rd] = carryless_low(hart.x[rs1], hart.x[rs2])
 
 
 @instruction("clmulh rd, rs1, rs2", "0000101 rs2 rs1 011 rd 0110011", extension="Zbc|Zbkc")
-def clmulh(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+def clmulh(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
     hart.x[rd] = carryless_reversed(hart.x[rs1], hart.x[rs2]) >> 1
 
 
 @instruction("clmulr rd, rs1, rs2", "0000101 rs2 rs1 010 rd 0110011", extension="Zbc")
-def clmulr(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+def clmulr(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
     hart.x[rd] = carryless_reversed(hart.x[rs1], hart.x[rs2])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.lang.functions import cold, instruction
+from trapline.lang.state import Hart
 from trapline.lang.values import U64
 
 
@@ -30,10 +29,10 @@ def permute_nibbles(table: U64, indices: U64) -> U64:
 
 
 @instruction("xperm8 rd, rs1, rs2", "0010100 rs2 rs1 100 rd 0110011", extension="Zbkx")
-def xperm8(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+def xperm8(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
     hart.x[rd] = permute_bytes(hart.x[rs1], hart.x[rs2])
 
 
 @instruction("xperm4 rd, rs1, rs2", "0010100 rs2 rs1 010 rd 0110011", extension="Zbkx")
-def xperm4(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+def xperm4(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
     hart.x[rd] = permute_nibbles(hart.x[rs1], hart.x[rs2])

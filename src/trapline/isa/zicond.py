@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.lang.functions import instruction
+from trapline.lang.state import Hart
 from trapline.lang.values import U64
 
 
 @instruction("czero.eqz rd, rs1, rs2", "0000111 rs2 rs1 101 rd 0110011", extension="Zicond")
-def czero_eqz(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+def czero_eqz(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
     hart.x[rd] = U64(0) if hart.x[rs2] == 0 else hart.x[rs1]
 
 
 @instruction("czero.nez rd, rs1, rs2", "0000111 rs2 rs1 111 rd 0110011", extension="Zicond")
-def czero_nez(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+def czero_nez(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
     hart.x[rd] = U64(0) if hart.x[rs2] != 0 else hart.x[rs1]

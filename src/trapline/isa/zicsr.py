@@ -6,17 +6,16 @@ always read; with rs1=x0 or a zero immediate they do not write, so a read-only C
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.lang.functions import inline, instruction
+from trapline.lang.state import Hart
 from trapline.lang.values import U64, u64
 from trapline.privilege.csr import check_csr, csr_read, csr_write, effective_csr
 
 
 @inline
-def swap(hart: Any, rd: U64, csr: U64, value: U64) -> None:
+def swap(hart: Hart, rd: U64, csr: U64, value: U64) -> None:
     """Write value to the CSR and its old value to rd."""
-    check_csr(hart, csr, 1)
+    check_csr(hart, csr, U64(1))
     number = effective_csr(hart, csr)
     if rd == 0:
         csr_write(hart, number, value)
@@ -27,7 +26,7 @@ def swap(hart: Any, rd: U64, csr: U64, value: U64) -> None:
 
 
 @inline
-def set_bits(hart: Any, rd: U64, csr: U64, bits: U64, source: U64) -> None:
+def set_bits(hart: Hart, rd: U64, csr: U64, bits: U64, source: U64) -> None:
     """Read the CSR to rd and set bits in it; `source` is the rs1 field, 0 for no write."""
     check_csr(hart, csr, u64(source != 0))
     number = effective_csr(hart, csr)
@@ -38,7 +37,7 @@ def set_bits(hart: Any, rd: U64, csr: U64, bits: U64, source: U64) -> None:
 
 
 @inline
-def clear_bits(hart: Any, rd: U64, csr: U64, bits: U64, source: U64) -> None:
+def clear_bits(hart: Hart, rd: U64, csr: U64, bits: U64, source: U64) -> None:
     """Read the CSR to rd and clear bits in it; `source` is the rs1 field, 0 for no write."""
     check_csr(hart, csr, u64(source != 0))
     number = effective_csr(hart, csr)
@@ -49,17 +48,17 @@ def clear_bits(hart: Any, rd: U64, csr: U64, bits: U64, source: U64) -> None:
 
 
 @instruction("csrrw rd, csr, rs1", "csr rs1 001 rd 1110011", extension="Zicsr")
-def csrrw(hart: Any, rd: U64, rs1: U64, csr: U64) -> None:
+def csrrw(hart: Hart, rd: U64, rs1: U64, csr: U64) -> None:
     swap(hart, rd, csr, hart.x[rs1])
 
 
 @instruction("csrrs rd, csr, rs1", "csr rs1 010 rd 1110011", extension="Zicsr")
-def csrrs(hart: Any, rd: U64, rs1: U64, csr: U64) -> None:
+def csrrs(hart: Hart, rd: U64, rs1: U64, csr: U64) -> None:
     set_bits(hart, rd, csr, hart.x[rs1], rs1)
 
 
 @instruction("csrrc rd, csr, rs1", "csr rs1 011 rd 1110011", extension="Zicsr")
-def csrrc(hart: Any, rd: U64, rs1: U64, csr: U64) -> None:
+def csrrc(hart: Hart, rd: U64, rs1: U64, csr: U64) -> None:
     clear_bits(hart, rd, csr, hart.x[rs1], rs1)
 
 
@@ -67,15 +66,15 @@ def csrrc(hart: Any, rd: U64, rs1: U64, csr: U64) -> None:
 
 
 @instruction("csrrwi rd, csr, zimm", "csr rs1 101 rd 1110011", extension="Zicsr")
-def csrrwi(hart: Any, rd: U64, rs1: U64, csr: U64) -> None:
+def csrrwi(hart: Hart, rd: U64, rs1: U64, csr: U64) -> None:
     swap(hart, rd, csr, U64(rs1))
 
 
 @instruction("csrrsi rd, csr, zimm", "csr rs1 110 rd 1110011", extension="Zicsr")
-def csrrsi(hart: Any, rd: U64, rs1: U64, csr: U64) -> None:
+def csrrsi(hart: Hart, rd: U64, rs1: U64, csr: U64) -> None:
     set_bits(hart, rd, csr, U64(rs1), rs1)
 
 
 @instruction("csrrci rd, csr, zimm", "csr rs1 111 rd 1110011", extension="Zicsr")
-def csrrci(hart: Any, rd: U64, rs1: U64, csr: U64) -> None:
+def csrrci(hart: Hart, rd: U64, rs1: U64, csr: U64) -> None:
     clear_bits(hart, rd, csr, U64(rs1), rs1)

@@ -5,11 +5,10 @@ Every fetch sees every store that came before it, of any hart (Ziccid), so the f
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.lang.functions import instruction
+from trapline.lang.state import Hart
 
 
 @instruction("fence.i", "imm[11:0] rs1 001 rd 0001111", extension="Zifencei")
-def fence_i(hart: Any) -> None:
+def fence_i(hart: Hart) -> None:
     pass

@@ -6,13 +6,12 @@ native code handles by itself (kvm.native_exit) run them without leaving it.
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.kvm.flags import OVERFLOW_WAKES
 from trapline.kvm.nested.exits import enter_nested, nested_deadline, nested_wakes
 from trapline.kvm.switch import enter_guest
 from trapline.lang.control import flush_translations
 from trapline.lang.functions import hosted, inline
+from trapline.lang.state import Hart
 from trapline.lang.values import U64, signed, udiv, urem
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.csr_numbers import HVICTL, HVIP, VSIE, VSTIMECMP
@@ -28,13 +27,13 @@ REQUEST_TRANSLATIONS = 1
 
 
 @inline
-def guest_time(hart: Any) -> U64:
+def guest_time(hart: Hart) -> U64:
     """The guest's time, in ticks."""
     return time_now(hart) + hart.kvm_time_delta
 
 
 @inline
-def change_pending(hart: Any, bit: U64, level: U64) -> None:
+def change_pending(hart: Hart, bit: U64, level: U64) -> None:
     """Make a VS-level interrupt pending (level 1), or take it back (0)."""
     if level != 0:
         hart.kvm_irqs = hart.kvm_irqs | bit
@@ -44,13 +43,13 @@ def change_pending(hart: Any, bit: U64, level: U64) -> None:
 
 
 @hosted
-def set_pending(hart: Any, bit: U64, level: U64) -> None:
+def set_pending(hart: Hart, bit: U64, level: U64) -> None:
     """As change_pending, for hosted software."""
     change_pending(hart, bit, level)
 
 
 @hosted
-def flush_pending(hart: Any) -> None:
+def flush_pending(hart: Hart) -> None:
     """Move what changed since the last entry into hvip (kvm_riscv_vcpu_flush_interrupts)."""
     mask = hart.kvm_irqs_mask
     if mask == 0:
@@ -65,7 +64,7 @@ def flush_pending(hart: Any) -> None:
 
 
 @hosted
-def sync_pending(hart: Any) -> None:
+def sync_pending(hart: Hart) -> None:
     """After an exit: learn vsie, and whether the guest changed its software interrupt or took its PMU's back."""
     if hart.kvm_world != 0:
         return
@@ -80,14 +79,14 @@ def sync_pending(hart: Any) -> None:
 
 
 @inline
-def sync_timer(hart: Any) -> None:
+def sync_timer(hart: Hart) -> None:
     """After an exit: learn what the guest wrote to stimecmp."""
     if hart.kvm_sstc != 0 and hart.kvm_world == 0:
         hart.kvm_next_cycles = hart.vstimecmp
 
 
 @hosted
-def timer_tick(hart: Any) -> None:
+def timer_tick(hart: Hart) -> None:
     """Without Sstc: inject when the host's timer has expired."""
     if hart.kvm_sstc == 0 and hart.kvm_next_set != 0 and guest_time(hart) >= hart.kvm_next_cycles:
         hart.kvm_next_set = 0
@@ -95,7 +94,7 @@ def timer_tick(hart: Any) -> None:
 
 
 @hosted
-def program_timer(hart: Any, cycles: U64) -> None:
+def program_timer(hart: Hart, cycles: U64) -> None:
     """SBI set_timer: clear the pending interrupt, raise it at `cycles`."""
     hart.kvm_next_cycles = cycles
     if hart.kvm_sstc != 0:
@@ -106,7 +105,7 @@ def program_timer(hart: Any, cycles: U64) -> None:
 
 
 @inline
-def runnable(hart: Any) -> bool:
+def runnable(hart: Hart) -> bool:
     """Whether something ends a WFI: an interrupt that the guest has enabled, or its timer, enabled or not."""
     if hart.kvm_world != 0:
         return nested_wakes(hart)
@@ -119,7 +118,7 @@ def runnable(hart: Any) -> bool:
 
 
 @inline
-def turn_end(hart: Any) -> U64:
+def turn_end(hart: Hart) -> U64:
     """The instret at which the vCPU's turn is over: its tick is reached, or its instructions are spent."""
     end = hart.instret
     left = hart.kvm_turn_until - hart.time_offset
@@ -129,7 +128,7 @@ def turn_end(hart: Any) -> U64:
 
 
 @hosted
-def spend_time(hart: Any, instructions: U64) -> None:
+def spend_time(hart: Hart, instructions: U64) -> None:
     """Let time pass for what hosted levels are estimated to execute, as for the guest's own instructions."""
     total = hart.kvm_unspent + instructions
     ticks = udiv(total, hart.time_ratio)
@@ -145,7 +144,7 @@ def spend_time(hart: Any, instructions: U64) -> None:
 
 
 @hosted
-def slice_left(hart: Any) -> U64:
+def slice_left(hart: Hart) -> U64:
     """How many attempts may run before kvm_run_end or a timer that must be looked at; at least 1."""
     end = hart.kvm_run_end
     timer = next_timer(hart)
@@ -165,7 +164,7 @@ def slice_left(hart: Any) -> U64:
 
 
 @hosted
-def enter_vcpu(hart: Any) -> None:
+def enter_vcpu(hart: Hart) -> None:
     """Enter the guest, or go on in it with the interrupts of now."""
     if hart.kvm_requests != 0:
         requests = hart.kvm_requests

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.kvm.flags import READS_AS_THE_GUEST
 from trapline.lang.control import attempt
 from trapline.lang.functions import cold, hosted
+from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege.causes import INST_ACCESS, INST_PAGE_FAULT, LOAD_ACCESS, LOAD_PAGE_FAULT
 from trapline.privilege.memory import guest_load
 
 
 @cold
-def read_parcels(hart: Any, pc: U64) -> U64:
+def read_parcels(hart: Hart, pc: U64) -> U64:
     """HLVX.HU once or twice."""
     bits = guest_load(hart, pc, U64(2), U64(1))
     if bits & 3 == 3:
@@ -22,7 +21,7 @@ def read_parcels(hart: Any, pc: U64) -> U64:
 
 
 @hosted
-def fetches_guest(hart: Any) -> bool:
+def fetches_guest(hart: Hart) -> bool:
     """Fetch the guest's instruction to hart.attempted; False if that faults: hart.trap_* is then the fault.
 
     A load page fault becomes an instruction page fault; other causes stay what the load took.

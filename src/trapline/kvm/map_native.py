@@ -7,10 +7,9 @@ end, host physical address, largest level.
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.lang.functions import cold, inline
 from trapline.lang.memory import host_load, host_store
+from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege.fields import ATP_MODE_SHIFT, ATP_PPN
 from trapline.privilege.protection import KIND_RAM, region_of
@@ -22,7 +21,7 @@ NO_SLOT = SLOTS
 
 
 @inline
-def slot_of(hart: Any, gpa: U64) -> U64:
+def slot_of(hart: Hart, gpa: U64) -> U64:
     """The number of the plain slot that holds an address, or NO_SLOT."""
     found = U64(NO_SLOT)
     for i in range(SLOTS):
@@ -32,7 +31,7 @@ def slot_of(hart: Any, gpa: U64) -> U64:
 
 
 @inline
-def largest_level(hart: Any, slot: U64, gpa: U64) -> U64:
+def largest_level(hart: Hart, slot: U64, gpa: U64) -> U64:
     """The largest block around an address that slot and alignment allow."""
     first = hart.kvm_slots[slot * SLOT_WORDS]
     end = hart.kvm_slots[slot * SLOT_WORDS + 1]
@@ -48,7 +47,7 @@ def largest_level(hart: Any, slot: U64, gpa: U64) -> U64:
 
 
 @inline
-def entry_place(hart: Any, address: U64) -> U64:
+def entry_place(hart: Hart, address: U64) -> U64:
     """Host address of a table entry; 0 if it is not in RAM."""
     region = region_of(hart, address)
     if region >= hart.region_count or hart.region_kind[region] != KIND_RAM:
@@ -57,7 +56,7 @@ def entry_place(hart: Any, address: U64) -> U64:
 
 
 @cold
-def map_plain(hart: Any, gpa: U64) -> bool:
+def map_plain(hart: Hart, gpa: U64) -> bool:
     """Map the block of a plain slot around `gpa`; False, with nothing done, if that is Python's."""
     slot = slot_of(hart, gpa)
     if slot == NO_SLOT or hart.kvm_hgatp >> ATP_MODE_SHIFT == 0:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.engine.decode_block import find_entry, register_bytes, word
 from trapline.engine.decode_table import (
     ACCESS,
@@ -18,6 +16,7 @@ from trapline.firmware.misaligned import stored_value, write_loaded
 from trapline.kvm.flags import DECODES_IMPLICIT, REFUSES_SP_ZERO
 from trapline.kvm.guest_fetch import fetches_guest
 from trapline.lang.functions import cold, hosted
+from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege.csr import csr_read
 from trapline.privilege.csr_numbers import VSSTATUS
@@ -30,7 +29,7 @@ DECODED, IMPLICIT, UNFETCHED, UNSUPPORTED, MISALIGNED = range(5)
 
 
 @hosted
-def decode_access(hart: Any, store: U64, gpa: U64, htinst: U64) -> U64:
+def decode_access(hart: Hart, store: U64, gpa: U64, htinst: U64) -> U64:
     """Decode the access to hart.kvm_mmio_access, kvm_mmio_registers and kvm_mmio_length: DECODED, or why not.
 
     The instruction must go with the fault: a load for a load fault, a store for a store fault. UNFETCHED: hart.trap_*
@@ -69,7 +68,7 @@ def decode_access(hart: Any, store: U64, gpa: U64, htinst: U64) -> U64:
 
 
 @hosted
-def stored_data(hart: Any) -> U64:
+def stored_data(hart: Hart) -> U64:
     """What the decoded store stores, zero-extended."""
     access = hart.kvm_mmio_access
     unused = (64 - (access & ACCESS_SIZE) * 8) & 63
@@ -77,14 +76,14 @@ def stored_data(hart: Any) -> U64:
 
 
 @cold
-def mark_guest_fp_dirty(hart: Any) -> None:
+def mark_guest_fp_dirty(hart: Hart) -> None:
     """The guest's own kernel must see that FS is Dirty."""
     hart.guest_sstatus = hart.guest_sstatus | MSTATUS_FS
     set_vsstatus(hart, csr_read(hart, U64(VSSTATUS)) | MSTATUS_FS)
 
 
 @hosted
-def finish_access(hart: Any, data: U64) -> None:
+def finish_access(hart: Hart, data: U64) -> None:
     """Write the value of a load and step over the instruction."""
     access = hart.kvm_mmio_access
     if access & (ACCESS_STORE | ACCESS_NOTHING) == 0:

@@ -7,8 +7,6 @@ a function that they use too. What native code may do for a cause is in hart.kvm
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.engine.decode_table import ACCESS_NOTHING, ACCESS_SIZE
 from trapline.firmware.exit_log import (
     ACTION_REDIRECT,
@@ -58,6 +56,7 @@ from trapline.lang.control import (
 )
 from trapline.lang.devices import call_registers
 from trapline.lang.functions import cold, hosted, inline
+from trapline.lang.state import Hart
 from trapline.lang.values import U64, u64
 from trapline.privilege.causes import (
     ILLEGAL_INST,
@@ -86,13 +85,13 @@ FS_CLEAN = 2 << 13
 
 
 @inline
-def previous_mode(hart: Any) -> U64:
+def previous_mode(hart: Hart) -> U64:
     """Where the guest was or will be: 0 VU, 1 VS."""
     return U64(1) if hart.guest_sstatus & MSTATUS_SPP != 0 else U64(0)
 
 
 @cold
-def move_counters(hart: Any, cause: U64) -> None:
+def move_counters(hart: Hart, cause: U64) -> None:
     """The counter of all exits, those of the cause's rule, and the firmware event that the guest's PMU may count."""
     if hart.kvm_exits_stat != 0:
         hart.kvm_stat[hart.kvm_exits_stat - 1] = hart.kvm_stat[hart.kvm_exits_stat - 1] + 1
@@ -111,14 +110,14 @@ def move_counters(hart: Any, cause: U64) -> None:
 
 
 @inline
-def count_own(hart: Any, cause: U64) -> None:
+def count_own(hart: Hart, cause: U64) -> None:
     """The counter of what is done with a cause, beside those of its rule."""
     number = hart.kvm_action[cause] >> STAT_SHIFT & 63
     hart.kvm_stat[number] = hart.kvm_stat[number] + 1
 
 
 @hosted
-def begin_exit(hart: Any, cause: U64) -> None:
+def begin_exit(hart: Hart, cause: U64) -> None:
     """What KVM does at each exit before it looks at the cause."""
     hart.kvm_in_guest = 0
     move_counters(hart, cause)
@@ -127,7 +126,7 @@ def begin_exit(hart: Any, cause: U64) -> None:
 
 
 @inline
-def finish_exit(hart: Any, kind: U64, cause: U64, origin: U64, gpa: U64) -> None:
+def finish_exit(hart: Hart, kind: U64, cause: U64, origin: U64, gpa: U64) -> None:
     """Count the exit and let the time pass that it is estimated to take."""
     event = hart.fw_event if hart.kvm_via != 0 else U64(0)
     place = kind + hart.kvm_via
@@ -136,7 +135,7 @@ def finish_exit(hart: Any, kind: U64, cause: U64, origin: U64, gpa: U64) -> None
 
 
 @cold
-def redirect_exit(hart: Any, cause: U64) -> None:
+def redirect_exit(hart: Hart, cause: U64) -> None:
     """The guest gets the trap that HS-mode got."""
     origin = previous_mode(hart)
     begin_exit(hart, cause)
@@ -148,7 +147,7 @@ def redirect_exit(hart: Any, cause: U64) -> None:
 
 
 @inline
-def trap_gpa(hart: Any, cause: U64) -> U64:
+def trap_gpa(hart: Hart, cause: U64) -> U64:
     """The guest physical address of a guest page fault, for the record."""
     if cause == INST_GUEST_PAGE_FAULT or cause == LOAD_GUEST_PAGE_FAULT or cause == STORE_GUEST_PAGE_FAULT:
         return (hart.htval << 2) | (hart.stval & 3)
@@ -156,7 +155,7 @@ def trap_gpa(hart: Any, cause: U64) -> U64:
 
 
 @cold
-def function_exit(hart: Any, cause: U64) -> None:
+def function_exit(hart: Hart, cause: U64) -> None:
     """The policy's own action decides."""
     origin = previous_mode(hart)
     begin_exit(hart, cause)
@@ -172,7 +171,7 @@ def function_exit(hart: Any, cause: U64) -> None:
 
 
 @inline
-def served_window(hart: Any, gpa: U64, size: U64) -> U64:
+def served_window(hart: Hart, gpa: U64, size: U64) -> U64:
     """Number of the window that the VMM serves without KVM_RUN coming back, 8 if it has none there."""
     found = U64(8)
     for i in range(8):
@@ -182,7 +181,7 @@ def served_window(hart: Any, gpa: U64, size: U64) -> U64:
 
 
 @cold
-def vmm_access(hart: Any, window: U64, gpa: U64, size: U64, store: U64, data: U64) -> U64:
+def vmm_access(hart: Hart, window: U64, gpa: U64, size: U64, store: U64, data: U64) -> U64:
     """The VMM's device: by its compiled registers, or by the VMM itself."""
     io = hart.kvm_window_io[window]
     if io == 0:
@@ -192,7 +191,7 @@ def vmm_access(hart: Any, window: U64, gpa: U64, size: U64, store: U64, data: U6
 
 
 @cold
-def mmio_exit(hart: Any, cause: U64) -> bool:
+def mmio_exit(hart: Hart, cause: U64) -> bool:
     """An access to a device that the VMM serves at once; False, with nothing done, if it needs Python."""
     gpa = (hart.htval << 2) | (hart.stval & 3)
     store = u64(cause == STORE_GUEST_PAGE_FAULT)
@@ -217,7 +216,7 @@ def mmio_exit(hart: Any, cause: U64) -> bool:
 
 
 @cold
-def map_exit(hart: Any, cause: U64) -> bool:
+def map_exit(hart: Hart, cause: U64) -> bool:
     """A guest page fault in plain RAM: map it."""
     gpa = trap_gpa(hart, cause)
     if not map_plain(hart, gpa):
@@ -231,7 +230,7 @@ def map_exit(hart: Any, cause: U64) -> bool:
 
 
 @cold
-def page_fault_exit(hart: Any, cause: U64) -> bool:
+def page_fault_exit(hart: Hart, cause: U64) -> bool:
     """Map the page, or serve the access where the rule says so; False, with nothing done, if it is Python's."""
     if map_exit(hart, cause):
         return True
@@ -242,7 +241,7 @@ def page_fault_exit(hart: Any, cause: U64) -> bool:
 
 
 @cold
-def wfi_exit(hart: Any, cause: U64) -> None:
+def wfi_exit(hart: Hart, cause: U64) -> None:
     """A WFI: the vCPU blocks unless something is pending that ends it."""
     origin = previous_mode(hart)
     begin_exit(hart, cause)
@@ -257,7 +256,7 @@ def wfi_exit(hart: Any, cause: U64) -> None:
 
 
 @cold
-def illegal_exit(hart: Any, cause: U64, insn: U64) -> None:
+def illegal_exit(hart: Hart, cause: U64, insn: U64) -> None:
     """The guest gets an illegal instruction exception with the bits in stval."""
     origin = previous_mode(hart)
     begin_exit(hart, cause)
@@ -269,7 +268,7 @@ def illegal_exit(hart: Any, cause: U64, insn: U64) -> None:
 
 
 @cold
-def virtual_exit(hart: Any, cause: U64) -> bool:
+def virtual_exit(hart: Hart, cause: U64) -> bool:
     """A virtual instruction: WFI, or one that is illegal; CSR accesses and WRS are Python's."""
     insn = hart.stval
     if insn == 0:
@@ -288,7 +287,7 @@ def virtual_exit(hart: Any, cause: U64) -> bool:
 
 
 @cold
-def sbi_exit(hart: Any) -> bool:
+def sbi_exit(hart: Hart) -> bool:
     """An ecall from VS-mode, if it is one of those that are served here."""
     origin = previous_mode(hart)
     hart.scratch[0] = hart.sepc
@@ -305,7 +304,7 @@ def sbi_exit(hart: Any) -> bool:
 
 
 @cold
-def supervisor_exit(hart: Any) -> bool:
+def supervisor_exit(hart: Hart) -> bool:
     """A trap of the guest that entered HS-mode; False, with nothing done, if it is Python's."""
     cause = hart.scause
     if hart.kvm_virtual != 0 and nested_exit(hart):
@@ -333,7 +332,7 @@ def supervisor_exit(hart: Any) -> bool:
 
 
 @cold
-def nested_exit(hart: Any) -> bool:
+def nested_exit(hart: Hart) -> bool:
     """A trap of a guest hypervisor or of its guest; False, with nothing done, if it is an exit of any guest's."""
     if hart.hstatus & HSTATUS_SPV == 0:
         return False
@@ -353,7 +352,7 @@ def nested_exit(hart: Any) -> bool:
 
 
 @cold
-def machine_exit(hart: Any) -> bool:
+def machine_exit(hart: Hart) -> bool:
     """A trap of the guest that entered M-mode; False, with nothing done, if it is Python's.
 
     Where firmware hands it to HS-mode it goes on there, and what HS-mode leaves to Python is an exit to HS-mode that
@@ -382,7 +381,7 @@ def machine_exit(hart: Any) -> bool:
 
 
 @hosted
-def hosted_exit(hart: Any) -> U64:
+def hosted_exit(hart: Hart) -> U64:
     """Handle the exit that native code is about to leave for, the hart's exit_reason."""
     handled = False
     hart.kvm_via = 0

@@ -8,10 +8,11 @@ dropped, and before 6.3 the privilege was kept.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trapline.kvm.nested.exits import nested_redirect
 from trapline.lang.functions import hosted
+from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege.causes import ACCESS_FAULTS, GUEST_PAGE_FAULTS
 from trapline.privilege.csr import csr_read, csr_write
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @hosted
-def trap_redirect(hart: Any, scause: U64, sepc: U64, stval: U64, keep_privilege: U64) -> None:
+def trap_redirect(hart: Hart, scause: U64, sepc: U64, stval: U64, keep_privilege: U64) -> None:
     """Give the guest the trap (scause, sepc, stval); `keep_privilege` is the bug that 6.3 fixed."""
     if hart.kvm_virtual != 0 and nested_redirect(hart, scause, sepc, stval):
         return

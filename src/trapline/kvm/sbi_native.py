@@ -6,13 +6,11 @@ end in success and touch nothing but the vCPUs' words. hart.kvm_flags says which
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.kvm.entry import REQUEST_TRANSLATIONS, SOFT_BIT, program_timer
 from trapline.kvm.flags import SERVES_IPI, SERVES_RFENCE, SERVES_TIME
 from trapline.lang.functions import cold, inline
 from trapline.lang.memory import host_load, host_store
-from trapline.lang.state import LAYOUT
+from trapline.lang.state import LAYOUT, Hart
 from trapline.lang.values import U64
 
 EID_TIME, EID_IPI, EID_RFENCE = 0x54494D45, 0x735049, 0x52464E43
@@ -23,13 +21,13 @@ IRQS, IRQS_MASK, REQUESTS = (LAYOUT.fields[n].index * 8 for n in ("kvm_irqs", "k
 
 
 @inline
-def every_hart(hart: Any) -> U64:
+def every_hart(hart: Hart) -> U64:
     """A bit for each vCPU of the VM."""
     return U64(ALL_HARTS) >> ((64 - hart.kvm_peer_count) & 63)
 
 
 @inline
-def named_harts(hart: Any, mask: U64, base: U64) -> U64:
+def named_harts(hart: Hart, mask: U64, base: U64) -> U64:
     """The vCPUs that hart_mask and hart_mask_base name; 0 if that is nobody, or not only vCPUs that exist."""
     if base == ALL_HARTS:
         return every_hart(hart)
@@ -46,7 +44,7 @@ def set_bits(address: U64, bits: U64) -> None:
 
 
 @cold
-def serve_call(hart: Any, act: U64) -> bool:
+def serve_call(hart: Hart, act: U64) -> bool:
     """Serve the guest's call (act 1), or tell whether it can be served here (act 0)."""
     eid = hart.x[17]
     fid = hart.x[16]

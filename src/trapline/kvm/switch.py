@@ -7,9 +7,8 @@ saved in the hart's guest_* words, as KVM's guest_context.
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.lang.functions import hosted
+from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.csr_numbers import HSTATUS, SEPC, SSTATUS
@@ -27,7 +26,7 @@ from trapline.privilege.returns import sret
 
 
 @hosted
-def enter_guest(hart: Any) -> None:
+def enter_guest(hart: Hart) -> None:
     """Load sepc, sstatus and hstatus from the guest context and return into the guest with sret."""
     changes = ((hart.hstatus ^ hart.guest_hstatus) & HSTATUS_VGEIN) | (
         (hart.mstatus ^ hart.guest_sstatus) & MSTATUS_MXR
@@ -42,7 +41,7 @@ def enter_guest(hart: Any) -> None:
 
 
 @hosted
-def preempt(hart: Any) -> None:
+def preempt(hart: Hart) -> None:
     """Leave the guest between two instructions, as if a host interrupt had come."""
     hart.guest_sepc = hart.pc
     hart.guest_sstatus = (csr_read(hart, U64(SSTATUS)) & ~U64(MSTATUS_SPP)) | MSTATUS_SPIE
@@ -57,7 +56,7 @@ def preempt(hart: Any) -> None:
 
 
 @hosted
-def save_guest(hart: Any) -> None:
+def save_guest(hart: Hart) -> None:
     """Keep what trap entry left in sepc, sstatus and hstatus."""
     hart.guest_sepc = csr_read(hart, U64(SEPC))
     hart.guest_sstatus = csr_read(hart, U64(SSTATUS))

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trapline.lang.functions import Trap, primitive
+from trapline.lang.state import Hart
 from trapline.lang.values import U64
 
 ATTENTION_RESUME = 1  # the next pc, the context or an interrupt must be looked at again
@@ -28,7 +29,7 @@ EXIT_INTERNAL = 16  # first of the engine's own reasons; never seen by callers o
 
 
 @primitive
-def jump(hart: Any, target: U64) -> None:
+def jump(hart: Hart, target: U64) -> None:
     """Continue at `target` after this instruction."""
     hart.next_pc = target
 
@@ -42,7 +43,7 @@ def give_up_unless(condition: bool) -> None:
 
 
 @primitive
-def attempt(hart: Any, function: Callable[..., Any], *args: Any) -> bool:
+def attempt(hart: Hart, function: Callable[..., Any], *args: Any) -> bool:
     """Call `function(hart, *args)` for hosted software, which expects that it may trap; True if it did.
 
     The trap is then in hart.trap_cause, trap_tval, trap_tval2, trap_tinst and trap_gva, which stay as they are if
@@ -60,26 +61,26 @@ def attempt(hart: Any, function: Callable[..., Any], *args: Any) -> bool:
 
 
 @primitive
-def leave(hart: Any, reason: int) -> None:
+def leave(hart: Hart, reason: int) -> None:
     """Leave native code after this instruction with one of the EXIT_ reasons."""
     hart.exit_reason = reason
     hart.attention = hart.attention | ATTENTION_LEAVE
 
 
 @primitive
-def flush_translations(hart: Any) -> None:
+def flush_translations(hart: Hart) -> None:
     """Forget every cached translation of this hart."""
     hart.on_flush_translations()
 
 
 @primitive
-def flush_page(hart: Any, va: U64) -> None:
+def flush_page(hart: Hart, va: U64) -> None:
     """Forget the cached translations of the page (of any size) that holds `va`, in every context."""
     hart.on_flush_page(int(va))
 
 
 @primitive
-def cache_translation(hart: Any, va: U64, pa: U64, access: int, region: U64, priv: U64) -> None:
+def cache_translation(hart: Hart, va: U64, pa: U64, access: int, region: U64, priv: U64) -> None:
     """Remember that `va` translates to `pa` for this kind of access in the current context.
 
     Nothing under CPython: the reference engine has no TLB.
@@ -87,7 +88,7 @@ def cache_translation(hart: Any, va: U64, pa: U64, access: int, region: U64, pri
 
 
 @primitive
-def known_table(hart: Any, pa: U64) -> U64:
+def known_table(hart: Hart, pa: U64) -> U64:
     """Host address of an entry of a page table that the engine remembers as readable by the walker, or 0.
 
     0 under CPython: the reference engine looks each entry up.
@@ -96,23 +97,23 @@ def known_table(hart: Any, pa: U64) -> U64:
 
 
 @primitive
-def remember_table(hart: Any, pa: U64, region: U64) -> None:
+def remember_table(hart: Hart, pa: U64, region: U64) -> None:
     """The walker may read the page of a page table at `pa`. Nothing under CPython."""
 
 
 @primitive
-def known_guest_table(hart: Any, gpa: U64) -> U64:
+def known_guest_table(hart: Hart, gpa: U64) -> U64:
     """The same for an entry of a VS-stage table at a guest physical address, under the hgatp of now."""
     return U64(0)
 
 
 @primitive
-def remember_guest_table(hart: Any, gpa: U64, pa: U64) -> None:
+def remember_guest_table(hart: Hart, gpa: U64, pa: U64) -> None:
     """The page of a VS-stage table at `gpa` lies at `pa`. Nothing under CPython."""
 
 
 @primitive
-def note_store(hart: Any, pa: U64, region: U64, size: U64) -> None:
+def note_store(hart: Hart, pa: U64, region: U64, size: U64) -> None:
     """`size` bytes at `pa`, in one page, are written without a cached translation: code decoded from them is forgotten.
 
     Under CPython an engine that keeps code is told (Hart.on_store); the reference engine decodes what it fetches.
@@ -121,37 +122,37 @@ def note_store(hart: Any, pa: U64, region: U64, size: U64) -> None:
 
 
 @primitive
-def forget_code(hart: Any, table: U64, offset: U64, size: U64) -> None:
+def forget_code(hart: Hart, table: U64, offset: U64, size: U64) -> None:
     """Have the native engine forget code of a page, by its records' address, where compiled regions are part of it."""
     raise LookupError("only native code keeps regions")
 
 
 @primitive
-def arm_code(hart: Any, table: U64, va: U64) -> None:
+def arm_code(hart: Hart, table: U64, va: U64) -> None:
     """Have the native engine put stops into the records of a page, which is at `va` now (all ones: where it was)."""
     raise LookupError("only native code has records")
 
 
 @primitive
-def user_mmio(hart: Any, gpa: U64, how: U64, data: U64) -> U64:
+def user_mmio(hart: Hart, gpa: U64, how: U64, data: U64) -> U64:
     """The VMM's answer to an access to one of its devices; `how` is the size, plus 256 for a store."""
     return U64(hart.on_mmio(int(gpa), int(how), int(data)))
 
 
 @primitive
-def call_action(hart: Any, function: U64) -> U64:
+def call_action(hart: Hart, function: U64) -> U64:
     """Call a policy's own action: the compiled one at a host address, under CPython the one of that number."""
     return U64(hart.on_action(int(function)))
 
 
 @primitive
-def transformed_instruction(hart: Any) -> U64:
+def transformed_instruction(hart: Hart) -> U64:
     """The transformed form of hart.insn for xtinst, or 0 (Hypervisor chapter, Transformed Instruction)."""
     return U64(hart.on_transform())
 
 
 @primitive
-def instruction_bits(hart: Any) -> U64:
+def instruction_bits(hart: Hart) -> U64:
     """The bits of the instruction at hart.pc, 16 or 32 of them."""
     return U64(hart.insn)
 

@@ -11,7 +11,7 @@ import ctypes
 import weakref
 from array import array
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from trapline.lang.functions import Trap, primitive
 from trapline.lang.host_pages import anonymous
@@ -23,37 +23,43 @@ from trapline.lang.words import Words, word
 DEVICES = Layout()
 HARTS, SOURCES, SOURCE_WORDS, FIFO = 64, 128, 2, 64
 
-# The harts of the machine, by number: their host addresses.
-DEVICES.array("hart_at", HARTS, kind=Kind.HOST)
 
-# CLINT.
-DEVICES.word("clint_harts", kind=Kind.MADE)
-DEVICES.array("msip", HARTS, most=1)
-DEVICES.array("mtimecmp", HARTS)
-DEVICES.array("clock_reads", HARTS, most=1 << 32)  # of mtime and the RTC by each hart, since its time passed for them
+class DeviceFields:
+    """Every word of the devices by name, in the order in which they lie."""
 
-# PLIC: sources 64 a word. Contexts are M and S of each hart; or those that the host drives (plic_wired).
-DEVICES.word("plic_contexts", "plic_sources", "plic_wired", kind=Kind.MADE)
-DEVICES.array("plic_exists", SOURCE_WORDS, kind=Kind.MADE)
-DEVICES.array("plic_priority", SOURCES, most=7)
-DEVICES.array("plic_pending", SOURCE_WORDS)
-DEVICES.array("plic_claimed", SOURCE_WORDS)
-DEVICES.array("plic_again", SOURCE_WORDS)  # asked for again while claimed
-DEVICES.array("plic_enable", 2 * HARTS * SOURCE_WORDS)
-DEVICES.array("plic_threshold", 2 * HARTS, most=7)
+    # The harts of the machine, by number: their host addresses.
+    hart_at = DEVICES.array(HARTS, kind=Kind.HOST)
 
-# UART. uart_more: the host holds input for which the FIFO has no room.
-DEVICES.word("uart_ier", "uart_fcr", "uart_lcr", "uart_mcr", "uart_scr", most=0xFF)
-DEVICES.word("uart_divisor", most=0xFFFF)
-DEVICES.word("uart_thr_empty", "uart_pin", "uart_more", most=1)
-DEVICES.word("uart_modem", "uart_modem_delta", most=0xFF)
-DEVICES.word("uart_first", most=FIFO - 1)
-DEVICES.word("uart_count", most=FIFO)
-DEVICES.array("uart_fifo", FIFO, most=0xFF)
+    # CLINT.
+    clint_harts = DEVICES.word(kind=Kind.MADE)
+    msip = DEVICES.array(HARTS, most=1)
+    mtimecmp = DEVICES.array(HARTS)
+    # of mtime and the RTC by each hart, since its time passed for them
+    clock_reads = DEVICES.array(HARTS, most=1 << 32)
 
-# RTC: ticks of the machine's time in a second, and the half of the time that was latched.
-DEVICES.word("rtc_timebase", kind=Kind.MADE)
-DEVICES.word("rtc_high", most=0xFFFF_FFFF)
+    # PLIC: sources 64 a word. Contexts are M and S of each hart; or those that the host drives (plic_wired).
+    plic_contexts, plic_sources, plic_wired = DEVICES.words(3, kind=Kind.MADE)
+    plic_exists = DEVICES.array(SOURCE_WORDS, kind=Kind.MADE)
+    plic_priority = DEVICES.array(SOURCES, most=7)
+    plic_pending = DEVICES.array(SOURCE_WORDS)
+    plic_claimed = DEVICES.array(SOURCE_WORDS)
+    plic_again = DEVICES.array(SOURCE_WORDS)  # asked for again while claimed
+    plic_enable = DEVICES.array(2 * HARTS * SOURCE_WORDS)
+    plic_threshold = DEVICES.array(2 * HARTS, most=7)
+
+    # UART. uart_more: the host holds input for which the FIFO has no room.
+    uart_ier, uart_fcr, uart_lcr, uart_mcr, uart_scr = DEVICES.words(5, most=255)
+    uart_divisor = DEVICES.word(most=65535)
+    uart_thr_empty, uart_pin, uart_more = DEVICES.words(3, most=1)
+    uart_modem, uart_modem_delta = DEVICES.words(2, most=255)
+    uart_first = DEVICES.word(most=FIFO - 1)
+    uart_count = DEVICES.word(most=FIFO)
+    uart_fifo = DEVICES.array(FIFO, most=255)
+
+    # RTC: ticks of the machine's time in a second, and the half of the time that was latched.
+    rtc_timebase = DEVICES.word(kind=Kind.MADE)
+    rtc_high = DEVICES.word(most=4294967295)
+
 
 # What a device asks of the host.
 ASK_TRANSMIT, ASK_REFILL, ASK_SOURCE, ASK_CONTEXT = range(4)
@@ -61,7 +67,7 @@ ASK_TRANSMIT, ASK_REFILL, ASK_SOURCE, ASK_CONTEXT = range(4)
 Answer = Callable[[int], object]
 
 
-class DeviceState:
+class DeviceState(DeviceFields):
     """The words of one machine's devices. Fields are those of DEVICES, as a hart's are those of its layout.
 
     `answers` maps what a device asks of the host (ASK_) to who does it, with the value that goes with it.
@@ -70,7 +76,7 @@ class DeviceState:
     at: ClassVar[weakref.WeakValueDictionary[int, DeviceState]] = weakref.WeakValueDictionary()  # by address
 
     def __init__(self) -> None:
-        self.block = anonymous(-(-DEVICES.words * 8 // 4096) * 4096)
+        self.block = anonymous(-(-DEVICES.words_used * 8 // 4096) * 4096)
         self.mem = memoryview(self.block).cast("Q")
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.block))
         self.answers: dict[int, Answer] = {}
@@ -105,11 +111,6 @@ class DeviceState:
             f = DEVICES.fields[name]
             self.mem[f.index : f.index + f.count] = memoryview(array("Q", words))
 
-    if TYPE_CHECKING:
-
-        def __setattr__(self, name: str, value: Any) -> None:
-            """Fields are properties made from DEVICES."""
-
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"devices have no field {name!r}")
 
@@ -142,13 +143,13 @@ for _field in DEVICES.fields.values():
 
 
 @primitive
-def ask_host(hart: Any, io: DeviceState, what: int, value: U64) -> None:
+def ask_host(hart: Hart, io: DeviceState, what: int, value: U64) -> None:
     """Let the host do something for a device: one of the ASK_ numbers."""
     io.ask(int(what), int(value))
 
 
 @primitive
-def call_registers(hart: Any, function: U64, io: U64, offset: U64, size: U64, value: U64) -> U64:
+def call_registers(hart: Hart, function: U64, io: U64, offset: U64, size: U64, value: U64) -> U64:
     """Call a compiled function of a device at a host address; on_store alone takes a value, and gives none."""
     raise LookupError("the reference engine asks the device itself")
 

@@ -12,6 +12,7 @@ from trapline.lang.facts import Access, Flow
 _WORD = re.compile(r"[a-z]\w*")
 
 F = TypeVar("F", bound=Callable[..., Any])
+R = TypeVar("R")
 
 INLINE = "inline"
 COLD = "cold"
@@ -199,6 +200,6 @@ def compressed(
     )
 
 
-def dispatch(table: dict[int, Callable[..., Any]], key: int, *args: Any) -> Any:
+def dispatch(table: dict[int, Callable[..., R]], key: int, *args: Any) -> R:
     """Call the subset function that `table` holds for `key` (a switch in native code)."""
     return table[int(key)](*args)

@@ -7,9 +7,9 @@ CPython and in engine/ for LLVM.
 from __future__ import annotations
 
 import ctypes
-from typing import Any
 
 from trapline.lang.functions import primitive
+from trapline.lang.state import Hart
 from trapline.lang.values import U64
 
 _WIDTH = {1: ctypes.c_uint8, 2: ctypes.c_uint16, 4: ctypes.c_uint32, 8: ctypes.c_uint64}
@@ -28,12 +28,12 @@ def host_store(address: U64, size: int, value: U64) -> None:
 
 
 @primitive
-def device_load(hart: Any, region: U64, offset: U64, size: U64) -> U64:
+def device_load(hart: Hart, region: U64, offset: U64, size: U64) -> U64:
     """Read `size` bytes at `offset` of the device behind memory region number `region`."""
     return U64(hart.devices[int(region)].load(hart, int(offset), int(size)))
 
 
 @primitive
-def device_store(hart: Any, region: U64, offset: U64, size: U64, value: U64) -> None:
+def device_store(hart: Hart, region: U64, offset: U64, size: U64, value: U64) -> None:
     """Write the low `size` bytes of `value` at `offset` of the device behind region number `region`."""
     hart.devices[int(region)].store(hart, int(offset), int(size), int(value) & (1 << int(size) * 8) - 1)

@@ -9,7 +9,6 @@ all the instructions of the time that it waits for.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from trapline.lang.control import EXIT_TIMER, leave
 from trapline.lang.devices import DeviceState, Registers, on_hart
@@ -65,13 +64,13 @@ def merged(word: U64, offset: U64, size: U64, value: U64) -> U64:
 
 
 @hosted
-def clint_tick(hart: Any, io: DeviceState, number: U64) -> None:
+def clint_tick(hart: Hart, io: DeviceState, number: U64) -> None:
     """Bring MTIP of a hart, which has this number, up to date with its time."""
-    set_line(hart, MTIP, time_now(hart) >= io.mtimecmp[number])
+    set_line(hart, U64(MTIP), time_now(hart) >= io.mtimecmp[number])
 
 
 @cold
-def move_time(hart: Any, io: DeviceState, number: U64, change: U64) -> None:
+def move_time(hart: Hart, io: DeviceState, number: U64, change: U64) -> None:
     """Set the clock of a hart, which has this number, forward."""
     hart.time_offset = hart.time_offset + change
     update_timers(hart)
@@ -80,13 +79,13 @@ def move_time(hart: Any, io: DeviceState, number: U64, change: U64) -> None:
 
 
 @inline
-def clock_is_calm(hart: Any, io: DeviceState) -> bool:
+def clock_is_calm(hart: Hart, io: DeviceState) -> bool:
     """Whether the next read of a clock moves no time."""
     return io.clint_harts == 0 or io.clock_reads[hart.mhartid] + 1 < CLOCK_READS
 
 
 @inline
-def clock_read(hart: Any, io: DeviceState) -> None:
+def clock_read(hart: Hart, io: DeviceState) -> None:
     """A hart of a board read a clock. (The exit of a guest has its own cost.)"""
     if io.clint_harts != 0:
         reads = io.clock_reads[hart.mhartid] + 1
@@ -97,7 +96,7 @@ def clock_read(hart: Any, io: DeviceState) -> None:
 
 
 @cold
-def clock_moves(hart: Any, io: DeviceState, ticks: U64) -> None:
+def clock_moves(hart: Hart, io: DeviceState, ticks: U64) -> None:
     """The time that reads took passes: the turn ends so much sooner, and its deadlines are looked at again.
 
     Native code need not go back to the schedule for that.
@@ -117,13 +116,13 @@ def in_mtime(offset: U64) -> bool:
 
 
 @hosted
-def clint_calm(hart: Any, io: DeviceState, offset: U64, size: U64) -> bool:
+def clint_calm(hart: Hart, io: DeviceState, offset: U64, size: U64) -> bool:
     """Whether a read moves no time."""
     return not in_mtime(offset) or clock_is_calm(hart, io)
 
 
 @hosted
-def clint_load(hart: Any, io: DeviceState, offset: U64, size: U64) -> U64:
+def clint_load(hart: Hart, io: DeviceState, offset: U64, size: U64) -> U64:
     """Read msip, mtimecmp or mtime; the rest of the window is zero."""
     if in_mtime(offset):
         now = part(time_now(hart), offset, size)
@@ -137,12 +136,12 @@ def clint_load(hart: Any, io: DeviceState, offset: U64, size: U64) -> U64:
 
 
 @hosted
-def clint_store(hart: Any, io: DeviceState, offset: U64, size: U64, value: U64) -> None:
+def clint_store(hart: Hart, io: DeviceState, offset: U64, size: U64, value: U64) -> None:
     """Write msip, mtimecmp or mtime. The schedule looks again if a deadline comes before the hart's turn ends."""
     if offset < io.clint_harts * 4:
         if offset & 3 == 0:
             io.msip[offset >> 2] = value & 1
-            set_line_of(hart, io, offset >> 2, MSIP, value & 1 != 0)
+            set_line_of(hart, io, offset >> 2, U64(MSIP), value & 1 != 0)
     elif offset >= MTIMECMP and offset < MTIMECMP + io.clint_harts * 8:
         number = (offset - MTIMECMP) >> 3
         io.mtimecmp[number] = merged(io.mtimecmp[number], offset, size, value)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from trapline.lang.state import Hart
 from trapline.privilege import csr_numbers as csr
 from trapline.privilege.csr_numbers import CSR_NAMES
 
@@ -26,7 +25,7 @@ MVIP = _MVIP
 _PMP_LOCKED, _PMP_TOR = 0x80, 0x08
 
 
-def write_is_refused(hart: Any, number: int) -> bool:
+def write_is_refused(hart: Hart, number: int) -> bool:
     """Return whether the register ignores every write, which Spike does not log."""
     if csr.MHPMCOUNTER3 <= number < csr.MHPMCOUNTER3 + 29:
         return True
@@ -39,7 +38,7 @@ def write_is_refused(hart: Any, number: int) -> bool:
     return False
 
 
-def _address_locked(hart: Any, entry: int) -> bool:
+def _address_locked(hart: Hart, entry: int) -> bool:
     if entry >= int(hart.pmp_count):
         return True
     following = int(hart.pmpcfg[entry + 1]) if entry + 1 < int(hart.pmp_count) else 0

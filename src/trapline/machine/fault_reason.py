@@ -6,10 +6,9 @@ Only for people, after the fact: the hart's own walker has decided that it fault
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.lang.functions import Trap
 from trapline.lang.memory import host_load
+from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege import translation as walker
 from trapline.privilege.causes import (
@@ -52,7 +51,7 @@ _RIGHTS = {ACCESS_LOAD: "R", ACCESS_STORE: "W", ACCESS_FETCH: "X"}
 Mode = tuple[int, int]  # priv, virt
 
 
-def fault_reason(hart: Any, cause: int, tval: int, gpa: int, fetch: Mode, data: Mode) -> str:
+def fault_reason(hart: Hart, cause: int, tval: int, gpa: int, fetch: Mode, data: Mode) -> str:
     """Say why a trap is taken; "" where nothing more can be told.
 
     `tval` and `gpa` are what the trap wrote (xtval, xtval2 << 2); `fetch` and `data` the modes of fetches and of loads
@@ -79,7 +78,7 @@ def fault_reason(hart: Any, cause: int, tval: int, gpa: int, fetch: Mode, data: 
     return ""
 
 
-def _access_reason(hart: Any, va: int, access: int, priv: int, virt: int) -> str:
+def _access_reason(hart: Hart, va: int, access: int, priv: int, virt: int) -> str:
     try:
         pa = int(hart.call(walker.translate, va, access, priv, virt, 0))
     except Trap as trap:
@@ -99,7 +98,7 @@ def _access_reason(hart: Any, va: int, access: int, priv: int, virt: int) -> str
     return f"the device at {pa:#x} takes no such access" if kind == KIND_DEVICE else ""
 
 
-def _first_stage_reason(hart: Any, va: int, access: int, priv: int, virt: int) -> str:
+def _first_stage_reason(hart: Hart, va: int, access: int, priv: int, virt: int) -> str:
     """Walk as privilege.translation.first_stage does, and say where and why it stops."""
     atp, status, envcfg = hart.satp, hart.mstatus, hart.menvcfg
     if virt:
@@ -135,7 +134,7 @@ def _first_stage_reason(hart: Any, va: int, access: int, priv: int, virt: int) -
     return _leaf(hart, pte, level, U64(va), access, at, envcfg, switch)
 
 
-def _stage_reason(hart: Any, gpa: int, access: int) -> str:
+def _stage_reason(hart: Hart, gpa: int, access: int) -> str:
     """Walk as privilege.translation.g_stage does, and say where and why it stops."""
     hgatp = hart.hgatp
     if hgatp >> ATP_MODE_SHIFT == 0:
@@ -166,7 +165,7 @@ def _stage_reason(hart: Any, gpa: int, access: int) -> str:
     return _leaf(hart, pte, level, U64(gpa), access, at, hart.menvcfg, "menvcfg")
 
 
-def _malformed(hart: Any, pte: U64, level: int, at: str, pbmte: U64) -> str | None:
+def _malformed(hart: Hart, pte: U64, level: int, at: str, pbmte: U64) -> str | None:
     if pte & PTE_V == 0:
         return f"V is 0 in {at} ({int(pte):#x})"
     if walker.malformed(hart, pte, pbmte):
@@ -176,7 +175,7 @@ def _malformed(hart: Any, pte: U64, level: int, at: str, pbmte: U64) -> str | No
     return None
 
 
-def _leaf(hart: Any, pte: U64, level: int, address: U64, access: int, at: str, envcfg: U64, switch: str) -> str:
+def _leaf(hart: Hart, pte: U64, level: int, address: U64, access: int, at: str, envcfg: U64, switch: str) -> str:
     if walker.leaf_address(hart, pte, U64(level), address) == ALL_ONES:
         return f"{at} ({int(pte):#x}) is a large page that is misaligned"
     missing = walker.wanted_bits(U64(access)) & ~pte

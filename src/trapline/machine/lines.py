@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.lang.devices import DeviceState, on_hart
 from trapline.lang.functions import cold, hosted
 from trapline.lang.state import Hart
@@ -14,7 +12,7 @@ MSIP, MTIP, SEIP, MEIP = 1 << 3, 1 << 7, 1 << 9, 1 << 11
 
 
 @hosted
-def set_line(hart: Any, bit: U64, level: bool) -> None:
+def set_line(hart: Hart, bit: U64, level: bool) -> None:
     """Drive one bit of mip; the hart looks at its interrupts again only if the bit changes."""
     lines = hart.mip & ~bit
     if level:
@@ -25,7 +23,7 @@ def set_line(hart: Any, bit: U64, level: bool) -> None:
 
 
 @cold
-def set_line_of(hart: Any, io: DeviceState, number: U64, bit: U64, level: bool) -> None:
+def set_line_of(hart: Hart, io: DeviceState, number: U64, bit: U64, level: bool) -> None:
     """Drive one bit of mip of the hart with this number."""
     if number == hart.mhartid:
         set_line(hart, bit, level)

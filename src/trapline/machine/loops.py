@@ -148,6 +148,7 @@ def _counted(hart: Hart) -> list[int]:
 
 def _taken(hart: Hart, mode: tuple[int, int], data: tuple[int, int]) -> _Taken:
     registers = b"".join(bytes(hart.mem[low:high]) for low, high in _SPANS)
+    words: tuple[int, ...]
     if hart.priv == MACHINE:
         words = hart.mcause, hart.mepc, hart.mtval, hart.mtval2, TO_M
     elif hart.virt == 0:

@@ -9,7 +9,6 @@ UART's empty transmitter, in teaching kernels) and would never come out of its h
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from trapline.lang.devices import ASK_CONTEXT, ASK_SOURCE, SOURCES, DeviceState, Registers, ask_host
 from trapline.lang.functions import cold, hosted, inline
@@ -55,23 +54,23 @@ def plic_best(io: DeviceState, context: U64) -> U64:
 
 
 @cold
-def plic_update(hart: Any, io: DeviceState) -> None:
+def plic_update(hart: Hart, io: DeviceState) -> None:
     """Drive every context's interrupt: a source waits whose priority is above the threshold."""
     for context in range(128):
         if context >= io.plic_contexts:
             break
-        best = plic_best(io, context)
+        best = plic_best(io, U64(context))
         level = best != 0 and io.plic_priority[best] > io.plic_threshold[context]
         if io.plic_wired != 0:
             ask_host(hart, io, ASK_CONTEXT, (U64(0) + context) * 2 + u64(level))
         elif context & 1 != 0:
-            set_line_of(hart, io, context >> 1, SEIP, level)
+            set_line_of(hart, io, U64(context >> 1), U64(SEIP), level)
         else:
-            set_line_of(hart, io, context >> 1, MEIP, level)
+            set_line_of(hart, io, U64(context >> 1), U64(MEIP), level)
 
 
 @hosted
-def plic_set_level(hart: Any, io: DeviceState, source: U64, level: bool) -> None:
+def plic_set_level(hart: Hart, io: DeviceState, source: U64, level: bool) -> None:
     """A device drives its line: what is forwarded stays pending until it is claimed."""
     bit = source_bit(source)
     w = source >> 6
@@ -85,7 +84,7 @@ def plic_set_level(hart: Any, io: DeviceState, source: U64, level: bool) -> None
 
 
 @cold
-def drive_source(hart: Any, io: DeviceState, source: U64, level: bool, changed: bool) -> None:
+def drive_source(hart: Hart, io: DeviceState, source: U64, level: bool, changed: bool) -> None:
     """A device's pin: to the PLIC, or to another controller, which the host has."""
     if io.plic_contexts != 0:
         plic_set_level(hart, io, source, level)
@@ -94,7 +93,7 @@ def drive_source(hart: Any, io: DeviceState, source: U64, level: bool, changed: 
 
 
 @cold
-def plic_claim(hart: Any, io: DeviceState, context: U64) -> U64:
+def plic_claim(hart: Hart, io: DeviceState, context: U64) -> U64:
     """The threshold does not matter to a claim."""
     source = plic_best(io, context)
     if source != 0:
@@ -106,7 +105,7 @@ def plic_claim(hart: Any, io: DeviceState, context: U64) -> U64:
 
 
 @cold
-def plic_complete(hart: Any, io: DeviceState, context: U64, source: U64) -> None:
+def plic_complete(hart: Hart, io: DeviceState, context: U64, source: U64) -> None:
     """End of handling; ignored for a source that the context has not enabled."""
     bit = source_bit(source)
     w = source >> 6
@@ -119,7 +118,7 @@ def plic_complete(hart: Any, io: DeviceState, context: U64, source: U64) -> None
 
 
 @hosted
-def plic_load(hart: Any, io: DeviceState, offset: U64, size: U64) -> U64:
+def plic_load(hart: Hart, io: DeviceState, offset: U64, size: U64) -> U64:
     """Read a 32-bit register."""
     if size != 4:
         return U64(0)
@@ -143,13 +142,13 @@ def plic_load(hart: Any, io: DeviceState, offset: U64, size: U64) -> U64:
 
 
 @hosted
-def plic_calm(hart: Any, io: DeviceState, offset: U64, size: U64) -> bool:
+def plic_calm(hart: Hart, io: DeviceState, offset: U64, size: U64) -> bool:
     """A claim changes what waits."""
     return offset < CONTEXT or offset & 0xFFF != 4
 
 
 @hosted
-def plic_store(hart: Any, io: DeviceState, offset: U64, size: U64, value: U64) -> None:
+def plic_store(hart: Hart, io: DeviceState, offset: U64, size: U64, value: U64) -> None:
     """Write a 32-bit register."""
     if size != 4:
         return

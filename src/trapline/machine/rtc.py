@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.lang.devices import DeviceState, Registers
 from trapline.lang.functions import hosted
+from trapline.lang.state import Hart
 from trapline.lang.values import U64, udiv, urem
 from trapline.machine.clint import clock_is_calm, clock_read
 from trapline.privilege.interrupts import time_now
@@ -16,13 +15,13 @@ _NANOSECONDS = 1_000_000_000
 
 
 @hosted
-def rtc_calm(hart: Any, io: DeviceState, offset: U64, size: U64) -> bool:
+def rtc_calm(hart: Hart, io: DeviceState, offset: U64, size: U64) -> bool:
     """Whether a read moves no time."""
     return offset != TIME_LOW or clock_is_calm(hart, io)
 
 
 @hosted
-def rtc_load(hart: Any, io: DeviceState, offset: U64, size: U64) -> U64:
+def rtc_load(hart: Hart, io: DeviceState, offset: U64, size: U64) -> U64:
     """The time in nanoseconds; reading the low half latches the high half. The alarm never rings."""
     if offset == TIME_LOW:
         ticks = time_now(hart)
@@ -35,7 +34,7 @@ def rtc_load(hart: Any, io: DeviceState, offset: U64, size: U64) -> U64:
 
 
 @hosted
-def rtc_store(hart: Any, io: DeviceState, offset: U64, size: U64, value: U64) -> None:
+def rtc_store(hart: Hart, io: DeviceState, offset: U64, size: U64, value: U64) -> None:
     """Setting the clock or the alarm has no effect."""
 
 

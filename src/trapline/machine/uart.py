@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from trapline.lang.devices import ASK_REFILL, ASK_TRANSMIT, FIFO, DeviceState, Registers, ask_host
 from trapline.lang.functions import cold, hosted
@@ -45,13 +45,13 @@ def uart_source(io: DeviceState) -> U64:
 
 
 @hosted
-def uart_update(hart: Any, io: DeviceState) -> None:
+def uart_update(hart: Hart, io: DeviceState) -> None:
     """Drive the INTR pin: after whatever may change its sources, also where it stays high."""
     pin = U64(1) if uart_source(io) != IIR_NONE else U64(0)
     if pin | io.uart_pin != 0:
         changed = pin != io.uart_pin
         io.uart_pin = pin
-        drive_source(hart, io, UART_IRQ, pin != 0, changed)
+        drive_source(hart, io, U64(UART_IRQ), pin != 0, changed)
 
 
 @cold
@@ -63,7 +63,7 @@ def uart_put(io: DeviceState, byte: U64) -> None:
 
 
 @cold
-def uart_take(hart: Any, io: DeviceState) -> U64:
+def uart_take(hart: Hart, io: DeviceState) -> U64:
     """RBR: the byte that arrived first, or 0."""
     if io.uart_count == 0:
         return U64(0)
@@ -77,7 +77,7 @@ def uart_take(hart: Any, io: DeviceState) -> U64:
 
 
 @cold
-def uart_identify(hart: Any, io: DeviceState) -> U64:
+def uart_identify(hart: Hart, io: DeviceState) -> U64:
     """IIR: reading it acknowledges an empty transmitter, if it says so."""
     source = uart_source(io)
     if source == IIR_THRI:
@@ -87,7 +87,7 @@ def uart_identify(hart: Any, io: DeviceState) -> U64:
 
 
 @cold
-def uart_modem_status(hart: Any, io: DeviceState) -> U64:
+def uart_modem_status(hart: Hart, io: DeviceState) -> U64:
     """MSR: reading it acknowledges what has changed."""
     status = io.uart_modem | io.uart_modem_delta
     if io.uart_modem_delta != 0:
@@ -97,7 +97,7 @@ def uart_modem_status(hart: Any, io: DeviceState) -> U64:
 
 
 @hosted
-def uart_load(hart: Any, io: DeviceState, offset: U64, size: U64) -> U64:
+def uart_load(hart: Hart, io: DeviceState, offset: U64, size: U64) -> U64:
     """Read the register at `offset`; wider accesses see one register."""
     if offset == LSR_REG:
         return U64(LSR_THRE | LSR_TEMT | LSR_DR) if io.uart_count != 0 else U64(LSR_THRE | LSR_TEMT)
@@ -119,13 +119,13 @@ def uart_load(hart: Any, io: DeviceState, offset: U64, size: U64) -> U64:
 
 
 @hosted
-def uart_calm(hart: Any, io: DeviceState, offset: U64, size: U64) -> bool:
+def uart_calm(hart: Hart, io: DeviceState, offset: U64, size: U64) -> bool:
     """RBR takes a byte, IIR and MSR acknowledge; with DLAB even the first is harmless, but nobody polls it."""
     return offset != RBR_THR and offset != IIR_FCR and offset != MSR_REG
 
 
 @cold
-def uart_transmit(hart: Any, io: DeviceState, byte: U64) -> None:
+def uart_transmit(hart: Hart, io: DeviceState, byte: U64) -> None:
     """THR: the byte leaves at once."""
     io.uart_thr_empty = 0
     uart_update(hart, io)
@@ -138,7 +138,7 @@ def uart_transmit(hart: Any, io: DeviceState, byte: U64) -> None:
 
 
 @cold
-def uart_enable(hart: Any, io: DeviceState, enable: U64) -> None:
+def uart_enable(hart: Hart, io: DeviceState, enable: U64) -> None:
     """IER: an empty transmitter interrupts when its interrupt is switched on, also if it was acknowledged."""
     changed = io.uart_ier ^ enable
     io.uart_ier = enable
@@ -149,7 +149,7 @@ def uart_enable(hart: Any, io: DeviceState, enable: U64) -> None:
 
 
 @cold
-def uart_control_fifo(hart: Any, io: DeviceState, value: U64) -> None:
+def uart_control_fifo(hart: Hart, io: DeviceState, value: U64) -> None:
     """FCR. Input that waits on the host's side survives a driver's probing: only loopback empties the FIFO."""
     if value & FCR_CLEAR_RX != 0 and value & FCR_ENABLE != 0 and io.uart_mcr & MCR_LOOP != 0:
         io.uart_count = 0
@@ -173,7 +173,7 @@ def modem_lines(control: U64) -> U64:
 
 
 @cold
-def uart_control_modem(hart: Any, io: DeviceState, control: U64) -> None:
+def uart_control_modem(hart: Hart, io: DeviceState, control: U64) -> None:
     """MCR: what changes at the modem's lines is noted; of RI, its end."""
     old = io.uart_modem
     io.uart_mcr = control
@@ -184,7 +184,7 @@ def uart_control_modem(hart: Any, io: DeviceState, control: U64) -> None:
 
 
 @hosted
-def uart_store(hart: Any, io: DeviceState, offset: U64, size: U64, value: U64) -> None:
+def uart_store(hart: Hart, io: DeviceState, offset: U64, size: U64, value: U64) -> None:
     """Write the register at `offset`."""
     byte = value & 0xFF
     if io.uart_lcr & LCR_DLAB != 0 and offset <= IER_REG:

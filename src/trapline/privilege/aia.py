@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.lang.functions import IllegalInstruction, VirtualInstruction, cold, inline
+from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege.csr_control import require_stateen
 from trapline.privilege.derived import update_derived
@@ -42,7 +41,7 @@ HVIPRIO1_WRITABLE = 0xFFFF_FF00_FF00_FF00
 
 
 @cold
-def virtual_changed(hart: Any) -> None:
+def virtual_changed(hart: Hart) -> None:
     """After a change of what makes interrupts virtual."""
     hart.virtual_used = hart.mvien | hart.hvien | (hart.hvictl & HVICTL_VTI)
     # Bits of hideleg from 13 on exist where mideleg or mvien pass the interrupt on.
@@ -51,7 +50,7 @@ def virtual_changed(hart: Any) -> None:
 
 
 @cold
-def write_mvien(hart: Any, value: U64) -> None:
+def write_mvien(hart: Hart, value: U64) -> None:
     """mvien. Software's SEIP is in mvip's word while bit 9 is one, else in seip_software, which is part of mip."""
     new = value & hart.mvien_mask
     if new & SEIP != 0:
@@ -65,7 +64,7 @@ def write_mvien(hart: Any, value: U64) -> None:
 
 
 @cold
-def read_mvip(hart: Any) -> U64:
+def read_mvip(hart: Hart) -> U64:
     """mvip: bits 1, 5 and 9 alias mip's where they are not virtual."""
     bits = hart.mvip | hart.seip_software
     if hart.mvien & SSIP == 0:
@@ -76,7 +75,7 @@ def read_mvip(hart: Any) -> U64:
 
 
 @cold
-def write_mvip(hart: Any, value: U64) -> None:
+def write_mvip(hart: Hart, value: U64) -> None:
     """mvip."""
     own = (hart.mvien_mask & LOCAL_INTERRUPTS) | (hart.mvien & (SSIP | SEIP))
     hart.mvip = (hart.mvip & ~own) | (value & own)
@@ -90,21 +89,21 @@ def write_mvip(hart: Any, value: U64) -> None:
 
 
 @cold
-def write_hvien(hart: Any, value: U64) -> None:
+def write_hvien(hart: Hart, value: U64) -> None:
     """hvien."""
     hart.hvien = value & hart.hvien_mask
     virtual_changed(hart)
 
 
 @cold
-def write_hvictl(hart: Any, value: U64) -> None:
+def write_hvictl(hart: Hart, value: U64) -> None:
     """hvictl."""
     hart.hvictl = value & HVICTL_WRITABLE
     virtual_changed(hart)
 
 
 @cold
-def priorities_changed(hart: Any) -> None:
+def priorities_changed(hart: Hart) -> None:
     """After a change of a priority number."""
     used = hart.hviprio1 | hart.hviprio2
     for i in range(8):
@@ -114,14 +113,14 @@ def priorities_changed(hart: Any) -> None:
 
 
 @cold
-def write_hviprio1(hart: Any, value: U64) -> None:
+def write_hviprio1(hart: Hart, value: U64) -> None:
     """hviprio1: interrupts 0, 4 and 8 have no priority number."""
     hart.hviprio1 = value & HVIPRIO1_WRITABLE
     priorities_changed(hart)
 
 
 @cold
-def write_hviprio2(hart: Any, value: U64) -> None:
+def write_hviprio2(hart: Hart, value: U64) -> None:
     """hviprio2."""
     hart.hviprio2 = value
     priorities_changed(hart)
@@ -131,63 +130,63 @@ def write_hviprio2(hart: Any, value: U64) -> None:
 
 
 @cold
-def read_mtopi(hart: Any) -> U64:
+def read_mtopi(hart: Hart) -> U64:
     """mtopi."""
     return machine_top(hart)
 
 
 @cold
-def read_stopi(hart: Any) -> U64:
+def read_stopi(hart: Hart) -> U64:
     """stopi."""
     return supervisor_top(hart)
 
 
 @cold
-def read_vstopi(hart: Any) -> U64:
+def read_vstopi(hart: Hart) -> U64:
     """vstopi."""
     return guest_top(hart)
 
 
 @inline
-def topei(hart: Any, file: U64) -> U64:
+def topei(hart: Hart, file: U64) -> U64:
     """An interrupt file's xtopei: the identity, which is also the priority."""
     identity = imsic_top(hart, file)
     return (identity << 16) | identity
 
 
 @cold
-def read_mtopei(hart: Any) -> U64:
+def read_mtopei(hart: Hart) -> U64:
     """mtopei."""
     return topei(hart, U64(FILE_M))
 
 
 @cold
-def write_mtopei(hart: Any, value: U64) -> None:
+def write_mtopei(hart: Hart, value: U64) -> None:
     """mtopei: claims, whatever is written."""
     imsic_claim(hart, U64(FILE_M))
 
 
 @cold
-def read_stopei(hart: Any) -> U64:
+def read_stopei(hart: Hart) -> U64:
     """stopei."""
     return topei(hart, U64(FILE_S))
 
 
 @cold
-def write_stopei(hart: Any, value: U64) -> None:
+def write_stopei(hart: Hart, value: U64) -> None:
     """stopei: claims."""
     imsic_claim(hart, U64(FILE_S))
 
 
 @cold
-def read_vstopei(hart: Any) -> U64:
+def read_vstopei(hart: Hart) -> U64:
     """vstopei; zero to hosted software where VGEIN selects no file."""
     file = guest_file(hart)
     return U64(0) if file == 0 else topei(hart, file)
 
 
 @cold
-def write_vstopei(hart: Any, value: U64) -> None:
+def write_vstopei(hart: Hart, value: U64) -> None:
     """vstopei: claims."""
     file = guest_file(hart)
     if file != 0:
@@ -227,7 +226,7 @@ def settable(word: U64, enabled: U64, external: U64) -> U64:
 
 
 @cold
-def read_mireg(hart: Any) -> U64:
+def read_mireg(hart: Hart) -> U64:
     """mireg."""
     select = hart.miselect
     if selects_iprio(select):
@@ -236,7 +235,7 @@ def read_mireg(hart: Any) -> U64:
 
 
 @cold
-def write_mireg(hart: Any, value: U64) -> None:
+def write_mireg(hart: Hart, value: U64) -> None:
     """mireg."""
     select = hart.miselect
     if selects_iprio(select):
@@ -249,7 +248,7 @@ def write_mireg(hart: Any, value: U64) -> None:
 
 
 @cold
-def read_sireg(hart: Any) -> U64:
+def read_sireg(hart: Hart) -> U64:
     """sireg."""
     select = hart.siselect
     if selects_iprio(select):
@@ -258,7 +257,7 @@ def read_sireg(hart: Any) -> U64:
 
 
 @cold
-def write_sireg(hart: Any, value: U64) -> None:
+def write_sireg(hart: Hart, value: U64) -> None:
     """sireg."""
     select = hart.siselect
     if selects_iprio(select):
@@ -271,14 +270,14 @@ def write_sireg(hart: Any, value: U64) -> None:
 
 
 @cold
-def read_vsireg(hart: Any) -> U64:
+def read_vsireg(hart: Hart) -> U64:
     """vsireg; zero to hosted software where there is no register."""
     file = guest_file(hart)
     return U64(0) if file == 0 else imsic_read(hart, file, hart.vsiselect)
 
 
 @cold
-def write_vsireg(hart: Any, value: U64) -> None:
+def write_vsireg(hart: Hart, value: U64) -> None:
     """vsireg."""
     file = guest_file(hart)
     if file != 0:
@@ -289,40 +288,40 @@ def write_vsireg(hart: Any, value: U64) -> None:
 
 
 @inline
-def require_file_stateen(hart: Any) -> None:
+def require_file_stateen(hart: Hart) -> None:
     """The bit for interrupt files; a hart without an IMSIC has none."""
     if hart.has_imsic != 0:
         require_stateen(hart, U64(STATEEN_IMSIC))
 
 
 @cold
-def guard_aia(hart: Any, csr: U64) -> None:
+def guard_aia(hart: Hart, csr: U64) -> None:
     """stopi, vstopi, hvien, hvictl, hviprio1, hviprio2."""
     require_stateen(hart, U64(STATEEN_AIA))
 
 
 @cold
-def guard_select(hart: Any, csr: U64) -> None:
+def guard_select(hart: Hart, csr: U64) -> None:
     """siselect and vsiselect."""
     require_stateen(hart, U64(STATEEN_CSRIND))
 
 
 @cold
-def guard_virtual(hart: Any, csr: U64) -> None:
+def guard_virtual(hart: Hart, csr: U64) -> None:
     """sip and sie: hvictl.VTI keeps VS-mode from them."""
     if hart.virt != 0 and hart.priv == SUPERVISOR and hart.hvictl & HVICTL_VTI != 0:
         raise VirtualInstruction()
 
 
 @inline
-def require_own_file(hart: Any) -> None:
+def require_own_file(hart: Hart) -> None:
     """The supervisor-level file: there must be one, and mvien.SEIP keeps S-mode from it."""
     if hart.has_imsic == 0 or (hart.priv == SUPERVISOR and hart.mvien & SEIP != 0):
         raise IllegalInstruction()
 
 
 @cold
-def guard_stopei(hart: Any, csr: U64) -> None:
+def guard_stopei(hart: Hart, csr: U64) -> None:
     """stopei: the S-level file, or at V=1 the one that VGEIN selects."""
     require_file_stateen(hart)
     if hart.virt == 0:
@@ -332,7 +331,7 @@ def guard_stopei(hart: Any, csr: U64) -> None:
 
 
 @cold
-def guard_vstopei(hart: Any, csr: U64) -> None:
+def guard_vstopei(hart: Hart, csr: U64) -> None:
     """vstopei: VGEIN must select a file; what HS-mode could not access is illegal, not virtual, at V=1."""
     if guest_file(hart) == 0:
         raise IllegalInstruction()
@@ -340,7 +339,7 @@ def guard_vstopei(hart: Any, csr: U64) -> None:
 
 
 @cold
-def guard_mireg(hart: Any, csr: U64) -> None:
+def guard_mireg(hart: Hart, csr: U64) -> None:
     """mireg: miselect must name a register."""
     select = hart.miselect
     if selects_iprio(select):
@@ -350,7 +349,7 @@ def guard_mireg(hart: Any, csr: U64) -> None:
 
 
 @cold
-def guard_sireg(hart: Any, csr: U64) -> None:
+def guard_sireg(hart: Hart, csr: U64) -> None:
     """sireg: siselect must name a register, at V=1 vsiselect."""
     require_stateen(hart, U64(STATEEN_CSRIND))
     if hart.priv == USER:
@@ -369,7 +368,7 @@ def guard_sireg(hart: Any, csr: U64) -> None:
 
 
 @cold
-def guard_guest_register(hart: Any) -> None:
+def guard_guest_register(hart: Hart) -> None:
     """sireg from VS-mode: registers that exist nowhere are illegal, the others at least a hypervisor can emulate."""
     select = hart.vsiselect
     if select >= IPRIO and select <= LAST_IPRIO:
@@ -382,7 +381,7 @@ def guard_guest_register(hart: Any) -> None:
 
 
 @cold
-def guard_vsireg(hart: Any, csr: U64) -> None:
+def guard_vsireg(hart: Hart, csr: U64) -> None:
     """vsireg: vsiselect must name a register of the file that VGEIN selects."""
     require_stateen(hart, U64(STATEEN_CSRIND))
     if hart.virt != 0 or hart.priv == USER:

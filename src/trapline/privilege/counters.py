@@ -5,10 +5,9 @@ Every instruction that retires takes one cycle. What the programmable counters c
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.lang.control import EXIT_TIMER, flush_translations, leave
 from trapline.lang.functions import IllegalInstruction, VirtualInstruction, cold
+from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege.derived import update_derived
 from trapline.privilege.hpm import HPM_END, HPM_FIRST, find_selected, read_hpm, retired, set_hpm
@@ -21,7 +20,7 @@ CYCLE_SLOT, INSTRET_SLOT = 0, 2
 
 
 @cold
-def guard_counter(hart: Any, csr: U64) -> None:
+def guard_counter(hart: Hart, csr: U64) -> None:
     """mcounteren, then hcounteren when V=1, then scounteren in U and VU."""
     number = csr & 31
     if hart.priv == MACHINE:
@@ -37,7 +36,7 @@ def guard_counter(hart: Any, csr: U64) -> None:
 
 
 @cold
-def read_counter(hart: Any, slot: U64) -> U64:
+def read_counter(hart: Hart, slot: U64) -> U64:
     """mcycle (slot 0) or minstret (slot 2), before the reading instruction itself is counted."""
     if (hart.mcountinhibit >> slot) & 1 != 0:
         return hart.mhpmcounter[slot]
@@ -45,7 +44,7 @@ def read_counter(hart: Any, slot: U64) -> U64:
 
 
 @cold
-def write_counter(hart: Any, slot: U64, value: U64) -> None:
+def write_counter(hart: Hart, slot: U64, value: U64) -> None:
     """The next instruction reads `value`: the write takes the place of this instruction's increment."""
     if (hart.mcountinhibit >> slot) & 1 != 0:
         hart.mhpmcounter[slot] = value
@@ -54,7 +53,7 @@ def write_counter(hart: Any, slot: U64, value: U64) -> None:
 
 
 @cold
-def counters_changed(hart: Any) -> None:
+def counters_changed(hart: Hart) -> None:
     """After a change of what a programmable counter counts, of its value or its overflow bit."""
     counted = hart.hpm_tlb
     find_selected(hart)
@@ -69,7 +68,7 @@ def counters_changed(hart: Any) -> None:
 
 
 @cold
-def write_mcountinhibit(hart: Any, value: U64) -> None:
+def write_mcountinhibit(hart: Hart, value: U64) -> None:
     """Stop and start counters."""
     changed = (value & hart.mcountinhibit_mask) ^ hart.mcountinhibit
     for i in range(0, 3, 2):
@@ -89,7 +88,7 @@ def write_mcountinhibit(hart: Any, value: U64) -> None:
 
 
 @cold
-def write_mhpmevent(hart: Any, number: U64, value: U64) -> None:
+def write_mhpmevent(hart: Hart, number: U64, value: U64) -> None:
     """mhpmevent: the counter goes on from its value."""
     now = read_hpm(hart, number)
     hart.mhpmevent[number] = value & hart.mhpmevent_mask
@@ -98,7 +97,7 @@ def write_mhpmevent(hart: Any, number: U64, value: U64) -> None:
 
 
 @cold
-def write_mhpmcounter(hart: Any, number: U64, value: U64) -> None:
+def write_mhpmcounter(hart: Hart, number: U64, value: U64) -> None:
     """mhpmcounter: read-only zero without Zihpm."""
     if hart.has_zihpm != 0:
         set_hpm(hart, number, value, U64(1))
@@ -106,31 +105,31 @@ def write_mhpmcounter(hart: Any, number: U64, value: U64) -> None:
 
 
 @cold
-def read_cycle(hart: Any) -> U64:
+def read_cycle(hart: Hart) -> U64:
     """cycle and mcycle."""
     return read_counter(hart, U64(CYCLE_SLOT))
 
 
 @cold
-def read_instret(hart: Any) -> U64:
+def read_instret(hart: Hart) -> U64:
     """instret and minstret."""
     return read_counter(hart, U64(INSTRET_SLOT))
 
 
 @cold
-def write_mcycle(hart: Any, value: U64) -> None:
+def write_mcycle(hart: Hart, value: U64) -> None:
     """mcycle."""
     write_counter(hart, U64(CYCLE_SLOT), value)
 
 
 @cold
-def write_minstret(hart: Any, value: U64) -> None:
+def write_minstret(hart: Hart, value: U64) -> None:
     """minstret."""
     write_counter(hart, U64(INSTRET_SLOT), value)
 
 
 @cold
-def read_time(hart: Any) -> U64:
+def read_time(hart: Hart) -> U64:
     """time: at V=1 plus htimedelta."""
     now = time_now(hart)
     if hart.virt != 0:
@@ -139,7 +138,7 @@ def read_time(hart: Any) -> U64:
 
 
 @cold
-def read_scountovf(hart: Any) -> U64:
+def read_scountovf(hart: Hart) -> U64:
     """The OF bits of mhpmevent, as far as mcounteren and, when V=1, hcounteren let this mode see them."""
     bits = U64(0)
     for i in range(3, 32):

@@ -6,9 +6,8 @@ register it names, unchecked, in whatever mode the hart is.
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.lang.functions import IllegalInstruction, VirtualInstruction, cold, dispatch, inline
+from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege.csr_numbers import STIMECMP, STOPI, VSTOPI
 from trapline.privilege.csr_table import CSR_GUARD, CSR_READ, CSR_WRITE
@@ -25,13 +24,13 @@ SATP_BYTE = 0x80
 
 
 @inline
-def csr_exists(hart: Any, csr: U64) -> bool:
+def csr_exists(hart: Hart, csr: U64) -> bool:
     """Whether this hart has the register at all (csr_map: the table's predicates, by isa_string.set_masks)."""
     return (hart.csr_map[(csr >> 6) & 63] >> (csr & 63)) & 1 != 0
 
 
 @cold
-def check_csr(hart: Any, csr: U64, write: U64) -> None:
+def check_csr(hart: Hart, csr: U64, write: U64) -> None:
     """Raise illegal or virtual instruction unless the hart may access the register; `write` is 0 or 1.
 
     Virtual instruction is for what HS-mode could have done with TVM=0. So existence, writes of
@@ -61,7 +60,7 @@ def check_csr(hart: Any, csr: U64, write: U64) -> None:
 
 
 @cold
-def effective_csr(hart: Any, csr: U64) -> U64:
+def effective_csr(hart: Hart, csr: U64) -> U64:
     """The register that an instruction reaches: at V=1 the supervisor's names mean vsstatus and its kin."""
     if hart.virt == 0 or csr >> 8 != 1:
         return U64(VSTOPI) if hart.virt != 0 and csr == STOPI else csr
@@ -77,12 +76,12 @@ def effective_csr(hart: Any, csr: U64) -> U64:
 
 
 @cold
-def csr_read(hart: Any, csr: U64) -> U64:
+def csr_read(hart: Hart, csr: U64) -> U64:
     """Value of a register that exists; no permission check, no renaming."""
     return dispatch(CSR_READ, csr, hart)
 
 
 @cold
-def csr_write(hart: Any, csr: U64, value: U64) -> None:
+def csr_write(hart: Hart, csr: U64, value: U64) -> None:
     """Write a register that exists, with all its effects; no permission check, no renaming."""
     dispatch(CSR_WRITE, csr, hart, value)

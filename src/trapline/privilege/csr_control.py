@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.lang.control import EXIT_TIMER, leave
 from trapline.lang.functions import IllegalInstruction, VirtualInstruction, cold, inline
+from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege.counters import guard_counter
 from trapline.privilege.csr_numbers import TIME
@@ -38,7 +37,7 @@ HGATP_WRITABLE = (0x3FFF << HGATP_VMID_SHIFT) | (ATP_PPN & ~3)
 
 
 @inline
-def mode_exists(hart: Any, value: U64) -> bool:
+def mode_exists(hart: Hart, value: U64) -> bool:
     """Whether the hart has the MODE of an xatp value."""
     mode = value >> ATP_MODE_SHIFT
     if mode == ATP_SV48:
@@ -49,7 +48,7 @@ def mode_exists(hart: Any, value: U64) -> bool:
 
 
 @cold
-def write_satp(hart: Any, value: U64) -> None:
+def write_satp(hart: Hart, value: U64) -> None:
     """satp: a write with an unsupported MODE has no effect at all."""
     if mode_exists(hart, value):
         hart.satp = value
@@ -57,7 +56,7 @@ def write_satp(hart: Any, value: U64) -> None:
 
 
 @cold
-def write_vsatp(hart: Any, value: U64) -> None:
+def write_vsatp(hart: Hart, value: U64) -> None:
     """vsatp: as satp when VS-mode writes it; from outside, an unsupported MODE leaves just MODE as it was."""
     if mode_exists(hart, value):
         hart.vsatp = value
@@ -67,7 +66,7 @@ def write_vsatp(hart: Any, value: U64) -> None:
 
 
 @cold
-def write_hgatp(hart: Any, value: U64) -> None:
+def write_hgatp(hart: Hart, value: U64) -> None:
     """hgatp: an unsupported MODE leaves MODE as it was."""
     mask = U64(HGATP_WRITABLE)
     if mode_exists(hart, value):
@@ -77,7 +76,7 @@ def write_hgatp(hart: Any, value: U64) -> None:
 
 
 @cold
-def guard_satp(hart: Any, csr: U64) -> None:
+def guard_satp(hart: Hart, csr: U64) -> None:
     """satp: TVM traps it in HS-mode, VTVM in VS-mode."""
     if hart.priv == SUPERVISOR:
         if hart.virt == 0 and hart.mstatus & MSTATUS_TVM != 0:
@@ -87,7 +86,7 @@ def guard_satp(hart: Any, csr: U64) -> None:
 
 
 @cold
-def guard_hgatp(hart: Any, csr: U64) -> None:
+def guard_hgatp(hart: Hart, csr: U64) -> None:
     """hgatp: TVM traps it in HS-mode."""
     if hart.priv == SUPERVISOR and hart.virt == 0 and hart.mstatus & MSTATUS_TVM != 0:
         raise IllegalInstruction()
@@ -100,7 +99,7 @@ def legal_cbie(value: U64) -> U64:
 
 
 @cold
-def timer_changed(hart: Any) -> None:
+def timer_changed(hart: Hart) -> None:
     """After a change of a comparator or its conditions; leave native code if a deadline came nearer."""
     before = next_timer(hart)
     update_timers(hart)
@@ -110,7 +109,7 @@ def timer_changed(hart: Any) -> None:
 
 
 @cold
-def write_menvcfg(hart: Any, value: U64) -> None:
+def write_menvcfg(hart: Hart, value: U64) -> None:
     """menvcfg: with STCE, STIP is the comparator's and software's bit is gone."""
     hart.menvcfg = legal_cbie(value) & hart.menvcfg_mask
     if hart.menvcfg & ENVCFG_STCE != 0:
@@ -119,19 +118,19 @@ def write_menvcfg(hart: Any, value: U64) -> None:
 
 
 @inline
-def henvcfg_visible(hart: Any) -> U64:
+def henvcfg_visible(hart: Hart) -> U64:
     """ADUE, PBMTE and STCE of henvcfg are read-only zero where menvcfg's are 0."""
     return hart.menvcfg | ~(ENVCFG_ADUE | ENVCFG_PBMTE | ENVCFG_STCE)
 
 
 @cold
-def read_henvcfg(hart: Any) -> U64:
+def read_henvcfg(hart: Hart) -> U64:
     """henvcfg."""
     return hart.henvcfg & henvcfg_visible(hart)
 
 
 @cold
-def write_henvcfg(hart: Any, value: U64) -> None:
+def write_henvcfg(hart: Hart, value: U64) -> None:
     """henvcfg: the bits that menvcfg hides keep their value."""
     mask = hart.menvcfg_mask & henvcfg_visible(hart)
     hart.henvcfg = (hart.henvcfg & ~mask) | (legal_cbie(value) & mask)
@@ -139,13 +138,13 @@ def write_henvcfg(hart: Any, value: U64) -> None:
 
 
 @cold
-def write_senvcfg(hart: Any, value: U64) -> None:
+def write_senvcfg(hart: Hart, value: U64) -> None:
     """senvcfg."""
     hart.senvcfg = legal_cbie(value) & hart.senvcfg_mask
 
 
 @cold
-def guard_stimecmp(hart: Any, csr: U64) -> None:
+def guard_stimecmp(hart: Hart, csr: U64) -> None:
     """stimecmp and vstimecmp: menvcfg.STCE and the right to read time, then henvcfg.STCE when V=1 (Sstc)."""
     if hart.priv != MACHINE and hart.menvcfg & ENVCFG_STCE == 0:
         raise IllegalInstruction()
@@ -155,28 +154,28 @@ def guard_stimecmp(hart: Any, csr: U64) -> None:
 
 
 @cold
-def write_stimecmp(hart: Any, value: U64) -> None:
+def write_stimecmp(hart: Hart, value: U64) -> None:
     """stimecmp."""
     hart.stimecmp = value
     timer_changed(hart)
 
 
 @cold
-def write_vstimecmp(hart: Any, value: U64) -> None:
+def write_vstimecmp(hart: Hart, value: U64) -> None:
     """vstimecmp."""
     hart.vstimecmp = value
     timer_changed(hart)
 
 
 @cold
-def write_htimedelta(hart: Any, value: U64) -> None:
+def write_htimedelta(hart: Hart, value: U64) -> None:
     """htimedelta."""
     hart.htimedelta = value
     timer_changed(hart)
 
 
 @inline
-def require_stateen(hart: Any, bits: U64) -> None:
+def require_stateen(hart: Hart, bits: U64) -> None:
     """Smstateen: bits of mstateen0 below M, of hstateen0 when V=1."""
     if hart.has_smstateen != 0 and hart.priv != MACHINE:
         if hart.mstateen[0] & bits != bits:
@@ -186,25 +185,25 @@ def require_stateen(hart: Any, bits: U64) -> None:
 
 
 @cold
-def guard_envcfg(hart: Any, csr: U64) -> None:
+def guard_envcfg(hart: Hart, csr: U64) -> None:
     """senvcfg and henvcfg: xstateen0.ENVCFG."""
     require_stateen(hart, U64(STATEEN_ENVCFG))
 
 
 @cold
-def guard_context(hart: Any, csr: U64) -> None:
+def guard_context(hart: Hart, csr: U64) -> None:
     """scontext and hcontext: xstateen0.CONTEXT."""
     require_stateen(hart, U64(STATEEN_CONTEXT))
 
 
 @cold
-def write_mcontext(hart: Any, value: U64) -> None:
+def write_mcontext(hart: Hart, value: U64) -> None:
     """mcontext, another name of hcontext: 14 bits with the Hypervisor extension, else 13 (Debug spec, mcontext)."""
     hart.hcontext = value & 0x3FFF if hart.has_h != 0 else value & 0x1FFF
 
 
 @cold
-def guard_stateen(hart: Any, csr: U64) -> None:
+def guard_stateen(hart: Hart, csr: U64) -> None:
     """hstateen and sstateen: bit 63 of mstateen below M, of hstateen when V=1."""
     if hart.priv == MACHINE:
         return

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.lang.functions import cold
+from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import (
@@ -28,13 +27,13 @@ from trapline.privilege.interrupts import (
 
 
 @cold
-def read_mip(hart: Any) -> U64:
+def read_mip(hart: Hart) -> U64:
     """mip: every source."""
     return pending(hart)
 
 
 @cold
-def write_mip(hart: Any, value: U64) -> None:
+def write_mip(hart: Hart, value: U64) -> None:
     """mip: SSIP, STIP (unless stimecmp drives it), SEIP, VSSIP, LCOFIP.
 
     SEIP reads as software's bit ORed with the device's line. A read-modify-write must not latch the
@@ -56,20 +55,20 @@ def write_mip(hart: Any, value: U64) -> None:
 
 
 @cold
-def write_mie(hart: Any, value: U64) -> None:
+def write_mie(hart: Hart, value: U64) -> None:
     """mie."""
     hart.mie = value & hart.mie_mask
     update_derived(hart)
 
 
 @cold
-def read_sip(hart: Any) -> U64:
+def read_sip(hart: Hart) -> U64:
     """sip: what mideleg delegates and what mvien makes virtual, without the VS level."""
     return supervisor_pending(hart) & ~HS_INTERRUPTS
 
 
 @cold
-def write_sip(hart: Any, value: U64) -> None:
+def write_sip(hart: Hart, value: U64) -> None:
     """sip: SSIP and LCOFIP, where delegated; in mvip what is virtual."""
     mask = hart.mip_mask & hart.mideleg & (SSIP | LCOFIP)
     hart.mip = (hart.mip & ~mask) | (value & mask)
@@ -79,13 +78,13 @@ def write_sip(hart: Any, value: U64) -> None:
 
 
 @cold
-def read_sie(hart: Any) -> U64:
+def read_sie(hart: Hart) -> U64:
     """sie."""
     return supervisor_enabled(hart) & ~HS_INTERRUPTS
 
 
 @cold
-def write_sie(hart: Any, value: U64) -> None:
+def write_sie(hart: Hart, value: U64) -> None:
     """sie."""
     mask = hart.mie_mask & hart.mideleg & ~HS_INTERRUPTS
     hart.mie = (hart.mie & ~mask) | (value & mask)
@@ -95,40 +94,40 @@ def write_sie(hart: Any, value: U64) -> None:
 
 
 @cold
-def read_hip(hart: Any) -> U64:
+def read_hip(hart: Hart) -> U64:
     """hip."""
     return pending(hart) & HS_INTERRUPTS
 
 
 @cold
-def write_hip(hart: Any, value: U64) -> None:
+def write_hip(hart: Hart, value: U64) -> None:
     """hip: only VSSIP is writable, an alias of hvip's."""
     hart.hvip = (hart.hvip & ~VSSIP) | (value & VSSIP)
     update_derived(hart)
 
 
 @cold
-def read_hie(hart: Any) -> U64:
+def read_hie(hart: Hart) -> U64:
     """hie."""
     return hart.mie & HS_INTERRUPTS
 
 
 @cold
-def write_hie(hart: Any, value: U64) -> None:
+def write_hie(hart: Hart, value: U64) -> None:
     """hie."""
     hart.mie = (hart.mie & ~HS_INTERRUPTS) | (value & HS_INTERRUPTS)
     update_derived(hart)
 
 
 @cold
-def write_hvip(hart: Any, value: U64) -> None:
+def write_hvip(hart: Hart, value: U64) -> None:
     """hvip: the interrupts that a hypervisor injects."""
     hart.hvip = value & (VS_INTERRUPTS | hart.hvien_mask)
     update_derived(hart)
 
 
 @cold
-def write_hideleg(hart: Any, value: U64) -> None:
+def write_hideleg(hart: Hart, value: U64) -> None:
     """hideleg."""
     local = LOCAL_INTERRUPTS & (hart.mideleg | hart.mvien) if hart.has_ssaia != 0 else U64(0)
     hart.hideleg = value & (VS_INTERRUPTS | local)
@@ -136,20 +135,20 @@ def write_hideleg(hart: Any, value: U64) -> None:
 
 
 @cold
-def write_hgeie(hart: Any, value: U64) -> None:
+def write_hgeie(hart: Hart, value: U64) -> None:
     """hgeie: one bit for each of GEILEN guest external interrupts."""
     hart.hgeie = value & hart.hgeie_mask
     update_derived(hart)
 
 
 @cold
-def read_vsip(hart: Any) -> U64:
+def read_vsip(hart: Hart) -> U64:
     """vsip: what hideleg delegates, one bit further down."""
     return guest_pending(hart)
 
 
 @cold
-def write_vsip(hart: Any, value: U64) -> None:
+def write_vsip(hart: Hart, value: U64) -> None:
     """vsip: SSIP writes hvip.VSSIP, where delegated; from 13 on the bits are sip's or hvip's."""
     mask = hart.hideleg & VSSIP
     hart.hvip = (hart.hvip & ~mask) | ((value << 1) & mask)
@@ -162,13 +161,13 @@ def write_vsip(hart: Any, value: U64) -> None:
 
 
 @cold
-def read_vsie(hart: Any) -> U64:
+def read_vsie(hart: Hart) -> U64:
     """vsie."""
     return guest_enabled(hart)
 
 
 @cold
-def write_vsie(hart: Any, value: U64) -> None:
+def write_vsie(hart: Hart, value: U64) -> None:
     """vsie."""
     mask = hart.hideleg & VS_INTERRUPTS
     hart.mie = (hart.mie & ~mask) | ((value << 1) & mask)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.lang.control import give_up_unless
 from trapline.lang.functions import cold, inline
+from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege.derived import settled, update_derived
 from trapline.privilege.fields import (
@@ -35,13 +34,13 @@ def with_sd(status: U64) -> U64:
 
 
 @cold
-def read_mstatus(hart: Any) -> U64:
+def read_mstatus(hart: Hart) -> U64:
     """mstatus."""
     return with_sd(hart.mstatus)
 
 
 @cold
-def write_mstatus(hart: Any, value: U64) -> None:
+def write_mstatus(hart: Hart, value: U64) -> None:
     """mstatus: MPP is WARL, a mode that does not exist becomes U."""
     new = value
     mpp = (value >> MSTATUS_MPP_SHIFT) & 3
@@ -56,20 +55,20 @@ def write_mstatus(hart: Any, value: U64) -> None:
 
 
 @cold
-def read_sstatus(hart: Any) -> U64:
+def read_sstatus(hart: Hart) -> U64:
     """sstatus: the supervisor's part of mstatus."""
     return with_sd(hart.mstatus & SSTATUS_VISIBLE)
 
 
 @inline
-def set_sstatus(hart: Any, value: U64) -> None:
+def set_sstatus(hart: Hart, value: U64) -> None:
     """sstatus, for a caller that recomputes what is derived afterwards."""
     mask = hart.mstatus_mask & SSTATUS_WRITABLE
     hart.mstatus = (hart.mstatus & ~mask) | (value & mask)
 
 
 @cold
-def write_sstatus(hart: Any, value: U64) -> None:
+def write_sstatus(hart: Hart, value: U64) -> None:
     """sstatus."""
     calm = settled(hart) and (hart.mstatus ^ value) & DERIVED_FROM == 0
     give_up_unless(calm)
@@ -79,20 +78,20 @@ def write_sstatus(hart: Any, value: U64) -> None:
 
 
 @cold
-def read_vsstatus(hart: Any) -> U64:
+def read_vsstatus(hart: Hart) -> U64:
     """vsstatus."""
     return with_sd(hart.vsstatus)
 
 
 @inline
-def set_vsstatus(hart: Any, value: U64) -> None:
+def set_vsstatus(hart: Hart, value: U64) -> None:
     """vsstatus, for a caller that recomputes what is derived afterwards."""
     mask = hart.mstatus_mask & SSTATUS_WRITABLE
     hart.vsstatus = (hart.vsstatus & ~mask) | (value & mask)
 
 
 @cold
-def write_vsstatus(hart: Any, value: U64) -> None:
+def write_vsstatus(hart: Hart, value: U64) -> None:
     """vsstatus: the same bits as sstatus."""
     calm = settled(hart) and (hart.vsstatus ^ value) & DERIVED_FROM == 0
     give_up_unless(calm)
@@ -102,7 +101,7 @@ def write_vsstatus(hart: Any, value: U64) -> None:
 
 
 @inline
-def set_hstatus(hart: Any, value: U64) -> None:
+def set_hstatus(hart: Hart, value: U64) -> None:
     """hstatus, for a caller that recomputes what is derived afterwards."""
     mask = hart.hstatus_mask
     if (value >> HSTATUS_VGEIN_SHIFT) & 63 > hart.geilen:
@@ -111,7 +110,7 @@ def set_hstatus(hart: Any, value: U64) -> None:
 
 
 @cold
-def write_hstatus(hart: Any, value: U64) -> None:
+def write_hstatus(hart: Hart, value: U64) -> None:
     """hstatus: VGEIN beyond GEILEN leaves VGEIN as it was."""
     calm = settled(hart) and (hart.hstatus ^ value) & HSTATUS_VGEIN == 0
     give_up_unless(calm)
@@ -121,37 +120,37 @@ def write_hstatus(hart: Any, value: U64) -> None:
 
 
 @inline
-def legal_epc(hart: Any, epc: U64) -> U64:
+def legal_epc(hart: Hart, epc: U64) -> U64:
     """xepc as it reads: IALIGN=32 hides bit 1."""
     return epc if hart.has_c != 0 else epc & ~2
 
 
 @cold
-def read_mepc(hart: Any) -> U64:
+def read_mepc(hart: Hart) -> U64:
     """mepc."""
     return legal_epc(hart, hart.mepc)
 
 
 @cold
-def read_sepc(hart: Any) -> U64:
+def read_sepc(hart: Hart) -> U64:
     """sepc."""
     return legal_epc(hart, hart.sepc)
 
 
 @cold
-def read_vsepc(hart: Any) -> U64:
+def read_vsepc(hart: Hart) -> U64:
     """vsepc."""
     return legal_epc(hart, hart.vsepc)
 
 
 @cold
-def read_fcsr(hart: Any) -> U64:
+def read_fcsr(hart: Hart) -> U64:
     """fcsr: frm above fflags."""
     return hart.fflags | (hart.frm << 5)
 
 
 @cold
-def write_fcsr(hart: Any, value: U64) -> None:
+def write_fcsr(hart: Hart, value: U64) -> None:
     """fcsr."""
     hart.fflags = value & 31
     hart.frm = (value >> 5) & 7
@@ -159,21 +158,21 @@ def write_fcsr(hart: Any, value: U64) -> None:
 
 
 @cold
-def write_fflags(hart: Any, value: U64) -> None:
+def write_fflags(hart: Hart, value: U64) -> None:
     """fflags."""
     hart.fflags = value & 31
     mark_fp_dirty(hart)
 
 
 @cold
-def write_frm(hart: Any, value: U64) -> None:
+def write_frm(hart: Hart, value: U64) -> None:
     """frm: reserved rounding modes are kept; instructions that use them are illegal."""
     hart.frm = value & 7
     mark_fp_dirty(hart)
 
 
 @cold
-def write_mideleg(hart: Any, value: U64) -> None:
+def write_mideleg(hart: Hart, value: U64) -> None:
     """mideleg: the VS-level interrupts and SGEI are read-only one with H."""
     hart.mideleg = (value & hart.mideleg_mask) | hart.mideleg_ones
     if hart.hideleg & LOCAL_INTERRUPTS != 0:

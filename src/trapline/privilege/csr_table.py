@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trapline.lang.functions import cold
+from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege import aia, counters, csr_control, csr_interrupts, csr_status, hpm, protection
 from trapline.privilege.csr_numbers import CSR_BY_NAME
@@ -61,19 +62,19 @@ def _make(name: str, text: str) -> Any:
 
 def _reader(name: str, expression: str) -> Read:
     function = f"read_{name}"
-    result: Read = _make(function, f"def {function}(hart: Any) -> U64:\n    return {expression}\n")
+    result: Read = _make(function, f"def {function}(hart: Hart) -> U64:\n    return {expression}\n")
     return result
 
 
 def _writer(name: str, *statements: str) -> Write:
     function = f"write_{name}"
     lines = "".join(f"    {s}\n" for s in statements)
-    result: Write = _make(function, f"def {function}(hart: Any, value: U64) -> None:\n{lines}")
+    result: Write = _make(function, f"def {function}(hart: Hart, value: U64) -> None:\n{lines}")
     return result
 
 
 def _existence(name: str, condition: str) -> Exists:
-    result: Exists = _make(name, f"def {name}(hart: Any) -> bool:\n    return {condition}\n")
+    result: Exists = _make(name, f"def {name}(hart: Hart) -> bool:\n    return {condition}\n")
     return result
 
 
@@ -133,7 +134,7 @@ def _floating_point() -> None:
 
 
 @cold
-def csr_guard_fp(hart: Any, csr: U64) -> None:
+def csr_guard_fp(hart: Hart, csr: U64) -> None:
     """fflags, frm, fcsr: FS must be on, as for any floating-point instruction."""
     require_fp(hart)
 

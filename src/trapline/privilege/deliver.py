@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.lang.control import give_up_unless, instruction_bits, transformed_instruction
 from trapline.lang.functions import cold, inline
+from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege.causes import ILLEGAL_INST, VIRTUAL_INST
 from trapline.privilege.guards import ecall_cause
@@ -15,7 +14,7 @@ EXPLICIT_ACCESS_CAUSES = 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 13 | 1 << 15 |
 
 
 @cold
-def deliver_exception(hart: Any) -> None:
+def deliver_exception(hart: Hart) -> None:
     """Take the trap described by hart.trap_*, raised by the instruction at hart.pc."""
     if tells_instruction(hart):
         hart.insn = instruction_bits(hart)
@@ -23,20 +22,20 @@ def deliver_exception(hart: Any) -> None:
 
 
 @inline
-def transforms_instruction(hart: Any) -> bool:
+def transforms_instruction(hart: Hart) -> bool:
     """Whether xtinst gets the transformed instruction of the trap described by hart.trap_*."""
     explicit = (EXPLICIT_ACCESS_CAUSES >> (hart.trap_cause & 63)) & 1 != 0
     return hart.tinst_transformed != 0 and hart.trap_tinst == 0 and explicit
 
 
 @inline
-def tells_instruction(hart: Any) -> bool:
+def tells_instruction(hart: Hart) -> bool:
     """Whether a trap register gets something of the instruction."""
     return hart.trap_cause == ILLEGAL_INST or hart.trap_cause == VIRTUAL_INST or transforms_instruction(hart)
 
 
 @cold
-def deliver_decoded(hart: Any) -> None:
+def deliver_decoded(hart: Hart) -> None:
     """The same where hart.insn has the instruction, if a trap register gets something of it."""
     cause = hart.trap_cause
     tval = hart.trap_tval
@@ -49,7 +48,7 @@ def deliver_decoded(hart: Any) -> None:
 
 
 @cold
-def raise_illegal(hart: Any) -> None:
+def raise_illegal(hart: Hart) -> None:
     """Deliver illegal instruction for bits that decode to nothing."""
     hart.trap_cause = ILLEGAL_INST
     hart.trap_tval2 = 0
@@ -59,13 +58,13 @@ def raise_illegal(hart: Any) -> None:
 
 
 @inline
-def environment_call(hart: Any) -> None:
+def environment_call(hart: Hart) -> None:
     """The trap that ECALL always raises, and its delivery."""
     take_trap(hart, ecall_cause(hart), hart.pc, U64(0), U64(0), U64(0), U64(0))
 
 
 @inline
-def environment_call_to(hart: Any, to: U64) -> None:
+def environment_call_to(hart: Hart, to: U64) -> None:
     """The same for compiled code that presumes where it goes (modes.TO_M, TO_HS, TO_VS), and gives up otherwise."""
     cause = ecall_cause(hart)
     presumed = destination(hart, cause, U64(0)) == to

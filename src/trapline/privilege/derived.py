@@ -6,10 +6,9 @@ stale when an instruction starts (a test compares them with a recomputation).
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.lang.control import ATTENTION_RESUME
 from trapline.lang.functions import cold, inline
+from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege.fields import (
     ENVCFG_ADUE,
@@ -33,7 +32,7 @@ CONTEXT_VIRT, CONTEXT_SUM, CONTEXT_MPRV = 1 << 2, 1 << 3, 1 << 4
 
 
 @inline
-def derive_fp(hart: Any, virt: U64) -> None:
+def derive_fp(hart: Hart, virt: U64) -> None:
     """FS of sstatus, and of vsstatus when V=1: both must be on, both must become dirty."""
     outer = hart.mstatus & MSTATUS_FS
     inner = outer
@@ -44,7 +43,7 @@ def derive_fp(hart: Any, virt: U64) -> None:
 
 
 @inline
-def derive_data_mode(hart: Any) -> None:
+def derive_data_mode(hart: Hart) -> None:
     """MPRV: loads and stores at MPP and MPV; MPV does not matter when MPP is M."""
     mstatus = hart.mstatus
     if mstatus & MSTATUS_MPRV == 0:
@@ -57,7 +56,7 @@ def derive_data_mode(hart: Any) -> None:
 
 
 @inline
-def derive_interrupt(hart: Any) -> None:
+def derive_interrupt(hart: Hart) -> None:
     """The interrupt to take before the next instruction, and its level: M before HS before VS."""
     if hart.time_offset != hart.timer_offset or hart.time_ratio != hart.timer_ratio:
         update_timers(hart)
@@ -72,7 +71,7 @@ def derive_interrupt(hart: Any) -> None:
 
 
 @cold
-def select_interrupt(hart: Any, active: U64) -> None:
+def select_interrupt(hart: Hart, active: U64) -> None:
     """Pick among interrupts that are pending and enabled in mie (Hypervisor chapter, interrupt targets)."""
     priv = hart.priv
     hart.irq_cause = 0
@@ -95,7 +94,7 @@ def select_interrupt(hart: Any, active: U64) -> None:
 
 
 @cold
-def select_advanced(hart: Any) -> None:
+def select_advanced(hart: Hart) -> None:
     """Pick what mtopi, stopi or vstopi name (AIA spec, interrupt traps); VS-level codes stand one up, as in mip."""
     priv = hart.priv
     top = U64(0)
@@ -121,7 +120,7 @@ def select_advanced(hart: Any) -> None:
 
 
 @cold
-def forget_contexts(hart: Any) -> None:
+def forget_contexts(hart: Hart) -> None:
     """What all contexts depend on has changed: the engine finds a set of translations for each anew."""
     for i in range(CONTEXT_MPRV):
         hart.ctx_set[i] = 0
@@ -129,7 +128,7 @@ def forget_contexts(hart: Any) -> None:
 
 
 @inline
-def derive_context(hart: Any) -> None:
+def derive_context(hart: Hart) -> None:
     """ctx_base and ctx_now: together all that changes a translation or its permissions, beside the mode itself."""
     flags = (hart.mstatus & MSTATUS_MXR) | ((hart.vsstatus & MSTATUS_MXR) << 8)
     flags = flags | (hart.menvcfg & (ENVCFG_ADUE | ENVCFG_PBMTE)) | ((hart.henvcfg & (ENVCFG_ADUE | ENVCFG_PBMTE)) >> 8)
@@ -150,7 +149,7 @@ def derive_context(hart: Any) -> None:
 
 
 @inline
-def context_number(hart: Any, priv: U64, virt: U64) -> U64:
+def context_number(hart: Hart, priv: U64, virt: U64) -> U64:
     """ctx_now for loads and stores in this mode."""
     number = priv | (virt << 2)
     status = hart.mstatus
@@ -162,7 +161,7 @@ def context_number(hart: Any, priv: U64, virt: U64) -> U64:
 
 
 @cold
-def update_derived(hart: Any) -> None:
+def update_derived(hart: Hart) -> None:
     """Recompute what is derived; ask for attention when the context changed or an interrupt is due."""
     if hart.instret >= hart.hpm_due or hart.hpm_near != 0:
         settle_counters(hart)
@@ -177,7 +176,7 @@ def update_derived(hart: Any) -> None:
 
 
 @inline
-def settled(hart: Any) -> bool:
+def settled(hart: Hart) -> bool:
     """Whether a change of mode changes nothing but what follow_mode recomputes.
 
     No interrupt waits, no timer is due, loads and stores are made in the hart's own mode, and nobody observes.
@@ -186,7 +185,7 @@ def settled(hart: Any) -> bool:
 
 
 @inline
-def follow_mode(hart: Any, priv: U64, virt: U64, left: U64) -> None:
+def follow_mode(hart: Hart, priv: U64, virt: U64, left: U64) -> None:
     """What is derived, after a trap or a return of a settled hart into this mode; `left` is V as it was before."""
     if virt != left:
         derive_fp(hart, virt)

@@ -6,9 +6,8 @@ Virtual instruction is raised where the instruction would have run in HS-mode wi
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.lang.functions import IllegalInstruction, Trap, VirtualInstruction, cold, inline, quick
+from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege.causes import BREAKPOINT
 from trapline.privilege.derived import derive_fp
@@ -29,7 +28,7 @@ from trapline.privilege.modes import MACHINE, SUPERVISOR, USER
 
 
 @quick
-def require_machine(hart: Any) -> None:
+def require_machine(hart: Hart) -> None:
     """Only M-mode: MRET."""
     if hart.priv != MACHINE:
         raise IllegalInstruction()
@@ -39,7 +38,7 @@ require_mret = require_machine
 
 
 @quick
-def require_sret(hart: Any) -> None:
+def require_sret(hart: Hart) -> None:
     """SRET: mstatus.TSR traps it in HS-mode, hstatus.VTSR in VS-mode."""
     if hart.virt != 0:
         if hart.priv == USER or hart.hstatus & HSTATUS_VTSR != 0:
@@ -49,7 +48,7 @@ def require_sret(hart: Any) -> None:
 
 
 @cold
-def require_wfi(hart: Any) -> None:
+def require_wfi(hart: Hart) -> None:
     """WFI, WRS.NTO: TW traps every mode below M as illegal, then VU and VTW as virtual, then U."""
     if hart.priv != MACHINE and hart.mstatus & MSTATUS_TW != 0:
         raise IllegalInstruction()
@@ -61,7 +60,7 @@ def require_wfi(hart: Any) -> None:
 
 
 @cold
-def require_wrs_nto(hart: Any) -> None:
+def require_wrs_nto(hart: Hart) -> None:
     """WRS.NTO (Zawrs): TW and VTW as for WFI, but U and VU may run it."""
     if hart.priv != MACHINE and hart.mstatus & MSTATUS_TW != 0:
         raise IllegalInstruction()
@@ -70,7 +69,7 @@ def require_wrs_nto(hart: Any) -> None:
 
 
 @cold
-def require_sfence_vma(hart: Any) -> None:
+def require_sfence_vma(hart: Hart) -> None:
     """SFENCE.VMA and SINVAL.VMA: TVM traps them in HS-mode, VTVM in VS-mode."""
     if hart.virt != 0:
         if hart.priv == USER or hart.hstatus & HSTATUS_VTVM != 0:
@@ -80,7 +79,7 @@ def require_sfence_vma(hart: Any) -> None:
 
 
 @cold
-def require_sfence_inval(hart: Any) -> None:
+def require_sfence_inval(hart: Hart) -> None:
     """SFENCE.W.INVAL and SFENCE.INVAL.IR: any supervisor; TVM and VTVM do not matter (Svinval)."""
     if hart.priv == USER:
         if hart.virt != 0:
@@ -89,7 +88,7 @@ def require_sfence_inval(hart: Any) -> None:
 
 
 @cold
-def require_hfence_vvma(hart: Any) -> None:
+def require_hfence_vvma(hart: Hart) -> None:
     """HFENCE.VVMA and HINVAL.VVMA: M and HS; TVM does not matter."""
     if hart.virt != 0:
         raise VirtualInstruction()
@@ -98,7 +97,7 @@ def require_hfence_vvma(hart: Any) -> None:
 
 
 @cold
-def require_hfence_gvma(hart: Any) -> None:
+def require_hfence_gvma(hart: Hart) -> None:
     """HFENCE.GVMA and HINVAL.GVMA: M, and HS unless TVM."""
     if hart.virt != 0:
         raise VirtualInstruction()
@@ -107,7 +106,7 @@ def require_hfence_gvma(hart: Any) -> None:
 
 
 @cold
-def require_hypervisor_access(hart: Any) -> None:
+def require_hypervisor_access(hart: Hart) -> None:
     """HLV, HLVX, HSV: M, HS, and U when hstatus.HU."""
     if hart.virt != 0:
         raise VirtualInstruction()
@@ -116,21 +115,21 @@ def require_hypervisor_access(hart: Any) -> None:
 
 
 @inline
-def require_fp(hart: Any) -> None:
+def require_fp(hart: Hart) -> None:
     """Floating point: FS must be on in sstatus and, when V=1, in vsstatus; never a virtual instruction."""
     if hart.fp_ready == 0:
         raise IllegalInstruction()
 
 
 @inline
-def mark_fp_dirty(hart: Any) -> None:
+def mark_fp_dirty(hart: Hart) -> None:
     """After a write of floating-point state: FS becomes Dirty in sstatus and, when V=1, in vsstatus."""
     if hart.fp_clean != 0:
         set_fp_dirty(hart)
 
 
 @cold
-def set_fp_dirty(hart: Any) -> None:
+def set_fp_dirty(hart: Hart) -> None:
     """The rare part of mark_fp_dirty."""
     hart.mstatus = hart.mstatus | MSTATUS_FS
     if hart.virt != 0:
@@ -139,7 +138,7 @@ def set_fp_dirty(hart: Any) -> None:
 
 
 @inline
-def require_envcfg(hart: Any, bits: U64) -> None:
+def require_envcfg(hart: Hart, bits: U64) -> None:
     """The chain of xenvcfg for one field: menvcfg, then senvcfg in U, henvcfg and senvcfg when V=1."""
     if hart.priv == MACHINE:
         return
@@ -153,19 +152,19 @@ def require_envcfg(hart: Any, bits: U64) -> None:
 
 
 @cold
-def require_cbo_inval(hart: Any) -> None:
+def require_cbo_inval(hart: Hart) -> None:
     """CBO.INVAL (Zicbom): xenvcfg.CBIE."""
     require_envcfg(hart, U64(ENVCFG_CBIE))
 
 
 @cold
-def require_cbo_clean(hart: Any) -> None:
+def require_cbo_clean(hart: Hart) -> None:
     """CBO.CLEAN and CBO.FLUSH (Zicbom): xenvcfg.CBCFE."""
     require_envcfg(hart, U64(ENVCFG_CBCFE))
 
 
 @quick
-def require_cbo_zero(hart: Any) -> None:
+def require_cbo_zero(hart: Hart) -> None:
     """CBO.ZERO (Zicboz): xenvcfg.CBZE."""
     require_envcfg(hart, U64(ENVCFG_CBZE))
 
@@ -174,7 +173,7 @@ require_cbo_flush = require_cbo_clean
 
 
 @inline
-def ecall_cause(hart: Any) -> U64:
+def ecall_cause(hart: Hart) -> U64:
     """Exception code of ECALL: U and VU 8, HS 9, VS 10, M 11."""
     if hart.priv == USER:
         return U64(8)
@@ -182,6 +181,6 @@ def ecall_cause(hart: Any) -> U64:
 
 
 @cold
-def ebreak(hart: Any) -> None:
+def ebreak(hart: Hart) -> None:
     """EBREAK: a breakpoint whose tval is the instruction's own (virtual) address."""
     raise Trap(BREAKPOINT, hart.pc, 0, 0, hart.virt)

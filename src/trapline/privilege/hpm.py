@@ -8,10 +8,9 @@ has selected them.
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.lang.control import ATTENTION_LEAVE, EXIT_TIMER, leave
 from trapline.lang.functions import cold, inline
+from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege.fields import (
     ALL_ONES,
@@ -37,38 +36,38 @@ NEAR = 0x1_0000
 
 
 @inline
-def retired(hart: Any) -> U64:
+def retired(hart: Hart) -> U64:
     """Instructions retired since reset; the one that runs is not among them."""
     return hart.instret - hart.not_retired
 
 
 @inline
-def hpm_event(hart: Any, number: U64) -> U64:
+def hpm_event(hart: Hart, number: U64) -> U64:
     """The event that a counter has selected."""
     return hart.mhpmevent[number] & EVENT_MASK
 
 
 @inline
-def counts_retired(hart: Any, number: U64) -> bool:
+def counts_retired(hart: Hart, number: U64) -> bool:
     """Whether the counter counts instructions; each takes one cycle."""
     event = hpm_event(hart, number)
     return event == EVENT_CYCLES or event == EVENT_INSTRUCTIONS
 
 
 @inline
-def runs(hart: Any, number: U64) -> bool:
+def runs(hart: Hart, number: U64) -> bool:
     """Whether mcountinhibit lets the counter count."""
     return (hart.mcountinhibit >> number) & 1 == 0
 
 
 @inline
-def counts_mode(hart: Any, number: U64, mode: U64) -> bool:
+def counts_mode(hart: Hart, number: U64, mode: U64) -> bool:
     """Whether the filters of a counter let events of a mode pass."""
     return (hart.mhpmevent[number] >> _INHIBIT[mode]) & 1 == 0
 
 
 @cold
-def retired_for(hart: Any, number: U64) -> U64:
+def retired_for(hart: Hart, number: U64) -> U64:
     """Instructions retired in the modes that a counter looks at."""
     total = U64(0)
     for mode in range(6):
@@ -83,7 +82,7 @@ def retired_for(hart: Any, number: U64) -> U64:
 
 
 @cold
-def read_hpm(hart: Any, number: U64) -> U64:
+def read_hpm(hart: Hart, number: U64) -> U64:
     """mhpmcounter: an offset while the counter counts instructions, else its value."""
     if counts_retired(hart, number) and runs(hart, number):
         return hart.mhpmcounter[number] + retired_for(hart, number)
@@ -91,7 +90,7 @@ def read_hpm(hart: Any, number: U64) -> U64:
 
 
 @cold
-def set_hpm(hart: Any, number: U64, value: U64, own: U64) -> None:
+def set_hpm(hart: Hart, number: U64, value: U64, own: U64) -> None:
     """Let a counter go on from `value`; `own` is 1 where the write takes the place of its instruction's increment."""
     hart.hpm_start[number] = value
     if counts_retired(hart, number) and runs(hart, number):
@@ -103,7 +102,7 @@ def set_hpm(hart: Any, number: U64, value: U64, own: U64) -> None:
 
 
 @inline
-def overflowed(hart: Any, number: U64) -> None:
+def overflowed(hart: Hart, number: U64) -> None:
     """OF is set; the interrupt is raised where it was clear."""
     if hart.has_sscofpmf != 0 and hart.mhpmevent[number] & HPMEVENT_OF == 0:
         hart.mhpmevent[number] = hart.mhpmevent[number] | HPMEVENT_OF
@@ -111,7 +110,7 @@ def overflowed(hart: Any, number: U64) -> None:
 
 
 @inline
-def count_one(hart: Any, number: U64, mode: U64) -> None:
+def count_one(hart: Hart, number: U64, mode: U64) -> None:
     """One more event of those that a counter has selected happened in `mode`."""
     if runs(hart, number) and counts_mode(hart, number, mode):
         hart.mhpmcounter[number] = hart.mhpmcounter[number] + 1
@@ -120,7 +119,7 @@ def count_one(hart: Any, number: U64, mode: U64) -> None:
 
 
 @cold
-def count_event(hart: Any, event: U64) -> None:
+def count_event(hart: Hart, event: U64) -> None:
     """An event happened in the mode of now."""
     mode = mode_index(hart)
     for i in range(HPM_FIRST, HPM_END):
@@ -135,7 +134,7 @@ def selects_traps(event: U64) -> bool:
 
 
 @cold
-def count_trap_event(hart: Any, interrupt: U64, mode: U64) -> None:
+def count_trap_event(hart: Hart, interrupt: U64, mode: U64) -> None:
     """A trap was taken from `mode`: an exception, or (1) an interrupt."""
     for i in range(HPM_FIRST, HPM_END):
         event = hpm_event(hart, U64(i))
@@ -144,7 +143,7 @@ def count_trap_event(hart: Any, interrupt: U64, mode: U64) -> None:
 
 
 @cold
-def settle_counters(hart: Any) -> None:
+def settle_counters(hart: Hart) -> None:
     """Notice the overflow of counters of instructions, and find out when to look again.
 
     hpm_due is the instret at which the engine calls update_derived; hpm_near says that changes of mode must, too.
@@ -169,7 +168,7 @@ def settle_counters(hart: Any) -> None:
 
 
 @inline
-def look_again(hart: Any, number: U64, left: U64) -> None:
+def look_again(hart: Hart, number: U64, left: U64) -> None:
     """Note when a counter may overflow that has so many events left; 0 stands for 2**64."""
     if left != 0:
         wait = left
@@ -186,7 +185,7 @@ def look_again(hart: Any, number: U64, left: U64) -> None:
 
 
 @cold
-def find_selected(hart: Any) -> None:
+def find_selected(hart: Hart) -> None:
     """Which events are counted where they happen: hpm_traps, hpm_tlb."""
     traps = U64(0)
     misses = U64(0)

@@ -5,10 +5,8 @@ Files are numbered 0 for M, 1 for S, and 1 + n for guest external interrupt n.
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.lang.functions import cold
-from trapline.lang.state import IMSIC_WORDS
+from trapline.lang.state import IMSIC_WORDS, Hart
 from trapline.lang.values import U64
 from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import MEIP, SEIP
@@ -21,7 +19,7 @@ FILE_M, FILE_S, FILE_GUEST = 0, 1, 2
 
 
 @cold
-def imsic_signal(hart: Any, file: U64) -> None:
+def imsic_signal(hart: Hart, file: U64) -> None:
     """Drive the file's wire: MEIP, SEIP, or its bit of hgeip."""
     level = hart.imsic_eidelivery[file] != 0 and imsic_top(hart, file) != 0
     if file >= FILE_GUEST:
@@ -34,7 +32,7 @@ def imsic_signal(hart: Any, file: U64) -> None:
 
 
 @cold
-def imsic_message(hart: Any, file: U64, identity: U64) -> None:
+def imsic_message(hart: Hart, file: U64, identity: U64) -> None:
     """An MSI: make an identity pending; those that do not exist are ignored."""
     if identity != 0 and identity <= IMSIC_IDENTITIES:
         at = file * IMSIC_WORDS + (identity >> 6)
@@ -43,7 +41,7 @@ def imsic_message(hart: Any, file: U64, identity: U64) -> None:
 
 
 @cold
-def imsic_claim(hart: Any, file: U64) -> None:
+def imsic_claim(hart: Hart, file: U64) -> None:
     """A write of xtopei: the identity that it shows is no longer pending."""
     identity = imsic_top(hart, file)
     if identity != 0:
@@ -53,7 +51,7 @@ def imsic_claim(hart: Any, file: U64) -> None:
 
 
 @cold
-def imsic_read(hart: Any, file: U64, select: U64) -> U64:
+def imsic_read(hart: Hart, file: U64, select: U64) -> U64:
     """A register of 0x70 to 0xFF; the even ones of the arrays only (the caller checks). Reserved ones are 0."""
     if select == EIDELIVERY:
         return hart.imsic_eidelivery[file]
@@ -67,7 +65,7 @@ def imsic_read(hart: Any, file: U64, select: U64) -> U64:
 
 
 @cold
-def imsic_write(hart: Any, file: U64, select: U64, value: U64) -> None:
+def imsic_write(hart: Hart, file: U64, select: U64, value: U64) -> None:
     """Write a register; identity 0 and those beyond the last do not exist."""
     word = (select & 63) >> 1
     if select == EIDELIVERY:

@@ -8,9 +8,8 @@ are ORed in by `pending` and stored nowhere.
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.lang.functions import cold, inline
+from trapline.lang.state import Hart
 from trapline.lang.values import U64, mulhu, udiv
 from trapline.privilege.fields import (
     ALL_ONES,
@@ -34,7 +33,7 @@ from trapline.privilege.fields import (
 
 
 @inline
-def guest_external(hart: Any) -> U64:
+def guest_external(hart: Hart) -> U64:
     """SGEIP from hgeip and hgeie, and VSEIP from the guest external interrupt that VGEIN selects."""
     bits = U64(0)
     if hart.hgeip & hart.hgeie != 0:
@@ -46,7 +45,7 @@ def guest_external(hart: Any) -> U64:
 
 
 @inline
-def pending(hart: Any) -> U64:
+def pending(hart: Hart) -> U64:
     """The value of mip: every source ORed together."""
     bits = hart.mip | (hart.hvip & VS_INTERRUPTS) | hart.seip_software
     now = hart.instret
@@ -60,19 +59,19 @@ def pending(hart: Any) -> U64:
 
 
 @inline
-def supervisor_pending(hart: Any) -> U64:
+def supervisor_pending(hart: Hart) -> U64:
     """sip and hip together: what mideleg delegates, and what mvien makes virtual (AIA spec)."""
     return (pending(hart) & hart.mideleg) | (hart.mvip & hart.mvien & ~hart.mideleg)
 
 
 @inline
-def supervisor_enabled(hart: Any) -> U64:
+def supervisor_enabled(hart: Hart) -> U64:
     """sie and hie together."""
     return (hart.mie & hart.mideleg) | (hart.sie_virtual & hart.mvien & ~hart.mideleg)
 
 
 @inline
-def guest_pending(hart: Any) -> U64:
+def guest_pending(hart: Hart) -> U64:
     """vsip: the VS-level bits one place down; from 13 on hideleg delegates and hvien makes virtual (AIA spec)."""
     bits = (pending(hart) & hart.hideleg & VS_INTERRUPTS) >> 1
     if (hart.hideleg | hart.hvien) & LOCAL_INTERRUPTS != 0:
@@ -82,7 +81,7 @@ def guest_pending(hart: Any) -> U64:
 
 
 @inline
-def guest_enabled(hart: Any) -> U64:
+def guest_enabled(hart: Hart) -> U64:
     """vsie."""
     bits = (hart.mie & hart.hideleg & VS_INTERRUPTS) >> 1
     if (hart.hideleg | hart.hvien) & LOCAL_INTERRUPTS != 0:
@@ -92,7 +91,7 @@ def guest_enabled(hart: Any) -> U64:
 
 
 @cold
-def virtual_pending(hart: Any) -> bool:
+def virtual_pending(hart: Hart) -> bool:
     """Whether an interrupt is pending that mip and mie do not show: by mvien, hvien or hvictl."""
     if supervisor_pending(hart) & supervisor_enabled(hart) != 0:
         return True
@@ -100,7 +99,7 @@ def virtual_pending(hart: Any) -> bool:
 
 
 @inline
-def interrupt_waits(hart: Any) -> bool:
+def interrupt_waits(hart: Hart) -> bool:
     """Whether an interrupt is pending and enabled at any level, which ends WFI; the global enables do not matter."""
     if pending(hart) & hart.mie != 0:
         return True
@@ -128,13 +127,13 @@ def highest(bits: U64) -> U64:
 
 
 @inline
-def time_now(hart: Any) -> U64:
+def time_now(hart: Hart) -> U64:
     """The time CSR at V=0, in ticks."""
     return udiv(hart.instret, hart.time_ratio) + hart.time_offset
 
 
 @cold
-def deadline(hart: Any, now: U64, compare: U64) -> U64:
+def deadline(hart: Hart, now: U64, compare: U64) -> U64:
     """The instret at which a time that is `now` at present reaches `compare`; 0 if it has, all ones if never."""
     if now >= compare:
         return U64(0)
@@ -145,7 +144,7 @@ def deadline(hart: Any, now: U64, compare: U64) -> U64:
 
 
 @cold
-def update_timers(hart: Any) -> None:
+def update_timers(hart: Hart) -> None:
     """Recompute the deadlines of stimecmp and vstimecmp.
 
     For whoever changes a comparator, htimedelta or STCE; a change of time_offset or time_ratio is
@@ -165,13 +164,13 @@ def update_timers(hart: Any) -> None:
 
 
 @cold
-def next_timer(hart: Any) -> U64:
+def next_timer(hart: Hart) -> U64:
     """The instret of the next Sstc deadline that lies ahead, or all ones: run no further without looking again."""
     return timer_ahead(hart)
 
 
 @inline
-def timer_ahead(hart: Any) -> U64:
+def timer_ahead(hart: Hart) -> U64:
     """The same, where it is derived."""
     first = U64(ALL_ONES)
     if hart.stimer_at > hart.instret:

@@ -6,9 +6,8 @@ Every extension is a switch in the hart's state, so no ISA string needs other co
 from __future__ import annotations
 
 import re
-from typing import Any
 
-from trapline.lang.state import IMSIC_FILES
+from trapline.lang.state import IMSIC_FILES, Hart
 from trapline.privilege.csr_table import CSR_EXISTS
 from trapline.privilege.fields import (
     COUNTEREN_CY,
@@ -173,7 +172,7 @@ def extensions(isa: str) -> set[str]:
     return wanted
 
 
-def configure(hart: Any, isa: str) -> None:
+def configure(hart: Hart, isa: str) -> None:
     """Give a hart the extensions of an ISA string, and the WARL masks that follow from them.
 
     Without sv39, sv48 or sv57 in the string the hart has all three; the largest one named sets the
@@ -194,7 +193,7 @@ def configure(hart: Any, isa: str) -> None:
     set_masks(hart)
 
 
-def set_masks(hart: Any) -> None:
+def set_masks(hart: Hart) -> None:
     """Which CSRs there are and their writable bits; again after a change of has_ switches, pmp_count or geilen."""
 
     def bits(switch: str, mask: int) -> int:
@@ -237,7 +236,7 @@ def set_masks(hart: Any) -> None:
             hart.csr_map[number >> 6] = hart.csr_map[number >> 6] | 1 << (number & 63)
 
 
-def add_imsic(hart: Any, guests: int) -> None:
+def add_imsic(hart: Hart, guests: int) -> None:
     """Give a configured hart an IMSIC with `guests` guest interrupt files (GEILEN). Follow with reset()."""
     if not 0 <= guests <= IMSIC_FILES - 2:
         raise ValueError(f"{guests} guest interrupt files: expected 0 to {IMSIC_FILES - 2}")
@@ -246,6 +245,6 @@ def add_imsic(hart: Any, guests: int) -> None:
     set_masks(hart)
 
 
-def enabled_extensions(hart: Any) -> set[str]:
+def enabled_extensions(hart: Hart) -> set[str]:
     """Names, in lower case, of the extensions that a hart has."""
     return {name for name in IMPLIES if getattr(hart, f"has_{name}") != 0}

@@ -143,7 +143,7 @@ def _writes(held: Hart) -> Iterator[tuple[str, int, Callable[[Any], None]]]:
 def _write_row(number: int, value: int) -> Callable[[Any], None]:
     row = ROWS[number]
 
-    def write(hart: Any) -> None:
+    def write(hart: Hart) -> None:
         if row.name == "henvcfg":  # bits that menvcfg hides keep their value: look with all of them shown
             hart.menvcfg = hart.menvcfg_mask
             write_henvcfg(hart, U64(value))
@@ -154,7 +154,7 @@ def _write_row(number: int, value: int) -> Callable[[Any], None]:
 
 
 def _unlocked(at: int, value: int) -> Callable[[Any], None]:
-    def write(hart: Any) -> None:
+    def write(hart: Hart) -> None:
         for entry in range(PMP_ENTRIES):
             hart.pmpcfg[entry] = 0
         write_pmpaddr(hart, U64(at), U64(value))
@@ -167,7 +167,7 @@ def _configuration(at: int, value: int) -> Callable[[Any], None]:
 
 
 def _priority(select: str, write_reg: Callable[[Any, U64], None], at: int, value: int) -> Callable[[Any], None]:
-    def write(hart: Any) -> None:
+    def write(hart: Hart) -> None:
         if hart.has_ssaia != 0:
             setattr(hart, select, IPRIO + 2 * at)
             write_reg(hart, U64(value))
@@ -176,7 +176,7 @@ def _priority(select: str, write_reg: Callable[[Any, U64], None], at: int, value
 
 
 def _file(file: int, select: int, value: int) -> Callable[[Any], None]:
-    def write(hart: Any) -> None:
+    def write(hart: Hart) -> None:
         if hart.has_imsic != 0 and file < 2 + hart.geilen:
             imsic_write(hart, U64(file), U64(select), U64(value))
 

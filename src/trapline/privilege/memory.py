@@ -6,12 +6,10 @@ synchronous exception priority): a misaligned access that traps does so before t
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.lang.control import cache_translation, note_store
 from trapline.lang.functions import Trap, cold, fast_path, inline
 from trapline.lang.memory import device_load, device_store, host_load, host_store
-from trapline.lang.state import WATCHER
+from trapline.lang.state import WATCHER, Hart
 from trapline.lang.values import U64
 from trapline.privilege.causes import INST_ACCESS, LOAD_ACCESS, LOAD_MISALIGNED, STORE_ACCESS, STORE_MISALIGNED
 from trapline.privilege.fields import HSTATUS_SPVP
@@ -25,7 +23,7 @@ NO_RESERVATION = 0xFFFF_FFFF_FFFF_FFFF
 
 
 @inline
-def located(hart: Any, va: U64, access: U64, priv: U64, virt: U64, hlvx: U64) -> U64:
+def located(hart: Hart, va: U64, access: U64, priv: U64, virt: U64, hlvx: U64) -> U64:
     """translate(), for an access of the hart itself; counters may have selected the misses of its TLB."""
     pa = translate(hart, va, access, priv, virt, hlvx)
     if hart.hpm_tlb != 0 and (virt != 0 or priv != MACHINE):
@@ -59,23 +57,23 @@ def host_write(address: U64, size: U64, value: U64) -> None:
 
 
 @cold
-def check_load(hart: Any, va: U64, pa: U64, size: U64, priv: U64, virt: U64) -> U64:
+def check_load(hart: Hart, va: U64, pa: U64, size: U64, priv: U64, virt: U64) -> U64:
     """Return the number of the region to read from, or raise a load access fault."""
-    if not check_physical(hart, pa, size, ACCESS_LOAD, priv):
+    if not check_physical(hart, pa, size, U64(ACCESS_LOAD), priv):
         raise Trap(LOAD_ACCESS, va, 0, 0, virt)
     return region_of(hart, pa)
 
 
 @cold
-def check_store(hart: Any, va: U64, pa: U64, size: U64, priv: U64, virt: U64) -> U64:
+def check_store(hart: Hart, va: U64, pa: U64, size: U64, priv: U64, virt: U64) -> U64:
     """Return the number of the region to write to, or raise a store/AMO access fault."""
-    if not check_physical(hart, pa, size, ACCESS_STORE, priv):
+    if not check_physical(hart, pa, size, U64(ACCESS_STORE), priv):
         raise Trap(STORE_ACCESS, va, 0, 0, virt)
     return region_of(hart, pa)
 
 
 @cold
-def read_region(hart: Any, region: U64, pa: U64, size: U64) -> U64:
+def read_region(hart: Hart, region: U64, pa: U64, size: U64) -> U64:
     """Read from RAM, ROM or a device."""
     offset = pa - hart.region_base[region]
     if hart.region_kind[region] == KIND_DEVICE:
@@ -84,7 +82,7 @@ def read_region(hart: Any, region: U64, pa: U64, size: U64) -> U64:
 
 
 @cold
-def write_region(hart: Any, region: U64, pa: U64, size: U64, value: U64) -> None:
+def write_region(hart: Hart, region: U64, pa: U64, size: U64, value: U64) -> None:
     """Write to RAM or a device; a watched store is written first and then told."""
     offset = pa - hart.region_base[region]
     if hart.region_kind[region] == KIND_DEVICE:
@@ -93,11 +91,11 @@ def write_region(hart: Any, region: U64, pa: U64, size: U64, value: U64) -> None
     note_store(hart, pa, region, size)
     host_write(hart.region_host[region] + offset, size, value)
     if pa < hart.watch_end and pa + size > hart.watch_base:
-        device_store(hart, WATCHER, pa - hart.watch_base, size, value)
+        device_store(hart, U64(WATCHER), pa - hart.watch_base, size, value)
 
 
 @cold
-def check_split_load(hart: Any, va: U64, pa: U64, size: U64, priv: U64, virt: U64) -> U64:
+def check_split_load(hart: Hart, va: U64, pa: U64, size: U64, priv: U64, virt: U64) -> U64:
     """As check_load for a part of a misaligned access, which no device takes."""
     region = check_load(hart, va, pa, size, priv, virt)
     if hart.region_kind[region] == KIND_DEVICE:
@@ -106,7 +104,7 @@ def check_split_load(hart: Any, va: U64, pa: U64, size: U64, priv: U64, virt: U6
 
 
 @cold
-def check_split_store(hart: Any, va: U64, pa: U64, size: U64, priv: U64, virt: U64) -> U64:
+def check_split_store(hart: Hart, va: U64, pa: U64, size: U64, priv: U64, virt: U64) -> U64:
     """As check_store for a part of a misaligned access, which no device takes."""
     region = check_store(hart, va, pa, size, priv, virt)
     if hart.region_kind[region] == KIND_DEVICE:
@@ -116,19 +114,19 @@ def check_split_store(hart: Any, va: U64, pa: U64, size: U64, priv: U64, virt: U
 
 
 @cold
-def load_misaligned(hart: Any, va: U64, size: U64, priv: U64, virt: U64, hlvx: U64) -> U64:
+def load_misaligned(hart: Hart, va: U64, size: U64, priv: U64, virt: U64, hlvx: U64) -> U64:
     """A load whose address is no multiple of its size: cause 4, or split where the hart does it."""
     if hart.misaligned_hardware == 0:
         raise Trap(LOAD_MISALIGNED, va, 0, 0, virt)
     first = size
     if (va & 4095) + size > 4096:
         first = 4096 - (va & 4095)
-    pa = located(hart, va, ACCESS_LOAD, priv, virt, hlvx)
+    pa = located(hart, va, U64(ACCESS_LOAD), priv, virt, hlvx)
     low = check_split_load(hart, va, pa, first, priv, virt)
     high = low + first
     rest = va + first
     if first != size:
-        other = located(hart, rest, ACCESS_LOAD, priv, virt, hlvx)
+        other = located(hart, rest, U64(ACCESS_LOAD), priv, virt, hlvx)
         high = check_split_load(hart, rest, other, size - first, priv, virt)
         if hart.stops_base != 0:
             stop_on_access(hart, rest, other, size - first, U64(READ))
@@ -145,19 +143,19 @@ def load_misaligned(hart: Any, va: U64, size: U64, priv: U64, virt: U64, hlvx: U
 
 
 @cold
-def store_misaligned(hart: Any, va: U64, size: U64, value: U64, priv: U64, virt: U64) -> None:
+def store_misaligned(hart: Hart, va: U64, size: U64, value: U64, priv: U64, virt: U64) -> None:
     """A store whose address is no multiple of its size: cause 6, or split after both parts are checked."""
     if hart.misaligned_hardware == 0:
         raise Trap(STORE_MISALIGNED, va, 0, 0, virt)
     first = size
     if (va & 4095) + size > 4096:
         first = 4096 - (va & 4095)
-    pa = located(hart, va, ACCESS_STORE, priv, virt, 0)
+    pa = located(hart, va, U64(ACCESS_STORE), priv, virt, U64(0))
     low = check_split_store(hart, va, pa, first, priv, virt)
     high = low + first
     rest = va + first
     if first != size:
-        other = located(hart, rest, ACCESS_STORE, priv, virt, 0)
+        other = located(hart, rest, U64(ACCESS_STORE), priv, virt, U64(0))
         high = check_split_store(hart, rest, other, size - first, priv, virt)
         if hart.stops_base != 0:
             stop_on_access(hart, rest, other, size - first, U64(WRITE))
@@ -173,18 +171,18 @@ def store_misaligned(hart: Any, va: U64, size: U64, value: U64, priv: U64, virt:
 
 @fast_path("load")
 @cold
-def load(hart: Any, va: U64, size: U64) -> U64:
+def load(hart: Hart, va: U64, size: U64) -> U64:
     """Load `size` bytes, zero-extended, in the hart's effective data mode (MPRV applies)."""
     hart.access_va = va
     priv = hart.data_priv
     virt = hart.data_virt
     if va & (size - 1) != 0 and (hart.misaligned_hardware == 0 or (va & 4095) + size > 4096):
-        return load_misaligned(hart, va, size, priv, virt, 0)
-    pa = located(hart, va, ACCESS_LOAD, priv, virt, 0)
+        return load_misaligned(hart, va, size, priv, virt, U64(0))
+    pa = located(hart, va, U64(ACCESS_LOAD), priv, virt, U64(0))
     region = check_load(hart, va, pa, size, priv, virt)
     cache_translation(hart, va, pa, ACCESS_LOAD, region, priv)
     if va & (size - 1) != 0:
-        return load_misaligned(hart, va, size, priv, virt, 0)
+        return load_misaligned(hart, va, size, priv, virt, U64(0))
     if hart.stops_base != 0:
         stop_on_access(hart, va, pa, size, U64(READ))
     return read_region(hart, region, pa, size)
@@ -192,7 +190,7 @@ def load(hart: Any, va: U64, size: U64) -> U64:
 
 @fast_path("store")
 @cold
-def store(hart: Any, va: U64, size: U64, value: U64) -> None:
+def store(hart: Hart, va: U64, size: U64, value: U64) -> None:
     """Store the low `size` bytes of value in the hart's effective data mode."""
     hart.access_va = va
     priv = hart.data_priv
@@ -200,7 +198,7 @@ def store(hart: Any, va: U64, size: U64, value: U64) -> None:
     if va & (size - 1) != 0 and (hart.misaligned_hardware == 0 or (va & 4095) + size > 4096):
         store_misaligned(hart, va, size, value, priv, virt)
         return
-    pa = located(hart, va, ACCESS_STORE, priv, virt, 0)
+    pa = located(hart, va, U64(ACCESS_STORE), priv, virt, U64(0))
     region = check_store(hart, va, pa, size, priv, virt)
     cache_translation(hart, va, pa, ACCESS_STORE, region, priv)
     if va & (size - 1) != 0:
@@ -212,7 +210,7 @@ def store(hart: Any, va: U64, size: U64, value: U64) -> None:
 
 
 @cold
-def atomic_address(hart: Any, va: U64, size: U64) -> U64:
+def atomic_address(hart: Hart, va: U64, size: U64) -> U64:
     """Physical address of an SC or AMO after every guard; devices take no atomics."""
     hart.access_va = va
     virt = hart.data_virt
@@ -220,9 +218,9 @@ def atomic_address(hart: Any, va: U64, size: U64) -> U64:
         if hart.misaligned_hardware != 0:
             raise Trap(STORE_ACCESS, va, 0, 0, virt)
         raise Trap(STORE_MISALIGNED, va, 0, 0, virt)
-    pa = located(hart, va, ACCESS_STORE, hart.data_priv, virt, 0)
+    pa = located(hart, va, U64(ACCESS_STORE), hart.data_priv, virt, U64(0))
     region = check_store(hart, va, pa, size, hart.data_priv, virt)
-    if not check_physical(hart, pa, size, ACCESS_LOAD, hart.data_priv) or hart.region_kind[region] == KIND_DEVICE:
+    if not check_physical(hart, pa, size, U64(ACCESS_LOAD), hart.data_priv) or hart.region_kind[region] == KIND_DEVICE:
         raise Trap(STORE_ACCESS, va, 0, 0, virt)
     cache_translation(hart, va, pa, ACCESS_STORE, region, hart.data_priv)
     return pa
@@ -230,7 +228,7 @@ def atomic_address(hart: Any, va: U64, size: U64) -> U64:
 
 @fast_path("amo_load")
 @cold
-def amo_load(hart: Any, va: U64, size: U64) -> U64:
+def amo_load(hart: Hart, va: U64, size: U64) -> U64:
     """Read for an AMO: the page is writable, so the store that follows cannot trap."""
     pa = atomic_address(hart, va, size)
     if hart.stops_base != 0:
@@ -239,7 +237,7 @@ def amo_load(hart: Any, va: U64, size: U64) -> U64:
 
 
 @cold
-def load_reserved(hart: Any, va: U64, size: U64) -> U64:
+def load_reserved(hart: Hart, va: U64, size: U64) -> U64:
     """LR: a load that registers a reservation on the physical address."""
     hart.access_va = va
     priv = hart.data_priv
@@ -248,7 +246,7 @@ def load_reserved(hart: Any, va: U64, size: U64) -> U64:
         if hart.misaligned_hardware != 0:
             raise Trap(LOAD_ACCESS, va, 0, 0, virt)
         raise Trap(LOAD_MISALIGNED, va, 0, 0, virt)
-    pa = located(hart, va, ACCESS_LOAD, priv, virt, 0)
+    pa = located(hart, va, U64(ACCESS_LOAD), priv, virt, U64(0))
     region = check_load(hart, va, pa, size, priv, virt)
     if hart.region_kind[region] == KIND_DEVICE:
         raise Trap(LOAD_ACCESS, va, 0, 0, virt)
@@ -259,7 +257,7 @@ def load_reserved(hart: Any, va: U64, size: U64) -> U64:
 
 
 @cold
-def store_conditional(hart: Any, va: U64, size: U64, value: U64) -> U64:
+def store_conditional(hart: Hart, va: U64, size: U64, value: U64) -> U64:
     """SC: write if the reservation still covers the address; return 0, or 1 when it failed."""
     pa = atomic_address(hart, va, size)
     held = hart.reservation
@@ -273,14 +271,14 @@ def store_conditional(hart: Any, va: U64, size: U64, value: U64) -> U64:
 
 
 @cold
-def load_as(hart: Any, va: U64, size: U64, priv: U64, virt: U64, hlvx: U64) -> U64:
+def load_as(hart: Hart, va: U64, size: U64, priv: U64, virt: U64, hlvx: U64) -> U64:
     """Load `size` bytes, zero-extended, as code of another mode would; `hlvx` reads what may be executed."""
     hart.access_va = va
     if va & (size - 1) != 0:
         return load_misaligned(hart, va, size, priv, virt, hlvx)
-    pa = located(hart, va, ACCESS_LOAD, priv, virt, hlvx)
+    pa = located(hart, va, U64(ACCESS_LOAD), priv, virt, hlvx)
     region = check_load(hart, va, pa, size, priv, virt)
-    if hlvx != 0 and not check_physical(hart, pa, size, ACCESS_FETCH, priv):
+    if hlvx != 0 and not check_physical(hart, pa, size, U64(ACCESS_FETCH), priv):
         raise Trap(LOAD_ACCESS, va, 0, 0, virt)
     if hart.stops_base != 0:
         stop_on_access(hart, va, pa, size, U64(READ))
@@ -288,13 +286,13 @@ def load_as(hart: Any, va: U64, size: U64, priv: U64, virt: U64, hlvx: U64) -> U
 
 
 @cold
-def store_as(hart: Any, va: U64, size: U64, value: U64, priv: U64, virt: U64) -> None:
+def store_as(hart: Hart, va: U64, size: U64, value: U64, priv: U64, virt: U64) -> None:
     """Store the low `size` bytes of value as code of another mode would."""
     hart.access_va = va
     if va & (size - 1) != 0:
         store_misaligned(hart, va, size, value, priv, virt)
         return
-    pa = located(hart, va, ACCESS_STORE, priv, virt, 0)
+    pa = located(hart, va, U64(ACCESS_STORE), priv, virt, U64(0))
     region = check_store(hart, va, pa, size, priv, virt)
     if hart.stops_base != 0:
         stop_on_access(hart, va, pa, size, U64(WRITE))
@@ -302,32 +300,32 @@ def store_as(hart: Any, va: U64, size: U64, value: U64, priv: U64, virt: U64) ->
 
 
 @inline
-def guest_privilege(hart: Any) -> U64:
+def guest_privilege(hart: Hart) -> U64:
     """Whose accesses HLV, HLVX and HSV make: 1 for VS-mode, 0 for VU-mode (hstatus.SPVP)."""
     return U64(1) if hart.hstatus & HSTATUS_SPVP != 0 else U64(0)
 
 
 @cold
-def guest_load(hart: Any, va: U64, size: U64, hlvx: U64) -> U64:
+def guest_load(hart: Hart, va: U64, size: U64, hlvx: U64) -> U64:
     """HLV and HLVX: a load as if V=1 at the privilege of hstatus.SPVP."""
     return load_as(hart, va, size, guest_privilege(hart), U64(1), hlvx)
 
 
 @cold
-def guest_store(hart: Any, va: U64, size: U64, value: U64) -> None:
+def guest_store(hart: Hart, va: U64, size: U64, value: U64) -> None:
     """HSV: a store as if V=1 at the privilege of hstatus.SPVP."""
     store_as(hart, va, size, value, guest_privilege(hart), U64(1))
 
 
 @fast_path("zero")
 @cold
-def zero_block(hart: Any, va: U64) -> None:
+def zero_block(hart: Hart, va: U64) -> None:
     """cbo.zero: store zeros to the cache block that holds va; faults report va itself."""
     hart.access_va = va
     size = hart.cache_block
     block = va & ~(size - 1)
     virt = hart.data_virt
-    pa = located(hart, va, ACCESS_STORE, hart.data_priv, virt, 0) & ~(size - 1)
+    pa = located(hart, va, U64(ACCESS_STORE), hart.data_priv, virt, U64(0)) & ~(size - 1)
     region = check_store(hart, va, pa, size, hart.data_priv, virt)
     if hart.region_kind[region] == KIND_DEVICE:
         raise Trap(STORE_ACCESS, va, 0, 0, virt)
@@ -343,24 +341,24 @@ def zero_block(hart: Any, va: U64) -> None:
 
 
 @cold
-def manage_block(hart: Any, va: U64) -> None:
+def manage_block(hart: Hart, va: U64) -> None:
     """cbo.clean, cbo.flush, cbo.inval: permitted where a load or a store would be; faults are store faults."""
     hart.access_va = va
     virt = hart.data_virt
-    pa = located(hart, va, ACCESS_MANAGE, hart.data_priv, virt, 0)
+    pa = located(hart, va, U64(ACCESS_MANAGE), hart.data_priv, virt, U64(0))
     size = hart.cache_block
     block = pa & ~(size - 1)
-    if not check_physical(hart, block, size, ACCESS_LOAD, hart.data_priv) and not check_physical(
-        hart, block, size, ACCESS_STORE, hart.data_priv
+    if not check_physical(hart, block, size, U64(ACCESS_LOAD), hart.data_priv) and not check_physical(
+        hart, block, size, U64(ACCESS_STORE), hart.data_priv
     ):
         raise Trap(STORE_ACCESS, va, 0, 0, virt)
 
 
 @cold
-def fetch_parcel(hart: Any, va: U64) -> U64:
+def fetch_parcel(hart: Hart, va: U64) -> U64:
     """Fetch 16 bits at va in the hart's own mode."""
-    pa = located(hart, va, ACCESS_FETCH, hart.priv, hart.virt, 0)
-    if not check_physical(hart, pa, 2, ACCESS_FETCH, hart.priv):
+    pa = located(hart, va, U64(ACCESS_FETCH), hart.priv, hart.virt, U64(0))
+    if not check_physical(hart, pa, U64(2), U64(ACCESS_FETCH), hart.priv):
         raise Trap(INST_ACCESS, va, 0, 0, hart.virt)
     region = region_of(hart, pa)
     cache_translation(hart, va, pa, ACCESS_FETCH, region, hart.priv)
@@ -368,7 +366,7 @@ def fetch_parcel(hart: Any, va: U64) -> U64:
 
 
 @cold
-def fetch(hart: Any) -> U64:
+def fetch(hart: Hart) -> U64:
     """Fetch the instruction at hart.pc; sets hart.insn and hart.insn_length."""
     low = fetch_parcel(hart, hart.pc)
     if low & 3 != 3:

@@ -5,9 +5,8 @@ A mode is (priv, virt): priv is 0 U, 1 S (HS when V=0), 3 M; virt is V. The mode
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.lang.functions import inline
+from trapline.lang.state import Hart
 from trapline.lang.values import U64
 
 USER, SUPERVISOR, MACHINE = 0, 1, 3
@@ -21,13 +20,13 @@ DESTINATION_NAMES = ("M", "HS", "VS")
 
 
 @inline
-def mode_index(hart: Any) -> U64:
+def mode_index(hart: Hart) -> U64:
     """Index of the hart's mode: U 0, HS 1, M 3, VU 4, VS 5."""
     return hart.priv | (hart.virt << 2)
 
 
 @inline
-def change_mode(hart: Any, priv: U64, virt: U64, attempt: U64) -> None:
+def change_mode(hart: Hart, priv: U64, virt: U64, attempt: U64) -> None:
     """Enter a mode, and account the instructions that retired in the old one.
 
     `attempt` is 1 when an instruction causes the change: instret will count it afterwards (and

@@ -12,11 +12,10 @@ in between by all levels; for a trap from V=0 without those of a guest that ran 
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.lang.control import EXIT_OBSERVE, leave
 from trapline.lang.functions import cold, inline
 from trapline.lang.memory import host_load, host_store
+from trapline.lang.state import Hart
 from trapline.lang.values import U64, clz
 from trapline.privilege.fields import HSTATUS_SPV, MSTATUS_MPP_SHIFT, MSTATUS_MPV, MSTATUS_SPP
 from trapline.privilege.modes import MACHINE, MODE_VS, MODE_VU, SUPERVISOR, TO_HS, TO_M, TO_VS, USER, mode_index
@@ -56,19 +55,19 @@ _GOLDEN = 0x9E37_79B9_7F4A_7C15
 
 
 @inline
-def slot_address(hart: Any, mode: U64, number: U64) -> U64:
+def slot_address(hart: Hart, mode: U64, number: U64) -> U64:
     """An open trap of a mode."""
     return hart.observe_base + OPEN + (mode * OPEN_SLOTS + number) * SLOT_BYTES
 
 
 @inline
-def guest_instructions(hart: Any) -> U64:
+def guest_instructions(hart: Hart) -> U64:
     """Instructions of V=1 so far; exact after a change of mode."""
     return hart.mode_instret[MODE_VU] + hart.mode_instret[MODE_VS]
 
 
 @cold
-def origin_of_trap(hart: Any) -> U64:
+def origin_of_trap(hart: Hart) -> U64:
     """The mode index that the trap just taken came from, out of what entry has written."""
     if hart.priv == MACHINE:
         return ((hart.mstatus >> MSTATUS_MPP_SHIFT) & 3) | (U64(4) if hart.mstatus & MSTATUS_MPV != 0 else U64(0))
@@ -79,7 +78,7 @@ def origin_of_trap(hart: Any) -> U64:
 
 
 @cold
-def observe_place(hart: Any, kind: U64, pc: U64) -> None:
+def observe_place(hart: Hart, kind: U64, pc: U64) -> None:
     """One more trap of this kind was raised at this pc."""
     at = ((pc ^ (kind << 48)) * _GOLDEN) >> 50
     for i in range(PROBES):
@@ -96,7 +95,7 @@ def observe_place(hart: Any, kind: U64, pc: U64) -> None:
 
 
 @cold
-def free_slot(hart: Any, mode: U64) -> U64:
+def free_slot(hart: Hart, mode: U64) -> U64:
     """A place for an open trap of a mode: a free one, else that of the oldest, which is lost.
 
     User modes have one: a trap from there means that the last one is over, wherever it went.
@@ -115,7 +114,7 @@ def free_slot(hart: Any, mode: U64) -> U64:
 
 
 @cold
-def observe_trap(hart: Any, cause: U64, epc: U64) -> None:
+def observe_trap(hart: Hart, cause: U64, epc: U64) -> None:
     """A trap has been taken: everything but the derived state is as its handler will find it."""
     origin = origin_of_trap(hart)
     destination = U64(TO_HS)
@@ -147,7 +146,7 @@ def fits(pc: U64, epc: U64) -> bool:
 
 
 @cold
-def held_slot(hart: Any, mode: U64, level: U64) -> U64:
+def held_slot(hart: Hart, mode: U64, level: U64) -> U64:
     """The open trap of `mode` that this return from `level` ends: one that fits, else the last; 0 for none."""
     found = U64(0)
     good = U64(0)
@@ -163,7 +162,7 @@ def held_slot(hart: Any, mode: U64, level: U64) -> U64:
 
 
 @cold
-def last_held(hart: Any, level: U64) -> U64:
+def last_held(hart: Hart, level: U64) -> U64:
     """The trap that `level` took last of all that it holds; 0 for none."""
     found = U64(0)
     for i in range(8 * OPEN_SLOTS):
@@ -185,7 +184,7 @@ def bucket_of(value: U64) -> U64:
 
 
 @cold
-def row_for(hart: Any, kind: U64, way: U64) -> U64:
+def row_for(hart: Hart, kind: U64, way: U64) -> U64:
     """The row of a kind and a way; 0 if there is none left."""
     number_at = hart.observe_base + ROW_OF + (kind * WAYS + way) * 8
     number = host_load(number_at, 8)
@@ -203,7 +202,7 @@ def row_for(hart: Any, kind: U64, way: U64) -> U64:
 
 
 @cold
-def close_slot(hart: Any, slot: U64, mode: U64) -> None:
+def close_slot(hart: Hart, slot: U64, mode: U64) -> None:
     """The hart is back in `mode`: account for the round trip."""
     pc = hart.next_pc
     epc = host_load(slot + SLOT_EPC, 8)
@@ -238,7 +237,7 @@ def handed_on(slot: U64, bits: U64) -> None:
 
 
 @cold
-def observe_return(hart: Any, level: U64) -> None:
+def observe_return(hart: Hart, level: U64) -> None:
     """mret or sret from `level` (0 M, 1 HS, 2 VS): priv, virt and next_pc are those of the place returned to."""
     mode = mode_index(hart)
     back = held_slot(hart, mode, level)

@@ -7,10 +7,8 @@ them, 256 for an external interrupt without a number, LAST for what defaults to 
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.lang.functions import cold, inline
-from trapline.lang.state import IMSIC_WORDS
+from trapline.lang.state import IMSIC_WORDS, Hart
 from trapline.lang.values import U64, ctz
 from trapline.privilege.fields import (
     HSTATUS_VGEIN_SHIFT,
@@ -46,7 +44,7 @@ FIRST_FOURTEEN = 0x3FFF
 
 
 @cold
-def imsic_top(hart: Any, file: U64) -> U64:
+def imsic_top(hart: Hart, file: U64) -> U64:
     """Identity of an interrupt file's first interrupt that is pending, enabled and above the threshold; or 0."""
     threshold = hart.imsic_eithreshold[file]
     identity = U64(0)
@@ -62,7 +60,7 @@ def imsic_top(hart: Any, file: U64) -> U64:
 
 
 @inline
-def guest_file(hart: Any) -> U64:
+def guest_file(hart: Hart) -> U64:
     """The interrupt file that hstatus.VGEIN selects, or 0 if it is not the number of one."""
     vgein = (hart.hstatus >> HSTATUS_VGEIN_SHIFT) & 63
     if hart.has_imsic == 0 or vgein == 0 or vgein > hart.geilen:
@@ -71,7 +69,7 @@ def guest_file(hart: Any) -> U64:
 
 
 @inline
-def external_priority(hart: Any, file: U64) -> U64:
+def external_priority(hart: Hart, file: U64) -> U64:
     """The number of an external interrupt: its identity, if the file has one."""
     if hart.has_imsic == 0 or (file < 2 and hart.imsic_eidelivery[file] == 0):
         return U64(UNNUMBERED)
@@ -80,7 +78,7 @@ def external_priority(hart: Any, file: U64) -> U64:
 
 
 @cold
-def priority_number(hart: Any, level: U64, irq: U64) -> U64:
+def priority_number(hart: Hart, level: U64, irq: U64) -> U64:
     """The number that software gave a major interrupt at a level: iprio arrays, hviprio1 and hviprio2."""
     shift = (irq & 7) * 8
     if level == M_LEVEL:
@@ -99,7 +97,7 @@ def priority_number(hart: Any, level: U64, irq: U64) -> U64:
 
 
 @cold
-def first(hart: Any, bits: U64, level: U64, external: U64, external_number: U64) -> U64:
+def first(hart: Hart, bits: U64, level: U64, external: U64, external_number: U64) -> U64:
     """The first of the interrupts in `bits` as IID << 16 | its priority, for a level whose external one is given."""
     if bits & ~U64(FIRST_FOURTEEN) == 0 and hart.iprio_used == 0:
         irq = highest(bits)
@@ -131,7 +129,7 @@ def shown(top: U64) -> U64:
 
 
 @cold
-def machine_top(hart: Any) -> U64:
+def machine_top(hart: Hart) -> U64:
     """mtopi."""
     bits = pending(hart) & hart.mie & ~hart.mideleg
     if bits == 0:
@@ -140,7 +138,7 @@ def machine_top(hart: Any) -> U64:
 
 
 @cold
-def supervisor_top(hart: Any) -> U64:
+def supervisor_top(hart: Hart) -> U64:
     """stopi."""
     bits = supervisor_pending(hart) & supervisor_enabled(hart) & ~hart.hideleg
     if bits == 0:
@@ -149,7 +147,7 @@ def supervisor_top(hart: Any) -> U64:
 
 
 @cold
-def guest_external_number(hart: Any) -> U64:
+def guest_external_number(hart: Hart) -> U64:
     """The priority number of VS level's external interrupt: the file's, hvictl's, or none."""
     file = guest_file(hart)
     if file != 0:
@@ -161,7 +159,7 @@ def guest_external_number(hart: Any) -> U64:
 
 
 @cold
-def guest_injected(hart: Any, external: U64) -> U64:
+def guest_injected(hart: Hart, external: U64) -> U64:
     """vstopi's choice under hvictl.VTI: the interrupt in hvictl against the external one."""
     iid = (hart.hvictl >> HVICTL_IID_SHIFT) & 63
     number = U64(NONE)
@@ -179,7 +177,7 @@ def guest_injected(hart: Any, external: U64) -> U64:
 
 
 @cold
-def guest_top(hart: Any) -> U64:
+def guest_top(hart: Hart) -> U64:
     """vstopi."""
     bits = guest_pending(hart) & guest_enabled(hart)
     top = U64(0)

@@ -6,10 +6,9 @@ addresses and decodes nothing. The attributes are those of the regions that the 
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.lang.control import flush_translations
 from trapline.lang.functions import cold, inline
+from trapline.lang.state import Hart
 from trapline.lang.values import U64, ctz
 from trapline.privilege.fields import (
     ALL_ONES,
@@ -35,7 +34,7 @@ PMP_ADDRESS_BITS = 54
 
 
 @cold
-def region_of(hart: Any, pa: U64) -> U64:
+def region_of(hart: Hart, pa: U64) -> U64:
     """Number of the memory region that holds the byte at `pa`, or all ones."""
     hint = hart.region_hint
     if hint < hart.region_count and pa - hart.region_base[hint] < hart.region_size[hint]:
@@ -60,7 +59,7 @@ def pmp_permits(config: U64, access: U64, priv: U64) -> bool:
 
 
 @cold
-def pmp_check(hart: Any, pa: U64, size: U64, access: U64, priv: U64) -> bool:
+def pmp_check(hart: Hart, pa: U64, size: U64, access: U64, priv: U64) -> bool:
     """Whether PMP permits the access: the first entry that touches any byte decides, and must hold them all."""
     last = pa + (size - 1)
     for i in range(16):
@@ -72,7 +71,7 @@ def pmp_check(hart: Any, pa: U64, size: U64, access: U64, priv: U64) -> bool:
 
 
 @cold
-def check_physical(hart: Any, pa: U64, size: U64, access: U64, priv: U64) -> bool:
+def check_physical(hart: Hart, pa: U64, size: U64, access: U64, priv: U64) -> bool:
     """Whether PMP and the attributes of memory permit the access at this privilege."""
     region = region_of(hart, pa)
     if region == NO_REGION:
@@ -93,7 +92,7 @@ def check_physical(hart: Any, pa: U64, size: U64, access: U64, priv: U64) -> boo
 
 
 @cold
-def pmp_page_uniform(hart: Any, pa: U64) -> bool:
+def pmp_page_uniform(hart: Hart, pa: U64) -> bool:
     """Whether one PMP answer holds for every byte of the 4 KiB page."""
     if hart.pmp_active == 0:
         return True
@@ -106,7 +105,7 @@ def pmp_page_uniform(hart: Any, pa: U64) -> bool:
 
 
 @cold
-def update_pmp_entry(hart: Any, index: U64) -> None:
+def update_pmp_entry(hart: Hart, index: U64) -> None:
     """Recompute the bounds of one entry from pmpcfg and pmpaddr."""
     mode = (hart.pmpcfg[index] >> PMP_A_SHIFT) & 3
     address = hart.pmpaddr[index]
@@ -136,7 +135,7 @@ def update_pmp_entry(hart: Any, index: U64) -> None:
 
 
 @cold
-def update_pmp(hart: Any) -> None:
+def update_pmp(hart: Hart) -> None:
     """Recompute every entry's bounds and whether PMP restricts anything at all."""
     for i in range(16):
         update_pmp_entry(hart, U64(i))
@@ -149,7 +148,7 @@ def update_pmp(hart: Any) -> None:
 
 
 @inline
-def locked_address(hart: Any, index: U64) -> bool:
+def locked_address(hart: Hart, index: U64) -> bool:
     """pmpaddr is locked by its own entry, or by the next one where that is a locked TOR range."""
     if hart.pmpcfg[index] & PMP_L != 0:
         return True
@@ -160,7 +159,7 @@ def locked_address(hart: Any, index: U64) -> bool:
 
 
 @cold
-def write_pmpaddr(hart: Any, index: U64, value: U64) -> None:
+def write_pmpaddr(hart: Hart, index: U64, value: U64) -> None:
     """pmpaddr: 54 bits; entries that the hart does not implement stay 0."""
     if index < hart.pmp_count and not locked_address(hart, index):
         hart.pmpaddr[index] = value & ((1 << PMP_ADDRESS_BITS) - 1)
@@ -168,7 +167,7 @@ def write_pmpaddr(hart: Any, index: U64, value: U64) -> None:
 
 
 @cold
-def read_pmpcfg(hart: Any, first: U64) -> U64:
+def read_pmpcfg(hart: Hart, first: U64) -> U64:
     """The eight configuration bytes from entry `first` on."""
     value = U64(0)
     for i in range(8):
@@ -177,7 +176,7 @@ def read_pmpcfg(hart: Any, first: U64) -> U64:
 
 
 @cold
-def write_pmpcfg(hart: Any, first: U64, value: U64) -> None:
+def write_pmpcfg(hart: Hart, first: U64, value: U64) -> None:
     """Eight configuration bytes: locked ones stay; W without R is reserved and loses W."""
     for i in range(8):
         index = first + i

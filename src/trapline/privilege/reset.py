@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from trapline.lang.state import Hart
 from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import (
     ALL_ONES,
@@ -97,7 +96,7 @@ CLEARED_ARRAYS = (
 )
 
 
-def reset(hart: Any, hartid: int, pc: int) -> None:
+def reset(hart: Hart, hartid: int, pc: int) -> None:
     """Put a configured hart into M-mode at `pc`; memory, counters of traps and time go on.
 
     PMP entry 0 permits everything, for software that knows no PMP, and the walker sets A and D where there

@@ -5,10 +5,9 @@ The guards stand apart (privilege.guards), so hosted software may return from an
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.lang.control import give_up_unless, jump
 from trapline.lang.functions import cold, inline, quick
+from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege.derived import follow_mode, settled, update_derived
 from trapline.privilege.fields import (
@@ -28,7 +27,7 @@ from trapline.privilege.observe import observe_return
 
 
 @inline
-def return_address(hart: Any, epc: U64) -> U64:
+def return_address(hart: Hart, epc: U64) -> U64:
     """xepc as an instruction address: bit 1 does not count without C."""
     return epc & ~1 if hart.has_c != 0 else epc & ~3
 
@@ -43,7 +42,7 @@ def restore_supervisor(status: U64) -> U64:
 
 
 @quick
-def mret(hart: Any) -> None:
+def mret(hart: Hart) -> None:
     """Return from M-mode to MPP and MPV. A hosted M-mode retires no instruction here."""
     calm = settled(hart)
     give_up_unless(calm)
@@ -66,7 +65,7 @@ def mret(hart: Any) -> None:
 
 
 @quick
-def sret(hart: Any) -> None:
+def sret(hart: Hart) -> None:
     """Return to SPP: at V=1 from vsstatus alone, at V=0 (M-mode too) from sstatus and hstatus.SPV."""
     calm = settled(hart)
     give_up_unless(calm)
@@ -96,7 +95,7 @@ def sret(hart: Any) -> None:
 
 
 @cold
-def follow_return(hart: Any, level: U64) -> None:
+def follow_return(hart: Hart, level: U64) -> None:
     """What follows a return from a level where more than the mode has changed, or somebody looks on."""
     if hart.observe_base != 0:
         observe_return(hart, level)

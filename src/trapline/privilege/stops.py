@@ -7,11 +7,10 @@ engine.stop_points writes. Whoever finds an entry that is hit says so in `stop_e
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.lang.control import EXIT_BREAK, leave
 from trapline.lang.functions import cold, inline
 from trapline.lang.memory import host_load, host_store
+from trapline.lang.state import Hart
 from trapline.lang.values import U64, u64
 from trapline.privilege.modes import MACHINE, SUPERVISOR, mode_index
 
@@ -53,7 +52,7 @@ def mixed(key: U64) -> U64:
 
 
 @cold
-def fits(hart: Any, entry: U64) -> bool:
+def fits(hart: Hart, entry: U64) -> bool:
     """Whether an entry is meant for the mode and the address space of now."""
     if (host_load(entry + MODES, 8) >> mode_index(hart)) & 1 == 0:
         return False
@@ -64,7 +63,7 @@ def fits(hart: Any, entry: U64) -> bool:
 
 
 @cold
-def counted(hart: Any, entry: U64, address: U64) -> bool:
+def counted(hart: Hart, entry: U64, address: U64) -> bool:
     """An entry is hit: count it, and return whether the run is to come back for it."""
     count = host_load(entry + COUNT, 8) + 1
     host_store(entry + COUNT, 8, count)
@@ -77,7 +76,7 @@ def counted(hart: Any, entry: U64, address: U64) -> bool:
 
 
 @cold
-def any_at(hart: Any, key: U64, kind: U64, address: U64) -> bool:
+def any_at(hart: Hart, key: U64, kind: U64, address: U64) -> bool:
     """Count the entries of one exact address; return whether one of them stops."""
     mask = host_load(hart.stops_base + HASH_MASK, 8)
     slot = mixed(key) & mask
@@ -94,7 +93,7 @@ def any_at(hart: Any, key: U64, kind: U64, address: U64) -> bool:
 
 
 @cold
-def any_range(hart: Any, va: U64, pa: U64, size: U64, how: U64) -> bool:
+def any_range(hart: Hart, va: U64, pa: U64, size: U64, how: U64) -> bool:
     """Count the ranges that an access touches; return whether one of them stops."""
     found = False
     count = host_load(hart.stops_base + RANGE_COUNT, 8)
@@ -111,7 +110,7 @@ def any_range(hart: Any, va: U64, pa: U64, size: U64, how: U64) -> bool:
 
 
 @cold
-def stop_at(hart: Any, pc: U64, host: U64, csr_entry: U64) -> bool:
+def stop_at(hart: Hart, pc: U64, host: U64, csr_entry: U64) -> bool:
     """Whether the run comes back before the instruction at pc, whose bytes are at a host address (0: nobody asks).
 
     `csr_entry` is that of a caught CSR which the instruction writes, or 0. A hart that came back goes on past it.
@@ -130,7 +129,7 @@ def stop_at(hart: Any, pc: U64, host: U64, csr_entry: U64) -> bool:
 
 
 @cold
-def record_place(hart: Any, record: U64) -> U64:
+def record_place(hart: Hart, record: U64) -> U64:
     """The place of a record in their table, or 0."""
     table = host_load(hart.stops_base + RECORDS, 8)
     mask = host_load(hart.stops_base + RECORD_MASK, 8)
@@ -146,14 +145,14 @@ def record_place(hart: Any, record: U64) -> U64:
 
 
 @inline
-def hosted_now(hart: Any) -> bool:
+def hosted_now(hart: Hart) -> bool:
     """Whether hosted software, not code, has the hart: what it does for a guest is no access of the guest's."""
     machine = hart.priv == MACHINE and hart.hosted_m != 0
     return machine or (hart.priv == SUPERVISOR and hart.virt == 0 and hart.hosted_hs != 0)
 
 
 @cold
-def stop_on_access(hart: Any, va: U64, pa: U64, size: U64, how: U64) -> None:
+def stop_on_access(hart: Hart, va: U64, pa: U64, size: U64, how: U64) -> None:
     """An access is about to be made, nothing can refuse it any more: come back behind it if it is watched."""
     if not hosted_now(hart) and any_range(hart, va, pa, size, how):
         hart.stop_pc = hart.pc
@@ -161,7 +160,7 @@ def stop_on_access(hart: Any, va: U64, pa: U64, size: U64, how: U64) -> None:
 
 
 @inline
-def watched_page(hart: Any, va: U64, pa: U64) -> bool:
+def watched_page(hart: Hart, va: U64, pa: U64) -> bool:
     """Whether an access to this page may be one to look at: it must not be cached."""
     pages = hart.stops_base + DATA_PAGES
     by_va = host_load(pages + ((va >> PAGE_SHIFT) & FILTER) * 8, 8)
@@ -169,13 +168,13 @@ def watched_page(hart: Any, va: U64, pa: U64) -> bool:
 
 
 @inline
-def code_page(hart: Any, va: U64) -> bool:
+def code_page(hart: Hart, va: U64) -> bool:
     """Whether a virtual page may have a stop on its code."""
     return host_load(hart.stops_base + CODE_PAGES + ((va >> PAGE_SHIFT) & FILTER) * 8, 8) != 0
 
 
 @cold
-def stop_on_trap(hart: Any, cause: U64, epc: U64, origin: U64, to: U64) -> None:
+def stop_on_trap(hart: Hart, cause: U64, epc: U64, origin: U64, to: U64) -> None:
     """A trap was taken: come back before its handler if it is caught. A hosted handler's turn comes afterwards."""
     index = ((cause & 31) << 5) | ((cause >> 63) << 10) | (origin << 2) | to
     entry = host_load(hart.stops_base + TRAPS, 8)

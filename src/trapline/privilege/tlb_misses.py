@@ -8,11 +8,9 @@ would miss here walks.
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.lang.control import flush_page, flush_translations
 from trapline.lang.functions import cold, inline
-from trapline.lang.state import HPM_DTLB, HPM_ITLB
+from trapline.lang.state import HPM_DTLB, HPM_ITLB, Hart
 from trapline.lang.values import U64
 from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import ATP_MODE_SHIFT
@@ -24,7 +22,7 @@ _VALID = 1
 
 
 @inline
-def address_space(hart: Any, virt: U64) -> U64:
+def address_space(hart: Hart, virt: U64) -> U64:
     """A number for what translates: satp, or vsatp and hgatp; 0 where nothing does."""
     if virt == 0:
         return hart.satp if hart.satp >> ATP_MODE_SHIFT != 0 else U64(0)
@@ -46,7 +44,7 @@ def fetch_slot(va: U64) -> U64:
 
 
 @cold
-def count_miss(hart: Any, va: U64, access: U64, virt: U64) -> None:
+def count_miss(hart: Hart, va: U64, access: U64, virt: U64) -> None:
     """A translation for `access` was found: count it if it is new."""
     space = address_space(hart, virt)
     if space == 0:
@@ -73,21 +71,21 @@ def count_miss(hart: Any, va: U64, access: U64, virt: U64) -> None:
 
 
 @cold
-def forget_all(hart: Any) -> None:
+def forget_all(hart: Hart) -> None:
     """Empty it: at a fence, and when counting begins."""
     for i in range(HPM_DTLB + HPM_ITLB):
         hart.hpm_tlb_page[i] = 0
 
 
 @inline
-def forget_slot(hart: Any, slot: U64, page: U64) -> None:
+def forget_slot(hart: Hart, slot: U64, page: U64) -> None:
     """Empty an entry if it is that page's."""
     if hart.hpm_tlb_page[slot] == page:
         hart.hpm_tlb_page[slot] = 0
 
 
 @cold
-def forget_one(hart: Any, va: U64) -> None:
+def forget_one(hart: Hart, va: U64) -> None:
     """Forget a page."""
     page = (va & ~U64(4095)) | _VALID
     forget_slot(hart, data_slot(va), page)
@@ -95,7 +93,7 @@ def forget_one(hart: Any, va: U64) -> None:
 
 
 @inline
-def forget_translations(hart: Any) -> None:
+def forget_translations(hart: Hart) -> None:
     """A fence of all addresses, as software executes it."""
     if hart.hpm_tlb != 0:
         forget_all(hart)
@@ -103,7 +101,7 @@ def forget_translations(hart: Any) -> None:
 
 
 @inline
-def forget_page(hart: Any, va: U64) -> None:
+def forget_page(hart: Hart, va: U64) -> None:
     """A fence of one page."""
     if hart.hpm_tlb != 0:
         forget_one(hart, va)

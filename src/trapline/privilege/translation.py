@@ -7,11 +7,10 @@ explicit access it serves.
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.lang.control import known_guest_table, known_table, note_store, remember_guest_table, remember_table
 from trapline.lang.functions import Trap, cold, inline
 from trapline.lang.memory import host_load, host_store
+from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege.fields import (
     ALL_ONES,
@@ -47,7 +46,7 @@ GUEST_PAGE_FAULT = (21, 23, 20, 23)
 
 
 @cold
-def pte_place(hart: Any, pa: U64, kind: U64, va: U64, access: U64, virt: U64) -> U64:
+def pte_place(hart: Hart, pa: U64, kind: U64, va: U64, access: U64, virt: U64) -> U64:
     """Host address of a PTE that the walker may load or store (`kind`), or the access fault of the original access."""
     if not check_physical(hart, pa, U64(8), kind, U64(SUPERVISOR)):
         raise Trap(ACCESS_FAULT[access], va, 0, 0, virt)
@@ -62,7 +61,7 @@ def pte_place(hart: Any, pa: U64, kind: U64, va: U64, access: U64, virt: U64) ->
 
 
 @inline
-def entry_place(hart: Any, pa: U64, va: U64, access: U64, virt: U64) -> U64:
+def entry_place(hart: Hart, pa: U64, va: U64, access: U64, virt: U64) -> U64:
     """Host address of a PTE that is read."""
     known = known_table(hart, pa)
     if known != 0:
@@ -71,7 +70,7 @@ def entry_place(hart: Any, pa: U64, va: U64, access: U64, virt: U64) -> U64:
 
 
 @inline
-def malformed(hart: Any, pte: U64, pbmte: U64) -> bool:
+def malformed(hart: Hart, pte: U64, pbmte: U64) -> bool:
     """Invalid, or a reserved encoding for this hart, leaf or not."""
     if pte & PTE_V == 0 or pte & (PTE_R | PTE_W) == PTE_W:
         return True
@@ -103,7 +102,7 @@ def permits(pte: U64, access: U64, mxr: U64, hlvx: U64) -> bool:
 
 
 @inline
-def leaf_address(hart: Any, pte: U64, level: U64, va: U64) -> U64:
+def leaf_address(hart: Hart, pte: U64, level: U64, va: U64) -> U64:
     """Physical address that a leaf gives, or all ones if it is misaligned or a reserved NAPOT size.
 
     walk_page records that the leaf covers more than 4 KiB.
@@ -135,7 +134,7 @@ def levels_of(atp: U64) -> U64:
 
 
 @cold
-def g_stage(hart: Any, gpa: U64, kind: U64, va: U64, access: U64, hlvx: U64, pseudo: U64) -> U64:
+def g_stage(hart: Hart, gpa: U64, kind: U64, va: U64, access: U64, hlvx: U64, pseudo: U64) -> U64:
     """Translate a guest physical address for an access of `kind` that serves `access` to `va`.
 
     `pseudo` is 0 for the final address, else the pseudo-instruction of an access to a VS-stage PTE.
@@ -186,7 +185,7 @@ def g_stage(hart: Any, gpa: U64, kind: U64, va: U64, access: U64, hlvx: U64, pse
 
 
 @inline
-def first_stage_entry(hart: Any, address: U64, va: U64, access: U64, virt: U64) -> U64:
+def first_stage_entry(hart: Hart, address: U64, va: U64, access: U64, virt: U64) -> U64:
     """Host address of a PTE of the first stage that is read; a VS-stage PTE is found through the G-stage."""
     if virt == 0:
         return entry_place(hart, address, va, access, virt)
@@ -200,7 +199,7 @@ def first_stage_entry(hart: Any, address: U64, va: U64, access: U64, virt: U64) 
 
 
 @cold
-def first_stage_update(hart: Any, address: U64, va: U64, access: U64, virt: U64) -> U64:
+def first_stage_update(hart: Hart, address: U64, va: U64, access: U64, virt: U64) -> U64:
     """The same for a PTE that is written."""
     pa = address
     if virt != 0:
@@ -217,7 +216,7 @@ def refuses_user_bit(pte: U64, access: U64, priv: U64, status: U64) -> bool:
 
 
 @cold
-def first_stage(hart: Any, va: U64, access: U64, priv: U64, virt: U64, hlvx: U64) -> U64:
+def first_stage(hart: Hart, va: U64, access: U64, priv: U64, virt: U64, hlvx: U64) -> U64:
     """S-stage (satp) or VS-stage (vsatp) translation of a virtual address."""
     atp = hart.satp
     status = hart.mstatus
@@ -270,7 +269,7 @@ def first_stage(hart: Any, va: U64, access: U64, priv: U64, virt: U64, hlvx: U64
 
 
 @cold
-def translate(hart: Any, va: U64, access: U64, priv: U64, virt: U64, hlvx: U64) -> U64:
+def translate(hart: Hart, va: U64, access: U64, priv: U64, virt: U64, hlvx: U64) -> U64:
     """Physical address of `va` for this access in this mode, or the fault that the hart raises.
 
     walk_page is 1 afterwards if a leaf larger than 4 KiB took part, walk_large if one of the first stage did;

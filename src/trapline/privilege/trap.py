@@ -6,10 +6,9 @@ or hypervisor, writes CSRs instead and returns with mret or sret.
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.lang.control import EXIT_HOSTED_HS, EXIT_HOSTED_M, flush_page, give_up_unless, jump, leave
 from trapline.lang.functions import cold, inline, quick
+from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege.causes import INST_GUEST_PAGE_FAULT, INTERRUPT, VIRTUAL_INST
 from trapline.privilege.derived import follow_mode, settled, update_derived
@@ -42,14 +41,14 @@ def handler(tvec: U64, code: U64, interrupt: U64) -> U64:
 
 
 @inline
-def count_trap(hart: Any, code: U64, interrupt: U64, destination: U64) -> None:
+def count_trap(hart: Hart, code: U64, interrupt: U64, destination: U64) -> None:
     """One more trap of this code from the present mode to this destination (see causes.trap_index)."""
     index = ((code & 31) << 5) | (interrupt << 10) | (mode_index(hart) << 2) | destination
     hart.trap_count[index] = hart.trap_count[index] + 1
 
 
 @inline
-def enter_m(hart: Any, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64, gva: U64) -> None:
+def enter_m(hart: Hart, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64, gva: U64) -> None:
     """Trap into M-mode."""
     old = hart.mstatus
     new = old & ~(MSTATUS_MIE | MSTATUS_MPIE | MSTATUS_MPP | MSTATUS_MPV | MSTATUS_GVA)
@@ -70,7 +69,7 @@ def enter_m(hart: Any, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64, 
 
 
 @inline
-def enter_hs(hart: Any, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64, gva: U64) -> None:
+def enter_hs(hart: Hart, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64, gva: U64) -> None:
     """Trap into HS-mode; SPVP keeps its value unless the trap came from V=1."""
     old = hart.mstatus
     new = old & ~(MSTATUS_SIE | MSTATUS_SPIE | MSTATUS_SPP)
@@ -97,7 +96,7 @@ def enter_hs(hart: Any, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64,
 
 
 @inline
-def enter_vs(hart: Any, cause: U64, epc: U64, tval: U64) -> None:
+def enter_vs(hart: Hart, cause: U64, epc: U64, tval: U64) -> None:
     """Trap into VS-mode: V stays 1 and nothing of HS or M changes; interrupts 2, 6, 10 become 1, 5, 9."""
     old = hart.vsstatus
     new = old & ~(MSTATUS_SIE | MSTATUS_SPIE | MSTATUS_SPP)
@@ -117,7 +116,7 @@ def enter_vs(hart: Any, cause: U64, epc: U64, tval: U64) -> None:
 
 
 @inline
-def destination(hart: Any, code: U64, interrupt: U64) -> U64:
+def destination(hart: Hart, code: U64, interrupt: U64) -> U64:
     """Where a trap goes: M unless medeleg or mideleg has it; HS unless V=1 and hedeleg or hideleg has it."""
     outer = hart.medeleg
     inner = hart.hedeleg
@@ -135,7 +134,7 @@ def destination(hart: Any, code: U64, interrupt: U64) -> U64:
 
 
 @inline
-def hosted_level(hart: Any, to: U64) -> U64:
+def hosted_level(hart: Hart, to: U64) -> U64:
     """Not 0: hosted software, not code, handles what goes there."""
     if to == TO_M:
         return hart.hosted_m
@@ -143,7 +142,7 @@ def hosted_level(hart: Any, to: U64) -> U64:
 
 
 @quick
-def take_trap(hart: Any, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64, gva: U64) -> None:
+def take_trap(hart: Hart, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64, gva: U64) -> None:
     """Deliver a synchronous exception or an interrupt (bit 63) to M, HS or VS; next_pc is its handler.
 
     For interrupts `cause` has the code in mip (10 for VSEI). Where the destination is hosted, native
@@ -153,7 +152,7 @@ def take_trap(hart: Any, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64
 
 
 @inline
-def trap_into(hart: Any, to: U64, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64, gva: U64) -> None:
+def trap_into(hart: Hart, to: U64, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64, gva: U64) -> None:
     """The same, where it is known that the trap goes to `to`."""
     code = cause & 63
     interrupt = cause >> 63
@@ -181,7 +180,7 @@ def trap_into(hart: Any, to: U64, cause: U64, epc: U64, tval: U64, tval2: U64, t
 
 
 @cold
-def follow_trap(hart: Any, cause: U64, epc: U64, to: U64) -> None:
+def follow_trap(hart: Hart, cause: U64, epc: U64, to: U64) -> None:
     """What follows a trap where more than the mode has changed, or somebody looks on."""
     if hosted_level(hart, to) != 0:
         hart.exit_arg = cause
@@ -196,6 +195,6 @@ def follow_trap(hart: Any, cause: U64, epc: U64, to: U64) -> None:
 
 
 @cold
-def take_interrupt(hart: Any) -> None:
+def take_interrupt(hart: Hart) -> None:
     """Deliver the interrupt that update_derived selected, before the instruction at hart.pc."""
     take_trap(hart, INTERRUPT | (hart.irq_cause - 1), hart.pc, U64(0), U64(0), U64(0), U64(0))

@@ -86,6 +86,8 @@ def constant(node: ast.expr, known: Any) -> int:
             return int(known[name])
         case ast.Attribute(value=ast.Name(id=name), attr=attribute):
             return int(getattr(known[name], attribute))
+        case ast.Call(func=ast.Name(id="U64"), args=[inner]):
+            return constant(inner, known)
     raise SubsetError(f"line {node.lineno}: the size of an access is no constant: {ast.unparse(node)}")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.isa.float.parts import (
     DZ,
     RDN,
@@ -26,6 +24,7 @@ from trapline.isa.float.parts import (
     significand,
 )
 from trapline.lang.functions import inline
+from trapline.lang.state import Hart
 from trapline.lang.values import U64, clz, mulhu, signed, u64, udiv, unsigned, urem
 
 
@@ -44,7 +43,7 @@ def add_exponent(a: U64, e: U64, f: U64) -> U64:
 
 
 @inline
-def add_special(hart: Any, a: U64, b: U64, e: U64, f: U64) -> U64:
+def add_special(hart: Hart, a: U64, b: U64, e: U64, f: U64) -> U64:
     """a + b where one of them is infinite or a NaN."""
     if is_nan(a, e, f) or is_nan(b, e, f):
         return nan_of(hart, a, b, e, f)
@@ -60,7 +59,7 @@ def zero_sum(same: bool, sign: U64, mode: U64, e: U64, f: U64) -> U64:
 
 
 @inline
-def soft_add(hart: Any, a: U64, b: U64, mode: U64, e: U64, f: U64) -> U64:
+def soft_add(hart: Hart, a: U64, b: U64, mode: U64, e: U64, f: U64) -> U64:
     """a + b."""
     if is_special(a, e, f) or is_special(b, e, f):
         return add_special(hart, a, b, e, f)
@@ -79,7 +78,7 @@ def soft_add(hart: Any, a: U64, b: U64, mode: U64, e: U64, f: U64) -> U64:
 
 
 @inline
-def soft_mul(hart: Any, a: U64, b: U64, mode: U64, e: U64, f: U64) -> U64:
+def soft_mul(hart: Hart, a: U64, b: U64, mode: U64, e: U64, f: U64) -> U64:
     """a * b."""
     sign = sign_of(a, e, f) ^ sign_of(b, e, f)
     if is_nan(a, e, f) or is_nan(b, e, f):
@@ -114,7 +113,7 @@ def quotient(x: U64, y: U64, f: U64) -> U64:
 
 
 @inline
-def soft_div(hart: Any, a: U64, b: U64, mode: U64, e: U64, f: U64) -> U64:
+def soft_div(hart: Hart, a: U64, b: U64, mode: U64, e: U64, f: U64) -> U64:
     """a / b."""
     sign = sign_of(a, e, f) ^ sign_of(b, e, f)
     if is_nan(a, e, f) or is_nan(b, e, f):
@@ -128,7 +127,7 @@ def soft_div(hart: Any, a: U64, b: U64, mode: U64, e: U64, f: U64) -> U64:
     if is_zero(b, e, f):
         if is_zero(a, e, f):
             return invalid(hart, e, f)
-        accrue(hart, DZ)
+        accrue(hart, U64(DZ))
         return (sign << (e + f)) + infinity(e, f)
     if is_zero(a, e, f):
         return sign << (e + f)
@@ -157,7 +156,7 @@ def root(radicand: U64) -> U64:
 
 
 @inline
-def soft_sqrt(hart: Any, a: U64, mode: U64, e: U64, f: U64) -> U64:
+def soft_sqrt(hart: Hart, a: U64, mode: U64, e: U64, f: U64) -> U64:
     """The square root of a."""
     if is_nan(a, e, f):
         return nan_of(hart, a, a, e, f)

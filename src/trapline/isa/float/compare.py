@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.isa.float.parts import (
     NV,
     accrue,
@@ -19,6 +17,7 @@ from trapline.isa.float.parts import (
     signal,
 )
 from trapline.lang.functions import inline
+from trapline.lang.state import Hart
 from trapline.lang.values import U64, u64
 
 
@@ -39,39 +38,39 @@ def both_zero(a: U64, b: U64, e: U64, f: U64) -> bool:
 
 
 @inline
-def soft_eq(hart: Any, a: U64, b: U64, e: U64, f: U64) -> U64:
+def soft_eq(hart: Hart, a: U64, b: U64, e: U64, f: U64) -> U64:
     """a == b, quiet: NV only for a signaling NaN."""
     if is_nan(a, e, f) or is_nan(b, e, f):
         if is_signaling(a, e, f) or is_signaling(b, e, f):
-            signal(hart, NV)
+            signal(hart, U64(NV))
         return U64(0)
     return u64(a == b or both_zero(a, b, e, f))
 
 
 @inline
-def soft_lt(hart: Any, a: U64, b: U64, e: U64, f: U64) -> U64:
+def soft_lt(hart: Hart, a: U64, b: U64, e: U64, f: U64) -> U64:
     """a < b, signaling: NV for any NaN."""
     if is_nan(a, e, f) or is_nan(b, e, f):
-        signal(hart, NV)
+        signal(hart, U64(NV))
         return U64(0)
     return u64(below(a, b, e, f) and not both_zero(a, b, e, f))
 
 
 @inline
-def soft_le(hart: Any, a: U64, b: U64, e: U64, f: U64) -> U64:
+def soft_le(hart: Hart, a: U64, b: U64, e: U64, f: U64) -> U64:
     """a <= b, signaling: NV for any NaN."""
     if is_nan(a, e, f) or is_nan(b, e, f):
-        signal(hart, NV)
+        signal(hart, U64(NV))
         return U64(0)
     return u64(not below(b, a, e, f) or both_zero(a, b, e, f))
 
 
 @inline
-def soft_pick(hart: Any, a: U64, b: U64, larger: bool, e: U64, f: U64) -> U64:
+def soft_pick(hart: Hart, a: U64, b: U64, larger: bool, e: U64, f: U64) -> U64:
     """minimumNumber, or maximumNumber (larger), of IEEE 754-2019: a NaN loses against a number."""
     if is_nan(a, e, f) or is_nan(b, e, f):
         if is_signaling(a, e, f) or is_signaling(b, e, f):
-            accrue(hart, NV)
+            accrue(hart, U64(NV))
         if not is_nan(a, e, f):
             return a
         return default_nan(e, f) if is_nan(b, e, f) else b

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.isa.float.parts import (
     NV,
     NX,
@@ -21,13 +19,14 @@ from trapline.isa.float.parts import (
     significand,
 )
 from trapline.lang.functions import inline
+from trapline.lang.state import Hart
 from trapline.lang.values import U64, clz, signed, u64, unsigned
 
 TIE = 1 << 63  # one half, of a fraction of 64 bits
 
 
 @inline
-def soft_convert(hart: Any, a: U64, mode: U64, e: U64, f: U64, e2: U64, f2: U64) -> U64:
+def soft_convert(hart: Hart, a: U64, mode: U64, e: U64, f: U64, e2: U64, f2: U64) -> U64:
     """Convert a number of format (e, f) to format (e2, f2)."""
     sign = sign_of(a, e, f)
     if is_nan(a, e, f):
@@ -41,7 +40,7 @@ def soft_convert(hart: Any, a: U64, mode: U64, e: U64, f: U64, e2: U64, f2: U64)
 
 
 @inline
-def from_integer(hart: Any, sign: U64, value: U64, mode: U64, e: U64, f: U64) -> U64:
+def from_integer(hart: Hart, sign: U64, value: U64, mode: U64, e: U64, f: U64) -> U64:
     """Convert an integer given as sign and magnitude."""
     if value == 0:
         return value
@@ -50,21 +49,21 @@ def from_integer(hart: Any, sign: U64, value: U64, mode: U64, e: U64, f: U64) ->
 
 
 @inline
-def from_signed(hart: Any, value: U64, mode: U64, e: U64, f: U64) -> U64:
+def from_signed(hart: Hart, value: U64, mode: U64, e: U64, f: U64) -> U64:
     """Convert a signed integer of 64 bits."""
     sign = value >> 63
     return from_integer(hart, sign, -value if sign != 0 else value, mode, e, f)
 
 
 @inline
-def saturated(hart: Any, sign: U64, top: U64, bottom: U64) -> U64:
+def saturated(hart: Hart, sign: U64, top: U64, bottom: U64) -> U64:
     """The result of a conversion out of range: NV, and the nearest integer there is."""
-    signal(hart, NV)
+    signal(hart, U64(NV))
     return U64(0) - bottom if sign != 0 else top
 
 
 @inline
-def to_integer(hart: Any, a: U64, mode: U64, top: U64, bottom: U64, e: U64, f: U64) -> U64:
+def to_integer(hart: Hart, a: U64, mode: U64, top: U64, bottom: U64, e: U64, f: U64) -> U64:
     """Convert to an integer between -bottom and top, as 64 bits; a NaN counts as too large.
 
     An integer out of range raises NV and not NX (F chapter, conversion instructions).
@@ -86,9 +85,9 @@ def to_integer(hart: Any, a: U64, mode: U64, top: U64, bottom: U64, e: U64, f: U
     elif power == -1:
         rest = value
     # With 64 bits of integer no format leaves a fraction, so this cannot wrap.
-    whole = whole + u64(rounds_up(sign, mode, whole & 1, rest, TIE))
+    whole = whole + u64(rounds_up(sign, mode, whole & 1, rest, U64(TIE)))
     if whole > (bottom if sign != 0 else top):
         return saturated(hart, sign, top, bottom)
     if rest != 0:
-        signal(hart, NX)
+        signal(hart, U64(NX))
     return -whole if sign != 0 else whole

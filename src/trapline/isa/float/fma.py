@@ -5,8 +5,6 @@ The product is exact in 128 bits, as two words with the leading one at bit 126; 
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.isa.float.arithmetic import zero_sum
 from trapline.isa.float.parts import (
     bias,
@@ -24,11 +22,12 @@ from trapline.isa.float.parts import (
     significand,
 )
 from trapline.lang.functions import inline
+from trapline.lang.state import Hart
 from trapline.lang.values import S64, U64, clz, mulhu, signed, u64, unsigned
 
 
 @inline
-def fma_special(hart: Any, a: U64, b: U64, c: U64, sign: U64, e: U64, f: U64) -> U64:
+def fma_special(hart: Hart, a: U64, b: U64, c: U64, sign: U64, e: U64, f: U64) -> U64:
     """a * b + c where one of them is infinite or a NaN; `sign` is that of the product.
 
     Infinity times zero raises NV even if c is a quiet NaN (F chapter, NaN propagation).
@@ -64,7 +63,7 @@ def shifted_low(high: U64, low: U64, count: U64) -> U64:
 
 
 @inline
-def round_pair(hart: Any, sign: U64, exponent: S64, high: U64, low: U64, mode: U64, e: U64, f: U64) -> U64:
+def round_pair(hart: Hart, sign: U64, exponent: S64, high: U64, low: U64, mode: U64, e: U64, f: U64) -> U64:
     """Normalize and round a 128-bit number other than zero; `exponent` belongs to bit 126."""
     top = low if high == 0 else high
     rest = 0 if high == 0 else low
@@ -77,7 +76,7 @@ def round_pair(hart: Any, sign: U64, exponent: S64, high: U64, low: U64, mode: U
 
 @inline
 def add_pairs(
-    hart: Any,
+    hart: Hart,
     sign: U64,
     exponent: S64,
     high: U64,
@@ -102,7 +101,7 @@ def add_pairs(
 
 
 @inline
-def fma_finite(hart: Any, sign: U64, high: U64, low: U64, exponent: S64, c: U64, mode: U64, e: U64, f: U64) -> U64:
+def fma_finite(hart: Hart, sign: U64, high: U64, low: U64, exponent: S64, c: U64, mode: U64, e: U64, f: U64) -> U64:
     """A product other than zero, leading one at bit 125 or 126, plus c."""
     normal = high >> 62 != 0
     high = high if normal else (high << 1) | (low >> 63)
@@ -125,7 +124,7 @@ def fma_finite(hart: Any, sign: U64, high: U64, low: U64, exponent: S64, c: U64,
 
 
 @inline
-def soft_fma(hart: Any, a: U64, b: U64, c: U64, mode: U64, e: U64, f: U64) -> U64:
+def soft_fma(hart: Hart, a: U64, b: U64, c: U64, mode: U64, e: U64, f: U64) -> U64:
     """a * b + c; subtraction and negation flip signs of operands first."""
     sign = sign_of(a, e, f) ^ sign_of(b, e, f)
     if is_special(a, e, f) or is_special(b, e, f) or is_special(c, e, f):

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from types import SimpleNamespace
-from typing import Any
 
 from trapline.isa.float.arithmetic import soft_add, soft_div, soft_mul, soft_sqrt
 from trapline.isa.float.convert import from_integer, from_signed, soft_convert, to_integer
@@ -17,9 +16,10 @@ from trapline.isa.float.fma import soft_fma
 from trapline.isa.float.host import host_may_round, is_normal_or_zero, result_stands
 from trapline.lang import floats
 from trapline.lang.functions import cold, inline, named
+from trapline.lang.state import Hart
 from trapline.lang.values import U64, sext
 
-Operation = Callable[..., Any]
+Operation = Callable[..., U64]
 ALL_ONES = (1 << 64) - 1
 
 
@@ -79,28 +79,28 @@ def integer_arithmetic(fmt: Format) -> SimpleNamespace:
 
     @cold
     @named(f"{fmt.name}_add_soft")
-    def add(hart: Any, a: U64, b: U64, mode: U64) -> U64:
-        return soft_add(hart, a, b, mode, e, f)
+    def add(hart: Hart, a: U64, b: U64, mode: U64) -> U64:
+        return soft_add(hart, a, b, mode, U64(e), U64(f))
 
     @cold
     @named(f"{fmt.name}_mul_soft")
-    def mul(hart: Any, a: U64, b: U64, mode: U64) -> U64:
-        return soft_mul(hart, a, b, mode, e, f)
+    def mul(hart: Hart, a: U64, b: U64, mode: U64) -> U64:
+        return soft_mul(hart, a, b, mode, U64(e), U64(f))
 
     @cold
     @named(f"{fmt.name}_div_soft")
-    def div(hart: Any, a: U64, b: U64, mode: U64) -> U64:
-        return soft_div(hart, a, b, mode, e, f)
+    def div(hart: Hart, a: U64, b: U64, mode: U64) -> U64:
+        return soft_div(hart, a, b, mode, U64(e), U64(f))
 
     @cold
     @named(f"{fmt.name}_sqrt_soft")
-    def sqrt(hart: Any, a: U64, mode: U64) -> U64:
-        return soft_sqrt(hart, a, mode, e, f)
+    def sqrt(hart: Hart, a: U64, mode: U64) -> U64:
+        return soft_sqrt(hart, a, mode, U64(e), U64(f))
 
     @cold
     @named(f"{fmt.name}_fma_soft")
-    def fma(hart: Any, a: U64, b: U64, c: U64, mode: U64) -> U64:
-        return soft_fma(hart, a, b, c, mode, e, f)
+    def fma(hart: Hart, a: U64, b: U64, c: U64, mode: U64) -> U64:
+        return soft_fma(hart, a, b, c, mode, U64(e), U64(f))
 
     return SimpleNamespace(add=add, mul=mul, div=div, sqrt=sqrt, fma=fma)
 
@@ -109,15 +109,16 @@ def host_arithmetic(fmt: Format, suffix: str) -> SimpleNamespace:
     """The same, with the host's result where it is the same."""
 
     def two_operands(name: str) -> Operation:
-        host, soft = getattr(floats, f"host_{suffix}_{name}"), getattr(fmt.soft, name)
+        host: Operation = getattr(floats, f"host_{suffix}_{name}")
+        soft: Operation = getattr(fmt.soft, name)
         e, f = fmt.exponent, fmt.fraction
 
         @inline
         @named(f"{fmt.name}_{name}")
-        def operation(hart: Any, a: U64, b: U64, mode: U64) -> U64:
+        def operation(hart: Hart, a: U64, b: U64, mode: U64) -> U64:
             if host_may_round(hart, mode):
                 result = host(a, b)
-                if result_stands(result, e, f):
+                if result_stands(result, U64(e), U64(f)):
                     return result
             return soft(hart, a, b, mode)
 
@@ -130,14 +131,16 @@ def host_arithmetic(fmt: Format, suffix: str) -> SimpleNamespace:
 
 def host_sqrt(fmt: Format, suffix: str) -> Operation:
     """The square root."""
-    host, soft, e, f = getattr(floats, f"host_{suffix}_sqrt"), fmt.soft.sqrt, fmt.exponent, fmt.fraction
+    host: Operation = getattr(floats, f"host_{suffix}_sqrt")
+    soft: Operation = fmt.soft.sqrt
+    e, f = fmt.exponent, fmt.fraction
 
     @inline
     @named(f"{fmt.name}_sqrt")
-    def sqrt(hart: Any, a: U64, mode: U64) -> U64:
+    def sqrt(hart: Hart, a: U64, mode: U64) -> U64:
         if host_may_round(hart, mode):
             result = host(a)
-            if result_stands(result, e, f):
+            if result_stands(result, U64(e), U64(f)):
                 return result
         return soft(hart, a, mode)
 
@@ -146,14 +149,16 @@ def host_sqrt(fmt: Format, suffix: str) -> Operation:
 
 def host_fma(fmt: Format, suffix: str) -> Operation:
     """a * b + c with one rounding."""
-    host, soft, e, f = getattr(floats, f"host_{suffix}_fma"), fmt.soft.fma, fmt.exponent, fmt.fraction
+    host: Operation = getattr(floats, f"host_{suffix}_fma")
+    soft: Operation = fmt.soft.fma
+    e, f = fmt.exponent, fmt.fraction
 
     @inline
     @named(f"{fmt.name}_fma")
-    def fma(hart: Any, a: U64, b: U64, c: U64, mode: U64) -> U64:
-        if host_may_round(hart, mode) and is_normal_or_zero(a, e, f) and is_normal_or_zero(b, e, f):
+    def fma(hart: Hart, a: U64, b: U64, c: U64, mode: U64) -> U64:
+        if host_may_round(hart, mode) and is_normal_or_zero(a, U64(e), U64(f)) and is_normal_or_zero(b, U64(e), U64(f)):
             result = host(a, b, c)
-            if is_normal_or_zero(c, e, f) and result_stands(result, e, f):
+            if is_normal_or_zero(c, U64(e), U64(f)) and result_stands(result, U64(e), U64(f)):
                 return result
         return soft(hart, a, b, c, mode)
 
@@ -166,23 +171,23 @@ def from_integers(fmt: Format) -> None:
 
     @cold
     @named(f"{fmt.name}_from_w")
-    def from_w(hart: Any, a: U64, mode: U64) -> U64:
-        return from_signed(hart, sext(a, 32), mode, e, f)
+    def from_w(hart: Hart, a: U64, mode: U64) -> U64:
+        return from_signed(hart, sext(a, 32), mode, U64(e), U64(f))
 
     @cold
     @named(f"{fmt.name}_from_wu")
-    def from_wu(hart: Any, a: U64, mode: U64) -> U64:
-        return from_integer(hart, 0, a & 0xFFFF_FFFF, mode, e, f)
+    def from_wu(hart: Hart, a: U64, mode: U64) -> U64:
+        return from_integer(hart, U64(0), a & 0xFFFF_FFFF, mode, U64(e), U64(f))
 
     @cold
     @named(f"{fmt.name}_from_l")
-    def from_l(hart: Any, a: U64, mode: U64) -> U64:
-        return from_signed(hart, a, mode, e, f)
+    def from_l(hart: Hart, a: U64, mode: U64) -> U64:
+        return from_signed(hart, a, mode, U64(e), U64(f))
 
     @cold
     @named(f"{fmt.name}_from_lu")
-    def from_lu(hart: Any, a: U64, mode: U64) -> U64:
-        return from_integer(hart, 0, a, mode, e, f)
+    def from_lu(hart: Hart, a: U64, mode: U64) -> U64:
+        return from_integer(hart, U64(0), a, mode, U64(e), U64(f))
 
     fmt.from_w, fmt.from_wu, fmt.from_l, fmt.from_lu = from_w, from_wu, from_l, from_lu
 
@@ -195,8 +200,8 @@ def to_integers(fmt: Format) -> None:
 
         @cold
         @named(f"{fmt.name}_to_{name}")
-        def convert(hart: Any, a: U64, mode: U64) -> U64:
-            return sext(to_integer(hart, a, mode, most, least, e, f), bits)
+        def convert(hart: Hart, a: U64, mode: U64) -> U64:
+            return sext(to_integer(hart, a, mode, U64(most), U64(least), U64(e), U64(f)), bits)
 
         return convert
 
@@ -212,8 +217,10 @@ def conversion(source: Format, result: Format) -> Operation:
 
     @cold
     @named(f"{result.name}_from_{source.name}")
-    def convert(hart: Any, a: U64, mode: U64) -> U64:
-        return soft_convert(hart, a, mode, source.exponent, source.fraction, result.exponent, result.fraction)
+    def convert(hart: Hart, a: U64, mode: U64) -> U64:
+        return soft_convert(
+            hart, a, mode, U64(source.exponent), U64(source.fraction), U64(result.exponent), U64(result.fraction)
+        )
 
     return convert
 

@@ -16,15 +16,14 @@ taken where it has the same bits and the same flags:
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.isa.float.parts import NX
 from trapline.lang.functions import inline
+from trapline.lang.state import Hart
 from trapline.lang.values import U64
 
 
 @inline
-def host_may_round(hart: Any, mode: U64) -> bool:
+def host_may_round(hart: Hart, mode: U64) -> bool:
     """Whether the mode is RNE and NX is set."""
     return mode | (~hart.fflags & NX) == 0
 

@@ -6,13 +6,12 @@ FS dirty; one that writes an x register does so only if it raises a flag.
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.isa.float.compare import soft_classify, soft_eq, soft_le, soft_lt, soft_pick
 from trapline.isa.float.formats import Format, Operation, conversion
 from trapline.isa.float.rounding import rounding_mode
 from trapline.lang.facts import Access, Kind
 from trapline.lang.functions import instruction
+from trapline.lang.state import Hart
 from trapline.lang.values import U64, sext
 from trapline.privilege.guards import mark_fp_dirty, require_fp
 from trapline.privilege.memory import load, store
@@ -52,26 +51,26 @@ def declare_moves(fmt: Format, extension: str) -> None:
     loads, stores = Access(Kind.LOAD, fmt.size), Access(Kind.STORE, fmt.size)
 
     @instruction(f"fl{letter} frd, imm(rs1)", f"imm[11:0] rs1 {width} rd 0000111", extension=extension, access=loads)
-    def load_float(hart: Any, rd: U64, rs1: U64, imm: U64) -> None:
+    def load_float(hart: Hart, rd: U64, rs1: U64, imm: U64) -> None:
         require_fp(hart)
-        value = load(hart, hart.x[rs1] + imm, fmt.size)
+        value = load(hart, hart.x[rs1] + imm, U64(fmt.size))
         mark_fp_dirty(hart)
         hart.f[rd] = fmt.box | value
 
     @instruction(
         f"fs{letter} frs2, imm(rs1)", f"imm[11:5] rs2 rs1 {width} imm[4:0] 0100111", extension=extension, access=stores
     )
-    def store_float(hart: Any, rs1: U64, rs2: U64, imm: U64) -> None:
+    def store_float(hart: Hart, rs1: U64, rs2: U64, imm: U64) -> None:
         require_fp(hart)
-        store(hart, hart.x[rs1] + imm, fmt.size, hart.f[rs2])
+        store(hart, hart.x[rs1] + imm, U64(fmt.size), hart.f[rs2])
 
     @instruction(f"fmv.x.{letter} rd, frs1", f"11100{fmt.code} 00000 rs1 000 rd 1010011", extension=extension)
-    def move_out(hart: Any, rd: U64, rs1: U64) -> None:
+    def move_out(hart: Hart, rd: U64, rs1: U64) -> None:
         require_fp(hart)
         hart.x[rd] = sext(hart.f[rs1], fmt.bits)
 
     @instruction(f"fmv.{letter}.x frd, rs1", f"11110{fmt.code} 00000 rs1 000 rd 1010011", extension=extension)
-    def move_in(hart: Any, rd: U64, rs1: U64) -> None:
+    def move_in(hart: Hart, rd: U64, rs1: U64) -> None:
         require_fp(hart)
         mark_fp_dirty(hart)
         hart.f[rd] = fmt.box | hart.x[rs1]
@@ -83,7 +82,7 @@ def declare_arithmetic(fmt: Format, extension: str, name: str, code: str, operat
     @instruction(
         f"f{name}.{fmt.letter} frd, frs1, frs2, rm", f"{code}{fmt.code} rs2 rs1 rm rd 1010011", extension=extension
     )
-    def arithmetic(hart: Any, rd: U64, rs1: U64, rs2: U64, rm: U64) -> None:
+    def arithmetic(hart: Hart, rd: U64, rs1: U64, rs2: U64, rm: U64) -> None:
         require_fp(hart)
         mode = rounding_mode(hart, rm)
         mark_fp_dirty(hart)
@@ -96,14 +95,14 @@ def declare_subtraction_and_root(fmt: Format, extension: str) -> None:
     @instruction(
         f"fsub.{fmt.letter} frd, frs1, frs2, rm", f"00001{fmt.code} rs2 rs1 rm rd 1010011", extension=extension
     )
-    def subtract(hart: Any, rd: U64, rs1: U64, rs2: U64, rm: U64) -> None:
+    def subtract(hart: Hart, rd: U64, rs1: U64, rs2: U64, rm: U64) -> None:
         require_fp(hart)
         mode = rounding_mode(hart, rm)
         mark_fp_dirty(hart)
         hart.f[rd] = fmt.box | fmt.add(hart, fmt.unbox(hart.f[rs1]), fmt.unbox(hart.f[rs2]) ^ fmt.sign, mode)
 
     @instruction(f"fsqrt.{fmt.letter} frd, frs1, rm", f"01011{fmt.code} 00000 rs1 rm rd 1010011", extension=extension)
-    def root(hart: Any, rd: U64, rs1: U64, rm: U64) -> None:
+    def root(hart: Hart, rd: U64, rs1: U64, rm: U64) -> None:
         require_fp(hart)
         mode = rounding_mode(hart, rm)
         mark_fp_dirty(hart)
@@ -116,7 +115,7 @@ def declare_fused(fmt: Format, extension: str, name: str, opcode: str, product: 
     @instruction(
         f"f{name}.{fmt.letter} frd, frs1, frs2, frs3, rm", f"rs3 {fmt.code} rs2 rs1 rm rd {opcode}", extension=extension
     )
-    def fused(hart: Any, rd: U64, rs1: U64, rs2: U64, rs3: U64, rm: U64) -> None:
+    def fused(hart: Hart, rd: U64, rs1: U64, rs2: U64, rs3: U64, rm: U64) -> None:
         require_fp(hart)
         mode = rounding_mode(hart, rm)
         mark_fp_dirty(hart)
@@ -130,7 +129,7 @@ def declare_signs(fmt: Format, extension: str) -> None:
     sign = fmt.sign
 
     @instruction(f"fsgnj.{fmt.letter} frd, frs1, frs2", f"00100{fmt.code} rs2 rs1 000 rd 1010011", extension=extension)
-    def sign_of_second(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+    def sign_of_second(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
         require_fp(hart)
         mark_fp_dirty(hart)
         a = fmt.unbox(hart.f[rs1])
@@ -138,7 +137,7 @@ def declare_signs(fmt: Format, extension: str) -> None:
         hart.f[rd] = fmt.box | (a & (sign - 1)) | (b & sign)
 
     @instruction(f"fsgnjn.{fmt.letter} frd, frs1, frs2", f"00100{fmt.code} rs2 rs1 001 rd 1010011", extension=extension)
-    def other_sign(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+    def other_sign(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
         require_fp(hart)
         mark_fp_dirty(hart)
         a = fmt.unbox(hart.f[rs1])
@@ -146,7 +145,7 @@ def declare_signs(fmt: Format, extension: str) -> None:
         hart.f[rd] = fmt.box | (a & (sign - 1)) | (~b & sign)
 
     @instruction(f"fsgnjx.{fmt.letter} frd, frs1, frs2", f"00100{fmt.code} rs2 rs1 010 rd 1010011", extension=extension)
-    def sign_of_product(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+    def sign_of_product(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
         require_fp(hart)
         mark_fp_dirty(hart)
         a = fmt.unbox(hart.f[rs1])
@@ -160,12 +159,12 @@ def declare_choice(fmt: Format, extension: str, name: str, code: str, larger: bo
     @instruction(
         f"f{name}.{fmt.letter} frd, frs1, frs2", f"00101{fmt.code} rs2 rs1 {code} rd 1010011", extension=extension
     )
-    def choice(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+    def choice(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
         require_fp(hart)
         mark_fp_dirty(hart)
         a = fmt.unbox(hart.f[rs1])
         b = fmt.unbox(hart.f[rs2])
-        hart.f[rd] = fmt.box | soft_pick(hart, a, b, larger, fmt.exponent, fmt.fraction)
+        hart.f[rd] = fmt.box | soft_pick(hart, a, b, larger, U64(fmt.exponent), U64(fmt.fraction))
 
 
 def declare_comparison(fmt: Format, extension: str, name: str, code: str, compare: Operation) -> None:
@@ -174,7 +173,7 @@ def declare_comparison(fmt: Format, extension: str, name: str, code: str, compar
     @instruction(
         f"f{name}.{fmt.letter} rd, frs1, frs2", f"10100{fmt.code} rs2 rs1 {code} rd 1010011", extension=extension
     )
-    def comparison(hart: Any, rd: U64, rs1: U64, rs2: U64) -> None:
+    def comparison(hart: Hart, rd: U64, rs1: U64, rs2: U64) -> None:
         require_fp(hart)
         a = fmt.unbox(hart.f[rs1])
         b = fmt.unbox(hart.f[rs2])
@@ -185,9 +184,9 @@ def declare_class(fmt: Format, extension: str) -> None:
     """Which kind of number it is."""
 
     @instruction(f"fclass.{fmt.letter} rd, frs1", f"11100{fmt.code} 00000 rs1 001 rd 1010011", extension=extension)
-    def classify(hart: Any, rd: U64, rs1: U64) -> None:
+    def classify(hart: Hart, rd: U64, rs1: U64) -> None:
         require_fp(hart)
-        hart.x[rd] = soft_classify(fmt.unbox(hart.f[rs1]), fmt.exponent, fmt.fraction)
+        hart.x[rd] = soft_classify(fmt.unbox(hart.f[rs1]), U64(fmt.exponent), U64(fmt.fraction))
 
 
 def declare_integer(fmt: Format, extension: str, name: str, code: str) -> None:
@@ -197,7 +196,7 @@ def declare_integer(fmt: Format, extension: str, name: str, code: str) -> None:
     @instruction(
         f"fcvt.{name}.{fmt.letter} rd, frs1, rm", f"11000{fmt.code} {code} rs1 rm rd 1010011", extension=extension
     )
-    def to_integer(hart: Any, rd: U64, rs1: U64, rm: U64) -> None:
+    def to_integer(hart: Hart, rd: U64, rs1: U64, rm: U64) -> None:
         require_fp(hart)
         mode = rounding_mode(hart, rm)
         hart.x[rd] = to(hart, fmt.unbox(hart.f[rs1]), mode)
@@ -205,7 +204,7 @@ def declare_integer(fmt: Format, extension: str, name: str, code: str) -> None:
     @instruction(
         f"fcvt.{fmt.letter}.{name} frd, rs1, rm", f"11010{fmt.code} {code} rs1 rm rd 1010011", extension=extension
     )
-    def from_integer(hart: Any, rd: U64, rs1: U64, rm: U64) -> None:
+    def from_integer(hart: Hart, rd: U64, rs1: U64, rm: U64) -> None:
         require_fp(hart)
         mode = rounding_mode(hart, rm)
         mark_fp_dirty(hart)
@@ -221,7 +220,7 @@ def declare_conversion(source: Format, result: Format, extension: str) -> None:
         f"01000{result.code} 000{source.code} rs1 rm rd 1010011",
         extension=extension,
     )
-    def change_format(hart: Any, rd: U64, rs1: U64, rm: U64) -> None:
+    def change_format(hart: Hart, rd: U64, rs1: U64, rm: U64) -> None:
         require_fp(hart)
         mode = rounding_mode(hart, rm)
         mark_fp_dirty(hart)

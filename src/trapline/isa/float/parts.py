@@ -8,9 +8,8 @@ Flags, rounding modes and NaNs are those of the F chapter of the Unprivileged sp
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.lang.functions import inline
+from trapline.lang.state import Hart
 from trapline.lang.values import S64, U64, clz, signed, u64, unsigned
 from trapline.privilege.guards import mark_fp_dirty
 
@@ -19,13 +18,13 @@ RNE, RTZ, RDN, RUP, RMM = 0, 1, 2, 3, 4
 
 
 @inline
-def accrue(hart: Any, flags: U64) -> None:
+def accrue(hart: Hart, flags: U64) -> None:
     """Add to fflags on behalf of an instruction that writes an f register (and so marks FS dirty itself)."""
     hart.fflags = hart.fflags | flags
 
 
 @inline
-def signal(hart: Any, flags: U64) -> None:
+def signal(hart: Hart, flags: U64) -> None:
     """Add to fflags on behalf of an instruction that writes an x register: the flags alone dirty FS."""
     mark_fp_dirty(hart)
     hart.fflags = hart.fflags | flags
@@ -154,15 +153,15 @@ def round_to_precision(sign: U64, mode: U64, value: U64, f: U64) -> U64:
 
 
 @inline
-def overflow(hart: Any, sign: U64, mode: U64, e: U64, f: U64) -> U64:
+def overflow(hart: Hart, sign: U64, mode: U64, e: U64, f: U64) -> U64:
     """Raise OF and NX; the result is infinity or the largest finite number, by mode and sign."""
-    accrue(hart, OF | NX)
+    accrue(hart, U64(OF | NX))
     outward = mode == RNE or mode == RMM or (mode == RUP and sign == 0) or (mode == RDN and sign != 0)
     return (sign << (e + f)) + infinity(e, f) - u64(not outward)
 
 
 @inline
-def round_subnormal(hart: Any, sign: U64, exponent: S64, value: U64, mode: U64, e: U64, f: U64) -> U64:
+def round_subnormal(hart: Hart, sign: U64, exponent: S64, value: U64, mode: U64, e: U64, f: U64) -> U64:
     """Round a number below the smallest normal one.
 
     RISC-V detects tininess after rounding: a number that rounding to full precision, with the
@@ -176,7 +175,7 @@ def round_subnormal(hart: Any, sign: U64, exponent: S64, value: U64, mode: U64, 
 
 
 @inline
-def round_pack(hart: Any, sign: U64, exponent: S64, value: U64, mode: U64, e: U64, f: U64) -> U64:
+def round_pack(hart: Hart, sign: U64, exponent: S64, value: U64, mode: U64, e: U64, f: U64) -> U64:
     """Round to the format and raise OF, UF, NX; `value` has its leading one at bit 63 and may be jammed."""
     if exponent <= 0:
         return round_subnormal(hart, sign, exponent, value, mode, e, f)
@@ -186,20 +185,20 @@ def round_pack(hart: Any, sign: U64, exponent: S64, value: U64, mode: U64, e: U6
     if exponent >= signed((1 << e) - 1) or result >= infinity(e, f):
         return overflow(hart, sign, mode, e, f)
     if value & ((1 << (63 - f)) - 1) != 0:
-        accrue(hart, NX)
+        accrue(hart, U64(NX))
     return (sign << (e + f)) + result
 
 
 @inline
-def nan_of(hart: Any, a: U64, b: U64, e: U64, f: U64) -> U64:
+def nan_of(hart: Hart, a: U64, b: U64, e: U64, f: U64) -> U64:
     """The result of an operation with a NaN operand: canonical, NV only for a signaling one."""
     if is_signaling(a, e, f) or is_signaling(b, e, f):
-        accrue(hart, NV)
+        accrue(hart, U64(NV))
     return default_nan(e, f)
 
 
 @inline
-def invalid(hart: Any, e: U64, f: U64) -> U64:
+def invalid(hart: Hart, e: U64, f: U64) -> U64:
     """The result of an operation that has none."""
-    accrue(hart, NV)
+    accrue(hart, U64(NV))
     return default_nan(e, f)

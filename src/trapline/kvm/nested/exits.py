@@ -6,8 +6,6 @@ does that L1 did not delegate, is executed or taken on the hart that L1 sees (kv
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.engine.decode_block import find_entry, immediate, register_bytes, word
 from trapline.engine.decode_table import NUMBER
 from trapline.firmware.exit_log import (
@@ -60,7 +58,7 @@ from trapline.kvm.switch import preempt
 from trapline.lang.control import EXIT_WFI, flush_translations
 from trapline.lang.devices import on_hart, traps_on_hart
 from trapline.lang.functions import cold, hosted, inline
-from trapline.lang.state import LAYOUT
+from trapline.lang.state import LAYOUT, Hart
 from trapline.lang.values import U64, u64
 from trapline.privilege.causes import (
     ILLEGAL_INST,
@@ -112,7 +110,7 @@ def of_host_counters(bits: U64) -> bool:
 
 
 @cold
-def fence(hart: Any, virtual: U64, number: U64, rs1: U64, rs2: U64) -> None:
+def fence(hart: Hart, virtual: U64, number: U64, rs1: U64, rs2: U64) -> None:
     """What L1's fences mean for the translations that L2 runs on."""
     if number in VIRTUAL_FENCES:
         flush_translations(hart)
@@ -122,16 +120,16 @@ def fence(hart: Any, virtual: U64, number: U64, rs1: U64, rs2: U64) -> None:
 
 
 @cold
-def execute_virtual(hart: Any, virtual: U64, bits: U64) -> bool:
+def execute_virtual(hart: Hart, virtual: U64, bits: U64) -> bool:
     """Execute an instruction on the hart that L1 sees, or take the trap that it raises there; whether it trapped."""
-    put(virtual, INSN, bits)
-    put(virtual, NEXT_PC, get(virtual, PC) + (U64(4) if bits & 3 == 3 else U64(2)))
+    put(virtual, U64(INSN), bits)
+    put(virtual, U64(NEXT_PC), get(virtual, U64(PC)) + (U64(4) if bits & 3 == 3 else U64(2)))
     entry = find_entry(hart, bits)
     failed = True
-    put(virtual, TRAP_CAUSE, U64(ILLEGAL_INST))
-    put(virtual, TRAP_TVAL2, U64(0))
-    put(virtual, TRAP_TINST, U64(0))
-    put(virtual, TRAP_GVA, U64(0))
+    put(virtual, U64(TRAP_CAUSE), U64(ILLEGAL_INST))
+    put(virtual, U64(TRAP_TVAL2), U64(0))
+    put(virtual, U64(TRAP_TINST), U64(0))
+    put(virtual, U64(TRAP_GVA), U64(0))
     if entry != 0:
         number = word(entry, U64(NUMBER))
         if number in RUN:
@@ -145,7 +143,7 @@ def execute_virtual(hart: Any, virtual: U64, bits: U64) -> bool:
             failed = traps_on_hart(virtual, execute, number, rd, rs1, rs2, immediate(bits, entry))
             if not failed:
                 hart.x[rd] = get(virtual, X + rd * 8)
-                put(virtual, PC, get(virtual, NEXT_PC))
+                put(virtual, U64(PC), get(virtual, U64(NEXT_PC)))
                 fence(hart, virtual, number, rs1, rs2)
     if failed:
         on_hart(virtual, deliver)
@@ -153,13 +151,13 @@ def execute_virtual(hart: Any, virtual: U64, bits: U64) -> bool:
 
 
 @inline
-def previous(hart: Any) -> U64:
+def previous(hart: Hart) -> U64:
     """The guest's privilege when it was left: 0 user, 1 supervisor."""
     return U64(1) if hart.guest_sstatus & MSTATUS_SPP != 0 else U64(0)
 
 
 @cold
-def note(hart: Any, kind: U64, cause: U64, origin: U64, gpa: U64, event: U64) -> None:
+def note(hart: Hart, kind: U64, cause: U64, origin: U64, gpa: U64, event: U64) -> None:
     """Count an exit that is done; `event` is the firmware's (note_exit)."""
     hart.scratch[0] = hart.sepc
     hart.scratch[1] = hart.stval
@@ -168,7 +166,7 @@ def note(hart: Any, kind: U64, cause: U64, origin: U64, gpa: U64, event: U64) ->
 
 
 @cold
-def finish(hart: Any, virtual: U64, cause: U64, origin: U64, through_m: U64) -> None:
+def finish(hart: Hart, virtual: U64, cause: U64, origin: U64, through_m: U64) -> None:
     """Load what goes on, and count the exit by where it came from and went."""
     came = hart.kvm_world
     push(hart, virtual)
@@ -184,12 +182,12 @@ def finish(hart: Any, virtual: U64, cause: U64, origin: U64, through_m: U64) -> 
 
 
 @cold
-def l1_instruction(hart: Any, virtual: U64) -> None:
+def l1_instruction(hart: Hart, virtual: U64) -> None:
     """L1 uses the H extension."""
     origin = previous(hart)
     pull_l1(hart, virtual)
     trapped = execute_virtual(hart, virtual, hart.stval)
-    if trapped or get(virtual, VIRT) != 0 or get(virtual, PC) != hart.guest_sepc + 4:
+    if trapped or get(virtual, U64(VIRT)) != 0 or get(virtual, U64(PC)) != hart.guest_sepc + 4:
         finish(hart, virtual, U64(VIRTUAL_INST), origin, U64(0))
         return
     hart.guest_sepc = hart.guest_sepc + 4
@@ -200,7 +198,7 @@ def l1_instruction(hart: Any, virtual: U64) -> None:
 
 
 @inline
-def kind_of(hart: Any, access: U64) -> U64:
+def kind_of(hart: Hart, access: U64) -> U64:
     """The access that the G-stage saw: to the VS-stage's entry, or the explicit one."""
     if hart.htinst == PSEUDO_READ_PTE:
         return U64(ACCESS_LOAD)
@@ -216,7 +214,7 @@ def wanted(kind: U64) -> U64:
 
 
 @cold
-def l2_page_fault(hart: Any, virtual: U64, cause: U64, access: U64) -> U64:
+def l2_page_fault(hart: Hart, virtual: U64, cause: U64, access: U64) -> U64:
     """A guest page fault of L2: L1's to see, or one of the shadow's, or of memory that the VM has yet to map."""
     origin = previous(hart)
     kind = kind_of(hart, access)
@@ -227,24 +225,24 @@ def l2_page_fault(hart: Any, virtual: U64, cause: U64, access: U64) -> U64:
     if pseudo == 0:
         gpa = gpa | (hart.stval & 3)
     if traps_on_hart(virtual, walk, gpa, kind, hart.stval, access, pseudo):
-        tinst = get(virtual, TRAP_TINST)
-        if pseudo == 0 and get(virtual, TRAP_CAUSE) == cause:
+        tinst = get(virtual, U64(TRAP_TINST))
+        if pseudo == 0 and get(virtual, U64(TRAP_CAUSE)) == cause:
             tinst = hart.htinst
         on_hart(
             virtual,
             take,
-            get(virtual, TRAP_CAUSE),
-            get(virtual, TRAP_TVAL),
-            get(virtual, TRAP_TVAL2),
+            get(virtual, U64(TRAP_CAUSE)),
+            get(virtual, U64(TRAP_TVAL)),
+            get(virtual, U64(TRAP_TVAL2)),
             tinst,
             U64(1),
         )
         finish(hart, virtual, cause, origin, U64(0))
         return U64(DONE)
-    pa = get(virtual, SCRATCH)
-    device = get(virtual, SCRATCH + 8)
-    guest = get(virtual, SCRATCH + 16)
-    guest_level = get(virtual, SCRATCH + 24)
+    pa = get(virtual, U64(SCRATCH))
+    device = get(virtual, U64(SCRATCH + 8))
+    guest = get(virtual, U64(SCRATCH + 16))
+    guest_level = get(virtual, U64(SCRATCH + 24))
     host = find_leaf(hart, hart.kvm_hgatp, pa)
     if host == 0 and device == 0 and map_plain(hart, pa):
         host = find_leaf(hart, hart.kvm_hgatp, pa)
@@ -259,7 +257,7 @@ def l2_page_fault(hart: Any, virtual: U64, cause: U64, access: U64) -> U64:
 
 
 @cold
-def l2_instruction(hart: Any, virtual: U64) -> U64:
+def l2_instruction(hart: Hart, virtual: U64) -> U64:
     """A virtual instruction of L2."""
     origin = previous(hart)
     pull_l2(hart, virtual)
@@ -268,19 +266,19 @@ def l2_instruction(hart: Any, virtual: U64) -> U64:
     execute_virtual(hart, virtual, hart.stval)
     finish(hart, virtual, U64(VIRTUAL_INST), origin, U64(0))
     on_hart(virtual, stalls)
-    if get(virtual, SCRATCH) != 0:
+    if get(virtual, U64(SCRATCH)) != 0:
         hart.exit_reason = EXIT_WFI
     return U64(DONE)
 
 
 @cold
-def counter_traps(hart: Any, virtual: U64, bits: U64) -> bool:
+def counter_traps(hart: Hart, virtual: U64, bits: U64) -> bool:
     """Whether L1 keeps L2 from a counter."""
     return traps_on_hart(virtual, check_csr, bits >> 20 & 0xFFF, u64(bits >> 12 & 3 == 1 or bits >> 15 & 31 != 0))
 
 
 @cold
-def l2_trap(hart: Any, virtual: U64, cause: U64, through_m: U64) -> None:
+def l2_trap(hart: Hart, virtual: U64, cause: U64, through_m: U64) -> None:
     """A trap of L2 that it does not take itself: L1's."""
     origin = previous(hart)
     pull_l2(hart, virtual)
@@ -290,7 +288,7 @@ def l2_trap(hart: Any, virtual: U64, cause: U64, through_m: U64) -> None:
 
 
 @cold
-def l2_interrupt(hart: Any, virtual: U64) -> None:
+def l2_interrupt(hart: Hart, virtual: U64) -> None:
     """An interrupt of L2's that L1 did not delegate to it, or one that L1's own lines raise."""
     pull_l2(hart, virtual)
     on_hart(virtual, take_pending)
@@ -299,7 +297,7 @@ def l2_interrupt(hart: Any, virtual: U64) -> None:
 
 
 @cold
-def l2_exit(hart: Any, virtual: U64, cause: U64, through_m: U64) -> U64:
+def l2_exit(hart: Hart, virtual: U64, cause: U64, through_m: U64) -> U64:
     """A trap from world 1."""
     if cause >> 63 != 0:
         l2_interrupt(hart, virtual)
@@ -319,7 +317,7 @@ def l2_exit(hart: Any, virtual: U64, cause: U64, through_m: U64) -> U64:
 
 
 @hosted
-def nested_trap(hart: Any, through_m: U64) -> U64:
+def nested_trap(hart: Hart, through_m: U64) -> U64:
     """A trap of the guest has reached HS-mode, and guest_* is saved: DONE, or FLAT if it is the flat KVM's.
 
     scratch[7] has the kind of exit that it was.
@@ -340,12 +338,12 @@ def nested_trap(hart: Any, through_m: U64) -> U64:
 
 
 @hosted
-def nested_redirect(hart: Any, cause: U64, epc: U64, tval: U64) -> bool:
+def nested_redirect(hart: Hart, cause: U64, epc: U64, tval: U64) -> bool:
     """The flat KVM gives its guest a trap: in world 1 it is taken where L1 has it taken; True if that is done."""
     virtual = hart.kvm_virtual
     if hart.kvm_world != 0:
         pull_l2(hart, virtual)
-        put(virtual, PC, epc)
+        put(virtual, U64(PC), epc)
         on_hart(virtual, take, cause, tval, U64(0), U64(0), u64(cause != ILLEGAL_INST and cause != VIRTUAL_INST))
         push(hart, virtual)
         return True
@@ -354,37 +352,37 @@ def nested_redirect(hart: Any, cause: U64, epc: U64, tval: U64) -> bool:
 
 
 @cold
-def between(hart: Any) -> None:
+def between(hart: Hart) -> None:
     """The guest is left, so that another context can take its place."""
     if hart.kvm_in_guest != 0:
         preempt(hart)
 
 
 @cold
-def undelegated_due(hart: Any, virtual: U64) -> bool:
+def undelegated_due(hart: Hart, virtual: U64) -> bool:
     """Whether L1 has to take an interrupt of L2's that it kept for itself; its own lines are the hart's."""
-    if get(virtual, MIE) & ~get(virtual, HIDELEG) & VS_INTERRUPTS == 0:
+    if get(virtual, U64(MIE)) & ~get(virtual, U64(HIDELEG)) & VS_INTERRUPTS == 0:
         return False
     between(hart)
     pull_l1(hart, virtual)
     on_hart(virtual, supervisor_due)
-    return get(virtual, SCRATCH) != 0
+    return get(virtual, U64(SCRATCH)) != 0
 
 
 @cold
-def supervisor_interrupts(hart: Any, virtual: U64) -> bool:
+def supervisor_interrupts(hart: Hart, virtual: U64) -> bool:
     """Whether an interrupt of L1's ends the run of L2."""
     pull_clock(hart, virtual)
     on_hart(virtual, supervisor_due)
-    return get(virtual, SCRATCH) != 0
+    return get(virtual, U64(SCRATCH)) != 0
 
 
 @hosted
-def enter_nested(hart: Any) -> None:
+def enter_nested(hart: Hart) -> None:
     """Before the guest is entered: an interrupt that L1 is to take, and the context that goes on."""
     virtual = hart.kvm_virtual
     hart.kvm_walked = 0
-    inner = get(virtual, VIRT)
+    inner = get(virtual, U64(VIRT))
     due = supervisor_interrupts(hart, virtual) if inner != 0 else undelegated_due(hart, virtual)
     if due:
         between(hart)
@@ -398,24 +396,24 @@ def enter_nested(hart: Any) -> None:
 
 
 @hosted
-def nested_wakes(hart: Any) -> bool:
+def nested_wakes(hart: Hart) -> bool:
     """Whether something ends a WFI of world 1."""
     virtual = hart.kvm_virtual
     pull_clock(hart, virtual)
     on_hart(virtual, wakes)
-    return get(virtual, SCRATCH) != 0
+    return get(virtual, U64(SCRATCH)) != 0
 
 
 @hosted
-def nested_deadline(hart: Any) -> U64:
+def nested_deadline(hart: Hart) -> U64:
     """The instret at which a timer that is not the hart's must be looked at: L1's while L2 runs."""
     virtual = hart.kvm_virtual
     end = U64(ALL_ONES)
     if hart.kvm_world != 0:
-        due = get(virtual, STIMER_AT)
+        due = get(virtual, U64(STIMER_AT))
         if due > hart.instret:
             end = due
-    elif get(virtual, MIE) & ~get(virtual, HIDELEG) & VS_INTERRUPTS != 0:
+    elif get(virtual, U64(MIE)) & ~get(virtual, U64(HIDELEG)) & VS_INTERRUPTS != 0:
         # L1 keeps interrupts of its guest for itself; when it enables them it does not tell.
         end = hart.instret + SOON
     return end

@@ -6,13 +6,11 @@ An entry permits what both tables permit, and no store before the leaf of L1's t
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.kvm.map_native import entry_place
 from trapline.lang.control import flush_translations
 from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.memory import host_load, host_store
-from trapline.lang.state import SHADOWS
+from trapline.lang.state import SHADOWS, Hart
 from trapline.lang.values import U64
 from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import ATP_MODE_SHIFT, ATP_PPN, HGATP_VMID_SHIFT
@@ -27,7 +25,7 @@ PERMISSIONS = PTE_R | PTE_W | PTE_X
 
 
 @cold
-def empty_shadows(hart: Any) -> None:
+def empty_shadows(hart: Hart) -> None:
     """Forget every entry of every shadow."""
     hart.shadow_used = SHADOWS * ROOT_PAGES
     hart.shadow_next = 0
@@ -37,7 +35,7 @@ def empty_shadows(hart: Any) -> None:
 
 
 @hosted
-def forget_shadows(hart: Any) -> None:
+def forget_shadows(hart: Hart) -> None:
     """The VM's own table or memory has changed: what is loaded now goes on with an empty shadow."""
     hgatp = U64(0)
     for i in range(SHADOWS):
@@ -50,13 +48,13 @@ def forget_shadows(hart: Any) -> None:
 
 
 @inline
-def root_of(hart: Any, number: U64) -> U64:
+def root_of(hart: Hart, number: U64) -> U64:
     """Host physical address of the root table of a shadow: they stand at the pool's beginning."""
     return hart.shadow_base + number * (ROOT_PAGES * PAGE)
 
 
 @cold
-def clear_root(hart: Any, number: U64) -> None:
+def clear_root(hart: Hart, number: U64) -> None:
     """Empty a root table; the tables below it are taken back with the whole pool."""
     at = hart.shadow_host + number * (ROOT_PAGES * PAGE)
     for i in range(512 * ROOT_PAGES):
@@ -64,7 +62,7 @@ def clear_root(hart: Any, number: U64) -> None:
 
 
 @cold
-def take_page(hart: Any) -> U64:
+def take_page(hart: Hart) -> U64:
     """Host physical address of a zeroed page of the pool, or 0 if it is used up."""
     if hart.shadow_used >= hart.shadow_pages:
         return U64(0)
@@ -76,14 +74,14 @@ def take_page(hart: Any) -> U64:
 
 
 @inline
-def mode_of(hart: Any, guest: U64) -> U64:
+def mode_of(hart: Hart, guest: U64) -> U64:
     """The mode of the shadow of L1's hgatp: the same, or the VM's own where L1 does not translate."""
     mode = guest >> ATP_MODE_SHIFT
     return mode if mode != 0 else hart.kvm_hgatp >> ATP_MODE_SHIFT
 
 
 @cold
-def shadow_hgatp(hart: Any, guest: U64) -> U64:
+def shadow_hgatp(hart: Hart, guest: U64) -> U64:
     """hgatp for L2 under L1's hgatp `guest`: of the shadow that there is, or a new one."""
     wanted = guest | USED
     found = U64(SHADOWS)
@@ -102,7 +100,7 @@ def shadow_hgatp(hart: Any, guest: U64) -> U64:
 
 
 @cold
-def find_leaf(hart: Any, hgatp: U64, gpa: U64) -> U64:
+def find_leaf(hart: Hart, hgatp: U64, gpa: U64) -> U64:
     """The leaf for `gpa` in a table of the host's own, 0 if none; scratch[4] its level, [5] its host address."""
     level = (hgatp >> ATP_MODE_SHIFT) - 5
     table = (hgatp & ATP_PPN) << 12
@@ -141,7 +139,7 @@ def shared_level(guest: U64, host: U64, gpa: U64, pa: U64) -> U64:
 
 
 @cold
-def add_entry(hart: Any, gpa: U64, level: U64, entry: U64) -> bool:
+def add_entry(hart: Hart, gpa: U64, level: U64, entry: U64) -> bool:
     """Put a leaf into the shadow that is loaded; False, with nothing done, if the pool is used up."""
     at = (hart.hgatp >> ATP_MODE_SHIFT) - 5
     table = (hart.hgatp & ATP_PPN) << 12
@@ -169,7 +167,7 @@ def add_entry(hart: Any, gpa: U64, level: U64, entry: U64) -> bool:
 
 
 @cold
-def shadow(hart: Any, gpa: U64, pa: U64, guest: U64, guest_level: U64, host: U64, host_level: U64) -> None:
+def shadow(hart: Hart, gpa: U64, pa: U64, guest: U64, guest_level: U64, host: U64, host_level: U64) -> None:
     """Map L2's `gpa` by the leaf of L1's table, which leads to `pa`, and the leaf of the VM's table for that."""
     level = shared_level(guest_level, host_level, gpa, pa)
     inside = (U64(PAGE) << ((host_level * 9) & 63)) - 1
@@ -184,7 +182,7 @@ def shadow(hart: Any, gpa: U64, pa: U64, guest: U64, guest_level: U64, host: U64
 
 
 @cold
-def forget_address(hart: Any, number: U64, gpa: U64) -> None:
+def forget_address(hart: Hart, number: U64, gpa: U64) -> None:
     """Take the entry for `gpa` out of one shadow."""
     mode = mode_of(hart, hart.shadow_of[number] & ~U64(USED))
     if find_leaf(hart, (mode << ATP_MODE_SHIFT) | (root_of(hart, number) >> 12), gpa) != 0:
@@ -192,7 +190,7 @@ def forget_address(hart: Any, number: U64, gpa: U64) -> None:
 
 
 @cold
-def fence_shadows(hart: Any, vmid: U64, gpa: U64, one: U64) -> None:
+def fence_shadows(hart: Hart, vmid: U64, gpa: U64, one: U64) -> None:
     """HFENCE.GVMA of L1: the shadows of a VMID (ANY_VMID: all), at one address (`one` 1), or everywhere."""
     for i in range(SHADOWS):
         known = hart.shadow_of[i]

@@ -15,6 +15,7 @@ from trapline.engine.decode_table import number_of
 from trapline.isa import all as _all  # noqa: F401
 from trapline.lang.control import EXIT_WFI
 from trapline.lang.functions import INSTRUCTIONS, Instruction, Trap, cold, dispatch
+from trapline.lang.state import Hart
 from trapline.lang.values import U64, u64
 from trapline.privilege.deliver import deliver_decoded
 from trapline.privilege.derived import update_derived
@@ -42,7 +43,7 @@ def _runner(declared: Instruction) -> Callable[..., None]:
     assert declared.function is not None
     name = f"run_{declared.function.__name__}"
     given = ", ".join(["hart", *declared.operands])
-    head = f"def {name}(hart: Any, rd: U64, rs1: U64, rs2: U64, csr: U64) -> None:"
+    head = f"def {name}(hart: Hart, rd: U64, rs1: U64, rs2: U64, csr: U64) -> None:"
     text = f"{head}\n    {declared.function.__name__}({given})\n"
     space: dict[str, Any] = {"Any": Any, "U64": U64, declared.function.__name__: declared.function}
     exec(text, space)
@@ -62,27 +63,27 @@ VIRTUAL_FENCES: dict[int, Callable[..., None]] = {
 
 
 @cold
-def execute(hart: Any, number: U64, rd: U64, rs1: U64, rs2: U64, csr: U64) -> None:
+def execute(hart: Hart, number: U64, rd: U64, rs1: U64, rs2: U64, csr: U64) -> None:
     """Execute an instruction of the table RUN, whose bits are in hart.insn."""
     dispatch(RUN, number, hart, rd, rs1, rs2, csr)
 
 
 @cold
-def deliver(hart: Any) -> None:
+def deliver(hart: Hart) -> None:
     """Take the trap described by hart.trap_*, which the instruction in hart.insn has raised."""
     deliver_decoded(hart)
     hart.pc = hart.next_pc
 
 
 @cold
-def take(hart: Any, cause: U64, tval: U64, tval2: U64, tinst: U64, gva: U64) -> None:
+def take(hart: Hart, cause: U64, tval: U64, tval2: U64, tinst: U64, gva: U64) -> None:
     """Take a trap whose registers are known."""
     take_trap(hart, cause, hart.pc, tval, tval2, tinst, gva)
     hart.pc = hart.next_pc
 
 
 @cold
-def take_pending(hart: Any) -> None:
+def take_pending(hart: Hart) -> None:
     """Take the interrupt that is due, if one is."""
     update_derived(hart)
     if hart.irq_cause != 0:
@@ -91,28 +92,28 @@ def take_pending(hart: Any) -> None:
 
 
 @cold
-def supervisor_due(hart: Any) -> None:
+def supervisor_due(hart: Hart) -> None:
     """scratch[0]: 1 if an interrupt is due that HS-mode takes."""
     update_derived(hart)
     hart.scratch[0] = u64(hart.irq_cause != 0 and hart.irq_level == TO_HS)
 
 
 @cold
-def wakes(hart: Any) -> None:
+def wakes(hart: Hart) -> None:
     """scratch[0]: 1 if an interrupt is there that ends a WFI."""
     update_derived(hart)
     hart.scratch[0] = u64(interrupt_waits(hart))
 
 
 @cold
-def stalls(hart: Any) -> None:
+def stalls(hart: Hart) -> None:
     """scratch[0]: 1 if the instruction just executed waits."""
     hart.scratch[0] = u64(hart.exit_reason == EXIT_WFI)
     hart.exit_reason = 0
 
 
 @cold
-def trapped_to_supervisor(hart: Any) -> None:
+def trapped_to_supervisor(hart: Hart) -> None:
     """What a trap from V=0 that HS-mode took without L0 has left in the hypervisor's trap registers."""
     hart.hstatus = hart.hstatus & ~U64(HSTATUS_SPV | HSTATUS_GVA)
     hart.htval = 0
@@ -120,7 +121,7 @@ def trapped_to_supervisor(hart: Any) -> None:
 
 
 @cold
-def walk(hart: Any, gpa: U64, kind: U64, va: U64, access: U64, pseudo: U64) -> None:
+def walk(hart: Hart, gpa: U64, kind: U64, va: U64, access: U64, pseudo: U64) -> None:
     """Where L2's access leads: scratch[0] L1's physical address, [1] whether a device is there, [2] leaf, [3] level.
 
     Raises what the hart raises: a guest page fault, or an access fault where nothing answers.

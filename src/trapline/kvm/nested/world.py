@@ -7,12 +7,10 @@ runs as any guest does: its own status, tables, timer and interrupts are the har
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.kvm.nested.shadow import shadow_hgatp
 from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.memory import host_load, host_store
-from trapline.lang.state import LAYOUT
+from trapline.lang.state import LAYOUT, Hart
 from trapline.lang.values import U64
 from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import (
@@ -63,7 +61,7 @@ def put(virtual: U64, field: U64, value: U64) -> None:
 
 
 @cold
-def traps_to_vs(hart: Any) -> U64:
+def traps_to_vs(hart: Hart) -> U64:
     """How many traps VS-mode has taken by delegation."""
     total = U64(0)
     for i in range(64):
@@ -74,104 +72,104 @@ def traps_to_vs(hart: Any) -> U64:
 @inline
 def shows_guest(virtual: U64) -> bool:
     """Whether L1's trap registers hold anything that a trap of its own would clear."""
-    status = get(virtual, HSTATUS) & (HSTATUS_SPV | HSTATUS_GVA)
-    return status | get(virtual, HTVAL) | get(virtual, HTINST) != 0
+    status = get(virtual, U64(HSTATUS)) & (HSTATUS_SPV | HSTATUS_GVA)
+    return status | get(virtual, U64(HTVAL)) | get(virtual, U64(HTINST)) != 0
 
 
 @cold
-def pull_clock(hart: Any, virtual: U64) -> None:
+def pull_clock(hart: Hart, virtual: U64) -> None:
     """Time, and the lines that drive L1's interrupts."""
-    put(virtual, INSTRET, hart.instret)
-    put(virtual, TIME_OFFSET, hart.time_offset + hart.kvm_time_delta)
-    put(virtual, MIP, (hart.kvm_irqs & VS_INTERRUPTS) >> 1)
-    put(virtual, SCOUNTEREN, hart.scounteren)
-    put(virtual, SENVCFG, hart.senvcfg)
+    put(virtual, U64(INSTRET), hart.instret)
+    put(virtual, U64(TIME_OFFSET), hart.time_offset + hart.kvm_time_delta)
+    put(virtual, U64(MIP), (hart.kvm_irqs & VS_INTERRUPTS) >> 1)
+    put(virtual, U64(SCOUNTEREN), hart.scounteren)
+    put(virtual, U64(SENVCFG), hart.senvcfg)
 
 
 @inline
-def pull_mode(hart: Any, virtual: U64) -> None:
+def pull_mode(hart: Hart, virtual: U64) -> None:
     """Where the guest was when it was left."""
-    put(virtual, PC, hart.guest_sepc)
-    put(virtual, PRIV, U64(1) if hart.guest_sstatus & MSTATUS_SPP != 0 else U64(0))
+    put(virtual, U64(PC), hart.guest_sepc)
+    put(virtual, U64(PRIV), U64(1) if hart.guest_sstatus & MSTATUS_SPP != 0 else U64(0))
 
 
 @cold
-def pull_l1(hart: Any, virtual: U64) -> None:
+def pull_l1(hart: Hart, virtual: U64) -> None:
     """World 0: the hart's VS-level registers into the S-level registers that L1 sees."""
     pull_clock(hart, virtual)
     pull_mode(hart, virtual)
-    put(virtual, MSTATUS, (get(virtual, MSTATUS) & ~SWITCHED) | (hart.vsstatus & SWITCHED))
-    put(virtual, STVEC, hart.vstvec)
-    put(virtual, SSCRATCH, hart.vsscratch)
-    put(virtual, SEPC, hart.vsepc)
-    put(virtual, SCAUSE, hart.vscause)
-    put(virtual, STVAL, hart.vstval)
-    put(virtual, SATP, hart.vsatp)
-    put(virtual, STIMECMP, hart.vstimecmp)
+    put(virtual, U64(MSTATUS), (get(virtual, U64(MSTATUS)) & ~SWITCHED) | (hart.vsstatus & SWITCHED))
+    put(virtual, U64(STVEC), hart.vstvec)
+    put(virtual, U64(SSCRATCH), hart.vsscratch)
+    put(virtual, U64(SEPC), hart.vsepc)
+    put(virtual, U64(SCAUSE), hart.vscause)
+    put(virtual, U64(STVAL), hart.vstval)
+    put(virtual, U64(SATP), hart.vsatp)
+    put(virtual, U64(STIMECMP), hart.vstimecmp)
     enabled = (hart.mie & VS_INTERRUPTS) >> 1
-    put(virtual, MIE, (get(virtual, MIE) & ~S_INTERRUPTS) | enabled)
+    put(virtual, U64(MIE), (get(virtual, U64(MIE)) & ~S_INTERRUPTS) | enabled)
     if shows_guest(virtual):
         if traps_to_vs(hart) != hart.kvm_traps_seen:
-            put(virtual, HSTATUS, get(virtual, HSTATUS) & ~(HSTATUS_SPV | HSTATUS_GVA))
-            put(virtual, HTVAL, U64(0))
-            put(virtual, HTINST, U64(0))
+            put(virtual, U64(HSTATUS), get(virtual, U64(HSTATUS)) & ~(HSTATUS_SPV | HSTATUS_GVA))
+            put(virtual, U64(HTVAL), U64(0))
+            put(virtual, U64(HTINST), U64(0))
 
 
 @cold
-def pull_l2(hart: Any, virtual: U64) -> None:
+def pull_l2(hart: Hart, virtual: U64) -> None:
     """World 1: the hart's VS-level registers into those that L1 sees; FS of both levels is in force."""
     pull_clock(hart, virtual)
     pull_mode(hart, virtual)
     outer = hart.guest_sstatus & MSTATUS_FS
-    put(virtual, MSTATUS, (get(virtual, MSTATUS) & ~MSTATUS_FS) | outer)
-    put(virtual, VSSTATUS, hart.vsstatus)
-    put(virtual, VSTVEC, hart.vstvec)
-    put(virtual, VSSCRATCH, hart.vsscratch)
-    put(virtual, VSEPC, hart.vsepc)
-    put(virtual, VSCAUSE, hart.vscause)
-    put(virtual, VSTVAL, hart.vstval)
-    put(virtual, VSATP, hart.vsatp)
-    put(virtual, VSTIMECMP, hart.vstimecmp)
-    put(virtual, HVIP, hart.hvip)
-    put(virtual, MIE, (get(virtual, MIE) & ~VS_INTERRUPTS) | (hart.mie & VS_INTERRUPTS))
+    put(virtual, U64(MSTATUS), (get(virtual, U64(MSTATUS)) & ~MSTATUS_FS) | outer)
+    put(virtual, U64(VSSTATUS), hart.vsstatus)
+    put(virtual, U64(VSTVEC), hart.vstvec)
+    put(virtual, U64(VSSCRATCH), hart.vsscratch)
+    put(virtual, U64(VSEPC), hart.vsepc)
+    put(virtual, U64(VSCAUSE), hart.vscause)
+    put(virtual, U64(VSTVAL), hart.vstval)
+    put(virtual, U64(VSATP), hart.vsatp)
+    put(virtual, U64(VSTIMECMP), hart.vstimecmp)
+    put(virtual, U64(HVIP), hart.hvip)
+    put(virtual, U64(MIE), (get(virtual, U64(MIE)) & ~VS_INTERRUPTS) | (hart.mie & VS_INTERRUPTS))
 
 
 @inline
-def push_mode(hart: Any, virtual: U64) -> None:
+def push_mode(hart: Hart, virtual: U64) -> None:
     """Where the guest goes on."""
-    hart.guest_sepc = get(virtual, PC)
+    hart.guest_sepc = get(virtual, U64(PC))
     hart.guest_sstatus = hart.guest_sstatus & ~U64(MSTATUS_SPP)
-    if get(virtual, PRIV) != 0:
+    if get(virtual, U64(PRIV)) != 0:
         hart.guest_sstatus = hart.guest_sstatus | MSTATUS_SPP
 
 
 @inline
-def trap_returns(hart: Any, virtual: U64) -> None:
+def trap_returns(hart: Hart, virtual: U64) -> None:
     """L1's SRET comes to L0 only while it leads into L2."""
     hart.guest_hstatus = hart.guest_hstatus & ~U64(HSTATUS_VTSR | HSTATUS_VTVM | HSTATUS_VTW)
     hart.guest_hstatus = hart.guest_hstatus | (hart.kvm_hstatus & HSTATUS_VTW)
-    if get(virtual, HSTATUS) & HSTATUS_SPV != 0:
+    if get(virtual, U64(HSTATUS)) & HSTATUS_SPV != 0:
         hart.guest_hstatus = hart.guest_hstatus | HSTATUS_VTSR
 
 
 @cold
-def push_l1(hart: Any, virtual: U64) -> None:
+def push_l1(hart: Hart, virtual: U64) -> None:
     """The context of L1 into the hart's VS-level registers."""
     push_mode(hart, virtual)
     trap_returns(hart, virtual)
     if hart.kvm_world != 0:
         own = hart.kvm_fs
-        if get(virtual, MSTATUS) & MSTATUS_FS == MSTATUS_FS:
+        if get(virtual, U64(MSTATUS)) & MSTATUS_FS == MSTATUS_FS:
             own = U64(MSTATUS_FS)
         hart.guest_sstatus = (hart.guest_sstatus & ~U64(MSTATUS_FS | MSTATUS_MXR)) | own
-    hart.vsstatus = (hart.vsstatus & ~SWITCHED) | (get(virtual, MSTATUS) & SWITCHED)
-    hart.vstvec = get(virtual, STVEC)
-    hart.vsscratch = get(virtual, SSCRATCH)
-    hart.vsepc = get(virtual, SEPC)
-    hart.vscause = get(virtual, SCAUSE)
-    hart.vstval = get(virtual, STVAL)
-    hart.vsatp = get(virtual, SATP)
-    hart.mie = (hart.mie & ~VS_INTERRUPTS) | ((get(virtual, MIE) & S_INTERRUPTS) << 1)
+    hart.vsstatus = (hart.vsstatus & ~SWITCHED) | (get(virtual, U64(MSTATUS)) & SWITCHED)
+    hart.vstvec = get(virtual, U64(STVEC))
+    hart.vsscratch = get(virtual, U64(SSCRATCH))
+    hart.vsepc = get(virtual, U64(SEPC))
+    hart.vscause = get(virtual, U64(SCAUSE))
+    hart.vstval = get(virtual, U64(STVAL))
+    hart.vsatp = get(virtual, U64(SATP))
+    hart.mie = (hart.mie & ~VS_INTERRUPTS) | ((get(virtual, U64(MIE)) & S_INTERRUPTS) << 1)
     if hart.kvm_world != 0:
         hart.kvm_world = 0
         hart.hedeleg = hart.kvm_hedeleg
@@ -180,7 +178,7 @@ def push_l1(hart: Any, virtual: U64) -> None:
         hart.henvcfg = hart.kvm_henvcfg
         hart.hstateen[0] = hart.kvm_hstateen0
         hart.htimedelta = hart.kvm_time_delta
-        hart.vstimecmp = get(virtual, STIMECMP)
+        hart.vstimecmp = get(virtual, U64(STIMECMP))
         hart.hvip = hart.kvm_hvip
         hart.hgatp = hart.kvm_hgatp
         update_timers(hart)
@@ -189,41 +187,41 @@ def push_l1(hart: Any, virtual: U64) -> None:
 
 
 @cold
-def push_l2(hart: Any, virtual: U64) -> None:
+def push_l2(hart: Hart, virtual: U64) -> None:
     """The context of L2: L1's choices within what L1 itself was given, its G-stage through the shadow of it."""
     push_mode(hart, virtual)
-    status = get(virtual, HSTATUS)
+    status = get(virtual, U64(HSTATUS))
     hart.guest_hstatus = hart.guest_hstatus & ~U64(HSTATUS_VTSR | HSTATUS_VTVM)
     hart.guest_hstatus = hart.guest_hstatus | HSTATUS_VTW | (status & (HSTATUS_VTSR | HSTATUS_VTVM))
     if hart.kvm_world == 0:
         hart.kvm_fs = hart.guest_sstatus & MSTATUS_FS
-        outer = get(virtual, MSTATUS) & (MSTATUS_FS | MSTATUS_MXR)
+        outer = get(virtual, U64(MSTATUS)) & (MSTATUS_FS | MSTATUS_MXR)
         hart.guest_sstatus = (hart.guest_sstatus & ~U64(MSTATUS_FS | MSTATUS_MXR)) | outer
-    hart.vsstatus = get(virtual, VSSTATUS)
-    hart.vstvec = get(virtual, VSTVEC)
-    hart.vsscratch = get(virtual, VSSCRATCH)
-    hart.vsepc = get(virtual, VSEPC)
-    hart.vscause = get(virtual, VSCAUSE)
-    hart.vstval = get(virtual, VSTVAL)
-    hart.vsatp = get(virtual, VSATP)
+    hart.vsstatus = get(virtual, U64(VSSTATUS))
+    hart.vstvec = get(virtual, U64(VSTVEC))
+    hart.vsscratch = get(virtual, U64(VSSCRATCH))
+    hart.vsepc = get(virtual, U64(VSEPC))
+    hart.vscause = get(virtual, U64(VSCAUSE))
+    hart.vstval = get(virtual, U64(VSTVAL))
+    hart.vsatp = get(virtual, U64(VSATP))
     if hart.kvm_world == 0:
         hart.kvm_world = 1
-        hart.mie = (hart.mie & ~VS_INTERRUPTS) | (get(virtual, MIE) & VS_INTERRUPTS)
-        hart.hideleg = get(virtual, HIDELEG) & VS_INTERRUPTS
-        hart.hvip = get(virtual, HVIP) & VS_INTERRUPTS
-        hart.hedeleg = get(virtual, HEDELEG)
-        hart.hcounteren = get(virtual, HCOUNTEREN) & hart.kvm_hcounteren
-        hart.henvcfg = get(virtual, HENVCFG) & get(virtual, MENVCFG) & hart.kvm_henvcfg
-        hart.hstateen[0] = get(virtual, HSTATEEN) & hart.kvm_hstateen0
-        hart.htimedelta = hart.kvm_time_delta + get(virtual, HTIMEDELTA)
-        hart.vstimecmp = get(virtual, VSTIMECMP)
-        hart.hgatp = shadow_hgatp(hart, get(virtual, HGATP))
+        hart.mie = (hart.mie & ~VS_INTERRUPTS) | (get(virtual, U64(MIE)) & VS_INTERRUPTS)
+        hart.hideleg = get(virtual, U64(HIDELEG)) & VS_INTERRUPTS
+        hart.hvip = get(virtual, U64(HVIP)) & VS_INTERRUPTS
+        hart.hedeleg = get(virtual, U64(HEDELEG))
+        hart.hcounteren = get(virtual, U64(HCOUNTEREN)) & hart.kvm_hcounteren
+        hart.henvcfg = get(virtual, U64(HENVCFG)) & get(virtual, U64(MENVCFG)) & hart.kvm_henvcfg
+        hart.hstateen[0] = get(virtual, U64(HSTATEEN)) & hart.kvm_hstateen0
+        hart.htimedelta = hart.kvm_time_delta + get(virtual, U64(HTIMEDELTA))
+        hart.vstimecmp = get(virtual, U64(VSTIMECMP))
+        hart.hgatp = shadow_hgatp(hart, get(virtual, U64(HGATP)))
         update_timers(hart)
     update_derived(hart)
 
 
 @cold
-def pull(hart: Any, virtual: U64) -> None:
+def pull(hart: Hart, virtual: U64) -> None:
     """What is loaded, into the hart that L1 sees."""
     if hart.kvm_world != 0:
         pull_l2(hart, virtual)
@@ -232,16 +230,16 @@ def pull(hart: Any, virtual: U64) -> None:
 
 
 @cold
-def push(hart: Any, virtual: U64) -> None:
+def push(hart: Hart, virtual: U64) -> None:
     """What the hart that L1 sees goes on with."""
-    if get(virtual, VIRT) != 0:
+    if get(virtual, U64(VIRT)) != 0:
         push_l2(hart, virtual)
     else:
         push_l1(hart, virtual)
 
 
 @hosted
-def leave_l2(hart: Any) -> None:
+def leave_l2(hart: Hart) -> None:
     """The vCPU is put: whoever looks at its registers finds L1's, and where it goes on."""
     if hart.kvm_world != 0:
         pull_l2(hart, hart.kvm_virtual)
