@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from trapline.lab.fetch.store import find_kernel
 from trapline.lab.probe import Observation, ProbeVm
 from trapline.lab.settings import settings
 from trapline.machine.console import Console
@@ -50,11 +51,11 @@ def test_every_event_is_the_same(policy: str, firmware: str) -> None:
         assert native.vcpu.hart.time_offset == reference.vcpu.hart.time_offset, (entry.event.id, entry.mode)
 
 
-def picture(engine: str, instructions: int) -> dict[str, Any]:
-    """What the first instructions of U-Boot leave."""
+def picture(engine: str, instructions: int, image: Path = UBOOT) -> dict[str, Any]:
+    """What the first instructions of a program leave."""
     out = bytearray()
     made = Guest("linux-7.2", memory=64 << 20, console=Console(out.extend), engine=engine)
-    made.load(UBOOT)
+    made.load(image)
     result = made.run(max_instructions=instructions)
     hart = made.vm.vcpus[0].hart
     return {
@@ -72,3 +73,12 @@ def picture(engine: str, instructions: int) -> dict[str, Any]:
 def test_the_beginning_of_uboot_is_the_same(instructions: int) -> None:
     """U-Boot's first instructions as a guest leave registers, memory, time, traps and statistics alike."""
     assert picture("native", instructions) == picture("reference", instructions)
+
+
+@pytest.mark.slow
+def test_the_beginning_of_linux_is_the_same() -> None:
+    """The first instructions of a fetched kernel as a guest leave the same under both engines."""
+    kernel = find_kernel("linux-6.12")
+    if kernel is None:
+        pytest.skip("no kernel: trapline fetch kernel")
+    assert picture("native", 400_000, kernel.image) == picture("reference", 400_000, kernel.image)
