@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 FLUSH_AFTER = 20  # looks without news
 BUSY, WAITING, IDLE = 0.001, 0.004, 0.02  # seconds between looks: there is news, a region is compiled, or neither
+ASLEEP, ASLEEP_AFTER = 0.2, 100  # the same where no hart runs: so many looks found nothing
 MOST_FAILURES = 10  # errors in finding, until it is given up
 
 
@@ -34,7 +35,8 @@ def work(reference: weakref.ref[Tier], stop: threading.Event, worker: Worker) ->
             tier.failure, new, failures = tier.failure or error, False, failures + 1
             if failures == MOST_FAILURES:
                 break  # the guest goes on in the interpreter
-        pause = BUSY if new else min(IDLE if worker.idle else WAITING, pause * 2)
+        longest = ASLEEP if quiet > ASLEEP_AFTER else IDLE if worker.idle else WAITING
+        pause = BUSY if new else min(longest, pause * 2)
         del tier
     leaving = reference()
     if leaving is not None:
