@@ -57,7 +57,7 @@ from trapline.lang.control import (
 from trapline.lang.devices import call_registers
 from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.state import Hart
-from trapline.lang.values import U64, u64
+from trapline.lang.values import U64, ctz, u64
 from trapline.privilege.causes import (
     ILLEGAL_INST,
     INST_GUEST_PAGE_FAULT,
@@ -101,12 +101,12 @@ def move_counters(hart: Hart, cause: U64) -> None:
     if event != 0:
         hart.kvm_events[event - 1] = hart.kvm_events[event - 1] + 1
     counters = hart.kvm_counters[cause]
-    for _ in range(8):
+    for _ in range(64):
         if counters == 0:
             break
-        number = (counters & 255) - 1
+        number = ctz(counters)
         hart.kvm_stat[number] = hart.kvm_stat[number] + 1
-        counters = counters >> 8
+        counters = counters & (counters - 1)
 
 
 @inline

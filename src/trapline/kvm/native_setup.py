@@ -131,11 +131,11 @@ def _write_policy(vcpu: Vcpu, policy: Policy) -> None:
         raise ValueError(f"policy {policy.name}: {len(names)} counters, at most {len(hart.kvm_stat)} are possible")
     for cause in range(64):
         rule = policy.rule(cause)
-        counters = [names[n] + 1 for n in rule.counters if n in names]
+        counters = {names[n] for n in rule.counters if n in names}
         event = FIRMWARE_EVENTS[rule.firmware_event] + 1 if rule.firmware_event else 0
         hart.kvm_action[cause] = _action(vcpu, policy, cause, names) | event << EVENT_SHIFT
         hart.kvm_function[cause] = _function(vm, cause)
-        hart.kvm_counters[cause] = sum(n << 8 * at for at, n in enumerate(counters))
+        hart.kvm_counters[cause] = sum(1 << n for n in counters)
     hart.kvm_exits_stat = names.get("exits", -1) + 1
     known = [0] * len(hart.kvm_mmio_known)
     for instruction in INSTRUCTIONS:

@@ -506,8 +506,6 @@ class Vcpu:
         hart = self.hart
         hart.call(save_guest)
         self.in_guest = False
-        if self.nested is not None and self.nested.exit(through):
-            return None
         trap = CpuTrap(int(hart.scause), int(hart.sepc), int(hart.stval), int(hart.htval), int(hart.htinst))
         self._begin(trap.scause, self.guest_mode(), trap.sepc, trap.stval)
         self._path += through

@@ -274,7 +274,7 @@ class HartFields:
     kvm_events = LAYOUT.array(8)  # firmware events of the guest's PMU that native code has seen
     kvm_via = LAYOUT.word()  # the trap that entered HS-mode came through firmware (firmware.exit_log.VIA_FIRMWARE)
     kvm_function = LAYOUT.array(64)  # by cause: the policy's own action, compiled
-    kvm_counters = LAYOUT.array(64)  # by cause: a byte for each counter to move, 1 + its number
+    kvm_counters = LAYOUT.array(64)  # by cause: a bit for each counter to move, by its number
     kvm_mmio_known = LAYOUT.array(8)  # bits by number of the instruction: those that the policy's MMIO decoder knows
     kvm_windows = LAYOUT.array(16)  # pairs of first and last + 1: addresses that the VMM serves at once
     # By window: host addresses of the device's state and compiled functions, 0: the VMM itself answers.

@@ -82,7 +82,6 @@ TRAP_CAUSE, TRAP_TVAL, TRAP_TVAL2, TRAP_TINST, TRAP_GVA, STIMER_AT = (
     LAYOUT.fields[n].index * 8 for n in ("trap_cause", "trap_tval", "trap_tval2", "trap_tinst", "trap_gva", "stimer_at")
 )
 SOON = 100  # attempts
-HOSTED = 1 << 32  # firmware was asked, by KVM_RUN's loop
 FLAT, DONE = 0, 1  # what nested_trap returns: nothing is done, the flat KVM's; all is done
 SYSTEM, WFI, WRS_NTO, WRS_STO = 0x73, 0x10500073, 0x00D00073, 0x01D00073
 COUNTERS, TIME = 0xC00, 0xC01
@@ -171,14 +170,13 @@ def finish(hart: Hart, virtual: U64, cause: U64, origin: U64, through_m: U64) ->
     came = hart.kvm_world
     push(hart, virtual)
     kind = U64(NESTED_EMULATE)
-    event = through_m & (HOSTED - 1)
     if came != 0:
         kind = U64(NESTED_STAY)
         if hart.kvm_world == 0:
             kind = U64(NESTED_LEAVE) if through_m == 0 else U64(NESTED_LEAVE_FROM_M)
     elif hart.kvm_world != 0:
         kind = U64(NESTED_ENTER)
-    note(hart, kind, cause, origin, U64(NO_GPA), event)
+    note(hart, kind, cause, origin, U64(NO_GPA), through_m)
 
 
 @cold
@@ -322,8 +320,7 @@ def nested_trap(hart: Hart, through_m: U64) -> U64:
 
     scratch[7] has the kind of exit that it was.
 
-    `through_m` is the firmware's event (note_exit) if it came that way, or HOSTED.
-    It may be asked twice of one trap, by native code and by KVM_RUN's loop.
+    `through_m` is the firmware's event (note_exit) if it came that way.
     """
     virtual = hart.kvm_virtual
     cause = hart.scause

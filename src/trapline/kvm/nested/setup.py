@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trapline.firmware.exit_log import RING_WORDS, native_exit
-from trapline.kvm.entry import spend_time
-from trapline.kvm.interrupts import sync_interrupts
 from trapline.kvm.isa_ext import WITHHELD
-from trapline.kvm.nested.exits import FLAT, HOSTED, nested_trap
 from trapline.kvm.nested.shadow import PAGE, ROOT_PAGES, empty_shadows, forget_shadows
 from trapline.kvm.nested.world import leave_l2
-from trapline.kvm.stats import route_of
-from trapline.lang.state import EXIT_RING, SHADOWS, Hart
+from trapline.lang.state import SHADOWS, Hart
 from trapline.lang.values import MASK64
 from trapline.machine.clint import time_of
 from trapline.machine.regions import Region, Regions
@@ -90,22 +85,6 @@ class NestedHart:
     def put(self) -> None:
         """The vCPU is put: L1's registers are in the hart."""
         self.vcpu.hart.call(leave_l2)
-
-    def exit(self, through: tuple[str, ...]) -> bool:
-        """Whether a trap in HS-mode is one of a guest hypervisor or of its guest, and all is done (KVM_RUN's loop)."""
-        vcpu, hart = self.vcpu, self.vcpu.hart
-        sync_interrupts(vcpu)
-        vcpu.timer.sync()
-        if int(hart.call(nested_trap, HOSTED if "M" in through else 0)) == FLAT:
-            return False
-        vcpu.stats.count("exits")
-        # What Python's firmware did before belongs to the exit noted last.
-        last = hart.exit_ring[(int(hart.exit_ring_at) - 1) % EXIT_RING * RING_WORDS + 1]
-        if vcpu.m_instructions:
-            vcpu.stats.firmware[route_of(native_exit(int(last)))] += vcpu.m_instructions
-        hart.call(spend_time, int(hart.exit_cost[hart.scratch[7]]) + vcpu.m_instructions)
-        vcpu.m_instructions = 0
-        return True
 
     def deadline(self) -> int | None:
         """The host tick, later than now, of the next event of L1's timer or of L2's, while L2 waits."""
