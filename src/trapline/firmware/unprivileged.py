@@ -6,7 +6,7 @@ Each may trap, as the code's own would; hosted software makes them as an attempt
 from __future__ import annotations
 
 from trapline.lang.control import attempt, note_store
-from trapline.lang.functions import cold, hosted
+from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.memory import host_load, host_store
 from trapline.lang.state import Hart
 from trapline.lang.values import U64
@@ -43,7 +43,7 @@ def plain_bytes(hart: Hart, va: U64, size: U64, access: U64, priv: U64, virt: U6
     return hart.region_host[region] + (pa - hart.region_base[region])
 
 
-@cold
+@inline
 def load_part(hart: Hart, va: U64, size: U64, priv: U64, virt: U64) -> U64:
     """Load bytes of one page, one at a time where they are not plain RAM."""
     place = plain_bytes(hart, va, size, U64(ACCESS_LOAD), priv, virt)
@@ -59,7 +59,7 @@ def load_part(hart: Hart, va: U64, size: U64, priv: U64, virt: U64) -> U64:
     return found
 
 
-@cold
+@inline
 def store_part(hart: Hart, va: U64, size: U64, value: U64, priv: U64, virt: U64) -> None:
     """Store bytes of one page, one at a time where they are not plain RAM."""
     place = plain_bytes(hart, va, size, U64(ACCESS_STORE), priv, virt)
