@@ -63,6 +63,19 @@ def test_segment_outside_memory_names_both_ranges() -> None:
         load_elf(_memory(), elf)
 
 
+def test_the_headers_of_the_file_below_memory() -> None:
+    """A program linked with -Ttext at the start of RAM, whose headers the linker put a page before it, is loaded."""
+    regions = _memory()
+    data = bytearray(make_elf(b"code" * 0x400, BASE))
+    struct.pack_into("<QQQQQ", data, 64 + 8, 0, BASE - 0x1000, BASE - 0x1000, 0x1004, 0x1010)  # from offset 0 on
+    loaded = load_elf(regions, parse(bytes(data), "p"))
+    assert (loaded.entry, loaded.low, loaded.high) == (BASE, BASE, BASE + 0x10)
+    assert regions.read(BASE, 4) == data[0x1000:0x1004]
+    struct.pack_into("<QQ", data, 64 + 16, BASE - 0x2000, BASE - 0x2000)
+    with pytest.raises(ImageError, match=r"segment \[0x7fffe000..0x7ffff00f\] does not fit"):
+        load_elf(_memory(), parse(bytes(data), "p"))
+
+
 def _linux(image_size: int = 0x8000) -> bytes:
     return struct.pack("<IIQQQIIQ8s4sI", 0x6F, 0, 0x20_0000, image_size, 0, 2, 0, 0, b"RISCV\0\0\0", b"RSC\x05", 0)
 

@@ -6,16 +6,17 @@ import contextlib
 import mmap
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from trapline.machine.elf import Content, Elf, ImageError, is_elf, parse
+from trapline.machine.elf import Content, Elf, ImageError, Segment, is_elf, parse
 from trapline.machine.kernel_image import LINUX_HEADER, linux_header, require_kernel, unpacked
 from trapline.machine.packed import MOST
 
 _FLAG_BIG_ENDIAN = 1
 _ZEROS = bytes(1 << 20)
+_HEADER_PAGE = 0x1000  # the page size that linkers use for RISC-V
 
 
 class Memory(Protocol):
@@ -45,17 +46,31 @@ class Loaded:
     elf: Elf | None = None
 
 
-def most_of_program(memory: Memory) -> int:
-    """Return how many bytes of a program file are taken into memory: an ELF may hold more than it loads."""
-    return 2 * sum(size for _, size in memory.ram_ranges()) + (64 << 20)
+@dataclass(frozen=True, slots=True)
+class MostBytes:
+    """How much of a program file is taken into memory."""
+
+    elf: int = MOST  # may hold more than it loads
+    flat: int = MOST  # lies in RAM as it is
+
+    def of(self, head: bytes) -> int:
+        """Return the bound for a file that begins so."""
+        return self.elf if is_elf(head) else self.flat
 
 
-def read_program(path: str | Path, most: int = MOST) -> Content:
+def most_of_program(memory: Memory) -> MostBytes:
+    """Return how many bytes a program for this memory may have."""
+    ram = sum(size for _, size in memory.ram_ranges())
+    return MostBytes(2 * ram + (64 << 20), ram)
+
+
+def read_program(path: str | Path, bound: MostBytes = MostBytes()) -> Content:
     """Read a program file and unpack what is a compressed kernel; ImageError names the trouble.
 
-    No more than `most` bytes are read, or come out of a compressed kernel. A Linux Image, which is copied once, and a
-    larger file are only mapped.
+    No more bytes than `bound` says are read, or come out of a compressed kernel. A Linux Image, which is copied once,
+    and a larger file are only mapped.
     """
+    most = bound.elf
     try:
         with Path(path).open("rb") as file:
             data = file.read(LINUX_HEADER.size)
@@ -64,7 +79,7 @@ def read_program(path: str | Path, most: int = MOST) -> Content:
             if large or (linux_header(data) is not None and data[4:8] != b"zimg"):
                 with contextlib.suppress(OSError, ValueError):
                     mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-                    return unpacked(mapped, str(path), most) if large else mapped
+                    return unpacked(mapped, str(path), bound.of) if large else mapped
             data += file.read(most + 1 - len(data))
     except OSError as error:
         raise ImageError(f"{path}: {error.strerror or error}") from error
@@ -72,7 +87,7 @@ def read_program(path: str | Path, most: int = MOST) -> Content:
         raise ImageError(f"{path}: the file is empty")
     if len(data) > most:
         raise ImageError(f"{path}: more than {most} bytes: give more --memory")
-    return unpacked(data, str(path), most)
+    return unpacked(data, str(path), bound.of)
 
 
 def read_initrd(path: str | Path, memory: int) -> bytes:
@@ -115,12 +130,30 @@ def initrd_address(kernel: int, memory: int) -> int:
 
 def load_elf(memory: Memory, elf: Elf) -> Loaded:
     """Copy the segments into memory and clear what they declare beyond their file bytes."""
+    elf = replace(elf, segments=tuple(_without_headers(memory, segment) for segment in elf.segments))
     for segment in elf.segments:
         _require_memory(memory, segment.address, segment.size, f"{elf.name}: segment")
     for segment in elf.segments:
         memory.write(segment.address, segment.data)
         _clear(memory, segment.address + len(segment.data), segment.size - len(segment.data))
     return Loaded(elf.entry, elf.low, elf.high, "elf", elf)
+
+
+def _without_headers(memory: Memory, segment: Segment) -> Segment:
+    """Drop the page below RAM where the linker put the file's own headers (-Ttext=0x80000000); no program reads it."""
+    if not is_elf(bytes(segment.data[:4])):
+        return segment
+    for base, _ in memory.ram_ranges():
+        below = base - segment.address
+        if 0 < below <= _HEADER_PAGE and below < segment.size:
+            return replace(
+                segment,
+                address=base,
+                virtual=segment.virtual + below,
+                size=segment.size - below,
+                data=segment.data[below:],
+            )
+    return segment
 
 
 def _clear(memory: Memory, address: int, size: int) -> None:

@@ -7,6 +7,7 @@ the PE header: Microsoft, PE Format.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 from trapline.machine.elf import Content, ImageError
 from trapline.machine.packed import MOST, DamagedError, MissingLibraryError, TooLargeError, unpack
@@ -24,8 +25,11 @@ _PACKED = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"
 _ZBOOT = {"gzip": "gzip", "xz": "xz", "xzkern": "xz", "lzma": "lzma", "zstd": "zstd", "zstd22": "zstd"}
 
 
-def unpacked(data: Content, name: str, most: int = MOST) -> Content:
-    """Return the kernel (at most `most` bytes) in an EFI zboot image or a compressed file; other bytes as they are."""
+def unpacked(data: Content, name: str, most: int | Callable[[bytes], int] = MOST) -> Content:
+    """Return the kernel in an EFI zboot image or a compressed file; other bytes as they are.
+
+    It has at most `most` bytes; a function says it from the first ones that come out.
+    """
     head = data[:8]
     kind = next((kind for magic, kind in _PACKED.items() if head.startswith(magic)), "")
     if data[:2] == b"MZ" and data[4:8] == b"zimg" and len(data) >= 64:

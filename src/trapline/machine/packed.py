@@ -34,14 +34,17 @@ class TooLargeError(DamagedError):
     """Compressed data that unpacks to more than is wanted."""
 
 
-def unpack(data: Any, kind: str, most: int = MOST) -> bytes:
+def unpack(data: Any, kind: str, most: int | Callable[[bytes], int] = MOST) -> bytes:
     """Return the contents of `data` (bytes or a map), which are at most `most` bytes long.
 
-    `kind` is gzip, zlib, xz, lzma, bzip2 or zstd. DamagedError says what is wrong; TooLargeError, that there is more.
+    `most` may be asked of the first bytes that come out, which say what kind of file it is. `kind` is gzip, zlib, xz,
+    lzma, bzip2 or zstd. DamagedError says what is wrong; TooLargeError, that there is more.
     """
     found: list[bytes] = []
-    left = most
+    left = -1
     for piece in _pieces(io.BytesIO(data) if isinstance(data, bytes) else _View(data), kind):
+        if not found:
+            left = most = most(piece) if callable(most) else most
         left -= len(piece)
         if left < 0:
             raise TooLargeError(f"{kind} data that unpacks to more than {most} bytes")
