@@ -23,6 +23,8 @@ from trapline.policies.versions import series_of
 # Hypervisors with versions, and presets without.
 _FAMILIES: tuple[str, ...] = ("linux", "xvisor", "bao")
 _PRESETS = ("hvisor", "axvisor", "salus", "zhou", "patel", "holland-1", "holland-2", "proposed", "none")
+# Hypervisors as hosts of nested guests: another guest than the one of these would be the presets that they extend.
+NESTED_PRESETS = ("xvisor-nested", "kvm-nested-v1")
 _POINT_RELEASE = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}")
 _LARGEST = 1 << 20  # bytes of a policy file
 _DEEPEST = 16  # files that extend one another
@@ -71,11 +73,11 @@ def parse_policy(toml: str, name: str = "policy", directory: Path | None = None)
 
 @cache
 def _load_preset(name: str) -> Policy:
-    if name in _PRESETS:
+    if name in _PRESETS or name in NESTED_PRESETS:
         return _resolve_extended(_preset_file(name), name, Path(), ())
     family, version = _family_of(name)
     if not family:
-        known = (*policy_names(), *(f"{f}-{_preset_file(f).versions[-1]}" for f in _FAMILIES[1:]))
+        known = (*policy_names(), *NESTED_PRESETS, *(f"{f}-{_preset_file(f).versions[-1]}" for f in _FAMILIES[1:]))
         hint = nearest(name, known)
         raise PolicyError(
             f"unknown policy {shown(name)} {hint if '?' in hint else f'(known: {_summary()}, or a .toml file)'}"

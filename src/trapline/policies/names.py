@@ -9,8 +9,24 @@ import difflib
 from collections.abc import Iterable
 from typing import Literal, get_args
 
+# What is wrong with nested guests under a hypervisor (policies/nested.toml, kvm/nested/bugs.py).
+NestedBugName = Literal[
+    "nested-counter-illegal",
+    "nested-counter-not-routed",
+    "nested-gva-by-cause",
+    "nested-kept-interrupts-lost",
+    "nested-no-hlv",
+    "nested-no-irq-exit",
+    "nested-sip-mask-shifted",
+    "nested-sret-keeps-spv",
+    "nested-sv39x4-only",
+    "nested-undelegated-kill",
+    "nested-vscause-loses-interrupt-bit",
+    "nested-wfi-always-22",
+]
 # What is wrong with a hypervisor; kvm/ has the code that does it wrong.
 BugName = Literal[
+    NestedBugName,
     "fence-of-all-not-counted",
     "fw-counter-reset-on-restart",
     "fwft-locks-on-failure",
@@ -91,8 +107,9 @@ KvmCounter = Literal[
     "signal_exits",
     "exits",
 ]
-# Whether guests get the H extension, and what becomes of it: ideal is what the architecture says.
-NestedMode = Literal["off", "ideal"]
+# Whether guests get the H extension, and what becomes of it: ideal is what the architecture says; the others are what
+# two hypervisors do (policies/nested.toml).
+NestedMode = Literal["off", "ideal", "xvisor", "kvm-nested-v1"]
 SBI_NAMES: tuple[str, ...] = get_args(SbiName)
 KVM_COUNTERS: tuple[str, ...] = get_args(KvmCounter)
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import cache
+from importlib.resources import files
 from typing import TypeVar
 
+import msgspec
 from msgspec.structs import replace
 
 from trapline.policies import causes
@@ -17,6 +20,8 @@ from trapline.policies.schema import (
     CsrRule,
     Feature,
     Mmio,
+    NestedBug,
+    NestedBugs,
     Policy,
     PolicyError,
     PolicyFile,
@@ -234,7 +239,22 @@ def _without(kind: str, entries: tuple[N, ...], gone: tuple[str, ...]) -> tuple[
 
 
 def _bugs(file: PolicyFile, version: str, base: Policy | None) -> tuple[Bug, ...]:
-    return _without("bug", _merge("bug", base.bugs if base else (), holding(file.bug, version)), file.without_bug)
+    """What the base has, with those of the [nested] mode that the file names instead of the base's, and its own."""
+    before = base.bugs if base else ()
+    if file.nested is not None:
+        nested = nested_bugs()
+        others = tuple(b for b in before if b.name not in {n.name for n in nested})
+        before = others + tuple(
+            Bug(name=n.name, source=n.source, note=n.note) for n in nested if file.nested.mode in n.modes
+        )
+    return _without("bug", _merge("bug", before, holding(file.bug, version)), file.without_bug)
+
+
+@cache
+def nested_bugs() -> tuple[NestedBug, ...]:
+    """Return what is known to be wrong with nested guests, and with which [nested] modes."""
+    toml = files("trapline.policies").joinpath("nested.toml").read_text(encoding="utf-8")
+    return msgspec.toml.decode(toml, type=NestedBugs).bug
 
 
 def _features(file: PolicyFile, version: str, base: Policy | None) -> tuple[Feature, ...]:

@@ -18,6 +18,7 @@ from trapline.policies.names import (
     FirmwareEventName,
     FwftName,
     MmioInstruction,
+    NestedBugName,
     NestedMode,
     Requirement,
     SbiMode,
@@ -136,6 +137,21 @@ class Bug(Ranged, frozen=True, kw_only=True):
 
     name: BugName
     note: str = ""
+
+
+class NestedBug(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One of them that concerns nested guests, and the [nested] modes that have it."""
+
+    name: NestedBugName
+    modes: tuple[NestedMode, ...]
+    source: str
+    note: str
+
+
+class NestedBugs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The file nested.toml."""
+
+    bug: tuple[NestedBug, ...]
 
 
 class Feature(Ranged, frozen=True, kw_only=True):

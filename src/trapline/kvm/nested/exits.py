@@ -6,8 +6,6 @@ does that L1 did not delegate, is executed or taken on the hart that L1 sees (kv
 
 from __future__ import annotations
 
-from trapline.engine.decode_block import find_entry, immediate, register_bytes, word
-from trapline.engine.decode_table import NUMBER
 from trapline.firmware.exit_log import (
     NESTED_EMULATE,
     NESTED_ENTER,
@@ -19,13 +17,25 @@ from trapline.firmware.exit_log import (
     note_exit,
 )
 from trapline.kvm.map_native import map_plain
-from trapline.kvm.nested.shadow import ANY_VMID, fence_shadows, find_leaf, shadow
+from trapline.kvm.nested.bugs import (
+    COUNTER_NOT_ROUTED,
+    GVA_BY_CAUSE,
+    KEPT_INTERRUPTS_LOST,
+    NO_IRQ_EXIT,
+    UNDELEGATED_KILL,
+    has_bug,
+)
+from trapline.kvm.nested.instruction import (
+    TRAP_CAUSE,
+    TRAP_TINST,
+    TRAP_TVAL,
+    TRAP_TVAL2,
+    execute_virtual,
+    of_host_counters,
+    of_hypervisor,
+)
+from trapline.kvm.nested.shadow import find_leaf, shadow
 from trapline.kvm.nested.virtual import (
-    GUEST_FENCES,
-    RUN,
-    VIRTUAL_FENCES,
-    deliver,
-    execute,
     stalls,
     supervisor_due,
     take,
@@ -36,13 +46,10 @@ from trapline.kvm.nested.virtual import (
 )
 from trapline.kvm.nested.world import (
     HIDELEG,
-    INSN,
     MIE,
-    NEXT_PC,
     PC,
     SCRATCH,
     VIRT,
-    X,
     get,
     pull,
     pull_clock,
@@ -55,7 +62,7 @@ from trapline.kvm.nested.world import (
     traps_to_vs,
 )
 from trapline.kvm.switch import preempt
-from trapline.lang.control import EXIT_WFI, flush_translations
+from trapline.lang.control import EXIT_WFI
 from trapline.lang.devices import on_hart, traps_on_hart
 from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.state import LAYOUT, Hart
@@ -67,7 +74,7 @@ from trapline.privilege.causes import (
     STORE_GUEST_PAGE_FAULT,
     VIRTUAL_INST,
 )
-from trapline.privilege.csr import LEVEL_H, check_csr
+from trapline.privilege.csr import check_csr
 from trapline.privilege.fields import ALL_ONES, HSTATUS_GVA, MSTATUS_SPP, VS_INTERRUPTS
 from trapline.privilege.pte import PTE_R, PTE_W, PTE_X
 from trapline.privilege.translation import (
@@ -78,75 +85,12 @@ from trapline.privilege.translation import (
     PSEUDO_WRITE_PTE,
 )
 
-TRAP_CAUSE, TRAP_TVAL, TRAP_TVAL2, TRAP_TINST, TRAP_GVA, STIMER_AT = (
-    LAYOUT.fields[n].index * 8 for n in ("trap_cause", "trap_tval", "trap_tval2", "trap_tinst", "trap_gva", "stimer_at")
-)
+IRQ_CAUSE, STIMER_AT = (LAYOUT.fields[n].index * 8 for n in ("irq_cause", "stimer_at"))
 SOON = 100  # attempts
+# Causes with an address of the guest's in stval, as two hypervisors list them; and those that a kernel delegates.
+GIVEN_GVA = 1 << 0 | 1 << 1 | 0xF << 4 | 1 << 12 | 1 << 13 | 1 << 15
+LIKELY_OF_L2 = 1 << 0 | 1 << 8 | 1 << 12 | 1 << 13 | 1 << 15
 FLAT, DONE = 0, 1  # what nested_trap returns: nothing is done, the flat KVM's; all is done
-SYSTEM, WFI, WRS_NTO, WRS_STO = 0x73, 0x10500073, 0x00D00073, 0x01D00073
-COUNTERS, TIME = 0xC00, 0xC01
-
-
-@inline
-def is_csr(bits: U64) -> bool:
-    """Whether it is a CSR instruction."""
-    return bits & 0x7F == SYSTEM and bits >> 12 & 3 != 0
-
-
-@inline
-def of_hypervisor(bits: U64) -> bool:
-    """Whether an instruction that L1 may not execute in VS-mode is one of the H extension, or a return into L2."""
-    if bits & 0x7F != SYSTEM or bits == WFI or bits == WRS_NTO or bits == WRS_STO:
-        return False
-    return not is_csr(bits) or bits >> 28 & 3 == LEVEL_H
-
-
-@inline
-def of_host_counters(bits: U64) -> bool:
-    """Whether it accesses a counter that the flat KVM emulates."""
-    number = bits >> 20 & 0xFFF
-    return is_csr(bits) and number >> 5 == COUNTERS >> 5 and number != TIME
-
-
-@cold
-def fence(hart: Hart, virtual: U64, number: U64, rs1: U64, rs2: U64) -> None:
-    """What L1's fences mean for the translations that L2 runs on."""
-    if number in VIRTUAL_FENCES:
-        flush_translations(hart)
-    if number in GUEST_FENCES:
-        vmid = hart.x[rs2] if rs2 != 0 else U64(ANY_VMID)
-        fence_shadows(hart, vmid, hart.x[rs1] << 2, u64(rs1 != 0))
-
-
-@cold
-def execute_virtual(hart: Hart, virtual: U64, bits: U64) -> bool:
-    """Execute an instruction on the hart that L1 sees, or take the trap that it raises there; whether it trapped."""
-    put(virtual, U64(INSN), bits)
-    put(virtual, U64(NEXT_PC), get(virtual, U64(PC)) + (U64(4) if bits & 3 == 3 else U64(2)))
-    entry = find_entry(hart, bits)
-    failed = True
-    put(virtual, U64(TRAP_CAUSE), U64(ILLEGAL_INST))
-    put(virtual, U64(TRAP_TVAL2), U64(0))
-    put(virtual, U64(TRAP_TINST), U64(0))
-    put(virtual, U64(TRAP_GVA), U64(0))
-    if entry != 0:
-        number = word(entry, U64(NUMBER))
-        if number in RUN:
-            registers = register_bytes(bits, entry)
-            rd = registers & 31
-            rs1 = registers >> 8 & 31
-            rs2 = registers >> 16 & 31
-            put(virtual, X + rs1 * 8, hart.x[rs1])
-            put(virtual, X + rs2 * 8, hart.x[rs2])
-            put(virtual, X + rd * 8, hart.x[rd])
-            failed = traps_on_hart(virtual, execute, number, rd, rs1, rs2, immediate(bits, entry))
-            if not failed:
-                hart.x[rd] = get(virtual, X + rd * 8)
-                put(virtual, U64(PC), get(virtual, U64(NEXT_PC)))
-                fence(hart, virtual, number, rs1, rs2)
-    if failed:
-        on_hart(virtual, deliver)
-    return failed
 
 
 @inline
@@ -259,8 +203,9 @@ def l2_instruction(hart: Hart, virtual: U64) -> U64:
     """A virtual instruction of L2."""
     origin = previous(hart)
     pull_l2(hart, virtual)
-    if of_host_counters(hart.stval) and not counter_traps(hart, virtual, hart.stval):
-        return U64(FLAT)
+    if of_host_counters(hart.stval):
+        if has_bug(hart, U64(COUNTER_NOT_ROUTED)) or not counter_traps(hart, virtual, hart.stval):
+            return U64(FLAT)
     execute_virtual(hart, virtual, hart.stval)
     finish(hart, virtual, U64(VIRTUAL_INST), origin, U64(0))
     on_hart(virtual, stalls)
@@ -281,6 +226,8 @@ def l2_trap(hart: Hart, virtual: U64, cause: U64, through_m: U64) -> None:
     origin = previous(hart)
     pull_l2(hart, virtual)
     gva = u64(hart.hstatus & HSTATUS_GVA != 0)
+    if has_bug(hart, U64(GVA_BY_CAUSE)):
+        gva = GIVEN_GVA >> cause & 1
     on_hart(virtual, take, cause, hart.stval, hart.htval, hart.htinst, gva)
     finish(hart, virtual, cause, origin, through_m)
 
@@ -310,6 +257,8 @@ def l2_exit(hart: Hart, virtual: U64, cause: U64, through_m: U64) -> U64:
         elif cause == INST_GUEST_PAGE_FAULT:
             access = U64(ACCESS_FETCH)
         return l2_page_fault(hart, virtual, cause, access)
+    if LIKELY_OF_L2 >> cause & 1 != 0 and has_bug(hart, U64(UNDELEGATED_KILL)):
+        return U64(FLAT)
     l2_trap(hart, virtual, cause, through_m)
     return U64(DONE)
 
@@ -355,10 +304,18 @@ def between(hart: Hart) -> None:
         preempt(hart)
 
 
+@inline
+def keeps_interrupts(hart: Hart, virtual: U64) -> bool:
+    """Whether L1 has enabled interrupts of its guest that it keeps for itself."""
+    if get(virtual, U64(MIE)) & ~get(virtual, U64(HIDELEG)) & VS_INTERRUPTS == 0:
+        return False
+    return not has_bug(hart, U64(KEPT_INTERRUPTS_LOST))
+
+
 @cold
 def undelegated_due(hart: Hart, virtual: U64) -> bool:
     """Whether L1 has to take an interrupt of L2's that it kept for itself; its own lines are the hart's."""
-    if get(virtual, U64(MIE)) & ~get(virtual, U64(HIDELEG)) & VS_INTERRUPTS == 0:
+    if not keeps_interrupts(hart, virtual):
         return False
     between(hart)
     pull_l1(hart, virtual)
@@ -371,7 +328,10 @@ def supervisor_interrupts(hart: Hart, virtual: U64) -> bool:
     """Whether an interrupt of L1's ends the run of L2."""
     pull_clock(hart, virtual)
     on_hart(virtual, supervisor_due)
-    return get(virtual, U64(SCRATCH)) != 0
+    if get(virtual, U64(SCRATCH)) == 0 or has_bug(hart, U64(NO_IRQ_EXIT)):
+        return False
+    of_guest = (U64(VS_INTERRUPTS) << 1) >> get(virtual, U64(IRQ_CAUSE)) & 1 != 0  # irq_cause is the code, plus 1
+    return not (of_guest and has_bug(hart, U64(KEPT_INTERRUPTS_LOST)))
 
 
 @hosted
@@ -410,7 +370,7 @@ def nested_deadline(hart: Hart) -> U64:
         due = get(virtual, U64(STIMER_AT))
         if due > hart.instret:
             end = due
-    elif get(virtual, U64(MIE)) & ~get(virtual, U64(HIDELEG)) & VS_INTERRUPTS != 0:
+    elif keeps_interrupts(hart, virtual):
         # L1 keeps interrupts of its guest for itself; when it enables them it does not tell.
         end = hart.instret + SOON
     return end

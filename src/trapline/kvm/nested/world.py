@@ -7,6 +7,7 @@ runs as any guest does: its own status, tables, timer and interrupts are the har
 
 from __future__ import annotations
 
+from trapline.kvm.nested.bugs import KEPT_INTERRUPTS_LOST, SIP_MASK_SHIFTED, has_bug
 from trapline.kvm.nested.shadow import shadow_hgatp
 from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.memory import host_load, host_store
@@ -19,6 +20,7 @@ from trapline.privilege.fields import (
     HSTATUS_VTSR,
     HSTATUS_VTVM,
     HSTATUS_VTW,
+    HVICTL_VTI,
     MSTATUS_FS,
     MSTATUS_MXR,
     MSTATUS_SPP,
@@ -115,6 +117,22 @@ def pull_l1(hart: Hart, virtual: U64) -> None:
             put(virtual, U64(HTINST), U64(0))
 
 
+@inline
+def enabled_of_l2(hart: Hart, virtual: U64) -> U64:
+    """The VS-level interrupts whose enables are in the hart while L2 runs."""
+    if has_bug(hart, U64(KEPT_INTERRUPTS_LOST)):
+        return get(virtual, U64(HIDELEG)) & VS_INTERRUPTS
+    return U64(VS_INTERRUPTS)
+
+
+@inline
+def interrupts_of_l2(hart: Hart, virtual: U64) -> None:
+    """The interrupts that L1 has injected into L2, its enables and its timer."""
+    hart.mie = (hart.mie & ~VS_INTERRUPTS) | (get(virtual, U64(MIE)) & enabled_of_l2(hart, virtual))
+    hart.hvip = get(virtual, U64(HVIP)) & VS_INTERRUPTS
+    hart.vstimecmp = get(virtual, U64(VSTIMECMP))
+
+
 @cold
 def pull_l2(hart: Hart, virtual: U64) -> None:
     """World 1: the hart's VS-level registers into those that L1 sees; FS of both levels is in force."""
@@ -131,7 +149,8 @@ def pull_l2(hart: Hart, virtual: U64) -> None:
     put(virtual, U64(VSATP), hart.vsatp)
     put(virtual, U64(VSTIMECMP), hart.vstimecmp)
     put(virtual, U64(HVIP), hart.hvip)
-    put(virtual, U64(MIE), (get(virtual, U64(MIE)) & ~VS_INTERRUPTS) | (hart.mie & VS_INTERRUPTS))
+    enabled = enabled_of_l2(hart, virtual)
+    put(virtual, U64(MIE), (get(virtual, U64(MIE)) & ~enabled) | (hart.mie & enabled))
 
 
 @inline
@@ -181,6 +200,7 @@ def push_l1(hart: Hart, virtual: U64) -> None:
         hart.vstimecmp = get(virtual, U64(STIMECMP))
         hart.hvip = hart.kvm_hvip
         hart.hgatp = hart.kvm_hgatp
+        hart.hvictl = 0
         update_timers(hart)
     hart.kvm_traps_seen = traps_to_vs(hart)
     update_derived(hart)
@@ -206,16 +226,19 @@ def push_l2(hart: Hart, virtual: U64) -> None:
     hart.vsatp = get(virtual, U64(VSATP))
     if hart.kvm_world == 0:
         hart.kvm_world = 1
-        hart.mie = (hart.mie & ~VS_INTERRUPTS) | (get(virtual, U64(MIE)) & VS_INTERRUPTS)
+        interrupts_of_l2(hart, virtual)
         hart.hideleg = get(virtual, U64(HIDELEG)) & VS_INTERRUPTS
-        hart.hvip = get(virtual, U64(HVIP)) & VS_INTERRUPTS
         hart.hedeleg = get(virtual, U64(HEDELEG))
         hart.hcounteren = get(virtual, U64(HCOUNTEREN)) & hart.kvm_hcounteren
         hart.henvcfg = get(virtual, U64(HENVCFG)) & get(virtual, U64(MENVCFG)) & hart.kvm_henvcfg
         hart.hstateen[0] = get(virtual, U64(HSTATEEN)) & hart.kvm_hstateen0
         hart.htimedelta = hart.kvm_time_delta + get(virtual, U64(HTIMEDELTA))
-        hart.vstimecmp = get(virtual, U64(VSTIMECMP))
         hart.hgatp = shadow_hgatp(hart, get(virtual, U64(HGATP)))
+        if has_bug(hart, U64(SIP_MASK_SHIFTED)):
+            hart.hvictl = U64(HVICTL_VTI)  # no AIA for its interrupts: only sip, sie and stimecmp trap
+        update_timers(hart)
+    elif hart.hvictl != 0:
+        interrupts_of_l2(hart, virtual)
         update_timers(hart)
     update_derived(hart)
 
