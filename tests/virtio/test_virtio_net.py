@@ -466,6 +466,19 @@ def test_pcap(tmp_path: Path) -> None:
     assert struct.unpack_from("<IIII", data, 24) == (3, 7, 60, 60) and data[24 + 16 + 60 + 16 :] == b"B" * 70
 
 
+def test_a_record_on_a_full_disk_ends_early() -> None:
+    """Frames that find no room end the record, not the run, and closing says which file it is; one that cannot even
+    be begun is refused by its name."""
+    with pytest.raises(ValueError, match="/dev/full: No space left on device"):
+        open_net(NetArgument(pcap=Path("/dev/full")), lambda: 0)
+    pcap = Pcap(Path("/dev/null"))
+    pcap._file = Path("/dev/full").open("wb")  # noqa: SIM115  (closed by the device)
+    device = NetDevice(lambda: 0, pcap=pcap)
+    for _ in range(200):
+        Driver(device).request([bytes(12), b"A" * 600], queue=TRANSMIT)
+    assert device.close() == "pcap '/dev/null' ends early: No space left on device"
+
+
 def test_option(tmp_path: Path) -> None:
     """none, or user with forwards and a record."""
     assert parse_net("none") is None and parse_net("user") == NetArgument()

@@ -85,12 +85,13 @@ class Debugger:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._target.machine, name)
 
-    def close(self) -> None:
-        """No client any more."""
+    def close(self) -> list[str]:
+        """No client any more; closes the machine, and returns which of its files are not whole."""
         self._drop()
         self._target.machine.attend(None)
         self._listener.close()
-        self._target.machine.close()
+        lost: list[str] = self._target.machine.close()
+        return lost
 
     # --- the run ---
     def run(self, max_instructions: int | None = None, max_seconds: float | None = None) -> Any:

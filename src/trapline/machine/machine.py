@@ -505,9 +505,9 @@ class Machine:
                 return
             self._outside.wait(min(left / self.timebase, _IDLE_STEP))
 
-    def close(self) -> None:
-        """Give back the files and sockets of devices."""
-        self.virtio.close()
+    def close(self) -> list[str]:
+        """Give back the files and sockets of devices; return which files are not whole, and why."""
+        return self.virtio.close()
 
     def signature(self, granularity: int = DEFAULT_GRANULARITY) -> str:
         """Return the loaded program's signature, as Spike writes it."""

@@ -312,9 +312,9 @@ class Guest:
         self._seed = self._seed * 1_103_515_245 + 12_345 & 0xFFFF_FFFF
         return _SEED_ES16 | self._seed >> 16
 
-    def close(self) -> None:
-        """Give back the files and sockets of devices."""
-        self.devices.virtio.close()
+    def close(self) -> list[str]:
+        """Give back the files and sockets of devices; return which files are not whole, and why."""
+        return self.devices.virtio.close()
 
     # --- running ---
     def run(self, max_instructions: int | None = None, max_seconds: float | None = None) -> GuestResult:

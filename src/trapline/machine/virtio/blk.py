@@ -149,6 +149,7 @@ class BlockDevice(VirtioDevice):
                 self.disk.zero(sector * SECTOR, n * SECTOR, unmap=discard or flags != 0)
         return S_OK
 
-    def close(self) -> None:
+    def close(self) -> str:
         """Close the image."""
         self.disk.close()
+        return ""

@@ -106,7 +106,6 @@ class VirtioBus:
         """Return what drivers did wrong: why devices needed a reset, or still do."""
         return [f"{slot.failure} (the driver's mistake: NEEDS_RESET)" for slot in self.slots if slot.failure]
 
-    def close(self) -> None:
-        """Give back files and sockets."""
-        for slot in self.slots:
-            slot.device.close()
+    def close(self) -> list[str]:
+        """Give back files and sockets; return what of the devices' files on the host is not whole."""
+        return [lost for slot in self.slots if (lost := slot.device.close())]

@@ -158,8 +158,10 @@ class NetDevice(VirtioDevice):
         """Take what has arrived from the host."""
         self.gateway.poll()
 
-    def close(self) -> None:
-        """Close sockets and the record."""
+    def close(self) -> str:
+        """Close sockets and the record; return why that one ends early."""
         self.gateway.close()
-        if self._pcap is not None:
-            self._pcap.close()
+        if self._pcap is None:
+            return ""
+        self._pcap.close()
+        return self._pcap.lost

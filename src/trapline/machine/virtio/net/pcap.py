@@ -11,20 +11,31 @@ _RECORD = struct.Struct("<IIII")
 
 
 class Pcap:
-    """Frames with the guest's time."""
-
-    snapshot_skips = ("_file",)
+    """Frames with the guest's time; OSError if the file cannot be begun. A disk that is full later ends the record."""
 
     def __init__(self, path: Path) -> None:
+        self._path, self.lost = path, ""  # why it ends early
         self._file = path.open("wb")
         self._file.write(_HEADER.pack(_MAGIC, 2, 4, 0, 0, _SNAP, _ETHERNET))
+        self._file.flush()
 
     def write(self, now: int, frame: bytes) -> None:
         """Add a frame; `now` is in nanoseconds."""
+        if self.lost:
+            return
         seconds, rest = divmod(now, 10**9)
         kept = frame[:_SNAP]
-        self._file.write(_RECORD.pack(seconds, rest, len(kept), len(frame)) + kept)
+        try:
+            self._file.write(_RECORD.pack(seconds, rest, len(kept), len(frame)) + kept)
+        except OSError as error:
+            self._fail(error)
 
     def close(self) -> None:
         """End the file."""
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as error:
+            self._fail(error)
+
+    def _fail(self, error: OSError) -> None:
+        self.lost = self.lost or f"pcap {str(self._path)!r} ends early: {error.strerror or error}"

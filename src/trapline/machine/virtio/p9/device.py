@@ -38,9 +38,10 @@ class P9Device(VirtioDevice):
         """Forget the client's files."""
         self._server.reset()
 
-    def close(self) -> None:
+    def close(self) -> str:
         """Close the files."""
         self._server.reset()
+        return ""
 
     def serve(self, queue: Queue) -> None:
         """Answer every request."""
