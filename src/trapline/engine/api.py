@@ -36,6 +36,10 @@ class Engine(Protocol):
     def code_written(self, host: int, size: int) -> None:
         """Someone other than a hart changed `size` bytes of guest memory at this host address."""
 
+    def infos_at(self, host: int, size: int) -> int:
+        """Host address of what the engine notes of the pages of a memory region at a host address, 0: nothing."""
+        ...
+
     def notes(self) -> list[str]:
         """What the user should know of a run besides its result."""
 

@@ -34,6 +34,8 @@ ENGINE_FUNCTIONS = {
     "release_code": "trapline.engine.code_bytes",
     "forget_bytes": "trapline.engine.code_bytes",
     "take_offers": "trapline.engine.code_bytes",
+    "put_pages_back": "trapline.engine.undo",
+    "keep_page": "trapline.privilege.undo",
     "stop_at": "trapline.privilege.stops",
     "record_place": "trapline.privilege.stops",
 }

@@ -161,6 +161,7 @@ class NativeEngine:
         hart.host_fma = 1
         hart.far_place = hart.address + LAYOUT.fields["far_value"].index * 8
         hart.fn_memset = ctypes.cast(ctypes.CDLL(None).memset, ctypes.c_void_p).value or 0
+        hart.fn_memcpy = ctypes.cast(ctypes.CDLL(None).memcpy, ctypes.c_void_p).value or 0
         self._keep[id(hart)] = [sets, callbacks]
         if self._harts:
             self._harts[-1].next_hart = hart.address
@@ -216,6 +217,11 @@ class NativeEngine:
         load, store = (self.symbols[f"c.{function.__name__}"] for function in (kind.on_load, kind.on_store))
         calm = 1 if kind.on_calm is None else self.symbols[f"c.{kind.on_calm.__name__}"]
         return int(device.io), load, store, calm
+
+    def infos_at(self, host: int, size: int) -> int:
+        """Host address of the info words of the memory at a host address, 0: it has none."""
+        infos = self._infos.get((host, size))
+        return 0 if infos is None else infos.at
 
     def _page_of(self, info: int) -> tuple[int, Any]:
         """Host address of the page that an info word describes, and who owns its memory."""

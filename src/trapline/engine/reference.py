@@ -53,6 +53,10 @@ class ReferenceEngine:
     def code_written(self, pa: int, size: int) -> None:
         """Nothing is cached."""
 
+    def infos_at(self, host: int, size: int) -> int:
+        """Nothing is decoded ahead."""
+        return 0
+
     def notes(self) -> list[str]:
         """Nothing can be missing."""
         return []

@@ -34,6 +34,7 @@ from trapline.privilege.modes import SUPERVISOR
 from trapline.privilege.protection import pmp_page_uniform
 from trapline.privilege.stops import code_page, watched_page
 from trapline.privilege.translation import ACCESS_FETCH, ACCESS_LOAD, ACCESS_STORE
+from trapline.privilege.undo import keep_page
 
 EMPTY = 0xFFFF_FFFF_FFFF_FFFF
 OF_HOST = MSTATUS_MXR | ENVCFG_ADUE | ENVCFG_PBMTE  # of ctx_base[0]: what matters at V=0
@@ -110,6 +111,8 @@ def fill_translation(hart: Hart, va: U64, pa: U64, access: U64, region: U64, pri
     if access == ACCESS_STORE:
         if page < hart.watch_end and page + 4096 > hart.watch_base:
             return
+        if hart.undo_base != 0:
+            keep_page(hart, host)
         entry = entry + STORE_AREA
         table = host_load(info, 8) & ~1
         if table == 0:

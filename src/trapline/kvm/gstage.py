@@ -46,6 +46,7 @@ class TableMemory:
         if self._free:
             address = self._free.pop()
             start = (address - self.region.base) >> 3
+            self.region.will_write(address, PAGE)
             self.words[start : start + PAGE // 8] = memoryview(bytes(PAGE)).cast("Q")
             return address
         return self._take(PAGE)
@@ -87,6 +88,7 @@ class TableMemory:
 
     def write(self, address: int, value: int) -> None:
         """Write a page table entry."""
+        self.region.will_write(address, 8)
         self.words[(address - self.region.base) >> 3] = value
 
 

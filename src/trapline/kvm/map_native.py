@@ -14,6 +14,7 @@ from trapline.lang.values import U64
 from trapline.privilege.fields import ATP_MODE_SHIFT, ATP_PPN
 from trapline.privilege.protection import KIND_RAM, region_of
 from trapline.privilege.pte import PTE_A, PTE_D, PTE_LEAF, PTE_R, PTE_U, PTE_V, PTE_W, PTE_X
+from trapline.privilege.undo import keep_page
 
 SLOTS, SLOT_WORDS = 8, 4
 FRESH = PTE_V | PTE_R | PTE_W | PTE_X | PTE_U | PTE_A | PTE_D
@@ -84,6 +85,8 @@ def map_plain(hart: Hart, gpa: U64) -> bool:
             table = ((entry >> 10) & ATP_PPN) << 12
     block = gpa & ~((U64(4096) << ((wanted * 9) & 63)) - 1)
     hpa = hart.kvm_slots[slot * SLOT_WORDS + 2] + (block - hart.kvm_slots[slot * SLOT_WORDS])
+    if hart.undo_base != 0:
+        keep_page(hart, place & ~4095)
     host_store(place, 8, ((hpa >> 12) << 10) | FRESH)
     hart.kvm_leaves[wanted] = hart.kvm_leaves[wanted] + 1
     return True

@@ -109,6 +109,7 @@ class Vcpu:
     """One virtual CPU of a VM. `kvm_run` is what it shares with the VMM."""
 
     snapshot_skips, snapshot_types = vcpu_state.SKIPS, vcpu_state.TYPES
+    checkpoint_skips = ("native_policy", "native_slots")
 
     def __init__(self, vm: Vm, vcpu_id: int, hart: Hart) -> None:
         self.vm, self.id, self.hart = vm, vcpu_id, hart

@@ -13,6 +13,7 @@ from trapline.firmware.firmware import Firmware
 from trapline.kvm.actions import ActionFunction, actions_of, check_function
 from trapline.kvm.aia import IRQCHIP_FEATURE, GuestLines
 from trapline.kvm.aia_device import AiaDevice
+from trapline.kvm.checkpoint import make_checkpoints
 from trapline.kvm.dirty_log import DirtyLogs
 from trapline.kvm.gstage import MODE_NUMBERS, MODES, PAGE, GStage, TableMemory
 from trapline.kvm.io_bus import IoBus
@@ -29,6 +30,7 @@ from trapline.lang.control import flush_translations
 from trapline.lang.state import EXIT_RING, Hart
 from trapline.lang.values import MASK64
 from trapline.machine.aia import Aia
+from trapline.machine.checkpoint import Checkpoints, Rewindable
 from trapline.machine.clint import time_of
 from trapline.machine.imsic import ImsicWindow
 from trapline.machine.memory_map import DEFAULT_RATIO, DEFAULT_TIMEBASE, IMSIC_S_BASE
@@ -60,7 +62,7 @@ BACKINGS = {"4K": 0, "2M": 1, "1G": 2}
 _NOT_MADE_WITH = ("self", "engine", "policy", "firmware")
 
 
-class Vm:
+class Vm(Rewindable):
     """A VM under a trap policy, on simulated harts of its own.
 
     `on_trap` is called with a TrapRecord for each trap that leaves the guest.
@@ -83,7 +85,7 @@ class Vm:
             "on_stop",
         ),
         *("isa", "timebase", "host_imsic", "backing", "mmio_windows", "_backing_end", "_imsic_pages"),
-        *("nested", "_pools"),
+        *("nested", "_pools", "_checkpoints", "_running", "user_space"),
     )
     snapshot_types: ClassVar = {
         "_hgatp": dict[U64, U64],
@@ -150,6 +152,7 @@ class Vm:
         self.goal: tuple[int, int] | None = None  # a vCPU, and the instret at which `run` comes back for it, once
         self.stopped_by: Stopped | None = None  # for which stop a vCPU came back last
         self.on_stop: Callable[[Vcpu], None] | None = None
+        self.user_space: Rewindable | None = None  # whose checkpoints are the VM's, too
         # Asked when every vCPU blocks: whether to come back instead of passing the time to the next timer.
         self.on_idle: Callable[[], bool] | None = None
         self.on_log: Callable[[str], None] | None = None
@@ -433,7 +436,7 @@ class Vm:
 
     def write_memory(self, gpa: int, data: bytes | bytearray | memoryview) -> None:
         """Write guest memory as the VMM does; ValueError outside the slots."""
-        self.memory_view(gpa, len(data))[:] = data
+        self.memory_view(gpa, len(data), write=True)[:] = data
         self.memory_written(gpa, len(data))
 
     def memory_written(self, gpa: int, size: int) -> None:
@@ -442,12 +445,12 @@ class Vm:
         if slot is not None and slot.region is not None and size:
             self.engine.code_written(slot.region.host + gpa - slot.gpa, size)
 
-    def memory_view(self, gpa: int, size: int) -> memoryview:
-        """Return guest memory as the VMM has it mapped; ValueError outside the slots."""
+    def memory_view(self, gpa: int, size: int, *, write: bool = False) -> memoryview:
+        """Return guest memory as the VMM has it mapped, `write` to change it; ValueError outside the slots."""
         slot = self.slots.find(gpa)
         if slot is None or slot.region is None or gpa + size > slot.end:
             raise ValueError(f"no guest memory at [{gpa:#x}..{gpa + size - 1:#x}]")
-        return self.regions.view(slot.hpa + gpa - slot.gpa, size)
+        return self.regions.view(slot.hpa + gpa - slot.gpa, size, write=write)
 
     # --- snapshots ---
     def snapshot(self, path: str | Path) -> int:
@@ -484,7 +487,14 @@ class Vm:
         `vmm` is called when a vCPU leaves KVM_RUN; it returns whether to go on. Without it, the first
         such exit ends the run.
         """
-        return run_vcpus(self, vmm, max_instructions)
+        self._running = True
+        try:
+            return run_vcpus(self, vmm, max_instructions)
+        finally:
+            self._running = False
+
+    def _make_checkpoints(self) -> Checkpoints:
+        return make_checkpoints(self, (self,), (Vm,)) if self.user_space is None else self.user_space.checkpoints
 
     @property
     def stops(self) -> Stops:

@@ -28,6 +28,12 @@ def host_store(address: U64, size: int, value: U64) -> None:
 
 
 @primitive
+def copy_bytes(hart: Hart, to: U64, source: U64, size: U64) -> None:
+    """Copy `size` bytes from one host address to another; the two do not overlap."""
+    ctypes.memmove(int(to), int(source), int(size))
+
+
+@primitive
 def device_load(hart: Hart, region: U64, offset: U64, size: U64) -> U64:
     """Read `size` bytes at `offset` of the device behind memory region number `region`."""
     return U64(hart.devices[int(region)].load(hart, int(offset), int(size)))

@@ -13,8 +13,10 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
+from trapline.machine.kept_state import KeptState
 from trapline.machine.monitor import Monitor
 from trapline.machine.panic import PanicWatch
 from trapline.machine.sigint import on_death, on_stop
@@ -127,6 +129,46 @@ class Script(NoInput):
         return bool(self._due)
 
 
+class Again(NoInput):
+    """Input that came before, at the same positions, and then what still comes from where it came."""
+
+    def __init__(self, events: Sequence[tuple[Position, bytes]], source: InputSource) -> None:
+        self.left, self.source = list(events), source
+        self.keyboard, self.live = source.keyboard, source.live
+
+    def poll(self, position: Position) -> bytes:
+        """Return what had arrived up to `position`; behind the last of it, what arrives."""
+        if not self.left:
+            return self.source.poll(position)
+        data = b""
+        while self.left and position >= self.left[0][0]:
+            data += self.left.pop(0)[1]
+        return data
+
+    def wait(self, seconds: float | None) -> bool:
+        """Wait for new input, if nothing old is left."""
+        return bool(self.left) or self.source.wait(seconds)
+
+    def next_position(self) -> Position | None:
+        """Return where the next bytes came."""
+        return self.left[0][0] if self.left else self.source.next_position()
+
+    def on_output(self, data: bytes) -> bool:
+        """Tell the source."""
+        return self.source.on_output(data)
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleMark:
+    """A place in a console's session: bytes written and input logged up to there, and what follows from them."""
+
+    written: int
+    events: int
+    logged: int
+    unfinished: bytes
+    source: KeptState
+
+
 class FileInput(NoInput):
     """A file descriptor: terminal, pipe or file.
 
@@ -186,6 +228,7 @@ class Console:
         self._buffer = bytearray()
         self.log: list[tuple[Position, bytes]] = []  # of the first MOST_LOGGED bytes
         self._logged = 0
+        self._written = self._shown = 0  # bytes that the guest has written, and up to where they have been shown
         self._full = False
         self.quit_requested = self.reset_requested = False
         self.on_stderr = False  # whether the output goes to standard error
@@ -211,19 +254,44 @@ class Console:
             data, self._buffer = bytes(self._buffer), bytearray()
             for at in range(0, len(data), _MOST_OUT):
                 self.panic.feed(data[at : at + _MOST_OUT])
-            self._hand_on(data)
+            known = max(0, self._shown - self._written)
+            self._written += len(data)
+            self._hand_on(data, known)
 
-    def _hand_on(self, data: bytes) -> None:
-        """Write to the sink; without a reader the run ends as if told to, with a full disk it goes on unseen."""
+    def _hand_on(self, data: bytes, known: int = 0) -> None:
+        """Write to the sink what is not `known`; without a reader the run ends, with a full disk it goes on unseen."""
         if self.lost:
             return
         self.unfinished = (self.unfinished + data).rpartition(b"\n")[2][-_MOST_OUT:]
         try:
-            self._output(data)
+            if known < len(data):
+                self._output(data[known:])
         except OSError as error:
             self.lost = error.strerror or str(error)
             if isinstance(error, BrokenPipeError):
                 self._reader_gone = self.quit_requested = True
+
+    # --- checkpoints ---
+    def mark(self) -> ConsoleMark:
+        """Where the session is now."""
+        self.flush()
+        source = self.source.source if isinstance(self.source, Again) else self.source
+        kept = () if isinstance(source, FileInput) else (source,)
+        return ConsoleMark(self._written, len(self.log), self._logged, self.unfinished, KeptState(kept, (), ()))
+
+    def go_back(self, mark: ConsoleMark, *, quiet: bool) -> None:
+        """Begin again at a mark: what came from outside after it comes again; `quiet`: what was shown is not shown."""
+        self.flush()
+        self._shown = max(self._shown, self._written) if quiet else 0
+        self._written, self._logged, self.unfinished = mark.written, mark.logged, mark.unfinished
+        source: InputSource = self.source
+        left = self.log[mark.events :]
+        del self.log[mark.events :]
+        if isinstance(source, Again):
+            left = left + source.left
+            source = source.source
+        mark.source.put_back()
+        self.source = Again(left, source) if left and isinstance(source, FileInput) else source
 
     @property
     def held(self) -> bool:

@@ -89,7 +89,7 @@ class Htif:
         if (device, action) == (0, 0) and payload & 1:
             self._finish(hart, payload >> 1)
             return
-        self._memory[at : at + 8] = bytes(8)
+        self._regions.view(self.tohost, 8, write=True)[:] = bytes(8)
         match device, action:
             case 0, 0:
                 self._system_call(hart, payload)

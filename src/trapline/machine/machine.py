@@ -18,6 +18,7 @@ from trapline.machine import memory_map as mm
 from trapline.machine.aia import Aia, parse_aia
 from trapline.machine.aia import install as install_interrupt_controllers
 from trapline.machine.board_monitor import BoardMonitor
+from trapline.machine.checkpoint import Checkpoints, Rewindable
 from trapline.machine.clint import Clint, time_of
 from trapline.machine.commit_log import CommitLog
 from trapline.machine.console import Console
@@ -87,12 +88,12 @@ class RunResult:
         return {"limit": 3, "interrupted": 130, "quit": 130, "snapshot": 0, "stop": 0}.get(self.reason, 1)
 
 
-class Machine:
+class Machine(Rewindable):
     """The board. Load something, then `run`."""
 
     snapshot_skips = (
         *("made_with", "console", "engine", "on_round", "_outside", "_ended", "stopped_by"),
-        *("isa", "aia", "memory", "timebase", "on_hosted", "_printed"),
+        *("isa", "aia", "memory", "timebase", "on_hosted", "_printed", "_checkpoints", "_running"),
     )
     snapshot_types: ClassVar = {"_typed": deque[U8], "_good": Literal[PASSED, POWERED_OFF], "symbols": dict[str, U64]}
 
@@ -313,6 +314,18 @@ class Machine:
 
         return restore_board(cls, path, engine, console, virtio, trust_files)
 
+    def _make_checkpoints(self) -> Checkpoints:
+        return Checkpoints(
+            self.engine,
+            self.regions,
+            lambda: self.harts,
+            lambda: (self, *(r.device for r in self.regions)),
+            (Console, type(self.engine)),
+            (Machine, Schedule),
+            console=self.console,
+            refusal=self.made_with["virtio"].cannot_go_back,
+        )
+
     # --- running ---
 
     def log_commits(self, write: Callable[[str], object]) -> None:
@@ -376,7 +389,7 @@ class Machine:
         """Run until the program ends, a limit is reached, or the user stops it; may be called again."""
         schedule, done = self.schedule, 0
         end_time = None if max_seconds is None else time.monotonic() + max_seconds
-        self._ended, schedule.stop_requested, self.stopped_by = None, False, None
+        self._ended, schedule.stop_requested, self.stopped_by, self._running = None, False, None, True
         try:
             with on_ctrl_c(lambda: self.stop("interrupted", 130, "Ctrl-C")):
                 while self._ended is None:
@@ -391,6 +404,7 @@ class Machine:
                     else:
                         done += self._round(budget)
         finally:
+            self._running = False
             self.console.flush()
         reason, code, message = self._ended
         return RunResult(reason, code, done, message)

@@ -82,7 +82,7 @@ class Saver:
 
     def _object(self, value: Any, where: str) -> Any:
         cls = type(value)
-        if id(value) in self._seen and not _frozen(cls):
+        if id(value) in self._seen and not frozen(cls):
             return {TAG: "kept"}
         if not cls.__module__.startswith(_HERE):
             raise StateError(f"{where} is a {cls.__name__}, which no snapshot can hold")
@@ -290,7 +290,7 @@ def _known(key: Any, current: dict[Any, Any]) -> bool:
 def _plain(value: Any) -> bool:
     """Whether it is no object with state of its own: text, None, a set, a frozen dataclass."""
     values = (str, bytes, bytearray, float, set, frozenset, Path, deque)
-    return value is None or isinstance(value, values) or _named(value) or _frozen(type(value))
+    return value is None or isinstance(value, values) or _named(value) or frozen(type(value))
 
 
 def _named(value: Any) -> bool:
@@ -311,7 +311,8 @@ def _attributes(value: Any) -> dict[str, Any]:
     return {n: getattr(value, n) for n in _attribute_names(value) if hasattr(value, n)}
 
 
-def _frozen(cls: type) -> bool:
+def frozen(cls: type) -> bool:
+    """Whether it is a frozen dataclass."""
     parameters = getattr(cls, "__dataclass_params__", None)
     return parameters is not None and bool(parameters.frozen)
 

@@ -41,6 +41,7 @@ class Backing:
             self.block = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.block))
         self.view = memoryview(self.block)
+        self.keep: Callable[[int, int], None] | None = None  # a checkpoint's: told of host address and size
 
 
 @dataclass(slots=True)
@@ -65,6 +66,11 @@ class Region:
         """The host address of the first byte; 0 for a device or a hole."""
         return self.backing.address if self.backing else 0
 
+    def will_write(self, address: int, size: int) -> None:
+        """Bytes at a physical address are about to be written by somebody else than a hart: a checkpoint keeps them."""
+        if self.backing is not None and self.backing.keep is not None and size:
+            self.backing.keep(self.host + address - self.base, size)
+
     def describe(self) -> str:
         """Name and range for messages."""
         return f"{self.name} [{self.base:#x}..{self.end - 1:#x}]"
@@ -75,6 +81,7 @@ class Regions:
 
     def __init__(self) -> None:
         self._regions: list[Region] = []
+        self.changes = 0  # how often a region was added or taken out
         self.written: Callable[[int, int], None] = lambda host, size: None  # told of what `write` writes
 
     def __iter__(self) -> Iterator[Region]:
@@ -93,6 +100,7 @@ class Regions:
         if len(self._regions) >= REGIONS:
             raise ValueError(f"more than {REGIONS} memory regions: no room for {region.describe()}")
         self._regions.append(region)
+        self.changes += 1
         self._regions.sort(key=lambda r: r.base)
         return region
 
@@ -125,6 +133,7 @@ class Regions:
 
     def remove(self, region: Region) -> None:
         """Take a region out."""
+        self.changes += 1
         self._regions.remove(region)
 
     def find(self, address: int) -> Region | None:
@@ -151,14 +160,16 @@ class Regions:
                 hart.devices[index] = region.device
         hart.on_flush_translations()
 
-    def view(self, address: int, size: int) -> memoryview:
-        """Return the host memory behind [address, address+size), which must lie in one region."""
+    def view(self, address: int, size: int, *, write: bool = False) -> memoryview:
+        """Return the host memory behind [address, address+size), which must lie in one region; `write` to change it."""
         region = self.find(address)
         if region is None or region.backing is None:
             raise ValueError(f"no memory at {address:#x}")
         start = address - region.base
         if start + size > region.size:
             raise ValueError(f"[{address:#x}..{address + size - 1:#x}] does not lie in memory ({region.describe()})")
+        if write:
+            region.will_write(address, size)
         return region.backing.view[start : start + size]
 
     def read(self, address: int, size: int) -> bytes:
@@ -168,7 +179,7 @@ class Regions:
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
         """Copy bytes into RAM or ROM, as a loader does: attributes do not matter."""
         if len(data):
-            view = self.view(address, len(data))
+            view = self.view(address, len(data), write=True)
             view[:] = data
             self.written(ctypes.addressof(ctypes.c_char.from_buffer(view)), len(data))
 

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from trapline.engine.api import Engine
 from trapline.firmware.firmware import Firmware
+from trapline.kvm.checkpoint import make_checkpoints
 from trapline.kvm.entry import turn_end
 from trapline.kvm.numbers import Exit, SystemEvent
 from trapline.kvm.schedule import skip
@@ -19,6 +20,7 @@ from trapline.lang.control import EXIT_STOP, leave
 from trapline.lang.state import Hart
 from trapline.machine import memory_map as mm
 from trapline.machine.aia import Aia, parse_aia
+from trapline.machine.checkpoint import Checkpoints, Rewindable
 from trapline.machine.clint import time_of
 from trapline.machine.console import Console
 from trapline.machine.elf import Content, ImageError
@@ -51,10 +53,21 @@ _IDLE_STEP = 0.1  # seconds between looks at Ctrl-C while waiting for input
 _NOT_MADE_WITH = ("self", "engine", "console", "policy", "firmware")
 
 
-class Guest:
+class Guest(Rewindable):
     """A guest and its user space. `load` a program, then `run`; `vm` is the KVM underneath."""
 
-    snapshot_skips = ("made_with", "console", "on_round", "_outside", "_pace", "_ended", "aia", "memory")
+    snapshot_skips = (
+        "made_with",
+        "console",
+        "on_round",
+        "_outside",
+        "_pace",
+        "_ended",
+        "aia",
+        "memory",
+        "_checkpoints",
+        "_running",
+    )
     snapshot_types: ClassVar = {"_seed": U32}
 
     def __init__(
@@ -108,6 +121,7 @@ class Guest:
         )
         self.vm.turns = virtio_bus
         self.vm.on_stop = self._stopped
+        self.vm.user_space = self
         self.devices = GuestDevices(
             self.vm.vcpus[0].hart,
             controllers,
@@ -233,6 +247,10 @@ class Guest:
 
         return restore_guest(cls, path, engine, console, policy, virtio, trust_files)
 
+    def _make_checkpoints(self) -> Checkpoints:
+        refusal = self.made_with["virtio"].cannot_go_back
+        return make_checkpoints(self.vm, (self,), (Guest, Vm), console=self.console, refusal=refusal)
+
     def interrupt(self, reason: str, message: str) -> None:
         """End the run after the instruction under way: from outside the guest, or from its console."""
         self._end(reason, 0, message)
@@ -325,6 +343,7 @@ class Guest:
         self._pace = (time.monotonic(), self._now())
         self.vm.poll = lambda: self._wants_back(end_time)
         death = None
+        self._running = True
         try:
             with on_ctrl_c(lambda: self._end("interrupted", 130, "Ctrl-C")):
                 while self._ended is None:
@@ -338,6 +357,7 @@ class Guest:
                     else:
                         self._slice(left)
         finally:
+            self._running = False
             self.console.flush()
         assert self._ended is not None
         reason, code, message = self._ended

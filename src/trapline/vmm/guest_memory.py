@@ -16,7 +16,7 @@ class GuestMemory:
         """Return guest memory; ValueError if it is not all in one slot, or not writable for `write`."""
         if write and (slot := self._vm.slots.find(address)) is not None and not slot.writable:
             raise ValueError(f"{slot.describe()} is read only")
-        return self._vm.memory_view(address, size)
+        return self._vm.memory_view(address, size, write=write)
 
     def written(self, address: int, size: int) -> None:
         """Someone wrote through a view: forget code decoded from there."""

@@ -404,6 +404,15 @@ def _fill_ones(e: Calls, node: ast.Call) -> Result:
     return None
 
 
+@lowering("copy_bytes")
+def _copy_bytes(e: Calls, node: ast.Call) -> Result:
+    to, source, size = [e.as_word(a) for a in node.args[1:]]
+    pointer = e.value(f"load ptr, ptr {e.field_pointer('fn_memcpy')}, align 8")
+    places = [e.value(f"inttoptr i64 {word} to ptr") for word in (to, source)]
+    e.emit(f"call void {pointer}(ptr {places[0]}, ptr {places[1]}, i64 {size})")
+    return None
+
+
 def _host_float(e: Calls, node: ast.Call, name: str) -> Result:
     _, width, op = name.split("_")
     type_, int_ = {"f64": ("double", "i64"), "f32": ("float", "i32")}[width]

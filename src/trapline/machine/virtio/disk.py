@@ -142,6 +142,8 @@ class Overlay:
             self._block *= 2
         self._marks = bytearray()
         self._file: IO[bytes] | None = None
+        # By checkpoint: mark and bytes of each block before it was first changed after that.
+        self._journals: list[dict[int, tuple[int, bytes]]] = []
 
     def read(self, offset: int, into: Sequence[memoryview]) -> None:
         """Read each stretch from where it is."""
@@ -190,6 +192,7 @@ class Overlay:
         if end == offset:
             return
         first, last = offset // self._block, (end - 1) // self._block
+        self._remember(first, last + 1)
         if offset % self._block:
             self._fill(first)
         if end % self._block and end != self.size:
@@ -219,6 +222,7 @@ class Overlay:
         if first >= last:
             self.write(offset, [memoryview(bytes(size))])
             return
+        self._remember(first, last)
         if offset < first * self._block:
             self.write(offset, [memoryview(bytes(first * self._block - offset))])
         if end > last * self._block:
@@ -235,6 +239,34 @@ class Overlay:
                 self._file.close()
             self._file = None
         self._base.close()
+
+    # --- checkpoints (machine.kept_state) ---
+    def begin_undo(self) -> None:
+        """A checkpoint is made."""
+        self._journals.append({})
+
+    def undo(self) -> None:
+        """Go back to the newest."""
+        for number, (mark, data) in self._journals[-1].items():
+            if data:
+                write_pieces(self._descriptor(), number * self._block, [memoryview(data)])
+            self._mark(number, number + 1, mark)
+        self._journals[-1].clear()
+
+    def end_undo(self, number: int) -> None:
+        """One is given up."""
+        given_up = self._journals.pop(number)
+        if number:
+            self._journals[number - 1] = {**given_up, **self._journals[number - 1]}
+
+    def _remember(self, first: int, end: int) -> None:
+        """Blocks are about to change."""
+        for number in range(first, end) if self._journals else ():
+            if number not in self._journals[-1]:
+                mark = self._marks[number] if self._marks else _BASE
+                block = bytearray(min(self._block, self.size - number * self._block) if mark == _WRITTEN else 0)
+                self.read(number * self._block, [memoryview(block)])
+                self._journals[-1][number] = mark, bytes(block)
 
     # --- snapshots of the machine ---
     def state(self) -> dict[str, Any]:

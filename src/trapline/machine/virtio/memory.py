@@ -32,7 +32,7 @@ class BoardMemory:
         region = self._regions.find(address)
         if region is None or region.kind != KIND_RAM:
             raise ValueError(f"no RAM at {address:#x}")
-        return self._regions.view(address, size)
+        return self._regions.view(address, size, write=write)
 
     def written(self, address: int, size: int) -> None:
         """Tell the engine."""

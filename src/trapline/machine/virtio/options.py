@@ -33,6 +33,16 @@ class VirtioOptions:
         shares = [parse_share(text) for text in self.share]
         return any(not d.read_only and not d.snapshot for d in drives) or any(not s.read_only for s in shares)
 
+    def cannot_go_back(self) -> str:
+        """What of this leaves the machine, so that no checkpoint undoes it; "" if nothing does."""
+        from trapline.machine.virtio.drive import parse_drive
+
+        for text in self.drive:
+            drive = parse_drive(text)
+            if not drive.read_only and not drive.snapshot:
+                return f"the drive {str(drive.file)!r}, whose image is written (give it ,snapshot or ,ro)"
+        return "a network" if self.net != "none" else "a share" if self.share else ""
+
     def check(self) -> None:
         """Read every text, open no file; ValueError says what is wrong."""
         from trapline.machine.virtio.drive import parse_drive

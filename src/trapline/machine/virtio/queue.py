@@ -89,8 +89,8 @@ class Queue:
         pending = idx - self.last_avail & 0xFFFF
         if pending == 0:
             if self.features & F_EVENT_IDX:
+                self._writes_used_ring()
                 _U16.pack_into(used, _RING + 8 * self.num, self.last_avail)
-                self._used_ring_written()
             return None
         if pending > self.num:
             raise MalformedError(f"queue {self.index}: the available index jumps from {self.last_avail} to {idx}")
@@ -170,15 +170,17 @@ class Queue:
         self.turn.spend(written)
         self.moved = 0
         used = self._rings[2]
+        self._writes_used_ring()
         _USED.pack_into(used, _RING + 8 * (self.used_idx & self.num - 1), chain.head, written)
         self.used_idx = self.used_idx + 1 & 0xFFFF
         _U16.pack_into(used, 2, self.used_idx)
-        self._used_ring_written()
 
-    def _used_ring_written(self) -> None:
-        """A driver may have put its ring beside code."""
+    def _writes_used_ring(self) -> None:
+        """The device's part of the rings is about to change: a driver may have put it beside code."""
         assert self._memory is not None
-        self._memory.written(self.device, _RING + 8 * self.num + 2)
+        size = _RING + 8 * self.num + 2
+        self._memory.view(self.device, size, write=True)
+        self._memory.written(self.device, size)
 
     def wants_interrupt(self) -> bool:
         """Whether the driver wants to hear of what was pushed since this was last asked."""
