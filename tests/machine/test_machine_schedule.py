@@ -5,48 +5,55 @@ from __future__ import annotations
 from machine_fakes import FakeEngine, FakeHart
 
 from trapline.lang.control import EXIT_STOP, EXIT_WFI
-from trapline.machine.clint import time_of
+from trapline.lang.devices import DeviceState
+from trapline.machine.clint import Clint, time_of
+from trapline.machine.lines import MTIP
 from trapline.machine.schedule import QUANTUM, Schedule
 
 
 class FakeBoard:
-    """Deadlines and wake-ups by table."""
+    """Devices that are never due; what reaches it is remembered."""
 
-    def __init__(self, harts: list[FakeHart]) -> None:
-        self.harts = harts
-        self.at: dict[int, list[int]] = {}
-        self.due: set[int] = set()
+    def __init__(self) -> None:
         self.handled: list[tuple[int, int]] = []
+        self.due: int | None = None
+        self.resumed: list[int] = []
 
-    def tick(self, index: int) -> None:
-        """Note deadlines that have passed."""
-        if any(t <= time_of(self.harts[index]) for t in self.at.get(index, [])):
-            self.due.add(index)
+    def devices_due(self) -> tuple[int | None, bool]:
+        """As the test says."""
+        return self.due, False
 
-    def deadline(self, index: int) -> int | None:
-        """The next one in the table."""
-        return min((t for t in self.at.get(index, []) if t > time_of(self.harts[index])), default=None)
-
-    def wakes(self, index: int) -> bool:
-        """A passed deadline wakes."""
-        return index in self.due
+    def resume_devices(self, index: int) -> None:
+        """Remember it; nothing is due any more."""
+        self.resumed.append(index)
+        self.due = None
 
     def handle(self, index: int, reason: int) -> None:
         """Remember it."""
         self.handled.append((index, reason))
 
+    def stopped(self, index: int) -> None:
+        """No test has stops."""
+
+    def arrived(self, index: int) -> None:
+        """No test has a goal."""
+
 
 def _setup(count: int, slice_instructions: int = 10_000) -> tuple[Schedule, FakeBoard, FakeEngine]:
     harts = [FakeHart() for _ in range(count)]
-    board, engine = FakeBoard(harts), FakeEngine()
-    return Schedule(harts, engine, board, slice_instructions), board, engine
+    io = DeviceState()
+    Clint(harts, io)
+    for number, hart in enumerate(harts):
+        hart.mhartid, hart.mie = number, MTIP
+    board, engine = FakeBoard(), FakeEngine()
+    return Schedule(harts, engine, board, slice_instructions, io), board, engine
 
 
 def test_a_slice_ends_exactly_at_the_deadline() -> None:
     """The engine runs to the very instruction at which the timer is due, whatever the phase."""
-    schedule, board, engine = _setup(1)
+    schedule, _, engine = _setup(1)
     schedule.harts[0].instret = 37
-    board.at = {0: [25]}
+    schedule.io.mtimecmp[0] = 25
     schedule.round(None)
     assert engine.turns == [(37, 2500), (2500, 10_000)]
 
@@ -67,18 +74,18 @@ def test_a_budget_is_exact() -> None:
 
 def test_a_sleeping_hart_wakes_at_its_deadline() -> None:
     """After wfi time passes without instructions until the timer; then the hart goes on."""
-    schedule, board, engine = _setup(1)
+    schedule, _, engine = _setup(1)
     engine.exits = {500: EXIT_WFI}
-    board.at = {0: [50]}
+    schedule.io.mtimecmp[0] = 50
     schedule.round(None)
     assert engine.turns == [(0, 500), (500, 500 + (100 - 50) * 100)]
 
 
 def test_all_asleep_is_noticed() -> None:
     """When no hart can run, the next deadline of all is where time may jump."""
-    schedule, board, engine = _setup(2)
+    schedule, _, engine = _setup(2)
     engine.exits = {500: EXIT_WFI}
-    board.at = {1: [100_000]}
+    schedule.io.mtimecmp[1] = 100_000
     schedule.round(None)
     assert schedule.all_asleep()
     assert schedule.next_deadline() == 100_000
@@ -106,3 +113,23 @@ def test_stop_and_hosted_exits() -> None:
     assert board.handled == [(0, 3)]
     assert schedule.stop_requested
     assert int(schedule.harts[0].instret) == 200
+
+
+def test_devices_go_on_at_the_tick_they_asked_for() -> None:
+    """A turn is cut where devices are due, and they hear which hart's time it is."""
+    schedule, board, engine = _setup(2)
+    board.due = 30
+    schedule.round(None)
+    assert board.resumed == [0]
+    assert engine.turns[:2] == [(0, 3000), (3000, 13_000)]
+
+
+def test_a_round_that_is_cut_goes_on_where_it_was() -> None:
+    """However a budget cuts the rounds, the harts' turns begin and end at the same instructions."""
+    whole, _, _ = _setup(3)
+    whole.round(None)
+    cut, _, _ = _setup(3)
+    done = 0
+    while done < 3 * QUANTUM:
+        done += cut.round(min(7_001, 3 * QUANTUM - done))
+    assert [int(h.instret) for h in cut.harts] == [int(h.instret) for h in whole.harts] == 3 * [QUANTUM]

@@ -38,6 +38,7 @@ ENGINE_FUNCTIONS = {
     "keep_page": "trapline.privilege.undo",
     "stop_at": "trapline.privilege.stops",
     "record_place": "trapline.privilege.stops",
+    "run_hart": "trapline.engine.running",
 }
 
 # sstatus, sscratch, sepc, scause, stval; the same of VS, M; what HS reads of a guest's trap; cycle, time, instret.

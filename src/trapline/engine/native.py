@@ -13,28 +13,26 @@ from typing import TYPE_CHECKING, Any
 from trapline.engine import perf_map
 from trapline.engine.cache import load_image
 from trapline.engine.code import PAGE, CodeStore
-from trapline.engine.compiler_names import MARGIN, plain_index, step_index
+from trapline.engine.compiler_names import plain_index, step_index
 from trapline.engine.jit.area import CODE_BYTES
 from trapline.engine.jit.tier import Tier
+from trapline.engine.native_exits import NEW_PAGE, STOPPED, STRADDLE, UNDECODED
 from trapline.engine.reference import ReferenceEngine
 from trapline.engine.stop_points import Stops
 from trapline.engine.stop_records import StopRecords
 from trapline.engine.tlb_layout import TLB_BYTES
 from trapline.isa.decode import Decoder
-from trapline.lang.control import ATTENTION_LEAVE, EXIT_BREAK, EXIT_LIMIT, EXIT_STOP
+from trapline.lang.control import ATTENTION_LEAVE, EXIT_BREAK, EXIT_STOP, SERVE_CODE
 from trapline.lang.devices import DeviceState, Registers
 from trapline.lang.functions import Trap
 from trapline.lang.host_pages import anonymous
 from trapline.lang.state import LAYOUT, subset_arguments
 from trapline.lang.values import U64
-from trapline.privilege.derived import update_derived
-from trapline.privilege.interrupts import update_timers
 
 if TYPE_CHECKING:
     from trapline.engine.link import Image
     from trapline.lang.state import Hart
 
-NATIVE_LIMIT, UNDECODED, NEW_PAGE, SLOW, STRADDLE, SEMANTIC, STOPPED = 1, 2, 3, 4, 5, 6, 7
 CALLBACK = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p, *[ctypes.c_uint64] * 4)
 STEP_SLOTS = 4
 
@@ -98,7 +96,6 @@ class NativeEngine:
         self.reference = ReferenceEngine()
         self.stops: Stops = self.reference.stops
         self.stops.records = self.stop_records = StopRecords(self.stops, self.code)
-        self._run = ctypes.CFUNCTYPE(None, ctypes.c_uint64, ctypes.c_int64)(self.symbols["run"])
         self._harts: list[Hart] = []
         self._keep: dict[int, list[Any]] = {}
         self._infos: dict[tuple[int, int], Infos] = {}
@@ -118,6 +115,7 @@ class NativeEngine:
             known.decode_base = 0 if self.tier is not None and self.tier.forced else self.code.table
         if self.tier is not None:
             self.tier.attach(hart)
+            hart.jit_waits = int(not self.tier.started)
         hart.call = partial(self.call, hart)  # type: ignore[method-assign]
         flush: Any = partial(self._plain, "c.flush_all_sets", hart)
         hart.on_flush_translations = flush  # type: ignore[method-assign]
@@ -147,8 +145,9 @@ class NativeEngine:
             CALLBACK(self._guard(hart, lambda gpa, how, data, _: hart.on_mmio(gpa, how, data))),
             CALLBACK(self._guard(hart, lambda io, what, value, _: DeviceState.at[io].ask(what, value))),
             CALLBACK(self._guard(hart, self._arm_code)),
+            CALLBACK(self._guard(hart, lambda what, *_: self._serve(hart, what))),
         ]  # fmt: skip
-        names = "device_load", "device_store", "forget_code", "transform", "mmio", "host", "arm_code"
+        names = "device_load", "device_store", "forget_code", "transform", "mmio", "host", "arm_code", "serve"
         for name, callback in zip(names, callbacks, strict=True):
             setattr(hart, f"fn_{name}", ctypes.cast(callback, ctypes.c_void_p).value or 0)
         for slot in range(1, STEP_SLOTS):
@@ -273,72 +272,66 @@ class NativeEngine:
     # --- running ---
     def run(self, hart: Hart, limit: int) -> int:
         """Run until `limit` more attempts or another reason to leave (EXIT_*)."""
-        mem, words = hart.mem, self._words
-        instret, pc, next_pc = words["instret"], words["pc"], words["next_pc"]
-        full, margin, base, why = words["jit_full"], words["ic_margin"], words["ic_base"], words["native_exit"]
-        sample, samples, tier = words["sample_at"], words["sample_count"], self.tier
         if self.stops.changed:
             self.stops.apply()
-        end = words["ic_end"]  # exits that native code handles may move it
-        moved = words["clock_moved"]
-        due = words["hpm_due"]  # a counter may overflow
-        if (
-            mem[words["time_offset"]] != mem[words["timer_offset"]]
-            or mem[words["time_ratio"]] != mem[words["timer_ratio"]]
-        ):
-            hart.call(update_timers)
-            hart.call(update_derived)
-        mem[end] = mem[instret] + limit
-        mem[words["attention"]] = mem[moved] = 0
-        while True:
-            if mem[full] and tier is not None:
-                tier.flush()
-            self._settle(hart)
-            left = min(mem[end], mem[due]) - mem[instret]
-            ic = min(left - MARGIN, max(mem[sample] - mem[instret], 0)) if left > MARGIN else -1
-            mem[margin] = left - ic
-            mem[base] = (mem[instret] + ic) & 0xFFFF_FFFF_FFFF_FFFF
-            mem[next_pc] = mem[pc]
-            self._run(hart.address, ic)
-            reason = mem[why]
-            if tier is not None and not tier.started and (mem[samples] or tier.forced):
-                tier.start()
-            if reason == UNDECODED:
-                page, offset = self.code.by_table[mem[words["code_table"]]], mem[pc] & (PAGE - 1)
-                self.code.decode_block(page, offset)
-                self.stop_records.arm(page)
-                if tier is not None and tier.forced:
-                    mode = mem[words["priv"]] | mem[words["virt"]] << 2
-                    tier.places[page.table + offset * 8] = hart, mem[pc], mode
-                    tier.make(page.table + offset * 8)
-            elif reason == NATIVE_LIMIT:
-                if mem[instret] >= mem[end]:
-                    self._settle(hart)
-                    return EXIT_LIMIT
-            elif reason == STOPPED:
-                self._settle(hart)
-                return EXIT_BREAK
-            elif reason == SEMANTIC:
-                if self._failure is not None:
-                    failure, self._failure = self._failure, None
-                    raise failure
-                self._settle(hart)
-                if mem[moved]:
-                    mem[moved] = 0
-                    if mem[instret] < mem[end]:
-                        continue
-                return int(mem[words["exit_reason"]])
-            elif reason == NEW_PAGE:
-                self._new_page(mem[words["fetch_uncached"]])
-            elif reason == STRADDLE:
-                self.code.decode_straddle(self.code.by_table[mem[words["code_table"]]], mem[words["insn"]])
-            elif self._slow_step(hart):
-                return int(hart.exit_reason)
+        reason = self._plain("c.run_hart", hart, limit)
+        self.raise_failure()
+        return reason
 
-    def _settle(self, hart: Hart) -> None:
-        """Notice the overflow of a counter behind the very instruction: whoever is left for may look at mip."""
-        if hart.mem[self._words["instret"]] >= hart.mem[self._words["hpm_due"]]:
-            hart.call(update_derived)
+    def call_turns(self, function: Callable[..., Any], hart: Hart, *args: Any) -> None:
+        """Call a compiled function that runs harts by itself (lang.control.run_engine)."""
+        if self.stops.changed:
+            self.stops.apply()
+        self._plain(f"c.{function.__name__}", hart, *[int(a) for a in args])
+        self.raise_failure()
+
+    def raise_failure(self) -> None:
+        """Raise what a callback of native code could not."""
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+
+    def _serve(self, hart: Hart, what: int) -> int:
+        """What native code asks of Python (engine.running); 0: go on, else the reason to leave."""
+        if what == SERVE_CODE:
+            self._look_after_code(hart)
+            return 0
+        mem, words = hart.mem, self._words
+        reason = mem[words["native_exit"]]
+        if reason == UNDECODED:
+            self._decode(hart)
+        elif reason == STOPPED:
+            return EXIT_BREAK
+        elif reason == NEW_PAGE:
+            self._new_page(mem[words["fetch_uncached"]])
+        elif reason == STRADDLE:
+            self.code.decode_straddle(self.code.by_table[mem[words["code_table"]]], mem[words["insn"]])
+        elif self._slow_step(hart):
+            return int(hart.exit_reason)
+        return 0
+
+    def _look_after_code(self, hart: Hart) -> None:
+        tier = self.tier
+        if tier is None:
+            return
+        if hart.jit_full != 0:
+            tier.flush()
+        if not tier.started:
+            tier.start()
+            for known in self._harts:
+                known.jit_waits = 0
+
+    def _decode(self, hart: Hart) -> None:
+        """Decode from pc on, in Python: regions are forced, or the code is new to native code."""
+        page, offset = self.code.by_table[int(hart.code_table)], int(hart.pc) & (PAGE - 1)
+        self.code.decode_block(page, offset)
+        self.stop_records.arm(page)
+        tier = self.tier
+        if tier is not None and tier.forced:
+            self._look_after_code(hart)
+            mode = int(hart.priv) | int(hart.virt) << 2
+            tier.places[page.table + offset * 8] = hart, int(hart.pc), mode
+            tier.make(page.table + offset * 8)
 
     def _new_page(self, info: int) -> None:
         if self.code.make_room():

@@ -30,6 +30,7 @@ ROOTS = (
     "trapline.firmware.unprivileged",
     "trapline.machine.lines",
     "trapline.machine.clint",
+    "trapline.machine.turns",
     "trapline.machine.plic",
     "trapline.machine.uart",
     "trapline.machine.rtc",

@@ -25,6 +25,7 @@ EXIT_TIMER = 5  # a CSR write moved a timer deadline; run again
 EXIT_STOP = 6  # a device or hook asked to stop
 EXIT_OBSERVE = 7  # the trap that an observer has waited for was taken
 EXIT_BREAK = 8  # a stop was hit (privilege.stops)
+SERVE_CODE, SERVE_EXIT = 0, 1  # what the native engine does in Python (serve_run)
 EXIT_INTERNAL = 16  # first of the engine's own reasons; never seen by callers of run()
 
 
@@ -161,3 +162,24 @@ def instruction_bits(hart: Hart) -> U64:
 def fill_ones(address: U64, size: U64) -> None:
     """Set `size` bytes at a host address to 0xff."""
     ctypes.memset(int(address), 0xFF, int(size))
+
+
+@primitive
+def run_engine(hart: Hart, limit: U64) -> U64:
+    """Run a hart until `limit` more attempts or another reason to leave (EXIT_*), for a schedule."""
+    return U64(hart.on_run(int(limit)))
+
+
+@primitive
+def enter_code(hart: Hart, attempts: U64) -> None:
+    """Go on in the hart's compiled code; it comes back with hart.native_exit."""
+    raise LookupError("only the native engine has compiled code")
+
+
+@primitive
+def serve_run(hart: Hart, what: int) -> U64:
+    """Have the native engine's Python look after compiled code, or serve the reason why the hart came back.
+
+    0: go on; else the reason to leave (EXIT_*).
+    """
+    raise LookupError("only the native engine serves native code")

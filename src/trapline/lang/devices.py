@@ -60,9 +60,24 @@ class DeviceFields:
     rtc_timebase = DEVICES.word(kind=Kind.MADE)
     rtc_high = DEVICES.word(most=4294967295)
 
+    # The schedule of the harts (machine.turns), while it runs; between runs machine.schedule holds it.
+    DEVICES.kind = Kind.HOST
+    turn_asleep = DEVICES.array(HARTS)  # 1: waits for an interrupt
+    # Ticks: where the last round ended, where the one under way ends by itself, and where it ends now.
+    turn_now, turn_round, turn_until = DEVICES.words(3)
+    turn_next = DEVICES.word()  # 1 + the hart whose turn it is, in a round that was cut short
+    turn_ticks, turn_slice, turn_rounds = DEVICES.words(3)  # of a round, attempts of a run, rounds until Python looks
+    turn_latest, turn_due = DEVICES.words(2)  # ticks at which Python wants to look, and devices want to go on
+    turn_tired = DEVICES.word()  # 1: devices have done much
+    turn_budget, turn_done = DEVICES.words(2)  # attempts
+    turn_stop = DEVICES.word()  # 1: end at the next boundary
+    turn_goal_of, turn_goal = DEVICES.words(2)  # 1 + a hart, and the instret at which the run ends for it
+    turn_found = DEVICES.word()  # what was asked of a hart
+    DEVICES.kind = Kind.STATE
 
-# What a device asks of the host.
-ASK_TRANSMIT, ASK_REFILL, ASK_SOURCE, ASK_CONTEXT = range(4)
+
+# What a device asks of the host, and the schedule: a turn of devices is due, a hart left the engine, it is at its goal.
+ASK_TRANSMIT, ASK_REFILL, ASK_SOURCE, ASK_CONTEXT, ASK_DEVICES, ASK_LEFT, ASK_ARRIVED = range(7)
 
 Answer = Callable[[int], object]
 

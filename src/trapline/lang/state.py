@@ -151,6 +151,7 @@ class HartFields:
     step_record = LAYOUT.array(8, align=2)
     step_handlers = LAYOUT.array(256)
     call_failed = LAYOUT.word()
+    fn_serve = LAYOUT.word()  # engine.running asks Python
     clock_moved = LAYOUT.word()  # 1: native code was left because ic_end is nearer (machine.clint)
     observe_base = LAYOUT.word()  # the tables of privilege.observe; 0: nobody observes
     stops_base = LAYOUT.word()  # the table of privilege.stops; 0: nobody waits for anything
@@ -164,6 +165,7 @@ class HartFields:
     jit_low, jit_high, fn_goto, fn_budget, fn_resume = LAYOUT.words(5)
     # 1: there is no more room for them; the hart leaves native code at the next sampling point
     jit_full = LAYOUT.word()
+    jit_waits = LAYOUT.word()  # 1: the threads that compile are started at the first sample
     sample_at, sample_count = LAYOUT.words(2)  # the instret of the next sample, and how many were taken
     # Host address of the record to which the last jump went that looked at the budget, and the mode's index there.
     run_start, run_mode = LAYOUT.words(2)
@@ -354,6 +356,10 @@ class Hart(HartFields):
     def on_action(self, number: int) -> int:
         """Replaced by a hosted KVM whose policy has actions of its own (lang.control.call_action)."""
         raise LookupError("no policy has an action of its own")
+
+    def on_run(self, limit: int) -> int:
+        """Replaced by a schedule that CPython runs (lang.control.run_engine)."""
+        raise LookupError("no engine runs this hart")
 
     def on_flush_translations(self) -> None:
         """Replaced by an engine that caches translations."""

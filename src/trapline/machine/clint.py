@@ -35,18 +35,19 @@ def time_of(hart: Hart) -> int:
     return words[_INSTRET] // words[_RATIO] + words[_OFFSET] & MASK64
 
 
-def time_changed(hart: Hart) -> None:
-    """After a change of time_offset: the deadlines of Sstc, and the interrupts that follow from them."""
-    hart.call(update_timers)
-    hart.call(update_derived)
+@hosted
+def pass_time(hart: Hart, tick: U64) -> None:
+    """Let the hart's time pass to `tick` without instructions; with it, the deadlines of Sstc and their interrupts."""
+    now = time_now(hart)
+    if tick > now:
+        hart.time_offset = hart.time_offset + (tick - now)
+        update_timers(hart)
+        update_derived(hart)
 
 
 def advance(hart: Hart, tick: int) -> None:
-    """Let the hart's time pass to `tick` without instructions."""
-    now = time_of(hart)
-    if tick > now:
-        hart.time_offset = int(hart.time_offset) + tick - now
-        time_changed(hart)
+    """The same, for what is not compiled."""
+    hart.call(pass_time, tick)
 
 
 @inline

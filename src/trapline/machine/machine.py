@@ -45,13 +45,11 @@ from trapline.machine.schedule import Schedule
 from trapline.machine.sigint import on_ctrl_c
 from trapline.machine.signature import DEFAULT_GRANULARITY, signature
 from trapline.machine.test_finisher import TestFinisher
-from trapline.machine.timers import TimerLines
 from trapline.machine.trap_counts import instructions_by_mode
 from trapline.machine.uart import Uart
 from trapline.machine.virtio.bus import VirtioBus
 from trapline.machine.virtio.memory import BoardMemory
 from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions, add_devices
-from trapline.privilege.interrupts import interrupt_waits
 from trapline.privilege.isa_string import DEFAULT_ISA, add_imsic, configure
 from trapline.privilege.reset import reset
 
@@ -148,7 +146,7 @@ class Machine(Rewindable):
         for hart in self.harts:
             self.engine.attach(hart)
         self._attached = True
-        self.schedule = Schedule(self.harts, self.engine, self, self.engine.turn)
+        self.schedule = Schedule(self.harts, self.engine, self, self.engine.turn, self.io)
 
     def _make_board(self, memory: int) -> None:
         regions = self.regions
@@ -156,7 +154,6 @@ class Machine(Rewindable):
         self.clint = Clint(self.harts, self.io)
         self.plic = install_interrupt_controllers(self.aia, regions, self.harts, self.io)
         self.uart = Uart(self.harts[0], self.io, self.console.write)
-        self.timers = TimerLines(self.harts, self.clint)
         finisher = TestFinisher(self._finish, self._reset)
         self.rom = regions.rom("reset ROM", mm.RESET_ROM.base, mm.RESET_ROM.size)
         regions.device("test finisher", mm.TEST_FINISHER.base, mm.TEST_FINISHER.size, finisher)
@@ -471,6 +468,7 @@ class Machine(Rewindable):
 
     def _pause(self) -> None:
         """Let the harts come back soon: a device has work for later, or has done much."""
+        self.schedule.devices_changed()
         self.schedule.stop_requested = True
         for hart in self.harts:
             leave(hart, EXIT_TIMER)
@@ -529,22 +527,14 @@ class Machine(Rewindable):
 
     # --- what the schedule asks ---
 
-    def tick(self, index: int) -> None:
-        """Bring the hart's timer interrupts up to date, and give devices the turns that are due."""
-        self.timers.tick(index)
-        busy = self.virtio.due is not None or self.virtio.tired
-        if busy and self.virtio.tick(time_of(self.harts[index])):
+    def devices_due(self) -> tuple[int | None, bool]:
+        """Return the tick at which devices want to go on, and whether they have done much."""
+        return self.virtio.due, self.virtio.tired
+
+    def resume_devices(self, index: int) -> None:
+        """Give devices the turn that is due at the time of this hart."""
+        if self.virtio.tick(time_of(self.harts[index])):
             self.schedule.stop_requested = True  # look at the limits of the run
-
-    def deadline(self, index: int) -> int | None:
-        """Return the hart's next timer deadline, or the next turn of a device."""
-        due, timer = self.virtio.due, self.timers.deadline(index)
-        return timer if due is None else due if timer is None else min(due, timer)
-
-    def wakes(self, index: int) -> bool:
-        """Return whether an interrupt that mie enables is pending (wfi ignores the global enables)."""
-        hart = self.harts[index]
-        return bool(interrupt_waits(hart))
 
     def handle(self, index: int, reason: int) -> None:
         """A trap went to a hosted level."""

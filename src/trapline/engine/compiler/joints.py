@@ -10,12 +10,11 @@ from trapline.engine.compiler.handlers import CC, LIKELY, UNLIKELY, Handler
 from trapline.engine.compiler.module import Compiled
 from trapline.engine.compiler.source import SubsetError
 from trapline.engine.compiler_names import MARGIN, SAMPLE_PERIOD, UNEVEN, UNEVEN_STEP
+from trapline.engine.native_exits import NATIVE_LIMIT, NEW_PAGE, SEMANTIC, SLOW, STOPPED, STRADDLE, UNDECODED
 from trapline.engine.tlb_layout import STRADDLE_SLOT
 from trapline.lang.control import ATTENTION_LEAVE
 from trapline.lang.state import SAMPLES
 from trapline.privilege.stops import RECORD_CSR, RECORD_HANDLER
-
-EXIT_LIMIT, EXIT_UNDECODED, EXIT_NEW_PAGE, EXIT_SLOW, EXIT_STRADDLE, EXIT_SEMANTIC, EXIT_STOPPED = 1, 2, 3, 4, 5, 6, 7
 
 
 def joints(functions: dict[str, Compiled]) -> list[str]:
@@ -55,7 +54,7 @@ def resume(functions: dict[str, Compiled]) -> str:
     h.label("try")
     h.tail("@h.hosted")
     h.label("leave")
-    h.leave(EXIT_SEMANTIC)
+    h.leave(SEMANTIC)
     h.label("stay")
     irq = h.value(f"icmp ne i64 {h.get('irq_cause')}, 0")
     h.emit(f"br i1 {irq}, label %interrupt, label %go{UNLIKELY}")
@@ -81,7 +80,7 @@ def hosted(functions: dict[str, Compiled]) -> str:
     result = h.value(f"call fastcc i64 @{called.symbol}(ptr %st)")
     h.emit(f"br i1 {h.value(f'icmp eq i64 {result}, 1')}, label %on, label %leave")
     h.label("leave")
-    h.put("native_exit", EXIT_SEMANTIC)
+    h.put("native_exit", SEMANTIC)
     h.emit("ret void")
     h.label("on")
     left = h.get("ic_left")
@@ -109,7 +108,7 @@ def budget(functions: dict[str, Compiled]) -> str:
     h.emit(f"br i1 {h.value(f'or i1 {spent}, {full}')}, label %limit, label %more")
     h.label("limit")
     h.put("pc", h.get("next_pc"))
-    h.leave(EXIT_LIMIT)
+    h.leave(NATIVE_LIMIT)
     h.label("more")
     h.emit(f"br i1 {h.value(f'icmp sgt i64 {left}, {MARGIN}')}, label %sample, label %few")
     h.label("few")
@@ -208,7 +207,7 @@ def fetch_miss(functions: dict[str, Compiled]) -> str:
     h.label("go")
     h.jump_pc(pc, ic="%ic", new_mode=True)
     h.label("ask")
-    code = h.value(f"select i1 {h.value(f'icmp eq i64 {uncached}, 1')}, i64 {EXIT_SLOW}, i64 {EXIT_NEW_PAGE}")
+    code = h.value(f"select i1 {h.value(f'icmp eq i64 {uncached}, 1')}, i64 {SLOW}, i64 {NEW_PAGE}")
     h.put("native_exit", code)
     h.emit("ret void")
     return h.text()
@@ -251,7 +250,7 @@ def straddle(functions: dict[str, Compiled]) -> str:
     h.label("differs")
     h.put("pc", pc)
     h.put("insn", half)
-    h.leave(EXIT_STRADDLE)
+    h.leave(STRADDLE)
     return h.text()
 
 
@@ -276,7 +275,7 @@ def stop(functions: dict[str, Compiled]) -> str:
     hit = h.value(f"call fastcc {asked.result_type()} @{asked.symbol}(ptr %st, i64 {pc}, i64 {host}, i64 {csr})")
     h.emit(f"br i1 {hit}, label %out, label %on{UNLIKELY}")
     h.label("out")
-    h.leave(EXIT_STOPPED)
+    h.leave(STOPPED)
     h.label("on")
     handler = h.value(f"inttoptr i64 {h.word_at(place, RECORD_HANDLER)} to ptr")
     h.tail(handler)
@@ -291,7 +290,7 @@ def undecoded(functions: dict[str, Compiled]) -> str:
     python_decodes = h.value(f"icmp eq i64 {h.get('decode_base')}, 0")
     h.emit(f"br i1 {python_decodes}, label %leave, label %decode")
     h.label("leave")
-    h.leave(EXIT_UNDECODED)
+    h.leave(UNDECODED)
     h.label("decode")
     given = ", ".join(f"i64 {v}" for v in (h.get("code_table"), h.get("code_host"), h.value(f"and i64 {pc}, 4095")))
     h.emit(f"call fastcc void @{functions['decode_block'].symbol}(ptr %st, {given})")

@@ -31,7 +31,7 @@ POSITION = {"pc", "next_pc", "insn", "insn_length", "instret", "attention", "exi
 POSITION_PRIMITIVES = {
     "jump", "leave", "flush_translations", "flush_page", "forget_code", "arm_code", "cache_translation", "note_store",
     "device_load", "device_store", "ask_host", "call_registers", "on_hart", "traps_on_hart", "transformed_instruction",
-    "instruction_bits", "user_mmio", "call_action",
+    "instruction_bits", "user_mmio", "call_action", "run_engine", "enter_code", "serve_run",
 }  # fmt: skip
 
 

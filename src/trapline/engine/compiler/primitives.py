@@ -385,6 +385,25 @@ def _call_action(e: Calls, node: ast.Call) -> Result:
     return e.value(f"call i64 {pointer}(ptr %hart)"), U
 
 
+@lowering("run_engine")
+def _run_engine(e: Calls, node: ast.Call) -> Result:
+    e.wrote |= WROTE
+    return _helper(e, "run_hart", f"i64 {e.as_word(node.args[1])}"), U
+
+
+@lowering("enter_code")
+def _enter_code(e: Calls, node: ast.Call) -> Result:
+    e.emit(f"call void @run(ptr %hart, i64 {e.as_word(node.args[1])})")
+    e.wrote |= WROTE
+    return None
+
+
+@lowering("serve_run")
+def _serve_run(e: Calls, node: ast.Call) -> Result:
+    e.wrote |= WROTE
+    return _callback(e, "fn_serve", [e.as_word(node.args[1])]), U
+
+
 @lowering("transformed_instruction")
 def _transformed_instruction(e: Calls, node: ast.Call) -> Result:
     return _callback(e, "fn_transform", []), U

@@ -1,0 +1,93 @@
+"""The order of the harts' turns: the same under both engines, from run to run, and however a run is cut."""
+
+from __future__ import annotations
+
+from test_machine_run import BASE, machine
+
+from trapline.machine.machine import Machine
+
+HARTS = 3
+LOG, LOG_BYTES = BASE + 0x4000, 0x2000
+
+# Each hart notes its number and the low half of its time in a common log, sets its timer, asks the next hart for
+# attention, and waits for an interrupt; it works for as long as its number says in between.
+PROGRAM = f"""
+    csrr s0, mhartid
+    la t0, 9f
+    csrw mtvec, t0
+    li t0, 0x88
+    csrw mie, t0
+    li s1, {LOG}
+    li s2, 0x2000000
+    slli t0, s0, 2
+    add s3, s2, t0
+    addi t1, s0, 1
+    li t2, {HARTS}
+    blt t1, t2, 1f
+    li t1, 0
+1:  slli t1, t1, 2
+    add s4, s2, t1
+    slli t0, s0, 3
+    li t1, 0x2004000
+    add s5, t1, t0
+    li s6, 0
+2:  li t0, 1
+    amoadd.w t1, t0, (s1)
+    li t2, 500
+    bge t1, t2, 8f
+    slli t1, t1, 3
+    add t1, t1, s1
+    sw s0, 8(t1)
+    csrr t2, time
+    sw t2, 12(t1)
+    addi t2, t2, 40
+    slli t3, s0, 6
+    add t2, t2, t3
+    sd t2, 0(s5)
+    li t0, 1
+    sw t0, 0(s4)
+    slli t0, s0, 5
+    addi t0, t0, 40
+3:  addi t0, t0, -1
+    bnez t0, 3b
+    wfi
+    sw zero, 0(s3)
+    addi s6, s6, 1
+    andi t0, s6, 7
+    bnez t0, 2b
+    csrsi mstatus, 8
+    csrci mstatus, 8
+    j 2b
+8:  wfi
+    j 8b
+9:  sw zero, 0(s3)
+    li t0, -1
+    sd t0, 0(s5)
+    mret
+"""
+
+
+def _state(board: Machine) -> tuple[bytes, list[tuple[int, int, int]]]:
+    log = board.regions.read(LOG, LOG_BYTES)
+    return bytes(log), [(int(h.instret), int(h.pc), int(h.time_offset)) for h in board.harts]
+
+
+def _ran(engine: str, *cuts: int) -> tuple[bytes, list[tuple[int, int, int]]]:
+    board = machine(PROGRAM, engine, harts=HARTS)
+    for cut in cuts:
+        board.run(cut)
+    return _state(board)
+
+
+def test_both_engines_take_the_same_turns() -> None:
+    """Harts that wake each other by timers and IPIs write the same log, at the same times, under both engines."""
+    reference, native = _ran("reference", 24_000), _ran("native", 24_000)
+    assert reference == native
+    assert len({native[0][8 + 8 * n] for n in range(60)}) == HARTS
+
+
+def test_the_turns_are_the_same_however_a_run_is_cut() -> None:
+    """A run in many parts, and another run, end where the first did."""
+    whole = _ran("native", 900_000)
+    assert _ran("native", 900_000) == whole
+    assert _ran("native", *[7_919] * 113, 900_000 - 113 * 7_919) == whole
