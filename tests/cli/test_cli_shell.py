@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -111,11 +112,17 @@ def commands() -> list[tuple[str, ...]]:
     return list(below(app, ()))
 
 
-def help_words(chain: tuple[str, ...], columns: str) -> tuple[list[str], int]:
-    """Return the words of a command's help, without its frames, and how wide it is."""
+@functools.cache
+def help_text(chain: tuple[str, ...], columns: str) -> str:
+    """Return a command's help on a terminal of that width."""
     environment = {**os.environ, "COLUMNS": columns, "PYTHONPATH": os.pathsep.join(sys.path)}
     words = [sys.executable, "-m", "trapline", *chain, "--help"]
-    shown = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60, check=True).stdout
+    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+def help_words(chain: tuple[str, ...], columns: str) -> tuple[list[str], int]:
+    """Return the words of a command's help, without its frames, and how wide it is."""
+    shown = help_text(chain, columns)
     return re.sub(r"[─│╭╮╰╯]", " ", shown).split(), max(map(len, shown.splitlines()))
 
 
@@ -128,3 +135,21 @@ def test_help_fits_eighty_columns_and_cuts_no_word() -> None:
         whole, _ = help_words(chain, "400")
         assert width <= 80, chain
         assert set(narrow) <= set(whole), chain
+
+
+def test_help_says_what_every_option_is() -> None:
+    """Each option of every command has words beside it, and no default that is nothing."""
+    for chain in commands():
+        for line in help_text(chain, "400").splitlines():
+            if re.match(r"│ +(\* +)?-", line):
+                assert re.search(r"\S {2,}\S.*\w\w", line.strip("│ ")), (chain, line)
+            assert "[default: ()]" not in line
+            assert '[default: ""]' not in line
+
+
+def test_paragraphs_of_help_are_filled() -> None:
+    """A line of a paragraph ends where the next word has no room, not where the source's line does."""
+    lines = help_text(("conform",), "80").splitlines()
+    at = next(n for n, line in enumerate(lines) if line.startswith("Real firmware"))
+    for line, following in zip(lines[at : at + 2], lines[at + 1 : at + 3], strict=True):
+        assert len(line.rstrip()) + 1 + len(following.split()[0]) > 80

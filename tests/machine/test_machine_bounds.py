@@ -31,7 +31,7 @@ def test_unassigned_addresses_are_few() -> None:
     lines = seen.describe()
     assert len(seen.accesses) == MOST_UNASSIGNED and len(lines) == MOST_UNASSIGNED + 1
     assert lines[5] == "read of 1 bytes at 0x5, where no device is: 2 times"
-    assert lines[-1] == f"accesses to other addresses where no device is: {1000 - MOST_UNASSIGNED}"
+    assert lines[-1] == f"accesses to other addresses where no device is: {1000 - MOST_UNASSIGNED} times"
 
 
 def test_the_hosts_log_is_short() -> None:

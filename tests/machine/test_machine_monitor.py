@@ -296,7 +296,7 @@ def test_a_session(terminals: tuple[int, int], make: Callable[[Console], Guest |
         person.type("\x01cquit\r")
         thread.join(30)
     result = found[0]
-    assert (result.reason, result.message, result.exit_status) == ("quit", "quit", 130)  # type: ignore[attr-defined]
+    assert (result.reason, result.message, result.exit_status) == ("quit", "in the monitor", 130)  # type: ignore[attr-defined]
 
 
 def person_instructions(person: Person) -> int:

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from trapline.machine.people import times
 from trapline.views import terminal
 from trapline.views.tables import show, table
-from trapline.views.terminal import count, number, percent, route, say, times
+from trapline.views.terminal import count, number, percent, route, say
 
 WORDS = st.lists(st.sampled_from("the guest kernel maps an MMIO page to user space 4 018 -14".split()), max_size=8)
 NUMBERS = st.integers(0, 10**15)

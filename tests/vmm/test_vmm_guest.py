@@ -206,7 +206,7 @@ def test_slots_of_every_kind(tmp_path: Path) -> None:
     x = made.vm.vcpus[0].hart.x
     assert [int(x[n]) for n in (8, 9, 18, 19)] == [0x2A, 0, 0, 0x6000_0000]
     assert path.read_bytes()[0] == 0x2A
-    assert made.devices.unassigned.describe() == ["write of 4 bytes at 0x50000008, where no device is: 1 times"]
+    assert made.devices.unassigned.describe() == ["write of 4 bytes at 0x50000008, where no device is: once"]
 
 
 def test_a_slot_inside_ram_replaces_that_part() -> None:

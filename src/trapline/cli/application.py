@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from cyclopts import App
 
+from trapline.cli.help_text import Paragraphs
+
 
 def _version() -> str:
     from importlib.metadata import PackageNotFoundError, version
@@ -19,4 +21,5 @@ app = App(
     help="A RISC-V KVM in Python: unmodified guests, and the route, count and cost of every trap.",
     version=_version,
     help_format="plaintext",
+    help_formatter=Paragraphs(),
 )

@@ -53,6 +53,7 @@ def audit(
         Write the result as JSON to a file, or - for standard output.
     """
     from trapline.lab.audit import audit as lab
+    from trapline.lab.output import behind_result
     from trapline.lab.replay import write_all
     from trapline.lab.settings import policy_of
     from trapline.policies import policy_names
@@ -69,7 +70,8 @@ def audit(
         )  # fmt: skip
     replays = None
     if out is not None:
-        replays = write_all(result.failures, out, {policy_of(n).name: n for n in names})
+        with behind_result():
+            replays = write_all(result.failures, out, {policy_of(n).name: n for n in names})
     finish(result.as_data(), json, lambda console: show_audit(console, result, replays))
     if result.interrupted:
         return EXIT_INTERRUPTED

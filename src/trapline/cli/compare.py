@@ -10,6 +10,9 @@ from trapline.cli.options import MACHINE, UNDER, Json
 from trapline.cli.snapshots import SNAPSHOTS
 from trapline.cli.tokens import behind_dashes, bound
 
+PICTURES = (".svg", ".png", ".pdf", ".html", ".json")
+DRAWN_BY = ("altair", "polars", "vl_convert")
+
 
 @app.command
 def compare(
@@ -31,13 +34,17 @@ def compare(
         Write the result as JSON to a file, or - for standard output.
     """
     from trapline.lab.errors import UsageError
+    from trapline.lab.output import behind_result
     from trapline.views.progress import bar
 
     if len(policies) < 2 or not behind_dashes:
         raise UsageError("compare needs two policies and a guest", remedy="trapline compare P1 P2 -- GUEST [options]")
+    if plot is not None:
+        _require_plot(plot)
     arguments = bound("run", behind_dashes)
     if "json" in arguments:
         raise UsageError("--json goes before the --")
+    _require_shown(arguments)
     from trapline.lab.compare import compare as lab
     from trapline.views.compare import show_comparison
 
@@ -50,9 +57,39 @@ def compare(
     with bar("compare") as update:
         result = lab(options, policies, progress=update)
     if plot is not None:
-        _plot(result, plot)
+        with behind_result():
+            _plot(result, plot)
     finish(result.as_data(), json, lambda out: show_comparison(out, result))
     return max(r.result.exit_status for r in result.reports)
+
+
+def _require_shown(arguments: dict[str, Any]) -> None:
+    """Raise UsageError for an option whose work no comparison shows, or whose file each run would write anew."""
+    from trapline.lab.errors import UsageError
+
+    snapshots = arguments.get("snapshots", SNAPSHOTS)
+    given = {
+        "--observe, --live and --symbols": "observing" in arguments,
+        "--gdb": "debugging" in arguments,
+        "--trace": arguments.get("trace") is not None,
+        "--snapshot": snapshots.snapshot is not None,
+    }
+    for option, wrong in given.items():
+        if wrong:
+            raise UsageError(f"{option}: with one policy only", remedy="trapline run GUEST --policy NAME ...")
+
+
+def _require_plot(path: str) -> None:
+    """Raise UsageError where a picture could not be drawn once everything has run."""
+    from importlib.util import find_spec
+
+    from trapline.lab.errors import UsageError
+
+    if not path.lower().endswith(PICTURES):
+        raise UsageError(f"cannot draw {path!r}: no such format", "--plot", f"end the name in {', '.join(PICTURES)}")
+    missing = [name for name in DRAWN_BY if find_spec(name) is None]
+    if missing:
+        raise UsageError(f"needs {missing[0]}", "--plot", "pip install 'trapline[plot]'")
 
 
 def _plot(result: Any, path: str) -> None:
@@ -61,7 +98,6 @@ def _plot(result: Any, path: str) -> None:
 
     try:
         save_plot(result, path)
-    except ImportError as error:
-        raise UsageError(f"--plot needs {error.name}", remedy="pip install 'trapline[plot]'") from None
     except (OSError, ValueError) as error:
-        raise UsageError(f"cannot plot to {path!r}: {error}") from None
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UsageError(f"cannot write {path!r}: {reason}", "--plot") from None

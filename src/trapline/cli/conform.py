@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from trapline.cli.application import app
-from trapline.cli.common import finish, native
+from trapline.cli.common import fetched, finish, native
 from trapline.cli.numbers import Isa, Repeat
 from trapline.cli.options import EXIT_FAILED, EXIT_LIMIT, Json, Misaligned, Several
 
@@ -74,8 +74,8 @@ def conform(
     record
         With --costs, merge the numbers into this file of measurements (JSON).
     guest
-        Run this guest (ELF, Linux Image or flat) under the host's KVM and under the preset instead, and compare the
-        consoles line by line.
+        Run this guest (ELF, Linux Image or flat; or a fetched kernel) under the host's KVM and under the preset
+        instead, and compare the consoles line by line.
     json
         Write the result as JSON to a file, or - for standard output.
     """
@@ -113,13 +113,15 @@ def conform(
 
 def _write(path: str | None, console: bytes) -> None:
     from trapline.lab.errors import UsageError
+    from trapline.lab.output import behind_result
 
     if path is None:
         return
-    try:
-        Path(path).write_bytes(console)
-    except OSError as error:
-        raise UsageError(f"--console {path}: {error.strerror or error}") from None
+    with behind_result():
+        try:
+            Path(path).write_bytes(console)
+        except OSError as error:
+            raise UsageError(f"cannot write {path!r}: {error.strerror or error}", "--console") from None
 
 
 def _guest(
@@ -127,8 +129,12 @@ def _guest(
 ) -> int:
     from trapline.lab.conform.own_guest import conform_guest
     from trapline.views.linux_guest import show_guests
+    from trapline.views.progress import bar
 
-    found = conform_guest(hosts, image, policies, accepted)
+    kernel = fetched(image)
+    with bar("conform") as update:
+        update(0, 1, f"boots {Path(image).name} as a guest")
+        found = conform_guest(hosts, image if kernel is None else kernel.image, policies, accepted)
     _write(console, b"".join(dict.fromkeys(g.real.console for g in found)))
     passed = all(g.passed for g in found)
     data = {"passed": passed, "guests": [g.as_data() for g in found]}
@@ -148,12 +154,14 @@ def costs_isa() -> str:
 def _costs(hosts: list[Host], file: str | None, json: Json) -> int:
     from trapline.lab.conform.costs import measure
     from trapline.lab.conform.costs import record as merge
+    from trapline.lab.output import behind_result
     from trapline.views.costs import show_costs
     from trapline.views.progress import bar
 
     with bar("costs") as update:
         tables = [measure(host, progress=update) for host in hosts]
     if file is not None:
-        merge(tables, file)
+        with behind_result():
+            merge(tables, file)
     finish([t.as_data() for t in tables], json, lambda out: show_costs(out, tables))
     return 0

@@ -46,6 +46,8 @@ def _check_outputs(arguments: dict[str, Any]) -> None:
     """Find before the command runs what it could not write when it ends."""
     from trapline.lab import output
 
+    if isinstance(folder := arguments.get("out"), str):
+        output.require_folder(folder, "--out")
     for name, value in arguments.items():
         path = value.snapshot if isinstance(value, Snapshots) else value if name in WRITTEN_AT_THE_END else None
         if isinstance(path, str) and path != "-":

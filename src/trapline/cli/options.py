@@ -18,7 +18,8 @@ Tinst = Literal["zero", "transformed"]
 EngineName = Literal["native", "reference"]  # engine.api.ENGINES, which help is not to import
 Backing = Literal["auto", "4K", "2M", "1G"]
 Several = Annotated[tuple[str, ...], Parameter(negative="", show_default=False)]
-Json = Annotated[str | None, Parameter(name="--json", allow_leading_hyphen=True)]
+_JSON_HELP = "Write the result as JSON to a file, or - for standard output."
+Json = Annotated[str | None, Parameter(name="--json", allow_leading_hyphen=True, help=_JSON_HELP)]
 
 EXIT_FAILED, EXIT_USAGE, EXIT_LIMIT, EXIT_INTERRUPTED = 1, 2, 3, 130
 

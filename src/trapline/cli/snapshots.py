@@ -56,9 +56,13 @@ class Snapshots:
         given += [name for name, value in others.items() if value]
         if given:
             raise UsageError(
-                f"--restore: {', '.join('--' + n.replace('_', '-') for n in given)} cannot be changed",
+                f"--restore: {', '.join(_option(n) for n in given)} cannot be changed",
                 remedy="the snapshot says what the machine is made of",
             )
+
+
+def _option(name: str) -> str:
+    return "GUEST" if name == "guest" else "--" + name.replace("_", "-")
 
 
 SNAPSHOTS = Snapshots()

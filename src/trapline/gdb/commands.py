@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from trapline.machine.people import times
 from trapline.policies import causes
 from trapline.privilege.causes import INTERRUPT, INTERRUPT_NAMES
 from trapline.privilege.csr_numbers import CSR_BY_NAME
@@ -51,7 +52,7 @@ class Commands:
             case ["catch", *rest]:
                 return self._catch(rest)
             case ["catches"]:
-                return [f"{n}: {text}, hit {stop.count} times" for n, (text, stop) in self.catches.items()]
+                return [f"{n}: {text}, hit {times(stop.count)}" for n, (text, stop) in self.catches.items()]
             case ["uncatch", "all"]:
                 self.forget()
                 return []

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,13 +13,14 @@ from trapline.engine.api import Engine, open_engine
 from trapline.lab.debugging import NO_DEBUG, DebugOptions, debugged
 from trapline.lab.errors import UsageError
 from trapline.lab.observe import Live, Observation, ObserveOptions, Watching, beside
-from trapline.lab.output import output_file
+from trapline.lab.output import behind_result, output_file
 from trapline.lab.snapshots import SnapshotOptions, Taken, check, restored, run_and_keep
 from trapline.lang.state import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
 from trapline.machine.aia import parse_aia
 from trapline.machine.console import Console
 from trapline.machine.loops import ENDED_FROM_OUTSIDE, Loop, loops
 from trapline.machine.machine import Machine, RunResult
+from trapline.machine.signature import signature_bounds
 from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions
 from trapline.privilege.causes import INTERRUPT, cause_name
 from trapline.privilege.isa_string import DEFAULT_ISA
@@ -145,6 +147,9 @@ def _boot_once(options: BootOptions, console: Console | None, progress: Callable
     if options.log_commits is not None and options.debug.address is not None:
         raise UsageError("--log-commits goes without a debugger", "--log-commits")
     machine = make_machine(options, console, progress)
+    if options.signature is not None:
+        with _usage("--signature"):
+            signature_bounds(machine.symbols, options.signature_granularity)
     engine = machine.engine
     with (
         output_file(options.log_commits, "--log-commits") as log,
@@ -165,10 +170,8 @@ def _boot_once(options: BootOptions, console: Console | None, progress: Callable
             )
         seconds = time.perf_counter() - started - (taken.seconds if taken else 0)
         if signature is not None:
-            try:
+            with behind_result(), _usage("--signature"):
                 signature.write(machine.signature(options.signature_granularity))
-            except ValueError as error:
-                raise UsageError(str(error), "--signature") from None
     levels = _instructions(machine)
     levels.subtract(instructions)
     table = trap_table(machine, traps)
@@ -177,6 +180,15 @@ def _boot_once(options: BootOptions, console: Console | None, progress: Callable
     notes = (*machine.virtio.failures(), *machine.engine.notes())
     repeated = loops(machine.harts, engine) if result.reason in ENDED_FROM_OUTSIDE else ()
     return BootReport(options, result, table, counted, seconds, taken, seen, notes, repeated)
+
+
+@contextlib.contextmanager
+def _usage(option: str) -> Iterator[None]:
+    """What an option's value cannot mean is the user's to mend."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(str(error), option) from None
 
 
 def _watch(machine: Machine, options: ObserveOptions) -> Watching | None:

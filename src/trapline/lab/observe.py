@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trapline.engine.api import Engine
-from trapline.lab.output import grouped
 from trapline.lab.symbols import Symbols, read_symbols
 from trapline.lang.state import Hart
 from trapline.machine.console import Console
 from trapline.machine.observer import Kind, Observer, RoundTrips, Sight
+from trapline.machine.people import grouped
 from trapline.machine.sampler import Followed, Sampler
 from trapline.privilege.modes import MODE_NAMES
 

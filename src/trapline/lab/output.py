@@ -1,4 +1,4 @@
-"""What commands write while they run: files, and numbers for people."""
+"""What commands write while they run."""
 
 from __future__ import annotations
 
@@ -14,14 +14,27 @@ from trapline.lab.errors import UsageError
 failed: list[str] = []
 
 
-def grouped(value: float) -> str:
-    """Return a number for people: rounded to one, a space between thousands."""
-    return f"{round(value):,}".replace(",", " ")
-
-
 def note_failure(error: UsageError) -> None:
     """Have an output that could not be written told at the end of the command."""
     failed.append(error.line())
+
+
+@contextlib.contextmanager
+def behind_result() -> Iterator[None]:
+    """Write what stands beside a result: where that fails it is told at the end, and the result is shown."""
+    try:
+        yield
+    except UsageError as error:
+        note_failure(error)
+
+
+def require_folder(path: str, option: str) -> None:
+    """Raise UsageError where the folder that `option` names can neither be written to nor made."""
+    there = next((p for p in (Path(path), *Path(path).absolute().parents) if os.path.lexists(p)), Path("/"))
+    if not there.is_dir():
+        raise UsageError(f"cannot write to {path!r}: {str(there)!r} is no directory", option)
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"cannot write to {path!r}: Permission denied", option)
 
 
 def require_writable(path: str, option: str) -> None:

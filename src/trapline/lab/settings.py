@@ -33,10 +33,11 @@ class Settings:
             "misaligned": self.misaligned,
         }
 
-    def line(self) -> str:
+    def facts(self) -> tuple[str, str, str, str]:
         """Return the same for people."""
         fwft = "on" if self.host_fwft else "off"
-        return f"policy {self.policy.name}   firmware {self.firmware}   host-fwft {fwft}   misaligned {self.misaligned}"
+        policy, firmware = f"policy {self.policy.name}", f"firmware {self.firmware}"
+        return policy, firmware, f"host-fwft {fwft}", f"misaligned {self.misaligned}"
 
     def options(self) -> str:
         """Return the command line options that select these settings."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from trapline.lab.errors import UsageError
 from trapline.lab.output import note_failure
+from trapline.machine.people import grouped
 from trapline.machine.snapshot_file import SnapshotError
 from trapline.machine.watch import Watch
 
@@ -109,15 +110,19 @@ def _run_and_keep(
         return machine.run(max_instructions, max_seconds), None
     if options.at is None:
         result = machine.run(max_instructions, max_seconds)
-        return result, None if result.reason in _NOTHING_LEFT else _take(machine, options.file)
+        if result.reason in _NOTHING_LEFT:
+            return replace(result, message=f"{result.message}; no snapshot: nothing is left to go on with"), None
+        return result, _take(machine, options.file)
     at = moment(options.at)
     if isinstance(at, bytes):
         return _at_text(machine, stop, at, options.file, max_instructions, max_seconds)
     limited = max_instructions is not None and max_instructions < at
     result = machine.run(max_instructions if limited else at, max_seconds)
     if result.reason != "limit" or result.instructions < at:
-        return replace(result, message=f"{result.message}; no snapshot: it was to be at {at} instructions"), None
-    return _kept(machine, result, options.file, f"at {at} instructions")
+        return replace(
+            result, message=f"{result.message}; no snapshot: it was to be at {grouped(at)} instructions"
+        ), None
+    return _kept(machine, result, options.file, f"at {grouped(at)} instructions")
 
 
 def _at_text(

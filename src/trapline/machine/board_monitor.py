@@ -9,6 +9,7 @@ from trapline.isa.decode import Decoder
 from trapline.isa.registers import X_NAMES
 from trapline.machine import memory_map as mm
 from trapline.machine.monitor_registers import control, general
+from trapline.machine.people import grouped
 from trapline.machine.regions import KIND_NAMES
 from trapline.machine.tables import ranges, stage, translate
 from trapline.machine.trap_counts import instructions_by_mode, trap_counts
@@ -39,7 +40,7 @@ def in_columns(pairs: Iterable[tuple[str, int]], width: int = 8) -> Iterable[str
 def trap_lines(rows: Iterable[tuple[str, int]]) -> Iterable[str]:
     """Yield counts, aligned."""
     for name, count in rows:
-        yield f"{count:>14,}  {name}".replace(",", " ")
+        yield f"{grouped(count):>14}  {name}"
 
 
 def virtio_lines(bus: VirtioBus, kind: str = "") -> Iterable[str]:
@@ -85,7 +86,8 @@ class BoardMonitor:
         """Say where each hart is."""
         for n, hart in enumerate(self._machine.harts):
             state = "waits for an interrupt" if self._machine.schedule.asleep[n] else "runs"
-            yield f"hart {n}: {state} in {self._mode(hart)} at {int(hart.pc):#x}, {int(hart.instret)} instructions"
+            count = grouped(int(hart.instret))
+            yield f"hart {n}: {state} in {self._mode(hart)} at {int(hart.pc):#x}, {count} instructions"
 
     def registers(self, cpu: int) -> Iterable[str]:
         """List pc, mode, general registers and the CSRs of every level."""

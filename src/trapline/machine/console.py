@@ -303,7 +303,7 @@ class Console:
         """What ended the run."""
         if self._reader_gone:
             return READER_GONE
-        return "quit" if self.monitor is not None and self.monitor.quit_requested else "Ctrl-A x"
+        return "in the monitor" if self.monitor is not None and self.monitor.quit_requested else "Ctrl-A x"
 
     def show(self, data: bytes) -> None:
         """Write what is not the guest's."""

@@ -37,6 +37,7 @@ from trapline.machine.image import (
 from trapline.machine.monitor import Monitor
 from trapline.machine.outside import Outside
 from trapline.machine.panic import PanicCheck
+from trapline.machine.people import grouped
 from trapline.machine.plain_types import U8, U64
 from trapline.machine.regions import Regions
 from trapline.machine.reset_rom import spike_rom, virt_rom
@@ -393,7 +394,7 @@ class Machine(Rewindable):
                     schedule.stop_requested = False
                     budget = None if max_instructions is None else max_instructions - done
                     if budget is not None and budget <= 0:
-                        self._ended = ("limit", 0, f"the limit of {max_instructions} instructions was reached")
+                        self._ended = ("limit", 0, f"the limit of {grouped(done + budget)} instructions was reached")
                     elif end_time is not None and time.monotonic() >= end_time:
                         self._ended = ("limit", 0, f"the limit of {max_seconds} s was reached")
                     elif self.console.held:

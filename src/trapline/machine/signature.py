@@ -14,6 +14,16 @@ def signature(regions: Regions, symbols: Mapping[str, int], granularity: int = D
 
     The last line is filled up with zeros.
     """
+    begin, end = signature_bounds(symbols, granularity)
+    data = regions.read(begin, end - begin) if end > begin else b""
+    lines = []
+    for at in range(0, len(data), granularity):
+        lines.append(data[at : at + granularity].ljust(granularity, b"\0")[::-1].hex())
+    return "".join(line + "\n" for line in lines)
+
+
+def signature_bounds(symbols: Mapping[str, int], granularity: int) -> tuple[int, int]:
+    """Return where a program's signature begins and ends; ValueError if it has none, or no lines of that length."""
     if granularity not in (1, 2, 4, 8, 16, 32, 64):
         raise ValueError(f"signature granularity {granularity} is not a power of two from 1 to 64")
     missing = [name for name in ("begin_signature", "end_signature") if name not in symbols]
@@ -22,8 +32,4 @@ def signature(regions: Regions, symbols: Mapping[str, int], granularity: int = D
     begin, end = symbols["begin_signature"], symbols["end_signature"]
     if end < begin:
         raise ValueError(f"end_signature {end:#x} lies before begin_signature {begin:#x}")
-    data = regions.read(begin, end - begin) if end > begin else b""
-    lines = []
-    for at in range(0, len(data), granularity):
-        lines.append(data[at : at + granularity].ljust(granularity, b"\0")[::-1].hex())
-    return "".join(line + "\n" for line in lines)
+    return begin, end

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from trapline.views.run import COSTED, COSTED_FOLD, COSTED_LEGEND, cause_text, costed
 from trapline.views.tables import show, table
-from trapline.views.terminal import number, put, say
+from trapline.views.terminal import facts, number, put, say
 
 if TYPE_CHECKING:
     from trapline.lab.compare import Comparison
@@ -21,9 +21,7 @@ def show_comparison(console: Console, result: Comparison) -> None:
     from trapline.lab.compare import routes_differ
 
     settings = result.reports[0].options.settings
-    fwft = "on" if settings.host_fwft else "off"
-    say(console, f"{result.guest}   firmware {settings.firmware}   host-fwft {fwft}   misaligned {settings.misaligned}",
-        0, "bold")  # fmt: skip
+    facts(console, (result.guest, *settings.facts()[1:]), style="bold")
     compared = result.table()
     for title, differing in (("routes that differ", True), ("the same routes", False)):
         chosen = [row for row in compared if routes_differ(row[2]) is differing]
@@ -56,13 +54,22 @@ def _totals(console: Console, result: Comparison) -> None:
     for level in ("VU", "VS"):
         made.add_row(f"instructions {level}", *[number(r.instructions.get(level, 0)) for r in reports])
     for level in ("HS", "M"):
-        made.add_row(f"instructions {level}, estimated", *[f"~{number(r.instructions.get(level, 0))}" for r in reports])
-    made.add_row("all", *[f"~{number(sum(r.instructions.values()))}" for r in reports])
+        made.add_row(f"instructions {level}, estimated", *[_estimate(r.instructions.get(level, 0)) for r in reports])
+    made.add_row("all", *[_all(r) for r in reports])
     made.add_row("guest time, ticks", *[number(r.ticks) for r in reports])
     made.add_row("host time, s", *[f"{r.seconds:.2f}" for r in reports])
     show(console, made)
     if len({r.output for r in reports}) > 1:
         say(console, "the guest's console output differs", 0, "yellow")
+
+
+def _estimate(value: int) -> str:
+    return f"~{number(value)}" if value else "0"
+
+
+def _all(report: RunReport) -> str:
+    estimated = any(report.instructions.get(level) for level in ("HS", "M"))
+    return f"{'~' if estimated else ''}{number(sum(report.instructions.values()))}"
 
 
 def plot_data(result: Comparison) -> list[dict[str, object]]:

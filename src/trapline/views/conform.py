@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from trapline.views.tables import show, table
-from trapline.views.terminal import count, number, put, say
+from trapline.views.terminal import count, facts, number, put, say
 
 if TYPE_CHECKING:
     from trapline.lab.conform.conform import Comparison, Conformance
@@ -28,7 +28,7 @@ def show_conformance(out: Console, result: Conformance) -> None:
 
 def _show(out: Console, c: Comparison) -> None:
     say(out, f"kernel {c.release}", 0, "bold")
-    say(out, c.settings.line(), 0, "bold")
+    facts(out, c.settings.facts(), style="bold")
     if c.rows:
         _show_events(out, c)
     if c.sweeps:

@@ -21,4 +21,4 @@ def write_json(data: Any, target: str) -> None:
     try:
         Path(target).write_text(text, encoding="utf-8")
     except OSError as error:
-        raise OutputError(f"cannot write {target!r}: {error.strerror}") from None
+        raise OutputError(f"--json: cannot write {target!r}: {error.strerror}") from None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from trapline.views.tables import show, table
-from trapline.views.terminal import count, number, put, say
+from trapline.views.terminal import count, facts, number, put, say
 
 if TYPE_CHECKING:
     from trapline.lab.conform.console_diff import LineDifference
@@ -32,7 +32,7 @@ def _show(out: Console, both: GuestComparison) -> None:
     guest, hosted = both.real, both.hosted
     what = f"guest {guest.guest_release}" if guest.guest_release else "guest"
     say(out, f"{what} in host {guest.host_release} on {guest.firmware}", 0, "bold")
-    say(out, hosted.settings.line(), 0, "bold")
+    facts(out, hosted.settings.facts(), style="bold")
     made = table(("level", "left"), ("instructions", "right"))
     for mode in ("VU", "VS", "U", "HS", "M"):
         made.add_row(mode, number(guest.window.instructions.get(mode, 0)))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trapline.machine.people import times
 from trapline.views.run import cause_text
 from trapline.views.tables import show, table
-from trapline.views.terminal import count, number, percent, put, say, times
+from trapline.views.terminal import count, number, percent, put, say
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from trapline.views.tables import show, table
-from trapline.views.terminal import number, put, route, say, style_of
+from trapline.views.terminal import facts, number, put, route, say, style_of
 
 if TYPE_CHECKING:
     from trapline.lab.route import RouteTable
@@ -65,7 +65,7 @@ def rows(routes: tuple[Route, ...]) -> list[Row]:
 
 def show_routes(console: Console, result: RouteTable, *, notes: bool = True) -> None:
     """Print the matrix."""
-    say(console, result.settings.line(), 0, "bold")
+    facts(console, result.settings.facts(), style="bold")
     lines = rows(result.routes)
     made = table(
         ("event", "wrap", 28),

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from trapline.views.tables import show, table
-from trapline.views.terminal import WHOLE, count, number, percent, put, say, style_of
+from trapline.views.terminal import WHOLE, count, facts, number, percent, put, say, style_of
 
 if TYPE_CHECKING:
     from trapline.lab.boot import BootReport
@@ -66,12 +66,12 @@ def cause_text(cause: int) -> str:
 def levels(console: Console, instructions: dict[str, int], source: str = "") -> None:
     """Print instructions by level."""
     everything = sum(instructions.values())
-    text = "   ".join(
-        f"{'~' if n in ('HS', 'M') and source else ''}{number(v)}{WHOLE}{n}{WHOLE}({percent(v, everything)}{WHOLE}%)"
+    texts = (
+        f"{'~' if n in ('HS', 'M') and source else ''}{number(v)} {n} ({percent(v, everything)} %)"
         for n, v in instructions.items()
         if v
     )
-    say(console, f"instructions: {text}")
+    facts(console, texts, head="instructions: ")
     if source and any(instructions.get(n) for n in ("HS", "M")):
         say(console, f"~ estimated; HS {source}", 2, "dim")
 
@@ -82,7 +82,7 @@ def show_run(console: Console, report: RunReport) -> None:
     from trapline.views.death import show_death, show_places, show_survival
 
     result = report.result
-    say(console, report.options.settings.line(), 0, "bold")
+    facts(console, report.options.settings.facts(), style="bold")
     good = result.exit_status == 0
     message = result.message.removeprefix("killed: ")
     say(console, f"{result.reason}: {message}", 0, "green" if good else "red")
@@ -101,14 +101,11 @@ def show_run(console: Console, report: RunReport) -> None:
         say(console, COSTED_LEGEND, 0, "dim")
     levels(console, report.instructions, source(report.options.settings.policy.release))
     guest = report.instructions.get("VU", 0) + report.instructions.get("VS", 0)
-    say(
-        console,
-        f"{count(report.traps, 'trap')}   {count(guest, 'guest instruction')}   {count(report.ticks, 'tick')}   "
-        f"{report.seconds:.2f} s",
-    )
+    counts = (count(report.traps, "trap"), count(guest, "guest instruction"), count(report.ticks, "tick"))
+    facts(console, (*counts, f"{report.seconds:.2f} s"))
     kvm = {n: v for n, v in report.counters.items() if not n.startswith("trapline/") and v}
     if kvm:
-        say(console, "KVM statistics: " + ", ".join(f"{n} {number(v)}" for n, v in kvm.items()))
+        facts(console, (f"{n} {number(v)}" for n, v in kvm.items()), ", ", head="KVM statistics: ")
     show_snapshot(console, report.snapshot)
     _show_seen(console, report.seen)
     for line in report.unassigned:
@@ -147,7 +144,7 @@ def show_boot(console: Console, report: BootReport) -> None:
     levels(console, report.instructions)
     rate = report.result.instructions / report.seconds / 1e6 if report.seconds else 0
     retired = count(report.result.instructions, "instruction")
-    say(console, f"{retired}   {report.seconds:.2f} s   {number(rate)} MIPS")
+    facts(console, (retired, f"{report.seconds:.2f} s", f"{number(rate)} MIPS"))
     show_snapshot(console, report.snapshot)
     _show_seen(console, report.seen)
     for note in report.notes:

@@ -6,12 +6,13 @@ import os
 import re
 import sys
 import textwrap
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from trapline.lab.output import grouped
+from trapline.machine.people import grouped
 
 PLAIN_WIDTH = 10_000  # where no terminal is: every table as wide as it is
 PROSE_WIDTH = 100
@@ -78,11 +79,6 @@ def count(value: int, one: str, many: str = "") -> str:
     return f"{number(value)} {one if value == 1 else many or one + 's'}"
 
 
-def times(value: int) -> str:
-    """Return how often: once, 2 times."""
-    return "once" if value == 1 else f"{number(value)} times"
-
-
 def percent(part: float, whole: float) -> str:
     """Return a share in percent, with one decimal."""
     return f"{100 * part / whole:.1f}" if whole else ""
@@ -91,6 +87,13 @@ def percent(part: float, whole: float) -> str:
 def keep_whole(text: str) -> str:
     """Join what must stand in one line: the digits of a number."""
     return _THOUSANDS.sub(WHOLE, text)
+
+
+def facts(console: Console, items: Iterable[str], between: str = "   ", style: str = "", head: str = "") -> None:
+    """Print short facts in a paragraph; each stands in one line where it fits there."""
+    room = min(console.width, PROSE_WIDTH) - 2 - len(between)
+    whole = [item.replace(" ", WHOLE) if len(item) <= room else item for item in items]
+    say(console, head + between.join(whole), 0, style)
 
 
 def route(*modes: str) -> str:

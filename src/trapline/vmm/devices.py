@@ -9,6 +9,7 @@ from typing import ClassVar
 from trapline.kvm.vcpu import Vcpu
 from trapline.lang.state import Hart
 from trapline.machine import memory_map as mm
+from trapline.machine.people import times
 from trapline.machine.plain_types import U64
 from trapline.machine.regions import Device
 from trapline.machine.rtc import Rtc
@@ -50,10 +51,12 @@ class Unassigned:
     def describe(self) -> list[str]:
         """One line for each address and width, and one for all others."""
         found = [
-            f"{'write' if write else 'read'} of {size} bytes at {gpa:#x}, where no device is: {count} times"
+            f"{'write' if write else 'read'} of {size} bytes at {gpa:#x}, where no device is: {times(count)}"
             for (gpa, size, write), count in sorted(self.accesses.items())
         ]
-        return [*found, f"accesses to other addresses where no device is: {self.others}"] if self.others else found
+        return (
+            [*found, f"accesses to other addresses where no device is: {times(self.others)}"] if self.others else found
+        )
 
 
 class GuestDevices:

@@ -28,6 +28,7 @@ from trapline.machine.image import Loaded, initrd_address, load_program, most_of
 from trapline.machine.monitor import Monitor
 from trapline.machine.outside import Outside
 from trapline.machine.panic import PanicCheck
+from trapline.machine.people import grouped
 from trapline.machine.plain_types import U32
 from trapline.machine.sigint import on_ctrl_c
 from trapline.machine.trap_counts import instructions_by_mode
@@ -349,7 +350,8 @@ class Guest(Rewindable):
                 while self._ended is None:
                     left = None if max_instructions is None else max_instructions - (vm.instructions - start)
                     if left is not None and left <= 0:
-                        self._end("limit", 0, f"the limit of {max_instructions} instructions was reached")
+                        done = vm.instructions - start + left
+                        self._end("limit", 0, f"the limit of {grouped(done)} instructions was reached")
                     elif end_time is not None and time.monotonic() >= end_time:
                         self._end("limit", 0, f"the limit of {max_seconds} s was reached")
                     elif self.console.held:

@@ -13,6 +13,7 @@ from trapline.kvm.vcpu import GUEST_CSRS, Vcpu
 from trapline.machine import memory_map as mm
 from trapline.machine.board_monitor import in_columns, trap_lines, virtio_lines
 from trapline.machine.monitor_registers import control, general
+from trapline.machine.people import grouped
 from trapline.machine.tables import ranges, stage, translate
 from trapline.privilege.csr import csr_read
 from trapline.privilege.csr_numbers import CSR_BY_NAME
@@ -54,7 +55,8 @@ class GuestMonitor:
                 yield f"vcpu {vcpu.id}: stopped"
                 continue
             state = "blocks in WFI" if vcpu.blocked else "runs"
-            yield f"vcpu {vcpu.id}: {state} in {_mode(vcpu)} at {vcpu.pc:#x}, {int(vcpu.hart.instret)} instructions"
+            count = grouped(int(vcpu.hart.instret))
+            yield f"vcpu {vcpu.id}: {state} in {_mode(vcpu)} at {vcpu.pc:#x}, {count} instructions"
 
     def registers(self, cpu: int) -> Iterable[str]:
         """List pc, mode, general registers and the guest's CSRs."""

@@ -128,6 +128,7 @@ def conform(
             if progress is not None:
                 progress(number * total + done, len(hosts) * total, what)
 
+        step(0, 1, f"{host.kernel.name} boots")
         ran = _run(host, only if events else frozenset(), asked, repeat, step)
         result.runs += [(host, ran.run, ran.events)]
         result.consoles.append(ran.console)

@@ -202,7 +202,8 @@ def record(tables: list[CostTable], path: str | Path) -> None:
                 }
         file.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n")
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: {error}") from None
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UsageError(f"cannot write {str(path)!r}: {reason}", "--record") from None
 
 
 def _machine(table: CostTable) -> dict[str, int]:

@@ -65,7 +65,7 @@ def guest_ramdisk(host: Host) -> bytes:
 
 
 def guest_files(host: Host, image: Path, append: str = "") -> GuestFiles:
-    """Return a guest with this kernel: an ELF, a Linux Image or flat bytes; ImageError says what is wrong with it."""
+    """Return a guest with this kernel: an ELF, a Linux Image or flat bytes; UsageError says what is wrong."""
     ramdisk = guest_ramdisk(host)
     words = [w for w in isa_extensions(host.isa) if w in _GUEST]
     isa = isa_string("rv64" + "".join(w if len(w) == 1 else f"_{w}" for w in words))
@@ -77,7 +77,10 @@ def guest_files(host: Host, image: Path, append: str = "") -> GuestFiles:
     vm = Vm(isa=host.isa, engine=host.engine)
     vm.add_memory(RAM, MEMORY)
     memory = GuestMemory(vm)
-    loaded = load_program(memory, read_program(image, most_of_program(memory)), str(image), KERNEL)
+    try:
+        loaded = load_program(memory, read_program(image, most_of_program(memory)), str(image), KERNEL)
+    except ValueError as error:
+        raise UsageError(str(error), "--guest") from None
     if loaded.high > RAM + INITRD_AT:
         raise UsageError(f"{image}: its last byte is at {loaded.high - 1:#x}, where the initrd of the guest is")
     kernel = vm.read_memory(loaded.low, loaded.high - loaded.low).rstrip(b"\0")

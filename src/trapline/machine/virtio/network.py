@@ -85,5 +85,5 @@ def open_net(argument: NetArgument, now: Callable[[], int], descriptors: int = 2
     try:
         pcap = Pcap(argument.pcap) if argument.pcap is not None else None
     except OSError as error:
-        raise ValueError(f"{argument.pcap}: {error.strerror or error}") from None
+        raise ValueError(f"pcap={argument.pcap}: cannot write: {error.strerror or error}") from None
     return NetDevice(now, argument.forwards, pcap, reach=argument.reach, flows=descriptors // 2)
