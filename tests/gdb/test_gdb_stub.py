@@ -251,7 +251,7 @@ def test_a_guest_is_debugged(engine: str, tmp_path: Path) -> None:
         *(("m0,8", "E14"), ("m", "E01"), ("mzz,8", "E01"), ("M80000000,2:beefbe", "E01"), ("M0,1:00", "E14")),
         *(("pffff", "E01"), ("P20", "E01"), ("G00", "E01"), ("Z9,0,0", ""), ("Z0,1", "E01"), ("Hg99", "E01")),
         *(("qXfer:features:read:other.xml:0,10", "E00"), ("qXfer:auxv:read::0,10", "E00"), ("qC", "QC1")),
-        *(("qXfer:features:read:target.xml:0", "E01"), ("Tx", "E01"), ("", ""), ("bs", ""), ("~", "")),
+        *(("qXfer:features:read:target.xml:0", "E01"), ("Tx", "E01"), ("", ""), ("bx", ""), ("~", "")),
         *(
             ("Z2,ffffffffffffffff,4", "E01"),
             (f"P{FIRST_CSR + csr.MHARTID if hasattr(csr, 'MHARTID') else 4000:x}=" + "00" * 8, "E16"),

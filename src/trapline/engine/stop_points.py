@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 from collections.abc import Iterable, Iterator, Sequence
@@ -50,6 +51,10 @@ class Stop:
     def count(self) -> int:
         """How often it was hit, those that did not end the run included."""
         return self._count if self._words is None else self._words[layout.COUNT // 8]
+
+    def restart(self, count: int) -> None:
+        """Count on from there; where it is counted in words, from the next `place` on."""
+        self._count = count
 
     def place(self, words: memoryview | None) -> None:
         """Count in these words from now on."""
@@ -201,6 +206,32 @@ class Stops:
         """Take all stops away."""
         self._stops.clear()
         self.changed = True
+
+    @contextlib.contextmanager
+    def counting(self) -> Iterator[None]:
+        """In the block no stop ends a run: all of them count. Afterwards they are as before, their counts too."""
+        before = [(stop, stop.ignore) for stop in self._stops]
+        with self.recounted():
+            for stop, _ in before:
+                stop.ignore = layout.EVER
+            self.changed = True
+            try:
+                yield
+            finally:
+                for stop, ignore in before:
+                    stop.ignore = ignore
+
+    @contextlib.contextmanager
+    def recounted(self) -> Iterator[None]:
+        """What is hit in the block is not counted when it is over."""
+        before = [(stop, stop.count) for stop in self._stops]
+        try:
+            yield
+        finally:
+            for stop, count in before:
+                stop.place(None)
+                stop.restart(count)
+            self.changed = True
 
     def hit(self, hart: Hart, number: int) -> Stopped:
         """Why a hart, which is called by this number, came back with EXIT_BREAK."""

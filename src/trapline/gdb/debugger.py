@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from trapline.gdb.history import History, Interrupted
 from trapline.gdb.listener import Listener
 from trapline.gdb.packets import ACK, BAD, NAK, STOP_BYTE, Stream, encode
 from trapline.gdb.session import Move, Session
@@ -79,6 +80,7 @@ class Debugger:
         self._target, self._listener, self._say = target, listener, say
         self._client: Client | None = None
         self._held = self._wait = wait
+        self._history = History(target)
         self._running = False
         target.machine.attend(self._look)
 
@@ -96,7 +98,8 @@ class Debugger:
     # --- the run ---
     def run(self, max_instructions: int | None = None, max_seconds: float | None = None) -> Any:
         """Run to the end, with all stops in between."""
-        done, end = 0, None if max_seconds is None else time.monotonic() + max_seconds
+        end = None if max_seconds is None else time.monotonic() + max_seconds
+        began_at, done = self._target.position(), 0
         move: Move | None = None
         while True:
             if self._held:
@@ -105,9 +108,10 @@ class Debugger:
                 if ended is not None:
                     return _with_instructions(ended, done)
                 end = None if end is None else end + time.monotonic() - began
+                done = self._target.position() - began_at  # a client may have gone back
             left = None if max_instructions is None else max_instructions - done
             result = self._go(move, left, None if end is None else max(0.0, end - time.monotonic()))
-            done += result.instructions
+            done = self._target.position() - began_at
             if result.reason in ("stop", "step", "debugger"):
                 self._report(result.reason)
                 continue
@@ -116,14 +120,20 @@ class Debugger:
 
     def _go(self, move: Move | None, left: int | None, seconds: float | None) -> Any:
         machine, steps, done = self._target.machine, 0, 0
+        end = None if seconds is None else time.monotonic() + seconds
+        self._history.leave()
         while True:
             if move is not None and move.how == "step":
-                self._target.step_to(move.cpu)
+                self._target.step(move.cpu)
+            most = [n for n in (None if left is None else left - done, self._slice()) if n is not None]
             self._running = True
-            result = machine.run(None if left is None else left - done, seconds)
+            result = machine.run(min(most, default=None), None if end is None else max(0.0, end - time.monotonic()))
             self._running = False
             done += result.instructions
             steps += 1
+            if result.reason == "limit" and result.instructions == self._slice() and done != left:
+                self._history.mark()
+                continue
             inside = move is not None and move.first <= self._target.pc(move.cpu) < move.end
             if result.reason != "step" or not inside:
                 return _with_instructions(result, done)
@@ -131,6 +141,11 @@ class Debugger:
                 self._look_at_client()
                 if self._client is None or self._client.packets:
                     return _with_instructions(result, done)
+
+    def _slice(self) -> int | None:
+        """Instructions up to the next checkpoint, with a client that may want to go back."""
+        client = self._client
+        return self._history.slice if client is not None and client.session.reverse else None
 
     def _report(self, reason: str) -> None:
         """Tell the client why the run is held; without a client it is not."""
@@ -180,14 +195,35 @@ class Debugger:
     def _serve(self, client: Client, packet: bytes) -> Move | None:
         if packet == STOP_BYTE:
             return None  # it is held already
+        if not self._history.begun:
+            client.session.reverse = self._history.begin()
         answer = client.session.handle(packet)
         if isinstance(answer, Move):
+            if answer.how in ("back-step", "back-continue"):
+                self._go_back(client, answer)
+                return None
             if answer.how in ("continue", "step"):
                 self._held = False
             return answer
         if answer is not None:
             client.send(answer)
         return None
+
+    def _go_back(self, client: Client, move: Move) -> None:
+        self._held, stopped, signal, at_begin = False, None, _SIGTRAP, False
+        try:
+            if move.how == "back-step":
+                at_begin = not self._history.back_step(move.cpu)
+            else:
+                stopped = self._history.back_continue()
+                at_begin = stopped is None
+        except Interrupted:
+            signal, client.interrupted = _SIGINT, False
+        self._held = True
+        story = client.session.story(stopped)
+        if story is not None:
+            client.send(story)
+        client.send(client.session.stop_reply(stopped, signal, no_history=at_begin))
 
     def _ended_by(self, move: Move) -> Any:
         client = self._client
@@ -255,6 +291,7 @@ class Debugger:
     def _drop(self) -> None:
         if self._client is not None:
             self._client.session.end()
+            self._history.forget()
             self._client.connection.close()
             self._client = None
         self._held = False

@@ -153,6 +153,7 @@ class Session:
             value = int.from_bytes(data[8 * number : 8 * number + 8], "little")
             if number != PC or self._behind != (self._cpu, value):
                 self.target.set(self._cpu, number, value)
+        self.target.changed = True
         return _OK
 
     def _register(self, number: int) -> bytes:
@@ -170,6 +171,7 @@ class Session:
         if not equals or len(data) != 8:
             return _WRONG
         self.target.set(self._cpu, _number(number), int.from_bytes(data, "little"))
+        self.target.changed = True
         if _number(number) == PC:
             self._behind = None
         return _OK
@@ -190,6 +192,7 @@ class Session:
             return _WRONG
         try:
             self.target.write(self._cpu, address, data)
+            self.target.changed = True
         except ValueError:
             return _NO_MEMORY
         return _OK
@@ -223,6 +226,7 @@ class Session:
     def _resume(self, how: Literal["continue", "step"], text: str) -> bytes | Move:
         if text:
             self.target.set_pc(self._cpu, _number(text))
+            self.target.changed = True
             self._behind = None
         return self._move(Move(how, self._cpu))
 

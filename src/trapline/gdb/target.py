@@ -34,6 +34,7 @@ class Target(ABC):
 
     def __init__(self, run: Any) -> None:
         self.machine = run
+        self.changed = False  # a client has written registers or memory since the run went on last
 
     @property
     @abstractmethod
@@ -50,9 +51,14 @@ class Target(ABC):
     def harts(self) -> list[Hart]:
         """The harts of the CPUs."""
 
+    @property
     @abstractmethod
-    def step_to(self, cpu: int) -> None:
-        """Let the next run end when a CPU has made one more attempt."""
+    def turn(self) -> int:
+        """Instructions between two looks outside."""
+
+    @abstractmethod
+    def step_to(self, cpu: int, attempts: int | None) -> None:
+        """Let the next run end when a CPU has made so many attempts since its beginning; None: not for that."""
 
     @abstractmethod
     def pc(self, cpu: int) -> int:
@@ -95,6 +101,14 @@ class Target(ABC):
         """The result of a run that ended while it was held."""
 
     # --- alike for both ---
+    def position(self) -> int:
+        """Attempts of all CPUs since the beginning."""
+        return sum(int(hart.instret) for hart in self.harts)
+
+    def step(self, cpu: int) -> None:
+        """Let the next run end when a CPU has made one more attempt."""
+        self.step_to(cpu, int(self.harts[cpu].instret) + 1)
+
     @property
     def monitor(self) -> Monitor:
         """The monitor's commands."""
@@ -208,9 +222,14 @@ class BoardTarget(Target):
         """The harts."""
         return self.machine.harts
 
-    def step_to(self, cpu: int) -> None:
-        """Let the next run end when a hart has made one more attempt."""
-        self.machine.schedule.goal = cpu, int(self.harts[cpu].instret) + 1
+    @property
+    def turn(self) -> int:
+        """Instructions between two looks outside."""
+        return self.machine.engine.turn
+
+    def step_to(self, cpu: int, attempts: int | None) -> None:
+        """Let the next run end when a hart has made so many attempts."""
+        self.machine.schedule.goal = None if attempts is None else (cpu, attempts)
 
     def pc(self, cpu: int) -> int:
         """Where a hart goes on."""
@@ -286,9 +305,14 @@ class GuestTarget(Target):
     def _vcpu(self, cpu: int) -> Vcpu:
         return self.machine.vm.vcpus[cpu]
 
-    def step_to(self, cpu: int) -> None:
-        """Let the next run end when a vCPU has made one more attempt."""
-        self.machine.vm.goal = cpu, int(self.harts[cpu].instret) + 1
+    @property
+    def turn(self) -> int:
+        """Instructions between two looks outside."""
+        return self.machine.vm.engine.turn
+
+    def step_to(self, cpu: int, attempts: int | None) -> None:
+        """Let the next run end when a vCPU has made so many attempts."""
+        self.machine.vm.goal = None if attempts is None else (cpu, attempts)
 
     def _held_by_kvm(self, cpu: int) -> bool:
         """Whether the hart is at a trap to hosted software that is still to be handled."""
