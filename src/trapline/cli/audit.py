@@ -25,6 +25,8 @@ def audit(
     event: str | None = None,
     out: str | None = None,
     workers: Workers | None = None,
+    nested: Annotated[bool, Parameter(negative="")] = False,
+    l1: Several = (),
     json: Json = None,
 ) -> int:
     """Execute every event under every firmware and check what a guest can count on; exit code 1 if something fails.
@@ -49,20 +51,31 @@ def audit(
         Write each counterexample as an ELF, and the commands that replay them.
     workers
         Processes; as many as there are processors if not said.
+    nested
+        Raise each event in the guest of a guest hypervisor, and in that itself; --all is every policy that nests.
+    l1
+        With --nested: the policy of the guest hypervisor, or several (linux-7.2).
     json
         Write the result as JSON to a file, or - for standard output.
     """
     from trapline.lab.audit import audit as lab
+    from trapline.lab.errors import UsageError
     from trapline.lab.output import behind_result
     from trapline.lab.replay import write_all
     from trapline.lab.settings import policy_of
     from trapline.policies import policy_names
+    from trapline.policies.load import NESTED_PRESETS
     from trapline.views.audit import show_audit
     from trapline.views.progress import bar
 
-    names = [*policies, *policy] or (list(policy_names()) if all else ["linux-7.2"])
+    every = ["linux-7.2", *NESTED_PRESETS] if nested else list(policy_names())
+    names = [*policies, *policy] or (every if all else ["linux-7.2"])
     fwft = {"on": (True,), "off": (False,), "both": (False, True)}[host_fwft]
     native()
+    if nested:
+        return _nested(names, list(l1), firmware, fwft, misaligned, event, out, json)
+    if l1:
+        raise UsageError(f"--l1 {l1[0]}", remedy="it goes with --nested")
     with bar("audit") as update:
         result = lab(
             names, firmware=firmware or None, host_fwft=fwft, misaligned=misaligned, event=event, workers=workers,
@@ -73,6 +86,34 @@ def audit(
         with behind_result():
             replays = write_all(result.failures, out, {policy_of(n).name: n for n in names})
     finish(result.as_data(), json, lambda console: show_audit(console, result, replays))
+    if result.interrupted:
+        return EXIT_INTERRUPTED
+    return EXIT_FAILED if result.failures else 0
+
+
+def _nested(
+    names: list[str], l1: list[str], firmware: Several, fwft: tuple[bool, ...], misaligned: Misaligned,
+    event: str | None, out: str | None, json: Json,
+) -> int:  # fmt: skip
+    from trapline.lab.nested_audit import nested_audit
+    from trapline.lab.nested_replay import write_nested
+    from trapline.lab.nested_route import DEFAULT_L1
+    from trapline.lab.output import behind_result
+    from trapline.lab.settings import policy_of
+    from trapline.views.nested import show_nested_audit
+    from trapline.views.progress import bar
+
+    with bar("audit") as update:
+        result = nested_audit(
+            names, l1 or [DEFAULT_L1], firmware=firmware or None, host_fwft=fwft, misaligned=misaligned, event=event,
+            progress=update,
+        )  # fmt: skip
+    replays = None
+    if out is not None:
+        said = {policy_of(n).name: n for n in (*names, *(l1 or [DEFAULT_L1]))}
+        with behind_result():
+            replays = write_nested(result.failures, out, said)
+    finish(result.as_data(), json, lambda console: show_nested_audit(console, result, replays))
     if result.interrupted:
         return EXIT_INTERRUPTED
     return EXIT_FAILED if result.failures else 0

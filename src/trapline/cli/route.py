@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from cyclopts import Parameter
+
 from trapline.cli.application import app
 from trapline.cli.common import finish, native
 from trapline.cli.numbers import Isa
@@ -15,6 +19,8 @@ def route(
     event: str | None = None,
     isa: Isa | None = None,
     engine: EngineName = "native",
+    nested: Annotated[bool, Parameter(negative="")] = False,
+    l1: str | None = None,
     json: Json = None,
 ) -> int:
     """Show who gets each cause raised in VS and VU, by executing a probe for every row.
@@ -27,13 +33,30 @@ def route(
         ISA string of the hart.
     engine
         native, or reference (CPython).
+    nested
+        Raise each event in the guest of a guest hypervisor, and in that itself.
+    l1
+        With --nested: the policy of the guest hypervisor, a preset or a TOML file (linux-7.2).
     json
         Write the result as JSON to a file, or - for standard output.
     """
+    from trapline.lab.errors import UsageError
     from trapline.lab.route import route as lab
     from trapline.privilege.isa_string import DEFAULT_ISA
     from trapline.views.routes import show_routes
 
+    if nested:
+        from trapline.lab.nested_route import DEFAULT_L1, nested_route
+        from trapline.views.nested import show_nested_routes
+
+        ways = nested_route(
+            under.policy, l1 or DEFAULT_L1, firmware=under.firmware, host_fwft=under.host_fwft == "on",
+            misaligned=under.misaligned, isa=isa or DEFAULT_ISA, engine=native(engine), event=event,
+        )  # fmt: skip
+        finish(ways.as_data(), json, lambda out: show_nested_routes(out, ways))
+        return 0
+    if l1 is not None:
+        raise UsageError(f"--l1 {l1}", remedy="it goes with --nested")
     result = lab(
         under.policy,
         firmware=under.firmware,

@@ -17,7 +17,7 @@ KVM_REDIRECT, SBI_CALL, GSTAGE_MAP, MMIO_USER, KVM_EMULATE, KVM_ACTION, ACTION_R
 # Added to the kind of an exit that firmware handed to HS-mode.
 VIA_FIRMWARE = 8
 # Of a guest hypervisor and its guest (kvm.nested).
-NESTED_EMULATE, NESTED_ENTER, NESTED_LEAVE, NESTED_LEAVE_FROM_M, NESTED_MAP, NESTED_STAY = range(16, 22)
+NESTED_EMULATE, NESTED_ENTER, NESTED_LEAVE, NESTED_MAP, NESTED_STAY = range(16, 21)
 FIRMWARE_EMULATE, FIRMWARE_TO_VS = 22, 23
 L1, L2 = ("vU", "vHS"), ("vVU", "vVS")
 HARDWARE_MODE = dict(zip((*L1, *L2), ("VU", "VS") * 2, strict=True))  # what the hart calls these modes
@@ -50,22 +50,22 @@ _OF_HS = {
     ACTION_REDIRECT: Kind(("HS",), ("hardware", "action"), "guest"),
     KVM_ILLEGAL: Kind(("HS",), ("hardware", "kvm-emulate"), "guest"),
 }
-KINDS = {
-    **_OF_HS,
-    **{
-        n + VIA_FIRMWARE: replace(kind, through=("M", "HS"), how=("hardware", "firmware-redirect", kind.how[-1]))
-        for n, kind in _OF_HS.items()
-    },
-    FIRMWARE_EMULATE: Kind(("M",), ("hardware", "firmware-emulate"), "emulated"),
-    FIRMWARE_TO_VS: Kind(("M",), ("hardware", "firmware-redirect"), "guest"),
+_NESTED = {
     NESTED_EMULATE: Kind(("HS",), ("hardware", "nested-emulate"), "emulated", modes=L1, where=L1),
     NESTED_ENTER: Kind(("HS",), ("hardware", "nested-enter"), "resumed", modes=L1, where=L2),
     NESTED_LEAVE: Kind(("HS",), ("hardware", "nested-redirect"), "guest", modes=L2, where=L1),
-    NESTED_LEAVE_FROM_M: Kind(
-        ("M", "HS"), ("hardware", "firmware-redirect", "nested-redirect"), "guest", modes=L2, where=L1
-    ),
     NESTED_MAP: Kind(("HS",), ("hardware", "nested-map"), "resumed", modes=L2, where=L2),
     NESTED_STAY: Kind(("HS",), ("hardware", "nested-emulate"), "emulated", modes=L2, where=L2),
+}
+KINDS = {
+    **_OF_HS,
+    **_NESTED,
+    **{
+        n + VIA_FIRMWARE: replace(kind, through=("M", "HS"), how=("hardware", "firmware-redirect", kind.how[-1]))
+        for n, kind in (*_OF_HS.items(), *_NESTED.items())
+    },
+    FIRMWARE_EMULATE: Kind(("M",), ("hardware", "firmware-emulate"), "emulated"),
+    FIRMWARE_TO_VS: Kind(("M",), ("hardware", "firmware-redirect"), "guest"),
 }
 
 

@@ -111,7 +111,7 @@ def autopsy(vcpu: Vcpu, trap: CpuTrap, rule: CauseRule, errno: int, log: tuple[s
         errno=errno,
         log=log,
         vcpu=vcpu.id,
-        origin=vcpu.guest_mode(),
+        origin=vcpu.level_mode(),
         instret=int(hart.instret),
         pc=trap.sepc,
         trap=trap,

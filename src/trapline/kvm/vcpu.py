@@ -508,7 +508,7 @@ class Vcpu:
         hart.call(save_guest)
         self.in_guest = False
         trap = CpuTrap(int(hart.scause), int(hart.sepc), int(hart.stval), int(hart.htval), int(hart.htinst))
-        self._begin(trap.scause, self.guest_mode(), trap.sepc, trap.stval)
+        self._begin(trap.scause, self.level_mode(), trap.sepc, trap.stval)
         self._path += through
         self._how += how
         hart.call(begin_exit, trap.scause)
@@ -518,15 +518,20 @@ class Vcpu:
             refresh_flags(self)
         gpa = trap.gpa if trap.scause in GUEST_PAGE_FAULTS else None
         hops = self._pending_hop or ("hardware", "resumed")
-        self._finish(hops[1], hops[0], self.guest_mode() if ret > 0 else "VMM", -ret if ret < 0 else 0, gpa)
+        self._finish(hops[1], hops[0], self.level_mode() if ret > 0 else "VMM", -ret if ret < 0 else 0, gpa)
         if self.death is not None and ret < 0:
             self.death.routes = tuple(self.vm.last_traps)
             return RunStop.ERROR
         return RunStop.EXIT if ret == 0 else None
 
     def guest_mode(self) -> str:
+        """The mode of the hart in which the guest was left."""
         virt = int(self.hart.guest_hstatus) & HSTATUS_SPV != 0
         return origin_of(int(int(self.hart.guest_sstatus) & MSTATUS_SPP != 0), int(virt))
+
+    def level_mode(self) -> str:
+        """The same; vVS and vVU for the guest of a guest hypervisor."""
+        return f"v{self.guest_mode()}" if self.hart.kvm_world != 0 else self.guest_mode()
 
     _pending_hop: tuple[str, str] | None = None
     m_instructions = 0

@@ -164,7 +164,7 @@ _OUTSIDE = [
 
 # Arms the guest's timer a little ahead, so that a halted vCPU wakes up; the handler disarms it.
 # By SBI v0.1 and by TIME: distributions build Linux without the first (RISCV_SBI_V01), others lack the second.
-_TIMER = (
+TIMER = (
     "csrr t1, time; addi t1, t1, 2000; mv a0, t1; li a7, 0; ecall; "
     "mv a0, t1; li a7, 0x54494d45; li a6, 0; ecall; li a0, 0; li a1, 0; li t0, 32; csrs sie, t0"
 )
@@ -180,8 +180,8 @@ _VIRTUAL = [
     Event("hsv", 22, "hsv.d", "hsv.d a0, (s5)"),
     Event("sret-user", 22, "sret", "sret", modes=("VU",)),
     Event("sfence-user", 22, "sfence.vma", "sfence.vma zero, zero", modes=("VU",)),
-    Event("wfi", 22, "wfi", "wfi", prepare=_TIMER),
-    Event("wrs-nto", 22, "wrs.nto", "wrs.nto", before="lr.d a0, (s5)", prepare=_TIMER, isa=("zawrs",)),
+    Event("wfi", 22, "wfi", "wfi", prepare=TIMER),
+    Event("wrs-nto", 22, "wrs.nto", "wrs.nto", before="lr.d a0, (s5)", prepare=TIMER, isa=("zawrs",)),
     Event("wrs-sto", 22, "wrs.sto", "wrs.sto", before="lr.d a0, (s5)", isa=("zawrs",)),
     Event("rdcycle", 22, "rdcycle", "csrr a0, cycle", isa=("zicntr",)),
     Event("rdtime", 22, "rdtime", "csrr a0, time", isa=("zicntr",)),

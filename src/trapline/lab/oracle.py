@@ -8,6 +8,7 @@ shows its guest the same cause, epc, tval and privilege.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 
 from trapline.engine.api import Engine, open_engine
@@ -27,7 +28,7 @@ from trapline.privilege.reset import reset
 LIMIT = 4_000
 
 
-class _Nothing:
+class Nothing:
     """A device that reads as zero."""
 
     def load(self, hart: Hart, offset: int, size: int) -> int:
@@ -38,7 +39,7 @@ class _Nothing:
         """Forget it."""
 
 
-class _Finisher(_Nothing):
+class _Finisher(Nothing):
     """Ends the run at the END mark."""
 
     ended = False
@@ -72,8 +73,8 @@ class Oracle:
         self.regions = Regions()
         self.finisher = _Finisher()
         self.regions.device("finisher", image.FINISHER, 0x1000, self.finisher)
-        self.regions.device("mmio", image.MMIO_PAGE, 0x1000, _Nothing())
-        self.regions.device("no slot", image.NO_SLOT_TABLE, 0x1000, _Nothing())
+        self.regions.device("mmio", image.MMIO_PAGE, 0x1000, Nothing())
+        self.regions.device("no slot", image.NO_SLOT_TABLE, 0x1000, Nothing())
         self.regions.rom("read-only", image.READ_ONLY, image.READ_ONLY_SIZE)
         self.regions.ram("RAM", image.RAM, image.RAM_SIZE)
         self.regions.write(image.RAM, self.image.data)
@@ -91,27 +92,28 @@ class Oracle:
         self.finisher.ended = False
         firmware = Firmware("delegates-all")
         firmware.setup(hart, entry.start)
-        self._run(firmware)
+        run_machine(self.engine, hart, firmware, LIMIT, lambda: self.finisher.ended)
         cause, epc, tval, status = memoryview(regions.read(image.LOG, image.RECORD)).cast("Q")
         if epc == 0:
             return None
         return GuestSees(cause, epc, tval, "VS" if status & MSTATUS_SPP else "VU")
 
-    def _run(self, firmware: Firmware) -> None:
-        hart = self.hart
-        end = int(hart.instret) + LIMIT
-        while not self.finisher.ended and int(hart.instret) < end:
-            limit = min(end, int(hart.call(next_timer))) - int(hart.instret)
-            reason = int(self.engine.run(hart, max(1, limit)))
-            if reason == EXIT_HOSTED_M:
-                firmware.handle(hart)
-            elif reason == EXIT_WFI:
-                hart.time_offset = int(hart.time_offset) + 100
-                end = min(end, int(hart.instret) + 200)
-            elif reason not in (EXIT_LIMIT, EXIT_TIMER, EXIT_STOP):
-                break
-            hart.call(update_timers)
-            hart.call(update_derived)
+
+def run_machine(engine: Engine, hart: Hart, firmware: Firmware, limit: int, ended: Callable[[], bool]) -> None:
+    """Run a machine whose firmware is hosted until it has ended, or for so many instructions."""
+    end = int(hart.instret) + limit
+    while not ended() and int(hart.instret) < end:
+        ahead = min(end, int(hart.call(next_timer))) - int(hart.instret)
+        reason = int(engine.run(hart, max(1, ahead)))
+        if reason == EXIT_HOSTED_M:
+            firmware.handle(hart)
+        elif reason == EXIT_WFI:
+            hart.time_offset = int(hart.time_offset) + 100
+            end = min(end, int(hart.instret) + 200)
+        elif reason not in (EXIT_LIMIT, EXIT_TIMER, EXIT_STOP):
+            break
+        hart.call(update_timers)
+        hart.call(update_derived)
 
 
 @lru_cache(maxsize=8)

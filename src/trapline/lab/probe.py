@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trapline.engine.api import Engine
+from trapline.firmware.exit_log import HARDWARE_MODE
 from trapline.firmware.firmware import Firmware
 from trapline.firmware.models import FirmwareModel
 from trapline.kvm.cost import estimate
@@ -73,6 +74,8 @@ class Observation:
 class ProbeVm:
     """A VM with the probe image in it; `run` raises one event."""
 
+    limit = LIMIT
+
     def __init__(
         self,
         settings: Settings,
@@ -81,16 +84,22 @@ class ProbeVm:
         engine: str | Engine = "native",
         firmware: FirmwareModel | None = None,
         only: frozenset[str] | None = None,
+        nested: bool = False,
     ) -> None:
-        self.settings, self.isa, self.engine, self.only = settings, isa, engine, only
+        self.settings, self.isa, self.engine, self.only, self.nested = settings, isa, engine, only, nested
         self._model = firmware
-        self.image: Image = image.build(frozenset(extensions(isa)), only)
+        self.image: Image = self._assemble()
         self._build()
+
+    def _assemble(self) -> Image:
+        return image.build(frozenset(extensions(self.isa)), self.only)
 
     def _build(self) -> None:
         s = self.settings
         firmware = Firmware(self._model or firmware_named(s.firmware), host_fwft=s.host_fwft)
-        self.vm = Vm(s.policy, firmware=firmware, isa=self.isa, engine=self.engine, misaligned=s.misaligned)
+        self.vm = Vm(
+            s.policy, firmware=firmware, isa=self.isa, engine=self.engine, misaligned=s.misaligned, nested=self.nested
+        )
         self.vm.add_memory(image.RAM, image.RAM_SIZE)
         self.vm.add_memory(image.HOLE, image.HOLE_SIZE, SlotKind.HOLE)
         self.vm.add_memory(image.READ_ONLY, image.READ_ONLY_SIZE, SlotKind.READ_ONLY)
@@ -103,6 +112,18 @@ class ProbeVm:
             self._map(gpa)
         self._map(image.HOLE)
         self._map(image.READ_ONLY)
+        self._more()
+
+    def _more(self) -> None:
+        """What else is in the VM (lab.nested_probe)."""
+
+    def _start(self, entry: Entry) -> None:
+        """Put the vCPU where a probe begins."""
+        self.vcpu.reset(entry.start, 0)
+
+    def _lost(self, data: int) -> str:
+        """Name the end that a write of something else to the test finisher means."""
+        return "lost"
 
     def _map(self, gpa: int) -> None:
         """Map a page now, so that no event pays for a first touch that is not its own."""
@@ -157,7 +178,7 @@ class ProbeVm:
         self._forget()
         if vm.gstage.unmap(entry.virgin, PAGE):
             vm.flush_all()
-        vcpu.reset(entry.start, 0)
+        self._start(entry)
         self._now = now = Observation(entry, menvcfg=int(vcpu.hart.menvcfg))
         if not self._until(image.MARK, now):
             raise ProbeError(f"{entry.event.id} from {entry.mode}: {self._why(now)}")
@@ -188,13 +209,13 @@ class ProbeVm:
     def _until(self, mark: int, now: Observation) -> bool:
         """Run until the guest writes `mark` to the test finisher; what ends it otherwise stands in now.end."""
         vcpu = self.vcpu
-        end = int(vcpu.hart.instret) + LIMIT
+        end = int(vcpu.hart.instret) + self.limit
         while True:
             stop = vcpu.run(max(1, end - int(vcpu.hart.instret)))
             if stop is RunStop.EXIT:
                 mmio = vcpu.kvm_run.mmio
                 if vcpu.kvm_run.exit_reason is Exit.MMIO and mmio.phys_addr == image.FINISHER and mmio.is_write:
-                    now.end = "" if mmio.data == mark else "lost"
+                    now.end = "" if mmio.data == mark else self._lost(mmio.data)
                     return mmio.data == mark
                 if not self._serve(now):
                     return False
@@ -222,14 +243,7 @@ class ProbeVm:
         return traps, hart.mem[_MODE_INSTRET : _MODE_INSTRET + 8].tolist(), self.vcpu.stats.snapshot(hart)
 
     def _read_log(self) -> list[GuestSees]:
-        words = memoryview(self.vm.read_memory(image.LOG, image.RECORD * 8)).cast("Q")
-        seen = []
-        for at in range(0, len(words), 4):
-            cause, epc, tval, status = words[at : at + 4]
-            if epc == 0:
-                break
-            seen.append(GuestSees(cause, epc, tval, "VS" if status & MSTATUS_SPP else "VU"))
-        return seen
+        return read_log(self.vm.read_memory(image.LOG, image.RECORD * 8))
 
     def _measure(self, now: Observation, before: Any, after: Any, reached: bool) -> None:
         """Take differences; the write of END itself is the last record and is not part of the event."""
@@ -249,6 +263,18 @@ class ProbeVm:
             _without(now.counters, skip)
 
 
+def read_log(log: bytes) -> list[GuestSees]:
+    """Return what the guest's handler noted."""
+    words = memoryview(log).cast("Q")
+    seen = []
+    for at in range(0, len(words), 4):
+        cause, epc, tval, status = words[at : at + 4]
+        if epc == 0:
+            break
+        seen.append(GuestSees(cause, epc, tval, "VS" if status & MSTATUS_SPP else "VU"))
+    return seen
+
+
 def _trap_changes(before: list[int], after: list[int], skip: TrapRecord | None) -> list[GuestTrap]:
     found = []
     row = TRAP_ORIGINS * TRAP_DESTINATIONS
@@ -261,7 +287,11 @@ def _trap_changes(before: list[int], after: list[int], skip: TrapRecord | None) 
         cause = INTERRUPT | code - 32 if code >= 32 else code
         count, origin_name = new - old, MODE_NAMES.get(origin, "?")
         where = ("M", "HS", "VS")[destination]
-        if skip is not None and (cause, origin_name, where) == (skip.cause, skip.origin, skip.path[1]):
+        if skip is not None and (cause, origin_name, where) == (
+            skip.cause,
+            HARDWARE_MODE.get(skip.origin, skip.origin),
+            skip.path[1],
+        ):
             count -= 1
         if count:
             found.append(GuestTrap(cause, origin_name, where, count))

@@ -212,9 +212,9 @@ def _table() -> bytes:
 
 
 @lru_cache(maxsize=8)
-def build(extensions: frozenset[str], only: frozenset[str] | None = None) -> Image:
-    """Assemble the guest for a hart with these extensions, with all events or only those of these names."""
-    events = [e for e in selected(set(extensions)) if only is None or e.id in only]
+def build(extensions: frozenset[str], only: frozenset[str] | None = None, extra: tuple[Event, ...] = ()) -> Image:
+    """Assemble the guest for a hart with these extensions, with all events and `extra`, or only those named."""
+    events = [e for e in (*selected(set(extensions)), *extra) if only is None or e.id in only]
     pairs = [(event, mode) for event in events for mode in event.modes]
     text = [f".equ log_area, {LOG:#x}", _COMMON]
     text += [_stub(e, mode, VIRGIN + n * 0x1000) for n, (e, mode) in enumerate(pairs)]

@@ -10,10 +10,10 @@ from trapline.firmware.exit_log import (
     NESTED_EMULATE,
     NESTED_ENTER,
     NESTED_LEAVE,
-    NESTED_LEAVE_FROM_M,
     NESTED_MAP,
     NESTED_STAY,
     NO_GPA,
+    VIA_FIRMWARE,
     note_exit,
 )
 from trapline.kvm.map_native import map_plain
@@ -68,6 +68,7 @@ from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.state import LAYOUT, Hart
 from trapline.lang.values import U64, u64
 from trapline.privilege.causes import (
+    BREAKPOINT,
     ILLEGAL_INST,
     INST_GUEST_PAGE_FAULT,
     LOAD_GUEST_PAGE_FAULT,
@@ -102,10 +103,11 @@ def previous(hart: Hart) -> U64:
 @cold
 def note(hart: Hart, kind: U64, cause: U64, origin: U64, gpa: U64, event: U64) -> None:
     """Count an exit that is done; `event` is the firmware's (note_exit)."""
+    way = kind + VIA_FIRMWARE if event != 0 else kind
     hart.scratch[0] = hart.sepc
     hart.scratch[1] = hart.stval
-    note_exit(hart, kind, cause, origin, previous(hart), gpa, event)
-    hart.scratch[7] = kind
+    note_exit(hart, way, cause, origin, previous(hart), gpa, event)
+    hart.scratch[7] = way
 
 
 @cold
@@ -117,26 +119,26 @@ def finish(hart: Hart, virtual: U64, cause: U64, origin: U64, through_m: U64) ->
     if came != 0:
         kind = U64(NESTED_STAY)
         if hart.kvm_world == 0:
-            kind = U64(NESTED_LEAVE) if through_m == 0 else U64(NESTED_LEAVE_FROM_M)
+            kind = U64(NESTED_LEAVE)
     elif hart.kvm_world != 0:
         kind = U64(NESTED_ENTER)
     note(hart, kind, cause, origin, U64(NO_GPA), through_m)
 
 
 @cold
-def l1_instruction(hart: Hart, virtual: U64) -> None:
+def l1_instruction(hart: Hart, virtual: U64, through_m: U64) -> None:
     """L1 uses the H extension."""
     origin = previous(hart)
     pull_l1(hart, virtual)
     trapped = execute_virtual(hart, virtual, hart.stval)
     if trapped or get(virtual, U64(VIRT)) != 0 or get(virtual, U64(PC)) != hart.guest_sepc + 4:
-        finish(hart, virtual, U64(VIRTUAL_INST), origin, U64(0))
+        finish(hart, virtual, U64(VIRTUAL_INST), origin, through_m)
         return
     hart.guest_sepc = hart.guest_sepc + 4
     if shows_guest(virtual):
         hart.kvm_traps_seen = traps_to_vs(hart)
     trap_returns(hart, virtual)
-    note(hart, U64(NESTED_EMULATE), U64(VIRTUAL_INST), origin, U64(NO_GPA), U64(0))
+    note(hart, U64(NESTED_EMULATE), U64(VIRTUAL_INST), origin, U64(NO_GPA), through_m)
 
 
 @inline
@@ -156,7 +158,7 @@ def wanted(kind: U64) -> U64:
 
 
 @cold
-def l2_page_fault(hart: Hart, virtual: U64, cause: U64, access: U64) -> U64:
+def l2_page_fault(hart: Hart, virtual: U64, cause: U64, access: U64, through_m: U64) -> U64:
     """A guest page fault of L2: L1's to see, or one of the shadow's, or of memory that the VM has yet to map."""
     origin = previous(hart)
     kind = kind_of(hart, access)
@@ -179,7 +181,7 @@ def l2_page_fault(hart: Hart, virtual: U64, cause: U64, access: U64) -> U64:
             tinst,
             U64(1),
         )
-        finish(hart, virtual, cause, origin, U64(0))
+        finish(hart, virtual, cause, origin, through_m)
         return U64(DONE)
     pa = get(virtual, U64(SCRATCH))
     device = get(virtual, U64(SCRATCH + 8))
@@ -194,12 +196,12 @@ def l2_page_fault(hart: Hart, virtual: U64, cause: U64, access: U64) -> U64:
         hart.kvm_walked = 1
         return U64(FLAT)
     shadow(hart, gpa, pa, guest, guest_level, host, hart.scratch[4])
-    note(hart, U64(NESTED_MAP), cause, origin, gpa, U64(0))
+    note(hart, U64(NESTED_MAP), cause, origin, gpa, through_m)
     return U64(DONE)
 
 
 @cold
-def l2_instruction(hart: Hart, virtual: U64) -> U64:
+def l2_instruction(hart: Hart, virtual: U64, through_m: U64) -> U64:
     """A virtual instruction of L2."""
     origin = previous(hart)
     pull_l2(hart, virtual)
@@ -207,7 +209,7 @@ def l2_instruction(hart: Hart, virtual: U64) -> U64:
         if has_bug(hart, U64(COUNTER_NOT_ROUTED)) or not counter_traps(hart, virtual, hart.stval):
             return U64(FLAT)
     execute_virtual(hart, virtual, hart.stval)
-    finish(hart, virtual, U64(VIRTUAL_INST), origin, U64(0))
+    finish(hart, virtual, U64(VIRTUAL_INST), origin, through_m)
     on_hart(virtual, stalls)
     if get(virtual, U64(SCRATCH)) != 0:
         hart.exit_reason = EXIT_WFI
@@ -226,8 +228,10 @@ def l2_trap(hart: Hart, virtual: U64, cause: U64, through_m: U64) -> None:
     origin = previous(hart)
     pull_l2(hart, virtual)
     gva = u64(hart.hstatus & HSTATUS_GVA != 0)
-    if has_bug(hart, U64(GVA_BY_CAUSE)):
-        gva = GIVEN_GVA >> cause & 1
+    if through_m != 0 or has_bug(hart, U64(GVA_BY_CAUSE)):
+        gva = U64(GIVEN_GVA) >> cause & 1  # firmware's redirects leave the bit of an earlier trap
+        if cause == BREAKPOINT and hart.stval != 0 and not has_bug(hart, U64(GVA_BY_CAUSE)):
+            gva = U64(1)
     on_hart(virtual, take, cause, hart.stval, hart.htval, hart.htinst, gva)
     finish(hart, virtual, cause, origin, through_m)
 
@@ -248,7 +252,7 @@ def l2_exit(hart: Hart, virtual: U64, cause: U64, through_m: U64) -> U64:
         l2_interrupt(hart, virtual)
         return U64(DONE)
     if cause == VIRTUAL_INST:
-        return l2_instruction(hart, virtual)
+        return l2_instruction(hart, virtual, through_m)
     if cause == LOAD_GUEST_PAGE_FAULT or cause == STORE_GUEST_PAGE_FAULT or cause == INST_GUEST_PAGE_FAULT:
         pull_l2(hart, virtual)
         access = U64(ACCESS_LOAD)
@@ -256,8 +260,8 @@ def l2_exit(hart: Hart, virtual: U64, cause: U64, through_m: U64) -> U64:
             access = U64(ACCESS_STORE)
         elif cause == INST_GUEST_PAGE_FAULT:
             access = U64(ACCESS_FETCH)
-        return l2_page_fault(hart, virtual, cause, access)
-    if LIKELY_OF_L2 >> cause & 1 != 0 and has_bug(hart, U64(UNDELEGATED_KILL)):
+        return l2_page_fault(hart, virtual, cause, access, through_m)
+    if U64(LIKELY_OF_L2) >> cause & 1 != 0 and has_bug(hart, U64(UNDELEGATED_KILL)):
         return U64(FLAT)
     l2_trap(hart, virtual, cause, through_m)
     return U64(DONE)
@@ -278,7 +282,7 @@ def nested_trap(hart: Hart, through_m: U64) -> U64:
     if hart.kvm_world == 0:
         if cause != VIRTUAL_INST or not of_hypervisor(hart.stval):
             return U64(FLAT)
-        l1_instruction(hart, virtual)
+        l1_instruction(hart, virtual, through_m)
         return U64(DONE)
     return l2_exit(hart, virtual, cause, through_m)
 
