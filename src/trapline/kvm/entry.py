@@ -129,7 +129,10 @@ def turn_end(hart: Hart) -> U64:
 
 @hosted
 def spend_time(hart: Hart, instructions: U64) -> None:
-    """Let time pass for what hosted levels are estimated to execute, as for the guest's own instructions."""
+    """Let time pass for what hosted levels are estimated to execute, as for the guest's own instructions.
+
+    What follows from the new time is derived when the guest is entered.
+    """
     total = hart.kvm_unspent + instructions
     ticks = udiv(total, hart.time_ratio)
     hart.kvm_unspent = urem(total, hart.time_ratio)
@@ -139,7 +142,7 @@ def spend_time(hart: Hart, instructions: U64) -> None:
         if hart.kvm_turn_until != 0:
             hart.kvm_run_end = turn_end(hart)
         update_timers(hart)
-        update_derived(hart)
+        hart.unsettled = 1
         timer_tick(hart)
 
 

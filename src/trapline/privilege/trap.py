@@ -176,11 +176,11 @@ def trap_into(hart: Hart, to: U64, cause: U64, epc: U64, tval: U64, tval2: U64, 
         priv = U64(MACHINE) if to == TO_M else U64(SUPERVISOR)
         follow_mode(hart, priv, U64(1) if to == TO_VS else U64(0), left)
     else:
-        follow_trap(hart, cause, epc, to)
+        follow_trap(hart, cause, epc, to, left)
 
 
 @cold
-def follow_trap(hart: Hart, cause: U64, epc: U64, to: U64) -> None:
+def follow_trap(hart: Hart, cause: U64, epc: U64, to: U64, left: U64) -> None:
     """What follows a trap where more than the mode has changed, or somebody looks on."""
     if hosted_level(hart, to) != 0:
         hart.exit_arg = cause
@@ -191,7 +191,10 @@ def follow_trap(hart: Hart, cause: U64, epc: U64, to: U64) -> None:
         count_trap_event(hart, cause >> 63, origin_of_trap(hart))
     if hart.stop_traps != 0:
         stop_on_trap(hart, cause, epc, origin_of_trap(hart), to)
-    update_derived(hart)
+    if settled(hart):
+        follow_mode(hart, hart.priv, hart.virt, left)
+    else:
+        update_derived(hart)
 
 
 @cold
