@@ -20,7 +20,7 @@ from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege.csr import csr_read
 from trapline.privilege.csr_numbers import VSSTATUS
-from trapline.privilege.csr_status import set_vsstatus
+from trapline.privilege.csr_status import new_vsstatus
 from trapline.privilege.fields import MSTATUS_FS
 from trapline.privilege.translation import PSEUDO_READ_PTE, PSEUDO_WRITE_PTE
 
@@ -79,7 +79,7 @@ def stored_data(hart: Hart) -> U64:
 def mark_guest_fp_dirty(hart: Hart) -> None:
     """The guest's own kernel must see that FS is Dirty."""
     hart.guest_sstatus = hart.guest_sstatus | MSTATUS_FS
-    set_vsstatus(hart, csr_read(hart, U64(VSSTATUS)) | MSTATUS_FS)
+    hart.vsstatus = new_vsstatus(hart, csr_read(hart, U64(VSSTATUS)) | MSTATUS_FS)
 
 
 @hosted

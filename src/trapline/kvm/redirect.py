@@ -17,7 +17,7 @@ from trapline.lang.values import U64
 from trapline.privilege.causes import ACCESS_FAULTS, GUEST_PAGE_FAULTS
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.csr_numbers import VSCAUSE, VSEPC, VSSTATUS, VSTVAL, VSTVEC
-from trapline.privilege.csr_status import set_vsstatus
+from trapline.privilege.csr_status import new_vsstatus
 from trapline.privilege.fields import MSTATUS_SIE, MSTATUS_SPIE, MSTATUS_SPP
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def trap_redirect(hart: Hart, scause: U64, sepc: U64, stval: U64, keep_privilege
     if vsstatus & MSTATUS_SIE != 0:
         vsstatus = vsstatus | MSTATUS_SPIE
     # What is derived follows from other fields of vsstatus.
-    set_vsstatus(hart, vsstatus & ~U64(MSTATUS_SIE))
+    hart.vsstatus = new_vsstatus(hart, vsstatus & ~U64(MSTATUS_SIE))
     csr_write(hart, U64(VSCAUSE), scause)
     csr_write(hart, U64(VSTVAL), stval)
     csr_write(hart, U64(VSEPC), sepc)

@@ -12,7 +12,7 @@ from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.csr_numbers import HSTATUS, SEPC, SSTATUS
-from trapline.privilege.csr_status import set_hstatus, set_sstatus
+from trapline.privilege.csr_status import new_hstatus, new_sstatus
 from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import (
     HSTATUS_SPV,
@@ -31,8 +31,8 @@ def enter_guest(hart: Hart) -> None:
     changes = ((hart.hstatus ^ hart.guest_hstatus) & HSTATUS_VGEIN) | (
         (hart.mstatus ^ hart.guest_sstatus) & MSTATUS_MXR
     )
-    set_hstatus(hart, hart.guest_hstatus)
-    set_sstatus(hart, hart.guest_sstatus)
+    hart.hstatus = new_hstatus(hart, hart.guest_hstatus)
+    hart.mstatus = new_sstatus(hart, hart.guest_sstatus)
     if changes != 0:
         update_derived(hart)
     csr_write(hart, U64(SEPC), hart.guest_sepc)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from trapline.lang.facts import Access, Flow
+from trapline.lang.values import U64
 
 _WORD = re.compile(r"[a-z]\w*")
 
@@ -78,6 +79,16 @@ def named(name: str) -> Callable[[F], F]:
         return function
 
     return mark
+
+
+def generated(text: str, **space: Any) -> Any:
+    """Define the function of subset source `text`, whose names beside U64's are given, for both engines."""
+    names = {"Any": Any, "U64": U64, "Hart": Any, **space}
+    exec(text, names)
+    function = names[re.match(r"def (\w+)", text)[1]]  # type: ignore[index]
+    function.__subset_source__ = text
+    function.__module__ = space.get("__name__", function.__module__)
+    return function
 
 
 def hosted(function: F) -> F:

@@ -52,7 +52,6 @@ def write_satp(hart: Hart, value: U64) -> None:
     """satp: a write with an unsupported MODE has no effect at all."""
     if mode_exists(hart, value):
         hart.satp = value
-        update_derived(hart)
 
 
 @cold
@@ -62,7 +61,6 @@ def write_vsatp(hart: Hart, value: U64) -> None:
         hart.vsatp = value
     elif hart.virt == 0:
         hart.vsatp = (hart.vsatp & ATP_MODE) | (value & ~ATP_MODE)
-    update_derived(hart)
 
 
 @cold
@@ -72,7 +70,6 @@ def write_hgatp(hart: Hart, value: U64) -> None:
     if mode_exists(hart, value):
         mask = mask | ATP_MODE
     hart.hgatp = (hart.hgatp & ~mask) | (value & mask)
-    update_derived(hart)
 
 
 @cold

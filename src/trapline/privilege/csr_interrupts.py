@@ -5,7 +5,6 @@ from __future__ import annotations
 from trapline.lang.functions import cold
 from trapline.lang.state import Hart
 from trapline.lang.values import U64
-from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import (
     ENVCFG_STCE,
     HS_INTERRUPTS,
@@ -51,14 +50,12 @@ def write_mip(hart: Hart, value: U64) -> None:
     hart.mip = (hart.mip & ~mask) | (value & mask)
     vssip = hart.mip_mask & VSSIP
     hart.hvip = (hart.hvip & ~vssip) | (value & vssip)
-    update_derived(hart)
 
 
 @cold
 def write_mie(hart: Hart, value: U64) -> None:
     """mie."""
     hart.mie = value & hart.mie_mask
-    update_derived(hart)
 
 
 @cold
@@ -74,7 +71,6 @@ def write_sip(hart: Hart, value: U64) -> None:
     hart.mip = (hart.mip & ~mask) | (value & mask)
     mask = hart.mvien & ~hart.mideleg & ~SEIP
     hart.mvip = (hart.mvip & ~mask) | (value & mask)
-    update_derived(hart)
 
 
 @cold
@@ -90,7 +86,6 @@ def write_sie(hart: Hart, value: U64) -> None:
     hart.mie = (hart.mie & ~mask) | (value & mask)
     mask = hart.mvien & ~hart.mideleg
     hart.sie_virtual = (hart.sie_virtual & ~mask) | (value & mask)
-    update_derived(hart)
 
 
 @cold
@@ -103,7 +98,6 @@ def read_hip(hart: Hart) -> U64:
 def write_hip(hart: Hart, value: U64) -> None:
     """hip: only VSSIP is writable, an alias of hvip's."""
     hart.hvip = (hart.hvip & ~VSSIP) | (value & VSSIP)
-    update_derived(hart)
 
 
 @cold
@@ -116,14 +110,12 @@ def read_hie(hart: Hart) -> U64:
 def write_hie(hart: Hart, value: U64) -> None:
     """hie."""
     hart.mie = (hart.mie & ~HS_INTERRUPTS) | (value & HS_INTERRUPTS)
-    update_derived(hart)
 
 
 @cold
 def write_hvip(hart: Hart, value: U64) -> None:
     """hvip: the interrupts that a hypervisor injects."""
     hart.hvip = value & (VS_INTERRUPTS | hart.hvien_mask)
-    update_derived(hart)
 
 
 @cold
@@ -131,14 +123,12 @@ def write_hideleg(hart: Hart, value: U64) -> None:
     """hideleg."""
     local = LOCAL_INTERRUPTS & (hart.mideleg | hart.mvien) if hart.has_ssaia != 0 else U64(0)
     hart.hideleg = value & (VS_INTERRUPTS | local)
-    update_derived(hart)
 
 
 @cold
 def write_hgeie(hart: Hart, value: U64) -> None:
     """hgeie: one bit for each of GEILEN guest external interrupts."""
     hart.hgeie = value & hart.hgeie_mask
-    update_derived(hart)
 
 
 @cold
@@ -157,7 +147,6 @@ def write_vsip(hart: Hart, value: U64) -> None:
     local = hart.hideleg & LOCAL_INTERRUPTS
     if local != 0:
         write_sip(hart, (read_sip(hart) & ~local) | (value & local))
-    update_derived(hart)
 
 
 @cold
@@ -176,4 +165,3 @@ def write_vsie(hart: Hart, value: U64) -> None:
     local = hart.hideleg & LOCAL_INTERRUPTS
     if local != 0:
         write_sie(hart, (read_sie(hart) & ~local) | (value & local))
-    update_derived(hart)

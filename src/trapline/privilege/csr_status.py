@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from trapline.lang.control import give_up_unless
 from trapline.lang.functions import cold, inline
 from trapline.lang.state import Hart
 from trapline.lang.values import U64
-from trapline.privilege.derived import settled, update_derived
 from trapline.privilege.fields import (
     HSTATUS_VGEIN,
     HSTATUS_VGEIN_SHIFT,
@@ -14,17 +12,11 @@ from trapline.privilege.fields import (
     MSTATUS_FS,
     MSTATUS_MPP,
     MSTATUS_MPP_SHIFT,
-    MSTATUS_MPRV,
-    MSTATUS_MXR,
     MSTATUS_SD,
-    MSTATUS_SUM,
     SSTATUS_VISIBLE,
     SSTATUS_WRITABLE,
 )
 from trapline.privilege.guards import mark_fp_dirty
-
-# Of mstatus and vsstatus: what more than the selection of an interrupt follows from.
-DERIVED_FROM = MSTATUS_FS | MSTATUS_MXR | MSTATUS_SUM
 
 
 @inline
@@ -39,19 +31,14 @@ def read_mstatus(hart: Hart) -> U64:
     return with_sd(hart.mstatus)
 
 
-@cold
-def write_mstatus(hart: Hart, value: U64) -> None:
-    """mstatus: MPP is WARL, a mode that does not exist becomes U."""
+@inline
+def new_mstatus(hart: Hart, value: U64) -> U64:
+    """mstatus after a write: MPP is WARL, a mode that does not exist becomes U."""
     new = value
     mpp = (value >> MSTATUS_MPP_SHIFT) & 3
     if mpp == 2 or (mpp == 1 and hart.has_s == 0):
         new = value & ~MSTATUS_MPP
-    new = (hart.mstatus & ~hart.mstatus_mask) | (new & hart.mstatus_mask)
-    calm = settled(hart) and (hart.mstatus ^ new) & (DERIVED_FROM | MSTATUS_MPRV) == 0
-    give_up_unless(calm)
-    hart.mstatus = new
-    if not calm:
-        update_derived(hart)
+    return (hart.mstatus & ~hart.mstatus_mask) | (new & hart.mstatus_mask)
 
 
 @cold
@@ -61,20 +48,10 @@ def read_sstatus(hart: Hart) -> U64:
 
 
 @inline
-def set_sstatus(hart: Hart, value: U64) -> None:
-    """sstatus, for a caller that recomputes what is derived afterwards."""
+def new_sstatus(hart: Hart, value: U64) -> U64:
+    """mstatus after a write of sstatus."""
     mask = hart.mstatus_mask & SSTATUS_WRITABLE
-    hart.mstatus = (hart.mstatus & ~mask) | (value & mask)
-
-
-@cold
-def write_sstatus(hart: Hart, value: U64) -> None:
-    """sstatus."""
-    calm = settled(hart) and (hart.mstatus ^ value) & DERIVED_FROM == 0
-    give_up_unless(calm)
-    set_sstatus(hart, value)
-    if not calm:
-        update_derived(hart)
+    return (hart.mstatus & ~mask) | (value & mask)
 
 
 @cold
@@ -84,39 +61,19 @@ def read_vsstatus(hart: Hart) -> U64:
 
 
 @inline
-def set_vsstatus(hart: Hart, value: U64) -> None:
-    """vsstatus, for a caller that recomputes what is derived afterwards."""
+def new_vsstatus(hart: Hart, value: U64) -> U64:
+    """vsstatus after a write: the same bits as sstatus."""
     mask = hart.mstatus_mask & SSTATUS_WRITABLE
-    hart.vsstatus = (hart.vsstatus & ~mask) | (value & mask)
-
-
-@cold
-def write_vsstatus(hart: Hart, value: U64) -> None:
-    """vsstatus: the same bits as sstatus."""
-    calm = settled(hart) and (hart.vsstatus ^ value) & DERIVED_FROM == 0
-    give_up_unless(calm)
-    set_vsstatus(hart, value)
-    if not calm:
-        update_derived(hart)
+    return (hart.vsstatus & ~mask) | (value & mask)
 
 
 @inline
-def set_hstatus(hart: Hart, value: U64) -> None:
-    """hstatus, for a caller that recomputes what is derived afterwards."""
+def new_hstatus(hart: Hart, value: U64) -> U64:
+    """hstatus after a write: VGEIN beyond GEILEN leaves VGEIN as it was."""
     mask = hart.hstatus_mask
     if (value >> HSTATUS_VGEIN_SHIFT) & 63 > hart.geilen:
         mask = mask & ~HSTATUS_VGEIN
-    hart.hstatus = (hart.hstatus & ~mask) | (value & mask)
-
-
-@cold
-def write_hstatus(hart: Hart, value: U64) -> None:
-    """hstatus: VGEIN beyond GEILEN leaves VGEIN as it was."""
-    calm = settled(hart) and (hart.hstatus ^ value) & HSTATUS_VGEIN == 0
-    give_up_unless(calm)
-    set_hstatus(hart, value)
-    if not calm:
-        update_derived(hart)
+    return (hart.hstatus & ~mask) | (value & mask)
 
 
 @inline
@@ -177,4 +134,3 @@ def write_mideleg(hart: Hart, value: U64) -> None:
     hart.mideleg = (value & hart.mideleg_mask) | hart.mideleg_ones
     if hart.hideleg & LOCAL_INTERRUPTS != 0:
         hart.hideleg = hart.hideleg & (hart.mideleg | hart.mvien)
-    update_derived(hart)

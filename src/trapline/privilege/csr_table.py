@@ -11,16 +11,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from trapline.lang.functions import cold
+from trapline.lang.control import give_up_unless
+from trapline.lang.functions import cold, generated
 from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege import aia, counters, csr_control, csr_interrupts, csr_status, hpm, protection
 from trapline.privilege.csr_numbers import CSR_BY_NAME
-from trapline.privilege.derived import update_derived
+from trapline.privilege.derived import settled, update_derived
+from trapline.privilege.fields import HSTATUS_VGEIN, MSTATUS_FS, MSTATUS_MPRV, MSTATUS_MXR, MSTATUS_SUM
 from trapline.privilege.guards import require_fp
 
 Read = Callable[[Any], U64]
-Write = Callable[[Any, U64], None]
+Write = Callable[[Any, U64], U64 | None]  # a value: see derives of row()
 Exists = Callable[[Any], bool]
 Guard = Callable[[Any, U64], None]
 
@@ -40,41 +42,57 @@ class Row:
 ROWS: dict[int, Row] = {}
 
 
-def _make(name: str, text: str) -> Any:
+_SPACE: dict[str, Any] = {
+    "__name__": __name__,
+    "settled": settled,
+    "give_up_unless": give_up_unless,
+    "update_derived": update_derived,
+    "write_pmpaddr": protection.write_pmpaddr,
+    "read_pmpcfg": protection.read_pmpcfg,
+    "write_pmpcfg": protection.write_pmpcfg,
+    "read_hpm": hpm.read_hpm,
+    "write_mhpmcounter": counters.write_mhpmcounter,
+    "write_mhpmevent": counters.write_mhpmevent,
+}
+
+
+def _make(text: str, **names: Any) -> Any:
     """Define a cold subset function from source text."""
-    space: dict[str, Any] = {
-        "Any": Any,
-        "U64": U64,
-        "update_derived": update_derived,
-        "write_pmpaddr": protection.write_pmpaddr,
-        "read_pmpcfg": protection.read_pmpcfg,
-        "write_pmpcfg": protection.write_pmpcfg,
-        "read_hpm": hpm.read_hpm,
-        "write_mhpmcounter": counters.write_mhpmcounter,
-        "write_mhpmevent": counters.write_mhpmevent,
-        "__name__": __name__,
-    }
-    exec(text, space)
-    function = cold(space[name])
-    function.__subset_source__ = text
-    return function
+    return cold(generated(text, **_SPACE, **names))
 
 
 def _reader(name: str, expression: str) -> Read:
     function = f"read_{name}"
-    result: Read = _make(function, f"def {function}(hart: Hart) -> U64:\n    return {expression}\n")
+    result: Read = _make(f"def {function}(hart: Hart) -> U64:\n    return {expression}\n")
     return result
 
 
 def _writer(name: str, *statements: str) -> Write:
     function = f"write_{name}"
     lines = "".join(f"    {s}\n" for s in statements)
-    result: Write = _make(function, f"def {function}(hart: Hart, value: U64) -> None:\n{lines}")
+    result: Write = _make(f"def {function}(hart: Hart, value: U64) -> None:\n{lines}")
+    return result
+
+
+def _derived(name: str, write: Write, derives: tuple[str, int]) -> Write:
+    """Return the write of a register from which more follows (see row())."""
+    word, mask = derives
+    lines = ["write(hart, value)", "update_derived(hart)"]
+    if word:
+        lines = [
+            "new = write(hart, value)",
+            f"calm = settled(hart) and (hart.{word} ^ new) & {mask:#x} == 0",
+            "give_up_unless(calm)",
+            f"hart.{word} = new",
+            "if not calm:\n        update_derived(hart)",
+        ]
+    body = "".join(f"    {line}\n" for line in lines)
+    result: Write = _make(f"def write_{name}(hart: Hart, value: U64) -> None:\n{body}", write=write)
     return result
 
 
 def _existence(name: str, condition: str) -> Exists:
-    result: Exists = _make(name, f"def {name}(hart: Hart) -> bool:\n    return {condition}\n")
+    result: Exists = _make(f"def {name}(hart: Hart) -> bool:\n    return {condition}\n")
     return result
 
 
@@ -101,12 +119,23 @@ write_ignored = _writer("ignored", "pass")
 
 
 def row(
-    name: str, exists: Exists, read: Read | None = None, write: Write | None = None, guard: Guard | None = None
+    name: str,
+    exists: Exists,
+    read: Read | None = None,
+    write: Write | None = None,
+    guard: Guard | None = None,
+    derives: tuple[str, int] | None = None,
 ) -> None:
-    """A register: what is not given is the whole word of that name."""
+    """A register: what is not given is the whole word of that name.
+
+    `derives` says what follows from a write (privilege.derived): ANYTHING, or (word, mask), where `write` returns
+    the new value of that word of the hart and a change outside `mask` is nothing to a settled hart.
+    """
     number = CSR_BY_NAME[name]
     if write is None:
         write = write_ignored if number >> 10 == 3 else _writer(name, f"hart.{name} = value")
+    if derives is not None:
+        write = _derived(name, write, derives)
     ROWS[number] = Row(name, number, read or _reader(name, f"hart.{name}"), write, exists, guard)
 
 
@@ -120,6 +149,9 @@ def zero(name: str, exists: Exists, guard: Guard | None = None) -> None:
     """Read-only zero."""
     row(name, exists, read_zero, write_ignored, guard)
 
+
+ANYTHING = ("", 0)
+MODE_FIELDS = MSTATUS_FS | MSTATUS_MXR | MSTATUS_SUM
 
 NOT_MODE_2 = 0xFFFF_FFFF_FFFF_FFFD
 EVEN = 0xFFFF_FFFF_FFFF_FFFE
@@ -142,12 +174,18 @@ def csr_guard_fp(hart: Hart, csr: U64) -> None:
 def _machine() -> None:
     for name in ("mvendorid", "marchid", "mimpid", "mhartid", "mconfigptr"):
         row(name, always)
-    row("mstatus", always, csr_status.read_mstatus, csr_status.write_mstatus)
+    row(
+        "mstatus",
+        always,
+        csr_status.read_mstatus,
+        csr_status.new_mstatus,
+        derives=("mstatus", MODE_FIELDS | MSTATUS_MPRV),
+    )
     row("misa", always, None, write_ignored)
     masked("medeleg", has_s, "medeleg_mask")
-    row("mideleg", has_s, None, csr_status.write_mideleg)
-    row("mie", always, None, csr_interrupts.write_mie)
-    row("mip", always, csr_interrupts.read_mip, csr_interrupts.write_mip)
+    row("mideleg", has_s, None, csr_status.write_mideleg, derives=ANYTHING)
+    row("mie", always, None, csr_interrupts.write_mie, derives=ANYTHING)
+    row("mip", always, csr_interrupts.read_mip, csr_interrupts.write_mip, derives=ANYTHING)
     masked("mtvec", always, NOT_MODE_2)
     masked("mcounteren", always, "counteren_mask")
     row("menvcfg", always, None, csr_control.write_menvcfg)
@@ -160,42 +198,42 @@ def _machine() -> None:
 
 
 def _supervisor() -> None:
-    row("sstatus", has_s, csr_status.read_sstatus, csr_status.write_sstatus)
-    row("sie", has_s, csr_interrupts.read_sie, csr_interrupts.write_sie, aia.guard_virtual)
-    row("sip", has_s, csr_interrupts.read_sip, csr_interrupts.write_sip, aia.guard_virtual)
+    row("sstatus", has_s, csr_status.read_sstatus, csr_status.new_sstatus, derives=("mstatus", MODE_FIELDS))
+    row("sie", has_s, csr_interrupts.read_sie, csr_interrupts.write_sie, aia.guard_virtual, derives=ANYTHING)
+    row("sip", has_s, csr_interrupts.read_sip, csr_interrupts.write_sip, aia.guard_virtual, derives=ANYTHING)
     masked("stvec", has_s, NOT_MODE_2)
     masked("scounteren", has_s, "counteren_mask")
     row("senvcfg", has_s, None, csr_control.write_senvcfg, csr_control.guard_envcfg)
     row("sepc", has_s, csr_status.read_sepc, _writer("sepc", f"hart.sepc = value & {EVEN:#x}"))
     for name in ("sscratch", "scause", "stval"):
         row(name, has_s)
-    row("satp", has_s, None, csr_control.write_satp, csr_control.guard_satp)
+    row("satp", has_s, None, csr_control.write_satp, csr_control.guard_satp, derives=ANYTHING)
     row("stimecmp", has_sstc, None, csr_control.write_stimecmp, csr_control.guard_stimecmp)
 
 
 def _hypervisor() -> None:
-    row("hstatus", has_h, None, csr_status.write_hstatus)
+    row("hstatus", has_h, None, csr_status.new_hstatus, derives=("hstatus", HSTATUS_VGEIN))
     masked("hedeleg", has_h, HEDELEG_WRITABLE)
-    row("hideleg", has_h, None, csr_interrupts.write_hideleg)
-    row("hie", has_h, csr_interrupts.read_hie, csr_interrupts.write_hie)
-    row("hip", has_h, csr_interrupts.read_hip, csr_interrupts.write_hip)
-    row("hvip", has_h, None, csr_interrupts.write_hvip)
-    row("hgeie", has_h, None, csr_interrupts.write_hgeie)
+    row("hideleg", has_h, None, csr_interrupts.write_hideleg, derives=ANYTHING)
+    row("hie", has_h, csr_interrupts.read_hie, csr_interrupts.write_hie, derives=ANYTHING)
+    row("hip", has_h, csr_interrupts.read_hip, csr_interrupts.write_hip, derives=ANYTHING)
+    row("hvip", has_h, None, csr_interrupts.write_hvip, derives=ANYTHING)
+    row("hgeie", has_h, None, csr_interrupts.write_hgeie, derives=ANYTHING)
     row("hgeip", has_h)
     row("htimedelta", has_h, None, csr_control.write_htimedelta)
     masked("hcounteren", has_h, "counteren_mask")
     row("henvcfg", has_h, csr_control.read_henvcfg, csr_control.write_henvcfg, csr_control.guard_envcfg)
     row("htval", has_h)
     row("htinst", has_h)
-    row("hgatp", has_h, None, csr_control.write_hgatp, csr_control.guard_hgatp)
-    row("vsstatus", has_h, csr_status.read_vsstatus, csr_status.write_vsstatus)
-    row("vsie", has_h, csr_interrupts.read_vsie, csr_interrupts.write_vsie)
-    row("vsip", has_h, csr_interrupts.read_vsip, csr_interrupts.write_vsip)
+    row("hgatp", has_h, None, csr_control.write_hgatp, csr_control.guard_hgatp, derives=ANYTHING)
+    row("vsstatus", has_h, csr_status.read_vsstatus, csr_status.new_vsstatus, derives=("vsstatus", MODE_FIELDS))
+    row("vsie", has_h, csr_interrupts.read_vsie, csr_interrupts.write_vsie, derives=ANYTHING)
+    row("vsip", has_h, csr_interrupts.read_vsip, csr_interrupts.write_vsip, derives=ANYTHING)
     masked("vstvec", has_h, NOT_MODE_2)
     row("vsepc", has_h, csr_status.read_vsepc, _writer("vsepc", f"hart.vsepc = value & {EVEN:#x}"))
     for name in ("vsscratch", "vscause", "vstval"):
         row(name, has_h)
-    row("vsatp", has_h, None, csr_control.write_vsatp)
+    row("vsatp", has_h, None, csr_control.write_vsatp, derives=ANYTHING)
     row("vstimecmp", has_sstc_h, None, csr_control.write_vstimecmp, csr_control.guard_stimecmp)
 
 

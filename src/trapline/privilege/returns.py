@@ -5,11 +5,10 @@ The guards stand apart (privilege.guards), so hosted software may return from an
 
 from __future__ import annotations
 
-from trapline.lang.control import give_up_unless, jump
-from trapline.lang.functions import cold, inline, quick
+from trapline.lang.control import jump
+from trapline.lang.functions import inline
 from trapline.lang.state import Hart
 from trapline.lang.values import U64
-from trapline.privilege.derived import follow_mode, settled, update_derived
 from trapline.privilege.fields import (
     HSTATUS_SPV,
     MSTATUS_MIE,
@@ -22,8 +21,8 @@ from trapline.privilege.fields import (
     MSTATUS_SPIE,
     MSTATUS_SPP,
 )
-from trapline.privilege.modes import MACHINE, SUPERVISOR, TO_HS, TO_M, TO_VS, change_mode
-from trapline.privilege.observe import observe_return
+from trapline.privilege.mode_change import trap_return
+from trapline.privilege.modes import MACHINE, SUPERVISOR, change_mode
 
 
 @inline
@@ -41,12 +40,9 @@ def restore_supervisor(status: U64) -> U64:
     return new
 
 
-@quick
-def mret(hart: Hart) -> None:
+@trap_return
+def mret(hart: Hart) -> U64:
     """Return from M-mode to MPP and MPV. A hosted M-mode retires no instruction here."""
-    calm = settled(hart)
-    give_up_unless(calm)
-    left = hart.virt
     old = hart.mstatus
     mpp = (old >> MSTATUS_MPP_SHIFT) & 3
     virt = U64(1) if mpp != MACHINE and old & MSTATUS_MPV != 0 else U64(0)
@@ -58,48 +54,28 @@ def mret(hart: Hart) -> None:
     hart.mstatus = new
     jump(hart, return_address(hart, hart.mepc))
     change_mode(hart, mpp, virt, 1 - hart.hosted_m)
-    if calm:
-        follow_mode(hart, mpp, virt, left)
-    else:
-        follow_return(hart, U64(TO_M))
+    return mpp | (virt << 2)
 
 
-@quick
-def sret(hart: Hart) -> None:
+@trap_return
+def sret(hart: Hart) -> U64:
     """Return to SPP: at V=1 from vsstatus alone, at V=0 (M-mode too) from sstatus and hstatus.SPV."""
-    calm = settled(hart)
-    give_up_unless(calm)
-    left = hart.virt
-    level = U64(TO_VS)
-    virt = U64(1)
-    if left != 0:
+    if hart.virt != 0:
         old = hart.vsstatus
         target = previous_privilege(old)
         hart.vsstatus = restore_supervisor(old)
         jump(hart, return_address(hart, hart.vsepc))
         change_mode(hart, target, U64(1), U64(1))
-    else:
-        status = hart.mstatus
-        target = previous_privilege(status)
-        virt = U64(1) if hart.hstatus & HSTATUS_SPV != 0 else U64(0)
-        hart.mstatus = restore_supervisor(status) & ~MSTATUS_MPRV
-        hart.hstatus = hart.hstatus & ~HSTATUS_SPV
-        jump(hart, return_address(hart, hart.sepc))
-        level = U64(TO_HS) if hart.priv == SUPERVISOR else U64(TO_M)
-        hosted = hart.hosted_hs if hart.priv == SUPERVISOR else hart.hosted_m
-        change_mode(hart, target, virt, 1 - hosted)
-    if calm:
-        follow_mode(hart, target, virt, left)
-    else:
-        follow_return(hart, level)
-
-
-@cold
-def follow_return(hart: Hart, level: U64) -> None:
-    """What follows a return from a level where more than the mode has changed, or somebody looks on."""
-    if hart.observe_base != 0:
-        observe_return(hart, level)
-    update_derived(hart)
+        return target | (U64(1) << 2)
+    status = hart.mstatus
+    target = previous_privilege(status)
+    virt = U64(1) if hart.hstatus & HSTATUS_SPV != 0 else U64(0)
+    hart.mstatus = restore_supervisor(status) & ~MSTATUS_MPRV
+    hart.hstatus = hart.hstatus & ~HSTATUS_SPV
+    jump(hart, return_address(hart, hart.sepc))
+    hosted = hart.hosted_hs if hart.priv == SUPERVISOR else hart.hosted_m
+    change_mode(hart, target, virt, 1 - hosted)
+    return target | (virt << 2)
 
 
 @inline

@@ -6,12 +6,11 @@ or hypervisor, writes CSRs instead and returns with mret or sret.
 
 from __future__ import annotations
 
-from trapline.lang.control import EXIT_HOSTED_HS, EXIT_HOSTED_M, flush_page, give_up_unless, jump, leave
+from trapline.lang.control import jump
 from trapline.lang.functions import cold, inline, quick
 from trapline.lang.state import Hart
 from trapline.lang.values import U64
-from trapline.privilege.causes import INST_GUEST_PAGE_FAULT, INTERRUPT, VIRTUAL_INST
-from trapline.privilege.derived import follow_mode, settled, update_derived
+from trapline.privilege.causes import INTERRUPT
 from trapline.privilege.fields import (
     HSTATUS_GVA,
     HSTATUS_SPV,
@@ -26,10 +25,8 @@ from trapline.privilege.fields import (
     MSTATUS_SPIE,
     MSTATUS_SPP,
 )
-from trapline.privilege.hpm import count_trap_event
+from trapline.privilege.mode_change import trap_entry
 from trapline.privilege.modes import MACHINE, SUPERVISOR, TO_HS, TO_M, TO_VS, change_mode, mode_index
-from trapline.privilege.observe import observe_trap, origin_of_trap
-from trapline.privilege.stops import stop_on_trap
 
 
 @inline
@@ -133,68 +130,27 @@ def destination(hart: Hart, code: U64, interrupt: U64) -> U64:
     return U64(TO_VS)
 
 
-@inline
-def hosted_level(hart: Hart, to: U64) -> U64:
-    """Not 0: hosted software, not code, handles what goes there."""
-    if to == TO_M:
-        return hart.hosted_m
-    return hart.hosted_hs if to == TO_HS else U64(0)
-
-
 @quick
 def take_trap(hart: Hart, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64, gva: U64) -> None:
     """Deliver a synchronous exception or an interrupt (bit 63) to M, HS or VS; next_pc is its handler.
 
-    For interrupts `cause` has the code in mip (10 for VSEI). Where the destination is hosted, native
-    code is left once every CSR is written, with exit_arg = cause.
+    For interrupts `cause` has the code in mip (10 for VSEI).
     """
     trap_into(hart, destination(hart, cause & 63, cause >> 63), cause, epc, tval, tval2, tinst, gva)
 
 
-@inline
+@trap_entry
 def trap_into(hart: Hart, to: U64, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64, gva: U64) -> None:
     """The same, where it is known that the trap goes to `to`."""
-    code = cause & 63
     interrupt = cause >> 63
-    left = hart.virt
-    # An HLV has walked and seen a fault that the guest, whose cached translation is older, may never take:
-    # Linux reads the instruction behind an MMIO fault with HLVX and, if that faults, lets the guest try again.
-    walked = hart.virt == 0 and interrupt == 0 and code >= INST_GUEST_PAGE_FAULT and code != VIRTUAL_INST
-    calm = settled(hart) and hosted_level(hart, to) == 0 and not walked
-    give_up_unless(calm)
-    if not calm and walked:
-        flush_page(hart, tval)
     hart.not_retired = hart.not_retired + (interrupt ^ 1)
-    count_trap(hart, code, interrupt, to)
+    count_trap(hart, cause & 63, interrupt, to)
     if to == TO_M:
         enter_m(hart, cause, epc, tval, tval2, tinst, gva)
     elif to == TO_HS:
         enter_hs(hart, cause, epc, tval, tval2, tinst, gva)
     else:
         enter_vs(hart, cause, epc, tval)
-    if calm:
-        priv = U64(MACHINE) if to == TO_M else U64(SUPERVISOR)
-        follow_mode(hart, priv, U64(1) if to == TO_VS else U64(0), left)
-    else:
-        follow_trap(hart, cause, epc, to, left)
-
-
-@cold
-def follow_trap(hart: Hart, cause: U64, epc: U64, to: U64, left: U64) -> None:
-    """What follows a trap where more than the mode has changed, or somebody looks on."""
-    if hosted_level(hart, to) != 0:
-        hart.exit_arg = cause
-        leave(hart, EXIT_HOSTED_M if to == TO_M else EXIT_HOSTED_HS)
-    if hart.observe_base != 0:
-        observe_trap(hart, cause, epc)
-    if hart.hpm_traps != 0:
-        count_trap_event(hart, cause >> 63, origin_of_trap(hart))
-    if hart.stop_traps != 0:
-        stop_on_trap(hart, cause, epc, origin_of_trap(hart), to)
-    if settled(hart):
-        follow_mode(hart, hart.priv, hart.virt, left)
-    else:
-        update_derived(hart)
 
 
 @cold

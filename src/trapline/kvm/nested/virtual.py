@@ -9,12 +9,11 @@ In this module `hart` is that hart.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from trapline.engine.decode_table import number_of
 from trapline.isa import all as _all  # noqa: F401
 from trapline.lang.control import EXIT_WFI
-from trapline.lang.functions import INSTRUCTIONS, Instruction, Trap, cold, dispatch
+from trapline.lang.functions import INSTRUCTIONS, Instruction, Trap, cold, dispatch, generated
 from trapline.lang.state import Hart
 from trapline.lang.values import U64, u64
 from trapline.privilege.deliver import deliver_decoded
@@ -45,11 +44,9 @@ def _runner(declared: Instruction) -> Callable[..., None]:
     given = ", ".join(["hart", *declared.operands])
     head = f"def {name}(hart: Hart, rd: U64, rs1: U64, rs2: U64, csr: U64) -> None:"
     text = f"{head}\n    {declared.function.__name__}({given})\n"
-    space: dict[str, Any] = {"Any": Any, "U64": U64, declared.function.__name__: declared.function}
-    exec(text, space)
-    function: Callable[..., None] = cold(space[name])
-    function.__subset_source__ = text  # type: ignore[attr-defined]
-    function.__module__ = __name__
+    function: Callable[..., None] = cold(
+        generated(text, __name__=__name__, **{declared.function.__name__: declared.function})
+    )
     return function
 
 

@@ -1,0 +1,104 @@
+"""What a change of mode brings with it, kept out of the text of traps and returns.
+
+A body that enters a mode as the manual says becomes the function that is called: `@trap_entry` and `@trap_return` add
+what follows from the new mode. A settled hart follows it in a few stores, and compiled code does that in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from trapline.lang.control import EXIT_HOSTED_HS, EXIT_HOSTED_M, flush_page, give_up_unless, leave
+from trapline.lang.functions import cold, inline, named, quick
+from trapline.lang.state import Hart
+from trapline.lang.values import U64, u64
+from trapline.privilege.causes import INST_GUEST_PAGE_FAULT, VIRTUAL_INST
+from trapline.privilege.derived import follow_mode, settled, update_derived
+from trapline.privilege.hpm import count_trap_event
+from trapline.privilege.modes import MACHINE, SUPERVISOR, TO_HS, TO_M, TO_VS, mode_index
+from trapline.privilege.observe import observe_return, observe_trap, origin_of_trap
+from trapline.privilege.stops import stop_on_trap
+
+TrapBody = Callable[[Hart, U64, U64, U64, U64, U64, U64, U64], None]
+
+
+@inline
+def hosted_level(hart: Hart, to: U64) -> U64:
+    """Not 0: hosted software, not code, handles what goes there."""
+    if to == TO_M:
+        return hart.hosted_m
+    return hart.hosted_hs if to == TO_HS else U64(0)
+
+
+@inline
+def walked_for_guest(hart: Hart, cause: U64) -> bool:
+    """Whether an HLV has walked and seen a fault that the guest, whose cached translation is older, may never take.
+
+    Linux reads the instruction behind an MMIO fault with HLVX and, if that faults, lets the guest try again.
+    """
+    return hart.virt == 0 and cause >= INST_GUEST_PAGE_FAULT and cause < 64 and cause != VIRTUAL_INST
+
+
+def trap_entry(body: TrapBody) -> TrapBody:
+    """Make a trap's entry of a body (hart, destination, cause, epc, tval, tval2, tinst, gva)."""
+    inline(body)
+
+    @inline
+    def changed(hart: Hart, to: U64, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64, gva: U64) -> None:
+        calm = settled(hart) and hosted_level(hart, to) == 0 and not walked_for_guest(hart, cause)
+        give_up_unless(calm)
+        left = hart.virt
+        if not calm and walked_for_guest(hart, cause):
+            flush_page(hart, tval)
+        body(hart, to, cause, epc, tval, tval2, tinst, gva)
+        if calm:
+            follow_mode(hart, U64(MACHINE) if to == TO_M else U64(SUPERVISOR), u64(to == TO_VS), left)
+        else:
+            follow_trap(hart, to, cause, epc, left)
+
+    return named(body.__name__)(changed)
+
+
+@cold
+def follow_trap(hart: Hart, to: U64, cause: U64, epc: U64, left: U64) -> None:
+    """What follows a trap where more than the mode has changed, somebody looks on, or hosted software handles it."""
+    if hosted_level(hart, to) != 0:
+        hart.exit_arg = cause
+        leave(hart, EXIT_HOSTED_M if to == TO_M else EXIT_HOSTED_HS)
+    if hart.observe_base != 0:
+        observe_trap(hart, cause, epc)
+    if hart.hpm_traps != 0:
+        count_trap_event(hart, cause >> 63, origin_of_trap(hart))
+    if hart.stop_traps != 0:
+        stop_on_trap(hart, cause, epc, origin_of_trap(hart), to)
+    if settled(hart):
+        follow_mode(hart, hart.priv, hart.virt, left)
+    else:
+        update_derived(hart)
+
+
+def trap_return(body: Callable[[Hart], U64]) -> Callable[[Hart], None]:
+    """Make a return from a trap of a body that gives the index of the mode that it enters."""
+    inline(body)
+
+    @quick
+    def changed(hart: Hart) -> None:
+        calm = settled(hart)
+        give_up_unless(calm)
+        left = mode_index(hart)
+        mode = body(hart)
+        if calm:
+            follow_mode(hart, mode & 3, mode >> 2, left >> 2)
+        else:
+            follow_return(hart, left)
+
+    return named(body.__name__)(changed)
+
+
+@cold
+def follow_return(hart: Hart, left: U64) -> None:
+    """What follows a return from the mode `left` where more than the mode has changed, or somebody looks on."""
+    if hart.observe_base != 0:
+        level = U64(TO_VS) if left >> 2 != 0 else U64(TO_HS)
+        observe_return(hart, U64(TO_M) if left == MACHINE else level)
+    update_derived(hart)
