@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -40,24 +40,30 @@ def native(engine: str | Engine = "native") -> Engine:
 
 def finish(data: Any, json: str | None, show: Any) -> None:
     """Write JSON where it is wanted, and show the tables unless JSON went to standard output."""
-    if json is not None:
-        from trapline.views.data import OutputError, write_json
+    from trapline.views.data import OutputError, write_json
 
+    if json == "-":
+        _to_stdout(lambda: write_json(data, "-"))
+        return
+    if json is not None:
         try:
             write_json(data, json)
         except OutputError:
-            _show(show)  # the result is not lost with its file
+            _to_stdout(lambda: _show(show))  # the result is not lost with its file
             raise
-    if json != "-":
-        _show(show)
+    _to_stdout(lambda: _show(show))
 
 
 def _show(show: Any) -> None:
-    """Show tables; where standard output cannot be written the result stands as it is, with its exit code."""
     from trapline.views.terminal import out
 
+    show(out())
+
+
+def _to_stdout(write: Callable[[], object]) -> None:
+    """Write; where standard output cannot be written the result stands as it is, with its exit code."""
     try:
-        show(out())
+        write()
         sys.stdout.flush()
     except BrokenPipeError:
         _no_stdout()  # whoever read has gone, by choice

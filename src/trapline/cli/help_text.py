@@ -21,13 +21,18 @@ class Paragraphs:
         _default()(console, options, panel)
 
     def render_usage(self, console: Any, options: Any, usage: Any) -> None:
-        """Render the line of the usage."""
+        """Render the line of the usage, which comes first; a reader who goes is the command's matter, not rich's."""
+        console.on_broken_pipe = _reader_gone
         _default().render_usage(console, options, usage)
 
     def render_description(self, console: Any, options: Any, description: Any) -> None:
         """Render what a command says of itself."""
         _join(description)
         _default().render_description(console, options, description)
+
+
+def _reader_gone() -> None:
+    raise BrokenPipeError
 
 
 def _default() -> Any:

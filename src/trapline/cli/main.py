@@ -37,9 +37,9 @@ def main(tokens: Sequence[str] | None = None) -> int:
         _complain("interrupted")
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has gone: nothing more to say, not even at exit.
+        # Whoever read help or a script has gone: nothing more to say, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILED
+        return 0
 
 
 def _check_outputs(arguments: dict[str, Any]) -> None:

@@ -59,7 +59,7 @@ def encode_value(value: Value) -> bytes:
     if isinstance(value, bytes):
         return value
     if isinstance(value, str):
-        return value.encode() + b"\0"
+        return value.encode(errors="surrogateescape") + b"\0"  # a command line's bytes, be they UTF-8 or not
     if isinstance(value, int):
         return struct.pack(">I", value)
     return b"".join(encode_value(item) for item in value)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trapline.engine.cache import MOVES
 from trapline.lab.errors import UsageError
 from trapline.lab.fetch import modules as kmod
 from trapline.lab.fetch import ramdisk
@@ -278,7 +279,10 @@ def _disk_trouble(root: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise _no_space(root, "") from None
-        raise UsageError(f"{error.strerror or error}", str(error.filename or root)) from None
+        place = Path(error.filename or root)
+        inside = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+        own = inside and (place.is_relative_to(root) or root.is_relative_to(place))
+        raise UsageError(f"{error.strerror or error}", str(place), MOVES if own else "") from None
 
 
 def _require_space(root: Path, needed: int) -> None:
