@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import mmap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from trapline.lang.control import EXIT_HOSTED_HS, EXIT_HOSTED_M
 from trapline.lang.functions import Trap
@@ -44,6 +44,7 @@ class Stop:
     ignore: int = 0
     traps: frozenset[int] = frozenset()
     name: str = ""
+    action: Callable[[Any], object] | None = None  # of a hook (machine.hooks): asked whether the run ends here
     _words: memoryview | None = field(default=None, repr=False)
     _count: int = 0
 

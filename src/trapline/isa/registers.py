@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-X_NAMES = (
-    *("zero", "ra", "sp", "gp", "tp", "t0", "t1", "t2", "s0", "s1"),
-    *(f"a{i}" for i in range(8)),
-    *(f"s{i}" for i in range(2, 12)),
-    *("t3", "t4", "t5", "t6"),
-)
-F_NAMES = (
-    *(f"ft{i}" for i in range(8)),
-    *("fs0", "fs1"),
-    *(f"fa{i}" for i in range(8)),
-    *(f"fs{i}" for i in range(2, 12)),
-    *("ft8", "ft9", "ft10", "ft11"),
-)
-X_NUMBERS = {name: i for i, name in enumerate(X_NAMES)} | {f"x{i}": i for i in range(32)} | {"fp": 8}
-F_NUMBERS = {name: i for i, name in enumerate(F_NAMES)} | {f"f{i}": i for i in range(32)}
+from trapline.lang.names import F_NAMES as F_NAMES
+from trapline.lang.names import F_NUMBERS as F_NUMBERS
+from trapline.lang.names import X_NAMES as X_NAMES
+from trapline.lang.names import X_NUMBERS as X_NUMBERS
 
 ROUNDING = {"rne": 0, "rtz": 1, "rdn": 2, "rup": 3, "rmm": 4, "dyn": 7}
 ROUNDING_NAMES = {number: name for name, number in ROUNDING.items()}

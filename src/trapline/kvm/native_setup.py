@@ -86,7 +86,7 @@ def refresh_actions(vcpu: Vcpu) -> None:
 
 def allow_exits(vcpu: Vcpu) -> None:
     """After how many exits KVM_RUN's loop is to come round."""
-    watched = vcpu.vm.on_trap is not None or vcpu.sbi.awaits_overflow()
+    watched = vcpu.vm.told_of_traps is not None or vcpu.sbi.awaits_overflow()
     vcpu.hart.kvm_exits_left = 1 if watched else _EXITS_AT_A_TIME
 
 

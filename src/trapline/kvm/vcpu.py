@@ -468,8 +468,8 @@ class Vcpu:
         if reason == EXIT_HOSTED_M:
             return self._firmware()
         if reason in (EXIT_STOP, EXIT_BREAK):
-            if reason == EXIT_BREAK:
-                self.vm.stopped(self)
+            if reason == EXIT_BREAK and self.vm.stopped(self):
+                return None
             return RunStop.STOP
         if reason == EXIT_WFI:
             self._stall()

@@ -8,32 +8,33 @@ from pathlib import Path
 from typing import ClassVar
 
 from trapline.engine.api import Engine, open_engine
-from trapline.engine.stop_points import Stopped, Stops
+from trapline.engine.stop_points import Stopped
 from trapline.firmware.firmware import Firmware
 from trapline.kvm.actions import ActionFunction, actions_of, check_function
 from trapline.kvm.aia import IRQCHIP_FEATURE, GuestLines
 from trapline.kvm.aia_device import AiaDevice
-from trapline.kvm.checkpoint import make_checkpoints
 from trapline.kvm.dirty_log import DirtyLogs
 from trapline.kvm.gstage import MODE_NUMBERS, MODES, PAGE, GStage, TableMemory
 from trapline.kvm.io_bus import IoBus
 from trapline.kvm.native_setup import collect, record_of
 from trapline.kvm.nested.setup import pool_size
-from trapline.kvm.schedule import NoTurns, Turns, VmResult, run_vcpus
+from trapline.kvm.schedule import NoTurns, Turns
 from trapline.kvm.slots import MemorySlot, SlotKind, SlotTable
 from trapline.kvm.stats import GENERIC_VM, Route, total
 from trapline.kvm.stats_fd import stats_file, vm_descriptors
 from trapline.kvm.trace import TrapRecord
 from trapline.kvm.vcpu import Vcpu
+from trapline.kvm.vm_running import VmMemory, VmRunning
 from trapline.kvm.vmid import Vmid, VmidSpace
 from trapline.lang.control import flush_translations
 from trapline.lang.state import EXIT_RING, Hart
 from trapline.lang.values import MASK64
 from trapline.machine.aia import Aia
-from trapline.machine.checkpoint import Checkpoints, Rewindable
+from trapline.machine.checkpoint import Rewindable
 from trapline.machine.clint import time_of
 from trapline.machine.imsic import ImsicWindow
 from trapline.machine.memory_map import DEFAULT_RATIO, DEFAULT_TIMEBASE, IMSIC_S_BASE
+from trapline.machine.memory_view import Memory
 from trapline.machine.plain_types import U64
 from trapline.machine.regions import Regions
 from trapline.policies import DEFAULT_POLICY, Action, Policy, PolicyError, load_policy
@@ -62,10 +63,11 @@ BACKINGS = {"4K": 0, "2M": 1, "1G": 2}
 _NOT_MADE_WITH = ("self", "engine", "policy", "firmware")
 
 
-class Vm(Rewindable):
+class Vm(VmRunning):
     """A VM under a trap policy, on simulated harts of its own.
 
-    `on_trap` is called with a TrapRecord for each trap that leaves the guest.
+    `on_trap = function` has it called with a TrapRecord for each trap that leaves the guest, its whole route; called,
+    as `on_trap(function, causes=...)`, it is a hook on traps that the hart takes (machine.hooks).
     """
 
     snapshot_skips = (
@@ -75,7 +77,9 @@ class Vm(Rewindable):
             "actions",
             "engine",
             "notes",
-            "on_trap",
+            "told_of_traps",
+            "symbols",
+            "mem",
             "on_log",
             "on_idle",
             "poll",
@@ -146,7 +150,9 @@ class Vm(Rewindable):
         self.mmio_windows: tuple[tuple[int, int, object], ...] = ()
         self.devices: tuple[tuple[int, int], ...] | None = None  # where the VMM has devices; None if it does not say
         self.log_lines: deque[str] = deque(maxlen=LOG_LINES)
-        self.on_trap: Callable[[TrapRecord], None] | None = None
+        self.told_of_traps: Callable[[TrapRecord], object] | None = None
+        self.symbols: dict[str, int] = {}
+        self.mem = Memory(VmMemory(self))
         # Asked now and then by a vCPU that takes one exit after another: whether KVM_RUN should come back.
         self.poll: Callable[[], bool] | None = None
         self.goal: tuple[int, int] | None = None  # a vCPU, and the instret at which `run` comes back for it, once
@@ -480,39 +486,13 @@ class Vm(Rewindable):
 
         return restore_vm(cls, path, engine, policy, trust_files)
 
-    # --- running and watching ---
-    def run(self, vmm: Callable[[Vcpu], bool] | None = None, max_instructions: int | None = None) -> VmResult:
-        """Run all vCPUs, in turns of fixed length, until something ends it.
-
-        `vmm` is called when a vCPU leaves KVM_RUN; it returns whether to go on. Without it, the first
-        such exit ends the run.
-        """
-        self._running = True
-        try:
-            return run_vcpus(self, vmm, max_instructions)
-        finally:
-            self._running = False
-
-    def _make_checkpoints(self) -> Checkpoints:
-        return make_checkpoints(self, (self,), (Vm,)) if self.user_space is None else self.user_space.checkpoints
-
-    @property
-    def stops(self) -> Stops:
-        """Breakpoints, watchpoints, catches of traps and of CSR writes: for what `run` comes back ("stop")."""
-        return self.engine.stops
-
-    def stopped(self, vcpu: Vcpu) -> None:
-        """A vCPU came back for a stop."""
-        self.stopped_by = self.stops.hit(vcpu.hart, vcpu.id)
-        if self.on_stop is not None:
-            self.on_stop(vcpu)
-
+    # --- watching ---
     def record(self, vcpu: Vcpu, record: TrapRecord) -> None:
         """Account for a trap that left the guest."""
         vcpu.stats.record(record)
         self._last.append(record)
-        if self.on_trap is not None:
-            self.on_trap(record)
+        if self.told_of_traps is not None:
+            self.told_of_traps(record)
 
     @property
     def last_traps(self) -> deque[TrapRecord]:
@@ -523,9 +503,9 @@ class Vm(Rewindable):
     def note_native(self, vcpu_id: int, entries: list[tuple[int, ...]]) -> None:
         """Exits were handled by kvm.native_exit."""
         self._last.extend((vcpu_id, words) for words in entries)
-        if self.on_trap is not None:
+        if self.told_of_traps is not None:
             for words in entries:
-                self.on_trap(record_of(self, vcpu_id, words))
+                self.told_of_traps(record_of(self, vcpu_id, words))
 
     def set_action(self, cause: int, function: ActionFunction) -> None:
         """Let a subset function (kvm.actions) deal with a cause that reaches HS-mode, in the rule's place."""

@@ -11,6 +11,7 @@ from trapline.lab.errors import UsageError
 from trapline.lab.guest_run import RunOptions, RunReport, run_guest
 from trapline.lab.run_rows import RunRow
 from trapline.lab.settings import Settings, policy_of, settings
+from trapline.machine.shown import html_table
 from trapline.policies import Policy
 from trapline.privilege.causes import cause_name
 
@@ -38,6 +39,18 @@ class Comparison:
             made.append((cause, origin, rows))
         return sorted(made, key=lambda m: (not routes_differ(m[2]), m[0] >> 63, m[0], m[1] != "VS"))
 
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                cause_name(cause),
+                origin,
+                *("; ".join(f"{r.count} x {' > '.join(r.path)} ({r.end})" for r in of) or "-" for of in found),
+            )
+            for cause, origin, found in self.table()
+        ]
+        ended = ("ended", "", *(report.result.reason for report in self.reports))
+        return html_table(("cause", "from", *self.names), [*rows, ended], self.guest)
+
     def as_data(self) -> dict[str, Any]:
         """Return the JSON form."""
         first = self.reports[0].options.settings
@@ -56,23 +69,33 @@ class Comparison:
         }
 
 
+def _ways(rows: tuple[RunRow, ...]) -> str:
+    return "; ".join(f"{row.count} x {' > '.join(row.path)} ({row.end})" for row in rows) or "-"
+
+
 def routes_differ(rows: tuple[tuple[RunRow, ...], ...]) -> bool:
     """Return whether the routes, not only the counts, are different."""
     routes = [{r.key() for r in report} for report in rows]
     return any(r != routes[0] for r in routes[1:])
 
 
+PolicyLike = str | Path | Policy
+
+
 def compare(
-    guest: str | Path | RunOptions,
-    policies: Sequence[str | Path | Policy],
-    *,
+    *what: PolicyLike | RunOptions | Sequence[PolicyLike],
+    guest: str | Path | RunOptions | None = None,
     firmware: str = "opensbi-1.6",
     host_fwft: bool = False,
     misaligned: str = "trap",
     progress: Callable[[int, int, str], None] | None = None,
     **options: Any,
 ) -> Comparison:
-    """Run a guest under each policy. `options` are those of RunOptions (memory, smp, max_instructions...)."""
+    """Run a guest under each policy: `compare("linux-6.12", "linux-6.14", guest=PATH)`, or `compare(PATH, [...])`.
+
+    `options` are those of RunOptions (memory, smp, max_instructions...). TypeError says what is not given.
+    """
+    guest, policies = _asked(what, guest)
     chosen = [policy_of(p) for p in policies]
     if isinstance(guest, RunOptions):
         base = guest
@@ -89,3 +112,16 @@ def compare(
         here = Settings(policy, s.firmware, s.host_fwft, s.misaligned)
         reports.append(run_guest(replace(base, settings=here, new_policy=True)))
     return Comparison(base.guest or str(base.snapshots.restore), tuple(reports))
+
+
+def _asked(what: Sequence[Any], guest: Any) -> tuple[str | Path | RunOptions, list[PolicyLike]]:
+    """The guest and the policies of a call."""
+    if guest is None and len(what) == 2 and isinstance(what[1], (list, tuple)):
+        guest, *what = what
+    elif guest is None:
+        names = ", ".join(repr(part) if isinstance(part, str) else "..." for part in what) or "POLICY, POLICY"
+        raise TypeError(f"compare runs a guest: say which, as in compare({names}, guest=PATH)")
+    policies = [policy for part in what for policy in (part if isinstance(part, (list, tuple)) else (part,))]
+    if not policies:
+        raise TypeError('compare needs policies: compare("linux-6.12", "linux-6.14", guest=PATH)')
+    return guest, policies

@@ -14,6 +14,7 @@ from trapline.lab.events import EVENTS, UNREACHABLE
 from trapline.lab.probe import Observation, ProbeVm
 from trapline.lab.routes import Route
 from trapline.lab.settings import Settings, guest_isa, settings
+from trapline.machine.shown import html_table
 from trapline.policies import Policy
 from trapline.privilege.causes import CAUSE_NAMES, INTERRUPT, cause_name
 from trapline.privilege.isa_string import DEFAULT_ISA, extensions
@@ -29,6 +30,10 @@ class RouteTable:
     settings: Settings
     routes: tuple[Route, ...]
     notes: tuple[str, ...] = ()
+
+    def _repr_html_(self) -> str:
+        rows = [(r.name, r.event, r.from_, r.arrow(), r.outcome()) for r in self.routes]
+        return html_table(("cause", "event", "from", "route", "outcome"), rows, self.settings.policy.name)
 
     def as_data(self) -> dict[str, Any]:
         """Return the JSON form."""

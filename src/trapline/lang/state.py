@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from trapline.lang.host_pages import anonymous
 from trapline.lang.layout import Kind, Layout
+from trapline.lang.names import F_NUMBERS, X_NUMBERS, checked
 from trapline.lang.values import MASK64, U64
 from trapline.lang.words import Words, word
 
@@ -303,10 +304,39 @@ class HartFields:
     attempted = LAYOUT.word()  # what the function of an attempt returned
 
 
-class _XRegisters(Words):
+class _Registers(Words):
+    """Registers, by number and by name: a write by name takes 0 to 2^64 - 1 (ValueError)."""
+
+    __slots__ = ()
+    numbers: ClassVar[dict[str, int]] = {}
+
+    def __getattr__(self, name: str) -> U64:
+        if name not in self.numbers:
+            raise AttributeError(f"no register is called {name!r}")
+        return self[self.numbers[name]]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.numbers:
+            self[self.numbers[name]] = checked(name, value)
+        else:
+            object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        return " ".join(f"{name}={int(self[number]):#x}" for name, number in list(self.numbers.items())[:32])
+
+
+class _FRegisters(_Registers):
+    """f0..f31, their bits."""
+
+    __slots__ = ()
+    numbers = F_NUMBERS
+
+
+class _XRegisters(_Registers):
     """x0..x31: x0 stays 0."""
 
     __slots__ = ()
+    numbers = X_NUMBERS
 
     def __setitem__(self, index: int, value: int) -> None:
         if index != 0:
@@ -325,6 +355,10 @@ class Hart(HartFields):
     (`load(hart, offset, size) -> int`, `store(hart, offset, size, value)`).
     """
 
+    x: _XRegisters
+    f: _FRegisters
+    csr: Any  # its CSRs by name (privilege.csr_view)
+
     at: ClassVar[weakref.WeakValueDictionary[int, Hart]] = weakref.WeakValueDictionary()  # by address
 
     def __init__(self, words: int | None = None) -> None:
@@ -338,7 +372,7 @@ class Hart(HartFields):
         self.backings: list[Any] = []  # the owners of the memory at region_host
         for f in LAYOUT.fields.values():
             if f.array:
-                kind = _XRegisters if f.name == "x" else Words
+                kind = {"x": _XRegisters, "f": _FRegisters}.get(f.name, Words)
                 self.__dict__[f.name] = kind(self.mem, f.index, f.count)
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:

@@ -26,6 +26,7 @@ CTRL_A = 0x01
 MOST_UNREAD = 64 << 10  # bytes of input that wait for the machine
 MOST_LOGGED = 16 << 20  # bytes of input that the log holds
 _MOST_OUT = 64 << 10  # bytes that go out at a time
+_TAIL = 4096
 HELP = (
     b"\r\nCtrl-A x  end the run\r\nCtrl-A c  switch between the guest's console and the monitor\r\n"
     b"Ctrl-A Ctrl-A  send Ctrl-A\r\nCtrl-A h  this help\r\n"
@@ -159,6 +160,39 @@ class Again(NoInput):
 
 
 @dataclass(frozen=True, slots=True)
+class Printed:
+    """A text that has appeared on the console, and the end of what was written up to it."""
+
+    text: bytes
+    tail: bytes
+
+
+@dataclass(eq=False, slots=True)
+class Watched:
+    """A text that somebody waits for. `owner` counts it in its `hits`."""
+
+    owner: Any
+    text: bytes
+    function: Callable[[Any], object]
+    stop: Callable[[], object]
+    _before: bytes = b""
+
+    def restart(self) -> None:
+        """What comes is not behind what came."""
+        self._before = b""
+
+    def feed(self, data: bytes) -> None:
+        """The guest has written something."""
+        seen, at = self._before + data, 0
+        while (found := seen.find(self.text, at)) >= 0:
+            at = found + len(self.text)
+            self.owner.hits += 1
+            if self.function(Printed(self.text, seen[max(0, at - _TAIL) : at])):
+                self.stop()
+        self._before = seen[max(at, len(seen) - max(_TAIL, len(self.text) - 1)) :]
+
+
+@dataclass(frozen=True, slots=True)
 class ConsoleMark:
     """A place in a console's session: bytes written and input logged up to there, and what follows from them."""
 
@@ -235,6 +269,7 @@ class Console:
         self.unfinished = b""  # what the guest has written since its last newline, of a long line the end
         self.lost = ""  # why the rest of the guest's output could not be handed on
         self._reader_gone = False
+        self._told: list[Watched] = []
         self.monitor: Monitor | None = None
         self._in_monitor = False
         self.panic = PanicWatch()
@@ -245,6 +280,8 @@ class Console:
         self._buffer += data
         if data[-1:] == b"\n" or len(self._buffer) >= 4096:
             self.flush()
+        for watched in tuple(self._told):
+            watched.feed(data)
         if self.source.on_output(data) and self.deliver is not None:
             self.deliver()
 
@@ -257,6 +294,16 @@ class Console:
             known = max(0, self._shown - self._written)
             self._written += len(data)
             self._hand_on(data, known)
+
+    def tell(self, owner: Any, text: bytes, function: Callable[[Any], object], stop: Callable[[], object]) -> None:
+        """Call a function whenever the guest has written a text, and `stop` if it returns True."""
+        if not text:
+            raise ValueError("an empty text is always there: name one")
+        self._told.append(Watched(owner, text, function, stop))
+
+    def forget(self, owner: Any) -> None:
+        """Call what an owner asked for no more."""
+        self._told = [watched for watched in self._told if watched.owner is not owner]
 
     def _hand_on(self, data: bytes, known: int = 0) -> None:
         """Write to the sink what is not `known`; without a reader the run ends, with a full disk it goes on unseen."""
@@ -283,6 +330,8 @@ class Console:
         """Begin again at a mark: what came from outside after it comes again; `quiet`: what was shown is not shown."""
         self.flush()
         self._shown = max(self._shown, self._written) if quiet else 0
+        for watched in self._told:
+            watched.restart()
         self._written, self._logged, self.unfinished = mark.written, mark.logged, mark.unfinished
         source: InputSource = self.source
         left = self.log[mark.events :]

@@ -24,6 +24,7 @@ from trapline.machine.commit_log import CommitLog
 from trapline.machine.console import Console
 from trapline.machine.device_tree import BoardTree, board_blob
 from trapline.machine.elf import Content, ImageError, is_elf, parse
+from trapline.machine.hooks import Hooked, Until, goes_on
 from trapline.machine.htif import Htif
 from trapline.machine.image import (
     Loaded,
@@ -34,6 +35,10 @@ from trapline.machine.image import (
     read_initrd,
     read_program,
 )
+from trapline.machine.making import MISALIGNED as MISALIGNED
+from trapline.machine.making import TINST as TINST
+from trapline.machine.making import check_options, require_apart
+from trapline.machine.memory_view import Memory
 from trapline.machine.monitor import Monitor
 from trapline.machine.outside import Outside
 from trapline.machine.panic import PanicCheck
@@ -43,6 +48,7 @@ from trapline.machine.regions import Regions
 from trapline.machine.reset_rom import spike_rom, virt_rom
 from trapline.machine.rtc import Rtc
 from trapline.machine.schedule import Schedule
+from trapline.machine.shown import Facts
 from trapline.machine.sigint import on_ctrl_c
 from trapline.machine.signature import DEFAULT_GRANULARITY, signature
 from trapline.machine.test_finisher import TestFinisher
@@ -54,8 +60,6 @@ from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions, add_device
 from trapline.privilege.isa_string import DEFAULT_ISA, add_imsic, configure
 from trapline.privilege.reset import reset
 
-MISALIGNED = ("hardware", "trap")
-TINST = ("zero", "transformed")
 PASSED: Final = "passed"
 POWERED_OFF: Final = "the machine powered off"
 _NEVER = 1 << 62
@@ -66,7 +70,7 @@ _IDLE_STEP = 0.1  # seconds between looks at Ctrl-C while waiting for input
 
 
 @dataclass(frozen=True, slots=True)
-class RunResult:
+class RunResult(Facts):
     """Why a run ended.
 
     `reason`: exit (the program ended the machine with `code`), reset (it asked for a reboot), limit
@@ -87,12 +91,15 @@ class RunResult:
         return {"limit": 3, "interrupted": 130, "quit": 130, "snapshot": 0, "stop": 0}.get(self.reason, 1)
 
 
-class Machine(Rewindable):
-    """The board. Load something, then `run`."""
+class Machine(Rewindable, Hooked):
+    """The board. Load something, then `run`. `mem` is its memory by physical address.
+
+    In a `with` block it is closed at the end.
+    """
 
     snapshot_skips = (
         *("made_with", "console", "engine", "on_round", "_outside", "_ended", "stopped_by"),
-        *("isa", "aia", "memory", "timebase", "on_hosted", "_printed", "_checkpoints", "_running"),
+        *("isa", "aia", "memory", "timebase", "on_hosted", "_printed", "_checkpoints", "_running", "mem"),
     )
     snapshot_types: ClassVar = {"_typed": deque[U8], "_good": Literal[PASSED, POWERED_OFF], "symbols": dict[str, U64]}
 
@@ -112,12 +119,13 @@ class Machine(Rewindable):
         virtio: VirtioOptions = NO_VIRTIO,
     ) -> None:
         self.made_with = {n: v for n, v in locals().items() if n not in ("self", "engine", "console")}
-        _check(isa, harts, timebase, ratio, misaligned, tinst)
+        check_options(isa, harts, timebase, ratio, misaligned, tinst)
         self.aia = parse_aia(aia) if isinstance(aia, str) else aia
         self.isa, self.timebase, self.console = self.aia.isa(isa), timebase, console or Console()
         self.regions = Regions()
         self.engine = open_engine(engine)
         self.regions.written = self.engine.code_written
+        self.mem = Memory(self.regions)
         self.harts = [Hart() for _ in range(harts)]
         self.htif: Htif | None = None
         self.symbols: dict[str, int] = {}
@@ -258,14 +266,14 @@ class Machine(Rewindable):
         taken = [(firmware.low, firmware.high, str(bios))]
         if kernel is not None:
             stage = load_program(self.regions, self._read(kernel), str(kernel), entry)
-            _require_apart(taken, stage.low, stage.high, str(kernel))
+            require_apart(taken, stage.low, stage.high, str(kernel))
             entry, low = stage.entry, stage.low
         if initrd is not None:
             initrd_data = read_initrd(initrd, self.memory)
         ramdisk = self._place_initrd(initrd or "initrd", initrd_data, low, taken) if initrd_data is not None else None
         blob = self.device_tree(append, ramdisk)
         at = (self.ram.base + self.memory - len(blob)) & -(2 << 20)  # QEMU since 10.0; before, below 3 GiB
-        _require_apart(taken, at, at + len(blob), "the device tree")
+        require_apart(taken, at, at + len(blob), "the device tree")
         self.regions.write(at, blob)
         self._write_rom(virt_rom(firmware.entry, at, entry))
 
@@ -279,7 +287,7 @@ class Machine(Rewindable):
             raise ImageError(
                 f"{path}: the initrd ({len(data):#x} bytes) does not fit into memory: more --memory ({error})"
             ) from error
-        _require_apart(taken, start, start + len(data), str(path))
+        require_apart(taken, start, start + len(data), str(path))
         return start, start + len(data)
 
     # --- snapshots ---
@@ -339,6 +347,9 @@ class Machine(Rewindable):
     def stopped(self, index: int) -> None:
         """A hart came back for a stop: so does the run, before the next instruction of any hart."""
         self.stopped_by = self.stops.hit(self.harts[index], index)
+        if goes_on(self.stopped_by, self.harts[index]):
+            self.schedule.stop_requested = self._ended is not None
+            return
         self.stop("stop", 0, self.stopped_by.describe())
 
     def stop(self, reason: str, code: int, message: str, hart: Hart | None = None) -> None:
@@ -383,8 +394,23 @@ class Machine(Rewindable):
             self.stop("panic", 1, self.console.panic.describe(), hart)
         self.stop("reset", 0, "the machine asked for a reset", hart)
 
-    def run(self, max_instructions: int | None = None, max_seconds: float | None = None) -> RunResult:
-        """Run until the program ends, a limit is reached, or the user stops it; may be called again."""
+    def run(
+        self,
+        max_instructions: int | None = None,
+        max_seconds: float | None = None,
+        *,
+        until: Until = None,
+        limit: int | None = None,
+    ) -> RunResult:
+        """Run until the program ends, a limit is reached, or the user stops it; may be called again.
+
+        `until` ends it, with the reason "stop", before an address or a symbol is executed, behind a text (bytes) on
+        the console, or at a trap for which a function of `TakenTrap` returns True. `limit` is max_instructions.
+        """
+        with self._until(until):
+            return self._run(max_instructions if limit is None else limit, max_seconds)
+
+    def _run(self, max_instructions: int | None, max_seconds: float | None) -> RunResult:
         schedule, done = self.schedule, 0
         end_time = None if max_seconds is None else time.monotonic() + max_seconds
         self._ended, schedule.stop_requested, self.stopped_by, self._running = None, False, None, True
@@ -518,6 +544,16 @@ class Machine(Rewindable):
                 return
             self._outside.wait(min(left / self.timebase, _IDLE_STEP))
 
+    def _hook_parts(self) -> tuple[Stops, dict[str, int], Console | None]:
+        return self.stops, self.symbols, self.console
+
+    def _stop_at_text(self, text: bytes) -> None:
+        self.interrupt("stop", f"the console shows {text.decode(errors='backslashreplace')!r}")
+
+    def __repr__(self) -> str:
+        isa, size, count = self.isa.partition("_")[0], self.memory >> 20, len(self.harts)
+        return f"<Machine {isa}, {count} hart{'s'[: count != 1]}, {size} MiB, {self.engine.name} engine>"
+
     def close(self) -> list[str]:
         """Give back the files and sockets of devices; return which files are not whole, and why."""
         return self.virtio.close()
@@ -542,28 +578,3 @@ class Machine(Rewindable):
         if self.on_hosted is None:
             raise RuntimeError(f"hart {index} left the engine for reason {reason}, and no level is hosted")
         self.on_hosted(self.harts[index], reason)
-
-
-def _require_apart(taken: list[tuple[int, int, str]], low: int, high: int, name: str) -> None:
-    for other_low, other_high, other in taken:
-        if low < other_high and other_low < high:
-            raise ImageError(
-                f"{name} [{low:#x}..{high - 1:#x}] overlaps {other} [{other_low:#x}..{other_high - 1:#x}]: "
-                "more memory may help"
-            )
-    taken.append((low, high, name))
-
-
-def _check(isa: str, harts: int, timebase: int, ratio: int, misaligned: str, tinst: str) -> None:
-    if not 1 <= harts <= 64:
-        raise ValueError(f"harts: {harts} is not in 1..64")
-    if not 0 < timebase < 1 << 32:
-        raise ValueError(f"timebase: {timebase} Hz is not in 1..{(1 << 32) - 1}")
-    if ratio <= 0:
-        raise ValueError(f"ratio: {ratio} is not a positive number of instructions")
-    if misaligned not in MISALIGNED:
-        raise ValueError(f"misaligned: {misaligned!r} is not one of {', '.join(MISALIGNED)}")
-    if tinst not in TINST:
-        raise ValueError(f"tinst: {tinst!r} is not one of {', '.join(TINST)}")
-    if not isa:
-        raise ValueError("isa: the ISA string is empty")

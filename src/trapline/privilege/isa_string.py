@@ -9,6 +9,7 @@ import re
 
 from trapline.lang.state import IMSIC_FILES, Hart
 from trapline.privilege.csr_table import CSR_EXISTS
+from trapline.privilege.csr_view import CsrView
 from trapline.privilege.fields import (
     COUNTEREN_CY,
     COUNTEREN_IR,
@@ -178,6 +179,7 @@ def configure(hart: Hart, isa: str) -> None:
     Without sv39, sv48 or sv57 in the string the hart has all three; the largest one named sets the
     limit otherwise. Follow with reset().
     """
+    hart.csr = CsrView(hart)
     wanted = extensions(isa)
     for name in IMPLIES:
         setattr(hart, f"has_{name}", int(name in wanted))

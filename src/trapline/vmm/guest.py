@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from trapline.engine.api import Engine
+from trapline.engine.stop_points import Stops
 from trapline.firmware.firmware import Firmware
 from trapline.kvm.checkpoint import make_checkpoints
 from trapline.kvm.entry import turn_end
@@ -24,7 +25,9 @@ from trapline.machine.checkpoint import Checkpoints, Rewindable
 from trapline.machine.clint import time_of
 from trapline.machine.console import Console
 from trapline.machine.elf import Content, ImageError
+from trapline.machine.hooks import Hooked, Until
 from trapline.machine.image import Loaded, initrd_address, load_program, most_of_program, read_initrd, read_program
+from trapline.machine.memory_view import Memory
 from trapline.machine.monitor import Monitor
 from trapline.machine.outside import Outside
 from trapline.machine.panic import PanicCheck
@@ -54,7 +57,7 @@ _IDLE_STEP = 0.1  # seconds between looks at Ctrl-C while waiting for input
 _NOT_MADE_WITH = ("self", "engine", "console", "policy", "firmware")
 
 
-class Guest(Rewindable):
+class Guest(Rewindable, Hooked):
     """A guest and its user space. `load` a program, then `run`; `vm` is the KVM underneath."""
 
     snapshot_skips = (
@@ -184,6 +187,8 @@ class Guest(Rewindable):
         """Load a program that is already in memory."""
         memory = GuestMemory(self.vm)
         loaded = load_program(memory, data, name, mm.RAM_BASE + mm.KERNEL_OFFSET)
+        if loaded.elf is not None:
+            self.vm.symbols = loaded.elf.symbols
         ramdisk = self._place_initrd(memory, initrd, loaded) if initrd is not None else None
         vcpu = self.vm.vcpus[0]
         ram = [(mm.RAM_BASE, self.memory)]
@@ -331,13 +336,52 @@ class Guest(Rewindable):
         self._seed = self._seed * 1_103_515_245 + 12_345 & 0xFFFF_FFFF
         return _SEED_ES16 | self._seed >> 16
 
+    def _hook_parts(self) -> tuple[Stops, dict[str, int], Console | None]:
+        return self.vm.stops, self.vm.symbols, self.console
+
+    def _stop_at_text(self, text: bytes) -> None:
+        self.interrupt("stop", f"the console shows {text.decode(errors='backslashreplace')!r}")
+
+    @property
+    def mem(self) -> Memory:
+        """Its memory, by guest physical address."""
+        return self.vm.mem
+
+    @property
+    def symbols(self) -> dict[str, int]:
+        """Those of the program, if it is an ELF file that has some."""
+        return self.vm.symbols
+
+    @property
+    def stops(self) -> Stops:
+        """`Vm.stops`."""
+        return self.vm.stops
+
+    def __repr__(self) -> str:
+        vcpus = len(self.vm.vcpus)
+        return f"<Guest of {self.vm.policy.name}, {vcpus} vCPU{'s'[: vcpus != 1]}, {self.memory >> 20} MiB>"
+
     def close(self) -> list[str]:
         """Give back the files and sockets of devices; return which files are not whole, and why."""
         return self.devices.virtio.close()
 
     # --- running ---
-    def run(self, max_instructions: int | None = None, max_seconds: float | None = None) -> GuestResult:
-        """Run until the guest ends, dies, a limit is reached, or the user stops it; may be called again."""
+    def run(
+        self,
+        max_instructions: int | None = None,
+        max_seconds: float | None = None,
+        *,
+        until: Until = None,
+        limit: int | None = None,
+    ) -> GuestResult:
+        """Run until the guest ends, dies, a limit is reached, or the user stops it; may be called again.
+
+        `until` and `limit` are those of `Machine.run`.
+        """
+        with self._until(until):
+            return self._run(max_instructions if limit is None else limit, max_seconds)
+
+    def _run(self, max_instructions: int | None, max_seconds: float | None) -> GuestResult:
         vm, start = self.vm, self.vm.instructions
         end_time = None if max_seconds is None else time.monotonic() + max_seconds
         self._ended = None

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trapline.kvm.death import Death
+from trapline.machine.shown import Facts
 
 
 @dataclass(frozen=True, slots=True)
-class GuestResult:
+class GuestResult(Facts):
     """`reason`: exit (with `code`), reset, killed, hung, limit, stop, snapshot, quit, interrupted, stuck, debug."""
 
     reason: str

@@ -1,0 +1,233 @@
+"""What a run tells Python: code that is reached, accesses, traps, text on the console; filtered in native code.
+
+A hook is a stop (engine.stop_points). Without a function it only counts, in native code, and the run goes on. With one
+the function is called where the hart came back; what it returns decides whether the run ends there. What it raises
+reaches whoever called `run`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from trapline.privilege.causes import CAUSE_NAMES, INTERRUPT, INTERRUPT_NAMES, cause_name
+from trapline.privilege.fields import HSTATUS_SPV, MSTATUS_MPP_SHIFT, MSTATUS_MPV, MSTATUS_SPP
+from trapline.privilege.modes import MACHINE, MODE_NAMES
+
+if TYPE_CHECKING:
+    from trapline.engine.stop_points import Stop, Stopped, Stops
+    from trapline.lang.state import Hart
+    from trapline.machine.console import Console
+
+CAUSES = {name: code for code, name in CAUSE_NAMES.items()} | {n: INTERRUPT | c for c, n in INTERRUPT_NAMES.items()}
+Answer = Callable[[Any], object]
+Until = str | int | bytes | Answer | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """Code that is about to be executed at `address`, or an access there, which the instruction at `pc` has made.
+
+    `hart` is its state, `number` which one it is, `instret` the instructions that it had attempted.
+    """
+
+    hart: Hart = field(repr=False)
+    number: int
+    address: int
+    pc: int
+    instret: int
+
+
+@dataclass(frozen=True, slots=True)
+class TakenTrap(Hit):
+    """A trap that a hart has taken, before its handler's first instruction (Privileged spec, xcause, xepc, xtval).
+
+    `origin` is the mode that it came from (U, HS, M, VU, VS), `destination` the level that handles it (M, HS, VS).
+    """
+
+    cause: int
+    origin: str
+    destination: str
+    epc: int
+    tval: int
+
+    @property
+    def name(self) -> str:
+        """The cause's name, as policies spell it."""
+        return cause_name(self.cause)
+
+
+class Hook:
+    """Something that a run tells of. `count` says how often it happened; `remove` ends it."""
+
+    def __init__(self, stops: Stops | None, stop: Stop | None, console: Console | None = None) -> None:
+        self._stops, self.stop, self._console = stops, stop, console
+        self.hits = 0
+
+    @property
+    def count(self) -> int:
+        """How often it happened."""
+        return self.hits if self.stop is None else self.stop.count
+
+    def remove(self) -> None:
+        """Tell of it no more."""
+        if self._stops is not None and self.stop in tuple(self._stops):
+            assert self.stop is not None
+            self._stops.remove(self.stop)
+        if self._console is not None:
+            self._console.forget(self)
+
+    def __enter__(self) -> Hook:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+    def __repr__(self) -> str:
+        return f"<Hook on {self.stop.kind if self.stop is not None else 'console'}, {self.count} times>"
+
+
+class Hooked:
+    """A machine with hooks. `_hook_parts` says where its stops, symbols and console are."""
+
+    def _hook_parts(self) -> tuple[Stops, dict[str, int], Console | None]:
+        raise LookupError("a machine without stops")
+
+    def address_of(self, where: str | int) -> int:
+        """Return an address, which may be a symbol of the program; ValueError names those that are like it."""
+        if isinstance(where, int):
+            return where
+        symbols = self._hook_parts()[1]
+        if where not in symbols:
+            import difflib
+
+            near = difflib.get_close_matches(where, list(symbols), n=3)
+            hint = f"did you mean {', '.join(near)}?" if near else "load an ELF file with symbols, or give an address"
+            raise ValueError(f"no symbol is called {where!r} ({hint})")
+        return symbols[where]
+
+    def on_code(
+        self, where: str | int, function: Answer | None = None, *, modes: Sequence[str] = (), physical: bool = False
+    ) -> Hook:
+        """Tell of each time that an instruction is reached: an address, virtual unless `physical`, or a symbol.
+
+        `function` gets a `Hit`; the run ends there if it returns True. Without one it is counted.
+        """
+        stops, at = self._hook_parts()[0], self.address_of(where)
+        stop = stops.breakpoint(at, modes=modes, physical=physical, counting=function is None)
+        return self._hook(stop, function)
+
+    def on_access(
+        self,
+        where: str | int,
+        function: Answer | None = None,
+        *,
+        size: int = 8,
+        read: bool = False,
+        write: bool = True,
+        modes: Sequence[str] = (),
+    ) -> Hook:
+        """Tell of accesses to `size` bytes at a virtual address or a symbol, behind each; `function` gets a `Hit`."""
+        stops, at = self._hook_parts()[0], self.address_of(where)
+        stop = stops.watch(at, size, read=read, write=write, modes=modes, counting=function is None)
+        return self._hook(stop, function)
+
+    def on_trap(
+        self,
+        function: Answer | None = None,
+        *,
+        causes: Iterable[str | int] = (),
+        origins: Sequence[str] = (),
+        destinations: Sequence[str] = (),
+    ) -> Hook:
+        """Tell of traps that a hart has taken, delegated ones too; `function` gets a `TakenTrap`.
+
+        Causes are names or numbers as in xcause; origins U, HS, M, VU, VS; destinations M, HS, VS. All without.
+        """
+        numbers = [_cause(cause) for cause in causes]
+        stops = self._hook_parts()[0]
+        counting = function is None
+        stop = stops.catch_trap(numbers, origins=origins, destinations=destinations, counting=counting)
+        return self._hook(stop, function)
+
+    def on_console(self, text: str | bytes, function: Answer | None = None) -> Hook:
+        """Tell of each time that a text appears on the console; `function` gets `Printed`."""
+        console = self._hook_parts()[2]
+        if console is None:
+            raise ValueError("a VM without a user space has no console: use Guest")
+        hook = Hook(None, None, console)
+        wanted = text.encode() if isinstance(text, str) else text
+        console.tell(hook, wanted, function or (lambda printed: False), lambda: self._stop_at_text(wanted))
+        return hook
+
+    def _stop_at_text(self, text: bytes) -> None:
+        """A hook on the console ends the run."""
+        raise LookupError("a machine without a console")
+
+    def _hook(self, stop: Stop, function: Answer | None) -> Hook:
+        if function is not None:
+            stop.action = function
+        return Hook(self._hook_parts()[0], stop)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> object:
+        """Give back what it has of the host."""
+
+    @contextlib.contextmanager
+    def _until(self, until: Until) -> Iterator[None]:
+        """In the block a run ends at an address, a symbol, a text on the console, or a trap that a function chooses."""
+        if until is None:
+            yield
+            return
+        if callable(until):
+            hook = self.on_trap(until)
+        elif isinstance(until, bytes):
+            hook = self.on_console(until, lambda printed: True)
+        else:
+            hook = self.on_code(until, lambda hit: True)
+        with hook:
+            yield
+
+
+def goes_on(stopped: Stopped, hart: Hart) -> bool:
+    """Let the hook of a stop see it; return whether the run goes on all the same."""
+    action = stopped.stop.action
+    return action is not None and not action(_event(stopped, hart))
+
+
+def _event(stopped: Stopped, hart: Hart) -> Hit:
+    instret = int(hart.instret)
+    if stopped.stop.kind != "trap":
+        pc = stopped.pc if stopped.stop.kind == "watch" else stopped.address
+        return Hit(hart, stopped.hart, stopped.address, pc, instret)
+    status, hstatus, vsstatus = int(hart.mstatus), int(hart.hstatus), int(hart.vsstatus)
+    if hart.priv == MACHINE:
+        origin = status >> MSTATUS_MPP_SHIFT & 3
+        origin |= 4 if status & MSTATUS_MPV and origin != MACHINE else 0
+        found = "M", hart.mcause, hart.mepc, hart.mtval
+    elif hart.virt == 0:
+        origin = (1 if status & MSTATUS_SPP else 0) | (4 if hstatus & HSTATUS_SPV else 0)
+        found = "HS", hart.scause, hart.sepc, hart.stval
+    else:
+        origin = 4 | (1 if vsstatus & MSTATUS_SPP else 0)
+        found = "VS", hart.vscause, hart.vsepc, hart.vstval
+    to, cause, epc, tval = found[0], *(int(word) for word in found[1:])
+    return TakenTrap(hart, stopped.hart, epc, epc, instret, cause, MODE_NAMES[origin], to, epc, tval)
+
+
+def _cause(cause: str | int) -> int:
+    if isinstance(cause, int):
+        return cause
+    if cause not in CAUSES:
+        import difflib
+
+        near = difflib.get_close_matches(cause, list(CAUSES), n=3)
+        raise ValueError(f"no cause is called {cause!r} ({', '.join(near) or 'load-access, ecall names, ...'})")
+    return CAUSES[cause]
