@@ -17,7 +17,7 @@
 
 struct entry {
 	char id[48], mode[4];
-	uint64_t start, virgin;
+	uint64_t start, virgin, contents;
 };
 
 /* What the manifest says of the image. */
@@ -54,7 +54,8 @@ static void read_manifest(void)
 
 		if (sscanf(line, "slot %lx %lx %7s %lx", &s->gpa, &s->size, s->kind, &s->backing) == 4)
 			slot_count++;
-		else if (sscanf(line, "entry %47s %3s %lx %lx", e->id, e->mode, &e->start, &e->virgin) == 4)
+		else if (sscanf(line, "entry %47s %3s %lx %lx %lx", e->id, e->mode, &e->start, &e->virgin,
+				&e->contents) == 5)
 			entry_count++;
 		else if (sscanf(line, "finisher %lx %lx %lx", &finisher, &mark, &end) != 3 &&
 			 sscanf(line, "log %lx", &log_gpa) != 1 && sscanf(line, "warm %lx", &warm) != 1) {
@@ -70,7 +71,11 @@ static void read_manifest(void)
 
 static unsigned char *guest(uint64_t gpa)
 {
-	return vm.memory[0] + (gpa - slots[0].gpa);
+	unsigned n = 0;
+
+	while (gpa - slots[n].gpa >= slots[n].size)
+		n++;
+	return vm.memory[n] + (gpa - slots[n].gpa);
 }
 
 /* Run until the guest writes `wanted` to the finisher; answer other exits as a VMM without devices does. */
@@ -210,7 +215,7 @@ static void raise_event(const struct entry *e, unsigned turn)
 		fresh();
 	if (madvise(guest(e->virgin), PAGE, MADV_DONTNEED) != 0)
 		fail("MADV_DONTNEED");
-	memcpy(guest(e->virgin), image + (e->virgin - slots[0].gpa), PAGE);
+	memcpy(guest(e->virgin), image + (e->contents - slots[0].gpa), PAGE);
 	memset(guest(log_gpa), 0, RECORD * RECORDS);
 	vcpu_reset(&vm, e->start);
 	log_forget();

@@ -9,6 +9,7 @@ import pytest
 
 from trapline.lab.audit import Audit, audit
 from trapline.lab.checks import Finding
+from trapline.lab.events import MMIO, READ_ONLY, TAKEN
 from trapline.lab.guest_run import RunOptions, run_guest
 from trapline.lab.replay import write_all
 from trapline.lab.settings import settings
@@ -47,14 +48,26 @@ def test_fetch_without_slot_kills_up_to_7_1(audits: dict[str, Audit]) -> None:
 
 
 def test_what_is_left_on_7_2(audits: dict[str, Audit]) -> None:
-    """On 7.2 VU can kill the VM through an MMIO page: misaligned, AMO, LR/SC, FP, Zcb and cache-block accesses."""
+    """On 7.2 VU can kill the VM through an MMIO page: misaligned, AMO, LR/SC, FP, Zcb and cache-block accesses.
+
+    And through a read-only slot: by what stores there and is not decoded, and with a page table there, for ever.
+    """
     left = {(event, errno) for event, mode, errno in failing(audits["linux-7.2"], "a") if mode == "VU"}
     misaligned = {("misaligned-load-mmio", 5), ("misaligned-store-mmio", 5)}
     names = "amoadd-w amoadd-d lr-w lr-d sc-w sc-d flh flw fld c-fld fsh fsw fsd c-fsd c-lbu c-lhu c-lh c-sb c-sh"
     unsupported = {(f"mmio-{n}", 95) for n in f"{names} cbo-zero cbo-clean c-sdsp-0".split()}
-    assert left == misaligned | unsupported
+    read_only = {(f"{n}-read-only-slot", 95) for n in ("amo", "sc", "cbo-zero")}
+    read_only |= {("misaligned-store-read-only-slot", 5), ("table-aged-read-only-slot", None)}
+    assert left == misaligned | unsupported | read_only
     conditions = {f.condition for f in audits["linux-7.2"].failures if f.prop == "a"}
-    assert conditions == {"the guest kernel maps an MMIO page to user space"}
+    assert conditions == {MMIO, READ_ONLY}
+
+
+def test_memory_that_the_vmm_took_away(audits: dict[str, Audit]) -> None:
+    """A guest page fault on a PROT_NONE slot is KVM_RUN's EFAULT: a note, for the VMM did it."""
+    for name, result in audits.items():
+        found = [f for f in result.findings if f.condition == TAKEN]
+        assert found and {f.severity for f in found} == {"note"}, name
 
 
 def test_delegated_causes_without_fallback(audits: dict[str, Audit]) -> None:
@@ -69,7 +82,11 @@ def test_delegated_causes_without_fallback(audits: dict[str, Audit]) -> None:
 def test_privilege_bug_before_6_3(audits: dict[str, Audit]) -> None:
     """Before 6.3 the guest's handler is entered in VU: the guest sees another trap than hardware gives."""
     assert ("csr-hypervisor", "VU", None) in failing(audits["linux-6.2"], "e")
-    assert {event for event, _, _ in failing(audits["linux-6.3"], "e")} <= {"wrs-nto", "mmio-cbo-zero"}
+    assert {event for event, _, _ in failing(audits["linux-6.3"], "e")} <= {
+        "wrs-nto",
+        "mmio-cbo-zero",
+        "cbo-zero-read-only-slot",
+    }
 
 
 def test_statistics(audits: dict[str, Audit]) -> None:

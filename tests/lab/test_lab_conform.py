@@ -233,3 +233,12 @@ def test_linux_boots_in_linux() -> None:
     assert (found.end, found.guest_release) == ("shutdown", found.host_release)
     assert found.exits["mmio"] > 1000
     assert found.window.instructions["VS"] > 100_000_000
+
+
+def test_what_never_ends_is_compared_by_its_traps() -> None:
+    """Two sides that hang have the same outcome whenever each was given up, and differ if they hang in other traps."""
+    real = dataclasses.replace(Seen("e", "VS", "hung"), traps={(21, "VS", "HS"): 6285}, errno=4)
+    hosted = dataclasses.replace(Seen("e", "VS", "hung"), traps={(21, "VS", "HS"): 4000})
+    assert not compare(real, hosted).differences
+    other = dataclasses.replace(hosted, traps={(23, "VS", "HS"): 4000})
+    assert {d.field for d in compare(real, other).differences} == {"hardware traps"}

@@ -82,5 +82,9 @@ def test_proposed_passes_everywhere() -> None:
     result = audit("proposed", misaligned="hardware")
     assert result.failures == []
     assert result.executed > 2000
-    whose = {f.what.split(":")[0] for f in result.findings}
-    assert whose <= {"illegal instruction", "the firmware's redirect leaves GVA 1 at HS, the specification says 0"}
+    assert {f.what.split(":")[0] for f in result.findings} <= {
+        "illegal instruction",
+        "page fault",
+        "the firmware's redirect leaves GVA 1 at HS, the specification says 0",
+        "KVM_RUN gives -EFAULT to the VMM, which took the memory away",
+    }

@@ -31,7 +31,7 @@ SOME = Sweep(
         Item("last", "add", (1, 2), "VU"),
     ),
     {**CALL, "illegal": "  .insn 0x0000000b\n  jr ra\n", "add": "  add a0, a0, a1\n  li a5, 7\n  jr ra\n",
-     "kill": "  li t0, 0x48000000\n  ld a0, 0(t0)\n  jr ra\n"},
+     "kill": "  li t0, 0x44020000\n  ld a0, 0(t0)\n  jr ra\n"},
 )  # fmt: skip
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from errno import EFAULT
 from functools import lru_cache
 from typing import Any
 
+from trapline.lab.events import TAKEN
 from trapline.lab.probe import Observation
 from trapline.lab.probe_image import Entry
 from trapline.lab.routes import Arrival, GuestSees, Route
 from trapline.lab.settings import Settings
-from trapline.privilege.causes import ILLEGAL_INST, INTERRUPT, cause_name
+from trapline.privilege.causes import ILLEGAL_INST, INTERRUPT, LOAD_PAGE_FAULT, cause_name
 from trapline.privilege.fields import ENVCFG_CBCFE, ENVCFG_CBZE, ENVCFG_STCE
 
 FAIL, NOTE = "fail", "note"
@@ -127,7 +129,7 @@ Result = tuple[str, str, str]
 
 
 def _survival(seen: Observation, row: Route) -> Iterator[Result]:
-    """(a), (b) and (c): nothing ends the VM."""
+    """(a), (b) and (c): nothing ends the VM, but for KVM_RUN's EFAULT where the VMM took the memory away itself."""
     fatal = [e for e in seen.exits if e in FATAL_EXITS]
     if row.end in ("killed", "hung"):
         what = f"the VM is killed with -{row.errno}" if row.end == "killed" else "the vCPU never comes back"
@@ -135,7 +137,9 @@ def _survival(seen: Observation, row: Route) -> Iterator[Result]:
         what = f"the vCPU leaves to the VMM as KVM_EXIT_{fatal[-1]}, which cannot go on"
     else:
         return
-    if any(a.delegated for a in seen.arrivals):
+    if seen.entry.event.condition == TAKEN and row.errno == EFAULT:
+        yield ("a" if row.from_ == "VU" else "b"), NOTE, "KVM_RUN gives -EFAULT to the VMM, which took the memory away"
+    elif any(a.delegated for a in seen.arrivals):
         yield "c", FAIL, f"delegated, yet it arrives in HS, and {what}"
     else:
         yield ("a" if row.from_ == "VU" else "b"), FAIL, what
@@ -186,6 +190,9 @@ def _faithful(seen: Observation, row: Route, answers: frozenset[GuestSees | None
         extra = ", ".join(f"{s.cause} at {s.epc:#x}" for s in seen.log[1:3])
         yield "e", FAIL, f"one event, {len(seen.log)} traps in the guest: after the first, {extra}"
     if sees in answers:
+        return
+    if sees is not None and sees.cause == LOAD_PAGE_FAULT and "svadu" in seen.entry.event.isa:
+        yield "e", NOTE, "page fault: here no A bit is updated (ADUE)"
         return
     if sees is not None and sees.cause == ILLEGAL_INST and (name := switched_off(seen)):
         yield "e", NOTE, f"illegal instruction: this firmware does not switch {name} on"

@@ -27,6 +27,7 @@ ALONE = ""
 MMIO = "the guest kernel maps an MMIO page to user space"
 HOLE = "a slot has a hole, and the guest kernel maps it to user space"
 READ_ONLY = "the guest kernel maps a read-only slot to user space"
+TAKEN = "the VMM takes a slot's memory away (PROT_NONE), and the guest kernel maps it to user space"
 TABLES = "the guest kernel places a page table outside RAM"
 
 
@@ -36,6 +37,7 @@ class Event:
 
     `code` is the instruction (or two) under test; `before` runs in the same mode ahead of it, `prepare`
     in VS-mode as the guest's kernel. `isa` names extensions that the hart must have (or lack, with "-").
+    `untouched` is the kind of the slot that the page of s4 is in.
     """
 
     id: str
@@ -47,6 +49,7 @@ class Event:
     modes: tuple[str, ...] = BOTH
     isa: tuple[str, ...] = ()
     condition: str = ALONE  # when VU can raise it
+    untouched: str = "ram"
 
 
 def _access(kind: str, mnemonics: str, register: str, cause: int, text: str, condition: str, value: str) -> list[Event]:
@@ -129,6 +132,50 @@ _SYNCHRONOUS = [
 
 _NOWHERE = "li a5, 0x20000000; add a5, a5, tp"  # tp: the mode's address window
 
+# Tables in the untouched page of the read-only slot: the second entry is empty, the third a leaf with A clear.
+_TABLE = "li a5, 0x200200000; add a5, a5, tp"
+_AGED_TABLE = "li a5, 0x200400000; add a5, a5, tp"
+
+
+def _read_only(name: str, cause: int, text: str, code: str, before: str = "", isa: tuple[str, ...] = ()) -> Event:
+    untouched = "ro" if "first" in name or "table" in name else "ram"
+    prepare = "li t0, 0x40000; csrs sstatus, t0" if "aged" in name else ""  # SUM: the page is user code's
+    return Event(name, cause, text, code, before, prepare, isa=isa, condition=READ_ONLY, untouched=untouched)
+
+
+_READ_ONLY_SLOT = [
+    _read_only("fetch-first-read-only", 20, "fetch from a page of a read-only slot never touched", "jalr t2, 0(s4)"),
+    _read_only("load-first-read-only", 21, "ld from a page of a read-only slot never touched", "ld a0, 0(s4)"),
+    _read_only("lr-first-read-only", 21, "lr.d from a page of a read-only slot never touched", "lr.d a0, (s4)"),
+    _read_only("table-read-only-slot", 21, "ld through a page table in a read-only slot", "ld a0, 0(a5)", _TABLE),
+    _read_only("table-aged-read-only-slot", 21, "ld through a PTE with A clear in a read-only slot", "ld a0, 0(a5)",
+               _AGED_TABLE, ("svadu",)),
+    _read_only("store-first-read-only", 23, "sd to a page of a read-only slot never touched", "sd a0, 0(s4)"),
+    _read_only("store-read-only-slot", 23, "sd to a read-only slot", "sd a0, 0(s9)"),
+    _read_only("misaligned-store-read-only-slot", 6, "misaligned sd to a read-only slot", "sd a0, 1(s9)"),
+    _read_only("sc-read-only-slot", 23, "sc.d to a read-only slot", "sc.d a0, a1, (s9)", "lr.d a0, (s9)"),
+    _read_only("amo-read-only-slot", 23, "amoadd.d to a read-only slot", "amoadd.d a0, a1, (s9)"),
+    _read_only("cbo-zero-read-only-slot", 23, "cbo.zero to a read-only slot", "cbo.zero (s9)", isa=("zicboz",)),
+]  # fmt: skip
+
+_TAKEN = "li a5, 0x44020000; add a5, a5, tp"  # the slot whose memory the VMM may not touch
+
+
+def _taken(name: str, cause: int, text: str, code: str, before: str = _TAKEN) -> Event:
+    return Event(f"{name}-prot-none", cause, f"{text} a slot that is PROT_NONE", code, before=before, condition=TAKEN)
+
+
+_PROT_NONE_SLOT = [
+    _taken("fetch", 20, "fetch from", "jr a5"),
+    _taken("load", 21, "ld from", "ld a0, 0(a5)"),
+    _taken("misaligned-load", 4, "misaligned ld from", "ld a0, 1(a5)"),
+    _taken("lr", 21, "lr.d from", "lr.d a0, (a5)"),
+    _taken("table", 21, "ld through a page table in", "ld a0, 0(a5)", "li a5, 0x1c0000000; add a5, a5, tp"),
+    _taken("store", 23, "sd to", "sd a0, 0(a5)"),
+    _taken("misaligned-store", 6, "misaligned sd to", "sd a0, 1(a5)"),
+    _taken("amo", 23, "amoadd.d to", "amoadd.d a0, a1, (a5)"),
+]
+
 _OUTSIDE = [
     Event("fetch-first", 20, "fetch from a page of RAM never touched", "jalr t2, 0(s4)",),
     Event("fetch-mmio", 20, "fetch from an address without a slot", "jr s2", condition=MMIO),
@@ -148,7 +195,6 @@ _OUTSIDE = [
     Event("amo-first", 23, "amoadd.d to a page of RAM never touched", "amoadd.d a0, a1, (s4)"),
     Event("store-nowhere", 23, "sd to an address without slot and device", "sd a0, 0(a5)",
           before=_NOWHERE, condition=MMIO),
-    Event("store-read-only-slot", 23, "sd to a read-only slot", "sd a0, 0(s9)", condition=READ_ONLY),
     *_access("mmio", "sb sh sw sd", "s2", 23, "to an MMIO page", MMIO, "zero"),
     *_access("mmio", _SMALL_STORES.replace("c.fsd", ""), "a5", 23, "to an MMIO page", MMIO, "a4"),
     Event("mmio-c-swsp", 23, "c.swsp to an MMIO page", "c.swsp a4, 4(sp)", isa=("c",), condition=MMIO),
@@ -190,7 +236,12 @@ _VIRTUAL = [
     Event("stimecmp", 22, "read of stimecmp", "csrr a0, stimecmp", isa=("sstc",)),
 ]  # fmt: skip
 
-EVENTS: tuple[Event, ...] = tuple(_SYNCHRONOUS + _OUTSIDE + _VIRTUAL)
+EVENTS: tuple[Event, ...] = tuple(
+    sorted([*_SYNCHRONOUS, *_OUTSIDE, *_READ_ONLY_SLOT, *_PROT_NONE_SLOT, *_VIRTUAL], key=lambda event: event.cause)
+)
+
+# The hypervisor in the middle (L1) has no slots: what it maps, it maps at once, and takes nothing away.
+OF_A_FLAT_GUEST = frozenset(e.id for e in EVENTS if e.untouched != "ram" or e.condition == TAKEN)
 
 # Causes of the specification that no guest of this hart can raise, and why.
 UNREACHABLE = {

@@ -10,7 +10,7 @@ from typing import Any
 from trapline.engine.api import Engine
 from trapline.firmware.models import FirmwareModel
 from trapline.kvm.trace import TrapRecord
-from trapline.lab.events import EVENTS
+from trapline.lab.events import EVENTS, OF_A_FLAT_GUEST
 from trapline.lab.nested_events import NESTED_EVENTS
 from trapline.lab.nested_probe import HypervisorSees, Levels, NestedProbeVm
 from trapline.lab.route import event_names, with_zcb, without_compressed
@@ -153,11 +153,11 @@ def nested_vms(
         yield NestedProbeVm(chosen, isa=isa, engine=engine, only=only, firmware=firmware, hypervisor=hypervisor)
 
 
-def wanted(event: str | None) -> frozenset[str] | None:
+def wanted(event: str | None) -> frozenset[str]:
     """Return the events whose name or cause fits `event`; those of nested guests are found by name alone."""
     if event is not None and (own := {e.id for e in NESTED_EVENTS if event in e.id}):
         return frozenset(own)
-    return event_names(event)
+    return (event_names(event) or frozenset(e.id for e in (*EVENTS, *NESTED_EVENTS))) - OF_A_FLAT_GUEST
 
 
 def nested_route(

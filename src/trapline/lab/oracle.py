@@ -78,6 +78,7 @@ class Oracle:
         self.regions.rom("read-only", image.READ_ONLY, image.READ_ONLY_SIZE)
         self.regions.ram("RAM", image.RAM, image.RAM_SIZE)
         self.regions.write(image.RAM, self.image.data)
+        self.regions.write(image.READ_ONLY_UNTOUCHED, image.UNTOUCHED)
 
     def sees(self, entry: Entry) -> GuestSees | None:
         """Return the first exception that the probe's handler gets, or None."""

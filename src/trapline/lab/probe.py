@@ -34,6 +34,7 @@ from trapline.privilege.isa_string import DEFAULT_ISA, extensions
 from trapline.privilege.modes import MODE_NAMES, MODE_VS, MODE_VU
 
 LIMIT = 4_000  # instructions that a probe may take from its entry to its end
+_PIECE, _FOR_EVER = 200, 100  # of them at a time; of a trap that comes back as often, nothing new is to be learned
 GUEST_MODES = (MODE_VU, MODE_VS)
 _TRAP_WORDS = TRAP_CAUSES * TRAP_ORIGINS * TRAP_DESTINATIONS
 _TRAP_COUNT, _MODE_INSTRET = LAYOUT.fields["trap_count"].index, LAYOUT.fields["mode_instret"].index
@@ -103,7 +104,9 @@ class ProbeVm:
         self.vm.add_memory(image.RAM, image.RAM_SIZE)
         self.vm.add_memory(image.HOLE, image.HOLE_SIZE, SlotKind.HOLE)
         self.vm.add_memory(image.READ_ONLY, image.READ_ONLY_SIZE, SlotKind.READ_ONLY)
+        self.vm.add_memory(image.PROT_NONE, image.PROT_NONE_SIZE, SlotKind.NONE)
         self.vm.write_memory(image.RAM, self.image.data)
+        self.vm.write_memory(image.READ_ONLY_UNTOUCHED, image.UNTOUCHED)
         self.vm.devices = tuple((at, at + PAGE) for at in (image.FINISHER, image.MMIO_PAGE))
         self.vm.on_trap = self._on_trap
         self.engine = self.vm.engine
@@ -211,7 +214,8 @@ class ProbeVm:
         vcpu = self.vcpu
         end = int(vcpu.hart.instret) + self.limit
         while True:
-            stop = vcpu.run(max(1, end - int(vcpu.hart.instret)))
+            left = end - int(vcpu.hart.instret)
+            stop = vcpu.run(max(1, min(left, _PIECE)))
             if stop is RunStop.EXIT:
                 mmio = vcpu.kvm_run.mmio
                 if vcpu.kvm_run.exit_reason is Exit.MMIO and mmio.phys_addr == image.FINISHER and mmio.is_write:
@@ -221,7 +225,7 @@ class ProbeVm:
                     return False
             elif stop is RunStop.BLOCKED and (tick := vcpu.timer.deadline()) is not None:
                 vcpu.advance(tick)
-            else:
+            elif stop is not RunStop.LIMIT or left <= _PIECE or _goes_round(now.records):
                 now.end = "killed" if stop is RunStop.ERROR else "hung"
                 now.death = vcpu.death
                 return False
@@ -273,6 +277,11 @@ def read_log(log: bytes) -> list[GuestSees]:
             break
         seen.append(GuestSees(cause, epc, tval, "VS" if status & MSTATUS_SPP else "VU"))
     return seen
+
+
+def _goes_round(records: list[TrapRecord]) -> bool:
+    last = records[-_FOR_EVER:]
+    return len(last) == _FOR_EVER and len({(record.cause, record.epc) for record in last}) == 1
 
 
 def _trap_changes(before: list[int], after: list[int], skip: TrapRecord | None) -> list[GuestTrap]:

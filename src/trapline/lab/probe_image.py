@@ -24,6 +24,8 @@ FINISHER = 0x10_0000
 MMIO_PAGE = 0x1000_0000
 HOLE, HOLE_SIZE = 0x1800_0000, 0x1_0000  # nothing is there on QEMU and Spike either
 READ_ONLY, READ_ONLY_SIZE = 0x4400_0000, 0x1_0000
+READ_ONLY_UNTOUCHED = READ_ONLY + 0x1000
+PROT_NONE, PROT_NONE_SIZE = 0x4402_0000, 0x1_0000
 NO_SLOT_TABLE = 0x3000_0000
 TABLE = RAM + 0x10_0000
 LOG = RAM + 0x11_0000
@@ -37,7 +39,9 @@ RECORD = 32
 
 ALL = PTE_V | PTE_R | PTE_W | PTE_X | PTE_A | PTE_D
 
-_JR_T2 = (0x0003_8067).to_bytes(4, "little")  # what a fetch from a page never touched finds
+_JR_T2 = 0x0003_8067  # what a fetch from a page never touched finds
+# Taken for a page table, it has a megapage without A and D as its third entry.
+UNTOUCHED = b"".join(w.to_bytes(8, "little") for w in (_JR_T2, 0, RAM >> 2 | ALL & ~(PTE_A | PTE_D) | PTE_U))
 
 _COMMON = f"""
 first:                        # nobody starts here, unless lab.replay makes a program of its own out of this
@@ -139,6 +143,7 @@ class Entry:
     at: int
     code: bytes  # the instructions under test
     virgin: int  # the page that this entry alone may touch
+    contents: int  # a page of RAM: what is in it
 
     @property
     def after(self) -> int:
@@ -181,6 +186,10 @@ def _stub(event: Event, mode: str, virgin: int) -> str:
   j common"""
 
 
+def _virgin(event: Event, number: int) -> int:
+    return READ_ONLY_UNTOUCHED if event.untouched == "ro" else VIRGIN + number * 0x1000
+
+
 def _block(event: Event) -> str:
     name = event.id.replace("-", "_")
     return f"""
@@ -208,6 +217,8 @@ def _table() -> bytes:
         table[window + 4] = RAM_GIB >> 2 | PTE_V | PTE_R | PTE_A | PTE_D | user
         table[window + 5] = HOLE >> 2 | PTE_V
         table[window + 6] = NO_SLOT_TABLE >> 2 | PTE_V
+        table[window + 7] = PROT_NONE >> 2 | PTE_V
+        table[window + 8] = READ_ONLY_UNTOUCHED >> 2 | PTE_V
     return b"".join(entry.to_bytes(8, "little") for entry in table)
 
 
@@ -217,7 +228,7 @@ def build(extensions: frozenset[str], only: frozenset[str] | None = None, extra:
     events = [e for e in (*selected(set(extensions)), *extra) if only is None or e.id in only]
     pairs = [(event, mode) for event in events for mode in event.modes]
     text = [f".equ log_area, {LOG:#x}", _COMMON]
-    text += [_stub(e, mode, VIRGIN + n * 0x1000) for n, (e, mode) in enumerate(pairs)]
+    text += [_stub(e, mode, _virgin(e, n)) for n, (e, mode) in enumerate(pairs)]
     text += [_block(e) for e in events]
     program = assemble_program("\n".join(text), RAM)
     symbols, code = program.symbols, program.code
@@ -228,12 +239,13 @@ def build(extensions: frozenset[str], only: frozenset[str] | None = None, extra:
     data[TABLE - RAM : TABLE - RAM + 4096] = _table()
     for n in range(len(pairs)):
         at = VIRGIN - RAM + n * 0x1000
-        data[at : at + 4] = _JR_T2
+        data[at : at + len(UNTOUCHED)] = UNTOUCHED
     entries = []
     for n, (event, mode) in enumerate(pairs):
         name = event.id.replace("-", "_")
         first, last = symbols[f"code_{name}"], symbols[f"after_{name}"]
         window = USER if mode == "VU" else 0
-        bits, virgin = code[first - RAM : last - RAM], VIRGIN + n * 0x1000
-        entries.append(Entry(event, mode, symbols[f"{mode}_{name}"], first + window, bits, virgin))
+        bits, contents = code[first - RAM : last - RAM], VIRGIN + n * 0x1000
+        start = symbols[f"{mode}_{name}"]
+        entries.append(Entry(event, mode, start, first + window, bits, _virgin(event, n), contents))
     return Image(bytes(data), tuple(entries), {n: symbols[n] for n in ("handler", "timer", "vector", "finisher")})

@@ -46,8 +46,9 @@ def guest_of(finding: Finding, isa: str = DEFAULT_ISA) -> bytes:
     code[: len(around.first)] = around.first
     code[entry.after - ram : entry.after - ram + len(around.jump)] = around.jump
     table = probes.data[image.TABLE - ram :][:4096]
-    virgin = probes.data[entry.virgin - ram :][:4096]
-    parts = [(ram, bytes(code)), *around.parts, (image.TABLE, table), (entry.virgin, virgin)]
+    parts = [(ram, bytes(code)), *around.parts, (image.TABLE, table)]
+    if entry.virgin == entry.contents:  # nothing can be loaded into a read-only slot
+        parts.append((entry.virgin, probes.data[entry.contents - ram :][:4096]))
     symbols = {**around.symbols, "probe": entry.start, "event": entry.after - len(entry.code), "after": entry.after}
     return write_elf([Part(*p) for p in parts], symbols, ram, compressed="c" in extensions(isa))
 
@@ -71,6 +72,7 @@ def command_of(finding: Finding, path: str, policy: str, isa: str = DEFAULT_ISA)
     words += ["--memory", "16M", "--max-instructions", "100000"]
     words += ["--memslot", f"{image.HOLE:#x}:{image.HOLE_SIZE:#x}:hole"]
     words += ["--memslot", f"{image.READ_ONLY:#x}:{image.READ_ONLY_SIZE:#x}:ro"]
+    words += ["--memslot", f"{image.PROT_NONE:#x}:{image.PROT_NONE_SIZE:#x}:none"]
     return shlex.join(words)
 
 

@@ -64,18 +64,21 @@ def to_route(seen: Observation) -> Route:
         instructions=levels,
         estimated=bool(sources),
         source="; ".join(sources),
-        arrivals=tuple(seen.arrivals),
+        arrivals=tuple(dict.fromkeys(seen.arrivals)) if seen.end == "hung" else tuple(seen.arrivals),
         event_id=event.id,
     )
 
 
 def _path(seen: Observation, mode: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Join the records, then the exceptions that hardware gave to the guest itself."""
+    """Join the records, then the exceptions that hardware gave to the guest itself; of a trap for ever, one round."""
     path, how = [mode], list[str]()
+    last = None
     for record in seen.records:
-        if not record.cause & INTERRUPT:
+        again = seen.end == "hung" and last is not None and (record.cause, record.epc) == (last.cause, last.epc)
+        if not again and not record.cause & INTERRUPT:
             path += record.path[1:]
             how += record.how
+        last = record
     for trap in seen.traps:
         if trap.destination == "VS" and not trap.cause & INTERRUPT:
             path += ["VS"] * trap.count

@@ -141,6 +141,17 @@ def compare(real: Seen, hosted: Seen, accepted: tuple[Accepted, ...] = ()) -> Ro
 
 
 def _fields(real: Seen, hosted: Seen) -> list[tuple[str, str, str]]:
+    """Return what is compared: of an event that never ended, when it was given up says nothing."""
+    if real.end == hosted.end == "hung":
+        rows = [
+            ("outcome", real.outcome(), hosted.outcome()),
+            ("kernel log", "\n".join(real.kernel), "\n".join(hosted.kernel)),
+        ]
+        return [*rows, *([("hardware traps", _kinds(real), _kinds(hosted))] if real.traps is not None else [])]
+    return _all_fields(real, hosted)
+
+
+def _all_fields(real: Seen, hosted: Seen) -> list[tuple[str, str, str]]:
     whole: list[tuple[str, Callable[[Seen], str]]] = [
         ("outcome", Seen.outcome),
         ("errno", lambda s: str(s.errno)),
@@ -160,6 +171,10 @@ def _fields(real: Seen, hosted: Seen) -> list[tuple[str, str, str]]:
         names = dict.fromkeys([*left, *right])
         rows += [(f"{label} {n}", f"{left.get(n, 0):#x}", f"{right.get(n, 0):#x}") for n in names]
     return rows
+
+
+def _kinds(seen: Seen) -> str:
+    return ", ".join(f"{cause_name(c)} {origin} to {to}" for c, origin, to in sorted(seen.traps or {}))
 
 
 def _traps(seen: Seen) -> str:

@@ -40,11 +40,12 @@ def manifest(probes: Image) -> str:
         f"slot {image.RAM:#x} {image.RAM_SIZE:#x} ram 0",
         f"slot {image.HOLE:#x} {image.HOLE_SIZE:#x} hole {HOLE_BACKING:#x}",
         f"slot {image.READ_ONLY:#x} {image.READ_ONLY_SIZE:#x} ro 0",
+        f"slot {image.PROT_NONE:#x} {image.PROT_NONE_SIZE:#x} none 0",
         f"finisher {image.FINISHER:#x} {image.MARK:#x} {image.END:#x}",
         f"log {image.LOG:#x}",
         f"warm {WARM_UP:#x}",
     ]
-    lines += [f"entry {e.event.id} {e.mode} {e.start:#x} {e.virgin:#x}" for e in probes.entries]
+    lines += [f"entry {e.event.id} {e.mode} {e.start:#x} {e.virgin:#x} {e.contents:#x}" for e in probes.entries]
     return "\n".join(lines) + "\n"
 
 

@@ -23,7 +23,7 @@ TABLE = RAM + 0x2_0000
 RECORDS = RAM + 0x10_0000
 CURSOR = RAM + 0x1F_0000
 SCRATCH = RAM + 0x20_0000  # what items read and write: shared memory, mailboxes
-NONE, NONE_SIZE = 0x4800_0000, 0x1_0000  # a slot whose memory the VMM itself may not touch
+NONE, NONE_SIZE = probe.PROT_NONE, probe.PROT_NONE_SIZE  # a slot whose memory the VMM itself may not touch
 NO_SLOT = 0x3000_0000
 LATE, LATE_SIZE, LATE_SLOT = 0x4C00_0000, 0x1_0000, 4  # a slot whose memory the VMM takes away when it is told to
 # A store here tells the VMM to do something: the low byte says what, the rest to what.
