@@ -27,6 +27,8 @@ def audit(
     workers: Workers | None = None,
     nested: Annotated[bool, Parameter(negative="")] = False,
     l1: Several = (),
+    baseline: str | None = None,
+    junit: str | None = None,
     json: Json = None,
 ) -> int:
     """Execute every event under every firmware and check what a guest can count on; exit code 1 if something fails.
@@ -55,13 +57,20 @@ def audit(
         Raise each event in the guest of a guest hypervisor, and in that itself; --all is every policy that nests.
     l1
         With --nested: the policy of the guest hypervisor, or several (linux-7.2).
+    baseline
+        The JSON of an earlier audit: only failures that it does not have make the exit code 1.
+    junit
+        Write the result as JUnit XML to a file, for a CI server.
     json
         Write the result as JSON to a file, or - for standard output.
     """
     from trapline.lab.audit import audit as lab
+    from trapline.lab.baseline import read, since
     from trapline.lab.errors import UsageError
+    from trapline.lab.junit import audit_suites, write_junit
     from trapline.lab.output import behind_result
     from trapline.lab.replay import write_all
+    from trapline.lab.route import event_names
     from trapline.lab.settings import policy_of
     from trapline.policies import policy_names
     from trapline.policies.load import NESTED_PRESETS
@@ -71,6 +80,9 @@ def audit(
     every = ["linux-7.2", *NESTED_PRESETS] if nested else list(policy_names())
     names = [*policies, *policy] or (every if all else ["linux-7.2"])
     fwft = {"on": (True,), "off": (False,), "both": (False, True)}[host_fwft]
+    if nested and (baseline, junit) != (None, None):
+        raise UsageError("--baseline and --junit go without --nested")
+    known = None if baseline is None else read(baseline)
     native()
     if nested:
         return _nested(names, list(l1), firmware, fwft, misaligned, event, out, json)
@@ -85,10 +97,19 @@ def audit(
     if out is not None:
         with behind_result():
             replays = write_all(result.failures, out, {policy_of(n).name: n for n in names})
-    finish(result.as_data(), json, lambda console: show_audit(console, result, replays))
+    changed = None
+    if baseline is not None and known is not None:
+        asked = {"policy": result.policies, "firmware": result.firmware, "host_fwft": fwft, "misaligned": (misaligned,)}
+        changed = since(baseline, known, result.failures, asked, event_names(event))
+    counted = result.failures if changed is None else changed.new
+    if junit is not None:
+        with behind_result():
+            write_junit(junit, audit_suites(result, counted))
+    data = result.as_data() if changed is None else {**result.as_data(), "baseline": changed.as_data()}
+    finish(data, json, lambda console: show_audit(console, result, replays, changed))
     if result.interrupted:
         return EXIT_INTERRUPTED
-    return EXIT_FAILED if result.failures else 0
+    return EXIT_FAILED if counted else 0
 
 
 def _nested(

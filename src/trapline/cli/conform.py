@@ -35,6 +35,7 @@ def conform(
     costs: Annotated[bool, Parameter(negative="")] = False,
     record: str | None = None,
     guest: str | None = None,
+    junit: str | None = None,
     json: Json = None,
 ) -> int:
     """Compare a preset with the real kernel that it is named after; exit code 1 if they differ.
@@ -76,6 +77,8 @@ def conform(
     guest
         Run this guest (ELF, Linux Image or flat; or a fetched kernel) under the host's KVM and under the preset
         instead, and compare the consoles line by line.
+    junit
+        Write the result as JUnit XML to a file, for a CI server.
     json
         Write the result as JSON to a file, or - for standard output.
     """
@@ -83,11 +86,15 @@ def conform(
     from trapline.lab.conform.conform import conform as lab
     from trapline.lab.conform.hosts import hosts
     from trapline.lab.errors import UsageError
+    from trapline.lab.junit import conform_suites, write_junit
+    from trapline.lab.output import behind_result
     from trapline.views.conform import show_conformance
     from trapline.views.progress import bar
 
     if record is not None and not costs:
         raise UsageError("--record goes with --costs")
+    if junit is not None and (costs or guest is not None):
+        raise UsageError("--junit goes with events and sweeps, not with --costs or --guest")
     native()
     hart = isa or (costs_isa() if costs or guest is not None else ISA)
     chosen = hosts(kernel, bios, module, program, hart, "hardware" if costs else misaligned, wanted=policies)
@@ -107,6 +114,9 @@ def conform(
             progress=update,
         )
     _write(console, b"".join(result.consoles))
+    if junit is not None:
+        with behind_result():
+            write_junit(junit, conform_suites(result))
     finish(result.as_data(), json, lambda out: show_conformance(out, result))
     return 0 if result.passed else EXIT_FAILED
 

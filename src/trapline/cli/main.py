@@ -17,7 +17,7 @@ from trapline.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from trapline.cli.snapshots import Snapshots
 from trapline.cli.tokens import behind_dashes, command_line
 
-WRITTEN_AT_THE_END = ("json", "plot", "console", "record")
+WRITTEN_AT_THE_END = ("json", "plot", "console", "record", "junit")
 _ENDLESS = re.compile(r"\S{600,}")
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 

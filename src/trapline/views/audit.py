@@ -13,8 +13,11 @@ from trapline.views.terminal import count, number, put, route, say
 
 if TYPE_CHECKING:
     from trapline.lab.audit import Audit
+    from trapline.lab.baseline import Since
     from trapline.lab.checks import Finding
     from trapline.lab.replay import Replay
+
+_SHOWN = 40
 
 
 @dataclass(slots=True)
@@ -58,7 +61,9 @@ def _events(group: Group) -> str:
     return f"{shown} (from {' and '.join(modes)})"
 
 
-def show_audit(console: Console, result: Audit, replays: list[Replay] | None = None) -> None:
+def show_audit(
+    console: Console, result: Audit, replays: list[Replay] | None = None, changed: Since | None = None
+) -> None:
     """Print the audit."""
     from trapline.lab.audit import PROPERTIES
     from trapline.privilege.causes import cause_name
@@ -98,6 +103,19 @@ def show_audit(console: Console, result: Audit, replays: list[Replay] | None = N
     if replays:
         say(console, f"{count(len(replays), 'counterexample')} written; for example:")
         put(console, f"  {replays[0].command}")
+    if changed is not None:
+        _show_since(console, changed)
+
+
+def _show_since(console: Console, changed: Since) -> None:
+    new, gone = count(len(changed.new), "new failure"), f"{number(len(changed.gone))} gone"
+    put(console)
+    say(console, f"since {changed.file}: {new}, {gone}", 0, "red" if changed.new else "green")
+    for f in changed.new[:_SHOWN]:
+        fwft = ", host-fwft on" if f.host_fwft else ""
+        say(console, f"new: {f.policy} ({f.prop}) {f.event} from {f.from_}, {f.firmware}{fwft}: {f.what}", 2, "red")
+    if len(changed.new) > _SHOWN:
+        say(console, f"... and {number(len(changed.new) - _SHOWN)} more (--json FILE has them all)", 2)
 
 
 def _notes(console: Console, result: Audit) -> None:
