@@ -57,6 +57,24 @@ def policies_list_command(*, json: Json = None) -> int:
     return policies_list(json=json)
 
 
+@policies.command(name="explain")
+def policies_explain(name: str | None = None, /, *, json: Json = None) -> int:
+    """Say what the name of a bug, feature or counter means, who says so, and which presets have it.
+
+    Parameters
+    ----------
+    name
+        A name as `policies show`, `policies diff` and the results have it; all of them if none is named.
+    """
+    from trapline.lab.explain import explain, glossary
+    from trapline.views.policies import show_glossary, show_terms
+
+    found = glossary() if name is None else explain(name)
+    data = [t.as_data() for t in found]
+    finish(data, json, lambda out: show_glossary(out, found) if name is None else show_terms(out, found))
+    return 0
+
+
 @policies.command(name="show")
 def policies_show(name: str, /, *, json: Json = None) -> int:
     """Show what a policy does with every cause, and who says so.

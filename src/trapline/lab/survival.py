@@ -46,7 +46,7 @@ class Survival:
 
     def survivors(self) -> list[str]:
         """Return the presets that survive, releases in a row as one word."""
-        return _ranges([f.policy for f in self.fates], [f.policy for f in self.fates if f.survives])
+        return ranges([f.policy for f in self.fates], [f.policy for f in self.fates if f.survives])
 
     def versions(self) -> list[Fate]:
         """Return the fates under the versions of the hypervisor that killed, oldest first; none if there is one."""
@@ -69,7 +69,7 @@ class Survival:
         """Return what happens, and under which presets, releases in a row as one word."""
         names = [f.policy for f in self.fates]
         found = dict.fromkeys(f.outcome for f in self.fates)
-        return {o: _ranges(names, [f.policy for f in self.fates if f.outcome == o]) for o in found}
+        return {o: ranges(names, [f.policy for f in self.fates if f.outcome == o]) for o in found}
 
     def as_data(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -155,7 +155,7 @@ def _ended(vcpu: Vcpu, record: TrapRecord) -> tuple[str, bool]:
     return record.end, record.end != "hung"
 
 
-def _ranges(order: Sequence[str], chosen: Sequence[str]) -> list[str]:
+def ranges(order: Sequence[str], chosen: Sequence[str]) -> list[str]:
     """Return names; releases of Linux that follow one another as "linux-6.14 to linux-7.3"."""
     out: list[str] = []
     for run in _runs(order, set(chosen)):

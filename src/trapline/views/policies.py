@@ -11,6 +11,7 @@ from trapline.views.tables import show, table
 from trapline.views.terminal import put, say
 
 if TYPE_CHECKING:
+    from trapline.lab.explain import Term
     from trapline.lab.policies import Changes
     from trapline.policies import Difference, Policy
 
@@ -92,3 +93,37 @@ def show_difference(console: Console, left: Policy, right: Policy, found: list[D
     for difference in found:
         made.add_row(difference.what, difference.left or "-", difference.right or "-")
     show(console, made)
+
+
+def show_glossary(console: Console, terms: list[Term]) -> None:
+    """Print every name with what it means, or who says so, by kind."""
+    from trapline.lab.explain import KINDS
+
+    for kind, text in KINDS.items():
+        say(console, f"{kind}: {text}", 0, "bold")
+        made = table(("name", "left"), ("what it is", "wrap"))
+        for term in terms:
+            if term.kind == kind:
+                made.add_row(term.name, _meaning(term))
+        show(console, made)
+        put(console)
+
+
+def show_terms(console: Console, terms: list[Term]) -> None:
+    """Print what a name means, with its sources and the presets that have it."""
+    from trapline.lab.explain import KINDS, spans
+
+    for term in terms:
+        say(console, f"{term.name}: {KINDS[term.kind]}", 0, "bold")
+        if term.meaning:
+            say(console, term.meaning, 2)
+        if term.counts:
+            say(console, f"counts {', '.join(term.counts)}", 2)
+        for source in term.sources:
+            say(console, f"source: {source}", 2, "dim")
+        say(console, f"in {spans(term.presets)}" if term.presets else "in no preset", 2)
+
+
+def _meaning(term: Term) -> str:
+    counts = f"counts {', '.join(term.counts)}" if term.counts else ""
+    return term.meaning or counts or (term.sources[0] if term.sources else "")

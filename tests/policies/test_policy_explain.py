@@ -1,0 +1,61 @@
+"""`trapline policies explain`: the glossary of names, made from the presets."""
+
+from __future__ import annotations
+
+import json
+from typing import get_args
+
+import pytest
+
+from trapline.cli.main import main
+from trapline.lab.explain import explain, glossary, spans
+from trapline.lab.policies import presets
+from trapline.policies.names import BugName, FeatureName
+
+Capture = pytest.CaptureFixture[str]
+
+
+def test_every_name_is_explained() -> None:
+    """Each bug and feature that a policy may name is there, and each entry says what it is or who says so."""
+    terms = glossary()
+    for kind, names in (("bug", get_args(BugName)), ("feature", get_args(FeatureName))):
+        assert {t.name for t in terms if t.kind == kind} == set(names)
+    for term in terms:
+        assert term.meaning or term.sources or term.counts, term.name
+        assert term.presets, term.name
+
+
+def test_presets_are_those_that_have_the_name() -> None:
+    """The presets of a bug are those whose policy has it, in few words."""
+    (term,) = explain("redirect-keeps-privilege")
+    assert term.presets == [p.name for p in presets() if p.has_bug("redirect-keeps-privilege")]
+    assert spans(term.presets).startswith("linux-5.16 to linux-6.2")
+
+
+def test_a_counter_says_what_it_counts() -> None:
+    """A counter names the causes whose rules move it."""
+    (term,) = explain("instr_illegal_exits")
+    assert list(term.counts) == ["inst-illegal"]
+
+
+def test_a_misspelt_name_names_the_nearest(capsys: Capture) -> None:
+    """A name that no policy has is one line with the nearest, and code 2."""
+    assert main(["policies", "explain", "redirect-keep-privilege"]) == 2
+    assert "did you mean redirect-keeps-privilege" in capsys.readouterr().err
+
+
+def test_json_of_a_name(capsys: Capture) -> None:
+    """The JSON has kind, meaning, sources and presets."""
+    assert main(["policies", "explain", "wrs", "--json", "-"]) == 0
+    (data,) = json.loads(capsys.readouterr().out)
+    assert (data["kind"], data["name"]) == ("feature", "wrs")
+    assert "linux-6.12" in data["presets"]
+    assert "wrs.nto" in data["meaning"]
+
+
+@pytest.mark.parametrize("words", [[], ["pmu-mask-wraps"]])
+def test_it_fits_a_narrow_terminal(words: list[str], capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 80 columns no line is wider."""
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["policies", "explain", *words]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
