@@ -134,6 +134,22 @@ def kernel_arguments(machine: Machine) -> str:
     return f"{own} {machine.append}".rstrip()
 
 
+def checked_nacl(nacl: str | None, *, nested: bool) -> str:
+    """The value of --nacl, which goes with --nested; "" if it was not given."""
+    from trapline.lab.errors import UsageError
+    from trapline.vmm.arguments import parse_nacl
+
+    if nacl is None:
+        return ""
+    if not nested:
+        raise UsageError(f"--nacl {nacl}", remedy="it goes with --nested")
+    try:
+        parse_nacl(nacl)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    return nacl
+
+
 def run_options(
     guest: str | None,
     under: Under,
@@ -144,6 +160,7 @@ def run_options(
     snapshots: Snapshots = SNAPSHOTS,
     observing: Observing = OBSERVING,
     nested: bool = False,
+    nacl: str | None = None,
     debugging: Debugging = DEBUGGING,
 ) -> RunOptions:
     """The options of a run, from what the command line said."""
@@ -173,6 +190,7 @@ def run_options(
         aia=machine.aia,
         backing=backing,
         nested=nested,
+        nacl=checked_nacl(nacl, nested=nested),
         virtio=machine.virtio(),
         snapshots=snapshots.options(),
         observe=observing.options(),

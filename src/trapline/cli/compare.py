@@ -52,6 +52,7 @@ def compare(
         arguments.get("guest"), arguments.get("under", UNDER), arguments.get("machine", MACHINE),
         arguments.get("memslot", ()), arguments.get("trace"), arguments.get("backing", "auto"),
         arguments.get("snapshots", SNAPSHOTS), nested=arguments.get("nested", False),
+        nacl=arguments.get("nacl"),
     )  # fmt: skip
     native(options.engine)
     with bar("compare") as update:

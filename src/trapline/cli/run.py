@@ -25,6 +25,7 @@ def run(
     trace: str | None = None,
     backing: Backing = "auto",
     nested: Annotated[bool, Parameter(negative="")] = False,
+    nacl: str | None = None,
     snapshots: Snapshots = SNAPSHOTS,
     observing: Observing = OBSERVING,
     debugging: Debugging = DEBUGGING,
@@ -46,13 +47,15 @@ def run(
         Host pages behind guest memory: 4K, 2M, 1G, or auto: 2M where this KVM takes transparent huge pages.
     nested
         Give the guest the hypervisor extension: it may have guests of its own (docs/nested.md).
+    nacl
+        With --nested: what of SBI NACL it is given: off, or some of csr,hfence,sret,autoswap.
     json
         Write the result as JSON to a file, or - for standard output.
     """
     from trapline.lab.guest_run import run_guest
     from trapline.views.progress import line
 
-    options = run_options(guest, under, machine, memslot, trace, backing, snapshots, observing, nested, debugging)
+    options = run_options(guest, under, machine, memslot, trace, backing, snapshots, observing, nested, nacl, debugging)
     import_beside("trapline.views.run")
     with console(json) as terminal:
         report = run_guest(options, terminal, line)

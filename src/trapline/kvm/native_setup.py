@@ -41,6 +41,7 @@ from trapline.kvm.native_exit import (
     STAT_SHIFT,
 )
 from trapline.kvm.nested.bugs import BITS
+from trapline.kvm.nested.nacl import FEATURES, SERVED
 from trapline.kvm.slots import SlotKind
 from trapline.kvm.trace import TrapRecord
 from trapline.kvm.vcpu_exit import action_of
@@ -138,6 +139,7 @@ def _write_policy(vcpu: Vcpu, policy: Policy) -> None:
         hart.kvm_function[cause] = _function(vm, cause)
         hart.kvm_counters[cause] = sum(1 << n for n in counters)
     hart.kvm_exits_stat = names.get("exits", -1) + 1
+    hart.kvm_nacl = sum(FEATURES[name] for name in vm.nacl) | SERVED if vm.nacl and vm.nested else 0
     hart.kvm_nested_bugs = sum(bit for name, bit in BITS.items() if policy.has_bug(name))
     known = [0] * len(hart.kvm_mmio_known)
     for instruction in INSTRUCTIONS:

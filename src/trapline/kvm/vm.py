@@ -89,7 +89,7 @@ class Vm(VmRunning):
             "on_stop",
         ),
         *("isa", "timebase", "host_imsic", "backing", "mmio_windows", "_backing_end", "_imsic_pages"),
-        *("nested", "_pools", "_checkpoints", "_running", "user_space"),
+        *("nested", "nacl", "_pools", "_checkpoints", "_running", "user_space"),
     )
     snapshot_types: ClassVar = {
         "_hgatp": dict[U64, U64],
@@ -116,6 +116,7 @@ class Vm(VmRunning):
         host_aia: Aia = NO_AIA,
         backing: str = "auto",
         nested: bool = False,
+        nacl: tuple[str, ...] | None = None,
     ) -> None:
         self.made_with = {n: v for n, v in locals().items() if n not in _NOT_MADE_WITH}
         if not 1 <= vcpus <= 64:
@@ -133,12 +134,12 @@ class Vm(VmRunning):
         self.policy = policy if isinstance(policy, Policy) else load_policy(policy)
         self.require_mapping()
         self.nested = nested or self.policy.nested != "off"
+        self.nacl: tuple[str, ...] = self.policy.nacl if nacl is None else nacl
         if self.nested and host_aia.kind != NO_AIA.kind:
             raise ValueError(f"a guest that nests has no AIA yet: --aia {NO_AIA.kind}, not {host_aia.kind}")
         self.engine = open_engine(engine)
         self.firmware = firmware if isinstance(firmware, Firmware) else Firmware(firmware, host_fwft=host_fwft)
-        self.isa, self.timebase = host_aia.isa(isa), timebase
-        self.host_imsic = host_aia.imsic
+        self.isa, self.timebase, self.host_imsic = host_aia.isa(isa), timebase, host_aia.imsic
         self.regions = Regions()
         self.regions.written = self.engine.code_written
         self.tables = TableMemory(self.regions.ram("page tables", TABLES_BASE, TABLES_SIZE, no_execute=True))

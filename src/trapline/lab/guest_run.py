@@ -64,6 +64,7 @@ class RunOptions:
     aia: str = "none"
     backing: str = "auto"
     nested: bool = False
+    nacl: str = ""  # "" as the policy has it
     virtio: VirtioOptions = NO_VIRTIO
     snapshots: SnapshotOptions = field(default_factory=SnapshotOptions)
     observe: ObserveOptions = field(default_factory=ObserveOptions)
@@ -195,6 +196,7 @@ def make_guest(options: RunOptions, console: Console | None, progress: Callable[
             aia=options.aia,
             backing=options.backing,
             nested=options.nested,
+            nacl=options.nacl,
         )
         guest.load(options.guest, initrd=options.initrd, append=options.append)
     except OSError as error:

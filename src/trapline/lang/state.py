@@ -251,6 +251,8 @@ class HartFields:
     kvm_hgatp = LAYOUT.word()  # hgatp of the VM
     kvm_hedeleg, kvm_hideleg, kvm_hcounteren, kvm_henvcfg, kvm_hstateen0, kvm_hstatus, kvm_fs = LAYOUT.words(7)
     kvm_traps_seen = LAYOUT.word(most=MOST_TIME)  # traps that VS-mode had taken when hstatus was last looked at
+    kvm_nacl = LAYOUT.word(kind=Kind.HOST)  # features of NACL that L1 gets (kvm.nested.nacl)
+    kvm_nacl_memory = LAYOUT.word()  # address of its shared memory, and 1; 0: none
     kvm_nested_bugs = LAYOUT.word(kind=Kind.HOST)  # of the policy (kvm.nested.bugs)
     kvm_reached, kvm_walked = LAYOUT.words(2, kind=Kind.PASSING)  # where L2's access leads; htval says so already
     kvm_virtual = LAYOUT.word(kind=Kind.HOST)  # host address of the hart that the guest sees; 0: no nested guests

@@ -110,6 +110,8 @@ KvmCounter = Literal[
 # Whether guests get the H extension, and what becomes of it: ideal is what the architecture says; the others are what
 # two hypervisors do (policies/nested.toml).
 NestedMode = Literal["off", "ideal", "xvisor", "kvm-nested-v1"]
+# What of SBI NACL a guest hypervisor may be given, in the order of the specification's features.
+NaclFeature = Literal["csr", "hfence", "sret", "autoswap"]
 SBI_NAMES: tuple[str, ...] = get_args(SbiName)
 KVM_COUNTERS: tuple[str, ...] = get_args(KvmCounter)
 

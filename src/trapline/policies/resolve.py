@@ -74,6 +74,7 @@ def resolve(file: PolicyFile, name: str, version: str, base: Policy | None) -> P
         sbi=_sbi(file, version, base),
         mmio=_mmio(file, base),
         nested=file.nested.mode if file.nested else (base.nested if base else "off"),
+        nacl=file.nested.nacl if file.nested else (base.nacl if base else ()),
         notes=(base.notes if base else ()) + holding(file.note, version),
     )
     _check_counters(policy, file)

@@ -18,6 +18,7 @@ from trapline.policies.names import (
     FirmwareEventName,
     FwftName,
     MmioInstruction,
+    NaclFeature,
     NestedBugName,
     NestedMode,
     Requirement,
@@ -214,6 +215,7 @@ class Nested(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Whether a guest may be a hypervisor itself (docs/nested.md)."""
 
     mode: NestedMode = "ideal"
+    nacl: tuple[NaclFeature, ...] = ()  # features of SBI NACL; none: the guest hypervisor does not have the extension
 
 
 class PolicyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -270,6 +272,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     sbi: tuple[SbiRule, ...]
     mmio: Mmio
     nested: NestedMode = "off"
+    nacl: tuple[NaclFeature, ...] = ()
     notes: tuple[Named, ...]
 
     @property

@@ -6,8 +6,10 @@ import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from trapline.kvm.slots import PAGE, SlotKind
+from trapline.policies.names import NaclFeature
 
 _SIZE = re.compile(r"(0x[0-9a-fA-F_]+|[0-9][0-9_]*)\s*([kKmMgGtT]?)(i?[bB])?")
 _UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
@@ -86,3 +88,15 @@ def require_no_overlap(slots: list[SlotArgument]) -> None:
     for one, other in itertools.pairwise(ordered):
         if other.gpa < one.gpa + one.size:
             raise ValueError(f"memslots overlap: {one.describe()} and {other.describe()}")
+
+
+def parse_nacl(text: str) -> tuple[NaclFeature, ...] | None:
+    """Return the features of SBI NACL in `text` (off: none), None if it is empty; ValueError names a wrong one."""
+    if not text:
+        return None
+    known: tuple[NaclFeature, ...] = get_args(NaclFeature)
+    words = [] if text == "off" else text.split(",")
+    for word in words:
+        if word not in known:
+            raise ValueError(f"--nacl {text}: {word!r} is none of {', '.join(known)} (or off)")
+    return tuple(name for name in known if name in words)

@@ -40,7 +40,7 @@ from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions, add_device
 from trapline.policies import DEFAULT_POLICY, Policy
 from trapline.privilege.isa_string import DEFAULT_ISA
 from trapline.sbi.numbers import Eid
-from trapline.vmm.arguments import SlotArgument, require_no_overlap
+from trapline.vmm.arguments import SlotArgument, parse_nacl, require_no_overlap
 from trapline.vmm.devices import GuestDevices
 from trapline.vmm.guest_memory import GuestMemory
 from trapline.vmm.guest_monitor import GuestMonitor
@@ -94,6 +94,7 @@ class Guest(Rewindable, Hooked):
         virtio: VirtioOptions = NO_VIRTIO,
         aia: str | Aia = "none",
         nested: bool = False,
+        nacl: str = "",
     ) -> None:
         self.made_with = {n: v for n, v in locals().items() if n not in _NOT_MADE_WITH}
         self.aia = parse_aia(aia, modes=tuple(MODES)) if isinstance(aia, str) else aia
@@ -111,6 +112,7 @@ class Guest(Rewindable, Hooked):
             host_aia=self.aia,
             backing=backing,
             nested=nested,
+            nacl=parse_nacl(nacl),
         )
         self.console = console or Console()
         self.memory = memory

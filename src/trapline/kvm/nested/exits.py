@@ -31,9 +31,11 @@ from trapline.kvm.nested.instruction import (
     TRAP_TVAL,
     TRAP_TVAL2,
     execute_virtual,
+    is_csr,
     of_host_counters,
     of_hypervisor,
 )
+from trapline.kvm.nested.nacl import calls_nacl, go_on, serve_nacl, show_written
 from trapline.kvm.nested.shadow import find_leaf, shadow
 from trapline.kvm.nested.virtual import (
     stalls,
@@ -69,6 +71,7 @@ from trapline.lang.state import LAYOUT, Hart
 from trapline.lang.values import U64, u64
 from trapline.privilege.causes import (
     BREAKPOINT,
+    ECALL_VS,
     ILLEGAL_INST,
     INST_GUEST_PAGE_FAULT,
     LOAD_GUEST_PAGE_FAULT,
@@ -114,7 +117,7 @@ def note(hart: Hart, kind: U64, cause: U64, origin: U64, gpa: U64, event: U64) -
 def finish(hart: Hart, virtual: U64, cause: U64, origin: U64, through_m: U64) -> None:
     """Load what goes on, and count the exit by where it came from and went."""
     came = hart.kvm_world
-    push(hart, virtual)
+    go_on(hart, virtual)
     kind = U64(NESTED_EMULATE)
     if came != 0:
         kind = U64(NESTED_STAY)
@@ -135,6 +138,8 @@ def l1_instruction(hart: Hart, virtual: U64, through_m: U64) -> None:
         finish(hart, virtual, U64(VIRTUAL_INST), origin, through_m)
         return
     hart.guest_sepc = hart.guest_sepc + 4
+    if hart.kvm_nacl_memory != 0 and is_csr(hart.stval):
+        show_written(hart, virtual, hart.stval >> 20 & 0xFFF)
     if shows_guest(virtual):
         hart.kvm_traps_seen = traps_to_vs(hart)
     trap_returns(hart, virtual)
@@ -241,7 +246,7 @@ def l2_interrupt(hart: Hart, virtual: U64) -> None:
     """An interrupt of L2's that L1 did not delegate to it, or one that L1's own lines raise."""
     pull_l2(hart, virtual)
     on_hart(virtual, take_pending)
-    push(hart, virtual)
+    go_on(hart, virtual)
     hart.scratch[7] = U64(NESTED_LEAVE)
 
 
@@ -280,6 +285,12 @@ def nested_trap(hart: Hart, through_m: U64) -> U64:
     if hart.kvm_walked != 0:
         return U64(FLAT)
     if hart.kvm_world == 0:
+        if cause == ECALL_VS and calls_nacl(hart):
+            origin = previous(hart)
+            pull_l1(hart, virtual)
+            serve_nacl(hart, virtual)
+            finish(hart, virtual, cause, origin, through_m)
+            return U64(DONE)
         if cause != VIRTUAL_INST or not of_hypervisor(hart.stval):
             return U64(FLAT)
         l1_instruction(hart, virtual, through_m)
@@ -295,7 +306,7 @@ def nested_redirect(hart: Hart, cause: U64, epc: U64, tval: U64) -> bool:
         pull_l2(hart, virtual)
         put(virtual, U64(PC), epc)
         on_hart(virtual, take, cause, tval, U64(0), U64(0), u64(cause != ILLEGAL_INST and cause != VIRTUAL_INST))
-        push(hart, virtual)
+        go_on(hart, virtual)
         return True
     on_hart(virtual, trapped_to_supervisor)
     return False
@@ -350,7 +361,7 @@ def enter_nested(hart: Hart) -> None:
         if hart.kvm_world == inner:
             pull(hart, virtual)
         on_hart(virtual, take_pending)
-        push(hart, virtual)
+        go_on(hart, virtual)
     elif inner != hart.kvm_world:
         between(hart)
         push(hart, virtual)

@@ -71,6 +71,7 @@ class NestedHart:
         hart.stimecmp = hart.vstimecmp = (1 << 64) - 1
         hart.call(update_derived)
         self.vcpu.hart.kvm_world = 0
+        self.vcpu.hart.kvm_nacl_memory = 0
         self.vcpu.hart.kvm_hstatus = self.vcpu.hart.guest_hstatus
         self.vcpu.hart.call(empty_shadows)
 
