@@ -22,6 +22,8 @@ ROOTS = (
     "trapline.kvm.mmio_access",
     "trapline.kvm.native_exit",
     "trapline.kvm.entry",
+    "trapline.kvm.halts",
+    "trapline.kvm.turns",
     "trapline.kvm.nested.exits",
     "trapline.kvm.nested.world",
     "trapline.kvm.nested.shadow",

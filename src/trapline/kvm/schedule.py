@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from trapline.kvm.entry import NEVER
+from trapline.kvm.native_setup import collect, prepare
 from trapline.kvm.numbers import MpState
+from trapline.kvm.turns import OF_PYTHON, QUIET, STOPPED, TO_PYTHON, take_vcpu_turns
 from trapline.kvm.vcpu import RunStop, Vcpu
+from trapline.lang.devices import DeviceState
 from trapline.machine.clint import time_of
 
 if TYPE_CHECKING:
@@ -66,8 +69,10 @@ _ENDS = {RunStop.ERROR: "killed", RunStop.HUNG: "hung", RunStop.STOP: "stop", Ru
 def run_vcpus(vm: Vm, vmm: Vmm, max_instructions: int | None) -> VmResult:
     """Run until the VMM says stop, the guest dies, nothing can run any more, or the limit is reached."""
     # A vCPU that is alone runs for long before the VMM looks around.
-    alone = vm.engine.turn if len(vm.vcpus) == 1 else 0
-    length = alone * ALONE or QUANTUM
+    if len(vm.vcpus) > 1:
+        return _run_several(vm, vmm, max_instructions)
+    alone = vm.engine.turn
+    length = alone * ALONE
     ratio = int(vm.vcpus[0].hart.time_ratio)
     last = None if max_instructions is None else vm.instructions + max_instructions
     while True:
@@ -75,45 +80,156 @@ def run_vcpus(vm: Vm, vmm: Vmm, max_instructions: int | None) -> VmResult:
         first, until = vm.open_round or (0, min(time_of(v.hart) for v in vm.vcpus) + max(1, length // ratio))
         vm.open_round = None
         for vcpu in vm.vcpus[first:]:
-            result = _turn(vm, vcpu, vmm, until, last, alone or NEVER)
+            result = _turn(vm, vcpu, vmm, until, last, alone)
             if result is not None:
                 vm.open_round = (vcpu.id, until)
                 return result
-        if any(_can_run(v) for v in vm.vcpus):
+        idle = _idle(vm)
+        if idle is not None:
+            return idle
+
+
+def _idle(vm: Vm) -> VmResult | None:
+    """After a round: if all block, jump to the next event; the result if there is none."""
+    if any(_can_run(v) for v in vm.vcpus):
+        return None
+    if vm.on_idle is not None and vm.on_idle():
+        return VmResult("idle")
+    return None if skip(vm) else VmResult("halted")
+
+
+def _run_several(vm: Vm, vmm: Vmm, max_instructions: int | None) -> VmResult:
+    """The same for several vCPUs: their turns are kvm.turns' as long as nothing needs Python, then one step here."""
+    words = vm.turn_words
+    last = None if max_instructions is None else vm.instructions + max_instructions
+    words.answered = True
+    while True:
+        if words.answered:
+            words.answered = False
+            words.prepare(vmm is not None)
+        words.take_turns(NEVER if last is None else last - vm.instructions)
+        if vm.poll is not None and vm.poll():
+            return VmResult("stop", vm.vcpus[0])
+        if vm.open_round is None:
+            idle = _idle(vm)
+            if idle is not None:
+                return idle
             continue
-        if vm.on_idle is not None and vm.on_idle():
-            return VmResult("idle")
-        if not skip(vm):
-            return VmResult("halted")
+        index, until = vm.open_round
+        vcpu = vm.vcpus[index]
+        if words.waits_for_python or (last is not None and vm.instructions >= last):
+            result = _turn(vm, vcpu, vmm, until, last, NEVER, words)
+            if result is not None:
+                return result
 
 
-def _turn(vm: Vm, vcpu: Vcpu, vmm: Vmm, until: int, last: int | None, most: int) -> VmResult | None:
-    ratio = int(vcpu.hart.time_ratio)
-    while time_of(vcpu.hart) < until:
-        if _looks(vm, vcpu) and vm.poll is not None and vm.poll():
-            return VmResult("stop", vcpu)
-        due = vm.turns.due
-        end = until if due is None else min(until, max(due, time_of(vcpu.hart) + 1))
-        limit = (end - time_of(vcpu.hart)) * ratio - int(vcpu.hart.instret) % ratio
-        left = most if last is None else min(most, last - vm.instructions)
-        if left <= 0:
-            return VmResult("limit", vcpu)
-        goal = vm.goal[1] if vm.goal is not None and vm.goal[0] == vcpu.id else None
-        if goal is not None:
-            left = min(left, goal - int(vcpu.hart.instret))
-            if left <= 0:
-                vm.goal = None
-                return VmResult("goal", vcpu)
-        limit = min(limit, left)
-        vcpu.hart.kvm_turn_until = end
-        vcpu.hart.kvm_turn_last = min(NEVER, int(vcpu.hart.instret) + left)
+class TurnWords:
+    """The words through which kvm.turns and the schedule of several vCPUs of a VM speak (lang.devices, `turn_`)."""
+
+    def __init__(self, vm: Vm) -> None:
+        self._vm = vm
+        self._io: DeviceState | None = None
+        self.answered = False  # the VMM has had its turn: it may have changed anything
+
+    @property
+    def io(self) -> DeviceState:
+        """The block, made when it is first asked for."""
+        if self._io is None:
+            self._io = DeviceState()
+            self._io.clint_harts = len(self._vm.vcpus)
+            for number, vcpu in enumerate(self._vm.vcpus):
+                self._io.hart_at[number] = vcpu.hart.address
+        return self._io
+
+    @property
+    def waits_for_python(self) -> bool:
+        """Whether the vCPU whose turn it is needs what only Python does."""
+        return self.io.turn_stop == TO_PYTHON
+
+    def prepare(self, vmm_waits: bool) -> None:
+        """What exits must know, for vCPUs that KVM_RUN has prepared before."""
+        for vcpu in self._vm.vcpus:
+            if vcpu.loaded:
+                vcpu.vmm_waits = vmm_waits
+                prepare(vcpu)
+                vcpu.vmm_waits = False
+
+    def note_devices(self) -> None:
+        """Devices of the VMM may want to go on at another time."""
+        if self._io is not None:
+            turns = self._vm.turns
+            self._io.turn_due = NEVER if turns.due is None else turns.due
+            self._io.turn_tired = int(turns.tired)
+
+    def noted(self, value: int) -> int:
+        """Return the VMM's answer to an access, after which its devices may have other plans."""
+        self.note_devices()
+        return value
+
+    def take_turns(self, budget: int) -> None:
+        """Let the vCPUs take turns until one needs Python, `budget` is spent, all block, or for a while."""
+        vm, io = self._vm, self.io
+        next_, until = (0, 0) if vm.open_round is None else (vm.open_round[0] + 1, vm.open_round[1])
+        io.turn_next, io.turn_round, io.turn_now = next_, until, 0
+        io.turn_ticks = max(1, QUANTUM // int(vm.vcpus[0].hart.time_ratio))
+        io.turn_rounds = max(1, vm.engine.turn // QUANTUM)
+        io.turn_done, io.turn_budget = 0, min(budget, 2 * max(vm.engine.turn, QUANTUM * len(vm.vcpus)))
+        io.turn_stop = io.turn_reason = 0
+        for number, vcpu in enumerate(vm.vcpus):
+            io.turn_state[number] = _state(vcpu)
+        self.note_devices()
+        native = getattr(type(vm.engine), "call_turns", None)
+        try:
+            if native is not None:
+                native(vm.engine, take_vcpu_turns, vm.vcpus[0].hart, io)
+            else:
+                take_vcpu_turns(vm.vcpus[0].hart, io)
+        finally:
+            vm.open_round = (int(io.turn_next) - 1, int(io.turn_round)) if io.turn_next != 0 else None
+            for vcpu in vm.vcpus:
+                collect(vcpu)
+
+    def reason(self) -> int:
+        """Return why the vCPU came back whose turn it is (EXIT_*), once; 0: it has not been entered."""
+        found, self.io.turn_reason = int(self.io.turn_reason), 0
+        return found
+
+
+def _state(vcpu: Vcpu) -> int:
+    """Whether a vCPU's turns need Python (kvm.turns)."""
+    if vcpu.mp_state is MpState.STOPPED:
+        return STOPPED
+    vm = vcpu.vm
+    if vm.told_of_traps is not None or vm.goal is not None or not vcpu.is_quiet():
+        return OF_PYTHON
+    if not vcpu.in_guest:
+        vm.update_hgatp(vcpu)
+    return QUIET
+
+
+def _turn(
+    vm: Vm, vcpu: Vcpu, vmm: Vmm, until: int, last: int | None, most: int, words: TurnWords | None = None
+) -> VmResult | None:
+    """Run one vCPU up to the tick `until`; with `words`, for one KVM_RUN, which may be under way."""
+    reason = 0 if words is None else words.reason()
+    while reason or time_of(vcpu.hart) < until:
+        limit = 0
+        if not reason:
+            if _looks(vm, vcpu) and vm.poll is not None and vm.poll():
+                return VmResult("stop", vcpu)
+            result = _plan(vm, vcpu, until, last, most)
+            if result is not None:
+                return result
+            limit = int(vcpu.hart.kvm_run_end) - int(vcpu.hart.instret)
         vcpu.vmm_waits = vmm is not None
-        stop = vcpu.run(max(1, limit))
+        stop = vcpu.resume(reason) if reason else vcpu.run(max(1, limit))
         vcpu.vmm_waits = False
-        vcpu.hart.kvm_turn_until = 0
+        end, vcpu.hart.kvm_turn_until = int(vcpu.hart.kvm_turn_until), 0
         if stop is RunStop.EXIT:
             if vmm is None or not vmm(vcpu):
                 return VmResult("exit", vcpu)
+            if words is not None:
+                words.answered = True
         elif stop is RunStop.BLOCKED:
             deadline = vcpu.timer.deadline() if vcpu.mp_state is not MpState.STOPPED else None
             vcpu.advance(end if deadline is None else min(end, deadline))
@@ -121,6 +237,31 @@ def _turn(vm: Vm, vcpu: Vcpu, vmm: Vmm, until: int, last: int | None, most: int)
             vcpu.advance(until)
         elif stop in _ENDS:
             return VmResult(_ENDS[stop], vcpu)
+        if words is not None:
+            break
+        reason = 0
+    return None
+
+
+def _plan(vm: Vm, vcpu: Vcpu, until: int, last: int | None, most: int) -> VmResult | None:
+    """How far KVM_RUN may go (kvm_turn_until, kvm_turn_last, kvm_run_end); a result if it may not go on at all."""
+    hart = vcpu.hart
+    due = vm.turns.due
+    end = until if due is None else min(until, max(due, time_of(hart) + 1))
+    ratio = int(hart.time_ratio)
+    limit = (end - time_of(hart)) * ratio - int(hart.instret) % ratio
+    left = most if last is None else min(most, last - vm.instructions)
+    if left <= 0:
+        return VmResult("limit", vcpu)
+    goal = vm.goal[1] if vm.goal is not None and vm.goal[0] == vcpu.id else None
+    if goal is not None:
+        left = min(left, goal - int(hart.instret))
+        if left <= 0:
+            vm.goal = None
+            return VmResult("goal", vcpu)
+    hart.kvm_turn_until = end
+    hart.kvm_turn_last = min(NEVER, int(hart.instret) + left)
+    hart.kvm_run_end = int(hart.instret) + min(limit, left)
     return None
 
 

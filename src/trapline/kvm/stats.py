@@ -49,7 +49,6 @@ class VcpuStats:
         self.kvm: dict[str, int] = {c.name: 0 for c in policy.counters}
         self.generic: dict[str, int] = dict.fromkeys(GENERIC_VCPU, 0)
         self.halt_wait_hist = [0] * HISTOGRAM_BUCKETS  # by the logarithm of a wait in nanoseconds
-        self._wait = 0
         self.routes: Counter[Route] = Counter()  # those that Python handled
         self.firmware: Counter[Route] = Counter()  # instructions that they are estimated to have taken in M-mode
 
@@ -57,18 +56,6 @@ class VcpuStats:
         """Move one of KVM's counters; versions that lack it ignore that."""
         if name in self.kvm:
             self.kvm[name] += 1
-
-    def waited(self, nanoseconds: int) -> None:
-        """Time passed while the vCPU was blocked."""
-        self.generic["halt_wait_ns"] += nanoseconds
-        self._wait += nanoseconds
-
-    def woke(self) -> None:
-        """The vCPU is not blocked any more: its wait was one sample of the histogram."""
-        self.generic["blocking"] = 0
-        self.generic["halt_wakeup"] += 1
-        self.halt_wait_hist[min(self._wait.bit_length(), HISTOGRAM_BUCKETS - 1)] += 1
-        self._wait = 0
 
     def record(self, record: TrapRecord) -> None:
         """Count the outcome of a trap that left the guest."""
@@ -91,6 +78,14 @@ class VcpuStats:
             if moved:
                 self.kvm[names[number]] += moved
                 hart.kvm_stat[number] = 0
+        self.generic["blocking"] = int(hart.kvm_blocked)
+        if hart.kvm_halt_wait != 0 or hart.kvm_wakeups != 0:
+            self.generic["halt_wait_ns"] += int(hart.kvm_halt_wait)
+            self.generic["halt_wakeup"] += int(hart.kvm_wakeups)
+            hart.kvm_halt_wait = hart.kvm_wakeups = 0
+            for bucket in range(HISTOGRAM_BUCKETS):
+                self.halt_wait_hist[bucket] += int(hart.kvm_halts[bucket])
+                hart.kvm_halts[bucket] = 0
 
     def fold_routes(self, hart: Hart) -> None:
         """Likewise the routes; the firmware must have taken over its part."""

@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+from trapline.lang.state import HALT_BUCKETS
 from trapline.policies import Policy
 
 NAME_SIZE = 48  # KVM_STATS_NAME_SIZE
-HISTOGRAM_BUCKETS = 32  # HALT_POLL_HIST_COUNT
+HISTOGRAM_BUCKETS = HALT_BUCKETS
 _HEADER, _DESCRIPTOR = struct.Struct("<6I"), struct.Struct("<IhHII")
 
 

@@ -20,6 +20,7 @@ from trapline.kvm.context import CpuTrap, GuestCsrs, KvmRun, VcpuConfig
 from trapline.kvm.cost import estimate
 from trapline.kvm.death import Death, autopsy
 from trapline.kvm.entry import enter_vcpu, slice_left, spend_time
+from trapline.kvm.halts import waited, woke
 from trapline.kvm.isa_ext import host_has, withheld
 from trapline.kvm.mmio import mmio_return
 from trapline.kvm.native_exit import GO_ON, begin_exit, hosted_exit
@@ -46,12 +47,11 @@ from trapline.kvm.vcpu_insn import csr_return
 from trapline.kvm.vcpu_sbi import VcpuSbi, sbi_return
 from trapline.lang.control import EXIT_BREAK, EXIT_HOSTED_HS, EXIT_HOSTED_M, EXIT_STOP, EXIT_TIMER, EXIT_WFI
 from trapline.lang.state import Hart
-from trapline.machine.clint import time_of
+from trapline.machine.clint import pass_time, time_of
 from trapline.policies import CauseRule, Policy
 from trapline.privilege import csr_numbers as csr
 from trapline.privilege.causes import ECALL_VS, GUEST_PAGE_FAULTS
 from trapline.privilege.csr import csr_read, csr_write
-from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import (
     ENVCFG_STCE,
     HSTATUS_SPV,
@@ -63,7 +63,6 @@ from trapline.privilege.fields import (
     MSTATUS_SPIE,
     MSTATUS_SPP,
 )
-from trapline.privilege.interrupts import update_timers
 from trapline.privilege.memory import NO_RESERVATION
 from trapline.sbi.numbers import FirmwareEvent
 
@@ -115,6 +114,8 @@ class Vcpu:
         self.vm, self.id, self.hart = vm, vcpu_id, hart
         # What call_action does under CPython.
         hart.on_action = lambda cause: int(vm.actions[cause](hart))  # type: ignore[method-assign, assignment]
+        hart.on_run = self._run_guest  # type: ignore[method-assign]
+        hart.kvm_timebase = vm.timebase
         self.policy: Policy = vm.policy
         self.kvm_run = KvmRun()
         self.stats = VcpuStats(vm.policy)
@@ -321,14 +322,12 @@ class Vcpu:
     def halt(self) -> None:
         """WFI: block until an interrupt is pending."""
         self.blocked = not self.runnable()
-        self.stats.generic["blocking"] = int(self.blocked)
 
     def _halted(self) -> None:
         """A WFI that native code has handled: what it does not see of AIA may end it at once."""
         self.blocked = not self.aia.has_interrupts()
-        self.stats.generic["blocking"] = int(self.blocked)
         if self.blocked:
-            self._waited(time_of(self.hart) - int(self.hart.kvm_blocked_at))
+            self.hart.call(waited, time_of(self.hart) - int(self.hart.kvm_blocked_at))
 
     def runnable(self) -> bool:
         """Whether something ends a WFI (kvm_arch_vcpu_runnable, kvm_cpu_has_pending_timer)."""
@@ -338,13 +337,11 @@ class Vcpu:
 
     def advance(self, tick: int) -> None:
         """Let time pass to `tick` without instructions."""
-        hart, now = self.hart, time_of(self.hart)
+        now = time_of(self.hart)
         if tick > now:
-            hart.time_offset = int(hart.time_offset) + tick - now
-            hart.call(update_timers)
-            hart.call(update_derived)
+            self.hart.call(pass_time, tick)
             if self.blocked:
-                self._waited(tick - now)
+                self.hart.call(waited, tick - now)
         self.timer.tick()
 
     def stats_fd(self) -> bytes:
@@ -356,9 +353,6 @@ class Vcpu:
             "halt_wait_hist": self.stats.halt_wait_hist,
         }
         return stats_file(f"kvm-0/vcpu-{self.id}", vcpu_descriptors(self.policy), values)
-
-    def _waited(self, ticks: int) -> None:
-        self.stats.waited(ticks * 1_000_000_000 // self.vm.timebase)
 
     def count_firmware_event(self, event: FirmwareEvent, times: int = 1) -> None:
         """Count an event of the guest's SBI PMU."""
@@ -380,6 +374,13 @@ class Vcpu:
         if not self._ready():
             return RunStop.BLOCKED
         prepare(self)
+        return self._loop()
+
+    def resume(self, reason: int) -> RunStop:
+        """KVM_RUN goes on where its guest came back (EXIT_*), having been entered by kvm.turns."""
+        return self._came_back(reason) or self._loop()
+
+    def _loop(self) -> RunStop:
         for turn in itertools.count(1):
             if turn % _POLL_EXITS == 0 and self.vm.poll is not None and self.vm.poll():
                 return RunStop.STOP
@@ -393,23 +394,25 @@ class Vcpu:
                 return RunStop.LIMIT
             self._enter()
             allow_exits(self)
-            reason = self._run_guest()
-            collect(self)
-            if self.blocked:
-                self._halted()
-            stop = self._leave(reason)
+            stop = self._came_back(self._run_guest(self._slice()))
             if stop is not None:
                 return stop
-            if self.yielded:
-                self.yielded = False
-                if len(self.vm.vcpus) > 1:
-                    return RunStop.YIELD
         raise AssertionError("unreachable")
 
-    def _run_guest(self) -> int:
+    def _came_back(self, reason: int) -> RunStop | None:
+        collect(self)
+        if self.blocked:
+            self._halted()
+        stop = self._leave(reason)
+        if stop is None and self.yielded:
+            self.yielded = False
+            stop = RunStop.YIELD if len(self.vm.vcpus) > 1 else None
+        return stop
+
+    def _run_guest(self, limit: int) -> int:
         """Run the guest until there is something that only Python can do; return why (EXIT_*)."""
         then = hosted_then(self.hart)
-        reason = then or int(self.vm.engine.run(self.hart, self._slice()))
+        reason = then or int(self.vm.engine.run(self.hart, limit))
         if (then or not self.vm.engine.compiles) and reason in (EXIT_HOSTED_M, EXIT_HOSTED_HS):
             return self._hosted_exit(reason)
         return reason
@@ -418,6 +421,14 @@ class Vcpu:
         """What native code does by itself when the guest traps to a hosted level."""
         self.hart.exit_reason = reason
         return EXIT_TIMER if int(self.hart.call(hosted_exit)) == GO_ON else int(self.hart.exit_reason)
+
+    def is_quiet(self) -> bool:
+        """Whether KVM_RUN may be entered without Python: nothing is open, and nobody looks at each exit (kvm.turns)."""
+        run, sbi, hart = self.kvm_run, self.sbi, self.hart
+        is_open = run.immediate_exit or sbi.return_open or self.csr_insn is not None or hart.kvm_mmio_open != 0
+        pending = self._reset_to is not None or self.firmware_dump or self.yielded or hart.stop_then != 0
+        special = self.nested is not None or self.aia.imsic is not None or sbi.steal.reports or sbi.awaits_overflow()
+        return self.loaded and not (is_open or pending or special)
 
     def _restore_fp(self) -> None:
         """The guest's floating-point registers are as they were saved: FS is Clean (vcpu_fp.c)."""
@@ -439,7 +450,7 @@ class Vcpu:
             if not self.runnable():
                 return False
             self.blocked = False
-            self.stats.woke()
+            self.hart.call(woke)
         if self._reset_to is not None:
             self.reset(*self._reset_to)
             self._reset_to = None
@@ -580,7 +591,7 @@ class Vcpu:
         before = time_of(self.hart)
         self.hart.call(spend_time, instructions)
         if self.blocked:
-            self._waited(time_of(self.hart) - before)
+            self.hart.call(waited, time_of(self.hart) - before)
 
     def kill(self, trap: CpuTrap, rule: CauseRule, ret: int, lines: tuple[str, str, str]) -> None:
         """KVM_RUN fails: keep everything that says why."""

@@ -18,7 +18,7 @@ from trapline.kvm.gstage import MODE_NUMBERS, MODES, PAGE, GStage, TableMemory
 from trapline.kvm.io_bus import IoBus
 from trapline.kvm.native_setup import collect, record_of
 from trapline.kvm.nested.setup import pool_size
-from trapline.kvm.schedule import NoTurns, Turns
+from trapline.kvm.schedule import NoTurns, Turns, TurnWords
 from trapline.kvm.slots import MemorySlot, SlotKind, SlotTable
 from trapline.kvm.stats import GENERIC_VM, Route, total
 from trapline.kvm.stats_fd import stats_file, vm_descriptors
@@ -86,10 +86,9 @@ class Vm(VmRunning):
             "turns",
             "goal",
             "stopped_by",
-            "on_stop",
         ),
         *("isa", "timebase", "host_imsic", "backing", "mmio_windows", "_backing_end", "_imsic_pages"),
-        *("nested", "nacl", "_pools", "_checkpoints", "_running", "user_space"),
+        *("nested", "nacl", "_pools", "_checkpoints", "_running", "user_space", "on_stop", "turn_words"),
     )
     snapshot_types: ClassVar = {
         "_hgatp": dict[U64, U64],
@@ -165,6 +164,7 @@ class Vm(VmRunning):
         self.on_log: Callable[[str], None] | None = None
         self.open_round: tuple[int, int] | None = None  # kvm.schedule
         self.turns: Turns = NoTurns()
+        self.turn_words = TurnWords(self)
         self._backing_end = BACKING_BASE
         files = host_aia.guests if host_aia.imsic else None
         harts = [self._make_hart(n, ratio, misaligned, tinst, files) for n in range(vcpus)]
@@ -577,4 +577,5 @@ class Vm(VmRunning):
 
 
 def _server(vcpu: Vcpu, serve: Callable[[Vcpu, int, int, bool, int], int]) -> Callable[[int, int, int], int]:
-    return lambda gpa, how, data: serve(vcpu, gpa, how & 0xFF, bool(how >> 8), data)
+    noted = vcpu.vm.turn_words.noted
+    return lambda gpa, how, data: noted(serve(vcpu, gpa, how & 0xFF, bool(how >> 8), data))

@@ -27,6 +27,7 @@ TRAP_CAUSES, TRAP_ORIGINS, TRAP_DESTINATIONS = 64, 8, 4
 IMSIC_FILES, IMSIC_WORDS = 9, 4
 SHADOWS = 8
 EXIT_KINDS, EXIT_RING = 32, 64
+HALT_BUCKETS = 32  # HALT_POLL_HIST_COUNT (include/linux/kvm_types.h)
 
 
 class HartFields:
@@ -261,6 +262,7 @@ class HartFields:
     shadow_root = LAYOUT.array(SHADOWS, kind=Kind.HOST)
     kvm_blocked = LAYOUT.word(most=1)  # a WFI waits for an interrupt
     kvm_blocked_at = LAYOUT.word(most=MOST_TIME)  # since when, in ticks
+    kvm_wait = LAYOUT.word(most=MOST_TIME)  # nanoseconds that the wait under way has lasted
     kvm_mmio_open = LAYOUT.word(most=1)  # an access waits for the VMM's answer (kvm.mmio_access)
     kvm_mmio_access, kvm_mmio_registers = LAYOUT.words(2)
     kvm_mmio_length = LAYOUT.word(most=4)
@@ -273,6 +275,9 @@ class HartFields:
     fw_instructions = LAYOUT.word()  # estimated for the same traps
     exit_ring_at = LAYOUT.word()
     exit_ring = LAYOUT.array(EXIT_RING * 8)  # the last exits that native code handled
+    # Halts not yet in the vCPU's statistics (kvm.halts): nanoseconds, wakeups, waits by their logarithm.
+    kvm_timebase, kvm_halt_wait, kvm_wakeups = LAYOUT.words(3)
+    kvm_halts = LAYOUT.array(HALT_BUCKETS)
     kvm_run_end = LAYOUT.word()  # instret at which KVM_RUN comes back
     kvm_turn_until, kvm_turn_last = LAYOUT.words(2)  # tick (0: no turn) and instret at which the vCPU's turn ends
     kvm_native = LAYOUT.word()  # 1: try hosted exits in native code first

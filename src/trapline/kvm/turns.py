@@ -1,0 +1,164 @@
+"""The turns of several vCPUs as long as nothing needs Python: what kvm.schedule and KVM_RUN's loop do then.
+
+A vCPU takes part if its word in turn_state says so (Vcpu.is_quiet): it is loaded, no exit of it waits for an
+answer, and nobody wants to look at each of its exits. The words are those of lang.devices (`turn_`), of the VM's own
+block.
+"""
+
+from __future__ import annotations
+
+from trapline.kvm.entry import enter_vcpu, guest_time, runnable, slice_left, timer_tick
+from trapline.kvm.halts import waited, woke
+from trapline.lang.control import EXIT_LIMIT, EXIT_TIMER, run_engine
+from trapline.lang.devices import HARTS, DeviceState, on_hart
+from trapline.lang.functions import cold, hosted, inline
+from trapline.lang.state import Hart
+from trapline.lang.values import U64, urem
+from trapline.machine.clint import pass_time
+from trapline.machine.turns import begin_round
+from trapline.privilege.fields import MSTATUS_FS
+from trapline.privilege.interrupts import time_now
+
+OF_PYTHON, QUIET, STOPPED = 0, 1, 2  # turn_state
+TO_PYTHON, SPENT = 1, 2  # turn_stop
+EXITS_AT_A_TIME = 1 << 16
+FS_CLEAN = 2 << 13
+_NEVER = 0xFFFF_FFFF_FFFF_FFFF
+_FOREVER = 1 << 62
+
+
+@inline
+def event_tick(hart: Hart, io: DeviceState) -> U64:
+    """The tick at which the turn ends, or sooner where devices of the VMM want to go on."""
+    if io.turn_due < io.turn_until:
+        return io.turn_due if io.turn_due > time_now(hart) else time_now(hart) + 1
+    return io.turn_until
+
+
+@inline
+def plan_turn(hart: Hart, io: DeviceState, end: U64) -> None:
+    """How far KVM_RUN may go: to a tick, or until the instructions of all vCPUs are spent."""
+    limit = (end - time_now(hart)) * hart.time_ratio - urem(hart.instret, hart.time_ratio)
+    left = io.turn_budget - io.turn_done
+    hart.kvm_turn_until = end
+    hart.kvm_turn_last = hart.instret + left
+    if left < limit:
+        limit = left
+    hart.kvm_run_end = hart.instret + limit
+
+
+@inline
+def blocks(hart: Hart, end: U64) -> None:
+    """A blocked vCPU lets its time pass, to its timer's event or the end of the turn."""
+    tick = end
+    if (hart.kvm_sstc != 0 or hart.kvm_next_set != 0) and hart.kvm_next_cycles != _NEVER:
+        now = guest_time(hart)
+        if hart.kvm_next_cycles > now and time_now(hart) + (hart.kvm_next_cycles - now) < end:
+            tick = time_now(hart) + (hart.kvm_next_cycles - now)
+    passes(hart, tick)
+
+
+@inline
+def passes(hart: Hart, tick: U64) -> None:
+    """Time passes without instructions (Vcpu.advance)."""
+    now = time_now(hart)
+    if tick > now:
+        pass_time(hart, tick)
+        if hart.kvm_blocked != 0:
+            waited(hart, tick - now)
+    timer_tick(hart)
+
+
+@inline
+def ready(hart: Hart) -> bool:
+    """Whether the vCPU can run; what ends its WFI ends its wait."""
+    if hart.kvm_blocked == 0:
+        return True
+    timer_tick(hart)
+    if not runnable(hart):
+        return False
+    hart.kvm_blocked = 0
+    woke(hart)
+    return True
+
+
+@cold
+def runs(hart: Hart, io: DeviceState) -> U64:
+    """Enter the guest until there is something else to look at; return why it came back."""
+    if hart.kvm_in_guest == 0 and hart.guest_sstatus & MSTATUS_FS != 0:
+        hart.guest_sstatus = (hart.guest_sstatus & ~U64(MSTATUS_FS)) | FS_CLEAN
+    timer_tick(hart)
+    enter_vcpu(hart)
+    hart.kvm_exits_left = EXITS_AT_A_TIME
+    before = hart.instret
+    reason = run_engine(hart, slice_left(hart))
+    io.turn_done = io.turn_done + (hart.instret - before)
+    return reason
+
+
+@hosted
+def vcpu_turn(hart: Hart, io: DeviceState, number: U64) -> None:
+    """Let one vCPU run up to the tick turn_until, or to what needs Python (turn_stop, turn_reason)."""
+    for _ in range(_FOREVER):
+        if time_now(hart) >= io.turn_until:
+            break
+        if io.turn_tired != 0 or io.turn_due <= time_now(hart) or io.turn_state[number] == OF_PYTHON:
+            io.turn_stop = TO_PYTHON
+            break
+        if io.turn_done >= io.turn_budget:
+            io.turn_stop = SPENT
+            break
+        end = event_tick(hart, io)
+        if io.turn_state[number] == STOPPED:
+            passes(hart, end)
+            continue
+        plan_turn(hart, io, end)
+        if not ready(hart):
+            hart.kvm_turn_until = 0
+            blocks(hart, end)
+            continue
+        reason = runs(hart, io)
+        if reason != EXIT_LIMIT and reason != EXIT_TIMER:
+            io.turn_stop = TO_PYTHON
+            io.turn_reason = reason
+            break
+        if hart.kvm_blocked != 0:
+            waited(hart, time_now(hart) - hart.kvm_blocked_at)
+        hart.kvm_turn_until = 0
+
+
+@hosted
+def note_runs(hart: Hart, io: DeviceState, number: U64) -> None:
+    """turn_found: not 0 if a vCPU that was asked can run."""
+    if io.turn_state[number] != STOPPED and (hart.kvm_blocked == 0 or runnable(hart)):
+        io.turn_found = 1
+
+
+@inline
+def all_block(io: DeviceState) -> bool:
+    """Whether no vCPU can run before some event."""
+    io.turn_found = 0
+    for number in range(HARTS):
+        if number < io.clint_harts:
+            on_hart(io.hart_at[number], note_runs, io, number)
+    return io.turn_found == 0
+
+
+@hosted
+def take_vcpu_turns(hart: Hart, io: DeviceState) -> None:
+    """Rounds of all vCPUs, until Python has to look. `hart` is the first, and only stands for the engine."""
+    for _ in range(_FOREVER):
+        if io.turn_next == 0:
+            begin_round(io)
+        io.turn_until = io.turn_round
+        first = io.turn_next
+        for number in range(HARTS):
+            if number < io.clint_harts and number + 1 >= first:
+                on_hart(io.hart_at[number], vcpu_turn, io, number)
+                if io.turn_stop != 0:
+                    io.turn_next = number + 1
+                    return
+        io.turn_next = 0
+        io.turn_rounds = io.turn_rounds - 1
+        if io.turn_rounds == 0 or all_block(io):
+            return

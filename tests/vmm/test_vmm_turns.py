@@ -1,0 +1,122 @@
+"""The order of the vCPUs' turns: the same under both engines, from run to run, and however a run is cut."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trapline.isa.assemble import assemble
+from trapline.vmm.guest import Guest
+
+ENTRY = 0x8020_0000
+VCPUS, ENTRIES = 3, 24
+LOG = 0x8030_0000
+
+# Each vCPU notes its number and its time in a common log, sets its timer, sends an IPI to the next one, and waits for
+# an interrupt (which nothing takes); the first started the others, and ends the run when the log is full.
+PROGRAM = f"""
+    mv s0, a0
+    li s1, 1
+1:  mv a0, s1
+    la a1, begin
+    mv a2, s1
+    li a7, 0x48534d
+    li a6, 0
+    ecall
+    addi s1, s1, 1
+    li t0, {VCPUS}
+    blt s1, t0, 1b
+    mv a0, s0
+begin:
+    mv s0, a0
+    li t0, 0x22
+    csrw sie, t0
+    li s1, {LOG}
+    addi s2, s0, 1
+    li t0, {VCPUS}
+    blt s2, t0, 2f
+    li s2, 0
+2:  li t0, 1
+    amoadd.w t1, t0, (s1)
+    li t2, {ENTRIES}
+    bge t1, t2, 8f
+    slli t1, t1, 3
+    add t1, t1, s1
+    sw s0, 8(t1)
+    csrr t2, time
+    sw t2, 12(t1)
+    slli t3, s0, 6
+    add a0, t2, t3
+    addi a0, a0, 100
+    li a7, 0x54494d45
+    li a6, 0
+    ecall
+    li a0, 1
+    mv a1, s2
+    li a7, 0x735049
+    li a6, 0
+    ecall
+    slli t0, s0, 5
+    addi t0, t0, 30
+3:  addi t0, t0, -1
+    bnez t0, 3b
+    wfi
+    csrci sip, 2
+    j 2b
+8:  bnez s0, 9f
+    li a0, 0
+    li a1, 0
+    li a7, 0x53525354
+    li a6, 0
+    ecall
+9:  li a7, 0x48534d
+    li a6, 1
+    ecall
+"""
+
+
+def _run(engine: str, *cuts: int) -> Guest:
+    made = Guest("linux-6.12", engine=engine, memory=16 << 20, vcpus=VCPUS)
+    made.load_bytes(assemble(PROGRAM, ENTRY))
+    result = None
+    for cut in cuts:
+        result = made.run(cut)
+    assert result is not None
+    assert (result.reason, result.code) == ("exit", 0)
+    return made
+
+
+def _seen(made: Guest) -> tuple[Any, ...]:
+    vm = made.vm
+    harts = [(int(v.hart.instret), int(v.hart.pc), int(v.hart.time_offset), v.mp_state) for v in vm.vcpus]
+    return vm.read_memory(LOG, 8 + 8 * ENTRIES), harts, vm.stats(), [v.stats_fd() for v in vm.vcpus]
+
+
+def test_both_engines_take_the_same_turns() -> None:
+    """vCPUs that wake each other by timers and IPIs write the same log and count the same under both engines."""
+    native = _seen(_run("native", 1_000_000))
+    assert native == _seen(_run("reference", 1_000_000))
+    assert {native[0][8 + 8 * n] for n in range(ENTRIES)} == set(range(VCPUS))
+    assert native[2]["halt_wakeup"] > 0
+
+
+def test_the_turns_are_the_same_however_a_run_is_cut() -> None:
+    """A run in parts of a thousand instructions, and another run, end where the first did."""
+    whole = _seen(_run("native", 1_000_000))
+    assert _seen(_run("native", 1_000_000)) == whole
+    assert _seen(_run("native", *_parts(1_009))) == whole
+
+
+def _parts(length: int) -> list[int]:
+    """Return parts of this length that together are just enough."""
+    made = _run("native", 1_000_000)
+    total = sum(int(v.hart.instret) for v in made.vm.vcpus)
+    return [length] * (total // length + 1)
+
+
+def test_a_watched_guest_takes_the_same_turns() -> None:
+    """Turns that Python looks at, because somebody wants to see each trap, end where native ones do."""
+    made = Guest("linux-6.12", engine="native", memory=16 << 20, vcpus=VCPUS)
+    made.load_bytes(assemble(PROGRAM, ENTRY))
+    made.vm.on_trap = lambda record: None
+    assert made.run(1_000_000).reason == "exit"
+    assert _seen(made) == _seen(_run("native", 1_000_000))
