@@ -23,6 +23,8 @@ def boot(
     machine: Machine = MACHINE,
     misaligned: Misaligned = "trap",
     log_commits: str | None = None,
+    trace: str | None = None,
+    trace_last: int | None = None,
     signature: str | None = None,
     signature_granularity: Granularity = 16,
     snapshots: Snapshots = SNAPSHOTS,
@@ -42,6 +44,10 @@ def boot(
         What the firmware starts.
     log_commits
         Write retired instructions in Spike's format.
+    trace
+        Write traps and returns to a file, by its ending: .jsonl, .csv, .parquet, or .json for Perfetto.
+    trace_last
+        Write only so many of the last ones of each hart, at the end.
     signature
         Write the memory from begin_signature to end_signature.
     signature_granularity
@@ -74,6 +80,8 @@ def boot(
         isa=machine.isa_or_default(),
         engine=machine.engine,
         log_commits=log_commits,
+        trace=trace,
+        trace_last=trace_last,
         signature=signature,
         signature_granularity=signature_granularity,
         tinst=machine.tinst,

@@ -15,6 +15,7 @@ from trapline.lab.errors import UsageError
 from trapline.lab.observe import Live, Observation, ObserveOptions, Watching, beside
 from trapline.lab.output import behind_result, output_file
 from trapline.lab.snapshots import SnapshotOptions, Taken, check, restored, run_and_keep
+from trapline.lab.trace_file import traced
 from trapline.lang.state import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
 from trapline.machine.aia import parse_aia
 from trapline.machine.console import Console
@@ -45,6 +46,8 @@ class BootOptions:
     isa: str = DEFAULT_ISA
     engine: str | Engine = "native"
     log_commits: str | None = None
+    trace: str | None = None
+    trace_last: int | None = None
     signature: str | None = None
     signature_granularity: int = 16
     tinst: str = "zero"
@@ -152,12 +155,15 @@ def _boot_once(options: BootOptions, console: Console | None, progress: Callable
             signature_bounds(machine.symbols, options.signature_granularity)
     engine = machine.engine
     with (
+        traced(options.trace, options.trace_last, machine.harts) as look,
         output_file(options.log_commits, "--log-commits") as log,
         output_file(options.signature, "--signature") as signature,
     ):
         if log is not None:
             machine.log_commits(log.write)
         watching = _watch(machine, options.observe)
+        if look is not None:
+            machine.on_round = both(machine.on_round, look)
         traps, instructions = _trap_counts(machine), _instructions(machine)
         started = time.perf_counter()
         with debugged(machine, options.debug, progress) as run:
@@ -180,6 +186,17 @@ def _boot_once(options: BootOptions, console: Console | None, progress: Callable
     notes = (*machine.virtio.failures(), *machine.engine.notes())
     repeated = loops(machine.harts, engine) if result.reason in ENDED_FROM_OUTSIDE else ()
     return BootReport(options, result, table, counted, seconds, taken, seen, notes, repeated)
+
+
+def both(first: Callable[[], None] | None, second: Callable[[], None]) -> Callable[[], None]:
+    """Call one after the other."""
+
+    def call() -> None:
+        if first is not None:
+            first()
+        second()
+
+    return call
 
 
 @contextlib.contextmanager

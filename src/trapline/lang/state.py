@@ -182,6 +182,8 @@ class HartFields:
     # The instret at which the board's schedule has this hart come back, 0: it does not say.
     turn_end = LAYOUT.word(kind=Kind.HOST)
 
+    trace_base = LAYOUT.word(kind=Kind.HOST)  # the ring of privilege.trace; 0: nobody traces
+
     # The pages that a checkpoint has kept (privilege.undo), 0: there is none.
     undo_base, fn_memcpy = LAYOUT.words(2, kind=Kind.HOST)
 

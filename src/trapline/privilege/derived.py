@@ -170,7 +170,7 @@ def update_derived(hart: Hart) -> None:
     derive_interrupt(hart)
     derive_context(hart)
     hart.unsettled = (hart.irq_active | hart.virtual_used | (hart.mstatus & MSTATUS_MPRV)) | (
-        hart.hpm_near | hart.hpm_traps | hart.stop_traps
+        hart.hpm_near | hart.hpm_traps | hart.stop_traps | hart.trace_base
     )
     hart.timer_due = timer_ahead(hart)
 

@@ -18,6 +18,7 @@ from trapline.privilege.hpm import count_trap_event
 from trapline.privilege.modes import MACHINE, SUPERVISOR, TO_HS, TO_M, TO_VS, mode_index
 from trapline.privilege.observe import observe_return, observe_trap, origin_of_trap
 from trapline.privilege.stops import stop_on_trap
+from trapline.privilege.trace import trace_return, trace_trap
 
 TrapBody = Callable[[Hart, U64, U64, U64, U64, U64, U64, U64], None]
 
@@ -67,6 +68,8 @@ def follow_trap(hart: Hart, to: U64, cause: U64, epc: U64, left: U64) -> None:
         leave(hart, EXIT_HOSTED_M if to == TO_M else EXIT_HOSTED_HS)
     if hart.observe_base != 0:
         observe_trap(hart, cause, epc)
+    if hart.trace_base != 0:
+        trace_trap(hart, to, cause, epc, hosted_level(hart, to))
     if hart.hpm_traps != 0:
         count_trap_event(hart, cause >> 63, origin_of_trap(hart))
     if hart.stop_traps != 0:
@@ -101,4 +104,6 @@ def follow_return(hart: Hart, left: U64) -> None:
     if hart.observe_base != 0:
         level = U64(TO_VS) if left >> 2 != 0 else U64(TO_HS)
         observe_return(hart, U64(TO_M) if left == MACHINE else level)
+    if hart.trace_base != 0:
+        trace_return(hart, U64(TO_M) if left == MACHINE else U64(TO_VS) if left >> 2 != 0 else U64(TO_HS))
     update_derived(hart)

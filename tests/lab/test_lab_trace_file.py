@@ -1,0 +1,140 @@
+"""`boot --trace`: every trap and return of every level, in the format that the file's name asks for."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from trapline.isa.assemble import assemble
+from trapline.lab.boot import BootOptions, boot
+from trapline.lab.errors import UsageError
+
+# M-mode delegates breakpoints and calls of U to S, which calls M; S runs U, which does both.
+PROGRAM = """
+    la t0, machine
+    csrw mtvec, t0
+    li t0, 0x108
+    csrw medeleg, t0
+    li t0, -1
+    csrw pmpaddr0, t0
+    li t0, 0x1f
+    csrw pmpcfg0, t0
+    li t0, 0x800
+    csrw mstatus, t0
+    la t0, supervisor
+    csrw mepc, t0
+    mret
+supervisor:
+    la t0, handler
+    csrw stvec, t0
+    li s0, {passes}
+    la t0, user
+    csrw sepc, t0
+    sret
+user:
+    ecall
+    ebreak
+    addi s0, s0, -1
+    bnez s0, user
+    li a7, 1
+    ecall
+.align 2
+handler:
+    bnez a7, 2f
+    csrr t1, scause
+    li t2, 3
+    beq t1, t2, 1f
+    li a6, 0
+    ecall
+1:  csrr t1, sepc
+    addi t1, t1, 4
+    csrw sepc, t1
+    sret
+2:  li a6, 1
+    ecall
+.align 2
+machine:
+    bnez a6, 3f
+    csrr t1, mepc
+    addi t1, t1, 4
+    csrw mepc, t1
+    mret
+3:  li t0, 0x100000
+    li t1, 0x5555
+    sw t1, 0(t0)
+4:  j 4b
+"""
+
+
+def traced(folder: Path, name: str, passes: int = 50, engine: str = "native", **options: int) -> tuple[Path, object]:
+    """Boot the program with a trace; return the file and the report."""
+    image, file = folder / "program.bin", folder / name
+    image.write_bytes(assemble(PROGRAM.replace("ebreak", ".insn 0x00100073").format(passes=passes), 0x8000_0000))
+    report = boot(BootOptions(image=str(image), memory="16M", engine=engine, trace=str(file), **options))  # type: ignore[arg-type]
+    assert report.result.reason == "exit"
+    return file, report
+
+
+@pytest.mark.parametrize("engine", ["native", "reference"])
+def test_every_trap_and_return_is_there(engine: str, tmp_path: Path) -> None:
+    """The lines agree with the compiled counters, level by level, and come in the order of time."""
+    file, report = traced(tmp_path, "trace.jsonl", engine=engine)
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    traps = Counter((t["cause"], t["mode"], t["level"]) for t in lines if t["event"] == "trap")
+    assert traps == {(c, o, d): n for c, o, d, n in report.traps}  # type: ignore[attr-defined]
+    assert traps[3, "U", "HS"] == 50 and traps[9, "HS", "M"] == 51
+    returns = Counter((t["level"], t["mode"]) for t in lines if t["event"] == "return")
+    assert returns == {("M", "HS"): 51, ("HS", "U"): 101}
+    assert [t["instret"] for t in lines] == sorted(t["instret"] for t in lines)
+    assert {t["name"] for t in lines if t["cause"] == 3} == {"breakpoint"}
+
+
+def test_formats_hold_the_same(tmp_path: Path) -> None:
+    """CSV and JSON lines have the same rows; Perfetto's has a track for each level, with slices that end."""
+    lines = [json.loads(line) for line in traced(tmp_path, "trace.jsonl")[0].read_text().splitlines()]
+    with traced(tmp_path, "trace.csv")[0].open() as file:
+        assert [{k: str(v) for k, v in line.items()} for line in lines] == list(csv.DictReader(file))
+    events = json.loads(traced(tmp_path, "trace.json")[0].read_text())["traceEvents"]
+    assert {e["args"]["name"] for e in events if e["ph"] == "M"} == {"hart 0 M", "hart 0 HS"}
+    kinds = Counter(e["ph"] for e in events)
+    assert kinds["B"] == sum(line["event"] == "trap" for line in lines)
+    assert kinds["E"] == kinds["B"] - 2  # the last call was never returned from
+
+
+def test_parquet(tmp_path: Path) -> None:
+    """A Parquet file has the same rows, with addresses of 64 bits."""
+    polars = pytest.importorskip("polars")
+    frame = polars.read_parquet(traced(tmp_path, "trace.parquet")[0])
+    assert frame.filter(event="trap", name="breakpoint").height == 50
+    assert frame["pc"].dtype == polars.UInt64
+
+
+def test_many_are_written_while_the_program_runs(tmp_path: Path) -> None:
+    """More than a ring holds: nothing is lost."""
+    file, report = traced(tmp_path, "trace.csv", passes=100_000)
+    with file.open() as lines:
+        assert sum(",trap," in line for line in lines) == sum(n for *_, n in report.traps)  # type: ignore[attr-defined]
+
+
+def test_the_last_alone(tmp_path: Path) -> None:
+    """`--trace-last` writes the end."""
+    everything = traced(tmp_path, "all.jsonl")[0].read_text().splitlines()
+    assert traced(tmp_path, "last.jsonl", trace_last=7)[0].read_text().splitlines() == everything[-7:]
+
+
+def test_what_cannot_be_is_said(tmp_path: Path) -> None:
+    """An ending that names no format, a number without a file, a folder that is not there."""
+    for options, said in (
+        ({"trace": "x.txt"}, r"does not say in which format \(its name ends in .jsonl, .csv"),
+        ({"trace_last": 5}, r"--trace-last needs a file"),
+        ({"trace": "x.csv", "trace_last": 0}, r"0 is not in 1\.\."),
+        ({"trace": str(tmp_path / "no" / "x.csv")}, r"cannot write"),
+    ):
+        image = tmp_path / "program.bin"
+        image.write_bytes(assemble("1: j 1b", 0x8000_0000))
+        with pytest.raises(UsageError, match=said):
+            boot(BootOptions(image=str(image), memory="16M", **options))  # type: ignore[arg-type]
