@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -140,3 +141,13 @@ def test_a_guest_finds_a_wrong_preset(tmp_path: Path) -> None:
     (found,) = conform_guest([real_host()], path, ["linux-6.13"])
     assert not found.passed
     assert [(d.real_line, d.hosted_line) for d in found.lines] == [(1, 1)]
+
+
+@pytest.mark.slow
+def test_sbi_pmu_under_a_real_kernel(tmp_path: Path) -> None:
+    """The guest that tries SBI PMU prints the same under a real kernel and under its preset, and each check holds."""
+    guests = Path(__file__).resolve().parents[2] / "guests"
+    subprocess.run(["make", "-s", "-C", str(guests), "pmu", f"BUILD={tmp_path}", "SCALE=quick"], check=True)
+    (found,) = conform_guest([real_host()], tmp_path / "quick" / "pmu.elf")
+    assert found.passed
+    assert b"PASS" in found.real.written
