@@ -10,7 +10,7 @@ from trapline.isa.text import text
 from trapline.kvm.context import CpuTrap
 from trapline.kvm.numbers import ERRNO_NAMES
 from trapline.kvm.trace import TrapRecord
-from trapline.kvm.walks import Walk, gstage_walk, vs_walk
+from trapline.kvm.walks import Walk, gstage_walk, l1_gstage_walk, vs_walk
 from trapline.lang.functions import Trap
 from trapline.policies import CauseRule, describe
 from trapline.privilege.causes import CAUSE_NAMES, GUEST_PAGE_FAULTS, cause_name
@@ -147,6 +147,10 @@ def _walks(vcpu: Vcpu, trap: CpuTrap) -> tuple[Walk, ...]:
     first = vs_walk(vcpu, trap.stval)
     walks = [first]
     gpa = trap.gpa if trap.scause in GUEST_PAGE_FAULTS else first.result
+    if vcpu.hart.kvm_world != 0 and first.result is not None:
+        # htval is L1's address already where L0 was to serve the access (kvm.nested.exits).
+        walks.append(l1_gstage_walk(vcpu, first.result))
+        gpa = walks[-1].result
     if gpa is not None:
         walks.append(gstage_walk(vcpu.vm, gpa))
     return tuple(walks)

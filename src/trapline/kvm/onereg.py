@@ -13,6 +13,7 @@ from trapline.kvm.aia import AIA_CSRS
 from trapline.kvm.aia import FEATURE as AIA_FEATURE
 from trapline.kvm.interrupts import converts_overflow
 from trapline.kvm.isa_ext import ISA_EXTENSIONS, disable_allowed, enable_allowed, guest_mask, host_has
+from trapline.kvm.nested.onereg import HEXT_CSRS, get_hext, get_virt, set_hext, set_virt
 from trapline.kvm.numbers import EBUSY, EINVAL, ENOENT, ERRNO_NAMES, MASK64
 from trapline.lang.values import MASK64 as ALL
 from trapline.machine.clint import time_of
@@ -33,7 +34,7 @@ TYPE_SHIFT, TYPE_MASK = 24, 0xFF00_0000
 SUBTYPE_MASK, NUMBER_MASK = 0x00FF_0000, 0x0000_FFFF
 
 CONFIG, CORE, CSR, TIMER, FP_F, FP_D, ISA_EXT, SBI_EXT, VECTOR, SBI_STATE = (n << TYPE_SHIFT for n in range(1, 11))
-CSR_GENERAL, CSR_AIA, CSR_SMSTATEEN = 0 << 16, 1 << 16, 2 << 16
+CSR_GENERAL, CSR_AIA, CSR_SMSTATEEN, CSR_HEXT = (n << 16 for n in range(4))
 SINGLE, MULTI_EN, MULTI_DIS = 0 << 16, 1 << 16, 2 << 16
 SBI_STA, SBI_FWFT = 0 << 16, 1 << 16
 
@@ -52,7 +53,7 @@ SBI_EXTENSIONS = (
 )  # fmt: skip
 # Features in the order of struct kvm_riscv_sbi_fwft, three registers each: enable, flags, value.
 FWFT_FEATURES = (0, 5, 4, 1, 2)
-CORE_MODE = 32
+CORE_MODE, CORE_VIRT = 32, 33
 FCSR = 32
 SATP_MODES = ((10, "has_sv57"), (9, "has_sv48"))
 VSIP_LEVELS, VSIP_OVERFLOW = 1 << 1 | 1 << 5 | 1 << 9, 1 << 13  # vsip has the first one bit lower than hvip
@@ -85,6 +86,8 @@ def reg_list(vcpu: Vcpu) -> list[int]:
     ids = [reg_id(CONFIG, n) for n, name in enumerate(CONFIG_REGISTERS) if _config_exists(vcpu, name)]
     ids += [reg_id(CORE, n) for n in range(CORE_MODE + 1)]
     ids += [reg_id(CSR, n) for n in range(_general_csrs(vcpu))]
+    if vcpu.nested is not None:
+        ids += [reg_id(CORE, CORE_VIRT), *(reg_id(CSR, n, subtype=CSR_HEXT) for n in range(len(HEXT_CSRS)))]
     if vcpu.guest_has("smstateen"):
         ids.append(reg_id(CSR, 0, subtype=CSR_SMSTATEEN))
     if vcpu.aia.available and vcpu.guest_has("ssaia"):
@@ -200,6 +203,8 @@ def _get_core(vcpu: Vcpu, number: int, reg: int) -> int:
         return int(vcpu.hart.x[number])
     if number == CORE_MODE:
         return int(int(vcpu.hart.guest_sstatus) & MSTATUS_SPP != 0)
+    if number == CORE_VIRT and vcpu.nested is not None:
+        return get_virt(vcpu)
     raise _fail(vcpu, reg)
 
 
@@ -212,6 +217,8 @@ def _set_core(vcpu: Vcpu, number: int, reg: int, value: int) -> None:
     elif number == CORE_MODE:
         status = int(vcpu.hart.guest_sstatus) & ~MSTATUS_SPP
         vcpu.hart.guest_sstatus = status | (MSTATUS_SPP if value == 1 else 0)
+    elif number == CORE_VIRT and vcpu.nested is not None:
+        set_virt(vcpu, value)
     else:
         raise _fail(vcpu, reg)
 
@@ -229,6 +236,8 @@ def _get_csr(vcpu: Vcpu, number: int, reg: int) -> int:
         return int(vcpu.hart.call(csr_read, csr.SSTATEEN0))
     if subtype == CSR_AIA and number < len(AIA_CSRS) and vcpu.policy.has_feature(AIA_FEATURE):
         return int(getattr(vcpu.aia.csrs, AIA_CSRS[number])) if vcpu.aia.available else 0
+    if subtype == CSR_HEXT and number < len(HEXT_CSRS) and vcpu.nested is not None:
+        return get_hext(vcpu, number)
     if subtype != CSR_GENERAL or number >= _general_csrs(vcpu):
         raise _fail(vcpu, reg)
     name = GENERAL_CSRS[number]
@@ -247,6 +256,9 @@ def _set_csr(vcpu: Vcpu, number: int, reg: int, value: int) -> None:
     if subtype == CSR_AIA and number < len(AIA_CSRS) and vcpu.policy.has_feature(AIA_FEATURE):
         if vcpu.aia.available:
             setattr(vcpu.aia.csrs, AIA_CSRS[number], value)
+        return
+    if subtype == CSR_HEXT and number < len(HEXT_CSRS) and vcpu.nested is not None:
+        set_hext(vcpu, number, value)
         return
     if subtype != CSR_GENERAL or number >= _general_csrs(vcpu):
         raise _fail(vcpu, reg)

@@ -71,8 +71,41 @@ def gstage_walk(vm: Vm, gpa: int) -> Walk:
     return Walk("G", gpa, tuple(steps), None, "the last level is not a leaf")
 
 
+def l1_gstage_walk(vcpu: Vcpu, gpa: int) -> Walk:
+    """Walk the G-stage of a guest hypervisor for a physical address of its guest's; its entries are in VM memory."""
+    assert vcpu.nested is not None
+    hgatp = int(vcpu.nested.hart.hgatp)
+    mode = hgatp >> 60
+    if mode not in VS_MODES:
+        return Walk("L1's G", gpa, (), gpa, "hgatp of L1 is Bare")
+    levels, steps = VS_MODES[mode][1], list[WalkStep]()
+    if gpa >> (PAGE_SHIFT + 9 * levels + 2):
+        return Walk("L1's G", gpa, (), None, f"beyond the {PAGE_SHIFT + 9 * levels + 2} bits of {VS_MODES[mode][0]}x4")
+    table = (hgatp & PPN_MASK) << PAGE_SHIFT
+    for level in range(levels - 1, -1, -1):
+        index = gpa >> (PAGE_SHIFT + 9 * level) & (2047 if level == levels - 1 else 511)
+        address = table + 8 * index
+        try:
+            entry = int.from_bytes(vcpu.vm.read_memory(address, 8), "little")
+        except ValueError:
+            return Walk("L1's G", gpa, tuple(steps), None, f"no guest memory at {address:#x}, where the next table is")
+        leaf = bool(entry & PTE_V and entry & PTE_LEAF)
+        steps.append(WalkStep(level, address, entry, leaf))
+        if not entry & PTE_V:
+            return Walk("L1's G", gpa, tuple(steps), None, f"invalid entry at level {level}")
+        table = (entry >> PPN_SHIFT & PPN_MASK) << PAGE_SHIFT
+        if leaf:
+            found = table | gpa & (PAGE << 9 * level) - 1
+            return Walk("L1's G", gpa, tuple(steps), found, f"{VS_MODES[mode][0]}x4 leaf at level {level}")
+    return Walk("L1's G", gpa, tuple(steps), None, "the last level is not a leaf")
+
+
 def vs_walk(vcpu: Vcpu, va: int) -> Walk:
-    """Walk the guest's own table for a guest virtual address; its entries lie behind the G-stage."""
+    """Walk the guest's own table for a guest virtual address; its entries lie behind the G-stage.
+
+    Of the guest of a guest hypervisor it is L2's table, each entry of which lies behind L1's G-stage.
+    """
+    inner = vcpu.hart.kvm_world != 0
     vsatp = int(vcpu.hart.vsatp) if vcpu.loaded else vcpu.csrs.vsatp
     mode = vsatp >> 60
     if mode not in VS_MODES:
@@ -85,9 +118,10 @@ def vs_walk(vcpu: Vcpu, va: int) -> Walk:
     table = (vsatp & PPN_MASK) << PAGE_SHIFT
     for level in range(levels - 1, -1, -1):
         address = table + 8 * (va >> (PAGE_SHIFT + 9 * level) & 511)
+        at = l1_gstage_walk(vcpu, address).result if inner else address
         try:
-            entry = int.from_bytes(vcpu.vm.read_memory(address, 8), "little")
-        except ValueError:
+            entry = int.from_bytes(vcpu.vm.read_memory(-1 if at is None else at, 8), "little")
+        except (ValueError, OverflowError):
             return Walk("VS", va, tuple(steps), None, f"no guest memory at {address:#x}, where the next table is")
         leaf = bool(entry & PTE_V and entry & PTE_LEAF)
         steps.append(WalkStep(level, address, entry, leaf))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from trapline.kvm.isa_ext import WITHHELD
 from trapline.kvm.nested.shadow import PAGE, ROOT_PAGES, empty_shadows, forget_shadows
-from trapline.kvm.nested.world import leave_l2
+from trapline.kvm.nested.world import leave_l2, pull_l1
 from trapline.lang.state import SHADOWS, Hart
 from trapline.lang.values import MASK64
 from trapline.machine.clint import time_of
@@ -82,6 +82,8 @@ class NestedHart:
         own.kvm_hcounteren, own.kvm_henvcfg, own.kvm_hstateen0 = own.hcounteren, own.henvcfg, own.hstateen[0]
         self.hart.menvcfg = config.henvcfg & self.hart.menvcfg_mask
         self.follow_memory()
+        if self.hart.virt != 0:  # the registers may be others than those that were put
+            own.call(pull_l1, own.kvm_virtual)
 
     def put(self) -> None:
         """The vCPU is put: L1's registers are in the hart."""
