@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_archive import VERSION, Server
 
+from trapline.cli.common import with_initrd
+from trapline.cli.options import MACHINE
 from trapline.lab.errors import UsageError
 from trapline.lab.fetch.apt import Apt
 from trapline.lab.fetch.fetch import FetchOptions, fetch
@@ -138,3 +143,21 @@ def _digests(root: Path) -> dict[str, str]:
     """Every file below a store's directories by digest."""
     files = [p for p in root.rglob("*") if p.is_file() and p.name != ".lock" and "downloads" not in p.parts]
     return {str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def test_an_initramfs_of_an_older_version_is_told(server: Server, tmp_path: Path, capsys: Any) -> None:
+    """A kernel whose initramfs another version of trapline made says what makes it anew; fetching it again does."""
+    store = Store(tmp_path)
+    fetch(options(server), apt=Apt(), store=store, pause=0)
+    (kernel,) = store.kernels()
+    assert kernel.remark() == ""
+    manifest = store.root / kernel.name / "manifest.json"
+    about = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**about, "recipe": "older", "revision": 1}))
+    (old,) = store.kernels()
+    with_initrd(MACHINE, old)
+    assert "makes it anew" in capsys.readouterr().err
+    with_initrd(replace(MACHINE, initrd="own"), old)
+    assert capsys.readouterr().err == ""
+    fetch(options(server), apt=Apt(), store=store, pause=0)
+    assert store.kernels()[0].remark() == ""

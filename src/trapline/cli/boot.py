@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from trapline.cli.application import app
-from trapline.cli.common import console, fetched, finish, import_beside, kernel_arguments, newline
+from trapline.cli.common import console, fetched, finish, import_beside, newline, with_initrd
 from trapline.cli.debugging import DEBUGGING, Debugging
 from trapline.cli.numbers import Granularity
 from trapline.cli.observing import OBSERVING, Observing
@@ -61,8 +59,7 @@ def boot(
     snapshots.require_alone(machine, image=image, bios=bios, kernel=kernel, misaligned=misaligned != "trap")
     found = fetched(image) if image is not None else fetched(kernel) if kernel is not None else None
     if found is not None:
-        kernel, initrd = str(found.image), machine.initrd or str(found.initrd)
-        machine = replace(machine, initrd=initrd, append=kernel_arguments(machine))
+        kernel, machine = str(found.image), with_initrd(machine, found)
         if image is not None:
             image, bios = None, bios or found.firmware()
     options = lab.BootOptions(

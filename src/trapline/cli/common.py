@@ -126,6 +126,15 @@ def fetched(word: str) -> Any:
     return find_kernel(word)
 
 
+def with_initrd(machine: Machine, kernel: Any) -> Machine:
+    """The machine with a fetched kernel's initramfs, unless the user names another; one of an older version is told."""
+    from trapline.views.progress import line
+
+    if machine.initrd is None and (remark := kernel.remark()):
+        line(remark)
+    return replace(machine, initrd=machine.initrd or str(kernel.initrd), append=kernel_arguments(machine))
+
+
 def kernel_arguments(machine: Machine) -> str:
     """The command line of a fetched kernel: what its console needs, then what the user says."""
     from trapline.lab.fetch.fetch import APPEND
@@ -170,8 +179,7 @@ def run_options(
     snapshots.require_alone(machine, guest=guest, memslot=memslot, **fixed)
     kernel = fetched(guest) if guest is not None else None
     if kernel is not None:
-        guest, initrd = str(kernel.image), machine.initrd or str(kernel.initrd)
-        machine = replace(machine, initrd=initrd, append=kernel_arguments(machine))
+        guest, machine = str(kernel.image), with_initrd(machine, kernel)
     return RunOptions(
         guest=guest,
         settings=settings(under),

@@ -250,7 +250,7 @@ class Fetcher:
             directory = self.store.root / name
             base = ramdisk.base_archive((self.store.root / busybox / "busybox").read_bytes())
             data = base + (directory / "modules.cpio").read_bytes()
-            self.store.add(name, "initramfs.cpio", data, {"recipe": recipe})
+            self.store.add(name, "initramfs.cpio", data, {"recipe": recipe, "revision": ramdisk.REVISION})
         self.report.kernel = next(k for k in self.store.kernels() if k.name == name)
 
 

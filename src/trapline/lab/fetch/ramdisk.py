@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from trapline.lab.fetch.cpio import PROGRAM, Cpio
 from trapline.lab.fetch.modules import Module, lists
 
-REVISION = 4  # of what this file writes: a new one has the initramfs built again
+REVISION = 5  # of what this file writes: a new one has the initramfs built again
 MARKER = "trapline: init is up"
 
 # busybox is asked for its own list at the first start, which costs more than a few links.

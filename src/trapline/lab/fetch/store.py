@@ -133,7 +133,8 @@ class Store:
         directory = self.root / name
         bios = next((b for s in [*suites, *self.suites()] if (b := self._bios(self.suite(s))) is not None), None)
         kvm = tuple(directory / file for file in about.get("kvm", ()))
-        return Kernel(name, about["version"], suites, directory / "Image", directory / "initramfs.cpio", bios, kvm)
+        image, initrd, revision = directory / "Image", directory / "initramfs.cpio", about.get("revision", 0)
+        return Kernel(name, about["version"], suites, image, initrd, bios, kvm, revision)
 
     def _bios(self, names: dict[str, str]) -> Path | None:
         name = names.get("opensbi")
@@ -151,11 +152,21 @@ class Kernel:
     initrd: Path
     bios: Path | None
     kvm: tuple[Path, ...] = ()  # the modules that are its KVM, in the order in which they load
+    revision: int = 0  # of what made the initramfs (ramdisk.REVISION)
 
     @property
     def alias(self) -> str:
         """The short name for command lines: linux-6.12."""
         return "linux-" + ".".join(self.version.split(".")[:2])
+
+    def remark(self) -> str:
+        """Say that the initramfs is not the one that would be made today; nothing if it is."""
+        from trapline.lab.fetch.ramdisk import REVISION
+
+        if self.revision == REVISION:
+            return ""
+        suite = f" --suite {self.suites[0]}" if self.suites else ""
+        return f"{self.name} has an initramfs of another trapline: trapline fetch linux{suite} makes it anew"
 
     def firmware(self) -> str:
         """Return the path of the OpenSBI that was fetched with it."""
