@@ -25,6 +25,7 @@ from trapline.privilege.csr_numbers import HVIP as CSR_HVIP
 from trapline.privilege.csr_numbers import VSCAUSE as CSR_VSCAUSE
 from trapline.privilege.fields import ALL_ONES
 from trapline.privilege.protection import KIND_RAM, NO_REGION, region_of
+from trapline.privilege.undo import PAGE, keep_page
 
 SYNC_CSR, SYNC_HFENCE, SYNC_SRET, AUTOSWAP = (1 << n for n in range(4))  # bits of kvm_nacl, by number of the feature
 FEATURES: dict[str, int] = {name: 1 << n for n, name in enumerate(get_args(NaclFeature))}
@@ -97,7 +98,17 @@ def shared(hart: Hart, virtual: U64) -> U64:
     if hart.kvm_nacl_memory == 0:
         return U64(0)
     on_hart(virtual, locate, hart.kvm_nacl_memory & ~U64(1))
-    return get(virtual, U64(SCRATCH))
+    at = get(virtual, U64(SCRATCH))
+    keep_shared(hart, at)
+    return at
+
+
+@cold
+def keep_shared(hart: Hart, at: U64) -> None:
+    """The shared memory is about to be written: a checkpoint keeps it."""
+    if hart.undo_base != 0 and at != 0:
+        for n in range(3):
+            keep_page(hart, at + n * PAGE)
 
 
 @cold
@@ -198,6 +209,7 @@ def set_shmem(hart: Hart, virtual: U64, low: U64, high: U64, flags: U64) -> U64:
     if high != 0 or at == 0:
         return U64(INVALID_ADDRESS)
     hart.kvm_nacl_memory = low | 1
+    keep_shared(hart, at)
     for n in range(16):
         host_store(at + DIRTY + n * 8, 8, U64(0))
     show_csrs(virtual, at)
