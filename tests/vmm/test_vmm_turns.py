@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from trapline.isa.assemble import assemble
 from trapline.vmm.guest import Guest
 
@@ -120,3 +122,54 @@ def test_a_watched_guest_takes_the_same_turns() -> None:
     made.vm.on_trap = lambda record: None
     assert made.run(1_000_000).reason == "exit"
     assert _seen(made) == _seen(_run("native", 1_000_000))
+
+
+POLLS = f"""
+    mv s0, a0
+    li s1, 0
+    li s4, {LOG}
+1:  mv a0, s1
+    li a7, 0x48534d
+    li a6, 2
+    ecall
+    addi s4, s4, 16
+    sd a0, 0(s4)
+    sd a1, 8(s4)
+    addi s1, s1, 1
+    li t0, {VCPUS + 2}
+    blt s1, t0, 1b
+    li a0, 7
+    li a1, 9
+    li a7, 0x1234567
+    li a6, 3
+    ecall
+    sd a0, 16(s4)
+    sd a1, 24(s4)
+    li a0, -1
+    li a7, 0x48534d
+    li a6, 9
+    ecall
+    sd a0, 32(s4)
+    li a0, 0
+    li a1, 0
+    li a7, 0x53525354
+    li a6, 0
+    ecall
+"""
+
+
+@pytest.mark.parametrize("policy", ["linux-5.18", "linux-6.12", "linux-7.2", "xvisor"])
+def test_calls_that_a_guest_polls_say_the_same_in_native_code(policy: str) -> None:
+    """HSM status of every hart id, and an extension that is not there: answers, counts and time are the same."""
+    seen = []
+    for engine in ("native", "reference"):
+        made = Guest(policy, engine=engine, memory=16 << 20, vcpus=VCPUS)
+        made.load_bytes(assemble(POLLS, ENTRY))
+        result = made.run(100_000)
+        assert result.reason == "exit"
+        vm = made.vm
+        seen.append((vm.read_memory(LOG, 256), vm.stats(), int(vm.vcpus[0].hart.time_offset), vm.last_traps))
+    assert seen[0] == seen[1]
+    words = [int.from_bytes(seen[0][0][n : n + 8], "little", signed=True) for n in range(16, 128, 8)]
+    assert words[:10] == [0, 0, 0, 1, 0, 1, -3, 0, -3, 0]
+    assert words[10:12] == [-2, 0]

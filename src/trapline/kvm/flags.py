@@ -9,3 +9,5 @@ DECODES_IMPLICIT, REFUSES_SP_ZERO, READS_AS_THE_GUEST = (1 << n for n in range(4
 WFI_OF_USER_IS_ILLEGAL, SERVES_WRS = (1 << n for n in range(7, 9))
 # A counter overflow ends a WFI.
 OVERFLOW_WAKES = 1 << 9
+# SBI: HSM status is served, and is the caller's (hsm-status-of-the-caller); extensions that are not there are refused.
+SERVES_HSM_STATUS, STATUS_OF_CALLER, REFUSES_UNKNOWN = (1 << n for n in range(10, 13))

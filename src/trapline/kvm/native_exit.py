@@ -296,8 +296,8 @@ def sbi_exit(hart: Hart) -> bool:
         return False
     begin_exit(hart, U64(10))
     serve_call(hart, U64(1))
-    hart.x[10] = U64(0)
-    hart.x[11] = U64(0)
+    hart.x[10] = hart.scratch[2]
+    hart.x[11] = hart.scratch[3]
     hart.guest_sepc = hart.guest_sepc + 4
     finish_exit(hart, U64(SBI_CALL), U64(10), origin, U64(NO_GPA))
     return True

@@ -18,11 +18,14 @@ from trapline.kvm.flags import (
     OVERFLOW_WAKES,
     READS_AS_THE_GUEST,
     REFUSES_SP_ZERO,
+    REFUSES_UNKNOWN,
+    SERVES_HSM_STATUS,
     SERVES_IPI,
     SERVES_MMIO,
     SERVES_RFENCE,
     SERVES_TIME,
     SERVES_WRS,
+    STATUS_OF_CALLER,
     WFI_OF_USER_IS_ILLEGAL,
 )
 from trapline.kvm.interrupts import converts_overflow
@@ -42,11 +45,12 @@ from trapline.kvm.native_exit import (
 )
 from trapline.kvm.nested.bugs import BITS
 from trapline.kvm.nested.nacl import FEATURES, SERVED
+from trapline.kvm.numbers import MpState
 from trapline.kvm.slots import SlotKind
 from trapline.kvm.trace import TrapRecord
 from trapline.kvm.vcpu_exit import action_of
 from trapline.lang.functions import INSTRUCTIONS
-from trapline.lang.state import LAYOUT
+from trapline.lang.state import LAYOUT, SBI_RULES
 from trapline.policies import Action, Implicit, Policy
 from trapline.sbi.numbers import FirmwareEvent
 
@@ -107,13 +111,19 @@ def refresh_flags(vcpu: Vcpu) -> None:
     """What may change from one exit to the next: SBI extensions, whose calls nobody counts, and who serves MMIO."""
     flags = 0
     counted = any(v.sbi.counts_events() for v in vcpu.vm.vcpus)
-    if not counted and all(v.id == n for n, v in enumerate(vcpu.vm.vcpus)):  # native code takes a hart id for a place
+    placed = all(v.id == n for n, v in enumerate(vcpu.vm.vcpus))  # native code takes a hart id for a place
+    note_stopped(vcpu.vm)
+    if placed and not counted:
         for rule in vcpu.policy.sbi:
             if rule.name in _SERVED and rule.mode == "kernel" and vcpu.sbi.enabled.get(rule.name):
                 flags |= _SERVED[rule.name]
     if vcpu.vmm_waits and not vcpu.vm.io_bus and not vcpu.sbi.steal.reports:
         flags |= SERVES_MMIO
+    hsm = next((r for r in vcpu.policy.sbi if r.name == "HSM" and r.mode == "kernel"), None)
     for bit, holds in (
+        (SERVES_HSM_STATUS, placed and hsm is not None and bool(vcpu.sbi.enabled.get("HSM"))),
+        (STATUS_OF_CALLER, vcpu.policy.has_bug("hsm-status-of-the-caller")),
+        (REFUSES_UNKNOWN, _write_sbi(vcpu)),
         (DECODES_IMPLICIT, vcpu.policy.mmio.implicit is Implicit.ACCESS),
         (REFUSES_SP_ZERO, vcpu.policy.has_bug("mmio-refuses-sp-store-with-zero-bits")),
         (WFI_OF_USER_IS_ILLEGAL, vcpu.policy.has_feature("wfi-of-user-is-illegal")),
@@ -123,6 +133,25 @@ def refresh_flags(vcpu: Vcpu) -> None:
     ):
         flags |= bit if holds else 0
     vcpu.hart.kvm_flags = flags
+
+
+def note_stopped(vm: Vm) -> None:
+    """Which vCPUs are off, for HSM status."""
+    for vcpu in vm.vcpus:
+        vcpu.hart.kvm_stopped = int(vcpu.mp_state is MpState.STOPPED)
+
+
+def _write_sbi(vcpu: Vcpu) -> bool:
+    """Write the identifiers of the SBI extensions that are there; return whether there is room for all of them."""
+    rules = vcpu.sbi.enabled_rules()
+    if len(rules) > SBI_RULES:
+        return False
+    if rules != vcpu.sbi.native_rules:
+        vcpu.sbi.native_rules = rules
+        ranges = [(rule.first, rule.last) for rule in rules] + [(1, 0)] * (SBI_RULES - len(rules))
+        for n, (first, last) in enumerate(ranges):
+            vcpu.hart.kvm_sbi[2 * n], vcpu.hart.kvm_sbi[2 * n + 1] = first, last
+    return bool(rules)
 
 
 def _write_policy(vcpu: Vcpu, policy: Policy) -> None:

@@ -1,23 +1,36 @@
-"""The SBI calls that a hosted exit serves in native code: TIME, IPI and RFENCE towards vCPUs that exist.
+"""The SBI calls that a hosted exit serves in native code: TIME, IPI and RFENCE towards vCPUs that exist, HSM status,
+and those of extensions that are not there.
 
-The Python side (vcpu_sbi, sbi.time, sbi.ipi, sbi.rfence) serves every call; these are those among them that
-end in success and touch nothing but the vCPUs' words. hart.kvm_flags says which extensions are on.
+The Python side (vcpu_sbi, sbi.time, sbi.ipi, sbi.rfence, sbi.hsm) serves every call; these are those among them that
+touch nothing but the vCPUs' words. hart.kvm_flags says which extensions are on.
 """
 
 from __future__ import annotations
 
 from trapline.kvm.entry import REQUEST_TRANSLATIONS, SOFT_BIT, program_timer
-from trapline.kvm.flags import SERVES_IPI, SERVES_RFENCE, SERVES_TIME
+from trapline.kvm.flags import (
+    REFUSES_UNKNOWN,
+    SERVES_HSM_STATUS,
+    SERVES_IPI,
+    SERVES_RFENCE,
+    SERVES_TIME,
+    STATUS_OF_CALLER,
+)
 from trapline.lang.functions import cold, inline
 from trapline.lang.memory import host_load, host_store
-from trapline.lang.state import LAYOUT, Hart
+from trapline.lang.state import LAYOUT, SBI_RULES, Hart
 from trapline.lang.values import U64
 
-EID_TIME, EID_IPI, EID_RFENCE = 0x54494D45, 0x735049, 0x52464E43
+EID_TIME, EID_IPI, EID_RFENCE, EID_HSM = 0x54494D45, 0x735049, 0x52464E43, 0x48534D
+HART_GET_STATUS = 2
+STARTED, STOPPED, SUSPENDED = 0, 1, 4  # SBI, HSM: hart states
+NOT_SUPPORTED, INVALID_PARAM = 0xFFFF_FFFF_FFFF_FFFE, 0xFFFF_FFFF_FFFF_FFFD  # -2, -3
 ALL_HARTS = 0xFFFF_FFFF_FFFF_FFFF
 REMOTE_FENCE_I, REMOTE_SFENCE_VMA_ASID = 0, 2
 
-IRQS, IRQS_MASK, REQUESTS = (LAYOUT.fields[n].index * 8 for n in ("kvm_irqs", "kvm_irqs_mask", "kvm_requests"))
+IRQS, IRQS_MASK, REQUESTS, IS_STOPPED, BLOCKED = (
+    LAYOUT.fields[n].index * 8 for n in ("kvm_irqs", "kvm_irqs_mask", "kvm_requests", "kvm_stopped", "kvm_blocked")
+)
 
 
 @inline
@@ -44,10 +57,45 @@ def set_bits(address: U64, bits: U64) -> None:
 
 
 @cold
+def is_offered(hart: Hart, eid: U64) -> bool:
+    """Whether an extension is there."""
+    for i in range(SBI_RULES):
+        if eid >= hart.kvm_sbi[i * 2] and eid <= hart.kvm_sbi[i * 2 + 1]:
+            return True
+    return False
+
+
+@inline
+def hart_status(hart: Hart) -> None:
+    """HSM hart_get_status: stopped, suspended while it blocks, or started."""
+    if hart.x[10] >= hart.kvm_peer_count:
+        hart.scratch[2] = INVALID_PARAM
+        return
+    other = hart.kvm_peers[hart.x[10] & 63]
+    if host_load(other + IS_STOPPED, 8) != 0:
+        hart.scratch[3] = STOPPED
+    elif hart.kvm_flags & STATUS_OF_CALLER == 0 and host_load(other + BLOCKED, 8) != 0:
+        hart.scratch[3] = SUSPENDED
+    else:
+        hart.scratch[3] = STARTED
+
+
+@cold
 def serve_call(hart: Hart, act: U64) -> bool:
-    """Serve the guest's call (act 1), or tell whether it can be served here (act 0)."""
+    """Serve the guest's call (act 1), or tell whether it can be served here (act 0).
+
+    The answer is in hart.scratch: 2 the error, 3 the value.
+    """
     eid = hart.x[17]
     fid = hart.x[16]
+    hart.scratch[2] = 0
+    hart.scratch[3] = 0
+    if hart.kvm_flags & REFUSES_UNKNOWN != 0 and not is_offered(hart, eid):
+        hart.scratch[2] = NOT_SUPPORTED
+        return True
+    if eid == EID_HSM and fid == HART_GET_STATUS and hart.kvm_flags & SERVES_HSM_STATUS != 0:
+        hart_status(hart)
+        return True
     if eid == EID_TIME and fid == 0 and hart.kvm_flags & SERVES_TIME != 0:
         if act != 0:
             program_timer(hart, hart.x[10])

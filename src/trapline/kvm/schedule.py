@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from trapline.kvm.entry import NEVER
-from trapline.kvm.native_setup import collect, prepare
+from trapline.kvm.native_setup import collect, note_stopped, prepare
 from trapline.kvm.numbers import MpState
 from trapline.kvm.turns import OF_PYTHON, QUIET, STOPPED, TO_PYTHON, take_vcpu_turns
 from trapline.kvm.vcpu import RunStop, Vcpu
@@ -178,6 +178,7 @@ class TurnWords:
         for number, vcpu in enumerate(vm.vcpus):
             io.turn_state[number] = _state(vcpu)
         self.note_devices()
+        note_stopped(vm)
         native = getattr(type(vm.engine), "call_turns", None)
         try:
             if native is not None:

@@ -108,7 +108,8 @@ def sbi_return(vcpu: Vcpu) -> None:
 class VcpuSbi:
     """SbiHost of one vCPU: harts are vCPUs, addresses are guest physical."""
 
-    snapshot_skips = ("profile", "hartid", "leaving")
+    snapshot_skips = ("profile", "hartid", "leaving", "native_rules")
+    checkpoint_skips = ("native_rules",)
     snapshot_types: ClassVar = {"counters": Part(lambda sbi: VcpuPmu(sbi.vcpu)), "enabled": dict[str, bool]}
 
     def __init__(self, vcpu: Vcpu) -> None:
@@ -121,6 +122,7 @@ class VcpuSbi:
         self.leaving: str | None = None
         self.legacy = False  # KVM counts no firmware events of v0.1 calls
         self.steal = StealTime(vcpu)
+        self.native_rules: tuple[SbiRule, ...] | None = None  # what native exits know of
         self.features: dict[int, GuestFeature] = guest_features(vcpu)
         self.profile = self._profile()
 
@@ -154,6 +156,10 @@ class VcpuSbi:
         """Return the policy's row of an extension that is there and on."""
         rule = self.vcpu.policy.sbi_rule(eid)
         return rule if rule is not None and self._is_on(rule) else None
+
+    def enabled_rules(self) -> tuple[SbiRule, ...]:
+        """Return the rows of all extensions that are there and on."""
+        return tuple(rule for rule in self.vcpu.policy.sbi if self._is_on(rule))
 
     def _is_on(self, rule: SbiRule) -> bool:
         return bool(self.enabled.get(rule.name)) and not (self.v01_left_out and rule.name == "v0.1")

@@ -27,6 +27,7 @@ TRAP_CAUSES, TRAP_ORIGINS, TRAP_DESTINATIONS = 64, 8, 4
 IMSIC_FILES, IMSIC_WORDS = 9, 4
 SHADOWS = 8
 EXIT_KINDS, EXIT_RING = 32, 64
+SBI_RULES = 32
 HALT_BUCKETS = 32  # HALT_POLL_HIST_COUNT (include/linux/kvm_types.h)
 
 
@@ -292,6 +293,8 @@ class HartFields:
     kvm_function = LAYOUT.array(64)  # by cause: the policy's own action, compiled
     kvm_counters = LAYOUT.array(64)  # by cause: a bit for each counter to move, by its number
     kvm_mmio_known = LAYOUT.array(8)  # bits by number of the instruction: those that the policy's MMIO decoder knows
+    kvm_stopped = LAYOUT.word()  # 1: the vCPU's mp_state is STOPPED
+    kvm_sbi = LAYOUT.array(2 * SBI_RULES)  # first and last identifiers of SBI extensions that are there
     kvm_windows = LAYOUT.array(16)  # pairs of first and last + 1: addresses that the VMM serves at once
     # By window: host addresses of the device's state and compiled functions, 0: the VMM itself answers.
     kvm_window_io = LAYOUT.array(8)
