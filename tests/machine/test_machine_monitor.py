@@ -124,6 +124,21 @@ def test_eighty_columns(make: Callable[[], Guest | Machine], command: str) -> No
     assert [line for line in lines if len(line) > 80] == []
 
 
+WRONG = (
+    "bogus", "x/zz", "x", "x/4xg", "p", "p 1 +", "p $foo", "p 1/0", "p (1", "gva2gpa", "info", "info bogus",
+    "info registers foo", "cpu 9", "cpu x", "help bogus", "snapshot", "xp/1xg 1 2 3", "x/9xg 1 2 3",
+)  # fmt: skip
+
+
+def test_an_answer_to_what_is_wrong_is_narrow() -> None:
+    """Each command that is wrong gets an answer, and none is wider than 80 columns."""
+    made = _board()
+    for line in WRONG:
+        said = _ask(made, line)
+        assert said, line
+        assert max(map(len, said)) <= 80, said
+
+
 def test_a_boards_state() -> None:
     """On a board the monitor shows M-mode's CSRs, regions, and traps by origin and destination."""
     made = _board()

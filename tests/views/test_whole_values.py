@@ -14,6 +14,7 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).parent))
 from big import VIEWS, Shown
 
+from trapline.views.compare import consoles
 from trapline.views.terminal import PLAIN_WIDTH, WHOLE
 
 WIDTHS = (*range(40, 100, 5), 79, 80, 81, *range(100, 201, 20), PLAIN_WIDTH)
@@ -49,3 +50,22 @@ def test_one_way_to_write_thousands() -> None:
         for path in (ROOT / "src" / "trapline" / room).rglob("*.py"):
             if path.name != "output.py":
                 assert not re.search(r"\{[^{}]*:[^{}]*,[.\d]*[a-z]?\}", path.read_text(encoding="utf-8")), path.name
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "says"),
+    [
+        (b"same\n", b"same\n", None),
+        (b"a\nb 1\n", b"a\nb 2\n", ', first in line 2: "b 1" under one, "b 2" under two'),
+        (b"a\n", b"a\nb\n", ', first in line 2: has ended under one, "b" under two'),
+        (b"\x1b[1m\xff\n", b"", ', first in line 1: "\\x1b[1m\\xff" under one, has ended under two'),
+        (
+            b"x" * 50 + b"1" + b"y" * 50,
+            b"x" * 50 + b"2",
+            f', first in line 1: "...{"x" * 12}1{"y" * 27}..." under one, "...{"x" * 12}2" under two',
+        ),
+    ],
+)
+def test_consoles_that_differ_say_where(here: bytes, there: bytes, says: str | None) -> None:
+    """The first line that differs is shown under both policies, near the difference; one that has ended says so."""
+    assert consoles([("one", here), ("two", there)]) == says

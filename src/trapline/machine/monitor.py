@@ -225,7 +225,7 @@ class Monitor:
         form = words.pop(0) if words and words[0].startswith("/") else ""
         match = _FORMAT.fullmatch(form)
         if match is None or not words:
-            raise ValueError("x /NFMT EXPR: N a count, FMT one of x d u c i s and one of b h w g: x /4xg 0x80200000")
+            raise ValueError("x /NFMT EXPR: a count, one of x d u c i s, one of b h w g: x /4xg 0x80200000")
         address, count = self._value(words), min(int(match[1] or 1), _MOST)
         kind = match[2] or match[5] or "x"
         size = _SIZES.get(match[3] or match[4] or "", 1 if kind == "c" else 4)

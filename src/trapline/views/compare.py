@@ -11,7 +11,11 @@ from trapline.views.run import COSTED, COSTED_FOLD, COSTED_LEGEND, cause_text, c
 from trapline.views.tables import show, table
 from trapline.views.terminal import facts, number, put, say
 
+_BEFORE, _BEHIND = 12, 28  # characters of a line that are shown before and behind its first difference
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from trapline.lab.compare import Comparison
     from trapline.lab.guest_run import RunReport
 
@@ -49,7 +53,7 @@ def show_comparison(console: Console, result: Comparison) -> None:
 def _totals(console: Console, result: Comparison) -> None:
     made = table(("", "left"), *[(name, "right") for name in result.names])
     reports = result.reports
-    made.add_row("ended", *[Text(r.result.reason, style="red" if r.result.exit_status else "green") for r in reports])
+    made.add_row("ended", *[Text(_ended(r), style="red" if r.result.exit_status else "green") for r in reports])
     made.add_row("traps", *[number(r.traps) for r in reports])
     for level in ("VU", "VS"):
         made.add_row(f"instructions {level}", *[number(r.instructions.get(level, 0)) for r in reports])
@@ -59,8 +63,48 @@ def _totals(console: Console, result: Comparison) -> None:
     made.add_row("guest time, ticks", *[number(r.ticks) for r in reports])
     made.add_row("host time, s", *[f"{r.seconds:.2f}" for r in reports])
     show(console, made)
-    if len({r.output for r in reports}) > 1:
-        say(console, "the guest's console output differs", 0, "yellow")
+    if (difference := consoles([(r.options.settings.policy.name, r.output) for r in reports])) is not None:
+        say(console, f"the guest's console output differs{difference}", 0, "yellow")
+
+
+def consoles(outputs: Sequence[tuple[str, bytes]]) -> str | None:
+    """Return where the first console that differs from the first policy's does; None if all are the same."""
+    first = outputs[0]
+    other = next((o for o in outputs if o[1] != first[1]), None)
+    if other is None:
+        return None
+    ours, theirs = first[1].splitlines(), other[1].splitlines()
+    at = _difference(ours, theirs)
+    lines = [_text(found, at) for found in (ours, theirs)]
+    same = _difference(*[line or "" for line in lines])
+    said = [
+        f"{'has ended' if line is None else _around(line, same)} under {name}"
+        for line, (name, _) in zip(lines, (first, other), strict=True)
+    ]
+    return f", first in line {number(at + 1)}: {said[0]}, {said[1]}"
+
+
+def _difference(left: Sequence[object], right: Sequence[object]) -> int:
+    """Return where two sequences first differ."""
+    pairs = enumerate(zip(left, right, strict=False))
+    return next((n for n, (a, b) in pairs if a != b), min(len(left), len(right)))
+
+
+def _text(lines: list[bytes], at: int) -> str | None:
+    if at >= len(lines):
+        return None
+    return lines[at].decode(errors="backslashreplace").replace("\x1b", "\\x1b")
+
+
+def _around(line: str, at: int) -> str:
+    """Quote a line near where it differs."""
+    begin, end = max(0, at - _BEFORE), at + _BEHIND
+    return f'"{"..." if begin else ""}{line[begin:end]}{"..." if len(line) > end else ""}"'
+
+
+def _ended(report: RunReport) -> str:
+    death = report.result.death
+    return report.result.reason if death is None else f"{report.result.reason} -{death.errno}"
 
 
 def _estimate(value: int) -> str:
@@ -86,8 +130,7 @@ def label(report: RunReport) -> str:
     name, result = report.options.settings.policy.name, report.result
     if result.exit_status == 0:
         return name
-    errno = f" -{result.death.errno}" if result.death is not None else ""
-    return f"{name} ({result.reason}{errno})"
+    return f"{name} ({_ended(report)})"
 
 
 def save_plot(result: Comparison, path: str) -> None:
