@@ -12,6 +12,8 @@ import pytest
 from trapline.isa.assemble import assemble
 from trapline.lab.boot import BootOptions, boot
 from trapline.lab.errors import UsageError
+from trapline.lab.guest_run import RunOptions, run_guest
+from trapline.lab.settings import settings
 
 # M-mode delegates breakpoints and calls of U to S, which calls M; S runs U, which does both.
 PROGRAM = """
@@ -138,3 +140,25 @@ def test_what_cannot_be_is_said(tmp_path: Path) -> None:
         image.write_bytes(assemble("1: j 1b", 0x8000_0000))
         with pytest.raises(UsageError, match=said):
             boot(BootOptions(image=str(image), memory="16M", **options))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("engine", ["native", "reference"])
+def test_a_guest_with_its_delegated_traps(engine: str, tmp_path: Path) -> None:
+    """`run --trace FILE.csv` has what the hart takes: what is delegated to VS, and what goes to hosted software."""
+    code = (
+        "la t0, 2f; csrw stvec, t0; li s0, 30; 1: .insn 0x00100073; rdtime t1; addi s0, s0, -1; bnez s0, 1b; "
+        "li a7, 0x53525354; li a6, 0; li a0, 0; li a1, 0; ecall; .align 2; "
+        "2: csrr t1, sepc; addi t1, t1, 4; csrw sepc, t1; sret"
+    )
+    image, file = tmp_path / "guest.bin", tmp_path / "trace.csv"
+    image.write_bytes(assemble(code, 0x8020_0000))
+    options = RunOptions(str(image), settings("linux-6.12"), memory="16M", engine=engine, trace=str(file))
+    report = run_guest(options)
+    assert report.result.reason == "exit"
+    with file.open() as lines:
+        rows = list(csv.DictReader(lines))
+    traps = Counter((r["name"], r["mode"], r["level"]) for r in rows if r["event"] == "trap")
+    assert traps["breakpoint", "VS", "VS"] == 30
+    assert sum(n for (_, _, level), n in traps.items() if level != "VS") == sum(
+        r.count for r in report.rows if r.path[-1] != "VS" or len(r.path) > 2
+    )

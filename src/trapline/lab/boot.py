@@ -15,7 +15,7 @@ from trapline.lab.errors import UsageError
 from trapline.lab.observe import Live, Observation, ObserveOptions, Watching, beside
 from trapline.lab.output import behind_result, output_file
 from trapline.lab.snapshots import SnapshotOptions, Taken, check, restored, run_and_keep
-from trapline.lab.trace_file import traced
+from trapline.lab.trace_file import both, traced
 from trapline.lang.state import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
 from trapline.machine.aia import parse_aia
 from trapline.machine.console import Console
@@ -186,17 +186,6 @@ def _boot_once(options: BootOptions, console: Console | None, progress: Callable
     notes = (*machine.virtio.failures(), *machine.engine.notes())
     repeated = loops(machine.harts, engine) if result.reason in ENDED_FROM_OUTSIDE else ()
     return BootReport(options, result, table, counted, seconds, taken, seen, notes, repeated)
-
-
-def both(first: Callable[[], None] | None, second: Callable[[], None]) -> Callable[[], None]:
-    """Call one after the other."""
-
-    def call() -> None:
-        if first is not None:
-            first()
-        second()
-
-    return call
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from trapline.engine.api import Engine, open_engine
@@ -26,6 +27,7 @@ from trapline.lab.settings import Settings
 from trapline.lab.snapshots import SnapshotOptions, Taken, check, restored, run_and_keep
 from trapline.lab.survival import Survival, survival
 from trapline.lab.symbols import Symbols, read_symbols, symbols_of
+from trapline.lab.trace_file import both, traced
 from trapline.lab.whereabouts import Place, ended_by, place_at_end, whereabouts
 from trapline.machine.aia import parse_aia
 from trapline.machine.console import Console
@@ -134,6 +136,9 @@ class RunReport:
         }
 
 
+_OF_HARDWARE = (".csv", ".parquet")  # endings of traces that have every trap of the hart, delegated ones too
+
+
 def _tracer(file: OutputFile) -> Callable[[TrapRecord], None]:
     """Write each trap; with this hook all of them are handled in Python."""
     return lambda record: file.write(json.dumps(trace_data(record)) + "\n")
@@ -233,7 +238,13 @@ def _run_once(
         options = replace(options, settings=_settings_of(guest))
     before, watching = _Before(guest), _watch(guest, options.observe)
     guest.vm.on_log = on_kernel_log
-    with output_file(options.trace, "--trace") as file:
+    of_hardware = options.trace is not None and Path(options.trace).suffix.lower() in _OF_HARDWARE
+    with (
+        traced(options.trace if of_hardware else None, None, [v.hart for v in guest.vm.vcpus]) as look,
+        output_file(None if of_hardware else options.trace, "--trace") as file,
+    ):
+        if look is not None:
+            guest.on_round = both(guest.on_round, look)
         if file is not None:
             guest.vm.on_trap = _tracer(file)
         started, ticks = time.perf_counter(), guest.position()[1]

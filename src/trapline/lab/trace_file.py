@@ -194,3 +194,14 @@ def traced(path: str | None, last: int | None, harts: Sequence[Hart]) -> Iterato
             writer.end()
             if tracer.lost:
                 note_failure(UsageError(f"{path!r} lacks {tracer.lost} traps and returns: too many at once", OPTION))
+
+
+def both(first: Callable[[], None] | None, second: Callable[[], None]) -> Callable[[], None]:
+    """Call one after the other."""
+
+    def call() -> None:
+        if first is not None:
+            first()
+        second()
+
+    return call
