@@ -15,7 +15,8 @@ from trapline.engine.build import compile_functions
 from trapline.engine.compiler.module import ModuleBuilder
 from trapline.engine.compiler.source import SubsetError
 from trapline.lang.functions import Trap, cold
-from trapline.lang.state import LAYOUT, Hart
+from trapline.lang.state import Hart
+from trapline.lang.state.words import LAYOUT
 from trapline.lang.values import MASK64, U64, signed
 
 EDGES = [0, 1, 2, 3, 5, 63, 64, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 40, (1 << 63) - 1, 1 << 63, MASK64]

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from tests.engine.harness import Bench
-from trapline.lang.state import LAYOUT, SAMPLES
+from trapline.lang.state.words import LAYOUT, SAMPLES
 
 
 @pytest.mark.parametrize(("long", "short"), [(51, 3), (54, 6), (70, 4)])

@@ -10,7 +10,8 @@ from trapline.engine.tlb import EMPTY
 from trapline.engine.tlb_layout import CONTEXTS, FETCH_AREA, FETCH_ENTRIES, SET_BYTES
 from trapline.lab.campaign import Variant, generator
 from trapline.lab.lockstep import make_machine
-from trapline.lang.state import LAYOUT, Hart
+from trapline.lang.state import Hart
+from trapline.lang.state.words import LAYOUT
 from trapline.machine.machine import Machine
 
 # Scratch of the engines, beside what is marked as this process's own.

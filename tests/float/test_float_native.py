@@ -13,7 +13,8 @@ from float_values import hard_bits, triple
 
 from trapline.isa.float import formats
 from trapline.lang import floats
-from trapline.lang.state import LAYOUT, Hart
+from trapline.lang.state import Hart
+from trapline.lang.state.words import LAYOUT
 from trapline.lang.values import U64
 
 HART = Hart()

@@ -12,7 +12,8 @@ from tests.gdb.test_gdb_multiarch import GDB, gdb
 from tests.gdb.test_gdb_stub import GUEST, GUEST_AT, board
 from trapline.isa.assemble import assemble_program
 from trapline.lang.layout import Kind
-from trapline.lang.state import LAYOUT, Hart
+from trapline.lang.state import Hart
+from trapline.lang.state.words import LAYOUT
 from trapline.machine.console import Console
 from trapline.machine.machine import Machine
 from trapline.machine.memory_map import RAM_BASE

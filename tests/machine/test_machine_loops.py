@@ -6,7 +6,7 @@ import pytest
 from machine_fakes import make_elf
 
 from trapline.isa.assemble import assemble
-from trapline.lang.state import LAYOUT
+from trapline.lang.state.words import LAYOUT
 from trapline.machine.console import Console
 from trapline.machine.loops import Loop, loops
 from trapline.machine.machine import Machine

@@ -8,7 +8,7 @@ import pytest
 from machine_fakes import FakeHart
 
 from trapline.lang.memory import host_load
-from trapline.lang.state import REGIONS
+from trapline.lang.state.words import REGIONS
 from trapline.machine.regions import KIND_DEVICE, KIND_HOLE, KIND_RAM, KIND_ROM, Regions
 
 

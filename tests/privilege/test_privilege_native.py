@@ -11,7 +11,7 @@ from privilege_board import RAM, RWX, USER_RWX, Board
 
 from trapline.engine.native import NativeEngine
 from trapline.lang.functions import Trap
-from trapline.lang.state import LAYOUT
+from trapline.lang.state.words import LAYOUT
 from trapline.lang.values import U64
 from trapline.privilege.csr import check_csr, csr_read, csr_write, effective_csr
 from trapline.privilege.csr_numbers import CSR_NAMES

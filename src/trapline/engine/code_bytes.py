@@ -31,7 +31,8 @@ from trapline.engine.tlb_layout import (
 from trapline.lang.control import forget_code
 from trapline.lang.functions import cold, inline
 from trapline.lang.memory import host_load, host_store
-from trapline.lang.state import LAYOUT, Hart
+from trapline.lang.state import Hart
+from trapline.lang.state.words import LAYOUT
 from trapline.lang.values import U64
 from trapline.privilege.undo import keep_page
 

@@ -26,7 +26,8 @@ from trapline.lang.control import ATTENTION_LEAVE, EXIT_BREAK, EXIT_STOP, SERVE_
 from trapline.lang.devices import DeviceState, Registers
 from trapline.lang.functions import Trap
 from trapline.lang.host_pages import anonymous
-from trapline.lang.state import LAYOUT, subset_arguments
+from trapline.lang.state import subset_arguments
+from trapline.lang.state.words import LAYOUT
 from trapline.lang.values import U64
 
 if TYPE_CHECKING:

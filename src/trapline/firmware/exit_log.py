@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from trapline.lang.functions import cold
-from trapline.lang.state import EXIT_RING, LAYOUT, Hart
+from trapline.lang.state import Hart
+from trapline.lang.state.words import EXIT_RING, LAYOUT
 from trapline.lang.values import U64
 
 KVM_REDIRECT, SBI_CALL, GSTAGE_MAP, MMIO_USER, KVM_EMULATE, KVM_ACTION, ACTION_REDIRECT, KVM_ILLEGAL = range(8)

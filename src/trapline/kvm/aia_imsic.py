@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from trapline.kvm.numbers import EINVAL, ENODEV, ENOENT, IRQ_VS_EXT, MASK64
-from trapline.lang.state import IMSIC_WORDS, Hart
+from trapline.lang.state import Hart
+from trapline.lang.state.words import IMSIC_WORDS
 from trapline.lang.values import U64
 from trapline.machine.imsic import PAGE, SETEIPNUM_BE, SETEIPNUM_LE
 from trapline.machine.plain_types import Below, Bits

@@ -6,7 +6,8 @@ The words are folded into Python's counters (VcpuStats.fold).
 from __future__ import annotations
 
 from trapline.lang.functions import hosted
-from trapline.lang.state import HALT_BUCKETS, Hart
+from trapline.lang.state import Hart
+from trapline.lang.state.words import HALT_BUCKETS
 from trapline.lang.values import U64, clz, udiv
 
 

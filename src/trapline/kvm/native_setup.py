@@ -50,7 +50,7 @@ from trapline.kvm.slots import SlotKind
 from trapline.kvm.trace import TrapRecord
 from trapline.kvm.vcpu_exit import action_of
 from trapline.lang.functions import INSTRUCTIONS
-from trapline.lang.state import LAYOUT, SBI_RULES
+from trapline.lang.state.words import LAYOUT, SBI_RULES
 from trapline.policies import Action, Implicit, Policy
 from trapline.sbi.numbers import FirmwareEvent
 

@@ -18,7 +18,8 @@ from trapline.kvm.flags import (
 )
 from trapline.lang.functions import cold, inline
 from trapline.lang.memory import host_load, host_store
-from trapline.lang.state import LAYOUT, SBI_RULES, Hart
+from trapline.lang.state import Hart
+from trapline.lang.state.words import LAYOUT, SBI_RULES
 from trapline.lang.values import U64
 
 EID_TIME, EID_IPI, EID_RFENCE, EID_HSM = 0x54494D45, 0x735049, 0x52464E43, 0x48534D

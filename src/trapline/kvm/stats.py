@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 from trapline.firmware.exit_log import KINDS, NativeExit, counted, spent
 from trapline.kvm.cost import estimate
 from trapline.kvm.stats_fd import HISTOGRAM_BUCKETS
-from trapline.lang.state import LAYOUT, TRAP_DESTINATIONS, TRAP_ORIGINS
+from trapline.lang.state.words import LAYOUT, TRAP_DESTINATIONS, TRAP_ORIGINS
 from trapline.machine.plain_types import U64
 from trapline.policies import Policy
 from trapline.privilege.causes import GUEST_PAGE_FAULTS, INTERRUPT, cause_name

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from trapline.lang.state import HALT_BUCKETS
+from trapline.lang.state.words import HALT_BUCKETS
 from trapline.policies import Policy
 
 NAME_SIZE = 48  # KVM_STATS_NAME_SIZE

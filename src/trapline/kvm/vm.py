@@ -27,7 +27,8 @@ from trapline.kvm.vcpu import Vcpu
 from trapline.kvm.vm_running import VmMemory, VmRunning
 from trapline.kvm.vmid import Vmid, VmidSpace
 from trapline.lang.control import flush_translations
-from trapline.lang.state import EXIT_RING, Hart
+from trapline.lang.state import Hart
+from trapline.lang.state.words import EXIT_RING
 from trapline.lang.values import MASK64
 from trapline.machine.aia import Aia
 from trapline.machine.checkpoint import Rewindable

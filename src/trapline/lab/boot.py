@@ -16,7 +16,7 @@ from trapline.lab.observe import Live, Observation, ObserveOptions, Watching, be
 from trapline.lab.output import behind_result, output_file
 from trapline.lab.snapshots import SnapshotOptions, Taken, check, restored, run_and_keep
 from trapline.lab.trace_file import both, traced
-from trapline.lang.state import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
+from trapline.lang.state.words import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
 from trapline.machine.aia import parse_aia
 from trapline.machine.console import Console
 from trapline.machine.loops import ENDED_FROM_OUTSIDE, Loop, loops

@@ -18,7 +18,8 @@ from trapline.isa.text import text as instruction_text
 from trapline.lab import spike
 from trapline.lab.stream_layout import BODY, RAM_SIZE
 from trapline.lang.functions import INSTRUCTIONS
-from trapline.lang.state import LAYOUT, Hart
+from trapline.lang.state import Hart
+from trapline.lang.state.words import LAYOUT
 from trapline.lang.values import U64
 from trapline.machine.machine import Machine
 from trapline.privilege import csr_numbers as csr

@@ -11,7 +11,7 @@ from trapline.lab import probe_image as image
 from trapline.lab.nested_events import NESTED_EVENTS
 from trapline.lab.probe import Observation, ProbeVm
 from trapline.lab.probe_image import Entry, Image
-from trapline.lang.state import LAYOUT
+from trapline.lang.state.words import LAYOUT
 from trapline.policies import Policy
 from trapline.privilege.fields import HSTATUS_GVA, HSTATUS_SPV, HSTATUS_SPVP, MSTATUS_SPP
 from trapline.privilege.isa_string import extensions

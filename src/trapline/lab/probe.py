@@ -27,7 +27,7 @@ from trapline.lab.firmware_names import firmware_named
 from trapline.lab.probe_image import Entry, Image
 from trapline.lab.routes import Arrival, GuestSees
 from trapline.lab.settings import Settings
-from trapline.lang.state import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
+from trapline.lang.state.words import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
 from trapline.privilege.causes import INTERRUPT
 from trapline.privilege.fields import HSTATUS_GVA, MSTATUS_GVA, MSTATUS_SPP
 from trapline.privilege.isa_string import DEFAULT_ISA, extensions

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from trapline.lang.devices import ASK_SOURCE, DeviceState
-from trapline.lang.state import IMSIC_FILES, Hart
+from trapline.lang.state import Hart
+from trapline.lang.state.words import IMSIC_FILES
 from trapline.machine import memory_map as mm
 from trapline.machine.aplic import Aplic, Send
 from trapline.machine.imsic import ImsicWindow

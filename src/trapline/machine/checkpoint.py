@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from trapline.engine.undo import put_pages_back
 from trapline.lang.host_pages import anonymous
-from trapline.lang.state import LAYOUT
+from trapline.lang.state.words import LAYOUT
 from trapline.machine.kept_state import KeptState, KeptWords, spans
 from trapline.privilege import undo
 

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from trapline.lang.control import EXIT_TIMER, leave
 from trapline.lang.devices import DeviceState, Registers, on_hart
 from trapline.lang.functions import cold, hosted, inline
-from trapline.lang.state import LAYOUT, Hart
+from trapline.lang.state import Hart
+from trapline.lang.state.words import LAYOUT
 from trapline.lang.values import MASK64, U64, udiv
 from trapline.machine.lines import MSIP, MTIP, set_line, set_line_of
 from trapline.privilege.derived import update_derived

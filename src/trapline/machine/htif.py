@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import ClassVar
 
-from trapline.lang.state import WATCHER, Hart
+from trapline.lang.state import Hart
+from trapline.lang.state.words import WATCHER
 from trapline.machine.plain_types import U8, U64
 from trapline.machine.regions import Regions
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from trapline.engine.api import Engine
 from trapline.lang.control import EXIT_LIMIT
-from trapline.lang.state import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS, Hart
+from trapline.lang.state import Hart
+from trapline.lang.state.words import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
 from trapline.machine.fault_reason import MISALIGNED_REMEDY, fault_reason
 from trapline.privilege.causes import INTERRUPT, LOAD_MISALIGNED, STORE_MISALIGNED, cause_name
 from trapline.privilege.fields import HSTATUS_GVA, HSTATUS_SPVP, MSTATUS_GVA, MSTATUS_SPP

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from trapline.lang.host_pages import anonymous
-from trapline.lang.state import REGIONS, WATCHER, Hart
+from trapline.lang.state import Hart
+from trapline.lang.state.words import REGIONS, WATCHER
 from trapline.privilege.protection import KIND_DEVICE, KIND_HOLE, KIND_NONE, KIND_RAM, KIND_ROM
 
 KIND_NAMES = ("none", "ram", "rom", "device", "hole")

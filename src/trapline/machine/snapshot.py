@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from trapline.lang.layout import Kind
-from trapline.lang.state import LAYOUT, Hart
+from trapline.lang.state import Hart
+from trapline.lang.state.words import LAYOUT
 from trapline.machine import snapshot_file
 from trapline.machine.host_files import host_files, uses_host, without_host
 from trapline.machine.plain_state import Loader, Saver, StateError, typed

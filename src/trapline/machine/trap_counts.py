@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from trapline.lang.state import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS, Hart
+from trapline.lang.state import Hart
+from trapline.lang.state.words import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
 from trapline.privilege.causes import INTERRUPT
 from trapline.privilege.modes import DESTINATION_NAMES, MODE_NAMES
 

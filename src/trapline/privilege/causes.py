@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trapline.lang.state import TRAP_DESTINATIONS, TRAP_ORIGINS
+from trapline.lang.state.words import TRAP_DESTINATIONS, TRAP_ORIGINS
 
 INST_MISALIGNED = 0
 INST_ACCESS = 1

@@ -6,7 +6,8 @@ Files are numbered 0 for M, 1 for S, and 1 + n for guest external interrupt n.
 from __future__ import annotations
 
 from trapline.lang.functions import cold
-from trapline.lang.state import IMSIC_WORDS, Hart
+from trapline.lang.state import Hart
+from trapline.lang.state.words import IMSIC_WORDS
 from trapline.lang.values import U64
 from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import MEIP, SEIP

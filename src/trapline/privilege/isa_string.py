@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 
-from trapline.lang.state import IMSIC_FILES, Hart
+from trapline.lang.state import Hart
+from trapline.lang.state.words import IMSIC_FILES
 from trapline.privilege.csr_table import CSR_EXISTS
 from trapline.privilege.csr_view import CsrView
 from trapline.privilege.fields import (

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from trapline.lang.layout import Field, Kind
-from trapline.lang.state import IMSIC_FILES, IMSIC_WORDS, LAYOUT, Hart
+from trapline.lang.state import Hart
+from trapline.lang.state.words import IMSIC_FILES, IMSIC_WORDS, LAYOUT
 from trapline.lang.values import U64
 from trapline.privilege.aia import IPRIO, priorities_changed, virtual_changed, write_mireg, write_sireg
 from trapline.privilege.csr import READ_ONLY

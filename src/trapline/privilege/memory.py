@@ -9,7 +9,8 @@ from __future__ import annotations
 from trapline.lang.control import cache_translation, note_store
 from trapline.lang.functions import Trap, cold, fast_path, inline
 from trapline.lang.memory import device_load, device_store, host_load, host_store
-from trapline.lang.state import WATCHER, Hart
+from trapline.lang.state import Hart
+from trapline.lang.state.words import WATCHER
 from trapline.lang.values import U64
 from trapline.privilege.causes import INST_ACCESS, LOAD_ACCESS, LOAD_MISALIGNED, STORE_ACCESS, STORE_MISALIGNED
 from trapline.privilege.fields import HSTATUS_SPVP

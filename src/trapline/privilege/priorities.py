@@ -8,7 +8,8 @@ them, 256 for an external interrupt without a number, LAST for what defaults to 
 from __future__ import annotations
 
 from trapline.lang.functions import cold, inline
-from trapline.lang.state import IMSIC_WORDS, Hart
+from trapline.lang.state import Hart
+from trapline.lang.state.words import IMSIC_WORDS
 from trapline.lang.values import U64, ctz
 from trapline.privilege.fields import (
     HSTATUS_VGEIN_SHIFT,

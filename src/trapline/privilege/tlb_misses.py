@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from trapline.lang.control import flush_page, flush_translations
 from trapline.lang.functions import cold, inline
-from trapline.lang.state import HPM_DTLB, HPM_ITLB, Hart
+from trapline.lang.state import Hart
+from trapline.lang.state.words import HPM_DTLB, HPM_ITLB
 from trapline.lang.values import U64
 from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import ATP_MODE_SHIFT

@@ -9,7 +9,7 @@ from trapline.engine.compiler.constants import EQUALITY, Constants
 from trapline.engine.compiler.source import B, S, U
 from trapline.engine.compiler.text import LLVM, MODE, WROTE_MODE, Value, to_i64
 from trapline.lang.devices import DEVICES
-from trapline.lang.state import LAYOUT
+from trapline.lang.state.words import LAYOUT
 
 ARITHMETIC = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.BitAnd: "and", ast.BitOr: "or", ast.BitXor: "xor"}
 COMPARE = {ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge"}

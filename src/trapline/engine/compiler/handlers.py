@@ -12,7 +12,7 @@ from trapline.engine.compiler.module import Compiled
 from trapline.engine.tlb_layout import FETCH_AREA, FETCH_ENTRIES
 from trapline.isa.lookup import changes_mode
 from trapline.lang.functions import Instruction
-from trapline.lang.state import LAYOUT
+from trapline.lang.state.words import LAYOUT
 
 CC = "preserve_nonecc"
 ARGS = "ptr noalias %st, ptr %rec, i64 %ic, ptr %tlb"

@@ -13,7 +13,7 @@ from trapline.engine.compiler_names import MARGIN, SAMPLE_PERIOD, UNEVEN, UNEVEN
 from trapline.engine.native_exits import NATIVE_LIMIT, NEW_PAGE, SEMANTIC, SLOW, STOPPED, STRADDLE, UNDECODED
 from trapline.engine.tlb_layout import STRADDLE_SLOT
 from trapline.lang.control import ATTENTION_LEAVE
-from trapline.lang.state import SAMPLES
+from trapline.lang.state.words import SAMPLES
 from trapline.privilege.stops import RECORD_CSR, RECORD_HANDLER
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from trapline.engine.compiler.source import VOID, B, D, S, SubsetError, U, annotation, definition, names
 from trapline.lang import values
 from trapline.lang.devices import DEVICES
-from trapline.lang.state import LAYOUT
+from trapline.lang.state.words import LAYOUT
 
 if TYPE_CHECKING:
     from trapline.engine.compiler.module import ModuleBuilder

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from trapline.engine import tlb_layout as tlb
 from trapline.engine.compiler.primitives import FAR, RARE_CALL, SPLIT
 from trapline.engine.jit.bases import Base, bases
-from trapline.lang.state import LAYOUT
+from trapline.lang.state.words import LAYOUT
 
 if TYPE_CHECKING:
     from trapline.engine.jit.region import Region

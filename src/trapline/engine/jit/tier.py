@@ -27,7 +27,7 @@ from trapline.engine.jit.source import PAGE, Pages, window_of
 from trapline.engine.jit.surroundings import handler_of, is_linear, tables_at
 from trapline.engine.jit.worker import Builder, Job, Made, Worker
 from trapline.engine.tlb_layout import RECORD_BYTES, RECORD_SLOTS, TABLE_BYTES
-from trapline.lang.state import LAYOUT, SAMPLES
+from trapline.lang.state.words import LAYOUT, SAMPLES
 
 if TYPE_CHECKING:
     from trapline.engine.code import CodePage, CodeStore

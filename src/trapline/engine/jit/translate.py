@@ -21,7 +21,7 @@ from trapline.engine.jit.template import PRESUMED
 from trapline.engine.jit.ways import CC, LIKELY, Register, Ways
 from trapline.isa.lookup import changes_mode
 from trapline.lang.facts import Flow
-from trapline.lang.state import LAYOUT
+from trapline.lang.state.words import LAYOUT
 from trapline.privilege.modes import MODE_HS, MODE_M, MODE_VS, TO_HS, TO_M, TO_VS
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from trapline.engine.jit.access import Accesses
 from trapline.engine.jit.region import Block, Region
 from trapline.engine.jit.source import PAGE
 from trapline.engine.tlb_layout import FETCH_AREA, FETCH_ENTRIES
-from trapline.lang.state import LAYOUT
+from trapline.lang.state.words import LAYOUT
 
 CC = "preserve_nonecc"
 UNLIKELY, LIKELY = ", !prof !1", ", !prof !0"

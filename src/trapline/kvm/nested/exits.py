@@ -67,7 +67,8 @@ from trapline.kvm.switch import preempt
 from trapline.lang.control import EXIT_WFI
 from trapline.lang.devices import on_hart, traps_on_hart
 from trapline.lang.functions import cold, hosted, inline
-from trapline.lang.state import LAYOUT, Hart
+from trapline.lang.state import Hart
+from trapline.lang.state.words import LAYOUT
 from trapline.lang.values import U64, u64
 from trapline.privilege.causes import (
     BREAKPOINT,

@@ -20,7 +20,8 @@ from trapline.kvm.nested.world import HGATP, HSTATUS, HVIP, INSN, MSTATUS, NEXT_
 from trapline.lang.control import flush_translations
 from trapline.lang.devices import on_hart, traps_on_hart
 from trapline.lang.functions import cold, inline
-from trapline.lang.state import LAYOUT, Hart
+from trapline.lang.state import Hart
+from trapline.lang.state.words import LAYOUT
 from trapline.lang.values import U64, u64
 from trapline.privilege.causes import ILLEGAL_INST, VIRTUAL_INST
 from trapline.privilege.csr import LEVEL_H

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from trapline.kvm.isa_ext import WITHHELD
 from trapline.kvm.nested.shadow import PAGE, ROOT_PAGES, empty_shadows, forget_shadows
 from trapline.kvm.nested.world import leave_l2, pull_l1
-from trapline.lang.state import SHADOWS, Hart
+from trapline.lang.state import Hart
+from trapline.lang.state.words import SHADOWS
 from trapline.lang.values import MASK64
 from trapline.machine.clint import time_of
 from trapline.machine.regions import Region, Regions

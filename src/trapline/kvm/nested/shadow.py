@@ -10,7 +10,8 @@ from trapline.kvm.map_native import entry_place
 from trapline.lang.control import flush_translations
 from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.memory import host_load, host_store
-from trapline.lang.state import SHADOWS, Hart
+from trapline.lang.state import Hart
+from trapline.lang.state.words import SHADOWS
 from trapline.lang.values import U64
 from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import ATP_MODE_SHIFT, ATP_PPN, HGATP_VMID_SHIFT

@@ -11,7 +11,8 @@ from trapline.kvm.nested.bugs import KEPT_INTERRUPTS_LOST, SIP_MASK_SHIFTED, has
 from trapline.kvm.nested.shadow import shadow_hgatp
 from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.memory import host_load, host_store
-from trapline.lang.state import LAYOUT, Hart
+from trapline.lang.state import Hart
+from trapline.lang.state.words import LAYOUT
 from trapline.lang.values import U64
 from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import (
