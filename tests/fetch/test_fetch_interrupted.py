@@ -109,7 +109,7 @@ def test_kill_9_at_any_moment(server: Server, tmp_path: Path) -> None:
             ended = process.wait(delay)
         process.kill()
         process.communicate()
-        delay += 0.25
+        delay *= 1.25  # so that a busy machine needs some more kills, not many
         for kernel in store.kernels():
             assert kernel.initrd.read_bytes().count(b"TRAILER!!!") == 2
             assert store.manifest(kernel.name) is not None
