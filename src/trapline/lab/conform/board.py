@@ -20,7 +20,7 @@ from trapline.machine.console import Console
 from trapline.machine.machine import Machine
 from trapline.machine.packed import DamagedError, unpack
 
-APPEND = "console=ttyS0 cryptomgr.notests=1 loglevel=4 rdinit=/init"
+APPEND = "console=ttyS0 cryptomgr.notests=1 loglevel=3 rdinit=/init"
 MEMORY = 1 << 30
 MAX_INSTRUCTIONS = 8_000_000_000
 _PROFILE = "profile"
