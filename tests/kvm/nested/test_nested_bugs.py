@@ -52,6 +52,9 @@ CASES = {
 }  # fmt: skip
 
 
+DELEGATED = guest_raises("rdcycle t0", "li t0, 4\ncsrw hedeleg, t0\n")
+
+
 def with_bug(name: str) -> Policy:
     """The default policy, whose nested guests meet one bug."""
     return parse_policy(
@@ -67,6 +70,12 @@ def test_one_bug(name: str) -> None:
     for policy, wanted in ((load_policy("linux-7.2"), without), (with_bug(name), with_it)):
         for engine in ("reference", "native"):
             assert look(words(as_guest(code, engine=engine, policy=policy, limit=50_000))) == wanted
+
+
+def test_counter_illegal_goes_to_l1() -> None:
+    """With nested-counter-illegal L1 gets the trap although it has delegated illegal instructions."""
+    noted = words(as_guest(program(DELEGATED), engine="native", policy=with_bug("nested-counter-illegal")))
+    assert noted[noted.index(0x600) + 1 :][:2] == [0x1111, 2]
 
 
 def run_to_death(policy: Policy, text: str, *, user: bool) -> Death | None:

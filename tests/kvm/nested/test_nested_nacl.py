@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from l1 import FREE, HOLE, RAM, RAM_SIZE, as_guest, note, program, tag, words
+from l1 import FREE, HOLE, RAM, RAM_SIZE, as_guest, enter, leave, note, program, tag, words
 
 from trapline.policies.names import NaclFeature
 from trapline.vmm.arguments import parse_nacl
@@ -177,3 +177,10 @@ def test_words() -> None:
     assert parse_nacl("") is None
     with pytest.raises(ValueError, match="'sync' is none of csr, hfence, sret, autoswap"):
         parse_nacl("csr,sync")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_sret_by_instruction(engine: str) -> None:
+    """An SRET into L2 takes along what L1 has written and not synced: Linux without SYNC_SRET does not sync."""
+    body = f"{call(1, SHMEM, 0, 0)}{write(0x240, 0x55)}{enter('inside')}inside:\n{note('sscratch')}{leave('out')}out:\n"
+    assert run(body, ("csr",), engine=engine)[2] == 0x55

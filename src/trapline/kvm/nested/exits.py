@@ -26,6 +26,7 @@ from trapline.kvm.nested.bugs import (
     has_bug,
 )
 from trapline.kvm.nested.instruction import (
+    SRET,
     TRAP_CAUSE,
     TRAP_TINST,
     TRAP_TVAL,
@@ -35,7 +36,7 @@ from trapline.kvm.nested.instruction import (
     of_host_counters,
     of_hypervisor,
 )
-from trapline.kvm.nested.nacl import calls_nacl, go_on, serve_nacl, show_written
+from trapline.kvm.nested.nacl import calls_nacl, go_on, serve_nacl, show_written, sync_before_sret
 from trapline.kvm.nested.shadow import find_leaf, shadow
 from trapline.kvm.nested.virtual import (
     stalls,
@@ -134,6 +135,8 @@ def l1_instruction(hart: Hart, virtual: U64, through_m: U64) -> None:
     """L1 uses the H extension."""
     origin = previous(hart)
     pull_l1(hart, virtual)
+    if hart.stval == SRET:
+        sync_before_sret(hart, virtual)
     trapped = execute_virtual(hart, virtual, hart.stval)
     if trapped or get(virtual, U64(VIRT)) != 0 or get(virtual, U64(PC)) != hart.guest_sepc + 4:
         finish(hart, virtual, U64(VIRTUAL_INST), origin, through_m)

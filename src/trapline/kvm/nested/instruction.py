@@ -16,7 +16,21 @@ from trapline.kvm.nested.bugs import (
 )
 from trapline.kvm.nested.shadow import ANY_VMID, fence_shadows
 from trapline.kvm.nested.virtual import GUEST_FENCES, RUN, VIRTUAL_FENCES, deliver, execute, take
-from trapline.kvm.nested.world import HGATP, HSTATUS, HVIP, INSN, MSTATUS, NEXT_PC, PC, VIRT, VSCAUSE, X, get, put
+from trapline.kvm.nested.world import (
+    HEDELEG,
+    HGATP,
+    HSTATUS,
+    HVIP,
+    INSN,
+    MSTATUS,
+    NEXT_PC,
+    PC,
+    VIRT,
+    VSCAUSE,
+    X,
+    get,
+    put,
+)
 from trapline.lang.control import flush_translations
 from trapline.lang.devices import on_hart, traps_on_hart
 from trapline.lang.functions import cold, inline
@@ -132,7 +146,10 @@ def refused(hart: Hart, virtual: U64, bits: U64) -> bool:
     elif is_counter(bits) and has_bug(hart, U64(COUNTER_ILLEGAL)):
         cause = U64(ILLEGAL_INST)
     if cause != 0:
+        delegated = get(virtual, U64(HEDELEG))
+        put(virtual, U64(HEDELEG), U64(0))  # it is injected into L1 whatever L1 has delegated
         on_hart(virtual, take, cause, bits, U64(0), U64(0), U64(0))
+        put(virtual, U64(HEDELEG), delegated)
     return cause != 0
 
 

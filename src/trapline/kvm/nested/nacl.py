@@ -23,7 +23,7 @@ from trapline.privilege.csr import LEVEL_H, READ_ONLY, csr_exists, csr_read, csr
 from trapline.privilege.csr_numbers import HSTATUS as CSR_HSTATUS
 from trapline.privilege.csr_numbers import HVIP as CSR_HVIP
 from trapline.privilege.csr_numbers import VSCAUSE as CSR_VSCAUSE
-from trapline.privilege.fields import ALL_ONES
+from trapline.privilege.fields import ALL_ONES, HSTATUS_SPV
 from trapline.privilege.protection import KIND_RAM, NO_REGION, region_of
 from trapline.privilege.undo import PAGE, keep_page
 
@@ -307,6 +307,18 @@ def go_on(hart: Hart, virtual: U64) -> None:
             if hart.kvm_nacl & SYNC_CSR != 0:
                 show_csrs(virtual, at)
     push(hart, virtual)
+
+
+@cold
+def sync_before_sret(hart: Hart, virtual: U64) -> None:
+    """L1 goes into L2 by SRET: what it has written and not synced holds there.
+
+    Linux (7.2) without SYNC_SRET does not sync.
+    """
+    if hart.kvm_nacl_memory != 0 and hart.kvm_nacl & SYNC_CSR != 0 and get(virtual, U64(HSTATUS)) & HSTATUS_SPV != 0:
+        at = shared(hart, virtual)
+        if at != 0:
+            sync_csrs(hart, virtual, at)
 
 
 @cold
