@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from trapline.kvm.map_native import FRESH
 from trapline.machine.plain_types import U64
 from trapline.machine.regions import Region
-from trapline.privilege.pte import PPN_MASK, PPN_SHIFT, PTE_A, PTE_D, PTE_LEAF, PTE_R, PTE_U, PTE_V, PTE_W, PTE_X
+from trapline.privilege.pte import PPN_MASK, PPN_SHIFT, PTE_LEAF, PTE_V, PTE_W
 
 PAGE_SHIFT, PAGE = 12, 4096
 ROOT_SIZE = 4 * PAGE
@@ -168,9 +169,7 @@ class GStage:
             raise ValueError(f"gpa {gpa:#x} and hpa {hpa:#x} are not aligned to {size:#x}")
         address = self._entry(gpa, level)
         old = self.memory.read(address)
-        new = hpa >> PAGE_SHIFT << PPN_SHIFT | PTE_V | PTE_R | PTE_X | PTE_U | PTE_A | PTE_D
-        if writable:
-            new |= PTE_W
+        new = hpa >> PAGE_SHIFT << PPN_SHIFT | (FRESH if writable else FRESH & ~PTE_W)
         if old == new:
             return False
         if old & PTE_V and not old & PTE_LEAF:

@@ -32,19 +32,20 @@ def slot_of(hart: Hart, gpa: U64) -> U64:
 
 
 @inline
-def largest_level(hart: Hart, slot: U64, gpa: U64) -> U64:
-    """The largest block around an address that slot and alignment allow."""
-    first = hart.kvm_slots[slot * SLOT_WORDS]
-    end = hart.kvm_slots[slot * SLOT_WORDS + 1]
-    offset = hart.kvm_slots[slot * SLOT_WORDS + 2] - first
+def fitting_level(first: U64, end: U64, offset: U64, largest: U64, gpa: U64) -> U64:
+    """The largest block around an address that a slot, its place in memory and its backing allow."""
     chosen = U64(0)
     for i in range(1, 3):
         size = U64(4096) << (i * 9)
         block = gpa & ~(size - 1)
-        if i <= hart.kvm_slots[slot * SLOT_WORDS + 3] and first <= block and block + size <= end:
-            if offset & (size - 1) == 0:
-                chosen = U64(0) + i
+        if i <= largest and first <= block and block + size <= end and offset & (size - 1) == 0:
+            chosen = U64(0) + i
     return chosen
+
+
+def level_in_slot(first: int, end: int, hpa: int, largest: int, gpa: int) -> int:
+    """The same for integers: a slot's guest physical addresses, and where it lies."""
+    return int(fitting_level(U64(first), U64(end), U64(hpa) - U64(first), U64(largest), U64(gpa)))
 
 
 @inline
@@ -62,7 +63,10 @@ def map_plain(hart: Hart, gpa: U64) -> bool:
     slot = slot_of(hart, gpa)
     if slot == NO_SLOT or hart.kvm_hgatp >> ATP_MODE_SHIFT == 0:
         return False
-    wanted = largest_level(hart, slot, gpa)
+    first = hart.kvm_slots[slot * SLOT_WORDS]
+    end = hart.kvm_slots[slot * SLOT_WORDS + 1]
+    offset = hart.kvm_slots[slot * SLOT_WORDS + 2] - first
+    wanted = fitting_level(first, end, offset, hart.kvm_slots[slot * SLOT_WORDS + 3], gpa)
     level = (hart.kvm_hgatp >> ATP_MODE_SHIFT) - 5
     table = (hart.kvm_hgatp & ATP_PPN) << 12
     index_mask = U64(0x7FF)
@@ -84,9 +88,8 @@ def map_plain(hart: Hart, gpa: U64) -> bool:
                 return False
             table = ((entry >> 10) & ATP_PPN) << 12
     block = gpa & ~((U64(4096) << ((wanted * 9) & 63)) - 1)
-    hpa = hart.kvm_slots[slot * SLOT_WORDS + 2] + (block - hart.kvm_slots[slot * SLOT_WORDS])
     if hart.undo_base != 0:
         keep_page(hart, place & ~4095)
-    host_store(place, 8, ((hpa >> 12) << 10) | FRESH)
+    host_store(place, 8, (((block + offset) >> 12) << 10) | FRESH)
     hart.kvm_leaves[wanted] = hart.kvm_leaves[wanted] + 1
     return True

@@ -16,6 +16,7 @@ from trapline.kvm.aia_device import AiaDevice
 from trapline.kvm.dirty_log import DirtyLogs
 from trapline.kvm.gstage import MODE_NUMBERS, MODES, PAGE, GStage, TableMemory
 from trapline.kvm.io_bus import IoBus
+from trapline.kvm.map_native import level_in_slot
 from trapline.kvm.native_setup import collect, record_of
 from trapline.kvm.nested.setup import pool_size
 from trapline.kvm.schedule import NoTurns, Turns, TurnWords
@@ -400,13 +401,10 @@ class Vm(VmRunning):
         """The largest block that backing, slot, alignment and what is mapped there already allow."""
         if slot.dirty is not None or slot.kind is SlotKind.HOLE:
             return 0
-        for level in range(BACKINGS[self.backing], 0, -1):
-            size = PAGE << 9 * level
-            block = gpa & -size
-            fits = slot.gpa <= block and block + size <= slot.end and (slot.hpa - slot.gpa) % size == 0
-            if fits and not self._has_smaller(block, level):
-                return level
-        return 0
+        level = level_in_slot(slot.gpa, slot.end, slot.hpa, self.largest_level, gpa)
+        while level and self._has_smaller(gpa & -(PAGE << 9 * level), level):
+            level -= 1
+        return level
 
     def _has_smaller(self, block: int, level: int) -> bool:
         _, found, entry = self.gstage.find(block)

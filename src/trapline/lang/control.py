@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from enum import IntEnum
 from typing import Any
 
 from trapline.lang.functions import Trap, primitive
@@ -17,14 +18,21 @@ from trapline.lang.values import U64
 ATTENTION_RESUME = 1  # the next pc, the context or an interrupt must be looked at again
 ATTENTION_LEAVE = 2  # native code returns to its caller before the next instruction
 
-EXIT_LIMIT = 1  # the instruction limit of this run was reached
-EXIT_HOSTED_M = 2  # a trap was delivered to a hosted M-mode
-EXIT_HOSTED_HS = 3  # a trap was delivered to a hosted HS-mode
-EXIT_WFI = 4  # wfi, wrs.nto or wrs.sto stalls; pc is already past it
-EXIT_TIMER = 5  # a CSR write moved a timer deadline; run again
-EXIT_STOP = 6  # a device or hook asked to stop
-EXIT_OBSERVE = 7  # the trap that an observer has waited for was taken
-EXIT_BREAK = 8  # a stop was hit (privilege.stops)
+
+class Exit(IntEnum):
+    """Why a run of a hart came back."""
+
+    LIMIT = 1  # the instruction limit of this run was reached
+    HOSTED_M = 2  # a trap was delivered to a hosted M-mode
+    HOSTED_HS = 3  # a trap was delivered to a hosted HS-mode
+    WFI = 4  # wfi, wrs.nto or wrs.sto stalls; pc is already past it
+    TIMER = 5  # a CSR write moved a timer deadline; run again
+    STOP = 6  # a device or hook asked to stop
+    OBSERVE = 7  # the trap that an observer has waited for was taken
+    BREAK = 8  # a stop was hit (privilege.stops)
+
+
+EXIT_LIMIT, EXIT_HOSTED_M, EXIT_HOSTED_HS, EXIT_WFI, EXIT_TIMER, EXIT_STOP, EXIT_OBSERVE, EXIT_BREAK = map(int, Exit)
 SERVE_CODE, SERVE_EXIT = 0, 1  # what the native engine does in Python (serve_run)
 EXIT_INTERNAL = 16  # first of the engine's own reasons; never seen by callers of run()
 
