@@ -25,7 +25,7 @@ from trapline.lang.values import U64
 EID_TIME, EID_IPI, EID_RFENCE, EID_HSM = 0x54494D45, 0x735049, 0x52464E43, 0x48534D
 HART_GET_STATUS = 2
 STARTED, STOPPED, SUSPENDED = 0, 1, 4  # SBI, HSM: hart states
-NOT_SUPPORTED, INVALID_PARAM = 0xFFFF_FFFF_FFFF_FFFE, 0xFFFF_FFFF_FFFF_FFFD  # -2, -3
+NOT_SUPPORTED = 0xFFFF_FFFF_FFFF_FFFE  # -2
 ALL_HARTS = 0xFFFF_FFFF_FFFF_FFFF
 REMOTE_FENCE_I, REMOTE_SFENCE_VMA_ASID = 0, 2
 
@@ -68,10 +68,7 @@ def is_offered(hart: Hart, eid: U64) -> bool:
 
 @inline
 def hart_status(hart: Hart) -> None:
-    """HSM hart_get_status: stopped, suspended while it blocks, or started."""
-    if hart.x[10] >= hart.kvm_peer_count:
-        hart.scratch[2] = INVALID_PARAM
-        return
+    """HSM hart_get_status of a hart that exists: stopped, suspended while it blocks, or started."""
     other = hart.kvm_peers[hart.x[10] & 63]
     if host_load(other + IS_STOPPED, 8) != 0:
         hart.scratch[3] = STOPPED
@@ -95,6 +92,8 @@ def serve_call(hart: Hart, act: U64) -> bool:
         hart.scratch[2] = NOT_SUPPORTED
         return True
     if eid == EID_HSM and fid == HART_GET_STATUS and hart.kvm_flags & SERVES_HSM_STATUS != 0:
+        if hart.x[10] >= hart.kvm_peer_count:
+            return False
         hart_status(hart)
         return True
     if eid == EID_TIME and fid == 0 and hart.kvm_flags & SERVES_TIME != 0:
