@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from trapline.engine.compiler import facts, handlers, joints
+from trapline.engine.compiler.fast_access import FAR, RARE_CALL, SPLIT
 from trapline.engine.compiler.fusion import fused_texts
 from trapline.engine.compiler.module import PREAMBLE, Compiled, ModuleBuilder
-from trapline.engine.compiler.primitives import FAR, RARE_CALL, SPLIT
 from trapline.engine.compiler.source import SubsetError, has_hart
 from trapline.engine.link import Image, link
 from trapline.engine.roots import hosted_functions

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from trapline.engine.compiler import primitives
+from trapline.engine.compiler import fast_access, primitives
 from trapline.engine.compiler.expressions import Expressions
 from trapline.engine.compiler.source import (
     VOID,
@@ -46,7 +46,7 @@ class Calls(Expressions):
             raise self.error(node, "call of something that is not in the subset")
         hot = getattr(target, "__fast_path__", None)
         if self.fast and hot is not None:
-            return primitives.fast_access(self, node, hot)
+            return fast_access.fast_access(self, node, hot)
         return self.subset_call(node, target)
 
     def subset_call(self, node: ast.Call, target: Callable[..., Any]) -> Value | None:

@@ -16,7 +16,7 @@ import re
 from typing import TYPE_CHECKING
 
 from trapline.engine import tlb_layout as tlb
-from trapline.engine.compiler.primitives import FAR, RARE_CALL, SPLIT
+from trapline.engine.compiler.fast_access import FAR, RARE_CALL, SPLIT
 from trapline.engine.jit.bases import Base, bases
 from trapline.lang.state.words import LAYOUT
 

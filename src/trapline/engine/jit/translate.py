@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from trapline.engine.compiler.primitives import FAR, SPLIT
+from trapline.engine.compiler.fast_access import FAR, SPLIT
 from trapline.engine.compiler.text import to_i64
 from trapline.engine.decode_table import X0_SINK
 from trapline.engine.jit.access import Accesses
