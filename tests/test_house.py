@@ -25,6 +25,9 @@ ROOMS = [
     "vmm",
     "gdb",
     "lab",
+    "fetch",
+    "conform",
+    "verify",
     "views",
     "cli",
 ]
@@ -130,10 +133,10 @@ def assigned(path: Path) -> set[str]:
 
 # Python moves a guest only where that is no exit of the compiled hypervisor's, or what it leaves.
 MOVES_A_GUEST = {
-    "kvm/onereg.py": {"_reset_fp", "_set_core"},
+    "kvm/uapi/onereg.py": {"_reset_fp", "_set_core"},
     "kvm/vcpu.py": {"reset", "set_pc", "_restore_fp"},
-    "kvm/vcpu_insn.py": {"csr_return", "_next"},
-    "kvm/vcpu_sbi.py": {"sbi_ecall", "sbi_return"},
+    "kvm/exits/vcpu_insn.py": {"csr_return", "_next"},
+    "kvm/exits/vcpu_sbi.py": {"sbi_ecall", "sbi_return"},
 }
 
 

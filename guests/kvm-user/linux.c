@@ -1,6 +1,6 @@
 /*
  * A small VMM: boots a guest from /guest, with the SBI console and an 8250 that never interrupts. Its twin under a
- * preset is lab/conform/hosted_guest.py: what one of them does the other must do.
+ * preset is conform/hosted_guest.py: what one of them does the other must do.
  */
 #include "kvm_user.h"
 

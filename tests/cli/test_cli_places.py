@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from trapline.cli.main import main
+from trapline.fetch.fetch import FetchOptions, fetch
+from trapline.fetch.store import Store
 from trapline.isa.assemble import assemble
 from trapline.lab.errors import UsageError
-from trapline.lab.fetch.fetch import FetchOptions, fetch
-from trapline.lab.fetch.store import Store
 
 HELLO = "li t0, 0x10000000; li t1, 72; sb t1, 0(t0); li t0, 0x100000; li t1, 0x5555; sw t1, 0(t0); 2: j 2b"
 ODD = os.fsdecode(b"gu\xff\xe9st.bin")

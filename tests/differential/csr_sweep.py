@@ -5,9 +5,9 @@ from __future__ import annotations
 from trapline.isa.assemble import assemble
 from trapline.isa.encoding import parse
 from trapline.lab.elf_file import Part, write_elf
-from trapline.lab.stream_csrs import EXCLUDED, MASKED
 from trapline.lang.functions import INSTRUCTIONS
 from trapline.privilege.csr_numbers import CSR_BY_NAME
+from trapline.verify.stream_csrs import EXCLUDED, MASKED
 
 CODE, RESULTS, TOHOST = 0x8000_0000, 0x8080_0000, 0x8070_0000
 MODES = {"M": 3 << 11, "HS": 1 << 11, "U": 0, "VS": 1 << 39 | 1 << 11, "VU": 1 << 39}

@@ -8,9 +8,9 @@ import bit_patterns
 import pytest
 
 from trapline.isa.decode import Decoder
-from trapline.lab import lockstep, spike
 from trapline.lang.state import Hart
 from trapline.privilege.isa_string import DEFAULT_ISA, configure
+from trapline.verify import lockstep, spike
 
 OPCODES = (0x03, 0x07, 0x0B, 0x0F, 0x13, 0x1B, 0x23, 0x27, 0x2F, 0x33, 0x3B, 0x43, 0x47, 0x4B, 0x4F, 0x53, 0x57, 0x5B,
            0x63, 0x67, 0x73, 0x77)  # fmt: skip

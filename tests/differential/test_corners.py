@@ -8,9 +8,9 @@ import corners
 import pytest
 
 from trapline.isa.decode import enabled_extensions
-from trapline.lab import lockstep, spike
 from trapline.lang.state import Hart
 from trapline.privilege.isa_string import DEFAULT_ISA, configure
+from trapline.verify import lockstep, spike
 
 ROWS = 400
 

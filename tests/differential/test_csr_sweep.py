@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import csr_sweep
 import pytest
 
-from trapline.lab import lockstep, spike
-from trapline.lab.stream_csrs import EXCLUDED, NOT_IN_M, UNIMPLEMENTED
 from trapline.privilege.csr_numbers import CSR_BY_NAME
 from trapline.privilege.isa_string import DEFAULT_ISA
+from trapline.verify import lockstep, spike
+from trapline.verify.stream_csrs import EXCLUDED, NOT_IN_M, UNIMPLEMENTED
 
 _NEVER = {CSR_BY_NAME[name] for name in EXCLUDED} | UNIMPLEMENTED
 _NEVER_IN_M = {CSR_BY_NAME[name] for name in NOT_IN_M}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import privileged_sweep as sweep
 import pytest
 
-from trapline.lab import lockstep, spike
 from trapline.privilege.isa_string import DEFAULT_ISA
+from trapline.verify import lockstep, spike
 
 
 @pytest.mark.skipif(spike.find_spike() is None, reason="spike is not installed")

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from trapline.isa.decode import enabled_extensions
-from trapline.lab import lockstep, spike
-from trapline.lab.campaign import VARIANTS, Variant, campaign, generator, run_stream
-from trapline.lab.coverage import Coverage, Observer, holes
 from trapline.privilege.csr_numbers import CSR_BY_NAME
+from trapline.verify import lockstep, spike
+from trapline.verify.campaign import VARIANTS, Variant, campaign, generator, run_stream
+from trapline.verify.coverage import Coverage, Observer, holes
 
 needs_spike = pytest.mark.skipif(spike.find_spike() is None, reason="spike is not installed")
 COVERAGE_STREAMS = 80  # at most: about half of them reach everything

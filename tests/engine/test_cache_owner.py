@@ -11,8 +11,8 @@ from tests.engine.test_cache_trouble import run
 from trapline.engine import owned
 from trapline.engine.cache import cache_directory, read_kept
 from trapline.engine.jit.store import RegionStore
+from trapline.fetch.store import Store
 from trapline.lab.errors import UsageError
-from trapline.lab.fetch.store import Store
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 

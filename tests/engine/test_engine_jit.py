@@ -22,8 +22,8 @@ from trapline.engine.code import CodePage
 from trapline.engine.jit.source import ANY, Pages, Source, window_of
 from trapline.engine.jit.store import RegionStore, identify
 from trapline.engine.native import NativeEngine
-from trapline.lab.campaign import VARIANTS, Variant, generator
-from trapline.lab.lockstep import make_machine
+from trapline.verify.campaign import VARIANTS, Variant, generator
+from trapline.verify.lockstep import make_machine
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 10, 97, 500, 2099, 2100, 2101, 4567])

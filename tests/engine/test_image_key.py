@@ -18,7 +18,7 @@ def test_every_compiled_file_takes_part_in_the_key() -> None:
     names = {Path(inspect.getfile(inspect.getmodule(f) or f)).relative_to(PACKAGE).as_posix() for f in compiled}
     files = dict(sources())
     before = key_of(files.items())
-    assert "kvm/map_native.py" in names and "privilege/trap.py" in names
+    assert "kvm/exits/map_native.py" in names and "privilege/trap.py" in names
     for name in names:
         assert key_of({**files, name: files[name] + b"#\n"}.items()) != before, name
 

@@ -8,11 +8,11 @@ import random
 from trapline.engine.native import NativeEngine
 from trapline.engine.tlb import EMPTY
 from trapline.engine.tlb_layout import CONTEXTS, FETCH_AREA, FETCH_ENTRIES, SET_BYTES
-from trapline.lab.campaign import Variant, generator
-from trapline.lab.lockstep import make_machine
 from trapline.lang.state import Hart
 from trapline.lang.state.words import LAYOUT
 from trapline.machine.machine import Machine
+from trapline.verify.campaign import Variant, generator
+from trapline.verify.lockstep import make_machine
 
 # Scratch of the engines, beside what is marked as this process's own.
 ENGINE_WORDS = {

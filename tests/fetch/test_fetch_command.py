@@ -11,7 +11,7 @@ import pytest
 from fake_archive import BUSYBOX, IMAGE, VERSION, Server, deb, index, module, packages, sign, stanza
 
 from trapline.cli import main
-from trapline.lab.fetch.store import Store
+from trapline.fetch.store import Store
 
 Capture = pytest.CaptureFixture[str]
 DEB = f"pool/linux-image-{VERSION}_6.12.9-1_riscv64.deb"
@@ -248,9 +248,9 @@ def test_wrong_words(capsys: Capture, cache: Path) -> None:
 
 def test_without_apt(capsys: Capture, cache: Path, tmp_path: Path) -> None:
     """On a machine whose apt knows no Debian archive the error names the two ways on."""
+    from trapline.fetch.apt import Apt
+    from trapline.fetch.fetch import FetchOptions, fetch
     from trapline.lab.errors import UsageError
-    from trapline.lab.fetch.apt import Apt
-    from trapline.lab.fetch.fetch import FetchOptions, fetch
 
     with pytest.raises(UsageError, match=r"no Debian archive \(--mirror URL .* --from FILE.deb\)"):
         fetch(FetchOptions("linux"), apt=Apt())

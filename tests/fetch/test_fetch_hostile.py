@@ -12,8 +12,8 @@ import pytest
 from fake_archive import pack, tar
 
 from trapline.cli.main import main
+from trapline.fetch.deb import Deb
 from trapline.lab.errors import UsageError
-from trapline.lab.fetch.deb import Deb
 from trapline.machine.packed import PackedReader
 
 MIB = 1 << 20
@@ -96,7 +96,7 @@ def test_fetch_says_it_in_one_line(tmp_path: Path, cache: Path, capsys: pytest.C
 
 def test_an_index_that_never_ends() -> None:
     """An index is unpacked as far as the largest ones go."""
-    from trapline.lab.fetch import archive as module
+    from trapline.fetch import archive as module
 
     packed = gzip.compress(bytes(3 * MIB))
     assert len(module._unpacked(packed, "gzip")) == 3 * MIB

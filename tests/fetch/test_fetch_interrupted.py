@@ -18,10 +18,10 @@ from fake_archive import VERSION, Server
 
 from trapline.cli.common import with_initrd
 from trapline.cli.options import MACHINE
+from trapline.fetch.apt import Apt
+from trapline.fetch.fetch import FetchOptions, fetch
+from trapline.fetch.store import Store
 from trapline.lab.errors import UsageError
-from trapline.lab.fetch.apt import Apt
-from trapline.lab.fetch.fetch import FetchOptions, fetch
-from trapline.lab.fetch.store import Store
 
 NAME = f"linux-image-{VERSION}_6.12.9-1_riscv64.deb"
 

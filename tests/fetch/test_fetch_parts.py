@@ -10,13 +10,13 @@ import pytest
 from fake_archive import BUSYBOX, VERSION, deb, index, kernel_files, module, pack, packages, sign
 
 from trapline.cli import main
+from trapline.fetch.apt import Apt, Source, parse_options, read_sources
+from trapline.fetch.cpio import Cpio
+from trapline.fetch.deb import Deb
+from trapline.fetch.modules import closure, lists, name_of
+from trapline.fetch.signature import Verifier
+from trapline.fetch.store import Store, find_kernel, version_key
 from trapline.lab.errors import UsageError
-from trapline.lab.fetch.apt import Apt, Source, parse_options, read_sources
-from trapline.lab.fetch.cpio import Cpio
-from trapline.lab.fetch.deb import Deb
-from trapline.lab.fetch.modules import closure, lists, name_of
-from trapline.lab.fetch.signature import Verifier
-from trapline.lab.fetch.store import Store, find_kernel, version_key
 
 Capture = pytest.CaptureFixture[str]
 ONE_LINE = """# comment
@@ -302,7 +302,7 @@ def test_sqv_checks_a_detached_signature(tmp_path: Path) -> None:
 
 def test_the_initramfs_configures_what_it_finds() -> None:
     """The first process loads the modules that virtio devices name; udhcpc has the script that it calls."""
-    from trapline.lab.fetch.ramdisk import base_archive
+    from trapline.fetch.ramdisk import base_archive
 
     archive = base_archive(b"busybox")
     assert b"/sys/bus/virtio/devices/*/modalias" in archive and b"bin/udhcpc\0" in archive

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from trapline.cli import main
-from trapline.lab.fetch.store import Store
+from trapline.fetch.store import Store
 
 pytestmark = pytest.mark.slow
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from trapline.lab.spike import find_spike
 from trapline.machine.console import Console
 from trapline.machine.machine import Machine
+from trapline.verify.spike import find_spike
 
 GUESTS = Path(__file__).resolve().parents[2] / "guests"
 NAMES = sorted(

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from trapline.isa.assemble import assemble
-from trapline.kvm.numbers import Exit
+from trapline.kvm.report.trace import TrapRecord
 from trapline.kvm.schedule import VmResult
-from trapline.kvm.trace import TrapRecord
+from trapline.kvm.uapi.numbers import Exit
 from trapline.kvm.vcpu import Vcpu
 from trapline.kvm.vm import Vm
 

@@ -8,15 +8,15 @@ import pytest
 from guest import BASE
 
 from trapline.isa.assemble import assemble
-from trapline.kvm import aia_device as d
-from trapline.kvm import onereg as o
-from trapline.kvm.aia_device import AiaDevice
-from trapline.kvm.numbers import EBUSY, EINVAL, ENODEV, ENOENT, ENXIO, Exit
-from trapline.kvm.onereg import OneRegError, get_one_reg, reg_id, reg_list, set_one_reg
+from trapline.kvm.aia import aia_device as d
+from trapline.kvm.aia.aia_device import AiaDevice
+from trapline.kvm.uapi import onereg as o
+from trapline.kvm.uapi.numbers import EBUSY, EINVAL, ENODEV, ENOENT, ENXIO, Exit
+from trapline.kvm.uapi.onereg import OneRegError, get_one_reg, reg_id, reg_list, set_one_reg
 from trapline.kvm.vcpu import Vcpu
 from trapline.kvm.vm import Vm
-from trapline.machine import aplic as a
 from trapline.machine.aia import Aia
+from trapline.machine.devices import aplic as a
 from trapline.privilege.isa_string import DEFAULT_ISA
 
 APLIC, IMSIC, SOURCE = 0x0D00_0000, 0x2800_0000, 10

@@ -10,7 +10,7 @@ import guest
 import pytest
 from guest import HOLE, MMIO, run_event
 
-from trapline.kvm.numbers import Exit
+from trapline.kvm.uapi.numbers import Exit
 from trapline.privilege.isa_string import DEFAULT_ISA
 
 MODES = ("VS", "VU")

@@ -6,10 +6,10 @@ import pytest
 from guest import BASE
 
 from trapline.isa.assemble import assemble
-from trapline.kvm import onereg as o
-from trapline.kvm.isa_ext import ISA_EXTENSIONS
-from trapline.kvm.numbers import MpState
-from trapline.kvm.onereg import reg_id, set_one_reg
+from trapline.kvm.uapi import onereg as o
+from trapline.kvm.uapi.isa_ext import ISA_EXTENSIONS
+from trapline.kvm.uapi.numbers import MpState
+from trapline.kvm.uapi.onereg import reg_id, set_one_reg
 from trapline.kvm.vcpu import Vcpu
 from trapline.kvm.vm import Vm
 

@@ -8,8 +8,8 @@ import pytest
 from guest import BASE, MMIO, run_event
 
 from trapline.isa.assemble import assemble
-from trapline.kvm.numbers import Exit
-from trapline.kvm.slots import SlotKind
+from trapline.kvm.uapi.numbers import Exit
+from trapline.kvm.uapi.slots import SlotKind
 from trapline.kvm.vm import Vm
 
 

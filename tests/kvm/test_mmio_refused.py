@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from guest import MMIO, Outcome, run_event
 
-from trapline.kvm.numbers import Exit
+from trapline.kvm.uapi.numbers import Exit
 from trapline.policies import Policy, load_policy, parse_policy
 
 FP_ON = "li t0, 0x2000\n csrs sstatus, t0\n"

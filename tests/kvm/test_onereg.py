@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from trapline.kvm import onereg as o
-from trapline.kvm.isa_ext import ISA_EXTENSIONS
-from trapline.kvm.numbers import EBUSY, EINVAL, ENOENT
-from trapline.kvm.onereg import OneRegError, get_one_reg, reg_id, reg_list, set_one_reg
+from trapline.kvm.uapi import onereg as o
+from trapline.kvm.uapi.isa_ext import ISA_EXTENSIONS
+from trapline.kvm.uapi.numbers import EBUSY, EINVAL, ENOENT
+from trapline.kvm.uapi.onereg import OneRegError, get_one_reg, reg_id, reg_list, set_one_reg
 from trapline.kvm.vcpu import Vcpu
 from trapline.kvm.vm import Vm
 from trapline.privilege.isa_string import DEFAULT_ISA

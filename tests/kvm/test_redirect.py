@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from guest import HOLE, run_event
 
-from trapline.kvm.redirect import trap_redirect
+from trapline.kvm.exits.redirect import trap_redirect
 from trapline.kvm.switch import enter_guest
 from trapline.kvm.vm import Vm
 from trapline.privilege import csr_numbers as csr

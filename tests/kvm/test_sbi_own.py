@@ -6,11 +6,11 @@ import pytest
 from guest import BASE, Outcome, run_event
 
 from trapline.isa.assemble import assemble
-from trapline.kvm.numbers import Exit, MpState
-from trapline.kvm.onereg import SBI_STATE, get_one_reg, reg_id, set_one_reg
-from trapline.kvm.sbi_fwft import CHECK_BIT, ENVCFG_LPE, ENVCFG_SSE, CfiFeature
-from trapline.kvm.sbi_own import own_answer
-from trapline.kvm.slots import SlotKind
+from trapline.kvm.exits.sbi_fwft import CHECK_BIT, ENVCFG_LPE, ENVCFG_SSE, CfiFeature
+from trapline.kvm.exits.sbi_own import own_answer
+from trapline.kvm.uapi.numbers import Exit, MpState
+from trapline.kvm.uapi.onereg import SBI_STATE, get_one_reg, reg_id, set_one_reg
+from trapline.kvm.uapi.slots import SlotKind
 from trapline.kvm.vcpu import Vcpu
 from trapline.kvm.vm import Vm
 from trapline.sbi.call import MASK64, SbiCall

@@ -6,10 +6,10 @@ import pytest
 from guest import BASE, run_event
 
 from trapline.isa.assemble import assemble
-from trapline.kvm import onereg as o
-from trapline.kvm.isa_ext import ISA_EXTENSIONS
-from trapline.kvm.numbers import ENOENT, IRQ_PMU_OVF
-from trapline.kvm.onereg import OneRegError, get_one_reg, reg_id, reg_list, set_one_reg
+from trapline.kvm.uapi import onereg as o
+from trapline.kvm.uapi.isa_ext import ISA_EXTENSIONS
+from trapline.kvm.uapi.numbers import ENOENT, IRQ_PMU_OVF
+from trapline.kvm.uapi.onereg import OneRegError, get_one_reg, reg_id, reg_list, set_one_reg
 from trapline.kvm.vcpu import Vcpu
 from trapline.kvm.vm import Vm
 from trapline.machine.aia import Aia

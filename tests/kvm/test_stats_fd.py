@@ -7,7 +7,7 @@ import struct
 import pytest
 from guest import run_event
 
-from trapline.kvm.stats_fd import read_stats
+from trapline.kvm.uapi.stats_fd import read_stats
 from trapline.kvm.vm import Vm
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from guest import BASE, run_event
 
-from trapline.kvm.vcpu_pmu import (
+from trapline.kvm.pmu.vcpu_pmu import (
     AUTO_START,
     CLEAR_VALUE,
     INIT_SNAPSHOT,

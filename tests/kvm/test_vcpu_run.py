@@ -8,9 +8,9 @@ import pytest
 from guest import BASE, MMIO, run_event
 
 from trapline.isa.assemble import assemble
-from trapline.kvm.numbers import EINVAL, KVM_INTERRUPT_SET, Exit, MpState, SystemEvent
-from trapline.kvm.stats import hardware_traps
-from trapline.kvm.trace import TrapRecord
+from trapline.kvm.report.trace import TrapRecord
+from trapline.kvm.uapi.numbers import EINVAL, KVM_INTERRUPT_SET, Exit, MpState, SystemEvent
+from trapline.kvm.uapi.stats import hardware_traps
 from trapline.kvm.vm import Vm
 from trapline.policies import parse_policy
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from trapline.lab.conform.board import Host
-from trapline.lab.conform.conform import ISA
-from trapline.lab.conform.program import build
+from trapline.conform.board import Host
+from trapline.conform.conform import ISA
+from trapline.conform.program import build
 
 
 def real_host() -> Host:

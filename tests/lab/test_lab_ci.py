@@ -13,7 +13,7 @@ from trapline.cli.main import main
 from trapline.lab.audit import Audit, audit
 from trapline.lab.baseline import read, since
 from trapline.lab.errors import UsageError
-from trapline.lab.junit import Case, Suite, audit_suites, write_junit
+from trapline.views.junit import Case, Suite, audit_suites, write_junit
 
 FEW = {"event": "fetch-|misaligned-load", "firmware": ["opensbi-1.6", "ignores-hedeleg"], "workers": 1}
 POLICIES = ["linux-6.13", "linux-7.2", "patel"]

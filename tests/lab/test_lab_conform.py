@@ -10,20 +10,20 @@ from pathlib import Path
 import pytest
 from real_host import real_host
 
+from trapline.conform import port
+from trapline.conform.compare import compare, load_accepted
+from trapline.conform.conform import ISA, conform, preset_of
+from trapline.conform.costs import ISA as COSTS_ISA
+from trapline.conform.cpio import initramfs
+from trapline.conform.hosted import run_hosted
+from trapline.conform.hosts import hosts
+from trapline.conform.linux import boot_guest
+from trapline.conform.payload import WARM_UP, parse_manifest, payload
+from trapline.conform.program import COMPILER, build
+from trapline.conform.seen import CSRS, REGISTERS, Seen, from_report, without_end
+from trapline.fetch.store import Store
 from trapline.lab import probe_image
-from trapline.lab.conform import port
-from trapline.lab.conform.compare import compare, load_accepted
-from trapline.lab.conform.conform import ISA, conform, preset_of
-from trapline.lab.conform.costs import ISA as COSTS_ISA
-from trapline.lab.conform.cpio import initramfs
-from trapline.lab.conform.hosted import run_hosted
-from trapline.lab.conform.hosts import hosts
-from trapline.lab.conform.linux import boot_guest
-from trapline.lab.conform.payload import WARM_UP, parse_manifest, payload
-from trapline.lab.conform.program import COMPILER, build
-from trapline.lab.conform.seen import CSRS, REGISTERS, Seen, from_report, without_end
 from trapline.lab.errors import UsageError
-from trapline.lab.fetch.store import Store
 from trapline.lab.settings import settings
 from trapline.machine.machine import Machine
 from trapline.privilege.isa_string import extensions

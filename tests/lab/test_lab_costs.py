@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from trapline.conform.costs import QEMU, CostRow, CostTable, Symbols, parts_of, record
+from trapline.conform.loops import BY_NAME, LOOPS, RAM, TABLE, encode, files, rounds_of
+from trapline.conform.port import Window
 from trapline.firmware import cost as firmware_cost
 from trapline.firmware.models import MODELS
-from trapline.kvm import cost as kvm_cost
-from trapline.lab.conform.costs import QEMU, CostRow, CostTable, Symbols, parts_of, record
-from trapline.lab.conform.loops import BY_NAME, LOOPS, RAM, TABLE, encode, files, rounds_of
-from trapline.lab.conform.port import Window
+from trapline.kvm.report import cost as kvm_cost
 from trapline.privilege.modes import MODE_HS, MODE_M, MODE_U, MODE_VS
 
 SYMBOLS = """ffffffff80000000 T _start

@@ -13,10 +13,11 @@ import pytest
 
 from trapline.firmware import firmware as firmware_module
 from trapline.firmware import handler, misaligned, redirect
-from trapline.kvm import mmio, native_exit, vcpu, vcpu_insn
-from trapline.kvm import redirect as kvm_redirect
-from trapline.kvm.context import CpuTrap
-from trapline.kvm.stats import VcpuStats
+from trapline.kvm import vcpu
+from trapline.kvm.exits import mmio, native_exit, vcpu_insn
+from trapline.kvm.exits import redirect as kvm_redirect
+from trapline.kvm.uapi.context import CpuTrap
+from trapline.kvm.uapi.stats import VcpuStats
 from trapline.kvm.vm import Vm
 from trapline.lab.checks import FAIL, Finding, check
 from trapline.lab.oracle import expected

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from real_host import real_host
 
+from trapline.conform.compare import AcceptedLine, load_accepted_lines
+from trapline.conform.console_diff import differences, lines_of
+from trapline.conform.hosted_guest import FULL, MOST_WRITTEN, SHUTDOWN, SILENT, GuestFiles, run_hosted_guest
+from trapline.conform.linux import LinuxGuest
+from trapline.conform.own_guest import GuestComparison, conform_guest
+from trapline.conform.port import Window
 from trapline.isa.assemble import assemble
-from trapline.lab.conform.compare import AcceptedLine, load_accepted_lines
-from trapline.lab.conform.console_diff import differences, lines_of
-from trapline.lab.conform.hosted_guest import FULL, MOST_WRITTEN, SHUTDOWN, SILENT, GuestFiles, run_hosted_guest
-from trapline.lab.conform.linux import LinuxGuest
-from trapline.lab.conform.own_guest import GuestComparison, conform_guest
-from trapline.lab.conform.port import Window
 from trapline.lab.errors import UsageError
 from trapline.lab.settings import settings
 from trapline.machine.memory_map import RAM_BASE as RAM

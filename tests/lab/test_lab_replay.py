@@ -18,8 +18,8 @@ from trapline.lab.guest_run import RunOptions, run_guest
 from trapline.lab.oracle import expected
 from trapline.lab.replay import guest_of, write_all
 from trapline.lab.settings import settings
-from trapline.lab.spike import find_spike
 from trapline.machine.elf import parse
+from trapline.verify.spike import find_spike
 
 QEMU = "qemu-system-riscv64"
 FIRMWARE_END = 0x8020_0000

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from trapline.isa.assemble import assemble
-from trapline.kvm.cost import estimate
+from trapline.kvm.report.cost import estimate
 from trapline.lab.compare import compare
 from trapline.lab.guest_run import RunOptions, RunReport, run_guest
 from trapline.lab.observe import ObserveOptions

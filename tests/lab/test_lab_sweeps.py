@@ -6,12 +6,12 @@ import dataclasses
 
 import pytest
 
-from trapline.lab.conform import sweep_calls, sweep_csrs
-from trapline.lab.conform.conform import ISA
-from trapline.lab.conform.sweep import RECORD, Item, Sweep, build
-from trapline.lab.conform.sweep_compare import SweepRow, compare_sweep
-from trapline.lab.conform.sweep_run import End, SweepSeen, run_hosted_sweeps
-from trapline.lab.conform.sweeps import named, sweeps
+from trapline.conform import sweep_calls, sweep_csrs
+from trapline.conform.conform import ISA
+from trapline.conform.sweep import RECORD, Item, Sweep, build
+from trapline.conform.sweep_compare import SweepRow, compare_sweep
+from trapline.conform.sweep_run import End, SweepSeen, run_hosted_sweeps
+from trapline.conform.sweeps import named, sweeps
 from trapline.lab.errors import UsageError
 from trapline.lab.settings import settings
 

@@ -8,11 +8,11 @@ import pytest
 from machine_fakes import FakeHart
 
 from trapline.lang.state import Hart
-from trapline.machine import aplic as a
 from trapline.machine import memory_map as mm
 from trapline.machine.aia import Aia, parse_aia
-from trapline.machine.aplic import Aplic
-from trapline.machine.imsic import PAGE, ImsicWindow
+from trapline.machine.devices import aplic as a
+from trapline.machine.devices.aplic import Aplic
+from trapline.machine.devices.imsic import PAGE, ImsicWindow
 from trapline.machine.machine import Machine
 from trapline.privilege.isa_string import DEFAULT_ISA, add_imsic, configure
 from trapline.privilege.reset import reset

@@ -11,7 +11,7 @@ from trapline.engine.api import Engine
 from trapline.engine.native import NativeEngine
 from trapline.engine.reference import ReferenceEngine
 from trapline.isa.assemble import assemble
-from trapline.machine.clint import CLOCK_COST, CLOCK_READS
+from trapline.machine.devices.clint import CLOCK_COST, CLOCK_READS
 from trapline.machine.machine import Machine
 
 BASE = 0x8000_0000

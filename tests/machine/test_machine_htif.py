@@ -7,7 +7,7 @@ import struct
 import pytest
 from machine_fakes import FakeHart
 
-from trapline.machine.htif import Htif
+from trapline.machine.devices.htif import Htif
 from trapline.machine.regions import Regions
 
 BASE = 0x8000_0000

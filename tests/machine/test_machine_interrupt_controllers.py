@@ -7,9 +7,9 @@ from machine_fakes import FakeHart
 
 from trapline.lang.control import ATTENTION_LEAVE, EXIT_TIMER
 from trapline.lang.devices import DeviceState
-from trapline.machine.clint import MTIME, MTIMECMP, Clint, advance, time_of
+from trapline.machine.devices.clint import MTIME, MTIMECMP, Clint, advance, time_of
+from trapline.machine.devices.plic import CONTEXT, ENABLE, PENDING, Plic
 from trapline.machine.lines import MEIP, MSIP, MTIP, SEIP
-from trapline.machine.plic import CONTEXT, ENABLE, PENDING, Plic
 
 
 def test_msip_drives_the_right_hart() -> None:

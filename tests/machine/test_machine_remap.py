@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from remap_program import Program
 
-from trapline.lab import spike
 from trapline.machine.machine import Machine
+from trapline.verify import spike
 
 ISA = "rv64imafdch_zicsr_zifencei_zicclsm_svinval_svnapot_svpbmt_svadu"
 

@@ -6,7 +6,7 @@ from machine_fakes import FakeEngine, FakeHart
 
 from trapline.lang.control import EXIT_STOP, EXIT_WFI
 from trapline.lang.devices import DeviceState
-from trapline.machine.clint import Clint, time_of
+from trapline.machine.devices.clint import Clint, time_of
 from trapline.machine.lines import MTIP
 from trapline.machine.schedule import QUANTUM, Schedule
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from machine_fakes import FakeHart
 
 from trapline.lang.devices import ASK_SOURCE, DeviceState
-from trapline.machine.memory_map import UART_IRQ
-from trapline.machine.uart import (
+from trapline.machine.devices.uart import (
     FCR_ENABLE,
     IER_RDI,
     IER_THRI,
@@ -23,6 +22,7 @@ from trapline.machine.uart import (
     MSR_CTS,
     Uart,
 )
+from trapline.machine.memory_map import UART_IRQ
 
 
 class Bench:

@@ -10,10 +10,10 @@ from typing import Any
 from rich.console import Console
 
 from trapline.isa.registers import X_NAMES
-from trapline.kvm.context import CpuTrap
-from trapline.kvm.death import CodeLine, CsrValue, Death, decode_csr
-from trapline.kvm.trace import TrapRecord
-from trapline.kvm.walks import Walk, WalkStep
+from trapline.kvm.report.death import CodeLine, CsrValue, Death, decode_csr
+from trapline.kvm.report.trace import TrapRecord
+from trapline.kvm.report.walks import Walk, WalkStep
+from trapline.kvm.uapi.context import CpuTrap
 from trapline.lab.audit import Audit
 from trapline.lab.boot import BootOptions, BootReport
 from trapline.lab.checks import Finding
@@ -191,10 +191,10 @@ def fetched() -> Shown:
 
 def linux_guest() -> Shown:
     """The view of `conform --guest`."""
-    from trapline.lab.conform.hosted_guest import HostedGuest
-    from trapline.lab.conform.linux import LinuxGuest
-    from trapline.lab.conform.own_guest import GuestComparison
-    from trapline.lab.conform.port import Window
+    from trapline.conform.hosted_guest import HostedGuest
+    from trapline.conform.linux import LinuxGuest
+    from trapline.conform.own_guest import GuestComparison
+    from trapline.conform.port import Window
     from trapline.views.linux_guest import show_guests
 
     levels = {"VU": 1_234_567, "VS": 2_345_678_901, "U": 34_567, "HS": 456_789_012, "M": 5_678}
@@ -209,8 +209,8 @@ def linux_guest() -> Shown:
 
 def costs() -> Shown:
     """The view of `conform --costs`."""
-    from trapline.lab.conform.costs import CostRow, CostTable
-    from trapline.lab.conform.loops import LOOPS
+    from trapline.conform.costs import CostRow, CostTable
+    from trapline.conform.loops import LOOPS
     from trapline.views.costs import show_costs
 
     parts = {"M": 1_377.0, "kvm": 12_535.0, "kernel": 13_300.0, "user": 1_034.0, "guest": 7.0}
@@ -222,10 +222,10 @@ def costs() -> Shown:
 
 def conformed() -> Shown:
     """The view of `conform`."""
-    from trapline.lab.conform.compare import Accepted, Difference, Row
-    from trapline.lab.conform.conform import Comparison as Compared
-    from trapline.lab.conform.conform import Conformance
-    from trapline.lab.conform.seen import Seen
+    from trapline.conform.compare import Accepted, Difference, Row
+    from trapline.conform.conform import Comparison as Compared
+    from trapline.conform.conform import Conformance
+    from trapline.conform.seen import Seen
     from trapline.views.conform import show_conformance
 
     killed, lived = Seen("fetch-hole", "VU", "killed", 14), Seen("fetch-hole", "VU", "vmm")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from trapline.isa.assemble import assemble
+from trapline.machine.devices.rtc import EPOCH
 from trapline.machine.machine import Machine
-from trapline.machine.rtc import EPOCH
 from trapline.vmm.guest import Guest
 
 CLOCK = """

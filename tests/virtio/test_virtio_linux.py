@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from trapline.lab.fetch.store import Kernel, find_kernel
+from trapline.fetch.store import Kernel, find_kernel
 from trapline.machine.console import Console, Script
 from trapline.machine.machine import Machine
 from trapline.machine.virtio.options import VirtioOptions

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from trapline.isa.assemble import assemble
-from trapline.kvm import aia_device as d
-from trapline.machine import aplic as a
+from trapline.kvm.aia import aia_device as d
 from trapline.machine import memory_map as mm
+from trapline.machine.devices import aplic as a
 from trapline.vmm.guest import Guest
 from trapline.vmm.guest_tree import guest_isa, guest_tree
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trapline.kvm.slots import SlotKind
+from trapline.kvm.uapi.slots import SlotKind
 from trapline.vmm.arguments import SlotArgument, parse_memory, parse_size, parse_slot, require_no_overlap
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from trapline.lab.fetch.store import find_kernel
+from trapline.fetch.store import find_kernel
 from trapline.lab.probe import Observation, ProbeVm
 from trapline.lab.settings import settings
 from trapline.machine.console import Console

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from trapline.isa.assemble import assemble
-from trapline.kvm.slots import SlotKind
+from trapline.kvm.uapi.slots import SlotKind
 from trapline.machine.console import Console, Replay, Script
 from trapline.machine.elf import ImageError
 from trapline.vmm.arguments import SlotArgument

@@ -8,7 +8,7 @@ import pytest
 
 from trapline.firmware.exit_log import FIRMWARE_EMULATE, FIRMWARE_TO_VS, KINDS, KVM_REDIRECT, VIA_FIRMWARE
 from trapline.isa.assemble import assemble
-from trapline.kvm.slots import SlotKind
+from trapline.kvm.uapi.slots import SlotKind
 from trapline.kvm.vm import LAST_TRAPS
 from trapline.machine.console import Console
 from trapline.vmm.arguments import SlotArgument

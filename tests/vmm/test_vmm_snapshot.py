@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from trapline.isa.assemble import assemble
-from trapline.kvm.slots import SlotKind
+from trapline.kvm.uapi.slots import SlotKind
 from trapline.kvm.vm import Vm
 from trapline.lang.layout import Kind
 from trapline.machine.console import Console

@@ -67,7 +67,6 @@ def audit(
     from trapline.lab.audit import audit as lab
     from trapline.lab.baseline import read, since
     from trapline.lab.errors import UsageError
-    from trapline.lab.junit import audit_suites, write_junit
     from trapline.lab.output import behind_result
     from trapline.lab.replay import write_all
     from trapline.lab.route import event_names
@@ -75,6 +74,7 @@ def audit(
     from trapline.policies import policy_names
     from trapline.policies.load import NESTED_PRESETS
     from trapline.views.audit import show_audit
+    from trapline.views.junit import audit_suites, write_junit
     from trapline.views.progress import bar
 
     every = ["linux-7.2", *NESTED_PRESETS] if nested else list(policy_names())

@@ -121,7 +121,7 @@ def fetched(word: str) -> Any:
 
     if Path(word).exists():
         return None
-    from trapline.lab.fetch.store import find_kernel
+    from trapline.fetch.store import find_kernel
 
     return find_kernel(word)
 
@@ -137,7 +137,7 @@ def with_initrd(machine: Machine, kernel: Any) -> Machine:
 
 def kernel_arguments(machine: Machine) -> str:
     """The command line of a fetched kernel: what its console needs, then what the user says."""
-    from trapline.lab.fetch.fetch import APPEND
+    from trapline.fetch.fetch import APPEND
 
     own = APPEND.replace("ttyS0", "hvc0") if machine.console == "virtio" else APPEND
     return f"{own} {machine.append}".rstrip()

@@ -13,7 +13,7 @@ from trapline.cli.numbers import Isa, Repeat
 from trapline.cli.options import EXIT_FAILED, EXIT_LIMIT, Json, Misaligned, Several
 
 if TYPE_CHECKING:
-    from trapline.lab.conform.board import Host
+    from trapline.conform.board import Host
 
 
 @app.command
@@ -82,13 +82,13 @@ def conform(
     json
         Write the result as JSON to a file, or - for standard output.
     """
-    from trapline.lab.conform.conform import ISA
-    from trapline.lab.conform.conform import conform as lab
-    from trapline.lab.conform.hosts import hosts
+    from trapline.conform.conform import ISA
+    from trapline.conform.conform import conform as lab
+    from trapline.conform.hosts import hosts
     from trapline.lab.errors import UsageError
-    from trapline.lab.junit import conform_suites, write_junit
     from trapline.lab.output import behind_result
     from trapline.views.conform import show_conformance
+    from trapline.views.junit import conform_suites, write_junit
     from trapline.views.progress import bar
 
     if record is not None and not costs:
@@ -137,7 +137,7 @@ def _write(path: str | None, console: bytes) -> None:
 def _guest(
     hosts: list[Host], image: str, policies: tuple[str, ...], accepted: str | None, console: str | None, json: Json
 ) -> int:
-    from trapline.lab.conform.own_guest import conform_guest
+    from trapline.conform.own_guest import conform_guest
     from trapline.views.linux_guest import show_guests
     from trapline.views.progress import bar
 
@@ -156,14 +156,14 @@ def _guest(
 
 def costs_isa() -> str:
     """Return the hart on which costs are measured."""
-    from trapline.lab.conform.costs import ISA
+    from trapline.conform.costs import ISA
 
     return ISA
 
 
 def _costs(hosts: list[Host], file: str | None, json: Json) -> int:
-    from trapline.lab.conform.costs import measure
-    from trapline.lab.conform.costs import record as merge
+    from trapline.conform.costs import measure
+    from trapline.conform.costs import record as merge
     from trapline.lab.output import behind_result
     from trapline.views.costs import show_costs
     from trapline.views.progress import bar

@@ -46,8 +46,8 @@ def fetch(
     json
         Write the result as JSON to a file, or - for standard output.
     """
-    from trapline.lab.fetch.fetch import DEFAULT_SUITE, FetchOptions, listing
-    from trapline.lab.fetch.fetch import fetch as lab
+    from trapline.fetch.fetch import DEFAULT_SUITE, FetchOptions, listing
+    from trapline.fetch.fetch import fetch as lab
     from trapline.views.fetch import show_fetched, show_listing
     from trapline.views.progress import line, transfer
 

@@ -16,11 +16,11 @@ PACKAGE = Path(__file__).resolve().parent.parent
 # Every file of these takes part in the image: what is compiled, and what compiles it.
 ROOMS = ("lang", "privilege", "isa", "engine")
 ROOTS = (
-    "trapline.kvm.redirect",
+    "trapline.kvm.exits.redirect",
     "trapline.kvm.switch",
-    "trapline.kvm.guest_fetch",
-    "trapline.kvm.mmio_access",
-    "trapline.kvm.native_exit",
+    "trapline.kvm.exits.guest_fetch",
+    "trapline.kvm.exits.mmio_access",
+    "trapline.kvm.exits.native_exit",
     "trapline.kvm.entry",
     "trapline.kvm.halts",
     "trapline.kvm.turns",
@@ -31,11 +31,11 @@ ROOTS = (
     "trapline.firmware.handler",
     "trapline.firmware.unprivileged",
     "trapline.machine.lines",
-    "trapline.machine.clint",
+    "trapline.machine.devices.clint",
     "trapline.machine.turns",
-    "trapline.machine.plic",
-    "trapline.machine.uart",
-    "trapline.machine.rtc",
+    "trapline.machine.devices.plic",
+    "trapline.machine.devices.uart",
+    "trapline.machine.devices.rtc",
 )
 # An import that is executed when the module is: it stands at the line's beginning.
 _IMPORT = re.compile(rb"^from trapline\.([\w.]+) import ((?:\([^)]*\))|[^\n]*)", re.M)

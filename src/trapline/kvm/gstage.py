@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from trapline.kvm.map_native import FRESH
+from trapline.kvm.exits.map_native import FRESH
 from trapline.machine.plain_types import U64
 from trapline.machine.regions import Region
 from trapline.privilege.pte import PPN_MASK, PPN_SHIFT, PTE_LEAF, PTE_V, PTE_W

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trapline.kvm.entry import set_pending, sync_pending
-from trapline.kvm.numbers import EINVAL, IRQ_PMU_OVF, IRQ_VS_TIMER, VS_IRQS
+from trapline.kvm.uapi.numbers import EINVAL, IRQ_PMU_OVF, IRQ_VS_TIMER, VS_IRQS
 
 if TYPE_CHECKING:
     from trapline.kvm.vcpu import Vcpu

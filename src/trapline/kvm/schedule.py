@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from trapline.kvm.entry import NEVER
-from trapline.kvm.native_setup import collect, note_stopped, prepare
-from trapline.kvm.numbers import MpState
+from trapline.kvm.exits.native_setup import collect, note_stopped, prepare
 from trapline.kvm.turns import OF_PYTHON, QUIET, STOPPED, TO_PYTHON, take_vcpu_turns
+from trapline.kvm.uapi.numbers import MpState
 from trapline.kvm.vcpu import RunStop, Vcpu
 from trapline.lang.devices import DeviceState
-from trapline.machine.clint import time_of
+from trapline.machine.devices.clint import time_of
 
 if TYPE_CHECKING:
-    from trapline.kvm.death import Death
+    from trapline.kvm.report.death import Death
     from trapline.kvm.vm import Vm
 
 # What exits are estimated to take is part of a turn, though it takes no such time here.

@@ -12,9 +12,9 @@ from trapline.firmware.firmware import Firmware
 from trapline.firmware.models import FirmwareModel
 from trapline.isa.decode import Decoder
 from trapline.kvm.actions import actions_of
-from trapline.kvm.native_setup import check_last
-from trapline.kvm.sbi_fwft import guest_features
-from trapline.kvm.slots import MemorySlot, SlotKind
+from trapline.kvm.exits.native_setup import check_last
+from trapline.kvm.exits.sbi_fwft import guest_features
+from trapline.kvm.uapi.slots import MemorySlot, SlotKind
 from trapline.machine.host_files import refuse, shown
 from trapline.machine.plain_state import Saver, typed
 from trapline.machine.plain_types import U64

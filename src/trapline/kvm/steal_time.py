@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trapline.kvm.numbers import MASK64
+from trapline.kvm.uapi.numbers import MASK64
 
 if TYPE_CHECKING:
     from trapline.kvm.vcpu import Vcpu

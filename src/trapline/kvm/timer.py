@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trapline.kvm.entry import program_timer, timer_tick
-from trapline.kvm.numbers import MASK64
-from trapline.machine.clint import time_of
+from trapline.kvm.uapi.numbers import MASK64
+from trapline.machine.devices.clint import time_of
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.csr_numbers import HTIMEDELTA, VSTIMECMP
 

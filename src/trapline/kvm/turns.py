@@ -14,7 +14,7 @@ from trapline.lang.devices import HARTS, DeviceState, on_hart
 from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.state import Hart
 from trapline.lang.values import U64, urem
-from trapline.machine.clint import pass_time
+from trapline.machine.devices.clint import pass_time
 from trapline.machine.turns import begin_round
 from trapline.privilege.fields import MSTATUS_FS
 from trapline.privilege.interrupts import time_now

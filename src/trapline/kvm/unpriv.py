@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trapline.firmware.trap import last_trap
-from trapline.kvm.context import CpuTrap
-from trapline.kvm.guest_fetch import fetches_guest
-from trapline.kvm.redirect import inject
+from trapline.kvm.exits.guest_fetch import fetches_guest
+from trapline.kvm.exits.redirect import inject
+from trapline.kvm.uapi.context import CpuTrap
 from trapline.privilege.causes import LOAD_GUEST_PAGE_FAULT
 from trapline.privilege.memory import guest_load
 

@@ -15,19 +15,25 @@ from trapline.firmware import outcome as firmware_outcome
 from trapline.firmware.cost import firmware_events
 from trapline.isa.decode import Decoder
 from trapline.kvm import interrupts, vcpu_state
-from trapline.kvm.aia import VcpuAia
-from trapline.kvm.context import CpuTrap, GuestCsrs, KvmRun, VcpuConfig
-from trapline.kvm.cost import estimate
-from trapline.kvm.death import Death, autopsy
+from trapline.kvm.aia.aia import VcpuAia
 from trapline.kvm.entry import enter_vcpu, slice_left, spend_time
+from trapline.kvm.exits.mmio import mmio_return
+from trapline.kvm.exits.native_exit import GO_ON, begin_exit, hosted_exit
+from trapline.kvm.exits.native_setup import allow_exits, collect, prepare, refresh_actions, refresh_flags
+from trapline.kvm.exits.vcpu_exit import vcpu_exit
+from trapline.kvm.exits.vcpu_insn import csr_return
+from trapline.kvm.exits.vcpu_sbi import VcpuSbi, sbi_return
 from trapline.kvm.halts import waited, woke
-from trapline.kvm.isa_ext import host_has, withheld
-from trapline.kvm.mmio import mmio_return
-from trapline.kvm.native_exit import GO_ON, begin_exit, hosted_exit
-from trapline.kvm.native_setup import allow_exits, collect, prepare, refresh_actions, refresh_flags
 from trapline.kvm.nested.exits import nested_wakes
 from trapline.kvm.nested.setup import NestedHart
-from trapline.kvm.numbers import (
+from trapline.kvm.report.cost import estimate
+from trapline.kvm.report.death import Death, autopsy
+from trapline.kvm.report.trace import TrapRecord, origin_of
+from trapline.kvm.switch import preempt, save_guest
+from trapline.kvm.timer import VcpuTimer
+from trapline.kvm.uapi.context import CpuTrap, GuestCsrs, KvmRun, VcpuConfig
+from trapline.kvm.uapi.isa_ext import host_has, withheld
+from trapline.kvm.uapi.numbers import (
     EINVAL,
     IRQ_VS_EXT,
     KVM_GUESTDBG_ENABLE,
@@ -36,18 +42,12 @@ from trapline.kvm.numbers import (
     Exit,
     MpState,
 )
-from trapline.kvm.stats import VcpuStats
-from trapline.kvm.stats_fd import stats_file, vcpu_descriptors
-from trapline.kvm.switch import preempt, save_guest
-from trapline.kvm.timer import VcpuTimer
-from trapline.kvm.trace import TrapRecord, origin_of
-from trapline.kvm.vcpu_config import configure
-from trapline.kvm.vcpu_exit import vcpu_exit
-from trapline.kvm.vcpu_insn import csr_return
-from trapline.kvm.vcpu_sbi import VcpuSbi, sbi_return
+from trapline.kvm.uapi.stats import VcpuStats
+from trapline.kvm.uapi.stats_fd import stats_file, vcpu_descriptors
+from trapline.kvm.uapi.vcpu_config import configure
 from trapline.lang.control import EXIT_BREAK, EXIT_HOSTED_HS, EXIT_HOSTED_M, EXIT_STOP, EXIT_TIMER, EXIT_WFI
 from trapline.lang.state import Hart
-from trapline.machine.clint import pass_time, time_of
+from trapline.machine.devices.clint import pass_time, time_of
 from trapline.policies import CauseRule, Policy
 from trapline.privilege import csr_numbers as csr
 from trapline.privilege.causes import ECALL_VS, GUEST_PAGE_FAULTS
@@ -124,7 +124,7 @@ class Vcpu:
         self.config: VcpuConfig = VcpuConfig(hedeleg=vm.policy.hedeleg, hideleg=vm.policy.hideleg)
         self.isa_disabled: set[str] = withheld(self)
         self.guest_debug = False
-        # What native exits know of (kvm.native_setup), and whether a VMM waits for KVM_RUN to come back.
+        # What native exits know of (kvm.exits.native_setup), and whether a VMM waits for KVM_RUN to come back.
         self.native_policy: tuple[Policy, bool, int] | None = None
         self.native_seen = 0
         self.native_slots: list[int] = []

@@ -11,19 +11,19 @@ from trapline.engine.api import Engine, open_engine
 from trapline.engine.stop_points import Stopped
 from trapline.firmware.firmware import Firmware
 from trapline.kvm.actions import ActionFunction, actions_of, check_function
-from trapline.kvm.aia import IRQCHIP_FEATURE, GuestLines
-from trapline.kvm.aia_device import AiaDevice
-from trapline.kvm.dirty_log import DirtyLogs
+from trapline.kvm.aia.aia import IRQCHIP_FEATURE, GuestLines
+from trapline.kvm.aia.aia_device import AiaDevice
+from trapline.kvm.exits.io_bus import IoBus
+from trapline.kvm.exits.map_native import level_in_slot
+from trapline.kvm.exits.native_setup import collect, record_of
 from trapline.kvm.gstage import MODE_NUMBERS, MODES, PAGE, GStage, TableMemory
-from trapline.kvm.io_bus import IoBus
-from trapline.kvm.map_native import level_in_slot
-from trapline.kvm.native_setup import collect, record_of
 from trapline.kvm.nested.setup import pool_size
+from trapline.kvm.report.trace import TrapRecord
 from trapline.kvm.schedule import NoTurns, Turns, TurnWords
-from trapline.kvm.slots import MemorySlot, SlotKind, SlotTable
-from trapline.kvm.stats import GENERIC_VM, Route, total
-from trapline.kvm.stats_fd import stats_file, vm_descriptors
-from trapline.kvm.trace import TrapRecord
+from trapline.kvm.uapi.dirty_log import DirtyLogs
+from trapline.kvm.uapi.slots import MemorySlot, SlotKind, SlotTable
+from trapline.kvm.uapi.stats import GENERIC_VM, Route, total
+from trapline.kvm.uapi.stats_fd import stats_file, vm_descriptors
 from trapline.kvm.vcpu import Vcpu
 from trapline.kvm.vm_running import VmMemory, VmRunning
 from trapline.kvm.vmid import Vmid, VmidSpace
@@ -33,8 +33,8 @@ from trapline.lang.state.words import EXIT_RING
 from trapline.lang.values import MASK64
 from trapline.machine.aia import Aia
 from trapline.machine.checkpoint import Rewindable
-from trapline.machine.clint import time_of
-from trapline.machine.imsic import ImsicWindow
+from trapline.machine.devices.clint import time_of
+from trapline.machine.devices.imsic import ImsicWindow
 from trapline.machine.memory_map import DEFAULT_RATIO, DEFAULT_TIMEBASE, IMSIC_S_BASE
 from trapline.machine.memory_view import Memory
 from trapline.machine.plain_types import U64
@@ -501,7 +501,7 @@ class Vm(VmRunning):
         return deque(records, maxlen=LAST_TRAPS)
 
     def note_native(self, vcpu_id: int, entries: list[tuple[int, ...]]) -> None:
-        """Exits were handled by kvm.native_exit."""
+        """Exits were handled by kvm.exits.native_exit."""
         self._last.extend((vcpu_id, words) for words in entries)
         if self.told_of_traps is not None:
             for words in entries:

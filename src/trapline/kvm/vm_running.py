@@ -13,7 +13,7 @@ from trapline.machine.hooks import Answer, Hook, Hooked, Until, goes_on
 
 if TYPE_CHECKING:
     from trapline.engine.api import Engine
-    from trapline.kvm.trace import TrapRecord
+    from trapline.kvm.report.trace import TrapRecord
     from trapline.kvm.vcpu import Vcpu
     from trapline.machine.console import Console
 

@@ -13,10 +13,10 @@ from typing import Any
 from trapline.engine.api import Engine, open_engine
 from trapline.firmware.exit_log import HARDWARE_MODE
 from trapline.firmware.firmware import Firmware
-from trapline.kvm.cost import source as kvm_source
-from trapline.kvm.death import Death
-from trapline.kvm.stats import Route, hardware_traps
-from trapline.kvm.trace import TrapRecord
+from trapline.kvm.report.cost import source as kvm_source
+from trapline.kvm.report.death import Death
+from trapline.kvm.report.trace import TrapRecord
+from trapline.kvm.uapi.stats import Route, hardware_traps
 from trapline.lab.debugging import NO_DEBUG, DebugOptions, debugged
 from trapline.lab.errors import UsageError
 from trapline.lab.firmware_names import firmware_named

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from trapline.kvm.trace import TrapRecord
+from trapline.kvm.report.trace import TrapRecord
 from trapline.lab import nested_image as l1
 from trapline.lab import probe_image as image
 from trapline.lab.nested_events import NESTED_EVENTS

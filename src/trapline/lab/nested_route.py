@@ -9,7 +9,7 @@ from typing import Any
 
 from trapline.engine.api import Engine
 from trapline.firmware.models import FirmwareModel
-from trapline.kvm.trace import TrapRecord
+from trapline.kvm.report.trace import TrapRecord
 from trapline.lab.events import EVENTS, OF_A_FLAT_GUEST
 from trapline.lab.nested_events import NESTED_EVENTS
 from trapline.lab.nested_probe import HypervisorSees, Levels, NestedProbeVm

@@ -14,12 +14,12 @@ from trapline.engine.api import Engine
 from trapline.firmware.exit_log import HARDWARE_MODE
 from trapline.firmware.firmware import Firmware
 from trapline.firmware.models import FirmwareModel
-from trapline.kvm.cost import estimate
-from trapline.kvm.death import Death
 from trapline.kvm.gstage import PAGE
-from trapline.kvm.numbers import Exit
-from trapline.kvm.slots import SlotKind
-from trapline.kvm.trace import TrapRecord
+from trapline.kvm.report.cost import estimate
+from trapline.kvm.report.death import Death
+from trapline.kvm.report.trace import TrapRecord
+from trapline.kvm.uapi.numbers import Exit
+from trapline.kvm.uapi.slots import SlotKind
 from trapline.kvm.vcpu import RunStop, Vcpu
 from trapline.kvm.vm import Vm
 from trapline.lab import probe_image as image

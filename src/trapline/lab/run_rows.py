@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trapline.kvm.cost import estimate
-from trapline.kvm.stats import Route
+from trapline.kvm.report.cost import estimate
+from trapline.kvm.uapi.stats import Route
 from trapline.lab.observe import HostedCost, Observation
 from trapline.machine.observer import RoundTrips
 from trapline.privilege.causes import cause_name

@@ -11,10 +11,10 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
-from trapline.kvm.numbers import Exit
+from trapline.kvm.report.trace import TrapRecord
 from trapline.kvm.snapshot import change_policy
-from trapline.kvm.stats import hardware_traps
-from trapline.kvm.trace import TrapRecord
+from trapline.kvm.uapi.numbers import Exit
+from trapline.kvm.uapi.stats import hardware_traps
 from trapline.kvm.vcpu import RunStop, Vcpu
 from trapline.kvm.vm import Vm
 from trapline.policies import Policy, PolicyError, load_policy, policy_names

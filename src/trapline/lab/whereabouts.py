@@ -13,14 +13,14 @@ from typing import Any
 
 from trapline.isa.decode import Decoded
 from trapline.isa.registers import X_NAMES
-from trapline.kvm.death import disassemble, fetch
-from trapline.kvm.numbers import Exit, MpState
-from trapline.kvm.stats import hardware_traps
-from trapline.kvm.trace import TrapRecord, origin_of
+from trapline.kvm.report.death import disassemble, fetch
+from trapline.kvm.report.trace import TrapRecord, origin_of
+from trapline.kvm.report.walks import vs_walk
+from trapline.kvm.uapi.numbers import Exit, MpState
+from trapline.kvm.uapi.stats import hardware_traps
 from trapline.kvm.vcpu import RunStop, Vcpu
-from trapline.kvm.walks import vs_walk
 from trapline.lab.symbols import Symbols
-from trapline.machine.clint import time_of
+from trapline.machine.devices.clint import time_of
 from trapline.privilege.causes import ECALL_VS, INTERRUPT, cause_name
 from trapline.privilege.csr import csr_read
 from trapline.privilege.csr_numbers import CSR_NAMES, VSIP

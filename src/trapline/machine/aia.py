@@ -9,10 +9,10 @@ from trapline.lang.devices import ASK_SOURCE, DeviceState
 from trapline.lang.state import Hart
 from trapline.lang.state.words import IMSIC_FILES
 from trapline.machine import memory_map as mm
-from trapline.machine.aplic import Aplic, Send
-from trapline.machine.imsic import ImsicWindow
+from trapline.machine.devices.aplic import Aplic, Send
+from trapline.machine.devices.imsic import ImsicWindow
+from trapline.machine.devices.plic import Plic
 from trapline.machine.lines import MEIP, SEIP, drive
-from trapline.machine.plic import Plic
 from trapline.machine.regions import Regions
 from trapline.privilege.imsic import FILE_M, FILE_S
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from trapline.machine import memory_map as mm
 from trapline.machine.aia import Aia
+from trapline.machine.devices.imsic import PAGE
 from trapline.machine.fdt import Node, cells64
-from trapline.machine.imsic import PAGE
 from trapline.privilege.imsic import IMSIC_IDENTITIES
 
 _S_EXT, _M_EXT = 9, 11

@@ -19,13 +19,16 @@ from trapline.machine.aia import Aia, parse_aia
 from trapline.machine.aia import install as install_interrupt_controllers
 from trapline.machine.board_monitor import BoardMonitor
 from trapline.machine.checkpoint import Checkpoints, Rewindable
-from trapline.machine.clint import Clint, time_of
 from trapline.machine.commit_log import CommitLog
 from trapline.machine.console import Console
 from trapline.machine.device_tree import BoardTree, board_blob
+from trapline.machine.devices.clint import Clint, time_of
+from trapline.machine.devices.htif import Htif
+from trapline.machine.devices.rtc import Rtc
+from trapline.machine.devices.test_finisher import TestFinisher
+from trapline.machine.devices.uart import Uart
 from trapline.machine.elf import Content, ImageError, is_elf, parse
 from trapline.machine.hooks import Hooked, Until, goes_on
-from trapline.machine.htif import Htif
 from trapline.machine.image import (
     Loaded,
     initrd_address,
@@ -46,14 +49,11 @@ from trapline.machine.people import grouped
 from trapline.machine.plain_types import U8, U64
 from trapline.machine.regions import Regions
 from trapline.machine.reset_rom import spike_rom, virt_rom
-from trapline.machine.rtc import Rtc
 from trapline.machine.schedule import Schedule
 from trapline.machine.shown import Facts
 from trapline.machine.sigint import on_ctrl_c
 from trapline.machine.signature import DEFAULT_GRANULARITY, signature
-from trapline.machine.test_finisher import TestFinisher
 from trapline.machine.trap_counts import instructions_by_mode
-from trapline.machine.uart import Uart
 from trapline.machine.virtio.bus import VirtioBus
 from trapline.machine.virtio.memory import BoardMemory
 from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions, add_devices

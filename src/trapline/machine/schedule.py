@@ -16,7 +16,7 @@ from trapline.engine.api import Engine
 from trapline.lang.control import EXIT_BREAK
 from trapline.lang.devices import ASK_ARRIVED, ASK_DEVICES, ASK_LEFT, DeviceState
 from trapline.lang.state import Hart
-from trapline.machine.clint import advance
+from trapline.machine.devices.clint import advance
 from trapline.machine.plain_types import Bits
 from trapline.machine.turns import NO_TICK, note_awake, note_deadline, take_turns, tick
 

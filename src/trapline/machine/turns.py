@@ -12,7 +12,7 @@ from trapline.lang.devices import ASK_ARRIVED, ASK_DEVICES, ASK_LEFT, HARTS, Dev
 from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.state import Hart
 from trapline.lang.values import U64, urem
-from trapline.machine.clint import clint_tick, pass_time
+from trapline.machine.devices.clint import clint_tick, pass_time
 from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import ENVCFG_STCE
 from trapline.privilege.interrupts import interrupt_waits, time_now, update_timers

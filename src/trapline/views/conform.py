@@ -11,7 +11,7 @@ from trapline.views.tables import show, table
 from trapline.views.terminal import count, facts, number, put, say
 
 if TYPE_CHECKING:
-    from trapline.lab.conform.conform import Comparison, Conformance
+    from trapline.conform.conform import Comparison, Conformance
 
 _LIMIT = 40
 

@@ -11,7 +11,7 @@ from trapline.views.tables import show, table
 from trapline.views.terminal import number, put, say
 
 if TYPE_CHECKING:
-    from trapline.lab.conform.costs import CostTable
+    from trapline.conform.costs import CostTable
 
 
 def show_costs(out: Console, tables: Sequence[CostTable]) -> None:

@@ -15,8 +15,8 @@ from trapline.views.tables import show, table
 from trapline.views.terminal import number, put, say, style_of, wrapped
 
 if TYPE_CHECKING:
-    from trapline.kvm.death import Death
-    from trapline.kvm.trace import TrapRecord
+    from trapline.kvm.report.death import Death
+    from trapline.kvm.report.trace import TrapRecord
     from trapline.lab.survival import Survival
     from trapline.lab.symbols import Symbols
     from trapline.lab.whereabouts import Place
@@ -26,7 +26,7 @@ TRAPS = 8  # lines of the last traps
 
 def show_death(console: Console, death: Death, symbols: Symbols, survival: Survival | None = None) -> None:
     """Print everything that is known of a kill."""
-    from trapline.kvm.death import code_line
+    from trapline.kvm.report.death import code_line
 
     say(console, f"the rule that killed: {death.rule.source or 'no source given'}", 0, "bold red")
     for line in death.log:

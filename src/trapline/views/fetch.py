@@ -10,7 +10,7 @@ from trapline.views.tables import show, table
 from trapline.views.terminal import number, put, say
 
 if TYPE_CHECKING:
-    from trapline.lab.fetch.fetch import FetchReport
+    from trapline.fetch.fetch import FetchReport
 
 
 def show_fetched(console: Console, report: FetchReport) -> None:
@@ -31,7 +31,7 @@ def show_fetched(console: Console, report: FetchReport) -> None:
 
 
 def _commands(console: Console, report: FetchReport) -> None:
-    from trapline.lab.fetch.fetch import APPEND
+    from trapline.fetch.fetch import APPEND
 
     kernel = report.kernel
     assert kernel is not None

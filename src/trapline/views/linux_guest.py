@@ -12,8 +12,8 @@ from trapline.views.tables import show, table
 from trapline.views.terminal import count, facts, number, put, say
 
 if TYPE_CHECKING:
-    from trapline.lab.conform.console_diff import LineDifference
-    from trapline.lab.conform.own_guest import GuestComparison
+    from trapline.conform.console_diff import LineDifference
+    from trapline.conform.own_guest import GuestComparison
 
 _LIMIT, _WIDEST = 40, 400
 

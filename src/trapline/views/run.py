@@ -78,7 +78,7 @@ def levels(console: Console, instructions: dict[str, int], source: str = "") -> 
 
 def show_run(console: Console, report: RunReport) -> None:
     """Print the result of a run."""
-    from trapline.kvm.cost import source
+    from trapline.kvm.report.cost import source
     from trapline.views.death import show_death, show_places, show_survival
 
     result = report.result

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from trapline.kvm.slots import PAGE, SlotKind
+from trapline.kvm.uapi.slots import PAGE, SlotKind
 from trapline.policies.names import NaclFeature
 
 _SIZE = re.compile(r"(0x[0-9a-fA-F_]+|[0-9][0-9_]*)\s*([kKmMgGtT]?)(i?[bB])?")

@@ -9,12 +9,12 @@ from typing import ClassVar
 from trapline.kvm.vcpu import Vcpu
 from trapline.lang.state import Hart
 from trapline.machine import memory_map as mm
+from trapline.machine.devices.rtc import Rtc
+from trapline.machine.devices.test_finisher import TestFinisher
+from trapline.machine.devices.uart import Uart
 from trapline.machine.people import times
 from trapline.machine.plain_types import U64
 from trapline.machine.regions import Device
-from trapline.machine.rtc import Rtc
-from trapline.machine.test_finisher import TestFinisher
-from trapline.machine.uart import Uart
 from trapline.machine.virtio.bus import VirtioBus
 from trapline.vmm.interrupts import Controllers
 

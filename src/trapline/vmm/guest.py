@@ -13,8 +13,8 @@ from trapline.engine.stop_points import Stops
 from trapline.firmware.firmware import Firmware
 from trapline.kvm.checkpoint import make_checkpoints
 from trapline.kvm.entry import turn_end
-from trapline.kvm.numbers import Exit, SystemEvent
 from trapline.kvm.schedule import skip
+from trapline.kvm.uapi.numbers import Exit, SystemEvent
 from trapline.kvm.vcpu import Vcpu
 from trapline.kvm.vm import Vm
 from trapline.lang.control import EXIT_STOP, leave
@@ -22,8 +22,8 @@ from trapline.lang.state import Hart
 from trapline.machine import memory_map as mm
 from trapline.machine.aia import Aia, parse_aia
 from trapline.machine.checkpoint import Checkpoints, Rewindable
-from trapline.machine.clint import time_of
 from trapline.machine.console import Console
+from trapline.machine.devices.clint import time_of
 from trapline.machine.elf import Content, ImageError
 from trapline.machine.hooks import Hooked, Until
 from trapline.machine.image import Loaded, initrd_address, load_program, most_of_program, read_initrd, read_program

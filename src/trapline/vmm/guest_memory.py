@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trapline.kvm.slots import SlotKind
+from trapline.kvm.uapi.slots import SlotKind
 from trapline.kvm.vm import Vm
 
 

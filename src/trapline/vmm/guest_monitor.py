@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from trapline.isa.decode import Decoder
 from trapline.isa.registers import X_NAMES
-from trapline.kvm.numbers import MpState
-from trapline.kvm.slots import MemorySlot
+from trapline.kvm.uapi.numbers import MpState
+from trapline.kvm.uapi.slots import MemorySlot
 from trapline.kvm.vcpu import GUEST_CSRS, Vcpu
 from trapline.machine import memory_map as mm
 from trapline.machine.board_monitor import in_columns, trap_lines, virtio_lines

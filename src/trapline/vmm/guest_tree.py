@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trapline.kvm.isa_ext import ISA_EXTENSIONS
+from trapline.kvm.uapi.isa_ext import ISA_EXTENSIONS
 from trapline.kvm.vcpu import Vcpu
 from trapline.machine.aia import Aia
 from trapline.machine.device_tree import BoardTree, board_blob

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from trapline.kvm import aia_device as kvm_aia
-from trapline.kvm.numbers import KVM_INTERRUPT_SET, KVM_INTERRUPT_UNSET
+from trapline.kvm.aia import aia_device as kvm_aia
+from trapline.kvm.uapi.numbers import KVM_INTERRUPT_SET, KVM_INTERRUPT_UNSET
 from trapline.kvm.vcpu import Vcpu
 from trapline.kvm.vm import Vm
 from trapline.lang.devices import ASK_SOURCE, DeviceState
 from trapline.machine import memory_map as mm
 from trapline.machine.aia import Aia
-from trapline.machine.aplic import Aplic
-from trapline.machine.imsic import PAGE
-from trapline.machine.plic import Plic
+from trapline.machine.devices.aplic import Aplic
+from trapline.machine.devices.imsic import PAGE
+from trapline.machine.devices.plic import Plic
 from trapline.machine.regions import Device
 
 MODES = {"emul": kvm_aia.MODE_EMUL, "hwaccel": kvm_aia.MODE_HWACCEL, "auto": kvm_aia.MODE_AUTO}

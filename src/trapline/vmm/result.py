@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trapline.kvm.death import Death
+from trapline.kvm.report.death import Death
 from trapline.machine.shown import Facts
 
 

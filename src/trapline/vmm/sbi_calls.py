@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from trapline.kvm.context import SbiForward
+from trapline.kvm.uapi.context import SbiForward
 from trapline.kvm.vm import Vm
 from trapline.lang.values import MASK64
 from trapline.sbi.numbers import Eid, SbiError

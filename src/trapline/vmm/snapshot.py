@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trapline.firmware.firmware import Firmware
-from trapline.kvm.native_setup import check_last
-from trapline.kvm.slots import SlotKind
+from trapline.kvm.exits.native_setup import check_last
 from trapline.kvm.snapshot import about, arguments, change_policy, harts_of, kept, match_slots, settle
+from trapline.kvm.uapi.slots import SlotKind
 from trapline.machine.host_files import host_files, uses_host, without_host
 from trapline.machine.snapshot import blamed_on, fill, read, write
 from trapline.machine.virtio.bus import VirtioBus

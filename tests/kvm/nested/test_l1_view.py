@@ -6,8 +6,8 @@ import programs
 import pytest
 from l1 import as_guest, difference, given_menvcfg, on_hart, on_spike, program
 
-from trapline.lab import spike
 from trapline.privilege.isa_string import DEFAULT_ISA
+from trapline.verify import spike
 
 G39 = (*programs.g_stage(8), *programs.vs_stage())
 CASES = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from l1 import as_guest, enter, leave, nested_vm, note, program, tag, words
 
-from trapline.kvm.death import Death
+from trapline.kvm.report.death import Death
 from trapline.policies import Policy, load_policy
 from trapline.policies.load import parse_policy
 from trapline.policies.resolve import nested_bugs

@@ -6,7 +6,17 @@ from l1 import G_ROOT, NOTES, RAM, VS_ROOT, enter, leave, nested_vm, note, progr
 from programs import g_stage, vs_stage
 
 from trapline.kvm.nested.onereg import HEXT_CSRS
-from trapline.kvm.onereg import CORE, CORE_MODE, CORE_VIRT, CSR, CSR_HEXT, get_one_reg, reg_id, reg_list, set_one_reg
+from trapline.kvm.uapi.onereg import (
+    CORE,
+    CORE_MODE,
+    CORE_VIRT,
+    CSR,
+    CSR_HEXT,
+    get_one_reg,
+    reg_id,
+    reg_list,
+    set_one_reg,
+)
 from trapline.kvm.vm import Vm
 from trapline.policies.load import parse_policy
 

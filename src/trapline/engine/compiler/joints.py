@@ -71,7 +71,7 @@ def resume(functions: dict[str, Compiled]) -> str:
 
 
 def hosted(functions: dict[str, Compiled]) -> str:
-    """A hosted mode wants out: the compiled hypervisor may deal with it (kvm.native_exit); then a new budget."""
+    """A hosted mode wants out: the compiled hypervisor may deal with it (kvm.exits.native_exit); then a new budget."""
     h = Handler("h.hosted")
     h.instret()
     called = functions["hosted_exit"]

@@ -16,7 +16,7 @@ from trapline.firmware.exit_log import (
     VIA_FIRMWARE,
     note_exit,
 )
-from trapline.kvm.map_native import map_plain
+from trapline.kvm.exits.map_native import map_plain
 from trapline.kvm.nested.bugs import (
     COUNTER_NOT_ROUTED,
     GVA_BY_CAUSE,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trapline.kvm.isa_ext import WITHHELD
 from trapline.kvm.nested.shadow import PAGE, ROOT_PAGES, empty_shadows, forget_shadows
 from trapline.kvm.nested.world import leave_l2, pull_l1
+from trapline.kvm.uapi.isa_ext import WITHHELD
 from trapline.lang.state import Hart
 from trapline.lang.state.words import SHADOWS
 from trapline.lang.values import MASK64
-from trapline.machine.clint import time_of
+from trapline.machine.devices.clint import time_of
 from trapline.machine.regions import Region, Regions
 from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import ENVCFG_STCE
@@ -19,7 +19,7 @@ from trapline.privilege.protection import KIND_DEVICE, KIND_RAM, KIND_ROM
 from trapline.privilege.reset import reset
 
 if TYPE_CHECKING:
-    from trapline.kvm.slots import MemorySlot
+    from trapline.kvm.uapi.slots import MemorySlot
     from trapline.kvm.vcpu import Vcpu
 
 POOL_PAGES = 2048  # of a vCPU's shadows: 8 MiB

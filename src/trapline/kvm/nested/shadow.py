@@ -6,7 +6,7 @@ An entry permits what both tables permit, and no store before the leaf of L1's t
 
 from __future__ import annotations
 
-from trapline.kvm.map_native import entry_place
+from trapline.kvm.exits.map_native import entry_place
 from trapline.lang.control import flush_translations
 from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.memory import host_load, host_store

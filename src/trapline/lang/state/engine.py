@@ -35,7 +35,7 @@ class EngineWords:
     step_handlers = LAYOUT.array(256)
     call_failed = LAYOUT.word()
     fn_serve = LAYOUT.word()  # engine.running asks Python
-    clock_moved = LAYOUT.word()  # 1: native code was left because ic_end is nearer (machine.clint)
+    clock_moved = LAYOUT.word()  # 1: native code was left because ic_end is nearer (machine.devices.clint)
     decode_base = LAYOUT.word()  # the instruction table of engine.decode_table; 0: Python decodes
     # Compiled regions: where they lie, what they call, and where the hart was at each sampling point.
     jit_low, jit_high, fn_goto, fn_budget, fn_resume = LAYOUT.words(5)

@@ -18,7 +18,7 @@ class HostedWords:
     # sstatus under which it ran (SPP is its privilege), and hstatus.
     guest_sepc, guest_sstatus, guest_hstatus = LAYOUT.words(3)
 
-    # The hosted KVM's vCPU, as far as exits that stay in native code touch it (kvm.entry, kvm.native_exit).
+    # The hosted KVM's vCPU, as far as exits that stay in native code touch it (kvm.entry, kvm.exits.native_exit).
     kvm_in_guest = LAYOUT.word(most=1)  # 1: the guest's registers are in the hart, 0: in the guest_* words
     kvm_irqs, kvm_irqs_mask = LAYOUT.words(2)  # irqs_pending and irqs_pending_mask of struct kvm_vcpu_arch
     kvm_hvip, kvm_vsie = LAYOUT.words(2)  # of the guest's CSRs
@@ -44,7 +44,7 @@ class HostedWords:
     kvm_blocked = LAYOUT.word(most=1)  # a WFI waits for an interrupt
     kvm_blocked_at = LAYOUT.word(most=MOST_TIME)  # since when, in ticks
     kvm_wait = LAYOUT.word(most=MOST_TIME)  # nanoseconds that the wait under way has lasted
-    kvm_mmio_open = LAYOUT.word(most=1)  # an access waits for the VMM's answer (kvm.mmio_access)
+    kvm_mmio_open = LAYOUT.word(most=1)  # an access waits for the VMM's answer (kvm.exits.mmio_access)
     kvm_mmio_access, kvm_mmio_registers = LAYOUT.words(2)
     kvm_mmio_length = LAYOUT.word(most=4)
     LAYOUT.kind = Kind.HOST  # made anew before each run, or taken over by Python before a snapshot
@@ -65,7 +65,7 @@ class HostedWords:
     kvm_exits_left = LAYOUT.word()  # native exits until Python looks around
     kvm_flags = LAYOUT.word()
     kvm_exits_stat = LAYOUT.word()  # 1 + number of the counter of all exits
-    kvm_action = LAYOUT.array(64)  # by cause: what native code does (kvm.native_exit), and flags
+    kvm_action = LAYOUT.array(64)  # by cause: what native code does (kvm.exits.native_exit), and flags
     kvm_events = LAYOUT.array(8)  # firmware events of the guest's PMU that native code has seen
     kvm_via = LAYOUT.word()  # the trap that entered HS-mode came through firmware (firmware.exit_log.VIA_FIRMWARE)
     kvm_function = LAYOUT.array(64)  # by cause: the policy's own action, compiled
@@ -78,7 +78,7 @@ class HostedWords:
     kvm_window_io = LAYOUT.array(8)
     kvm_window_load = LAYOUT.array(8)
     kvm_window_store = LAYOUT.array(8)
-    kvm_slots = LAYOUT.array(32)  # plain RAM: address, end, host physical address, largest level (kvm.map_native)
+    kvm_slots = LAYOUT.array(32)  # plain RAM: address, end, host physical address, largest level (kvm.exits.map_native)
     kvm_leaves = LAYOUT.array(8)  # G-stage leaves that native code has made, by level
     kvm_peers = LAYOUT.array(64)  # host addresses of the VM's harts
     kvm_peer_count, fn_mmio, fw_flags = LAYOUT.words(3)

@@ -1,0 +1,1 @@
+"""The AIA of a VM in KVM (aia.c, aia_device.c, aia_imsic.c)."""

@@ -1,0 +1,1 @@
+"""What KVM does at an exit: vcpu_exit.c and what it calls."""

@@ -1,0 +1,1 @@
+"""What KVM tells of a run: its trace, what exits cost, walks and deaths."""

@@ -1,0 +1,167 @@
+"""Statistics: KVM's own counters as of the policy's version, and what KVM does not count.
+
+KVM's names come from the policy, in KVM's order. Names under `trapline/` are ours: every cause by
+origin and outcome (delegated traps out of the hart's compiled counters), guest page faults, kills.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from functools import cache
+from typing import TYPE_CHECKING, ClassVar
+
+from trapline.firmware.exit_log import KINDS, NativeExit, counted, spent
+from trapline.kvm.report.cost import estimate
+from trapline.kvm.uapi.stats_fd import HISTOGRAM_BUCKETS
+from trapline.lang.state.words import LAYOUT, TRAP_DESTINATIONS, TRAP_ORIGINS
+from trapline.machine.plain_types import U64
+from trapline.policies import Policy
+from trapline.privilege.causes import GUEST_PAGE_FAULTS, INTERRUPT, cause_name
+
+if TYPE_CHECKING:
+    from trapline.kvm.report.trace import TrapRecord
+    from trapline.lang.state import Hart
+
+Route = tuple[int, str, tuple[str, ...], tuple[str, ...], str, int]  # cause, origin, path, how, end, errno
+
+GENERIC_VCPU = ("halt_wakeup", "halt_wait_ns", "blocking")
+GENERIC_VM = ("remote_tlb_flush", "remote_tlb_flush_requests")
+
+_DESTINATIONS = {0: "M", 1: "HS", 2: "VS"}
+_GUEST_ORIGINS = {4: "VU", 5: "VS"}
+_KVM_STAT = LAYOUT.fields["kvm_stat"].index
+_TRAP_COUNT, _ROW = LAYOUT.fields["trap_count"].index, TRAP_ORIGINS * TRAP_DESTINATIONS
+
+
+class VcpuStats:
+    """One vCPU's counters."""
+
+    snapshot_types: ClassVar = {"kvm": dict[str, U64], "routes": Counter[Route], "firmware": Counter[Route]}
+
+    def after_restore(self) -> None:
+        """Refuse routes that nothing takes."""
+        for _, _, path, how, end, _ in (*self.routes, *self.firmware):
+            if len(path) < 2 or not how or ("HS" in path and estimate(how[-1], end) is None):
+                raise ValueError(f"no route {path} {how} {end}")
+
+    def __init__(self, policy: Policy) -> None:
+        self.kvm: dict[str, int] = {c.name: 0 for c in policy.counters}
+        self.generic: dict[str, int] = dict.fromkeys(GENERIC_VCPU, 0)
+        self.halt_wait_hist = [0] * HISTOGRAM_BUCKETS  # by the logarithm of a wait in nanoseconds
+        self.routes: Counter[Route] = Counter()  # those that Python handled
+        self.firmware: Counter[Route] = Counter()  # instructions that they are estimated to have taken in M-mode
+
+    def count(self, name: str) -> None:
+        """Move one of KVM's counters; versions that lack it ignore that."""
+        if name in self.kvm:
+            self.kvm[name] += 1
+
+    def record(self, record: TrapRecord) -> None:
+        """Count the outcome of a trap that left the guest."""
+        route = record.cause, record.origin, record.path, record.how, record.end, record.errno
+        self.routes[route] += 1
+        self.firmware[route] += record.m_instructions
+
+    def all_routes(self, hart: Hart) -> Counter[Route]:
+        """Return how often each route was taken, in native code or in Python."""
+        return self.routes + native_routes(hart)
+
+    def all_firmware(self, hart: Hart) -> Counter[Route]:
+        """Return the instructions that firmware is estimated to have executed, by route."""
+        return self.firmware + native_firmware(hart)
+
+    def fold(self, hart: Hart) -> None:
+        """Take over what native exits have counted."""
+        names = tuple(self.kvm)[: len(hart.kvm_stat)]
+        for number, moved in enumerate(hart.mem[_KVM_STAT : _KVM_STAT + len(names)].tolist()):
+            if moved:
+                self.kvm[names[number]] += moved
+                hart.kvm_stat[number] = 0
+        self.generic["blocking"] = int(hart.kvm_blocked)
+        if hart.kvm_halt_wait != 0 or hart.kvm_wakeups != 0:
+            self.generic["halt_wait_ns"] += int(hart.kvm_halt_wait)
+            self.generic["halt_wakeup"] += int(hart.kvm_wakeups)
+            hart.kvm_halt_wait = hart.kvm_wakeups = 0
+            for bucket in range(HISTOGRAM_BUCKETS):
+                self.halt_wait_hist[bucket] += int(hart.kvm_halts[bucket])
+                hart.kvm_halts[bucket] = 0
+
+    def fold_routes(self, hart: Hart) -> None:
+        """Likewise the routes; the firmware must have taken over its part."""
+        self.routes += native_routes(hart)
+        self.firmware += native_firmware(hart)
+        for number in range(len(hart.exit_count)):
+            hart.exit_count[number] = hart.exit_firmware[number] = 0
+
+    def snapshot(self, hart: Hart) -> dict[str, int]:
+        """Return every counter by name: KVM's, the generic ones, ours."""
+        self.fold(hart)
+        return {**self.kvm, **self.generic, **self.trapline(hart)}
+
+    def trapline(self, hart: Hart) -> dict[str, int]:
+        """Return what KVM does not count, without zeros."""
+        found = Counter[str]()
+        for (cause, origin, _, how, end, _), n in self.all_routes(hart).items():
+            found[_counter_name(cause, origin, how[-1], end)] += n
+            if cause in GUEST_PAGE_FAULTS:
+                found["trapline/guest_page_faults"] += n
+            if cause == 1:
+                found["trapline/inst_access_exits"] += n
+            if end == "killed":
+                found["trapline/kills"] += n
+        for (cause, origin, destination), n in hardware_traps(hart).items():
+            if destination == "VS":
+                found[_counter_name(cause, origin, "delegated")] += n
+        return dict(sorted(found.items()))
+
+
+@cache
+def _counter_name(cause: int, *rest: str) -> str:
+    return "/".join(("trapline", cause_name(cause), *rest))
+
+
+def native_routes(hart: Hart) -> Counter[Route]:
+    """Return the routes of the exits that native code handled."""
+    return _by_route(counted(hart))
+
+
+def native_firmware(hart: Hart) -> Counter[Route]:
+    """Return the instructions of firmware that stand for these exits, by route."""
+    return _by_route(spent(hart))
+
+
+def _by_route(numbers: Iterable[tuple[NativeExit, int]]) -> Counter[Route]:
+    found: Counter[Route] = Counter()
+    for exit_, n in numbers:
+        found[route_of(exit_)] += n
+    return found
+
+
+def route_of(exit_: NativeExit) -> Route:
+    """Return the route of an exit that native code handled."""
+    kind = KINDS[exit_.kind]
+    return exit_.cause, exit_.path[0], exit_.path, kind.how, kind.end, 0
+
+
+def hardware_traps(hart: Hart) -> dict[tuple[int, str, str], int]:
+    """Return the compiled counters of guest traps: (cause, origin, destination of the hardware entry)."""
+    counts: dict[tuple[int, str, str], int] = {}
+    words = hart.mem[_TRAP_COUNT : _TRAP_COUNT + 64 * _ROW].tolist()
+    for code in range(64):
+        if not any(row := words[code * _ROW : (code + 1) * _ROW]):
+            continue
+        cause = INTERRUPT | code - 32 if code >= 32 else code
+        for mode, origin in _GUEST_ORIGINS.items():
+            for destination, name in _DESTINATIONS.items():
+                if n := row[mode * TRAP_DESTINATIONS + destination]:
+                    counts[cause, origin, name] = n
+    return counts
+
+
+def total(snapshots: Iterable[dict[str, int]]) -> dict[str, int]:
+    """Sum the counters of several vCPUs, as KVM's debugfs does."""
+    summed = Counter[str]()
+    for snapshot in snapshots:
+        summed.update(snapshot)
+    return dict(summed)

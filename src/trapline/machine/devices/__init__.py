@@ -1,0 +1,1 @@
+"""Devices of the board: console, timers, interrupt controllers, the way off."""

@@ -1,0 +1,1 @@
+"""The project's own proof: random streams, lockstep, Spike, campaigns, coverage."""
