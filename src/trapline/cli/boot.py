@@ -5,7 +5,7 @@ from __future__ import annotations
 from trapline.cli.application import app
 from trapline.cli.common import console, fetched, finish, import_beside, newline, with_initrd
 from trapline.cli.debugging import DEBUGGING, Debugging
-from trapline.cli.numbers import Granularity
+from trapline.cli.numbers import Granularity, TraceLast
 from trapline.cli.observing import OBSERVING, Observing
 from trapline.cli.options import MACHINE, Json, Machine, Misaligned
 from trapline.cli.snapshots import SNAPSHOTS, Snapshots
@@ -22,7 +22,7 @@ def boot(
     misaligned: Misaligned = "trap",
     log_commits: str | None = None,
     trace: str | None = None,
-    trace_last: int | None = None,
+    trace_last: TraceLast | None = None,
     signature: str | None = None,
     signature_granularity: Granularity = 16,
     snapshots: Snapshots = SNAPSHOTS,
