@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from trapline.cli.numbers import Count, Harts, Hertz, Isa, Seconds
+from trapline.firmware.models import DEFAULT_MODEL
+from trapline.machine.memory_map import DEFAULT_TIMEBASE
 
 if TYPE_CHECKING:
     from trapline.machine.virtio.options import VirtioOptions
@@ -42,7 +44,7 @@ class Under:
     """
 
     policy: str = "linux-7.2"
-    firmware: str = "opensbi-1.6"
+    firmware: str = DEFAULT_MODEL
     host_fwft: OnOff = "off"
     misaligned: Misaligned = "trap"
 
@@ -96,7 +98,7 @@ class Machine:
     initrd: str | None = None
     max_instructions: Count | None = None
     max_seconds: Seconds | None = None
-    timebase: Hertz = 10_000_000
+    timebase: Hertz = DEFAULT_TIMEBASE
     isa: Isa | None = None
     engine: EngineName = "native"
     tinst: Tinst = "zero"

@@ -18,6 +18,7 @@ from trapline.lab.errors import UsageError
 from trapline.lang.state import Hart
 from trapline.machine.console import Console
 from trapline.machine.machine import Machine
+from trapline.machine.memory_map import DEFAULT_TIMEBASE
 from trapline.machine.packed import DamagedError, unpack
 
 APPEND = "console=ttyS0 cryptomgr.notests=1 loglevel=3 rdinit=/init"
@@ -40,7 +41,7 @@ class Host:
     engine: str | Engine = "native"
     append: str = ""
     memory: int = MEMORY
-    timebase: int = 10_000_000
+    timebase: int = DEFAULT_TIMEBASE
     aia: str = "none"  # as machine.aia.parse_aia reads it
 
 

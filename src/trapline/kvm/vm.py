@@ -10,6 +10,7 @@ from typing import ClassVar
 from trapline.engine.api import Engine, open_engine
 from trapline.engine.stop_points import Stopped
 from trapline.firmware.firmware import Firmware
+from trapline.firmware.models import DEFAULT_MODEL
 from trapline.kvm.actions import ActionFunction, actions_of, check_function
 from trapline.kvm.aia.aia import IRQCHIP_FEATURE, GuestLines
 from trapline.kvm.aia.aia_device import AiaDevice
@@ -103,7 +104,7 @@ class Vm(VmRunning):
         self,
         policy: Policy | str | Path = DEFAULT_POLICY,
         *,
-        firmware: Firmware | str = "opensbi-1.6",
+        firmware: Firmware | str = DEFAULT_MODEL,
         host_fwft: bool = False,
         isa: str = DEFAULT_ISA,
         engine: str | Engine = "native",

@@ -21,6 +21,7 @@ from trapline.machine.aia import parse_aia
 from trapline.machine.console import Console
 from trapline.machine.loops import ENDED_FROM_OUTSIDE, Loop, loops
 from trapline.machine.machine import Machine, RunResult
+from trapline.machine.memory_map import DEFAULT_TIMEBASE
 from trapline.machine.signature import signature_bounds
 from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions
 from trapline.privilege.causes import INTERRUPT, cause_name
@@ -42,7 +43,7 @@ class BootOptions:
     misaligned: str = "trap"
     max_instructions: int | None = None
     max_seconds: float | None = None
-    timebase: int = 10_000_000
+    timebase: int = DEFAULT_TIMEBASE
     isa: str = DEFAULT_ISA
     engine: str | Engine = "native"
     log_commits: str | None = None

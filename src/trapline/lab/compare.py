@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from trapline.firmware.models import DEFAULT_MODEL
 from trapline.lab.errors import UsageError
 from trapline.lab.guest_run import RunOptions, RunReport, run_guest
 from trapline.lab.run_rows import RunRow
@@ -85,7 +86,7 @@ PolicyLike = str | Path | Policy
 def compare(
     *what: PolicyLike | RunOptions | Sequence[PolicyLike],
     guest: str | Path | RunOptions | None = None,
-    firmware: str = "opensbi-1.6",
+    firmware: str = DEFAULT_MODEL,
     host_fwft: bool = False,
     misaligned: str = "trap",
     progress: Callable[[int, int, str], None] | None = None,

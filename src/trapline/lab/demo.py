@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from trapline.firmware.models import DEFAULT_MODEL
 from trapline.lab.probe import Observation, ProbeVm
 from trapline.lab.route import RouteTable, route, to_route
 from trapline.lab.routes import Route
@@ -41,7 +42,7 @@ class Demo:
         }
 
 
-def scene(policy: str, firmware: str = "opensbi-1.6", event: str = EVENT, mode: str = "VU") -> Scene:
+def scene(policy: str, firmware: str = DEFAULT_MODEL, event: str = EVENT, mode: str = "VU") -> Scene:
     """Run one probe."""
     probes = ProbeVm(settings(policy, firmware), only=frozenset({event}))
     seen = probes.run(probes.image.entry(event, mode))

@@ -32,6 +32,7 @@ from trapline.lab.whereabouts import Place, ended_by, place_at_end, whereabouts
 from trapline.machine.aia import parse_aia
 from trapline.machine.console import Console
 from trapline.machine.loops import ENDED_FROM_OUTSIDE, Loop, loops
+from trapline.machine.memory_map import DEFAULT_TIMEBASE
 from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions
 from trapline.privilege.causes import cause_name
 from trapline.privilege.isa_string import DEFAULT_ISA
@@ -58,7 +59,7 @@ class RunOptions:
     memslot: tuple[str, ...] = ()
     max_instructions: int | None = None
     max_seconds: float | None = None
-    timebase: int = 10_000_000
+    timebase: int = DEFAULT_TIMEBASE
     isa: str = DEFAULT_ISA
     engine: str | Engine = "native"
     trace: str | None = None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trapline.engine.api import Engine
-from trapline.firmware.models import FirmwareModel
+from trapline.firmware.models import DEFAULT_MODEL, FirmwareModel
 from trapline.kvm.report.trace import TrapRecord
 from trapline.lab.events import EVENTS, OF_A_FLAT_GUEST
 from trapline.lab.nested_events import NESTED_EVENTS
@@ -164,7 +164,7 @@ def nested_route(
     policy: str | Path | Policy = "linux-7.2",
     l1: str | Path | Policy = DEFAULT_L1,
     *,
-    firmware: str = "opensbi-1.6",
+    firmware: str = DEFAULT_MODEL,
     host_fwft: bool = False,
     misaligned: str = "trap",
     isa: str = DEFAULT_ISA,

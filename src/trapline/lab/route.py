@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trapline.engine.api import Engine
+from trapline.firmware.models import DEFAULT_MODEL
 from trapline.lab.errors import UsageError
 from trapline.lab.events import EVENTS, UNREACHABLE
 from trapline.lab.probe import Observation, ProbeVm
@@ -152,7 +153,7 @@ def probe_vms(
 def route(
     policy: str | Path | Policy = "linux-7.2",
     *,
-    firmware: str = "opensbi-1.6",
+    firmware: str = DEFAULT_MODEL,
     host_fwft: bool = False,
     misaligned: str = "trap",
     isa: str = DEFAULT_ISA,

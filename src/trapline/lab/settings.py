@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trapline.firmware.models import DEFAULT_MODEL
 from trapline.lab.errors import UsageError
 from trapline.policies import Policy, PolicyError, load_policy
 from trapline.privilege.isa_string import extensions
 
 MISALIGNED = ("hardware", "trap")
 ON_OFF = ("on", "off")
-DEFAULT_FIRMWARE = "opensbi-1.6"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Settings:
     """A policy, a firmware model, and two switches."""
 
     policy: Policy
-    firmware: str = DEFAULT_FIRMWARE
+    firmware: str = DEFAULT_MODEL
     host_fwft: bool = False
     misaligned: str = "trap"
 
@@ -76,7 +76,7 @@ def guest_isa(isa: str) -> str:
 
 def settings(
     policy: str | Path | Policy = "linux-7.2",
-    firmware: str = DEFAULT_FIRMWARE,
+    firmware: str = DEFAULT_MODEL,
     host_fwft: bool | str = False,
     misaligned: str = "trap",
 ) -> Settings:

@@ -11,6 +11,7 @@ from typing import ClassVar
 from trapline.engine.api import Engine
 from trapline.engine.stop_points import Stops
 from trapline.firmware.firmware import Firmware
+from trapline.firmware.models import DEFAULT_MODEL
 from trapline.kvm.checkpoint import make_checkpoints
 from trapline.kvm.entry import turn_end
 from trapline.kvm.schedule import skip
@@ -78,7 +79,7 @@ class Guest(Rewindable, Hooked):
         self,
         policy: Policy | str | Path = DEFAULT_POLICY,
         *,
-        firmware: Firmware | str = "opensbi-1.6",
+        firmware: Firmware | str = DEFAULT_MODEL,
         host_fwft: bool = False,
         memory: int = mm.DEFAULT_MEMORY,
         vcpus: int = 1,
