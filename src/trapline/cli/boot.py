@@ -8,6 +8,7 @@ from trapline.cli.debugging import DEBUGGING, Debugging
 from trapline.cli.numbers import Granularity, TraceLast
 from trapline.cli.observing import OBSERVING, Observing
 from trapline.cli.options import MACHINE, Json, Machine, Misaligned
+from trapline.cli.recording import RECORDING, Recording
 from trapline.cli.snapshots import SNAPSHOTS, Snapshots
 
 
@@ -28,6 +29,7 @@ def boot(
     snapshots: Snapshots = SNAPSHOTS,
     observing: Observing = OBSERVING,
     debugging: Debugging = DEBUGGING,
+    recording: Recording = RECORDING,
     json: Json = None,
 ) -> int:
     """Boot real M-mode code: a bare program, or firmware with what it starts.
@@ -88,6 +90,11 @@ def boot(
         observe=observing.options(),
         debug=debugging.options(),
     )
+    if recording.dump_dtb is not None:
+        from trapline.lab.dump_dtb import dump_board_tree
+
+        dump_board_tree(options, recording.dump_dtb)
+        return 0
     import_beside("trapline.views.run")
     with console(json) as terminal:
         report = lab.boot(options, terminal, line)

@@ -72,6 +72,7 @@ def _require_shown(arguments: dict[str, Any]) -> None:
     given = {
         "--observe, --live and --symbols": "observing" in arguments,
         "--gdb": "debugging" in arguments,
+        "what is recorded": "recording" in arguments,
         "--trace": arguments.get("trace") is not None,
         "--snapshot": snapshots.snapshot is not None,
     }

@@ -11,6 +11,7 @@ from trapline.cli.common import console, finish, import_beside, newline, run_opt
 from trapline.cli.debugging import DEBUGGING, Debugging
 from trapline.cli.observing import OBSERVING, Observing
 from trapline.cli.options import MACHINE, UNDER, Backing, Json, Machine, Several, Under
+from trapline.cli.recording import RECORDING, Recording
 from trapline.cli.snapshots import SNAPSHOTS, Snapshots
 
 
@@ -29,6 +30,7 @@ def run(
     snapshots: Snapshots = SNAPSHOTS,
     observing: Observing = OBSERVING,
     debugging: Debugging = DEBUGGING,
+    recording: Recording = RECORDING,
     json: Json = None,
 ) -> int:
     """Run a guest under a policy and show what each of its traps did.
@@ -56,6 +58,11 @@ def run(
     from trapline.views.progress import line
 
     options = run_options(guest, under, machine, memslot, trace, backing, snapshots, observing, nested, nacl, debugging)
+    if recording.dump_dtb is not None:
+        from trapline.lab.dump_dtb import dump_guest_tree
+
+        dump_guest_tree(options, recording.dump_dtb)
+        return 0
     import_beside("trapline.views.run")
     with console(json) as terminal:
         report = run_guest(options, terminal, line)

@@ -92,8 +92,14 @@ class BootReport:
         }
 
 
-def make_machine(options: BootOptions, console: Console | None, progress: Callable[[str], None] | None) -> Machine:
-    """Return a loaded board; UsageError says what is wrong with the input."""
+def make_machine(
+    options: BootOptions,
+    console: Console | None = None,
+    progress: Callable[[str], None] | None = None,
+    *,
+    tree_alone: bool = False,
+) -> Machine:
+    """Return a loaded board, or with `tree_alone` one that may lack a program; UsageError: the input is wrong."""
     from trapline.vmm.arguments import parse_memory
 
     check(options.snapshots)
@@ -105,7 +111,8 @@ def make_machine(options: BootOptions, console: Console | None, progress: Callab
             lambda: Machine.restore(path, engine=engine, console=console, virtio=virtio, trust_files=trust)
         )
         return machine
-    if (options.image is None) == (options.bios is None):
+    empty = tree_alone and not (options.image or options.bios or options.kernel or options.initrd)
+    if (options.image is None) == (options.bios is None) and not empty:
         raise UsageError("give either IMAGE (a program that starts in M-mode) or --bios FILE")
     if options.image is not None and (options.kernel or options.initrd or options.append):
         raise UsageError("--kernel, --initrd and --append go with --bios", remedy="IMAGE is a bare program")
@@ -131,6 +138,8 @@ def make_machine(options: BootOptions, console: Console | None, progress: Callab
             machine.load(options.image)
         elif options.bios is not None:
             machine.boot_bios(options.bios, options.kernel, options.initrd, options.append)
+        else:
+            machine.device_tree(options.append)
     except OSError as error:
         raise UsageError(f"{error.filename or options.image or options.bios}: {error.strerror or error}") from None
     except (ValueError, MemoryError) as error:

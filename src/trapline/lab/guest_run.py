@@ -163,8 +163,14 @@ def trace_data(r: TrapRecord) -> dict[str, Any]:
     }
 
 
-def make_guest(options: RunOptions, console: Console | None, progress: Callable[[str], None] | None) -> Guest:
-    """Return a loaded guest; UsageError says what is wrong with the input."""
+def make_guest(
+    options: RunOptions,
+    console: Console | None = None,
+    progress: Callable[[str], None] | None = None,
+    *,
+    tree_alone: bool = False,
+) -> Guest:
+    """Return a loaded guest, or with `tree_alone` one that may lack a program; UsageError: the input is wrong."""
     s = options.settings
     if options.max_instructions is not None and options.max_instructions <= 0:
         raise UsageError(f"--max-instructions {options.max_instructions} is not positive")
@@ -177,7 +183,7 @@ def make_guest(options: RunOptions, console: Console | None, progress: Callable[
             lambda: Guest.restore(path, engine=engine, console=console, policy=policy, virtio=virtio, trust_files=trust)
         )
         return guest
-    if options.guest is None:
+    if options.guest is None and not (tree_alone and options.initrd is None):
         raise UsageError("run needs a GUEST", remedy="or --restore FILE")
     try:
         # What is wrong is said before native code is made, which may take a minute.
@@ -204,7 +210,10 @@ def make_guest(options: RunOptions, console: Console | None, progress: Callable[
             nested=options.nested,
             nacl=options.nacl,
         )
-        guest.load(options.guest, initrd=options.initrd, append=options.append)
+        if options.guest is not None:
+            guest.load(options.guest, initrd=options.initrd, append=options.append)
+        else:
+            guest.device_tree(options.append)
     except OSError as error:
         raise UsageError(f"{error.filename or options.guest}: {error.strerror or error}") from None
     except (ValueError, MemoryError) as error:

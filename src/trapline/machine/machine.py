@@ -98,7 +98,7 @@ class Machine(Rewindable, Hooked):
     """
 
     snapshot_skips = (
-        *("made_with", "console", "engine", "on_round", "_outside", "_ended", "stopped_by"),
+        *("made_with", "console", "engine", "on_round", "_outside", "_ended", "stopped_by", "tree"),
         *("isa", "aia", "memory", "timebase", "on_hosted", "_printed", "_checkpoints", "_running", "mem"),
     )
     snapshot_types: ClassVar = {"_typed": deque[U8], "_good": Literal[PASSED, POWERED_OFF], "symbols": dict[str, U64]}
@@ -129,6 +129,7 @@ class Machine(Rewindable, Hooked):
         self.harts = [Hart() for _ in range(harts)]
         self.htif: Htif | None = None
         self.symbols: dict[str, int] = {}
+        self.tree = b""  # the device tree that it was loaded with
         self.on_round: Callable[[], None] | None = None  # called some hundred times a second while it runs
         self.stopped_by: Stopped | None = None  # why `run` came back with the reason "stop"
         self.on_hosted: Callable[[Hart, int], None] | None = None
@@ -210,7 +211,8 @@ class Machine(Rewindable, Hooked):
             virtio=len(self.virtio.slots),
             aia=self.aia,
         )
-        return board_blob(tree)
+        self.tree = board_blob(tree)
+        return self.tree
 
     def load(self, path: str | Path, *, htif: bool = True) -> Loaded:
         """Load a bare program (ELF, or flat bytes for the start of RAM) that starts in M-mode."""

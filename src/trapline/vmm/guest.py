@@ -70,6 +70,7 @@ class Guest(Rewindable, Hooked):
         "_ended",
         "aia",
         "memory",
+        "tree",
         "_checkpoints",
         "_running",
     )
@@ -117,6 +118,7 @@ class Guest(Rewindable, Hooked):
         )
         self.console = console or Console()
         self.memory = memory
+        self.tree = b""  # the device tree that it was loaded with
         self._ended: tuple[str, int, str] | None = None
         controllers = Controllers(self.vm, self.aia)
         virtio_bus = VirtioBus(
@@ -193,15 +195,17 @@ class Guest(Rewindable, Hooked):
         if loaded.elf is not None:
             self.vm.symbols = loaded.elf.symbols
         ramdisk = self._place_initrd(memory, initrd, loaded) if initrd is not None else None
-        vcpu = self.vm.vcpus[0]
-        ram = [(mm.RAM_BASE, self.memory)]
-        windows = len(self.devices.virtio.slots)
-        blob = guest_tree(
-            vcpu, ram, len(self.vm.vcpus), self.vm.timebase, append, ramdisk, virtio=windows, aia=self.aia
-        )
+        blob = self.device_tree(append, ramdisk)
         at = self._place_tree(memory, blob, loaded, ramdisk)
-        vcpu.reset(loaded.entry, at)
+        self.vm.vcpus[0].reset(loaded.entry, at)
         return loaded
+
+    def device_tree(self, bootargs: str = "", initrd: tuple[int, int] | None = None) -> bytes:
+        """Return the flattened device tree of this guest."""
+        vcpus, ram, windows = self.vm.vcpus, [(mm.RAM_BASE, self.memory)], len(self.devices.virtio.slots)
+        timebase = self.vm.timebase
+        self.tree = guest_tree(vcpus[0], ram, len(vcpus), timebase, bootargs, initrd, virtio=windows, aia=self.aia)
+        return self.tree
 
     def _place_initrd(self, memory: GuestMemory, path: str | Path, loaded: Loaded) -> tuple[int, int]:
         data = read_initrd(path, self.memory)
