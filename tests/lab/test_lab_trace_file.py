@@ -13,6 +13,7 @@ from trapline.isa.assemble import assemble
 from trapline.lab.boot import BootOptions, boot
 from trapline.lab.errors import UsageError
 from trapline.lab.guest_run import RunOptions, run_guest
+from trapline.lab.observe import ObserveOptions
 from trapline.lab.settings import settings
 
 # M-mode delegates breakpoints and calls of U to S, which calls M; S runs U, which does both.
@@ -72,7 +73,7 @@ machine:
 """
 
 
-def traced(folder: Path, name: str, passes: int = 50, engine: str = "native", **options: int) -> tuple[Path, object]:
+def traced(folder: Path, name: str, passes: int = 50, engine: str = "native", **options: object) -> tuple[Path, object]:
     """Boot the program with a trace; return the file and the report."""
     image, file = folder / "program.bin", folder / name
     image.write_bytes(assemble(PROGRAM.replace("ebreak", ".insn 0x00100073").format(passes=passes), 0x8000_0000))
@@ -134,6 +135,16 @@ def test_what_cannot_be_is_said(tmp_path: Path) -> None:
         ({"trace": "x.txt"}, r"does not say in which format \(its name ends in .jsonl, .csv"),
         ({"trace_last": 5}, r"--trace-last needs a file"),
         ({"trace": "x.csv", "trace_last": 0}, r"0 is not in 1\.\."),
+        ({"trace_filter": ("from=U",)}, r"--trace-filter needs a file"),
+        ({"trace": "x.csv", "trace_filter": ("cause=load-page-falt",)}, r"did you mean load-page-fault"),
+        ({"trace": "x.csv", "trace_filter": ("cuase=3",)}, r"did you mean cause\?"),
+        ({"trace": "x.csv", "trace_filter": ("from=X",)}, r"no from is called 'X': one of U, HS, M"),
+        ({"trace": "x.csv", "trace_filter": ("to=U",)}, r"no to is called 'U': one of M, HS, VS"),
+        ({"trace": "x.csv", "trace_filter": ("from=U", "from=M")}, r"from= is given twice"),
+        ({"trace": "x.csv", "trace_filter": ("pc=main",)}, r"no symbol and no address: no symbols are known"),
+        ({"trace": "x.csv", "trace_filter": ("pc=8..4",)}, r"nothing is between them"),
+        ({"trace": "x.csv", "trace_filter": ("pc=²",)}, r"no symbol and no address"),
+        ({"trace": "x.csv", "trace_filter": ("",)}, r"cause=NAME, from=MODE"),
         ({"trace": str(tmp_path / "no" / "x.csv")}, r"cannot write"),
     ):
         image = tmp_path / "program.bin"
@@ -162,3 +173,75 @@ def test_a_guest_with_its_delegated_traps(engine: str, tmp_path: Path) -> None:
     assert sum(n for (_, _, level), n in traps.items() if level != "VS") == sum(
         r.count for r in report.rows if r.path[-1] != "VS" or len(r.path) > 2
     )
+
+
+GUEST = (
+    "la t0, 2f; csrw stvec, t0; li s0, 30; 1: .insn 0x00100073; rdtime t1; addi s0, s0, -1; bnez s0, 1b; "
+    "li a7, 0x10; li a6, 0; ecall; li a7, 0x53525354; li a6, 0; li a0, 0; li a1, 0; ecall; .align 2; "
+    "2: csrr t1, sepc; addi t1, t1, 4; csrw sepc, t1; sret"
+)
+
+
+def guest_trace(folder: Path, name: str, **options: object) -> Path:
+    """Run the guest with a trace; return the file."""
+    image, file = folder / "guest.bin", folder / name
+    image.write_bytes(assemble(GUEST, 0x8020_0000))
+    report = run_guest(RunOptions(str(image), settings("linux-6.12"), memory="16M", trace=str(file), **options))  # type: ignore[arg-type]
+    assert report.result.reason == "exit"
+    return file
+
+
+def test_a_guest_for_perfetto(tmp_path: Path) -> None:
+    """`run --trace FILE.json` has a track for each level that the guest's traps visit."""
+    events = json.loads(guest_trace(tmp_path, "trace.json").read_text())["traceEvents"]
+    assert {"hart 0 HS", "hart 0 VS"} <= {e["args"]["name"] for e in events if e["ph"] == "M"}
+    assert sum(e["ph"] == "B" and e["name"] == "breakpoint" for e in events) == 30
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv"])
+def test_the_last_of_a_guest(ending: str, tmp_path: Path) -> None:
+    """`run --trace-last` writes the end, of the ways that left the guest and of the hart's traps alike."""
+    everything = guest_trace(tmp_path, f"all.{ending}").read_text().splitlines()
+    last = guest_trace(tmp_path, f"last.{ending}", trace_last=1).read_text().splitlines()
+    assert len(everything) > len(last) and last[-1:] == everything[-1:]
+
+
+def test_a_filter_of_a_guest(tmp_path: Path) -> None:
+    """`run --trace-filter` chooses among the ways that left the guest by cause and origin."""
+    filters = ("cause=supervisor-syscall", "from=VS")
+    lines = guest_trace(tmp_path, "some.jsonl", trace_filter=filters).read_text().splitlines()
+    assert [json.loads(line)["name"] for line in lines] == ["supervisor-syscall"] * 2
+
+
+@pytest.mark.parametrize(
+    ("filters", "traps"),
+    [
+        (("cause=breakpoint",), {("breakpoint", "U", "HS"): 50}),
+        (("to=M",), {("hypervisor-syscall", "HS", "M"): 51}),
+        (("from=U", "to=HS", "cause=syscall,machine-syscall"), {("syscall", "U", "HS"): 51}),
+        (("pc=0x80000000..0x80000001",), {}),
+        (("pc=user",), {("syscall", "U", "HS"): 50, ("breakpoint", "U", "HS"): 50}),
+    ],
+)
+def test_a_filter_drops_the_other_traps_and_their_returns(
+    filters: tuple[str, ...], traps: dict[tuple[str, str, str], int], tmp_path: Path
+) -> None:
+    """Filters by cause, origin, destination and code: what they admit is there, and each return of it."""
+    everything = traced(tmp_path, "all.jsonl")[0].read_text().splitlines()
+    first = next(t["pc"] for t in map(json.loads, everything) if t["name"] == "breakpoint")
+    symbols = tmp_path / "System.map"
+    symbols.write_text(f"{first - 4:016x} T user\n{first + 4:016x} T after\n")
+    observe = ObserveOptions(symbols=(str(symbols),))
+    file, _ = traced(tmp_path, "some.csv", trace_filter=filters, observe=observe)
+    with file.open() as lines:
+        rows = list(csv.DictReader(lines))
+    assert Counter((r["name"], r["mode"], r["level"]) for r in rows if r["event"] == "trap") == traps
+    returns = sum(r["event"] == "return" for r in rows)
+    assert sum(traps.values()) - 1 <= returns <= sum(traps.values())
+
+
+def test_the_last_that_a_filter_admits(tmp_path: Path) -> None:
+    """With a filter, `--trace-last` counts what the filter admits."""
+    everything = traced(tmp_path, "all.jsonl", trace_filter=("to=M",))[0].read_text().splitlines()
+    last = traced(tmp_path, "last.jsonl", trace_filter=("to=M",), trace_last=7)[0].read_text().splitlines()
+    assert len(everything) > 7 and last == everything[-7:]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from trapline.cli.application import app
 from trapline.cli.common import console, fetched, finish, import_beside, newline, with_initrd
 from trapline.cli.debugging import DEBUGGING, Debugging
-from trapline.cli.numbers import Granularity, TraceLast
+from trapline.cli.numbers import Granularity
 from trapline.cli.observing import OBSERVING, Observing
 from trapline.cli.options import MACHINE, Json, Machine, Misaligned
 from trapline.cli.recording import RECORDING, Recording
@@ -22,8 +22,6 @@ def boot(
     machine: Machine = MACHINE,
     misaligned: Misaligned = "trap",
     log_commits: str | None = None,
-    trace: str | None = None,
-    trace_last: TraceLast | None = None,
     signature: str | None = None,
     signature_granularity: Granularity = 16,
     snapshots: Snapshots = SNAPSHOTS,
@@ -44,10 +42,6 @@ def boot(
         What the firmware starts.
     log_commits
         Write retired instructions in Spike's format.
-    trace
-        Write traps and returns to a file, by its ending: .jsonl, .csv, .parquet, or .json for Perfetto.
-    trace_last
-        Write only so many of the last ones of each hart, at the end.
     signature
         Write the memory from begin_signature to end_signature.
     signature_granularity
@@ -79,8 +73,9 @@ def boot(
         isa=machine.isa_or_default(),
         engine=machine.engine,
         log_commits=log_commits,
-        trace=trace,
-        trace_last=trace_last,
+        trace=recording.trace,
+        trace_last=recording.trace_last,
+        trace_filter=tuple(recording.trace_filter),
         signature=signature,
         signature_granularity=signature_granularity,
         tinst=machine.tinst,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from trapline.cli.debugging import DEBUGGING, Debugging
 from trapline.cli.observing import OBSERVING, Observing
 from trapline.cli.options import Machine, Under
+from trapline.cli.recording import RECORDING, Recording
 from trapline.cli.snapshots import SNAPSHOTS, Snapshots
 from trapline.cli.tokens import was_given
 
@@ -164,7 +165,7 @@ def run_options(
     under: Under,
     machine: Machine,
     memslot: Sequence[str],
-    trace: str | None,
+    recording: Recording = RECORDING,
     backing: str = "auto",
     snapshots: Snapshots = SNAPSHOTS,
     observing: Observing = OBSERVING,
@@ -193,7 +194,9 @@ def run_options(
         timebase=machine.timebase,
         isa=machine.isa_or_default(),
         engine=machine.engine,
-        trace=trace,
+        trace=recording.trace,
+        trace_last=recording.trace_last,
+        trace_filter=tuple(recording.trace_filter),
         tinst=machine.tinst,
         aia=machine.aia,
         backing=backing,

@@ -7,6 +7,7 @@ from typing import Any
 from trapline.cli.application import app
 from trapline.cli.common import finish, native, run_options
 from trapline.cli.options import MACHINE, UNDER, Json
+from trapline.cli.recording import RECORDING
 from trapline.cli.snapshots import SNAPSHOTS
 from trapline.cli.tokens import behind_dashes, bound
 
@@ -50,8 +51,8 @@ def compare(
 
     options = run_options(
         arguments.get("guest"), arguments.get("under", UNDER), arguments.get("machine", MACHINE),
-        arguments.get("memslot", ()), arguments.get("trace"), arguments.get("backing", "auto"),
-        arguments.get("snapshots", SNAPSHOTS), nested=arguments.get("nested", False),
+        arguments.get("memslot", ()), backing=arguments.get("backing", "auto"),
+        snapshots=arguments.get("snapshots", SNAPSHOTS), nested=arguments.get("nested", False),
         nacl=arguments.get("nacl"),
     )  # fmt: skip
     native(options.engine)
@@ -72,8 +73,7 @@ def _require_shown(arguments: dict[str, Any]) -> None:
     given = {
         "--observe, --live and --symbols": "observing" in arguments,
         "--gdb": "debugging" in arguments,
-        "what is recorded": "recording" in arguments,
-        "--trace": arguments.get("trace") is not None,
+        **dict.fromkeys(arguments.get("recording", RECORDING).given(), True),
         "--snapshot": snapshots.snapshot is not None,
     }
     for option, wrong in given.items():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from cyclopts import Parameter
+
+from trapline.cli.numbers import TraceLast
+from trapline.cli.options import Several
 
 
 @Parameter(name="*")
@@ -14,11 +17,27 @@ class Recording:
 
     Attributes
     ----------
+    trace
+        Write traps and returns to a file, by its ending: .csv, .parquet, .json for Perfetto, or .jsonl (of `run`: the
+        ways of traps that leave the guest).
+    trace_last
+        Write only so many of the last ones of each hart, at the end.
+    trace_filter
+        Write only some: cause=NAME, from=MODE, to=LEVEL, pc=SYMBOL or pc=LOW..HIGH; several values behind commas; may
+        be repeated, and then all must hold.
     dump_dtb
         Write the device tree that the machine would start with to a file, and exit.
     """
 
+    trace: str | None = None
+    trace_last: TraceLast | None = None
+    trace_filter: Several = ()
     dump_dtb: str | None = None
+
+    def given(self) -> list[str]:
+        """Return the options that differ from what they are unless given."""
+        names = [f.name for f in fields(self) if getattr(self, f.name) != f.default]
+        return [f"--{name.replace('_', '-')}" for name in names]
 
 
 RECORDING = Recording()

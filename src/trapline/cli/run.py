@@ -23,7 +23,6 @@ def run(
     under: Under = UNDER,
     machine: Machine = MACHINE,
     memslot: Several = (),
-    trace: str | None = None,
     backing: Backing = "auto",
     nested: Annotated[bool, Parameter(negative="")] = False,
     nacl: str | None = None,
@@ -43,8 +42,6 @@ def run(
         An S-mode program: ELF, Linux Image, or flat bytes for 0x80200000; or linux, linux-6.12: a fetched kernel.
     memslot
         GPA:SIZE:ram|ro|hole|none|PATH, may be given several times.
-    trace
-        Write a line of JSON for each trap that leaves the guest.
     backing
         Host pages behind guest memory: 4K, 2M, 1G, or auto: 2M where this KVM takes transparent huge pages.
     nested
@@ -57,7 +54,9 @@ def run(
     from trapline.lab.guest_run import run_guest
     from trapline.views.progress import line
 
-    options = run_options(guest, under, machine, memslot, trace, backing, snapshots, observing, nested, nacl, debugging)
+    options = run_options(
+        guest, under, machine, memslot, recording, backing, snapshots, observing, nested, nacl, debugging
+    )
     if recording.dump_dtb is not None:
         from trapline.lab.dump_dtb import dump_guest_tree
 

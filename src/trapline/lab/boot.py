@@ -15,7 +15,7 @@ from trapline.lab.errors import UsageError
 from trapline.lab.observe import Live, Observation, ObserveOptions, Watching, beside
 from trapline.lab.output import behind_result, output_file
 from trapline.lab.snapshots import SnapshotOptions, Taken, check, restored, run_and_keep
-from trapline.lab.trace_file import both, traced
+from trapline.lab.trace_file import both, traced, tracing
 from trapline.lang.state.words import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
 from trapline.machine.aia import parse_aia
 from trapline.machine.console import Console
@@ -49,6 +49,7 @@ class BootOptions:
     log_commits: str | None = None
     trace: str | None = None
     trace_last: int | None = None
+    trace_filter: tuple[str, ...] = ()
     signature: str | None = None
     signature_granularity: int = 16
     tinst: str = "zero"
@@ -164,8 +165,9 @@ def _boot_once(options: BootOptions, console: Console | None, progress: Callable
         with _usage("--signature"):
             signature_bounds(machine.symbols, options.signature_granularity)
     engine = machine.engine
+    trace = tracing(options.trace, options.trace_last, options.trace_filter, machine.symbols, options.observe.symbols)
     with (
-        traced(options.trace, options.trace_last, machine.harts) as look,
+        traced(trace, machine.harts) as look,
         output_file(options.log_commits, "--log-commits") as log,
         output_file(options.signature, "--signature") as signature,
     ):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from trapline.lab.settings import Settings
 from trapline.lab.snapshots import SnapshotOptions, Taken, check, restored, run_and_keep
 from trapline.lab.survival import Survival, survival
 from trapline.lab.symbols import Symbols, read_symbols, symbols_of
-from trapline.lab.trace_file import both, traced
+from trapline.lab.trace_file import Tracing, both, traced, tracing
 from trapline.lab.whereabouts import Place, ended_by, place_at_end, whereabouts
 from trapline.machine.aia import parse_aia
 from trapline.machine.console import Console
@@ -63,6 +64,8 @@ class RunOptions:
     isa: str = DEFAULT_ISA
     engine: str | Engine = "native"
     trace: str | None = None
+    trace_last: int | None = None
+    trace_filter: tuple[str, ...] = ()
     tinst: str = "zero"
     aia: str = "none"
     backing: str = "auto"
@@ -137,12 +140,47 @@ class RunReport:
         }
 
 
-_OF_HARDWARE = (".csv", ".parquet")  # endings of traces that have every trap of the hart, delegated ones too
+_OF_HARDWARE = (".csv", ".parquet", ".json")  # endings of traces that have every trap of the hart, delegated ones too
 
 
-def _tracer(file: OutputFile) -> Callable[[TrapRecord], None]:
-    """Write each trap; with this hook all of them are handled in Python."""
-    return lambda record: file.write(json.dumps(trace_data(record)) + "\n")
+class _Routes:
+    """JSON lines of traps that left the guest: all that are wanted, or the last of each vCPU."""
+
+    def __init__(self, file: OutputFile, options: Tracing) -> None:
+        self._file, self._wanted = file, options.wanted
+        self._last: dict[int, deque[TrapRecord]] | None = None
+        if options.last is not None:
+            self._last = defaultdict(lambda: deque(maxlen=options.last))
+
+    def __call__(self, r: TrapRecord) -> None:
+        """A trap's way has ended."""
+        if self._wanted is not None and not any(
+            self._wanted.admits(r.cause, r.origin, level, r.epc) for level in r.path[1:]
+        ):
+            return
+        if self._last is None:
+            self._file.write(json.dumps(trace_data(r)) + "\n")
+        else:
+            self._last[r.vcpu].append(r)
+
+    def end(self) -> None:
+        """Write what was kept."""
+        for kept in (self._last or {}).values():
+            for record in kept:
+                self._file.write(json.dumps(trace_data(record)) + "\n")
+
+
+@contextlib.contextmanager
+def _routes(guest: Guest, file: OutputFile | None, options: Tracing) -> Iterator[None]:
+    """Write the ways of traps in the block."""
+    if file is None:
+        yield
+        return
+    guest.vm.on_trap = routes = _Routes(file, options)
+    try:
+        yield
+    finally:
+        routes.end()
 
 
 def trace_data(r: TrapRecord) -> dict[str, Any]:
@@ -249,14 +287,14 @@ def _run_once(
     before, watching = _Before(guest), _watch(guest, options.observe)
     guest.vm.on_log = on_kernel_log
     of_hardware = options.trace is not None and Path(options.trace).suffix.lower() in _OF_HARDWARE
+    trace = tracing(options.trace, options.trace_last, options.trace_filter, guest.vm.symbols, options.observe.symbols)
     with (
-        traced(options.trace if of_hardware else None, None, [v.hart for v in guest.vm.vcpus]) as look,
+        traced(trace if of_hardware else Tracing(), [v.hart for v in guest.vm.vcpus]) as look,
         output_file(None if of_hardware else options.trace, "--trace") as file,
+        _routes(guest, file, trace),
     ):
         if look is not None:
             guest.on_round = both(guest.on_round, look)
-        if file is not None:
-            guest.vm.on_trap = _tracer(file)
         started, ticks = time.perf_counter(), guest.position()[1]
         with debugged(guest, options.debug, progress) as run:
             result, taken = run_and_keep(

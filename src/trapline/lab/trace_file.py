@@ -6,12 +6,16 @@ import contextlib
 import json
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trapline.lab.errors import UsageError
 from trapline.lab.output import OutputFile, note_failure, output_file, require_writable
+from trapline.lab.symbols import read_symbols
+from trapline.lab.trace_filter import Filtered, TraceFilter, names_of, parse_filters
 from trapline.lang.state import Hart
 from trapline.machine.trace import MOST_LAST, Traced, Tracer, records
 from trapline.privilege.causes import cause_name
@@ -19,6 +23,29 @@ from trapline.privilege.causes import cause_name
 OPTION = "--trace"
 COLUMNS = ("hart", "instret", "event", "level", "mode", "cause", "name", "pc", "tval", "tval2")
 Write = Callable[[Sequence[Traced]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Tracing:
+    """What the command line says about a trace, checked: the file, how many of the last, and which."""
+
+    path: str | None = None
+    last: int | None = None
+    wanted: TraceFilter | None = None
+
+
+def tracing(
+    path: str | None, last: int | None, filters: Sequence[str], own: Mapping[str, int], symbols: Sequence[str]
+) -> Tracing:
+    """Check the options; `own` are the program's symbols, `symbols` the values of --symbols."""
+    if path is None:
+        for option, given in (("--trace-last", last is not None), ("--trace-filter", bool(filters))):
+            if given:
+                raise UsageError(f"{option} needs a file", option, "--trace FILE")
+    if last is not None and not 0 < last <= MOST_LAST:
+        raise UsageError(f"{last} is not in 1..{MOST_LAST}", "--trace-last")
+    names = names_of(own, read_symbols(symbols)) if filters else {}
+    return Tracing(path, last, parse_filters(filters, names))
 
 
 def row(traced: Traced) -> tuple[Any, ...]:
@@ -151,20 +178,44 @@ def _opened(path: str) -> Iterator[Any]:
         raise UsageError(f"{path!r} does not say in which format", OPTION, f"its name ends in {endings}")
 
 
+class _Chosen:
+    """What stands before a writer when not everything is wanted: a filter, and the last ones of each hart alone."""
+
+    def __init__(self, options: Tracing, writer: Any) -> None:
+        self._writer = writer
+        self._filtered = Filtered(options.wanted) if options.wanted is not None else None
+        self._last: dict[int, deque[Traced]] | None = None
+        if options.last is not None:
+            self._last = defaultdict(lambda: deque(maxlen=options.last))
+
+    def write(self, found: Sequence[Traced]) -> None:
+        """Write or keep some."""
+        wanted = self._filtered.keep(found) if self._filtered is not None else found
+        if self._last is None:
+            self._writer.write(wanted)
+            return
+        for traced in wanted:
+            self._last[traced.hart].append(traced)
+
+    def end(self) -> None:
+        """Write what was kept."""
+        if self._last is not None:
+            self._writer.write([t for kept in self._last.values() for t in kept])
+
+
 @contextlib.contextmanager
-def traced(path: str | None, last: int | None, harts: Sequence[Hart]) -> Iterator[Callable[[], None] | None]:
+def traced(options: Tracing, harts: Sequence[Hart]) -> Iterator[Callable[[], None] | None]:
     """Trace harts in the block; yields what is to be called now and then, or None if no file is named.
 
-    A thread writes while the harts run. With `last` only the last entries of each hart are written, at the end.
+    A thread writes while the harts run. The last entries alone are written at the end.
     """
+    path = options.path
     if path is None:
-        if last is not None:
-            raise UsageError("--trace-last needs a file", "--trace-last", "--trace FILE")
         yield None
         return
-    if last is not None and not 0 < last <= MOST_LAST:
-        raise UsageError(f"{last} is not in 1..{MOST_LAST}", "--trace-last")
     with _opened(path) as writer:
+        # A filter has to see everything; without one the ring itself forgets what is not among the last.
+        chosen, last = _Chosen(options, writer), options.last if options.wanted is None else None
         tracer, waiting = Tracer(harts, last), queue.Queue(64)  # type: Tracer, queue.Queue[list[tuple[int, bytes]] | None]
 
         def work() -> None:
@@ -172,7 +223,7 @@ def traced(path: str | None, last: int | None, harts: Sequence[Hart]) -> Iterato
             while (found := waiting.get()) is not None:
                 try:
                     if not failed:
-                        writer.write([t for hart, data in found for t in records(hart, data)])
+                        chosen.write([t for hart, data in found for t in records(hart, data)])
                 except Exception as error:
                     failed = True
                     note_failure(UsageError(f"{path!r} ends early: {error or type(error).__name__}", OPTION))
@@ -191,6 +242,7 @@ def traced(path: str | None, last: int | None, harts: Sequence[Hart]) -> Iterato
             waiting.put(tracer.take())
             waiting.put(None)
             thread.join()
+            chosen.end()
             writer.end()
             if tracer.lost:
                 note_failure(UsageError(f"{path!r} lacks {tracer.lost} traps and returns: too many at once", OPTION))
