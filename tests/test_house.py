@@ -25,6 +25,7 @@ ROOMS = [
     "vmm",
     "gdb",
     "lab",
+    "pack",
     "fetch",
     "conform",
     "verify",

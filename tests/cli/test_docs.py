@@ -39,7 +39,7 @@ def test_links(page: Path) -> None:
 
 def test_every_command_has_a_page() -> None:
     """Each command of the program has its page in docs/."""
-    for command in ("run", "boot", "route", "compare", "audit", "policies", "demo", "conform", "fetch"):
+    for command in ("run", "boot", "route", "compare", "audit", "policies", "demo", "conform", "fetch", "pack"):
         assert (ROOT / "docs" / f"{command}.md").exists()
 
 

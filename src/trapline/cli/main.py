@@ -11,7 +11,7 @@ from typing import Any
 
 from cyclopts import CycloptsError
 
-from trapline.cli import audit, boot, cache, compare, completion, conform, demo, fetch, policies, route, run  # noqa: F401 (each registers its command)
+from trapline.cli import audit, boot, cache, compare, completion, conform, demo, fetch, pack, policies, route, run  # noqa: F401 (each registers its command)
 from trapline.cli.application import app
 from trapline.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from trapline.cli.snapshots import Snapshots

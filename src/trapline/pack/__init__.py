@@ -1,0 +1,1 @@
+"""Self-checking bare programs for delegation and the Hypervisor chapter, for every core."""

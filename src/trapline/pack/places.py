@@ -1,0 +1,48 @@
+"""Where things are in the memory of the pack's programs, and the page tables.
+
+Sv39: entry n maps the GiB at n << 30 to itself for supervisor code, entry 64 + n the same for user code.
+Sv39x4: the first three GiB to themselves. Entry 3 is nothing in either; entry 5 of the VS-stage's table points to a
+table that the G-stage does not map.
+"""
+
+from __future__ import annotations
+
+from trapline.privilege.pte import PTE_A, PTE_D, PTE_R, PTE_U, PTE_V, PTE_W, PTE_X
+
+BASE = 0x8000_0000
+CODE_SIZE = 0x10_0000
+TABLES_AT = BASE + CODE_SIZE
+S_TABLE, G_TABLE = TABLES_AT + 0x4000, TABLES_AT
+DATA = BASE + 0x12_0000
+NO_ACCESS = BASE + 0x13_0000  # 64 KiB
+HOLE = (3 << 30) + 0x120
+USER = 64 << 30
+NO_TABLE = (5 << 30) + 0x120  # its page table is at HOLE's page
+READ_ONLY, EXECUTE_ONLY, CLEAN, FRESH = ((n << 30) + 0x120 for n in (6, 7, 8, 9))  # of DATA's GiB
+
+SATP = 8 << 60 | S_TABLE >> 12
+HGATP = 8 << 60 | G_TABLE >> 12
+
+_DATA = 2 << 28  # the GiB of RAM
+_AD = PTE_A | PTE_D
+_LEAF = PTE_V | PTE_R | PTE_W | PTE_X | _AD
+
+
+def _tables() -> bytes:
+    supervisor, guest = [0] * 512, [0] * 2048
+    for window, user in ((0, 0), (64, PTE_U)):
+        for gib in range(3):
+            supervisor[window + gib] = gib << 28 | _LEAF | user
+        supervisor[window + 5] = 3 << 28 | PTE_V
+        supervisor[window + 6] = _DATA | PTE_V | PTE_R | _AD | user
+        supervisor[window + 7] = _DATA | PTE_V | PTE_X | _AD | user
+        supervisor[window + 8] = _DATA | PTE_V | PTE_R | PTE_W | PTE_A | user
+        supervisor[window + 9] = _DATA | PTE_V | PTE_R | PTE_W | PTE_D | user
+    for gib in range(3):
+        guest[gib] = gib << 28 | _LEAF | PTE_U
+    guest[6] = _DATA | PTE_V | PTE_R | _AD | PTE_U
+    guest[7] = _DATA | PTE_V | PTE_X | _AD | PTE_U
+    return b"".join(entry.to_bytes(8, "little") for entry in (*guest, *supervisor))
+
+
+TABLES = _tables()

@@ -1,0 +1,56 @@
+"""The programs of the pack, by name, and how they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from trapline.lab.errors import UsageError, suggest
+from trapline.pack import exceptions
+from trapline.pack.build import FINISHER, UART, build
+from trapline.pack.rows import Case, Options, unique
+
+MADE: dict[str, tuple[str, Callable[[Options], Iterable[Case]]]] = {
+    "exceptions": ("each cause by medeleg, hedeleg and mode, with all fields of the trap", exceptions.cases),
+}
+TIED = ("xtval", "htval")
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program of the pack."""
+
+    name: str
+    what: str
+    cases: tuple[Case, ...]
+
+    @property
+    def checks(self) -> int:
+        """How many fields are compared, if no case is skipped."""
+        return sum(len(case.checks) for case in self.cases)
+
+
+def programs(options: Options, only: Iterable[str] = ()) -> list[Program]:
+    """Return the programs, or those named; UsageError if there is none of a name."""
+    only = tuple(only)
+    for name in only:
+        if name not in MADE:
+            remedy = suggest(name, list(MADE)) or f"there are {', '.join(MADE)}"
+            raise UsageError(f"no program {name!r}", "--only", remedy)
+    for name in options.zero - set(TIED):
+        raise UsageError(f"{name!r}", "--zero", f"it takes {' and '.join(TIED)}")
+    return [Program(n, what, unique(make(options))) for n, (what, make) in MADE.items() if not only or n in only]
+
+
+def write(folder: Path, made: Iterable[Program], uart: int = UART, finisher: int = FINISHER) -> list[Path]:
+    """Write an ELF for each program and return their paths; UsageError if the folder cannot be written."""
+    paths = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for program in made:
+            paths.append(folder / f"{program.name}.elf")
+            paths[-1].write_bytes(build(program.cases, uart, finisher))
+    except OSError as error:
+        raise UsageError(f"cannot write {str(folder)!r}: {error.strerror}") from None
+    return paths

@@ -1,0 +1,126 @@
+"""The pack: legal cores pass, and faults of a core are found with the section that they break."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from trapline.engine.reference import ReferenceEngine
+from trapline.lang.state import Hart
+from trapline.lang.words import U64
+from trapline.machine.console import Console
+from trapline.machine.machine import Machine
+from trapline.pack.build import build
+from trapline.pack.programs import MADE, programs, write
+from trapline.pack.rows import DEFAULT_ISA, Options
+from trapline.pack.run import Outcome, judge, run, words_of
+from trapline.verify.spike import find_spike
+
+Change = Callable[[Hart], None]
+
+
+class Faulty(ReferenceEngine):
+    """A hart whose traps, or steps, are followed by a change of its state."""
+
+    def __init__(self, after_trap: Change | None, each_step: Change | None) -> None:
+        super().__init__()
+        self.after_trap, self.each_step = after_trap, each_step
+
+    def step(self, hart: Hart) -> None:
+        """Step, and change what a trap left."""
+        handlers = (int(hart.mtvec), int(hart.stvec), int(hart.vstvec))
+        at = int(hart.pc)
+        super().step(hart)
+        if self.each_step is not None:
+            self.each_step(hart)
+        if self.after_trap is not None and int(hart.pc) in handlers and int(hart.pc) != at + 4:
+            self.after_trap(hart)
+
+
+def answer(
+    name: str,
+    part: str = "",
+    reset: Change | None = None,
+    after_trap: Change | None = None,
+    each_step: Change | None = None,
+) -> Outcome:
+    """Run the cases of a program whose names have `part` in them, on a hart with a fault."""
+    cases = [c for c in programs(Options(DEFAULT_ISA), [name])[0].cases if part in c.name]
+    said = bytearray()
+    engine = Faulty(after_trap, each_step) if after_trap or each_step else "native"
+    with Machine(console=Console(said.extend), engine=engine, memory=16 << 20) as machine:
+        machine.load_elf(build(cases), name=name)
+        if reset is not None:
+            reset(machine.harts[0])
+        result = machine.run(max_instructions=3_000_000)
+    return judge(name, said.decode(), 0, result.reason == "limit")
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_own_hart_passes(name: str) -> None:
+    """The hart of the package passes every program and skips no more than misaligned accesses."""
+    found = answer(name)
+    assert (found.verdict, found.failures) == ("passed", ())
+    assert found.checks
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_spike_passes(name: str, tmp_path: Path) -> None:
+    """Spike passes every program."""
+    spike = find_spike()
+    if spike is None:
+        pytest.skip("spike is not installed")
+    path = write(tmp_path, programs(Options(DEFAULT_ISA), [name]))[0]
+    found = run([spike, f"--isa={DEFAULT_ISA}", "{elf}"], name, path, 30)
+    assert (found.verdict, found.failures) == ("passed", ())
+
+
+def test_faults_of_qemu_7_2_are_found(tmp_path: Path) -> None:
+    """QEMU 7.2 gives an illegal instruction that VS-mode handles the wrong cause, and the pack says so."""
+    qemu = shutil.which("qemu-system-riscv64")
+    if qemu is None:
+        pytest.skip("qemu-system-riscv64 is not installed")
+    path = write(tmp_path, programs(Options(DEFAULT_ISA), ["exceptions"]))[0]
+    words = words_of(f"{qemu} -M virt -cpu rv64,h=true -bios {{elf}} -nographic")
+    found = run(words, "exceptions", path, 30)
+    if not found.failures:
+        pytest.skip("this QEMU is newer")
+    assert any(f.what == "vscause" and (f.seen, f.must) == ("0x1", "0x2") for f in found.failures)
+
+
+def _clear(name: str, mask: int) -> Change:
+    return lambda hart: setattr(hart, name, getattr(hart, name) & U64(~mask & (1 << 64) - 1))
+
+
+def _set(name: str, mask: int) -> Change:
+    return lambda hart: setattr(hart, name, getattr(hart, name) | U64(mask))
+
+
+TRAP_FAULTS = [
+    ("vscause", "illegal from VS", _set("vscause", 1), "Trap Cause Codes"),
+    ("hstatus.SPV", "ecall-u", _clear("hstatus", 1 << 7), "Trap Entry"),
+    ("hstatus.SPVP", "ecall-vs", _clear("hstatus", 1 << 8), "Trap Entry"),
+    ("mstatus.MPV", "illegal from VU", _clear("mstatus", 1 << 39), "Privilege and Global Interrupt-Enable Stack"),
+    ("mstatus.GVA", "illegal from VU", _set("mstatus", 1 << 38), "Machine Status"),
+    ("htval", "load-guest-page", _clear("htval", (1 << 64) - 1), "htval"),
+    ("vsstatus.SPIE", "illegal from V", _clear("vsstatus", 1 << 5), "VS-mode"),
+    ("sepc", "ecall-u from U", _set("sepc", 4), "Trap Entry"),
+    ("stval", "load-page from HS", _clear("stval", (1 << 64) - 1), "stval"),
+]
+
+
+@pytest.mark.parametrize(("what", "part", "change", "rule"), TRAP_FAULTS, ids=[f[0] for f in TRAP_FAULTS])
+def test_a_field_that_a_trap_leaves_wrong_is_found(what: str, part: str, change: Change, rule: str) -> None:
+    """A field of the trap that the hart writes wrong is named, with the section that it breaks."""
+    found = answer("exceptions", part, after_trap=change)
+    assert found.verdict == "failed"
+    assert any(what in f.what and rule in f.rule for f in found.failures)
+
+
+def test_a_delegation_bit_that_must_be_writable_is_found() -> None:
+    """A hart whose hedeleg drops page faults sends them to the wrong mode, and that is named."""
+    found = answer("exceptions", "load-page from V", each_step=_clear("hedeleg", 1 << 13))
+    assert {f.seen for f in found.failures if f.what.startswith("taker")} == {"0x1"}
