@@ -124,3 +124,22 @@ def test_a_delegation_bit_that_must_be_writable_is_found() -> None:
     """A hart whose hedeleg drops page faults sends them to the wrong mode, and that is named."""
     found = answer("exceptions", "load-page from V", each_step=_clear("hedeleg", 1 << 13))
     assert {f.seen for f in found.failures if f.what.startswith("taker")} == {"0x1"}
+
+
+STATE_FAULTS = [
+    ("warl", "hedeleg ones", _set("hedeleg", 1 << 10), "hedeleg"),
+    ("warl", "mideleg zeros", _clear("mideleg", 1 << 2), "H: Machine Interrupt Delegation"),
+    ("warl", "mstatus set", _clear("mstatus", 1 << 39), "MPV and GVA"),
+    ("interrupts", "VSTI in VS", _clear("hideleg", 1 << 6), "hideleg"),
+    ("interrupts", "SSI in U", _clear("mideleg", 1 << 1), "skipped"),
+    ("virtual", "sret, VTSR", _clear("hstatus", 1 << 22), "VTSR"),
+    ("virtual", "sfence.vma, TVM in", _clear("mstatus", 1 << 20), "TVM"),
+    ("virtual", "csrr a1, cycle, mcounteren in", _set("hcounteren", 1), "hcounteren"),
+]
+
+
+@pytest.mark.parametrize(("name", "part", "change", "rule"), STATE_FAULTS, ids=[f[1] for f in STATE_FAULTS])
+def test_a_bit_that_does_not_hold_is_found(name: str, part: str, change: Change, rule: str) -> None:
+    """A control bit that a hart drops or makes up is found; where it may be tied to zero, cases are skipped."""
+    found = answer(name, part, each_step=change)
+    assert found.skipped if rule == "skipped" else any(rule in f.rule for f in found.failures)

@@ -7,12 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trapline.lab.errors import UsageError, suggest
-from trapline.pack import exceptions
+from trapline.pack import exceptions, interrupts, virtual, warl
 from trapline.pack.build import FINISHER, UART, build
 from trapline.pack.rows import Case, Options, unique
 
 MADE: dict[str, tuple[str, Callable[[Options], Iterable[Case]]]] = {
     "exceptions": ("each cause by medeleg, hedeleg and mode, with all fields of the trap", exceptions.cases),
+    "interrupts": (
+        "each interrupt by mideleg, hideleg, mode and enable; hvip, vsip and their aliases",
+        interrupts.cases,
+    ),
+    "warl": ("what the registers of delegation must hold, and must not", warl.cases),
+    "virtual": ("virtual against illegal instruction, by TVM, TW, TSR, VTVM, VTW, VTSR and counters", virtual.cases),
 }
 TIED = ("xtval", "htval")
 

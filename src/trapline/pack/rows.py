@@ -19,7 +19,7 @@ SIE, MIE, SPIE, MPIE, SPP, MPP = 1 << 1, 1 << 3, 1 << 5, 1 << 7, 1 << 8, 3 << 11
 MPRV, TVM, TW, TSR, MGVA, MPV = 1 << 17, 1 << 20, 1 << 21, 1 << 22, 1 << 38, 1 << 39
 GVA, SPV, SPVP, HU, VTVM, VTW, VTSR = 1 << 6, 1 << 7, 1 << 8, 1 << 9, 1 << 20, 1 << 21, 1 << 22
 ALL = (1 << 64) - 1
-DEFAULT_ISA = "rv64gch"
+DEFAULT_ISA = "rv64gch_zicntr"
 
 
 @dataclass(frozen=True, slots=True)
