@@ -76,6 +76,8 @@ def boot(
         trace=recording.trace,
         trace_last=recording.trace_last,
         trace_filter=tuple(recording.trace_filter),
+        profile=recording.profile,
+        profile_every=recording.profile_every,
         signature=signature,
         signature_granularity=signature_granularity,
         tinst=machine.tinst,

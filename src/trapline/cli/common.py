@@ -197,6 +197,8 @@ def run_options(
         trace=recording.trace,
         trace_last=recording.trace_last,
         trace_filter=tuple(recording.trace_filter),
+        profile=recording.profile,
+        profile_every=recording.profile_every,
         tinst=machine.tinst,
         aia=machine.aia,
         backing=backing,

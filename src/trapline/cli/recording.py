@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 from cyclopts import Parameter
 
-from trapline.cli.numbers import TraceLast
+from trapline.cli.numbers import Count, TraceLast
 from trapline.cli.options import Several
 
 
@@ -25,6 +25,11 @@ class Recording:
     trace_filter
         Write only some: cause=NAME, from=MODE, to=LEVEL, pc=SYMBOL or pc=LOW..HIGH; several values behind commas; may
         be repeated, and then all must hold.
+    profile
+        Write where the harts were now and then, by level and function: .txt or .folded (collapsed stacks), .json
+        (speedscope).
+    profile_every
+        Instructions of a hart between two samples (1000003).
     dump_dtb
         Write the device tree that the machine would start with to a file, and exit.
     """
@@ -32,6 +37,8 @@ class Recording:
     trace: str | None = None
     trace_last: TraceLast | None = None
     trace_filter: Several = ()
+    profile: str | None = None
+    profile_every: Count | None = None
     dump_dtb: str | None = None
 
     def given(self) -> list[str]:

@@ -14,7 +14,9 @@ from trapline.lab.debugging import NO_DEBUG, DebugOptions, debugged
 from trapline.lab.errors import UsageError
 from trapline.lab.observe import Live, Observation, ObserveOptions, Watching, beside
 from trapline.lab.output import behind_result, output_file
+from trapline.lab.profile import EVERY, Profile, check_profile, profiled
 from trapline.lab.snapshots import SnapshotOptions, Taken, check, restored, run_and_keep
+from trapline.lab.symbols import program_symbols, read_symbols
 from trapline.lab.trace_file import both, traced, tracing
 from trapline.lang.state.words import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
 from trapline.machine.aia import parse_aia
@@ -50,6 +52,8 @@ class BootOptions:
     trace: str | None = None
     trace_last: int | None = None
     trace_filter: tuple[str, ...] = ()
+    profile: str | None = None
+    profile_every: int | None = None
     signature: str | None = None
     signature_granularity: int = 16
     tinst: str = "zero"
@@ -160,6 +164,7 @@ def boot(
 def _boot_once(options: BootOptions, console: Console | None, progress: Callable[[str], None] | None) -> BootReport:
     if options.log_commits is not None and options.debug.address is not None:
         raise UsageError("--log-commits goes without a debugger", "--log-commits")
+    check_profile(options.profile, options.profile_every, debugged=options.debug.address is not None)
     machine = make_machine(options, console, progress)
     if options.signature is not None:
         with _usage("--signature"):
@@ -170,6 +175,7 @@ def _boot_once(options: BootOptions, console: Console | None, progress: Callable
         traced(trace, machine.harts) as look,
         output_file(options.log_commits, "--log-commits") as log,
         output_file(options.signature, "--signature") as signature,
+        _profiling(machine, options),
     ):
         if log is not None:
             machine.log_commits(log.write)
@@ -207,6 +213,20 @@ def _usage(option: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise UsageError(str(error), option) from None
+
+
+@contextlib.contextmanager
+def _profiling(machine: Machine, options: BootOptions) -> Iterator[None]:
+    """Take samples in the block, if they were asked for."""
+    if options.profile is None:
+        yield
+        return
+    given, programs = options.observe.symbols, (options.image, options.bios, options.kernel)
+    symbols = read_symbols(given) if given else program_symbols(programs, (None, "U"))
+    profile = Profile(machine.harts, options.profile_every or EVERY)
+    with profiled(profile, options.profile, symbols):
+        machine.schedule.engine = profile.around(machine.schedule.engine)
+        yield
 
 
 def _watch(machine: Machine, options: ObserveOptions) -> Watching | None:

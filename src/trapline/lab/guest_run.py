@@ -23,6 +23,7 @@ from trapline.lab.errors import UsageError
 from trapline.lab.firmware_names import firmware_named
 from trapline.lab.observe import Live, Observation, ObserveOptions, Watching, beside
 from trapline.lab.output import OutputFile, output_file
+from trapline.lab.profile import EVERY, Profile, check_profile, profiled
 from trapline.lab.run_rows import RunRow, add_hosted, delegated, left_guest
 from trapline.lab.settings import Settings
 from trapline.lab.snapshots import SnapshotOptions, Taken, check, restored, run_and_keep
@@ -66,6 +67,8 @@ class RunOptions:
     trace: str | None = None
     trace_last: int | None = None
     trace_filter: tuple[str, ...] = ()
+    profile: str | None = None
+    profile_every: int | None = None
     tinst: str = "zero"
     aia: str = "none"
     backing: str = "auto"
@@ -183,6 +186,22 @@ def _routes(guest: Guest, file: OutputFile | None, options: Tracing) -> Iterator
         routes.end()
 
 
+@contextlib.contextmanager
+def _profiling(guest: Guest, options: RunOptions) -> Iterator[None]:
+    """Take samples of the guest's own instructions in the block, if they were asked for."""
+    if options.profile is None:
+        yield
+        return
+    given, engine = options.observe.symbols, guest.vm.engine
+    profile = Profile([v.hart for v in guest.vm.vcpus], options.profile_every or EVERY)
+    with profiled(profile, options.profile, read_symbols(given) if given else symbols_of(options.guest)):
+        guest.vm.engine = profile.around(engine)
+        try:
+            yield
+        finally:
+            guest.vm.engine = engine
+
+
 def trace_data(r: TrapRecord) -> dict[str, Any]:
     """Return one line of a trace file."""
     return {
@@ -281,6 +300,7 @@ def _run_once(
     progress: Callable[[str], None] | None,
     on_kernel_log: Callable[[str], None] | None,
 ) -> RunReport:
+    check_profile(options.profile, options.profile_every, debugged=options.debug.address is not None)
     guest = make_guest(options, console, progress)
     if options.snapshots.restore is not None:
         options = replace(options, settings=_settings_of(guest))
@@ -292,6 +312,7 @@ def _run_once(
         traced(trace if of_hardware else Tracing(), [v.hart for v in guest.vm.vcpus]) as look,
         output_file(None if of_hardware else options.trace, "--trace") as file,
         _routes(guest, file, trace),
+        _profiling(guest, options),
     ):
         if look is not None:
             guest.on_round = both(guest.on_round, look)

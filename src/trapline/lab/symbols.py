@@ -159,3 +159,12 @@ def _text_symbols(data: bytes, path: str) -> list[tuple[int, str]]:
     if not found:
         raise UsageError(f"{path}: no symbol of a function in it", "--symbols", "System.map, kallsyms or an ELF")
     return found
+
+
+def program_symbols(paths: Iterable[str | None], levels: Iterable[str | None]) -> Symbols:
+    """Return the symbols of programs that are ELF files, for some levels (None: all but user code)."""
+    tables, wanted = [], list(levels)
+    for path in paths:
+        for table in symbols_of(path).tables[:1]:
+            tables += [Table(table.name, level, table.addresses, table.names) for level in wanted]
+    return Symbols(tables)
