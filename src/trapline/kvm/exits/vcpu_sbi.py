@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from trapline.kvm.exits.redirect import access_fault, inject
 from trapline.kvm.exits.sbi_fwft import GuestFeature, guest_features
 from trapline.kvm.exits.sbi_own import own_answer
+from trapline.kvm.nested.setup import fence_guests
 from trapline.kvm.pmu.vcpu_pmu import VcpuPmu, guest_pmu
 from trapline.kvm.steal_time import StealTime
 from trapline.kvm.uapi.context import CpuTrap, SbiForward, SystemEventExit
@@ -39,6 +40,10 @@ _RECEIVED = {
     Fence.FENCE_I: FirmwareEvent.FENCE_I_RECEIVED,
     Fence.SFENCE_VMA: FirmwareEvent.HFENCE_VVMA_RECEIVED,
     Fence.SFENCE_VMA_ASID: FirmwareEvent.HFENCE_VVMA_ASID_RECEIVED,
+    Fence.HFENCE_GVMA_VMID: FirmwareEvent.HFENCE_GVMA_VMID_RECEIVED,
+    Fence.HFENCE_GVMA: FirmwareEvent.HFENCE_GVMA_RECEIVED,
+    Fence.HFENCE_VVMA_ASID: FirmwareEvent.HFENCE_VVMA_ASID_RECEIVED,
+    Fence.HFENCE_VVMA: FirmwareEvent.HFENCE_VVMA_RECEIVED,
 }
 
 
@@ -193,7 +198,7 @@ class VcpuSbi:
             forwarded_ranges=tuple((r.first, r.last) for r in rules if names[r.name] not in known | {"base"}),
             forwarded_eids=frozenset((Eid.CONSOLE_PUTCHAR, Eid.CONSOLE_GETCHAR)),
             lenient_hart_masks=frozenset(("rfence", "ipi")),
-            hfence=HfenceService.NOP if policy.has_bug("hfence-calls-are-nops") else HfenceService.NOT_SUPPORTED,
+            hfence=self._hfence(),
             suspend_types=frozenset((0,)),
             reset_reasons=None,
             reset_type_error=SbiError.NOT_SUPPORTED,
@@ -201,6 +206,13 @@ class VcpuSbi:
                 ("time", "ipi") if policy.has_bug("sbi-unknown-function-invalid") else (), SbiError.INVALID_PARAM
             ),
         )
+
+    def _hfence(self) -> HfenceService:
+        """Fences of guests' guests are served where guests may have some."""
+        if self.vcpu.vm.nested:
+            return HfenceService.SERVE
+        nothing = self.vcpu.policy.has_bug("hfence-calls-are-nops")
+        return HfenceService.NOP if nothing else HfenceService.NOT_SUPPORTED
 
     def after_serve(self, call: SbiCall, result: SbiOutcome) -> None:
         """6.18 to 7.1 applied the LOCK flag of an FWFT set even when the set had failed."""
@@ -265,8 +277,9 @@ class VcpuSbi:
         self.leaving = "event"
 
     def has_hypervisor(self, hartid: int) -> bool:
-        """Guests have no H extension."""
-        return False
+        """Whether the vCPU has the H extension: only where the VM nests (kvm.nested)."""
+        other = self.vcpu.vm.vcpu(hartid)
+        return other.nested is not None and other.guest_has("h")
 
     # --- timer, interrupts, fences ---
     def set_timer(self, deadline: int) -> None:
@@ -292,6 +305,8 @@ class VcpuSbi:
             other = self.vcpu.vm.vcpu(n)
             if fence.kind is not Fence.FENCE_I:
                 flush_translations(other.hart)
+            if fence.kind in (Fence.HFENCE_GVMA, Fence.HFENCE_GVMA_VMID):
+                fence_guests(other, fence)
             everything = fence.kind is Fence.SFENCE_VMA and fence.size is None
             if not (everything and self.vcpu.policy.has_bug("fence-of-all-not-counted")):
                 other.count_firmware_event(_RECEIVED[fence.kind])

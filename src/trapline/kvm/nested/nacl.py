@@ -10,7 +10,7 @@ from typing import get_args
 
 from trapline.kvm.nested.bugs import VSCAUSE_LOSES_INTERRUPT_BIT, has_bug
 from trapline.kvm.nested.instruction import CODE_OF_CAUSE, SRET, execute_virtual
-from trapline.kvm.nested.shadow import ANY_VMID, fence_shadows
+from trapline.kvm.nested.shadow import ANY_VMID, BY_PAGE, fence_range, fence_shadows
 from trapline.kvm.nested.world import HSTATUS, PC, SCRATCH, VIRT, VSCAUSE, get, push, put
 from trapline.lang.control import flush_translations
 from trapline.lang.devices import on_hart
@@ -39,7 +39,6 @@ NOT_SUPPORTED, INVALID_PARAM, INVALID_ADDRESS, NO_SHMEM = (code & MASK64 for cod
 SWAP_FLAGS, SWAP_HSTATUS, FENCES, DIRTY, CSRS, SHMEM_SIZE = 0x200, 0x208, 0x800, 0xF80, 0x1000, 0x3000
 ENTRIES, ENTRY = 60, 32
 PENDING = 1 << 63
-BY_PAGE = 64  # fence so many pages one by one
 
 
 # --- on the hart that L1 sees ---
@@ -179,10 +178,7 @@ def fence_entry(hart: Hart, place: U64) -> None:
     if kind & 1 != 0 or order > 6 or count << (order & 7) > BY_PAGE or count > BY_PAGE:
         fence_shadows(hart, vmid, U64(0), U64(0))
         return
-    first = host_load(place + 8, 8) << (order & 7)
-    for i in range(BY_PAGE):
-        if i < count << (order & 7):
-            fence_shadows(hart, vmid, (first + i) << 12, U64(1))
+    fence_range(hart, vmid, host_load(place + 8, 8) << (order & 7), count << (order & 7))
 
 
 @cold

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trapline.kvm.nested.shadow import PAGE, ROOT_PAGES, empty_shadows, forget_shadows
+from trapline.kvm.nested.shadow import ANY_VMID, BY_PAGE, PAGE, ROOT_PAGES, empty_shadows, fence_range, forget_shadows
 from trapline.kvm.nested.world import leave_l2, pull_l1
 from trapline.kvm.uapi.isa_ext import WITHHELD
 from trapline.lang.state import Hart
@@ -17,6 +17,7 @@ from trapline.privilege.fields import ENVCFG_STCE
 from trapline.privilege.isa_string import IMPLIES, configure, set_masks
 from trapline.privilege.protection import KIND_DEVICE, KIND_RAM, KIND_ROM
 from trapline.privilege.reset import reset
+from trapline.sbi.host import RemoteFence
 
 if TYPE_CHECKING:
     from trapline.kvm.uapi.slots import MemorySlot
@@ -133,6 +134,15 @@ class NestedHart:
 
     def _given(self, name: str) -> bool:
         return self.vcpu.timer.sstc if name == "sstc" else self.vcpu.guest_has(name)
+
+
+def fence_guests(vcpu: Vcpu, fence: RemoteFence) -> None:
+    """Do an hfence.gvma that another vCPU of the guest hypervisor has asked for (SBI, RFENCE 3 and 4)."""
+    vmid = ANY_VMID if fence.tag is None else fence.tag
+    first, pages = fence.start // PAGE, BY_PAGE + 1
+    if fence.size is not None:
+        pages = min(pages, -(-(fence.start + fence.size) // PAGE) - first)
+    vcpu.hart.call(fence_range, vmid, first, pages)
 
 
 def _region(slot: MemorySlot) -> Region:

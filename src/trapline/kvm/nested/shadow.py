@@ -23,6 +23,7 @@ ANY_VMID = 0xFFFF_FFFF_FFFF_FFFF
 VMID_MASK = 0x3FFF
 VMID_OF_NESTED = 1 << (HGATP_VMID_SHIFT + 13)
 PERMISSIONS = PTE_R | PTE_W | PTE_X
+BY_PAGE = 64  # fence so many pages one by one
 
 
 @cold
@@ -201,3 +202,14 @@ def fence_shadows(hart: Hart, vmid: U64, gpa: U64, one: U64) -> None:
             else:
                 clear_root(hart, U64(0) + i)
     flush_translations(hart)
+
+
+@hosted
+def fence_range(hart: Hart, vmid: U64, first: U64, pages: U64) -> None:
+    """HFENCE.GVMA of so many pages from page number `first` on; many are all."""
+    if pages > BY_PAGE:
+        fence_shadows(hart, vmid, U64(0), U64(0))
+        return
+    for i in range(BY_PAGE):
+        if i < pages:
+            fence_shadows(hart, vmid, (first + i) << 12, U64(1))
