@@ -108,3 +108,26 @@ def test_a_report_that_cannot_be_written_keeps_the_audit(capsys: Capture) -> Non
     out, err = capsys.readouterr()
     assert "linux-6.13 fails" in out
     assert err == "trapline: --junit: cannot write '/dev/full': No space left on device\n"
+
+
+def test_a_nested_audit_fails_for_what_is_new_alone(tmp_path: Path, capsys: Capture) -> None:
+    """With --nested too the exit code goes by what the baseline lacks, and JUnit's cases name the guest hypervisor."""
+    before, xml = str(tmp_path / "before.json"), str(tmp_path / "a.xml")
+    few = ["audit", "--nested", "--firmware", "opensbi-1.6", "--host-fwft", "off", "--event", "rdcycle"]
+    assert main([*few, "kvm-nested-v1", "--json", before]) == 1
+    assert main([*few, "kvm-nested-v1", "--baseline", before, "--junit", xml]) == 0
+    assert "0 new failures" in capsys.readouterr().out
+    assert Xml.parse(xml).getroot().get("failures") == "0"
+    (tmp_path / "none.json").write_text('{"l1": [], "findings": []}')
+    assert main([*few, "kvm-nested-v1", "--baseline", str(tmp_path / "none.json"), "--junit", xml]) == 1
+    assert any("L1 linux-7.2" in case.get("name", "") for case in Xml.parse(xml).iter("testcase"))
+
+
+def test_a_baseline_of_the_other_kind(tmp_path: Path) -> None:
+    """An audit with --nested is no baseline of one without, nor the other way round."""
+    (tmp_path / "nested").write_text('{"l1": [], "findings": []}')
+    (tmp_path / "flat").write_text('{"findings": [{"severity": "fail"}]}')
+    with pytest.raises(UsageError, match="is the result of an audit with --nested"):
+        read(str(tmp_path / "nested"))
+    with pytest.raises(UsageError, match="is the result of an audit without --nested"):
+        read(str(tmp_path / "flat"), nested=True)

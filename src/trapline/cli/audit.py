@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -80,12 +80,11 @@ def audit(
     every = ["linux-7.2", *NESTED_PRESETS] if nested else list(policy_names())
     names = [*policies, *policy] or (every if all else ["linux-7.2"])
     fwft = {"on": (True,), "off": (False,), "both": (False, True)}[host_fwft]
-    if nested and (baseline, junit) != (None, None):
-        raise UsageError("--baseline and --junit go without --nested")
-    known = None if baseline is None else read(baseline)
+    known = None if baseline is None else read(baseline, nested=nested)
     native()
     if nested:
-        return _nested(names, list(l1), firmware, fwft, misaligned, event, out, json)
+        since_file = None if baseline is None or known is None else (baseline, known)
+        return _nested(names, list(l1), firmware, fwft, misaligned, event, out, json, since_file, junit)
     if l1:
         raise UsageError(f"--l1 {l1[0]}", remedy="it goes with --nested")
     with bar("audit") as update:
@@ -114,13 +113,16 @@ def audit(
 
 def _nested(
     names: list[str], l1: list[str], firmware: Several, fwft: tuple[bool, ...], misaligned: Misaligned,
-    event: str | None, out: str | None, json: Json,
+    event: str | None, out: str | None, json: Json, known: tuple[str, frozenset[tuple[Any, ...]]] | None,
+    junit: str | None,
 ) -> int:  # fmt: skip
+    from trapline.lab.baseline import since
     from trapline.lab.nested_audit import nested_audit
     from trapline.lab.nested_replay import write_nested
-    from trapline.lab.nested_route import DEFAULT_L1
+    from trapline.lab.nested_route import DEFAULT_L1, wanted
     from trapline.lab.output import behind_result
     from trapline.lab.settings import policy_of
+    from trapline.views.junit import audit_suites, write_junit
     from trapline.views.nested import show_nested_audit
     from trapline.views.progress import bar
 
@@ -134,7 +136,19 @@ def _nested(
         said = {policy_of(n).name: n for n in (*names, *(l1 or [DEFAULT_L1]))}
         with behind_result():
             replays = write_nested(result.failures, out, said)
-    finish(result.as_data(), json, lambda console: show_nested_audit(console, result, replays))
+    changed = None
+    if known is not None:
+        asked = {
+            "policy": result.policies, "firmware": result.firmware, "host_fwft": fwft, "misaligned": (misaligned,),
+            "l1": (*result.l1, ""),
+        }  # fmt: skip
+        changed = since(*known, result.failures, asked, None if event is None else wanted(event))
+    counted = result.failures if changed is None else changed.new
+    if junit is not None:
+        with behind_result():
+            write_junit(junit, audit_suites(result, counted))
+    data = result.as_data() if changed is None else {**result.as_data(), "baseline": changed.as_data()}
+    finish(data, json, lambda console: show_nested_audit(console, result, replays, changed))
     if result.interrupted:
         return EXIT_INTERRUPTED
-    return EXIT_FAILED if result.failures else 0
+    return EXIT_FAILED if counted else 0

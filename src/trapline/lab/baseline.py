@@ -13,6 +13,7 @@ from trapline.lab.errors import UsageError
 
 OPTION = "--baseline"
 _KEY = ("property", "policy", "firmware", "host_fwft", "misaligned", "event_id", "from", "what")
+_NESTED_KEY = (*_KEY, "l1")
 Key = tuple[Any, ...]
 
 
@@ -29,20 +30,25 @@ class Since:
         return {
             "file": self.file,
             "new": [f.as_data() for f in self.new],
-            "gone": [dict(zip(_KEY, key, strict=True)) for key in self.gone],
+            "gone": [dict(zip(_NESTED_KEY, key, strict=False)) for key in self.gone],
         }
 
 
-def read(file: str) -> frozenset[Key]:
-    """Return the failures of an earlier `trapline audit --json FILE`; UsageError if it is none."""
+def read(file: str, *, nested: bool = False) -> frozenset[Key]:
+    """Return the failures of an earlier `trapline audit --json FILE`; UsageError if it is none of this kind."""
+    names = _NESTED_KEY if nested else _KEY
     try:
         data = json.loads(Path(file).read_text(encoding="utf-8"))
         found = [f for f in data["findings"] if f["severity"] == FAIL]
-        keys = frozenset(tuple(f[name] for name in _KEY) for f in found)
+        of_nested = "l1" in data
+        keys = frozenset(tuple(f[name] for name in names) for f in found) if of_nested == nested else frozenset()
     except OSError as error:
         raise UsageError(f"cannot read {file!r}: {error.strerror}", OPTION) from None
     except (ValueError, LookupError, TypeError, RecursionError):
         raise UsageError(f"{file!r} is no result of an audit", OPTION, "trapline audit --json FILE makes one") from None
+    if of_nested != nested:
+        made = "with" if of_nested else "without"
+        raise UsageError(f"{file!r} is the result of an audit {made} --nested", OPTION)
     return keys
 
 
@@ -56,7 +62,7 @@ def since(
     """Compare with an earlier audit; what it says of things that this one was not `asked` is left out."""
     asked = asked if events is None else {**asked, "event_id": events}
     now = {key_of(f): f for f in failures}
-    at = {name: n for n, name in enumerate(_KEY)}
+    at = {name: n for n, name in enumerate(_NESTED_KEY)}
     gone = [key for key in known - now.keys() if all(key[at[name]] in values for name, values in asked.items())]
     return Since(file, tuple(f for key, f in now.items() if key not in known), tuple(sorted(gone, key=str)))
 
@@ -64,4 +70,4 @@ def since(
 def key_of(finding: Finding) -> Key:
     """Return what two audits call the same failure."""
     data = finding.as_data()
-    return tuple(data[name] for name in _KEY)
+    return tuple(data[name] for name in _NESTED_KEY if name in data)

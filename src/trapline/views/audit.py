@@ -104,10 +104,11 @@ def show_audit(
         say(console, f"{count(len(replays), 'counterexample')} written; for example:")
         put(console, f"  {replays[0].command}")
     if changed is not None:
-        _show_since(console, changed)
+        show_since(console, changed)
 
 
-def _show_since(console: Console, changed: Since) -> None:
+def show_since(console: Console, changed: Since) -> None:
+    """Say what is new since an earlier audit."""
     new, gone = count(len(changed.new), "new failure"), f"{number(len(changed.gone))} gone"
     put(console)
     say(console, f"since {changed.file}: {new}, {gone}", 0, "red" if changed.new else "green")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from trapline.conform.conform import Comparison, Conformance
     from trapline.lab.audit import Audit
     from trapline.lab.checks import Finding
+    from trapline.lab.nested_audit import NestedAudit
 
 OPTION = "--junit"
 _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, section 2.2
@@ -54,18 +55,21 @@ def write_junit(path: str, suites: Sequence[Suite]) -> None:
         raise UsageError(f"cannot write {path!r}: {error.strerror}", OPTION) from None
 
 
-def audit_suites(result: Audit, failures: Iterable[Finding] | None = None) -> list[Suite]:
+def audit_suites(result: Audit | NestedAudit, failures: Iterable[Finding] | None = None) -> list[Suite]:
     """Return a suite for each policy: each property, and each way in which it does not hold.
 
     `failures` are those that count; all of the audit's if it is None.
     """
-    from trapline.lab.audit import PROPERTIES
+    from trapline.lab.audit import PROPERTIES as OF_GUESTS
+    from trapline.lab.audit import Audit
+    from trapline.lab.nested_audit import PROPERTIES as OF_LEVELS
 
-    counted = list(result.failures if failures is None else failures)
+    properties = OF_GUESTS if isinstance(result, Audit) else OF_LEVELS
+    counted: list[Finding] = list(result.failures if failures is None else failures)
     suites = []
     for policy in result.policies:
         cases = []
-        for prop, what in PROPERTIES.items():
+        for prop, what in properties.items():
             found = [f for f in counted if (f.policy, f.prop) == (policy, prop)]
             group = f"{policy}.{prop}"
             cases += [Case(group, _place(f), f.what, "\n".join((f.route, *f.code, *f.log))) for f in found]
@@ -99,7 +103,8 @@ def _event(policy: str, row: dict[str, Any]) -> Case:
 
 def _place(f: Finding) -> str:
     fwft = ", host-fwft" if f.host_fwft else ""
-    return f"{f.event_id} from {f.from_} on {f.firmware}{fwft}"
+    l1 = f.as_data().get("l1", "")
+    return f"{f.event_id} from {f.from_} on {f.firmware}{fwft}{f', L1 {l1}' if l1 else ''}"
 
 
 def _counts(cases: Sequence[Case]) -> dict[str, str]:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from trapline.views.audit import groups
+from trapline.views.audit import groups, show_since
 from trapline.views.tables import show, table
 from trapline.views.terminal import count, facts, number, put, route, say, style_of
 
 if TYPE_CHECKING:
+    from trapline.lab.baseline import Since
     from trapline.lab.nested_audit import NestedAudit
     from trapline.lab.nested_route import NestedRoute, NestedRoutes
     from trapline.lab.replay import Replay
@@ -53,7 +54,9 @@ def show_nested_routes(console: Console, result: NestedRoutes) -> None:
     say(console, "L1 and L0: instructions of L1's own code, and an estimate for HS-mode and firmware", 0, "dim")
 
 
-def show_nested_audit(console: Console, result: NestedAudit, replays: list[Replay] | None = None) -> None:
+def show_nested_audit(
+    console: Console, result: NestedAudit, replays: list[Replay] | None = None, changed: Since | None = None
+) -> None:
     """Print the audit."""
     from trapline.lab.nested_audit import PROPERTIES
     from trapline.privilege.causes import cause_name
@@ -89,3 +92,5 @@ def show_nested_audit(console: Console, result: NestedAudit, replays: list[Repla
     if replays:
         say(console, f"{count(len(replays), 'counterexample')} written; for example:")
         put(console, f"  {replays[0].command}")
+    if changed is not None:
+        show_since(console, changed)
