@@ -85,6 +85,7 @@ neutral:                      # nothing delegated, no translation, nothing pendi
   csrw vsatp, zero
   csrw hgatp, zero
   csrw hstatus, zero
+  csrw vsstatus, zero
   csrw mcounteren, zero
   csrw hcounteren, zero
   csrw scounteren, zero
@@ -375,6 +376,6 @@ def source(uart: int, finisher: int, noaccess: int, cases: int, cases_end: int) 
             notes.append(f"  csrr t1, {name}; sd t1, {8 * n}(t0)")
     start = START.format(
         uart=uart, noaccess=noaccess, cases=cases, cases_end=cases_end, spp=SPP, spv=SPV,
-        quiet=MPRV | TVM | TW | TSR | MPV | 0xAA | 3 << 11 | 3 << 13,
+        quiet=MPRV | TVM | TW | TSR | MPV | 0xAA | 3 << 11 | 3 << 13 | 3 << 18,
     )  # fmt: skip
     return start + _TRAPPED.format(notes="\n".join(notes)) + END.replace("{finisher}", f"{finisher:#x}")

@@ -18,7 +18,7 @@ NO_ACCESS = BASE + 0x13_0000  # 64 KiB
 HOLE = (3 << 30) + 0x120
 USER = 64 << 30
 NO_TABLE = (5 << 30) + 0x120  # its page table is at HOLE's page
-READ_ONLY, EXECUTE_ONLY, CLEAN, FRESH = ((n << 30) + 0x120 for n in (6, 7, 8, 9))  # of DATA's GiB
+READ_ONLY, EXECUTE_ONLY, NOT_USER = ((n << 30) + 0x12_0120 for n in (6, 7, 8))  # all are DATA + 0x120
 
 SATP = 8 << 60 | S_TABLE >> 12
 HGATP = 8 << 60 | G_TABLE >> 12
@@ -36,12 +36,11 @@ def _tables() -> bytes:
         supervisor[window + 5] = 3 << 28 | PTE_V
         supervisor[window + 6] = _DATA | PTE_V | PTE_R | _AD | user
         supervisor[window + 7] = _DATA | PTE_V | PTE_X | _AD | user
-        supervisor[window + 8] = _DATA | PTE_V | PTE_R | PTE_W | PTE_A | user
-        supervisor[window + 9] = _DATA | PTE_V | PTE_R | PTE_W | PTE_D | user
     for gib in range(3):
         guest[gib] = gib << 28 | _LEAF | PTE_U
     guest[6] = _DATA | PTE_V | PTE_R | _AD | PTE_U
     guest[7] = _DATA | PTE_V | PTE_X | _AD | PTE_U
+    guest[8] = _DATA | _LEAF
     return b"".join(entry.to_bytes(8, "little") for entry in (*guest, *supervisor))
 
 
