@@ -178,6 +178,43 @@ def test_timer_and_config() -> None:
     assert errno(set_one_reg, cpu, reg_id(o.CONFIG, 2), 0x124) == EBUSY
 
 
+BLOCK_SIZES = {"zicbom": 1, "zicboz": 5, "zicbop": 7}
+
+
+@pytest.mark.parametrize(
+    ("policy", "taken_away", "absent"),
+    [
+        ("linux-6.17", ENOENT, ENOENT),
+        ("linux-6.18", 64, ENOENT),
+        ("linux-7.1", 64, ENOENT),
+        ("linux-7.2", 64, 0),
+        ("linux-7.3", 64, 0),
+    ],
+)
+def test_block_sizes_by_release(policy: str, taken_away: int, absent: int) -> None:
+    """Block sizes go with the guest's extension, since 6.18 with the host's, and are always there since 7.2."""
+    for name, number in BLOCK_SIZES.items():
+        register = reg_id(o.CONFIG, number)
+        if name != "zicbop":  # which a VMM cannot take away, and which no KVM before 6.18 knows
+            cpu = vcpu(policy)
+            assert get_one_reg(cpu, register) == 64
+            set_one_reg(cpu, reg_id(o.ISA_EXT, ISA_EXTENSIONS.index(name)), 0)
+            _block_size_is(cpu, register, taken_away)
+        without = "".join(part for part in DEFAULT_ISA.partition("_" + name) if part != "_" + name)
+        expected = ENOENT if name == "zicbop" and policy == "linux-6.17" else absent
+        _block_size_is(vcpu(policy, isa=without), register, expected)
+
+
+def _block_size_is(cpu: Vcpu, register: int, expected: int) -> None:
+    assert (register in reg_list(cpu)) == (expected != ENOENT)
+    if expected == ENOENT:
+        assert errno(get_one_reg, cpu, register) == errno(set_one_reg, cpu, register, 64) == ENOENT
+    else:
+        assert get_one_reg(cpu, register) == expected
+        set_one_reg(cpu, register, expected)
+        assert errno(set_one_reg, cpu, register, 128) == EINVAL
+
+
 def test_isa_extensions_by_release() -> None:
     """A KVM knows the extensions of its release; others have no register and are not the guest's."""
     for name, before, since in (("zicboz", "linux-6.3", "linux-6.4"), ("zawrs", "linux-6.10", "linux-6.11")):

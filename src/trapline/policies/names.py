@@ -54,6 +54,8 @@ FeatureName = Literal[
     "dbcn-forwards-all",
     "dirty-log-initially-set",
     "mp-state-reset",
+    "onereg-block-sizes-always",
+    "onereg-block-sizes-of-host",
     "onereg-enoent",
     "onereg-isa-ext",
     "onereg-machine-ids",

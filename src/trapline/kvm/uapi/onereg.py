@@ -13,7 +13,7 @@ from trapline.kvm.aia.aia import AIA_CSRS
 from trapline.kvm.aia.aia import FEATURE as AIA_FEATURE
 from trapline.kvm.interrupts import converts_overflow
 from trapline.kvm.nested.onereg import HEXT_CSRS, get_hext, get_virt, set_hext, set_virt
-from trapline.kvm.uapi.isa_ext import ISA_EXTENSIONS, disable_allowed, enable_allowed, guest_mask, host_has
+from trapline.kvm.uapi.isa_ext import ISA_EXTENSIONS, disable_allowed, enable_allowed, guest_mask, host_has, known
 from trapline.kvm.uapi.numbers import EBUSY, EINVAL, ENOENT, ERRNO_NAMES, MASK64
 from trapline.lang.values import MASK64 as ALL
 from trapline.machine.devices.clint import time_of
@@ -139,12 +139,21 @@ def _accessor(vcpu: Vcpu, reg: int) -> tuple[Getter, Setter]:
 
 # --- CONFIG ---
 def _config_exists(vcpu: Vcpu, name: str) -> bool:
-    """Block sizes are there if the host has the extension."""
+    """Whether KVM knows the register, and for block sizes, whether it shows them (vcpu_onereg.c)."""
     if name == "satp_mode" and not vcpu.policy.has_feature("onereg-satp-mode"):
         return False
     if name.startswith("m") and not vcpu.policy.has_feature("onereg-machine-ids"):
         return False
-    return not name.endswith("_block_size") or host_has(vcpu, name.removesuffix("_block_size"))
+    return not name.endswith("_block_size") or _block_size_exists(vcpu, name.removesuffix("_block_size"))
+
+
+def _block_size_exists(vcpu: Vcpu, extension: str) -> bool:
+    """A block size goes with the guest's extension, since 6.18 with the host's, and is always there since 7.2."""
+    if vcpu.policy.has_feature("onereg-block-sizes-always"):
+        return known(vcpu, extension)
+    if vcpu.policy.has_feature("onereg-block-sizes-of-host"):
+        return host_has(vcpu, extension)
+    return vcpu.guest_has(extension)
 
 
 def _config_name(vcpu: Vcpu, number: int, reg: int) -> str:
@@ -160,7 +169,7 @@ def _get_config(vcpu: Vcpu, number: int, reg: int) -> int:
     if name == "satp_mode":
         return next((mode for mode, word in SATP_MODES if getattr(vcpu.hart, word) != 0), 8)
     if name.endswith("_block_size"):
-        return int(vcpu.hart.cache_block)
+        return int(vcpu.hart.cache_block) if host_has(vcpu, name.removesuffix("_block_size")) else 0
     return vcpu.machine_ids[("mvendorid", "marchid", "mimpid").index(name)]
 
 
