@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from l1 import FREE, HOLE, RAM, RAM_SIZE, as_guest, enter, leave, note, program, tag, words
 
+from trapline.isa.assemble import assemble_program
 from trapline.policies.names import NaclFeature
 from trapline.vmm.arguments import parse_nacl
 
@@ -184,3 +185,19 @@ def test_sret_by_instruction(engine: str) -> None:
     """An SRET into L2 takes along what L1 has written and not synced: Linux without SYNC_SRET does not sync."""
     body = f"{call(1, SHMEM, 0, 0)}{write(0x240, 0x55)}{enter('inside')}inside:\n{note('sscratch')}{leave('out')}out:\n"
     assert run(body, ("csr",), engine=engine)[2] == 0x55
+
+
+def code_word(result: int) -> int:
+    """Two instructions in a word: a function that returns a number."""
+    return int.from_bytes(assemble_program(f"addi a0, zero, {result}\njalr zero, 0(ra)\n", SHMEM).code, "little")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_code_in_the_memory(engine: str) -> None:
+    """L1 that executes a word of the shared memory executes what the word holds now, whoever wrote it."""
+    place = CSRS + 8 * index(0x240)
+    body = call(1, SHMEM, 0, 0)
+    for result in (3, 4, 5):
+        body += f"li t0, {code_word(result):#x}\ncsrw vsscratch, t0\nfence.i\nli t0, {place:#x}\njalr ra, 0(t0)\n"
+        body += "sd a0, 0(s11)\naddi s11, s11, 8\n"
+    assert run(body, engine=engine)[2:] == [3, 4, 5]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import programs
 import pytest
-from l1 import NOTES, NOTES_SIZE, difference, nested_vm, program
+from l1 import NOTES, NOTES_SIZE, difference, nested_vm, program, tag
+from test_nested_nacl import ALL, ENTER, SHMEM, call, shown, write
 
 from trapline.kvm.vm import Vm
 
@@ -24,4 +25,23 @@ def test_goes_on(at: int, tmp_path: Path) -> None:
     first.snapshot(tmp_path / "nested")
     second = Vm.restore(tmp_path / "nested", engine="native")
     assert second.run(None, max_instructions=300_000).reason == "exit"
+    assert not difference(whole.read_memory(NOTES, NOTES_SIZE), second.read_memory(NOTES, NOTES_SIZE))
+
+
+ACCELERATED = program(
+    f"{call(1, SHMEM, 0, 0)}{write(0x240, 0x123)}{ENTER}{call(4)}inside:\ncsrw sscratch, s4\necall\n"
+    f"out:\n{shown(0x240)}{shown(0x600)}{call(2, -1)}{tag(1)}"
+)
+
+
+@pytest.mark.parametrize("at", [30, 60, 80, 100, 120])
+def test_goes_on_with_nacl(at: int, tmp_path: Path) -> None:
+    """Restored with a shared memory of NACL in use, the hypervisor finds in it what it would have found."""
+    whole = nested_vm(ACCELERATED, engine="native", nacl=ALL)
+    assert whole.run(None, max_instructions=10_000).reason == "exit"
+    first = nested_vm(ACCELERATED, engine="native", nacl=ALL)
+    assert first.run(None, max_instructions=at).reason == "limit"
+    first.snapshot(tmp_path / "nacl")
+    second = Vm.restore(tmp_path / "nacl", engine="native")
+    assert second.run(None, max_instructions=10_000).reason == "exit"
     assert not difference(whole.read_memory(NOTES, NOTES_SIZE), second.read_memory(NOTES, NOTES_SIZE))

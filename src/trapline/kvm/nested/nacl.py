@@ -12,7 +12,7 @@ from trapline.kvm.nested.bugs import VSCAUSE_LOSES_INTERRUPT_BIT, has_bug
 from trapline.kvm.nested.instruction import CODE_OF_CAUSE, SRET, execute_virtual
 from trapline.kvm.nested.shadow import ANY_VMID, BY_PAGE, fence_range, fence_shadows
 from trapline.kvm.nested.world import HSTATUS, PC, SCRATCH, VIRT, VSCAUSE, get, push, put
-from trapline.lang.control import flush_translations
+from trapline.lang.control import flush_translations, note_store
 from trapline.lang.devices import on_hart
 from trapline.lang.functions import cold, inline
 from trapline.lang.memory import host_load, host_store
@@ -51,6 +51,8 @@ def locate(hart: Hart, pa: U64) -> None:
         offset = pa - hart.region_base[region]
         if hart.region_size[region] - offset >= SHMEM_SIZE:
             hart.scratch[0] = hart.region_host[region] + offset
+            for n in range(3):  # it is about to be written: L1 may have code there
+                note_store(hart, pa + n * PAGE, region, U64(PAGE))
 
 
 @cold
