@@ -85,6 +85,7 @@ QEMU_7_2 = [
     ("exceptions", "illegal from HS", "mstatus.GVA", "0x4000000000", "0x0"),
     ("warl", "medeleg ones", "medeleg", "0x800", "0x0"),
     ("virtual", "csrr a1, sstatus in VU", "mcause", "0x2", "0x16"),
+    ("returns", "mret in M to M, MPV 1", "mstatus.MPV", "0x8000000000", "0x0"),
     ("mprv", "hole of the G-stage", "mcause", "0xd", "0x15"),
 ]
 

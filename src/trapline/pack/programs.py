@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trapline.lab.errors import UsageError, suggest
-from trapline.pack import access, exceptions, interrupts, virtual, warl
+from trapline.pack import access, exceptions, interrupts, returns, virtual, warl
 from trapline.pack.build import FINISHER, UART, build
 from trapline.pack.rows import Case, Options, unique
 
@@ -21,6 +21,7 @@ MADE: dict[str, tuple[str, Callable[[Options], Iterable[Case]]]] = {
     "virtual": ("virtual against illegal instruction, by TVM, TW, TSR, VTVM, VTW, VTSR and counters", virtual.cases),
     "hlv": ("HLV, HSV, HLVX and the guest's accesses through two stages, and their faults", access.hlv),
     "mprv": ("loads and stores of M-mode under MPRV with MPV", access.mprv),
+    "returns": ("MRET and SRET: the mode they enter by MPV and MPP, SPV and SPP", returns.cases),
 }
 TIED = ("xtval", "htval")
 
