@@ -76,6 +76,8 @@ def boot(
         trace=recording.trace,
         trace_last=recording.trace_last,
         trace_filter=tuple(recording.trace_filter),
+        log=recording.log,
+        log_file=recording.log_file,
         profile=recording.profile,
         profile_every=recording.profile_every,
         signature=signature,

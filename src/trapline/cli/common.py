@@ -197,6 +197,8 @@ def run_options(
         trace=recording.trace,
         trace_last=recording.trace_last,
         trace_filter=tuple(recording.trace_filter),
+        log=recording.log,
+        log_file=recording.log_file,
         profile=recording.profile,
         profile_every=recording.profile_every,
         tinst=machine.tinst,

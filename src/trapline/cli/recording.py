@@ -25,6 +25,10 @@ class Recording:
     trace_filter
         Write only some: cause=NAME, from=MODE, to=LEVEL, pc=SYMBOL or pc=LOW..HIGH; several values behind commas; may
         be repeated, and then all must hold.
+    log
+        Write lines of text as QEMU's -d does: some of exec,int,mmu,sbi.
+    log_file
+        Write them to a file, not to standard error.
     profile
         Write where the harts were now and then, by level and function: .txt or .folded (collapsed stacks), .json
         (speedscope).
@@ -37,6 +41,8 @@ class Recording:
     trace: str | None = None
     trace_last: TraceLast | None = None
     trace_filter: Several = ()
+    log: str | None = None
+    log_file: str | None = None
     profile: str | None = None
     profile_every: Count | None = None
     dump_dtb: str | None = None

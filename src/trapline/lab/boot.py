@@ -52,6 +52,8 @@ class BootOptions:
     trace: str | None = None
     trace_last: int | None = None
     trace_filter: tuple[str, ...] = ()
+    log: str | None = None  # items, behind commas
+    log_file: str | None = None
     profile: str | None = None
     profile_every: int | None = None
     signature: str | None = None
@@ -170,7 +172,7 @@ def _boot_once(options: BootOptions, console: Console | None, progress: Callable
         with _usage("--signature"):
             signature_bounds(machine.symbols, options.signature_granularity)
     engine = machine.engine
-    trace = tracing(options.trace, options.trace_last, options.trace_filter, machine.symbols, options.observe.symbols)
+    trace = tracing(options, machine.symbols)
     with (
         traced(trace, machine.harts) as look,
         output_file(options.log_commits, "--log-commits") as log,
@@ -182,6 +184,7 @@ def _boot_once(options: BootOptions, console: Console | None, progress: Callable
         watching = _watch(machine, options.observe)
         if look is not None:
             machine.on_round = both(machine.on_round, look)
+            machine.schedule.engine = look.around(machine.schedule.engine, trace)
         traps, instructions = _trap_counts(machine), _instructions(machine)
         started = time.perf_counter()
         with debugged(machine, options.debug, progress) as run:

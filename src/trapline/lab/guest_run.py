@@ -67,6 +67,8 @@ class RunOptions:
     trace: str | None = None
     trace_last: int | None = None
     trace_filter: tuple[str, ...] = ()
+    log: str | None = None  # items, behind commas
+    log_file: str | None = None
     profile: str | None = None
     profile_every: int | None = None
     tinst: str = "zero"
@@ -307,15 +309,17 @@ def _run_once(
     before, watching = _Before(guest), _watch(guest, options.observe)
     guest.vm.on_log = on_kernel_log
     of_hardware = options.trace is not None and Path(options.trace).suffix.lower() in _OF_HARDWARE
-    trace = tracing(options.trace, options.trace_last, options.trace_filter, guest.vm.symbols, options.observe.symbols)
+    trace = tracing(options, guest.vm.symbols)
+    ring = trace if of_hardware else replace(trace, path=None, last=None, wanted=None)
     with (
-        traced(trace if of_hardware else Tracing(), [v.hart for v in guest.vm.vcpus]) as look,
+        traced(ring, [v.hart for v in guest.vm.vcpus]) as look,
         output_file(None if of_hardware else options.trace, "--trace") as file,
         _routes(guest, file, trace),
         _profiling(guest, options),
     ):
         if look is not None:
             guest.on_round = both(guest.on_round, look)
+            guest.vm.engine = look.around(guest.vm.engine, trace)
         started, ticks = time.perf_counter(), guest.position()[1]
         with debugged(guest, options.debug, progress) as run:
             result, taken = run_and_keep(

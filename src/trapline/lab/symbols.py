@@ -161,6 +161,13 @@ def _text_symbols(data: bytes, path: str) -> list[tuple[int, str]]:
     return found
 
 
+def symbols_among(own: Mapping[str, int]) -> Symbols:
+    """Return names and addresses as symbols of all levels."""
+    pairs = sorted((a, n) for n, a in own.items() if not n.startswith(_LOCAL))
+    addresses, names = [a for a, _ in pairs], [n for _, n in pairs]
+    return Symbols(Table("program", level, addresses, names) for level in (*LEVELS, None) if pairs)
+
+
 def program_symbols(paths: Iterable[str | None], levels: Iterable[str | None]) -> Symbols:
     """Return the symbols of programs that are ELF files, for some levels (None: all but user code)."""
     tables, wanted = [], list(levels)

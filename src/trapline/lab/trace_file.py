@@ -8,13 +8,15 @@ import queue
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from trapline.lab.errors import UsageError
+from trapline.lab.log_text import LogText, exec_log, parse_log
+from trapline.lab.observe import ObserveOptions
 from trapline.lab.output import OutputFile, note_failure, output_file, require_writable
-from trapline.lab.symbols import read_symbols
+from trapline.lab.symbols import Symbols, read_symbols, symbols_among
 from trapline.lab.trace_filter import Filtered, TraceFilter, names_of, parse_filters
 from trapline.lang.state import Hart
 from trapline.machine.trace import MOST_LAST, Traced, Tracer, records
@@ -32,20 +34,52 @@ class Tracing:
     path: str | None = None
     last: int | None = None
     wanted: TraceFilter | None = None
+    log: frozenset[str] = frozenset()  # items of --log
+    log_file: str | None = None
+    symbols: Symbols = field(default_factory=Symbols)  # for the names in the log
 
 
-def tracing(
-    path: str | None, last: int | None, filters: Sequence[str], own: Mapping[str, int], symbols: Sequence[str]
-) -> Tracing:
-    """Check the options; `own` are the program's symbols, `symbols` the values of --symbols."""
+class TraceOptions(Protocol):
+    """The fields of a command line that concern traces and logs."""
+
+    @property
+    def trace(self) -> str | None:
+        """The file."""
+
+    @property
+    def trace_last(self) -> int | None:
+        """How many."""
+
+    @property
+    def trace_filter(self) -> tuple[str, ...]:
+        """Which."""
+
+    @property
+    def log(self) -> str | None:
+        """Items of the log, behind commas."""
+
+    @property
+    def log_file(self) -> str | None:
+        """Its file."""
+
+    @property
+    def observe(self) -> ObserveOptions:
+        """Names, by --symbols."""
+
+
+def tracing(options: TraceOptions, own: Mapping[str, int]) -> Tracing:
+    """Check the options; `own` are the program's symbols. UsageError says what is wrong."""
+    path, last, filters = options.trace, options.trace_last, options.trace_filter
     if path is None:
-        for option, given in (("--trace-last", last is not None), ("--trace-filter", bool(filters))):
-            if given:
+        for option, wrong in (("--trace-last", last is not None), ("--trace-filter", bool(filters))):
+            if wrong:
                 raise UsageError(f"{option} needs a file", option, "--trace FILE")
     if last is not None and not 0 < last <= MOST_LAST:
         raise UsageError(f"{last} is not in 1..{MOST_LAST}", "--trace-last")
-    names = names_of(own, read_symbols(symbols)) if filters else {}
-    return Tracing(path, last, parse_filters(filters, names))
+    items = parse_log(options.log, options.log_file)
+    given = read_symbols(options.observe.symbols) if filters or items else Symbols()
+    wanted = parse_filters(filters, names_of(own, given) if filters else {})
+    return Tracing(path, last, wanted, items, options.log_file, given or symbols_among(own))
 
 
 def row(traced: Traced) -> tuple[Any, ...]:
@@ -54,6 +88,16 @@ def row(traced: Traced) -> tuple[Any, ...]:
     event = "return" if traced.returns else "trap"
     where = traced.level, traced.mode, traced.cause, name, traced.epc, traced.tval, traced.tval2
     return traced.hart, traced.instret, event, *where
+
+
+class _Nothing:
+    """No file was named: there is a log alone."""
+
+    def write(self, found: Sequence[Traced]) -> None:
+        """Drop them."""
+
+    def end(self) -> None:
+        """Nothing is left."""
 
 
 class _Lines:
@@ -165,7 +209,10 @@ _TEXTS: dict[str, Callable[[OutputFile], Any]] = {".jsonl": _Lines, ".csv": _Csv
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[Any]:
+def _opened(path: str | None) -> Iterator[Any]:
+    if path is None:
+        yield _Nothing()
+        return
     ending = Path(path).suffix.lower()
     if ending == ".parquet":
         yield _Parquet(path)
@@ -203,30 +250,60 @@ class _Chosen:
             self._writer.write([t for kept in self._last.values() for t in kept])
 
 
+@dataclass(frozen=True, slots=True)
+class Looking:
+    """What is to be called now and then while harts run; `line` puts a line of the log behind what came before it."""
+
+    look: Callable[[], None]
+    line: Callable[[str], None]
+    harts: Sequence[Hart]
+
+    def __call__(self) -> None:
+        """Look."""
+        self.look()
+
+    def around(self, engine: Any, options: Tracing) -> Any:
+        """Return an engine that tells the log what is executed, or the same one."""
+        return exec_log(engine, self.harts, options.symbols, self.line) if "exec" in options.log else engine
+
+
+def _put(found: list[tuple[int, bytes]] | str, chosen: _Chosen, log: LogText | None) -> None:
+    if isinstance(found, str):
+        assert log is not None
+        log.text(found)
+        return
+    traps = [t for hart, data in found for t in records(hart, data)]
+    chosen.write(traps)
+    if log is not None:
+        log.write(traps)
+
+
 @contextlib.contextmanager
-def traced(options: Tracing, harts: Sequence[Hart]) -> Iterator[Callable[[], None] | None]:
+def traced(options: Tracing, harts: Sequence[Hart]) -> Iterator[Looking | None]:
     """Trace harts in the block; yields what is to be called now and then, or None if no file is named.
 
     A thread writes while the harts run. The last entries alone are written at the end.
     """
     path = options.path
-    if path is None:
+    if path is None and not options.log:
         yield None
         return
-    with _opened(path) as writer:
-        # A filter has to see everything; without one the ring itself forgets what is not among the last.
-        chosen, last = _Chosen(options, writer), options.last if options.wanted is None else None
-        tracer, waiting = Tracer(harts, last), queue.Queue(64)  # type: Tracer, queue.Queue[list[tuple[int, bytes]] | None]
+    with _opened(path) as writer, output_file(options.log_file, "--log-file") as out:
+        log = LogText(options.log, out, options.symbols) if options.log else None
+        # A filter and a log have to see everything; without them the ring itself forgets what is not among the last.
+        chosen, last = _Chosen(options, writer), options.last if options.wanted is None and log is None else None
+        tracer, waiting = Tracer(harts, last), queue.Queue(64)  # type: Tracer, queue.Queue[list[tuple[int, bytes]] | str | None]
 
         def work() -> None:
             failed = False
             while (found := waiting.get()) is not None:
                 try:
                     if not failed:
-                        chosen.write([t for hart, data in found for t in records(hart, data)])
+                        _put(found, chosen, log)
                 except Exception as error:
                     failed = True
-                    note_failure(UsageError(f"{path!r} ends early: {error or type(error).__name__}", OPTION))
+                    what = f"{path!r}" if path is not None else "the log"
+                    note_failure(UsageError(f"{what} ends early: {error or type(error).__name__}", OPTION))
 
         thread = threading.Thread(target=work, name="trace", daemon=True)
         thread.start()
@@ -235,8 +312,12 @@ def traced(options: Tracing, harts: Sequence[Hart]) -> Iterator[Callable[[], Non
             if last is None and (found := tracer.take()):
                 waiting.put(found)
 
+        def line(text: str) -> None:
+            look()
+            waiting.put(text)
+
         try:
-            yield look
+            yield Looking(look, line, harts)
         finally:
             tracer.end()
             waiting.put(tracer.take())
@@ -244,6 +325,8 @@ def traced(options: Tracing, harts: Sequence[Hart]) -> Iterator[Callable[[], Non
             thread.join()
             chosen.end()
             writer.end()
+            if log is not None:
+                log.end()
             if tracer.lost:
                 note_failure(UsageError(f"{path!r} lacks {tracer.lost} traps and returns: too many at once", OPTION))
 

@@ -32,6 +32,10 @@ class Traced:
     epc: int
     tval: int
     tval2: int
+    a0: int = 0  # what a call asks for: a0 and the low words of a6 and a7; of a return a0 and a1
+    a1: int = 0
+    a6: int = 0
+    a7: int = 0
 
 
 class TraceRing:
@@ -91,6 +95,8 @@ class Tracer:
 
 def records(hart: int, data: bytes) -> Iterator[Traced]:
     """Read entries."""
-    for what, instret, cause, epc, tval, tval2, _, _ in _ENTRY.iter_unpack(data):
-        level, mode = DESTINATION_NAMES[what >> 8 & 3], MODE_NAMES.get(what & 7, "?")
-        yield Traced(hart, bool(what >> 16), instret, level, mode, cause, epc, tval, tval2)
+    for what, instret, cause, epc, tval, tval2, a0, asked in _ENTRY.iter_unpack(data):
+        level, mode, returns = DESTINATION_NAMES[what >> 8 & 3], MODE_NAMES.get(what & 7, "?"), bool(what >> 16)
+        a1, tval2 = (tval2, 0) if returns else (0, tval2)
+        calls = a0, a1, asked >> 32, asked & 0xFFFF_FFFF
+        yield Traced(hart, returns, instret, level, mode, cause, epc, tval, tval2, *calls)

@@ -16,8 +16,9 @@ from trapline.privilege.observe import origin_of_trap
 # Entries written, those that were read, number of entries less 1 (a power of two less 1), and how many unread ones make
 # the hart come back (0: it never does).
 COUNT, READ, MASK, ENOUGH, ENTRIES = 0, 8, 16, 24, 32
-# Of an entry: what it is, and attempts since the beginning. A trap: xcause, xepc, xtval, xtval2. A return: 0, pc.
-WHAT, INSTRET, CAUSE, EPC, TVAL, TVAL2, ENTRY_BYTES = 0, 8, 16, 24, 32, 40, 64
+# Of an entry: what it is, attempts since the beginning. A trap: xcause, xepc, xtval, xtval2. A return: 0, pc, 0, a1.
+# Then a0, and a6 and a7 (their low words, a7 the lower one): of a trap what is asked for, of a return the answer.
+WHAT, INSTRET, CAUSE, EPC, TVAL, TVAL2, A0, A6_A7, ENTRY_BYTES = 0, 8, 16, 24, 32, 40, 48, 56, 64
 TRAP, RETURN = 0, 1  # of WHAT: bit 16; the level (M 0, HS 1, VS 2) from bit 8; the other mode's index from bit 0
 
 
@@ -30,6 +31,8 @@ def take_entry(hart: Hart, what: U64) -> U64:
     host_store(ring + COUNT, 8, count + 1)
     host_store(entry + WHAT, 8, what)
     host_store(entry + INSTRET, 8, hart.instret)
+    host_store(entry + A0, 8, hart.x[10])
+    host_store(entry + A6_A7, 8, hart.x[16] << 32 | hart.x[17] & 0xFFFF_FFFF)
     return entry
 
 
@@ -68,5 +71,5 @@ def trace_return(hart: Hart, level: U64) -> None:
     host_store(entry + CAUSE, 8, U64(0))
     host_store(entry + EPC, 8, hart.next_pc)
     host_store(entry + TVAL, 8, U64(0))
-    host_store(entry + TVAL2, 8, U64(0))
+    host_store(entry + TVAL2, 8, hart.x[11])
     ask_for_reader(hart)

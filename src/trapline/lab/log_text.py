@@ -1,0 +1,133 @@
+"""`--log exec,int,mmu,sbi`: what harts do as lines of text, with the names that QEMU's -d has."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from trapline.lab.errors import UsageError
+from trapline.lab.symbols import Symbols
+from trapline.lang.state import Hart
+from trapline.machine.monitor_registers import nearest
+from trapline.machine.sampled import Sampled
+from trapline.machine.trace import Traced
+from trapline.privilege.causes import INTERRUPT, cause_name
+from trapline.privilege.modes import MODE_NAMES
+from trapline.sbi.legacy import FUNCTIONS as LEGACY
+from trapline.sbi.numbers import Eid, SbiError
+from trapline.sbi.serve import EXTENSIONS
+
+OPTION = "--log"
+ITEMS = ("exec", "int", "mmu", "sbi")
+_FAULTS = (1, 5, 7, 12, 13, 15, 20, 21, 23)  # of access, of a page, of a guest's page (Privileged spec, mcause)
+_CALLS = {9: "HS", 10: "VS"}  # causes of calls to the level below
+_DEEPEST = 64
+_EID, _ERRORS = {int(e): e.name for e in Eid}, {int(e): e.name for e in SbiError}
+_SIGN = 1 << 63
+
+
+class Out(Protocol):
+    """Where text goes."""
+
+    def write(self, text: str, /) -> Any:
+        """Write some."""
+
+
+def parse_log(text: str | None, file: str | None) -> frozenset[str]:
+    """Read the option's value; UsageError says which word is wrong."""
+    if text is None:
+        if file is not None:
+            raise UsageError("--log-file needs to know what", "--log-file", f"--log {','.join(ITEMS)}")
+        return frozenset()
+    for word in text.split(","):
+        if word not in ITEMS:
+            raise UsageError(f"no item is called {word[:40]!r}{nearest(word, ITEMS)}", OPTION, ", ".join(ITEMS))
+    return frozenset(text.split(","))
+
+
+class LogText:
+    """Writes the lines of some items; `symbols` name the code."""
+
+    def __init__(self, items: frozenset[str], out: Out | None, symbols: Symbols) -> None:
+        self._items, self._out, self._symbols = items, out or sys.stderr, symbols
+        self._calls: dict[tuple[int, str], list[Traced | None]] = {}
+
+    def write(self, found: Sequence[Traced]) -> None:
+        """Write what is wanted of some traps and returns."""
+        self._out.write("".join(line + "\n" for t in found for line in self._lines(t)))
+
+    def text(self, line: str) -> None:
+        """Write a line that is ready."""
+        self._out.write(line + "\n")
+
+    def end(self) -> None:
+        """Write the calls that have not come back."""
+        if "sbi" in self._items:
+            open_ = [t for calls in self._calls.values() for t in calls if t is not None]
+            self._out.write("".join(f"{call_text(t)} = ?\n" for t in open_))
+
+    def _lines(self, t: Traced) -> list[str]:
+        lines = []
+        if "sbi" in self._items:
+            lines += self._call(t)
+        if t.returns:
+            return lines
+        if "int" in self._items:
+            lines.append(self._trap(t))
+        if "mmu" in self._items and t.cause in _FAULTS:
+            gpa = f", gpa:{t.tval2 << 2:#018x}" if t.tval2 else ""
+            lines.append(f"mmu: hart:{t.hart}, {cause_name(t.cause)}, va:{t.tval:#018x}{gpa}, {self._where(t)}")
+        return lines
+
+    def _trap(self, t: Traced) -> str:
+        number, asynchronous = t.cause & ~INTERRUPT, int(t.cause >= INTERRUPT)
+        words = f"cause:{number:016x}, epc:{t.epc:#018x}, tval:{t.tval:#018x}, desc={cause_name(t.cause)}"
+        return f"int: hart:{t.hart}, async:{asynchronous}, {words}, to={t.level}, {self._where(t)}"
+
+    def _where(self, t: Traced) -> str:
+        name = self._symbols.name(t.mode, t.epc)
+        return f"from={t.mode}, pc:{t.epc:#018x}" + (f" {name}" if name else "")
+
+    def _call(self, t: Traced) -> list[str]:
+        calls = self._calls.setdefault((t.hart, t.level), [])
+        if not t.returns:
+            calls.append(t if t.cause in _CALLS and t.mode == _CALLS[t.cause] else None)
+            del calls[:-_DEEPEST]
+            return []
+        call = calls.pop() if calls else None
+        return [f"{call_text(call)} = {_result(call, t)}"] if call is not None else []
+
+
+def call_text(t: Traced) -> str:
+    """Return an SBI call with its names (SBI 3.0, chapter 3): extension, function, a0."""
+    eid, fid, a0 = t.a7 & 0xFFFF_FFFF, t.a6 & 0xFFFF_FFFF, t.a0
+    if eid in LEGACY:
+        name = f"LEGACY.{LEGACY[eid].__name__}"
+    else:
+        extension = EXTENSIONS.get(eid)
+        function = extension.functions.get(fid) if extension is not None else None
+        name = f"{_EID.get(eid, f'{eid:#x}')}.{function.__name__ if function is not None else fid}"
+    return f"sbi: hart:{t.hart}, {t.mode}, {name}({a0:#x})"
+
+
+def _result(call: Traced, t: Traced) -> str:
+    error = t.a0 - (1 << 64) if t.a0 & _SIGN else t.a0
+    if call.a7 & 0xFFFF_FFFF in LEGACY:
+        return str(error)
+    return f"{_ERRORS.get(error, str(error))}, {t.a1:#x}"
+
+
+def exec_log(engine: Any, harts: Sequence[Hart], symbols: Symbols, line: Callable[[str], None]) -> Sampled:
+    """Return an engine that tells each block of code that is entered: where pc does not follow what was before."""
+    before = {id(hart): (number, 0) for number, hart in enumerate(harts)}
+
+    def look(hart: Hart) -> None:
+        (number, last), pc = before[id(hart)], int(hart.pc)
+        before[id(hart)] = number, pc
+        if pc - last not in (2, 4):
+            mode = MODE_NAMES[int(hart.priv) | int(hart.virt) << 2]
+            name = symbols.name(mode, pc)
+            line(f"exec: hart:{number}, {mode}, pc:{pc:#018x}" + (f" {name}" if name else ""))
+
+    return Sampled(engine, 1, look)
