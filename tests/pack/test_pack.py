@@ -177,7 +177,9 @@ def test_a_command_line_tells_how_it_ended(tmp_path: Path, capsys: pytest.Captur
     assert main([*quiet, "false {elf}", "--junit", str(tmp_path / "j.xml")]) == 1
     assert main([*quiet, "true"]) == 2
     assert main([*quiet, "no-such-simulator {elf}"]) == 2
-    assert main([*quiet, "sh -c 'sleep 9' {elf}", "--timeout", "0.2"]) == 3
+    assert main([*quiet, "sh -c 'sleep 9; true' {elf}", "--timeout", "0.2"]) == 3
+    assert main([*quiet, "true {elf}", "--timeout", "0"]) == 2
+    assert main(["pack", "--isa", "rv64gc", "--list"]) == 2
     assert main(["pack", "--only", "mprw", "--list"]) == 2
     assert "did you mean mprv?" in capsys.readouterr().err
     assert '"pack mprv" tests="1" failures="1"' in (tmp_path / "j.xml").read_text()

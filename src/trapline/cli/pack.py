@@ -65,6 +65,8 @@ def pack(
 
     if folder is None and run is None and not list_:
         raise UsageError("no folder to write to", "pack", "trapline pack DIR, --list, or --run 'CMD {elf}'")
+    if not timeout > 0:
+        raise UsageError(f"{timeout:g} is no time", "--timeout")
     if junit is not None and run is None:
         raise UsageError("--junit goes with --run")
     words = words_of(run) if run is not None else []

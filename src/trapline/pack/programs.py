@@ -47,6 +47,9 @@ def programs(options: Options, only: Iterable[str] = ()) -> list[Program]:
         if name not in MADE:
             remedy = suggest(name, list(MADE)) or f"there are {', '.join(MADE)}"
             raise UsageError(f"no program {name!r}", "--only", remedy)
+    letters = options.isa.lower().split("_")[0]
+    if not letters.startswith("rv64") or "h" not in letters:
+        raise UsageError(f"{options.isa!r}", "--isa", "the programs are for rv64 with h, such as rv64gch_zicntr")
     for name in options.zero - set(TIED):
         raise UsageError(f"{name!r}", "--zero", f"it takes {' and '.join(TIED)}")
     return [Program(n, what, unique(make(options))) for n, (what, make) in MADE.items() if not only or n in only]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import shlex
+import signal
 import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -58,18 +61,29 @@ def words_of(command: str) -> list[str]:
 def run(words: Sequence[str], program: str, path: Path, seconds: float) -> Outcome:
     """Run one program; UsageError if the command cannot be started."""
     command = [word.replace(PLACE, str(path)) for word in words]
-    hung = False
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            timeout=seconds, check=False,
-        )  # fmt: skip
-        said, code = done.stdout, done.returncode
-    except subprocess.TimeoutExpired as error:
-        said, code, hung = error.stdout or b"", 1, True
+        started = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+        )
     except OSError as error:
         raise UsageError(f"cannot start {command[0]!r}: {error.strerror}", "--run") from None
+    with started:
+        try:
+            said, hung = started.communicate(timeout=seconds)[0], False
+        except subprocess.TimeoutExpired:
+            _end(started)
+            said, hung = started.communicate()[0], True
+        except BaseException:
+            _end(started)
+            raise
+    code = started.returncode
     return judge(program, said.decode("utf-8", "replace"), code, hung)
+
+
+def _end(started: subprocess.Popen[bytes]) -> None:
+    """End a simulator with all that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(started.pid, signal.SIGKILL)
 
 
 def judge(program: str, said: str, code: int, hung: bool = False) -> Outcome:
