@@ -24,7 +24,7 @@ sd t1, 0(s4)
 j inside
 """
 SV39X4 = 8 << 60 | G_ROOT >> 12
-STEP = 2_000
+STEP = 400
 
 
 def looping(hgatp: int, page: int, tables: list[tuple[int, bytes]], engine: str) -> Vm:
