@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from trapline.cli.numbers import Count, Harts, Hertz, Isa, Seconds
-from trapline.firmware.models import DEFAULT_MODEL
-from trapline.machine.memory_map import DEFAULT_TIMEBASE
+from trapline.defaults import FIRMWARE, TIMEBASE
 
 if TYPE_CHECKING:
     from trapline.machine.virtio.options import VirtioOptions
@@ -44,7 +43,7 @@ class Under:
     """
 
     policy: str = "linux-7.2"
-    firmware: str = DEFAULT_MODEL
+    firmware: str = FIRMWARE
     host_fwft: OnOff = "off"
     misaligned: Misaligned = "trap"
 
@@ -98,7 +97,7 @@ class Machine:
     initrd: str | None = None
     max_instructions: Count | None = None
     max_seconds: Seconds | None = None
-    timebase: Hertz = DEFAULT_TIMEBASE
+    timebase: Hertz = TIMEBASE
     isa: Isa | None = None
     engine: EngineName = "native"
     tinst: Tinst = "zero"

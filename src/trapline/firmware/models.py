@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from types import MappingProxyType
 
+from trapline.defaults import FIRMWARE
 from trapline.privilege import causes
 from trapline.sbi.host import SbiProfile
 from trapline.sbi.numbers import Implementation, SbiError, spec_version
@@ -194,7 +195,7 @@ MODELS: Mapping[str, FirmwareModel] = MappingProxyType(
         )
     }
 )
-DEFAULT_MODEL = "opensbi-1.6"
+DEFAULT_MODEL = FIRMWARE
 
 
 def model(name: str) -> FirmwareModel:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trapline.defaults import TIMEBASE
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -41,6 +43,6 @@ APLIC_SOURCES = 96  # numbered from 1
 UART_CLOCK = 3_686_400
 
 KERNEL_OFFSET = 0x20_0000  # where fw_jump and the Image header of a 64-bit kernel expect the next stage
-DEFAULT_TIMEBASE = 10_000_000
+DEFAULT_TIMEBASE = TIMEBASE
 DEFAULT_RATIO = 100
 DEFAULT_MEMORY = 256 << 20
