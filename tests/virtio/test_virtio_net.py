@@ -469,7 +469,7 @@ def test_pcap(tmp_path: Path) -> None:
 def test_a_record_on_a_full_disk_ends_early() -> None:
     """Frames that find no room end the record, not the run, and closing says which file it is; one that cannot even
     be begun is refused by its name."""
-    with pytest.raises(ValueError, match="/dev/full: No space left on device"):
+    with pytest.raises(ValueError, match="/dev/full: cannot write: No space left on device"):
         open_net(NetArgument(pcap=Path("/dev/full")), lambda: 0)
     pcap = Pcap(Path("/dev/null"))
     pcap._file = Path("/dev/full").open("wb")  # noqa: SIM115  (closed by the device)

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from trapline.cli.application import app
 from trapline.cli.common import finish
+from trapline.cli.numbers import Address, Seconds
 from trapline.cli.options import EXIT_FAILED, EXIT_LIMIT, Json, Several
 
 
@@ -22,9 +23,9 @@ def pack(
     only: Several = (),
     isa: str | None = None,
     zero: Several = (),
-    uart: int = 0x1000_0000,
-    finisher: int = 0x10_0000,
-    timeout: float = 60,
+    uart: Address = 0x1000_0000,
+    finisher: Address = 0x10_0000,
+    timeout: Seconds = 60,
     junit: str | None = None,
     json: Json = None,
 ) -> int:
