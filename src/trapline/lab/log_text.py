@@ -14,17 +14,12 @@ from trapline.machine.sampled import Sampled
 from trapline.machine.trace import Traced
 from trapline.privilege.causes import INTERRUPT, cause_name
 from trapline.privilege.modes import MODE_NAMES
-from trapline.sbi.legacy import FUNCTIONS as LEGACY
-from trapline.sbi.numbers import Eid, SbiError
-from trapline.sbi.serve import EXTENSIONS
 
 OPTION = "--log"
 ITEMS = ("exec", "int", "mmu", "sbi")
 _FAULTS = (1, 5, 7, 12, 13, 15, 20, 21, 23)  # of access, of a page, of a guest's page (Privileged spec, mcause)
 _CALLS = {9: "HS", 10: "VS"}  # causes of calls to the level below
 _DEEPEST = 64
-_EID, _ERRORS = {int(e): e.name for e in Eid}, {int(e): e.name for e in SbiError}
-_SIGN = 1 << 63
 
 
 class Out(Protocol):
@@ -64,6 +59,8 @@ class LogText:
     def end(self) -> None:
         """Write the calls that have not come back."""
         if "sbi" in self._items:
+            from trapline.lab.log_calls import call_text
+
             open_ = [t for calls in self._calls.values() for t in calls if t is not None]
             self._out.write("".join(f"{call_text(t)} = ?\n" for t in open_))
 
@@ -96,26 +93,11 @@ class LogText:
             del calls[:-_DEEPEST]
             return []
         call = calls.pop() if calls else None
-        return [f"{call_text(call)} = {_result(call, t)}"] if call is not None else []
+        if call is None:
+            return []
+        from trapline.lab.log_calls import call_text, result_text  # the SBI's tables, only where calls are told
 
-
-def call_text(t: Traced) -> str:
-    """Return an SBI call with its names (SBI 3.0, chapter 3): extension, function, a0."""
-    eid, fid, a0 = t.a7 & 0xFFFF_FFFF, t.a6 & 0xFFFF_FFFF, t.a0
-    if eid in LEGACY:
-        name = f"LEGACY.{LEGACY[eid].__name__}"
-    else:
-        extension = EXTENSIONS.get(eid)
-        function = extension.functions.get(fid) if extension is not None else None
-        name = f"{_EID.get(eid, f'{eid:#x}')}.{function.__name__ if function is not None else fid}"
-    return f"sbi: hart:{t.hart}, {t.mode}, {name}({a0:#x})"
-
-
-def _result(call: Traced, t: Traced) -> str:
-    error = t.a0 - (1 << 64) if t.a0 & _SIGN else t.a0
-    if call.a7 & 0xFFFF_FFFF in LEGACY:
-        return str(error)
-    return f"{_ERRORS.get(error, str(error))}, {t.a1:#x}"
+        return [f"{call_text(call)} = {result_text(call, t)}"]
 
 
 def exec_log(engine: Any, harts: Sequence[Hart], symbols: Symbols, line: Callable[[str], None]) -> Sampled:
