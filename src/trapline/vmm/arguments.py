@@ -6,10 +6,12 @@ import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from trapline.kvm.uapi.slots import PAGE, SlotKind
-from trapline.policies.names import NaclFeature
+
+if TYPE_CHECKING:
+    from trapline.policies.names import NaclFeature
 
 _SIZE = re.compile(r"(0x[0-9a-fA-F_]+|[0-9][0-9_]*)\s*([kKmMgGtT]?)(i?[bB])?")
 _UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
@@ -92,6 +94,8 @@ def require_no_overlap(slots: list[SlotArgument]) -> None:
 
 def parse_nacl(text: str) -> tuple[NaclFeature, ...] | None:
     """Return the features of SBI NACL in `text` (off: none), None if it is empty; ValueError names a wrong one."""
+    from trapline.policies.names import NaclFeature  # not for every boot
+
     if not text:
         return None
     known: tuple[NaclFeature, ...] = get_args(NaclFeature)
