@@ -155,7 +155,7 @@ def test_the_last_of_very_many(tmp_path: Path) -> None:
         assert client.register(10) == 999_998 or client.pc() != RAM_BASE
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ["native", pytest.param("reference", marks=pytest.mark.slow)])
 def test_several_harts_go_back(engine: str, tmp_path: Path) -> None:
     """A step back of one hart undoes what the others did in their turns since."""
     code = assemble_program("loop: addi a0, a0, 1\ncsrr t0, instret\nsd t0, 0x400(s0)\nj loop", RAM_BASE).code

@@ -38,7 +38,7 @@ def counts(text: str) -> dict[str, int]:
     return {stack: int(count) for stack, count in (line.rsplit(" ", 1) for line in text.splitlines())}
 
 
-@pytest.mark.parametrize("engine", ["native", "reference"])
+@pytest.mark.parametrize("engine", ["native", pytest.param("reference", marks=pytest.mark.slow)])
 def test_collapsed_stacks_have_levels_and_functions(engine: str, tmp_path: Path) -> None:
     """Each sample counts for its hart, level and function: three times as many where three times as much was done."""
     report = boot(options(tmp_path, "p.folded", engine, observe=options(tmp_path, "x").observe))

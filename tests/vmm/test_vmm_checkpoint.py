@@ -24,7 +24,7 @@ def objects(made: Guest) -> object:
 
 @pytest.mark.parametrize("engine", ["native", "reference"])
 @pytest.mark.parametrize("vcpus", [1, 2])
-@pytest.mark.parametrize("policy", ["linux-6.12", "zhou"])
+@pytest.mark.parametrize("policy", ["linux-6.12", pytest.param("zhou", marks=pytest.mark.slow)])
 def test_every_run_from_a_checkpoint_is_the_same(engine: str, vcpus: int, policy: str) -> None:
     """Harts, memory, G-stage, statistics, routes, records and output of three runs agree."""
     out = bytearray()
