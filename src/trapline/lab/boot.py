@@ -7,28 +7,29 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trapline.engine.api import Engine, open_engine
 from trapline.lab.debugging import NO_DEBUG, DebugOptions, debugged
 from trapline.lab.errors import UsageError
 from trapline.lab.observe import Live, Observation, ObserveOptions, Watching, beside
 from trapline.lab.output import behind_result, output_file
-from trapline.lab.profile import EVERY, Profile, check_profile, profiled
+from trapline.lab.recording import asked_trace, check_recording, profiled_beside, traced_beside
 from trapline.lab.snapshots import SnapshotOptions, Taken, check, restored, run_and_keep
-from trapline.lab.symbols import program_symbols, read_symbols
-from trapline.lab.trace_file import both, traced, tracing
+from trapline.lab.symbols import Symbols, program_symbols
 from trapline.lang.state.words import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
 from trapline.machine.aia import parse_aia
 from trapline.machine.console import Console
-from trapline.machine.loops import ENDED_FROM_OUTSIDE, Loop, loops
-from trapline.machine.machine import Machine, RunResult
+from trapline.machine.machine import ENDED_FROM_OUTSIDE, Machine, RunResult
 from trapline.machine.memory_map import DEFAULT_TIMEBASE
 from trapline.machine.signature import signature_bounds
 from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions
 from trapline.privilege.causes import INTERRUPT, cause_name
 from trapline.privilege.isa_string import DEFAULT_ISA
 from trapline.privilege.modes import DESTINATION_NAMES, MODE_NAMES
+
+if TYPE_CHECKING:
+    from trapline.machine.loops import Loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,28 +167,27 @@ def boot(
 def _boot_once(options: BootOptions, console: Console | None, progress: Callable[[str], None] | None) -> BootReport:
     if options.log_commits is not None and options.debug.address is not None:
         raise UsageError("--log-commits goes without a debugger", "--log-commits")
-    check_profile(options.profile, options.profile_every, debugged=options.debug.address is not None)
+    check_recording(options, debugged=options.debug.address is not None)
     machine = make_machine(options, console, progress)
     if options.signature is not None:
         with _usage("--signature"):
             signature_bounds(machine.symbols, options.signature_granularity)
     engine = machine.engine
-    trace = tracing(options, machine.symbols)
+    trace = asked_trace(options, machine.symbols)
     with (
-        traced(trace, machine.harts) as look,
         output_file(options.log_commits, "--log-commits") as log,
         output_file(options.signature, "--signature") as signature,
-        _profiling(machine, options),
     ):
         if log is not None:
             machine.log_commits(log.write)
         watching = _watch(machine, options.observe)
-        if look is not None:
-            machine.on_round = both(machine.on_round, look)
-            machine.schedule.engine = look.around(machine.schedule.engine, trace)
         traps, instructions = _trap_counts(machine), _instructions(machine)
         started = time.perf_counter()
-        with debugged(machine, options.debug, progress) as run:
+        with (
+            profiled_beside(options, machine.harts, machine.schedule, lambda: _symbols(options)),
+            traced_beside(trace, machine.harts, machine, machine.schedule),
+            debugged(machine, options.debug, progress) as run,
+        ):
             result, taken = run_and_keep(
                 run,
                 machine.interrupt,
@@ -195,7 +195,7 @@ def _boot_once(options: BootOptions, console: Console | None, progress: Callable
                 options.max_instructions,
                 options.max_seconds,
             )
-        seconds = time.perf_counter() - started - (taken.seconds if taken else 0)
+            seconds = time.perf_counter() - started - (taken.seconds if taken else 0)
         if signature is not None:
             with behind_result(), _usage("--signature"):
                 signature.write(machine.signature(options.signature_granularity))
@@ -205,7 +205,11 @@ def _boot_once(options: BootOptions, console: Console | None, progress: Callable
     seen = watching.finish() if watching is not None else None
     counted = {n: v for n, v in levels.items() if v}
     notes = (*machine.virtio.failures(), *machine.engine.notes())
-    repeated = loops(machine.harts, engine) if result.reason in ENDED_FROM_OUTSIDE else ()
+    repeated: tuple[Loop, ...] = ()
+    if result.reason in ENDED_FROM_OUTSIDE:
+        from trapline.machine.loops import loops
+
+        repeated = loops(machine.harts, engine)
     return BootReport(options, result, table, counted, seconds, taken, seen, notes, repeated)
 
 
@@ -218,18 +222,8 @@ def _usage(option: str) -> Iterator[None]:
         raise UsageError(str(error), option) from None
 
 
-@contextlib.contextmanager
-def _profiling(machine: Machine, options: BootOptions) -> Iterator[None]:
-    """Take samples in the block, if they were asked for."""
-    if options.profile is None:
-        yield
-        return
-    given, programs = options.observe.symbols, (options.image, options.bios, options.kernel)
-    symbols = read_symbols(given) if given else program_symbols(programs, (None, "U"))
-    profile = Profile(machine.harts, options.profile_every or EVERY)
-    with profiled(profile, options.profile, symbols):
-        machine.schedule.engine = profile.around(machine.schedule.engine)
-        yield
+def _symbols(options: BootOptions) -> Symbols:
+    return program_symbols((options.image, options.bios, options.kernel), (None, "U"))
 
 
 def _watch(machine: Machine, options: ObserveOptions) -> Watching | None:

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trapline.engine.api import Engine, open_engine
 from trapline.firmware.exit_log import HARDWARE_MODE
@@ -23,17 +23,17 @@ from trapline.lab.errors import UsageError
 from trapline.lab.firmware_names import firmware_named
 from trapline.lab.observe import Live, Observation, ObserveOptions, Watching, beside
 from trapline.lab.output import OutputFile, output_file
-from trapline.lab.profile import EVERY, Profile, check_profile, profiled
+from trapline.lab.recording import asked_trace, check_recording, profiled_beside, traced_beside
 from trapline.lab.run_rows import RunRow, add_hosted, delegated, left_guest
 from trapline.lab.settings import Settings
 from trapline.lab.snapshots import SnapshotOptions, Taken, check, restored, run_and_keep
 from trapline.lab.survival import Survival, survival
 from trapline.lab.symbols import Symbols, read_symbols, symbols_of
-from trapline.lab.trace_file import Tracing, both, traced, tracing
+from trapline.lab.trace_file import Tracing
 from trapline.lab.whereabouts import Place, ended_by, place_at_end, whereabouts
 from trapline.machine.aia import parse_aia
 from trapline.machine.console import Console
-from trapline.machine.loops import ENDED_FROM_OUTSIDE, Loop, loops
+from trapline.machine.machine import ENDED_FROM_OUTSIDE
 from trapline.machine.memory_map import DEFAULT_TIMEBASE
 from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions
 from trapline.privilege.causes import cause_name
@@ -46,6 +46,10 @@ from trapline.vmm.result import GuestResult
 
 # Statistics that say how something is now, and do not count.
 _STATES, _MAPPED = ("blocking",), "trapline/gstage/"
+
+if TYPE_CHECKING:
+    from trapline.lab.trace_file import Tracing
+    from trapline.machine.loops import Loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,9 +180,9 @@ class _Routes:
 
 
 @contextlib.contextmanager
-def _routes(guest: Guest, file: OutputFile | None, options: Tracing) -> Iterator[None]:
+def _routes(guest: Guest, file: OutputFile | None, options: Tracing | None) -> Iterator[None]:
     """Write the ways of traps in the block."""
-    if file is None:
+    if file is None or options is None:
         yield
         return
     guest.vm.on_trap = routes = _Routes(file, options)
@@ -186,22 +190,6 @@ def _routes(guest: Guest, file: OutputFile | None, options: Tracing) -> Iterator
         yield
     finally:
         routes.end()
-
-
-@contextlib.contextmanager
-def _profiling(guest: Guest, options: RunOptions) -> Iterator[None]:
-    """Take samples of the guest's own instructions in the block, if they were asked for."""
-    if options.profile is None:
-        yield
-        return
-    given, engine = options.observe.symbols, guest.vm.engine
-    profile = Profile([v.hart for v in guest.vm.vcpus], options.profile_every or EVERY)
-    with profiled(profile, options.profile, read_symbols(given) if given else symbols_of(options.guest)):
-        guest.vm.engine = profile.around(engine)
-        try:
-            yield
-        finally:
-            guest.vm.engine = engine
 
 
 def trace_data(r: TrapRecord) -> dict[str, Any]:
@@ -302,24 +290,22 @@ def _run_once(
     progress: Callable[[str], None] | None,
     on_kernel_log: Callable[[str], None] | None,
 ) -> RunReport:
-    check_profile(options.profile, options.profile_every, debugged=options.debug.address is not None)
+    check_recording(options, debugged=options.debug.address is not None)
     guest = make_guest(options, console, progress)
     if options.snapshots.restore is not None:
         options = replace(options, settings=_settings_of(guest))
     before, watching = _Before(guest), _watch(guest, options.observe)
     guest.vm.on_log = on_kernel_log
     of_hardware = options.trace is not None and Path(options.trace).suffix.lower() in _OF_HARDWARE
-    trace = tracing(options, guest.vm.symbols)
-    ring = trace if of_hardware else replace(trace, path=None, last=None, wanted=None)
+    trace = asked_trace(options, guest.vm.symbols)
+    ring = trace if of_hardware or trace is None else replace(trace, path=None, last=None, wanted=None)
+    harts = [vcpu.hart for vcpu in guest.vm.vcpus]
     with (
-        traced(ring, [v.hart for v in guest.vm.vcpus]) as look,
+        traced_beside(ring, harts, guest, guest.vm),
         output_file(None if of_hardware else options.trace, "--trace") as file,
         _routes(guest, file, trace),
-        _profiling(guest, options),
+        profiled_beside(options, harts, guest.vm, lambda: symbols_of(options.guest)),
     ):
-        if look is not None:
-            guest.on_round = both(guest.on_round, look)
-            guest.vm.engine = look.around(guest.vm.engine, trace)
         started, ticks = time.perf_counter(), guest.position()[1]
         with debugged(guest, options.debug, progress) as run:
             result, taken = run_and_keep(
@@ -362,6 +348,8 @@ def _examine(guest: Guest, report: RunReport) -> RunReport:
     """Find out who survives what killed the guest, or where it is; last, since the guest's state is spent by that."""
     result, options = report.result, report.options
     if result.reason in ENDED_FROM_OUTSIDE:
+        from trapline.machine.loops import loops
+
         report.loops = loops([vcpu.hart for vcpu in guest.vm.vcpus], guest.vm.engine, "vCPU")
     fatal = result.death is not None or result.reason in ("killed", "debug", "hung")
     if not fatal and result.reason not in ("limit", "stuck", "interrupted"):

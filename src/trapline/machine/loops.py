@@ -20,8 +20,6 @@ from trapline.privilege.causes import INTERRUPT, LOAD_MISALIGNED, STORE_MISALIGN
 from trapline.privilege.fields import HSTATUS_GVA, HSTATUS_SPVP, MSTATUS_GVA, MSTATUS_SPP
 from trapline.privilege.modes import DESTINATION_NAMES, MACHINE, MODE_NAMES, SUPERVISOR, TO_HS, TO_M, TO_VS, USER
 
-ENDED_FROM_OUTSIDE = ("limit", "interrupted", "quit")  # reasons of a run that would have gone on
-
 _ATTEMPTS = {True: 6_000, False: 1_200}  # by whether the engine is fast
 _GLANCE = {True: 3_000, False: 300}
 _TIMES = 4  # as often must the same trap be seen with the same registers

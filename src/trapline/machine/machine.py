@@ -68,6 +68,8 @@ _LOOKS = 1000  # at the network, in a second of the machine's time
 _LATENCY, _LEAST_SLICE = 0.05, 5_000  # seconds that a typed key may wait; instructions
 _IDLE_STEP = 0.1  # seconds between looks at Ctrl-C while waiting for input
 
+ENDED_FROM_OUTSIDE = ("limit", "interrupted", "quit")  # reasons of a run that would have gone on
+
 
 @dataclass(frozen=True, slots=True)
 class RunResult(Facts):

@@ -1,0 +1,109 @@
+"""What is written beside a run: traces, logs, profiles. Where none is asked for, none is imported."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from trapline.lab.symbols import Symbols, read_symbols
+
+if TYPE_CHECKING:
+    from trapline.lab.observe import ObserveOptions
+    from trapline.lab.trace_file import Tracing
+    from trapline.lang.state import Hart
+
+
+class Runs(Protocol):
+    """What calls `on_round` now and then."""
+
+    on_round: Callable[[], None] | None
+
+
+class RecordOptions(Protocol):
+    """The fields of a command line that say what is recorded."""
+
+    @property
+    def trace(self) -> str | None:
+        """The file of the trace."""
+
+    @property
+    def trace_last(self) -> int | None:
+        """How many of its last entries are written."""
+
+    @property
+    def trace_filter(self) -> tuple[str, ...]:
+        """Which entries are written."""
+
+    @property
+    def log(self) -> str | None:
+        """Items of the log, behind commas."""
+
+    @property
+    def log_file(self) -> str | None:
+        """Its file."""
+
+    @property
+    def profile(self) -> str | None:
+        """The file of the profile."""
+
+    @property
+    def profile_every(self) -> int | None:
+        """Instructions from sample to sample."""
+
+    @property
+    def observe(self) -> ObserveOptions:
+        """Names, by --symbols."""
+
+
+def check_recording(options: RecordOptions, *, debugged: bool) -> None:
+    """Refuse a profile that makes no sense, or cannot be written, before anything runs (UsageError)."""
+    if options.profile is not None or options.profile_every is not None:
+        from trapline.lab.profile import check_profile
+
+        check_profile(options.profile, options.profile_every, debugged=debugged)
+
+
+def asked_trace(options: RecordOptions, own: Mapping[str, int]) -> Tracing | None:
+    """Check what is to be traced or logged, None for nothing; `own` are the program's symbols (UsageError)."""
+    given = options.trace, options.trace_last, options.log, options.log_file
+    if given == (None,) * len(given) and not options.trace_filter:
+        return None
+    from trapline.lab.trace_file import tracing
+
+    return tracing(options, own)
+
+
+@contextlib.contextmanager
+def traced_beside(trace: Tracing | None, harts: Sequence[Hart], runs: Runs, engine_of: Any) -> Iterator[None]:
+    """Trace harts in the block; `engine_of` has the engine that runs them in its `engine`."""
+    if trace is None:
+        yield
+        return
+    from trapline.lab.trace_file import both, traced
+
+    with traced(trace, harts) as look:
+        if look is not None:
+            runs.on_round = both(runs.on_round, look)
+            engine_of.engine = look.around(engine_of.engine, trace)
+        yield
+
+
+@contextlib.contextmanager
+def profiled_beside(
+    options: RecordOptions, harts: Sequence[Hart], engine_of: Any, own: Callable[[], Symbols]
+) -> Iterator[None]:
+    """Take samples in the block, if they were asked for; `own` reads the symbols of the program."""
+    if options.profile is None:
+        yield
+        return
+    from trapline.lab.profile import EVERY, Profile, profiled
+
+    given, engine = options.observe.symbols, engine_of.engine
+    profile = Profile(harts, options.profile_every or EVERY)
+    with profiled(profile, options.profile, read_symbols(given) if given else own()):
+        engine_of.engine = profile.around(engine)
+        try:
+            yield
+        finally:
+            engine_of.engine = engine
