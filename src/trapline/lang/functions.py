@@ -82,12 +82,24 @@ def named(name: str) -> Callable[[F], F]:
 
 
 def generated(text: str, **space: Any) -> Any:
-    """Define the function of subset source `text`, whose names beside U64's are given, for both engines."""
+    """Define the function of subset source `text`, whose names beside U64's are given, for both engines.
+
+    CPython compiles the text at the first call: most of these functions are never called there.
+    """
+    name = text[4 : text.index("(")]
     names = {"Any": Any, "U64": U64, "Hart": Any, **space}
-    exec(text, names)
-    function = names[re.match(r"def (\w+)", text)[1]]  # type: ignore[index]
-    function.__subset_source__ = text
-    function.__module__ = space.get("__name__", function.__module__)
+    made: list[Callable[..., Any]] = []
+
+    def function(*args: Any) -> Any:
+        if not made:
+            exec(text, names)
+            made.append(names[name])
+        return made[0](*args)
+
+    function.__name__ = function.__qualname__ = name
+    function.__module__ = space.get("__name__", __name__)
+    function.__subset_source__ = text  # type: ignore[attr-defined]
+    function.__subset_names__ = names  # type: ignore[attr-defined]
     return function
 
 

@@ -36,7 +36,10 @@ def definition(function: Callable[..., Any]) -> ast.FunctionDef:
 
 
 def names(function: Callable[..., Any]) -> Mapping[str, Any]:
-    """Return what names mean in a function: those of its module and, in a family, of the declaration around it."""
+    """Return what names mean in a function: those it was given, its module's and, in a family, those around it."""
+    given: dict[str, Any] | None = getattr(function, "__subset_names__", None)
+    if given is not None:
+        return given
     free = function.__code__.co_freevars
     if not free:
         return function.__globals__
