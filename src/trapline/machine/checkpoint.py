@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from trapline.engine.undo import put_pages_back
 from trapline.lang.host_pages import anonymous
 from trapline.lang.state.words import LAYOUT
-from trapline.machine.kept_state import KeptState, KeptWords, spans
 from trapline.privilege import undo
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ _OF_A_RUN = (
     *("kvm_events", "kvm_leaves"),
     *("stop_entry", "stop_va", "stop_then", "stop_pc", "stop_pass_pc", "stop_pass_at"),
 )
-_WORDS = spans(f for f in LAYOUT.fields.values() if not f.host or f.name in _OF_A_RUN)
+_WORDS = [f for f in LAYOUT.fields.values() if not f.host or f.name in _OF_A_RUN]
 
 
 class CheckpointError(ValueError):
@@ -116,10 +115,14 @@ class _Level:
     """What belongs to one checkpoint of the stack."""
 
     def __init__(self, owner: Checkpoints, point: Checkpoint) -> None:
+        # What only checkpoints need is not part of every start.
+        from trapline.machine.kept_state import KeptState, KeptWords, spans
+
         self.point = point
         self.pages = PageLog(owner.regions, owner.engine)
         self.state = KeptState(owner.roots(), owner.kept, owner.tops)
-        self.harts = [KeptWords(hart.mem, _WORDS) for hart in owner.harts()]
+        words = spans(_WORDS)
+        self.harts = [KeptWords(hart.mem, words) for hart in owner.harts()]
         self.console = owner.console.mark() if owner.console is not None else None
 
 

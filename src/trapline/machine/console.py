@@ -14,13 +14,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from trapline.machine.kept_state import KeptState
 from trapline.machine.monitor import Monitor
 from trapline.machine.panic import PanicWatch
 from trapline.machine.sigint import on_death, on_stop
 from trapline.machine.terminal_guard import guarded
+
+if TYPE_CHECKING:
+    from trapline.machine.kept_state import KeptState
 
 CTRL_A = 0x01
 MOST_UNREAD = 64 << 10  # bytes of input that wait for the machine
@@ -324,6 +326,8 @@ class Console:
         self.flush()
         source = self.source.source if isinstance(self.source, Again) else self.source
         kept = () if isinstance(source, FileInput) else (source,)
+        from trapline.machine.kept_state import KeptState  # not part of every start
+
         return ConsoleMark(self._written, len(self.log), self._logged, self.unfinished, KeptState(kept, (), ()))
 
     def go_back(self, mark: ConsoleMark, *, quiet: bool) -> None:

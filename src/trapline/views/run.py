@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from trapline.views.tables import show, table
 from trapline.views.terminal import WHOLE, count, facts, number, percent, put, say, style_of
 
 if TYPE_CHECKING:
@@ -89,6 +88,8 @@ def show_run(console: Console, report: RunReport) -> None:
     if not report.places:
         for loop in report.loops:
             say(console, loop.describe(), 0, "yellow")
+    from trapline.views.tables import show, table
+
     made = table(("cause", "left"), ("from", "left"), *COSTED, fold=COSTED_FOLD)
     for row in report.rows:
         made.add_row(cause_text(row.cause), row.origin, *costed(row, report.all_instructions))
@@ -135,6 +136,8 @@ def show_boot(console: Console, report: BootReport) -> None:
     say(console, f"{report.result.reason}: {report.result.message}", 0, "green" if good else "red")
     for loop in report.loops:
         say(console, loop.describe(), 0, "yellow")
+    from trapline.views.tables import show, table
+
     made = table(("cause", "left"), ("from", "left"), ("to", "left"), ("count", "right"))
     for cause, origin, destination, n in report.traps:
         made.add_row(cause_text(cause), origin, destination, number(n))
