@@ -6,6 +6,7 @@ room above it: modules are imported by name when the image is made.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -52,20 +53,37 @@ def hosted_functions() -> dict[str, Callable[..., Any]]:
 
 
 def sources() -> Iterator[tuple[str, bytes]]:
-    """Yield name and contents of every file that the image is made from: the rooms, the roots, what these import."""
-    for path in sorted(path for room in ROOMS for path in (PACKAGE / room).rglob("*.py")):
-        yield path.relative_to(PACKAGE).as_posix(), path.read_bytes()
+    """Yield name and contents of every file that the image is made from: the rooms, the roots, what these import.
+
+    Every start asks: paths are plain text here, which is three times as fast as Path.
+    """
+    root = f"{PACKAGE}{os.sep}"
+    for room in ROOMS:
+        for folder, _, files in os.walk(root + room):
+            for file in files:
+                if file.endswith(".py"):
+                    path = f"{folder}{os.sep}{file}"
+                    yield path.removeprefix(root).replace(os.sep, "/"), _read(path) or b""
     wanted = [name.partition(".")[2].replace(".", "/") for name in ROOTS]
     seen: set[str] = set()
     while wanted:
         name = wanted.pop()
-        path = PACKAGE / f"{name}.py"
-        if name in seen or name.partition("/")[0] in ROOMS or not path.exists():
+        if name in seen or name.partition("/")[0] in ROOMS:
             continue
         seen.add(name)
-        text = path.read_bytes()
+        text = _read(f"{root}{name}.py")
+        if text is None:
+            continue
         yield f"{name}.py", text
         for module, names in _IMPORT.findall(text):
             place = module.decode().replace(".", "/")
             # What is imported from a package may be a module of it.
-            wanted += [place, *(f"{place}/{item}" for item in re.findall(r"\w+", names.decode()))]
+            if place.partition("/")[0] not in ROOMS:
+                wanted += [place, *(f"{place}/{item}" for item in re.findall(r"\b[a-z_]\w*", names.decode()))]
+
+
+def _read(path: str) -> bytes | None:
+    try:
+        return Path(path).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
