@@ -13,7 +13,8 @@ from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.memory import host_load, host_store
 from trapline.lang.state import Hart
 from trapline.lang.state.words import LAYOUT
-from trapline.lang.values import U64
+from trapline.lang.values import U64, ctz
+from trapline.privilege.csr_table import HEDELEG_WRITABLE
 from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import (
     HSTATUS_GVA,
@@ -22,6 +23,7 @@ from trapline.privilege.fields import (
     HSTATUS_VTVM,
     HSTATUS_VTW,
     HVICTL_VTI,
+    LOCAL_INTERRUPTS,
     MSTATUS_FS,
     MSTATUS_MXR,
     MSTATUS_SPP,
@@ -35,6 +37,8 @@ OF_VS = ("vstvec", "vsscratch", "vsepc", "vscause", "vstval", "vsatp")
 OF_S = ("stvec", "sscratch", "sepc", "scause", "stval", "satp")
 STVEC, SSCRATCH, SEPC, SCAUSE, STVAL, SATP = (LAYOUT.fields[n].index * 8 for n in OF_S)
 VSTVEC, VSSCRATCH, VSEPC, VSCAUSE, VSTVAL, VSATP = (LAYOUT.fields[n].index * 8 for n in OF_VS)
+# pull_six and push_six count on the six lying side by side.
+assert (SATP - STVEC, VSATP - VSTVEC) == (40, 40)
 _STATUS = ("mstatus", "vsstatus", "hstatus", "mie", "mip", "hvip", "hideleg", "hedeleg", "hcounteren", "henvcfg")
 MSTATUS, VSSTATUS, HSTATUS, MIE, MIP, HVIP, HIDELEG, HEDELEG, HCOUNTEREN, HENVCFG = (
     LAYOUT.fields[n].index * 8 for n in _STATUS
@@ -65,10 +69,17 @@ def put(virtual: U64, field: U64, value: U64) -> None:
 
 @cold
 def traps_to_vs(hart: Hart) -> U64:
-    """How many traps VS-mode has taken by delegation."""
+    """How many traps VS-mode has taken by delegation: the counts of what can be delegated."""
     total = U64(0)
-    for i in range(64):
-        total = total + hart.trap_count[i * 32 + TO_VS_OF_VU] + hart.trap_count[i * 32 + TO_VS_OF_VS]
+    causes = U64(HEDELEG_WRITABLE) | (VS_INTERRUPTS << 32)
+    if hart.has_ssaia != 0:
+        causes = causes | (LOCAL_INTERRUPTS << 32)
+    for _ in range(64):
+        if causes == 0:
+            break
+        row = ctz(causes) * 32
+        total = total + hart.trap_count[row + TO_VS_OF_VU] + hart.trap_count[row + TO_VS_OF_VS]
+        causes = causes & (causes - 1)
     return total
 
 
@@ -96,18 +107,35 @@ def pull_mode(hart: Hart, virtual: U64) -> None:
     put(virtual, U64(PRIV), U64(1) if hart.guest_sstatus & MSTATUS_SPP != 0 else U64(0))
 
 
+@inline
+def pull_six(hart: Hart, virtual: U64, first: U64) -> None:
+    """vstvec to vsatp into the six registers from `first` on that L1 sees: stvec to satp, or vstvec to vsatp."""
+    put(virtual, first, hart.vstvec)
+    put(virtual, first + 8, hart.vsscratch)
+    put(virtual, first + 16, hart.vsepc)
+    put(virtual, first + 24, hart.vscause)
+    put(virtual, first + 32, hart.vstval)
+    put(virtual, first + 40, hart.vsatp)
+
+
+@inline
+def push_six(hart: Hart, virtual: U64, first: U64) -> None:
+    """The way back."""
+    hart.vstvec = get(virtual, first)
+    hart.vsscratch = get(virtual, first + 8)
+    hart.vsepc = get(virtual, first + 16)
+    hart.vscause = get(virtual, first + 24)
+    hart.vstval = get(virtual, first + 32)
+    hart.vsatp = get(virtual, first + 40)
+
+
 @cold
 def pull_l1(hart: Hart, virtual: U64) -> None:
     """World 0: the hart's VS-level registers into the S-level registers that L1 sees."""
     pull_clock(hart, virtual)
     pull_mode(hart, virtual)
     put(virtual, U64(MSTATUS), (get(virtual, U64(MSTATUS)) & ~SWITCHED) | (hart.vsstatus & SWITCHED))
-    put(virtual, U64(STVEC), hart.vstvec)
-    put(virtual, U64(SSCRATCH), hart.vsscratch)
-    put(virtual, U64(SEPC), hart.vsepc)
-    put(virtual, U64(SCAUSE), hart.vscause)
-    put(virtual, U64(STVAL), hart.vstval)
-    put(virtual, U64(SATP), hart.vsatp)
+    pull_six(hart, virtual, U64(STVEC))
     put(virtual, U64(STIMECMP), hart.vstimecmp)
     enabled = (hart.mie & VS_INTERRUPTS) >> 1
     put(virtual, U64(MIE), (get(virtual, U64(MIE)) & ~S_INTERRUPTS) | enabled)
@@ -142,12 +170,7 @@ def pull_l2(hart: Hart, virtual: U64) -> None:
     outer = hart.guest_sstatus & MSTATUS_FS
     put(virtual, U64(MSTATUS), (get(virtual, U64(MSTATUS)) & ~MSTATUS_FS) | outer)
     put(virtual, U64(VSSTATUS), hart.vsstatus)
-    put(virtual, U64(VSTVEC), hart.vstvec)
-    put(virtual, U64(VSSCRATCH), hart.vsscratch)
-    put(virtual, U64(VSEPC), hart.vsepc)
-    put(virtual, U64(VSCAUSE), hart.vscause)
-    put(virtual, U64(VSTVAL), hart.vstval)
-    put(virtual, U64(VSATP), hart.vsatp)
+    pull_six(hart, virtual, U64(VSTVEC))
     put(virtual, U64(VSTIMECMP), hart.vstimecmp)
     put(virtual, U64(HVIP), hart.hvip)
     enabled = enabled_of_l2(hart, virtual)
@@ -183,12 +206,7 @@ def push_l1(hart: Hart, virtual: U64) -> None:
             own = U64(MSTATUS_FS)
         hart.guest_sstatus = (hart.guest_sstatus & ~U64(MSTATUS_FS | MSTATUS_MXR)) | own
     hart.vsstatus = (hart.vsstatus & ~SWITCHED) | (get(virtual, U64(MSTATUS)) & SWITCHED)
-    hart.vstvec = get(virtual, U64(STVEC))
-    hart.vsscratch = get(virtual, U64(SSCRATCH))
-    hart.vsepc = get(virtual, U64(SEPC))
-    hart.vscause = get(virtual, U64(SCAUSE))
-    hart.vstval = get(virtual, U64(STVAL))
-    hart.vsatp = get(virtual, U64(SATP))
+    push_six(hart, virtual, U64(STVEC))
     hart.mie = (hart.mie & ~VS_INTERRUPTS) | ((get(virtual, U64(MIE)) & S_INTERRUPTS) << 1)
     if hart.kvm_world != 0:
         hart.kvm_world = 0
@@ -219,12 +237,7 @@ def push_l2(hart: Hart, virtual: U64) -> None:
         outer = get(virtual, U64(MSTATUS)) & (MSTATUS_FS | MSTATUS_MXR)
         hart.guest_sstatus = (hart.guest_sstatus & ~U64(MSTATUS_FS | MSTATUS_MXR)) | outer
     hart.vsstatus = get(virtual, U64(VSSTATUS))
-    hart.vstvec = get(virtual, U64(VSTVEC))
-    hart.vsscratch = get(virtual, U64(VSSCRATCH))
-    hart.vsepc = get(virtual, U64(VSEPC))
-    hart.vscause = get(virtual, U64(VSCAUSE))
-    hart.vstval = get(virtual, U64(VSTVAL))
-    hart.vsatp = get(virtual, U64(VSATP))
+    push_six(hart, virtual, U64(VSTVEC))
     if hart.kvm_world == 0:
         hart.kvm_world = 1
         interrupts_of_l2(hart, virtual)
