@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -10,6 +11,9 @@ from trapline.cli.application import app
 from trapline.cli.common import finish, native
 from trapline.cli.numbers import Workers
 from trapline.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, Json, Misaligned, Several
+
+if TYPE_CHECKING:
+    from trapline.lab.baseline import Since
 
 
 @app.command
@@ -74,16 +78,14 @@ def audit(
     from trapline.policies import policy_names
     from trapline.policies.load import NESTED_PRESETS
     from trapline.views.audit import show_audit
-    from trapline.views.junit import audit_suites, write_junit
     from trapline.views.progress import bar
 
     every = ["linux-7.2", *NESTED_PRESETS] if nested else list(policy_names())
     names = [*policies, *policy] or (every if all else ["linux-7.2"])
     fwft = {"on": (True,), "off": (False,), "both": (False, True)}[host_fwft]
-    known = None if baseline is None else read(baseline, nested=nested)
+    since_file = None if baseline is None else (baseline, read(baseline, nested=nested))
     native()
     if nested:
-        since_file = None if baseline is None or known is None else (baseline, known)
         return _nested(names, list(l1), firmware, fwft, misaligned, event, out, json, since_file, junit)
     if l1:
         raise UsageError(f"--l1 {l1[0]}", remedy="it goes with --nested")
@@ -96,16 +98,21 @@ def audit(
     if out is not None:
         with behind_result():
             replays = write_all(result.failures, out, {policy_of(n).name: n for n in names})
-    changed = None
-    if baseline is not None and known is not None:
-        asked = {"policy": result.policies, "firmware": result.firmware, "host_fwft": fwft, "misaligned": (misaligned,)}
-        changed = since(baseline, known, result.failures, asked, event_names(event))
+    asked = {"policy": result.policies, "firmware": result.firmware, "host_fwft": fwft, "misaligned": (misaligned,)}
+    changed = None if since_file is None else since(*since_file, result.failures, asked, event_names(event))
+    return _conclude(result, changed, junit, json, lambda console: show_audit(console, result, replays, changed))
+
+
+def _conclude(result: Any, changed: Since | None, junit: str | None, json: Json, show: Callable[[Any], None]) -> int:
+    """Write and show an audit, flat or nested; return the exit code."""
+    from trapline.lab.output import behind_result
+    from trapline.views.junit import audit_suites, write_junit
+
     counted = result.failures if changed is None else changed.new
     if junit is not None:
         with behind_result():
             write_junit(junit, audit_suites(result, counted))
-    data = result.as_data() if changed is None else {**result.as_data(), "baseline": changed.as_data()}
-    finish(data, json, lambda console: show_audit(console, result, replays, changed))
+    finish(result.as_data() if changed is None else {**result.as_data(), "baseline": changed.as_data()}, json, show)
     if result.interrupted:
         return EXIT_INTERRUPTED
     return EXIT_FAILED if counted else 0
@@ -113,7 +120,7 @@ def audit(
 
 def _nested(
     names: list[str], l1: list[str], firmware: Several, fwft: tuple[bool, ...], misaligned: Misaligned,
-    event: str | None, out: str | None, json: Json, known: tuple[str, frozenset[tuple[Any, ...]]] | None,
+    event: str | None, out: str | None, json: Json, since_file: tuple[str, frozenset[tuple[Any, ...]]] | None,
     junit: str | None,
 ) -> int:  # fmt: skip
     from trapline.lab.baseline import since
@@ -122,7 +129,6 @@ def _nested(
     from trapline.lab.nested_route import DEFAULT_L1, wanted
     from trapline.lab.output import behind_result
     from trapline.lab.settings import policy_of
-    from trapline.views.junit import audit_suites, write_junit
     from trapline.views.nested import show_nested_audit
     from trapline.views.progress import bar
 
@@ -136,19 +142,10 @@ def _nested(
         said = {policy_of(n).name: n for n in (*names, *(l1 or [DEFAULT_L1]))}
         with behind_result():
             replays = write_nested(result.failures, out, said)
-    changed = None
-    if known is not None:
-        asked = {
-            "policy": result.policies, "firmware": result.firmware, "host_fwft": fwft, "misaligned": (misaligned,),
-            "l1": (*result.l1, ""),
-        }  # fmt: skip
-        changed = since(*known, result.failures, asked, None if event is None else wanted(event))
-    counted = result.failures if changed is None else changed.new
-    if junit is not None:
-        with behind_result():
-            write_junit(junit, audit_suites(result, counted))
-    data = result.as_data() if changed is None else {**result.as_data(), "baseline": changed.as_data()}
-    finish(data, json, lambda console: show_nested_audit(console, result, replays, changed))
-    if result.interrupted:
-        return EXIT_INTERRUPTED
-    return EXIT_FAILED if counted else 0
+    asked = {
+        "policy": result.policies, "firmware": result.firmware, "host_fwft": fwft, "misaligned": (misaligned,),
+        "l1": (*result.l1, ""),
+    }  # fmt: skip
+    events = None if event is None else wanted(event)
+    changed = None if since_file is None else since(*since_file, result.failures, asked, events)
+    return _conclude(result, changed, junit, json, lambda console: show_nested_audit(console, result, replays, changed))

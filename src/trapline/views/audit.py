@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -54,11 +54,17 @@ def _firmware(group: Group, all_models: tuple[str, ...]) -> str:
     return ", ".join(names)
 
 
-def _events(group: Group) -> str:
+def events_text(group: Group, most: int = 6) -> str:
+    """Return the events of a group and who raises them, the first `most` by name."""
     modes = sorted({m for found in group.events.values() for m in found})
     names = list(group.events)
-    shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    shown = ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
     return f"{shown} (from {' and '.join(modes)})"
+
+
+def say_policy(console: Console, policy: str, failed: Sequence[Any], of: str = "") -> None:
+    """Print whether a policy passes."""
+    say(console, f"{policy} {'fails' if failed else 'passes'}{of}", 0, "bold red" if failed else "bold green")
 
 
 def show_audit(
@@ -72,13 +78,12 @@ def show_audit(
         say(console, "interrupted: the result so far", 0, "yellow")
     for policy in result.policies:
         failed = [f for f in result.failures if f.policy == policy]
-        state = "passes" if not failed else "fails"
-        say(console, f"{policy} {state}", 0, "bold green" if not failed else "bold red")
+        say_policy(console, policy, failed)
         for group in groups(failed):
             f = group.first
             props = "a, b" if f.prop in "ab" and len({m for e in group.events.values() for m in e}) > 1 else f.prop
             say(console, f"({props}) {f.cause} {cause_name(f.cause)}: {f.what}", 2, "red")
-            say(console, _events(group), 6)
+            say(console, events_text(group), 6)
             if f.condition:
                 say(console, f"VU can if {f.condition}", 6)
             say(console, f"{route(*f.route.split(' > '))}   {_firmware(group, result.firmware)}", 6)
@@ -126,7 +131,7 @@ def _notes(console: Console, result: Audit) -> None:
     say(console, "remarks", 0, "bold")
     for group in found:
         say(console, f"({group.first.prop}) {group.first.what}", 2)
-        say(console, f"{_events(group)}; {_firmware(group, result.firmware)}", 6, "dim")
+        say(console, f"{events_text(group)}; {_firmware(group, result.firmware)}", 6, "dim")
 
 
 def _alone(console: Console, result: Audit) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from trapline.views.audit import groups, show_since
+from trapline.views.audit import events_text, groups, say_policy, show_since
 from trapline.views.tables import show, table
 from trapline.views.terminal import count, facts, number, put, route, say, style_of
 
@@ -65,15 +65,11 @@ def show_nested_audit(
         say(console, "interrupted: the result so far", 0, "yellow")
     for policy in result.policies:
         failed = [f for f in result.failures if f.policy == policy]
-        state = "passes" if not failed else "fails"
-        say(console, f"{policy} {state} as L0 of {', '.join(result.l1)}", 0, "bold green" if not failed else "bold red")
+        say_policy(console, policy, failed, f" as L0 of {', '.join(result.l1)}")
         for group in groups(failed):
             f = group.first
             say(console, f"({f.prop}) {f.cause} {cause_name(f.cause)}: {f.what}", 2, "red")
-            names = list(group.events)
-            modes = sorted({m for found in group.events.values() for m in found})
-            more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-            say(console, f"{', '.join(names[:4])}{more} (from {' and '.join(modes)})", 6)
+            say(console, events_text(group, 4), 6)
             if f.route:
                 say(console, route(*f.route.split(" > ")), 6)
             if f.log:
