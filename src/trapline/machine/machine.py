@@ -28,7 +28,7 @@ from trapline.machine.devices.rtc import Rtc
 from trapline.machine.devices.test_finisher import TestFinisher
 from trapline.machine.devices.uart import Uart
 from trapline.machine.elf import Content, ImageError, is_elf, parse
-from trapline.machine.hooks import Hooked, Until, goes_on
+from trapline.machine.hooks import Until, goes_on
 from trapline.machine.image import (
     Loaded,
     initrd_address,
@@ -45,13 +45,12 @@ from trapline.machine.memory_view import Memory
 from trapline.machine.monitor import Monitor
 from trapline.machine.outside import Outside
 from trapline.machine.panic import PanicCheck
-from trapline.machine.people import grouped
 from trapline.machine.plain_types import U8, U64
 from trapline.machine.regions import Regions
 from trapline.machine.reset_rom import spike_rom, virt_rom
 from trapline.machine.schedule import Schedule
+from trapline.machine.session import IDLE_STEP, Session
 from trapline.machine.shown import Facts
-from trapline.machine.sigint import on_ctrl_c
 from trapline.machine.signature import DEFAULT_GRANULARITY, signature
 from trapline.machine.trap_counts import instructions_by_mode
 from trapline.machine.virtio.bus import VirtioBus
@@ -66,7 +65,6 @@ _NEVER = 1 << 62
 _LOOK_BYTES = 4 << 20  # that HTIF prints between two looks at limits
 _LOOKS = 1000  # at the network, in a second of the machine's time
 _LATENCY, _LEAST_SLICE = 0.05, 5_000  # seconds that a typed key may wait; instructions
-_IDLE_STEP = 0.1  # seconds between looks at Ctrl-C while waiting for input
 
 ENDED_FROM_OUTSIDE = ("limit", "interrupted", "quit")  # reasons of a run that would have gone on
 
@@ -93,7 +91,7 @@ class RunResult(Facts):
         return {"limit": 3, "interrupted": 130, "quit": 130, "snapshot": 0, "stop": 0}.get(self.reason, 1)
 
 
-class Machine(Rewindable, Hooked):
+class Machine(Rewindable, Session):
     """The board. Load something, then `run`. `mem` is its memory by physical address.
 
     In a `with` block it is closed at the end.
@@ -103,6 +101,7 @@ class Machine(Rewindable, Hooked):
         *("made_with", "console", "engine", "on_round", "_outside", "_ended", "stopped_by", "tree"),
         *("isa", "aia", "memory", "timebase", "on_hosted", "_printed", "_checkpoints", "_running", "mem"),
     )
+    _held_name, _asking_name = "board", "machine"
     snapshot_types: ClassVar = {"_typed": deque[U8], "_good": Literal[PASSED, POWERED_OFF], "symbols": dict[str, U64]}
 
     def __init__(
@@ -358,11 +357,16 @@ class Machine(Rewindable, Hooked):
 
     def stop(self, reason: str, code: int, message: str, hart: Hart | None = None) -> None:
         """End the run: from a device, with the hart that did it."""
-        if self._ended is None:
-            self._ended = (reason, code, message)
+        super()._end(reason, code, message)
         self.schedule.stop_requested = True
         if hart is not None:
             leave(hart, EXIT_STOP)
+
+    def _end(self, reason: str, code: int, message: str, hart: Hart | None = None) -> None:
+        self.stop(reason, code, message, hart)
+
+    def _ending(self, code: int) -> str:
+        return self._good if code == 0 else f"failed with code {code}"
 
     def interrupt(self, reason: str, message: str) -> None:
         """End the run after the instruction under way: from outside the machine, or from its console."""
@@ -370,33 +374,12 @@ class Machine(Rewindable, Hooked):
         for hart in self.harts:
             leave(hart, EXIT_STOP)
 
-    def attend(self, look: Callable[[], None] | None) -> None:
-        """Have a debugger called whenever the machine looks outside: often while it runs, each 0.1 s while it idles."""
-        self._outside.on_poll = look
-
-    def look(self) -> tuple[str, int, str] | None:
-        """Pass typed input on while nothing runs; return reason, code and message if the user ends the run."""
-        self._ended = None
-        self._receive()
-        self.console.flush()
-        return self._ended
-
     def arrived(self, index: int) -> None:
         """A hart has made the attempts up to `Schedule.goal`."""
         self.stop("step", 0, f"hart {index} made a step")
 
-    def _finish(self, hart: Hart, code: int) -> None:
-        if self._panic.panicked():
-            self.stop("panic", 1, self.console.panic.describe(), hart)
-        self.stop("exit", code, self._good if code == 0 else f"failed with code {code}", hart)
-
     def _refuse(self, hart: Hart, what: str) -> None:
         self.stop("exit", 1, f"failed: {what}", hart)
-
-    def _reset(self, hart: Hart) -> None:
-        if self._panic.panicked():
-            self.stop("panic", 1, self.console.panic.describe(), hart)
-        self.stop("reset", 0, "the machine asked for a reset", hart)
 
     def run(
         self,
@@ -415,29 +398,15 @@ class Machine(Rewindable, Hooked):
             return self._run(max_instructions if limit is None else limit, max_seconds)
 
     def _run(self, max_instructions: int | None, max_seconds: float | None) -> RunResult:
-        schedule, done = self.schedule, 0
-        end_time = None if max_seconds is None else time.monotonic() + max_seconds
-        self._ended, schedule.stop_requested, self.stopped_by, self._running = None, False, None, True
+        self._ended, self.stopped_by, self._running = None, None, True
         try:
-            with on_ctrl_c(lambda: self.stop("interrupted", 130, "Ctrl-C")):
-                while self._ended is None:
-                    schedule.stop_requested = False
-                    budget = None if max_instructions is None else max_instructions - done
-                    if budget is not None and budget <= 0:
-                        self._ended = ("limit", 0, f"the limit of {grouped(done + budget)} instructions was reached")
-                    elif end_time is not None and time.monotonic() >= end_time:
-                        self._ended = ("limit", 0, f"the limit of {max_seconds} s was reached")
-                    elif self.console.held:
-                        self._hold()
-                    else:
-                        done += self._round(budget)
+            reason, code, message, done = self._live(max_instructions, max_seconds, self._round)
         finally:
             self._running = False
-            self.console.flush()
-        reason, code, message = self._ended
         return RunResult(reason, code, done, message)
 
     def _round(self, budget: int | None) -> int:
+        self.schedule.stop_requested = False
         due = self.console.source.next_position()
         latest = due[1] if due else None
         if self.virtio.live:
@@ -465,12 +434,6 @@ class Machine(Rewindable, Hooked):
             self.schedule.slice = max(self.schedule.slice // 2, _LEAST_SLICE)
         elif seconds < _LATENCY / 8:
             self.schedule.slice = min(self.schedule.slice * 2, self.engine.turn)
-
-    def _hold(self) -> None:
-        """The monitor holds the board: time stands still."""
-        self._outside.poll()
-        if not self._receive() and not self.console.wait(_IDLE_STEP):
-            self.stop("stuck", 1, "the monitor holds the board, and nobody can type cont")
 
     def _user_instructions(self) -> int:
         """Return instructions of the modes that a panicked kernel of the board never returns to."""
@@ -504,21 +467,13 @@ class Machine(Rewindable, Hooked):
         for hart in self.harts:
             leave(hart, EXIT_TIMER)
 
-    def _receive(self) -> bool:
-        """Pass typed bytes on; return whether there were any."""
-        data = self.console.poll(self.position(), self._unread())
-        if self.console.quit_requested:
-            self.stop("quit", 0, self.console.quit_how)
-        if self.console.reset_requested:
-            self.console.reset_requested = False
-            self.stop("restart", 0, "system_reset")
-        if data and self.htif is not None:
+    def _take_typed(self, data: bytes) -> None:
+        if self.htif is not None:
             self._typed.extend(data)
-        elif data and self.hvc is not None:
+        elif self.hvc is not None:
             self.hvc.receive(data)
-        elif data:
+        else:
             self.uart.receive(data)
-        return bool(data)
 
     def _idle(self) -> None:
         """All harts sleep: pass the time to the next timer or input."""
@@ -527,7 +482,7 @@ class Machine(Rewindable, Hooked):
         if due is not None and (deadline is None or due[1] < deadline):
             self.schedule.skip_to(due[1])
         elif deadline is None:
-            if not self._outside.wait(_IDLE_STEP):
+            if not self._outside.wait(IDLE_STEP):
                 self.stop("stuck", 1, "all harts wait for an interrupt that can never come")
         elif self._outside.live:
             self._wait_in_real_time(deadline)
@@ -546,13 +501,10 @@ class Machine(Rewindable, Hooked):
             self._outside.poll()
             if left <= 0 or self._receive() or not self.schedule.all_asleep():
                 return
-            self._outside.wait(min(left / self.timebase, _IDLE_STEP))
+            self._outside.wait(min(left / self.timebase, IDLE_STEP))
 
     def _hook_parts(self) -> tuple[Stops, dict[str, int], Console | None]:
         return self.stops, self.symbols, self.console
-
-    def _stop_at_text(self, text: bytes) -> None:
-        self.interrupt("stop", f"the console shows {text.decode(errors='backslashreplace')!r}")
 
     def __repr__(self) -> str:
         isa, size, count = self.isa.partition("_")[0], self.memory >> 20, len(self.harts)

@@ -26,15 +26,14 @@ from trapline.machine.checkpoint import Checkpoints, Rewindable
 from trapline.machine.console import Console
 from trapline.machine.devices.clint import time_of
 from trapline.machine.elf import Content, ImageError
-from trapline.machine.hooks import Hooked, Until
+from trapline.machine.hooks import Until
 from trapline.machine.image import Loaded, initrd_address, load_program, most_of_program, read_initrd, read_program
 from trapline.machine.memory_view import Memory
 from trapline.machine.monitor import Monitor
 from trapline.machine.outside import Outside
 from trapline.machine.panic import PanicCheck
-from trapline.machine.people import grouped
 from trapline.machine.plain_types import U32
-from trapline.machine.sigint import on_ctrl_c
+from trapline.machine.session import IDLE_STEP, Session
 from trapline.machine.trap_counts import instructions_by_mode
 from trapline.machine.virtio.bus import VirtioBus
 from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions, add_devices
@@ -53,14 +52,14 @@ from trapline.vmm.sbi_calls import ForwardedCalls
 SEED_CSR, _SEED_ES16 = 0x015, 2 << 30
 _SLICE_LIVE = 400_000
 _LOOK_EXITS = 64  # exits to user space between two looks at what the user types
-_IDLE_STEP = 0.1  # seconds between looks at Ctrl-C while waiting for input
 
 _NOT_MADE_WITH = ("self", "engine", "console", "policy", "firmware")
 
 
-class Guest(Rewindable, Hooked):
+class Guest(Rewindable, Session):
     """A guest and its user space. `load` a program, then `run`; `vm` is the KVM underneath."""
 
+    _held_name = _asking_name = "guest"
     snapshot_skips = (
         "made_with",
         "console",
@@ -271,35 +270,9 @@ class Guest(Rewindable, Hooked):
             leave(vcpu.hart, EXIT_STOP)
 
     # --- exits to user space ---
-    def _finish(self, hart: Hart, code: int) -> None:
-        if self._panic.panicked():
-            self._end("panic", 1, self.console.panic.describe())
-        self._end("exit", code, "the guest powered off" if code == 0 else f"the guest failed with code {code}")
-
-    def _reset(self, hart: Hart) -> None:
-        if self._panic.panicked():
-            self._end("panic", 1, self.console.panic.describe())
-        self._end("reset", 0, "the guest asked for a reset")
-
     def _stopped(self, vcpu: Vcpu) -> None:
         assert self.vm.stopped_by is not None
         self._end("stop", 0, self.vm.stopped_by.describe())
-
-    def attend(self, look: Callable[[], None] | None) -> None:
-        """`Machine.attend`."""
-        self._outside.on_poll = look
-
-    def look(self) -> tuple[str, int, str] | None:
-        """`Machine.look`."""
-        self._ended = None
-        self._receive()
-        self.console.flush()
-        self._pace = (time.monotonic(), self._now())
-        return self._ended
-
-    def _end(self, reason: str, code: int, message: str) -> None:
-        if self._ended is None:
-            self._ended = (reason, code, message)
 
     def _on_exit(self, vcpu: Vcpu) -> bool:
         """Serve one exit of KVM_RUN; return whether to go on."""
@@ -346,9 +319,6 @@ class Guest(Rewindable, Hooked):
     def _hook_parts(self) -> tuple[Stops, dict[str, int], Console | None]:
         return self.vm.stops, self.vm.symbols, self.console
 
-    def _stop_at_text(self, text: bytes) -> None:
-        self.interrupt("stop", f"the console shows {text.decode(errors='backslashreplace')!r}")
-
     @property
     def mem(self) -> Memory:
         """Its memory, by guest physical address."""
@@ -389,34 +359,34 @@ class Guest(Rewindable, Hooked):
             return self._run(max_instructions if limit is None else limit, max_seconds)
 
     def _run(self, max_instructions: int | None, max_seconds: float | None) -> GuestResult:
-        vm, start = self.vm, self.vm.instructions
-        end_time = None if max_seconds is None else time.monotonic() + max_seconds
+        vm, end_time = self.vm, None if max_seconds is None else time.monotonic() + max_seconds
         self._ended = None
-        self._pace = (time.monotonic(), self._now())
-        self.vm.poll = lambda: self._wants_back(end_time)
-        death = None
+        self._time_stood_still()
+        vm.poll = lambda: self._wants_back(end_time)
         self._running = True
         try:
-            with on_ctrl_c(lambda: self._end("interrupted", 130, "Ctrl-C")):
-                while self._ended is None:
-                    left = None if max_instructions is None else max_instructions - (vm.instructions - start)
-                    if left is not None and left <= 0:
-                        done = vm.instructions - start + left
-                        self._end("limit", 0, f"the limit of {grouped(done)} instructions was reached")
-                    elif end_time is not None and time.monotonic() >= end_time:
-                        self._end("limit", 0, f"the limit of {max_seconds} s was reached")
-                    elif self.console.held:
-                        self._hold()
-                    else:
-                        self._slice(left)
+            reason, code, message, done = self._live(max_instructions, max_seconds, self._go)
         finally:
             self._running = False
-            self.console.flush()
-        assert self._ended is not None
-        reason, code, message = self._ended
-        if reason == "killed":
-            death = next((v.death for v in vm.vcpus if v.death is not None), None)
-        return GuestResult(reason, code, message, vm.instructions - start, death)
+        death = next((v.death for v in vm.vcpus if v.death is not None), None) if reason == "killed" else None
+        return GuestResult(reason, code, message, done, death)
+
+    def _go(self, left: int | None) -> int:
+        before = self.vm.instructions
+        self._slice(left)
+        return self.vm.instructions - before
+
+    def _ending(self, code: int) -> str:
+        return "the guest powered off" if code == 0 else f"the guest failed with code {code}"
+
+    def _time_stood_still(self) -> None:
+        self._pace = (time.monotonic(), self._now())
+
+    def _unread(self) -> int:
+        return self.hvc.unread if self.hvc is not None else self.devices.uart.unread
+
+    def _take_typed(self, data: bytes) -> None:
+        (self.hvc or self.devices.uart).receive(data)
 
     def _wants_back(self, end_time: float | None) -> bool:
         """Whether a guest that exits all the time must come back before its slice ends."""
@@ -469,19 +439,12 @@ class Guest(Rewindable, Hooked):
         started = time.monotonic()
         found = [v.timer.deadline() for v in self.vm.vcpus] + [self.devices.virtio.due]
         ticks = [tick for tick in found if tick is not None]
-        left = (min(ticks) - self._now()) / self.vm.timebase if ticks else _IDLE_STEP
+        left = (min(ticks) - self._now()) / self.vm.timebase if ticks else IDLE_STEP
         if left > 0:
-            self._outside.wait(min(left, _IDLE_STEP))
+            self._outside.wait(min(left, IDLE_STEP))
         passed = int((time.monotonic() - started) * self.vm.timebase)
         skip(self.vm, self._now() + max(1, passed))
-        self._pace = (time.monotonic(), self._now())
-
-    def _hold(self) -> None:
-        """The monitor holds the guest: time stands still."""
-        self._outside.poll()
-        if not self._receive() and not self.console.wait(_IDLE_STEP):
-            self._end("stuck", 1, "the monitor holds the guest, and nobody can type cont")
-        self._pace = (time.monotonic(), self._now())
+        self._time_stood_still()
 
     def _user_instructions(self) -> int:
         return sum(instructions_by_mode(vcpu.hart)["VU"] for vcpu in self.vm.vcpus)
@@ -493,20 +456,6 @@ class Guest(Rewindable, Hooked):
         """Return where the guest is: instructions of all vCPUs, ticks."""
         return self.vm.instructions, self._now()
 
-    def _receive(self) -> bool:
-        unread = self.hvc.unread if self.hvc is not None else self.devices.uart.unread
-        data = self.console.poll(self.position(), unread)
-        if self.console.quit_requested:
-            self._end("quit", 0, self.console.quit_how)
-        if self.console.reset_requested:
-            self.console.reset_requested = False
-            self._end("restart", 0, "system_reset")
-        if data and self.hvc is not None:
-            self.hvc.receive(data)
-        elif data:
-            self.devices.uart.receive(data)
-        return bool(data)
-
     def _idle(self) -> None:
         """Every vCPU blocks and no timer runs: only input can help."""
         due = self.console.source.next_position()
@@ -516,7 +465,7 @@ class Guest(Rewindable, Hooked):
             return
         if self._receive():
             return
-        if not self.console.wait(_IDLE_STEP):
+        if not self.console.wait(IDLE_STEP):
             self._end("stuck", 1, "all vCPUs wait for an interrupt that can never come")
 
     def _keep_pace(self) -> None:
@@ -524,9 +473,9 @@ class Guest(Rewindable, Hooked):
         started, ticks = self._pace
         ahead = (self._now() - ticks) / self.vm.timebase - (time.monotonic() - started)
         while ahead > 0.01 and self._ended is None and not self.console.held:
-            self.console.wait(min(ahead, _IDLE_STEP))
+            self.console.wait(min(ahead, IDLE_STEP))
             self._outside.poll()
             if self._receive():
-                self._pace = (time.monotonic(), self._now())
+                self._time_stood_still()
                 return
             ahead = (self._now() - ticks) / self.vm.timebase - (time.monotonic() - started)

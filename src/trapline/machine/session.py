@@ -1,0 +1,133 @@
+"""One life for a run: what a board and a guest of a hypervisor have in common while they run.
+
+A run ends once, for one reason. In between it looks at its limits, at what is typed and at the world outside, and the
+monitor may hold it.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
+
+from trapline.lang.state import Hart
+from trapline.machine.console import Console
+from trapline.machine.hooks import Hooked
+from trapline.machine.outside import Outside
+from trapline.machine.panic import PanicCheck
+from trapline.machine.people import grouped
+from trapline.machine.sigint import on_ctrl_c
+
+IDLE_STEP = 0.1  # seconds between looks at Ctrl-C while waiting for input
+
+Ended = tuple[str, int, str]  # reason, code, message
+
+
+class Session(Hooked, ABC):
+    """A board or a guest, from the first to the last instruction of a run."""
+
+    console: Console
+    _outside: Outside
+    _panic: PanicCheck
+    _ended: Ended | None
+    _held_name: ClassVar[str]  # what the monitor holds
+    _asking_name: ClassVar[str]  # who asks for a reset
+
+    @abstractmethod
+    def position(self) -> tuple[int, int]:
+        """Return where it is: instructions, ticks."""
+
+    @abstractmethod
+    def interrupt(self, reason: str, message: str) -> None:
+        """End the run after the instruction under way: from outside, or from the console."""
+
+    def attend(self, look: Callable[[], None] | None) -> None:
+        """Have a debugger called whenever the run looks outside: often while it runs, each 0.1 s while it idles."""
+        self._outside.on_poll = look
+
+    def look(self) -> Ended | None:
+        """Pass typed input on while nothing runs; return reason, code and message if the user ends the run."""
+        self._ended = None
+        self._receive()
+        self.console.flush()
+        self._time_stood_still()
+        return self._ended
+
+    def _end(self, reason: str, code: int, message: str, hart: Hart | None = None) -> None:
+        """End the run, if nothing has yet; `hart` is the one that did it."""
+        if self._ended is None:
+            self._ended = (reason, code, message)
+
+    @abstractmethod
+    def _ending(self, code: int) -> str:
+        """What it means that the program ends with a code."""
+
+    def _finish(self, hart: Hart, code: int) -> None:
+        self._told("exit", code, self._ending(code), hart)
+
+    def _reset(self, hart: Hart) -> None:
+        self._told("reset", 0, f"the {self._asking_name} asked for a reset", hart)
+
+    def _told(self, reason: str, code: int, message: str, hart: Hart | None = None) -> None:
+        """The program ends the run; after a panic of its kernel that is why."""
+        if self._panic.panicked():
+            self._end("panic", 1, self.console.panic.describe(), hart)
+        self._end(reason, code, message, hart)
+
+    def _live(
+        self, max_instructions: int | None, max_seconds: float | None, go: Callable[[int | None], int]
+    ) -> tuple[str, int, str, int]:
+        """Run until something ends it: `go(most)` executes instructions and returns how many.
+
+        Returns reason, code, message and the instructions.
+        """
+        done, end_time = 0, None if max_seconds is None else time.monotonic() + max_seconds
+        try:
+            with on_ctrl_c(lambda: self._end("interrupted", 130, "Ctrl-C")):
+                while self._ended is None:
+                    left = None if max_instructions is None else max_instructions - done
+                    if left is not None and left <= 0:
+                        self._end("limit", 0, f"the limit of {grouped(done + left)} instructions was reached")
+                    elif end_time is not None and time.monotonic() >= end_time:
+                        self._end("limit", 0, f"the limit of {max_seconds} s was reached")
+                    elif self.console.held:
+                        self._hold()
+                    else:
+                        done += go(left)
+        finally:
+            self.console.flush()
+        return *self._ended, done
+
+    def _hold(self) -> None:
+        """The monitor holds it: time stands still."""
+        self._outside.poll()
+        if not self._receive() and not self.console.wait(IDLE_STEP):
+            self._end("stuck", 1, f"the monitor holds the {self._held_name}, and nobody can type cont")
+        self._time_stood_still()
+
+    def _time_stood_still(self) -> None:
+        """Real time has passed in which nothing ran."""
+
+    def _receive(self) -> bool:
+        """Pass typed bytes on; return whether there were any."""
+        data = self.console.poll(self.position(), self._unread())
+        if self.console.quit_requested:
+            self._end("quit", 0, self.console.quit_how)
+        if self.console.reset_requested:
+            self.console.reset_requested = False
+            self._end("restart", 0, "system_reset")
+        if data:
+            self._take_typed(data)
+        return bool(data)
+
+    @abstractmethod
+    def _unread(self) -> int:
+        """How many typed bytes the program has yet to read."""
+
+    @abstractmethod
+    def _take_typed(self, data: bytes) -> None:
+        """Give typed bytes to the program's console device."""
+
+    def _stop_at_text(self, text: bytes) -> None:
+        self.interrupt("stop", f"the console shows {text.decode(errors='backslashreplace')!r}")
