@@ -109,19 +109,3 @@ class VmRunning(Rewindable, Hooked):
     def _stop_at_text(self, text: bytes) -> None:
         user_space: Any = self.user_space
         user_space._stop_at_text(text)
-
-
-class VmMemory:
-    """Guest memory as the VMM has it mapped, for machine.memory_view."""
-
-    def __init__(self, vm: Any) -> None:
-        self._vm = vm
-
-    def read(self, address: int, size: int) -> bytes:
-        """Copy bytes out."""
-        data: bytes = self._vm.read_memory(address, size)
-        return data
-
-    def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
-        """Copy bytes in."""
-        self._vm.write_memory(address, data)
