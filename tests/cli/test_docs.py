@@ -39,7 +39,19 @@ def test_links(page: Path) -> None:
 
 def test_every_command_has_a_page() -> None:
     """Each command of the program has its page in docs/."""
-    for command in ("run", "boot", "route", "compare", "audit", "policies", "demo", "conform", "fetch", "pack"):
+    for command in (
+        "run",
+        "boot",
+        "route",
+        "compare",
+        "audit",
+        "policies",
+        "demo",
+        "conform",
+        "fetch",
+        "pack",
+        "report",
+    ):
         assert (ROOT / "docs" / f"{command}.md").exists()
 
 

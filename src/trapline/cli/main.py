@@ -11,13 +11,27 @@ from typing import Any
 
 from cyclopts import CycloptsError
 
-from trapline.cli import audit, boot, cache, compare, completion, conform, demo, fetch, pack, policies, route, run  # noqa: F401 (each registers its command)
+from trapline.cli import (  # noqa: F401 (each registers its command)
+    audit,
+    boot,
+    cache,
+    compare,
+    completion,
+    conform,
+    demo,
+    fetch,
+    pack,
+    policies,
+    report,
+    route,
+    run,
+)
 from trapline.cli.application import app
 from trapline.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from trapline.cli.snapshots import Snapshots
 from trapline.cli.tokens import behind_dashes, command_line
 
-WRITTEN_AT_THE_END = ("json", "plot", "console", "record", "junit")
+WRITTEN_AT_THE_END = ("json", "plot", "picture", "console", "record", "junit")
 _ENDLESS = re.compile(r"\S{600,}")
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 

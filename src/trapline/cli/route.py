@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -21,6 +21,7 @@ def route(
     engine: EngineName = "native",
     nested: Annotated[bool, Parameter(negative="")] = False,
     l1: str | None = None,
+    picture: str | None = None,
     json: Json = None,
 ) -> int:
     """Show who gets each cause raised in VS and VU, by executing a probe for every row.
@@ -37,6 +38,8 @@ def route(
         Raise each event in the guest of a guest hypervisor, and in that itself.
     l1
         With --nested: the policy of the guest hypervisor, a preset or a TOML file (linux-7.2).
+    picture
+        Draw the ways that the traps take, as an SVG file.
     json
         Write the result as JSON to a file, or - for standard output.
     """
@@ -45,6 +48,8 @@ def route(
     from trapline.privilege.isa_string import DEFAULT_ISA
     from trapline.views.routes import show_routes
 
+    if picture is not None and not picture.lower().endswith(".svg"):
+        raise UsageError(f"cannot draw {picture!r}: no such format", "--picture", "end the name in .svg")
     if nested:
         from trapline.lab.nested_route import DEFAULT_L1, nested_route
         from trapline.views.nested import show_nested_routes
@@ -53,6 +58,7 @@ def route(
             under.policy, l1 or DEFAULT_L1, firmware=under.firmware, host_fwft=under.host_fwft == "on",
             misaligned=under.misaligned, isa=isa or DEFAULT_ISA, engine=native(engine), event=event,
         )  # fmt: skip
+        _draw(ways.as_data(), picture)
         finish(ways.as_data(), json, lambda out: show_nested_routes(out, ways))
         return 0
     if l1 is not None:
@@ -66,5 +72,17 @@ def route(
         engine=native(engine),
         event=event,
     )
+    _draw(result.as_data(), picture)
     finish(result.as_data(), json, lambda out: show_routes(out, result))
     return 0
+
+
+def _draw(data: dict[str, Any], picture: str | None) -> None:
+    """Draw the routes if that is wanted; a picture that cannot be written is told behind them."""
+    if picture is None:
+        return
+    from trapline.lab.output import behind_result, write_text
+    from trapline.views.page.routes import routes_svg
+
+    with behind_result():
+        write_text(routes_svg(data), picture, "--picture")

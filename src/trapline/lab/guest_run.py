@@ -7,7 +7,7 @@ import json
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -380,6 +380,19 @@ def death_data(death: Death, symbols: Symbols) -> dict[str, Any]:
         "errno": death.errno,
         "rule": death.rule.source,
         "last_traps": [{**trace_data(r), "symbol": symbols.name(r.origin, r.epc)} for r in death.routes],
+        "code": [asdict(line) for line in death.code],
+        "walks": [
+            {
+                "stage": walk.stage,
+                "address": walk.address,
+                "result": walk.result,
+                "why": walk.why,
+                "steps": [{**asdict(step), "flags": step.flags} for step in walk.steps],
+            }
+            for walk in death.walks
+        ],
+        "csrs": {level: [asdict(csr) for csr in csrs] for level, csrs in death.csrs.items()},
+        "registers": death.registers,
     }
 
 

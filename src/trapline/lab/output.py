@@ -52,6 +52,14 @@ def require_writable(path: str, option: str) -> None:
         raise UsageError(f"cannot write {path!r}: {reason}", option) from None
 
 
+def write_text(text: str, path: str, option: str) -> None:
+    """Write a whole file; UsageError where that fails."""
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {path!r}: {error.strerror}", option) from None
+
+
 class OutputFile:
     """A file that a run writes to. When the disk is full the run goes on without it."""
 

@@ -1,0 +1,303 @@
+"""Results that commands wrote with `--json`, read again: what a report needs of them, and nothing else.
+
+Fields that are not there have their default, so a result of another version is read as far as it goes; a value of the
+wrong kind is an error that says where it stands.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from trapline.lab.errors import UsageError
+
+Count = Annotated[int, Meta(ge=0)]
+Mode = Annotated[str, Meta(pattern=r"^[A-Za-z]{1,6}\Z")]
+Path_ = Annotated[tuple[Mode, ...], Meta(max_length=64)]
+Levels = Annotated[dict[str, Annotated[float, Meta(ge=0)]], Meta(max_length=32)]
+WANTED = "one of run, boot, compare, route or audit"
+
+
+class Traps(Struct, frozen=True):
+    """All traps of one cause and origin that took one route; of a board, that came to one level (`to`)."""
+
+    cause: Count
+    from_: Mode = field(name="from")
+    count: Count
+    name: str = ""
+    path: Path_ = ()
+    how: tuple[str, ...] = ()
+    end: str = ""
+    errno: int | None = None
+    instructions: Levels = field(default_factory=dict)
+    share: float = 0.0
+    mean: float = 0.0
+    to: Mode | None = None
+
+    def way(self) -> tuple[str, ...]:
+        """Return the modes in order."""
+        return self.path or ((self.from_, self.to) if self.to else (self.from_,))
+
+    def outcome(self) -> str:
+        """Return the end, with the errno of a kill."""
+        return f"{self.end} -{self.errno}" if self.end == "killed" and self.errno is not None else self.end
+
+
+class LastTrap(Struct, frozen=True):
+    """One of the traps before a death."""
+
+    cause: Count = 0
+    name: str = ""
+    path: Path_ = ()
+    how: tuple[str, ...] = ()
+    end: str = ""
+    errno: int | None = None
+    epc: int = 0
+    tval: int = 0
+    symbol: str | None = None
+
+
+class Code(Struct, frozen=True):
+    """An instruction near the one that killed."""
+
+    address: int
+    bits: int | None = None
+    text: str = ""
+    current: bool = False
+
+
+class Step(Struct, frozen=True):
+    """One table entry of a walk."""
+
+    level: int
+    address: int
+    entry: int
+    flags: str = ""
+
+
+class Walk(Struct, frozen=True):
+    """The walk of one address through one stage."""
+
+    stage: str
+    address: int
+    why: str = ""
+    steps: tuple[Step, ...] = ()
+
+
+class Csr(Struct, frozen=True):
+    """A CSR at the death."""
+
+    name: str
+    value: int
+    meaning: str = ""
+
+
+class Killed(Struct, frozen=True):
+    """A guest's death."""
+
+    cause: Count
+    name: str = ""
+    from_: str = field(name="from", default="")
+    pc: int = 0
+    symbol: str | None = None
+    errno: int | None = None
+    rule: str | None = None
+    last_traps: tuple[LastTrap, ...] = ()
+    code: tuple[Code, ...] = ()
+    walks: tuple[Walk, ...] = ()
+    csrs: dict[str, tuple[Csr, ...]] = field(default_factory=dict)
+    registers: dict[str, int] = field(default_factory=dict)
+
+
+class Fate(Struct, frozen=True):
+    """How the deadly instruction ends under another policy."""
+
+    policy: str
+    outcome: str = ""
+    survives: bool = False
+
+
+class Fates(Struct, frozen=True):
+    """The same instruction under the presets."""
+
+    mended: str | None = None
+    fates: tuple[Fate, ...] = ()
+
+
+class Place(Struct, frozen=True):
+    """Where a vCPU was when the run was cut short."""
+
+    vcpu: int = 0
+    mode: str = ""
+    pc: int = 0
+    symbol: str | None = None
+    what: str = ""
+
+
+class Run(Struct, frozen=True):
+    """A run of a guest, or a boot of a board (which has an image, and no policy)."""
+
+    traps: tuple[Traps, ...]
+    reason: str
+    exit_status: int
+    instructions: Levels
+    policy: str = ""
+    firmware: str = ""
+    host_fwft: bool = False
+    misaligned: str = ""
+    guest: str | None = None
+    image: str | None = None
+    message: str = ""
+    estimated: tuple[str, ...] = ()
+    source: str | None = None
+    counters: dict[str, int] = field(default_factory=dict)
+    ticks: int = 0
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+    kernel_log: tuple[str, ...] = ()
+    death: Killed | None = None
+    survival: Fates | None = None
+    places: tuple[Place, ...] = ()
+
+    @property
+    def total(self) -> float:
+        """Instructions of all levels."""
+        return sum(self.instructions.values())
+
+
+class Compared(Struct, frozen=True):
+    """The same guest under several policies."""
+
+    guest: str
+    runs: tuple[Run, ...]
+
+
+class Sees(Struct, frozen=True):
+    """A trap as a handler of the guest recorded it."""
+
+    cause: Count
+    epc: int = 0
+    tval: int = 0
+    privilege: str = ""
+
+
+class Routed(Struct, frozen=True):
+    """What one event did."""
+
+    cause: Count
+    name: str
+    event: str
+    from_: Mode = field(name="from")
+    path: Path_
+    how: tuple[str, ...]
+    end: str
+    event_id: str = ""
+    errno: int | None = None
+    guest_sees: Sees | tuple[Sees, ...] | None = None
+    instructions: Levels = field(default_factory=dict)
+    estimated: bool = False
+    source: str = ""
+
+    def outcome(self) -> str:
+        """Return the end with its errno, or with the cause that the guest saw."""
+        if self.end == "killed" and self.errno is not None:
+            return f"killed -{self.errno}"
+        seen = self.guest_sees[0] if isinstance(self.guest_sees, tuple) and self.guest_sees else self.guest_sees
+        return f"guest {seen.cause}" if self.end == "guest" and isinstance(seen, Sees) else self.end
+
+
+class Routes(Struct, frozen=True):
+    """The matrix of routes under one policy; with `l1` those of nested guests."""
+
+    policy: str
+    routes: tuple[Routed, ...]
+    firmware: str = ""
+    host_fwft: bool = False
+    misaligned: str = ""
+    l1: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Found(Struct, frozen=True):
+    """A finding of an audit."""
+
+    property: str
+    severity: str
+    policy: str
+    what: str
+    event: str
+    from_: str = field(name="from", default="")
+    firmware: str = ""
+    host_fwft: bool = False
+    condition: str = ""
+    cause: int | None = None
+    name: str = ""
+    route: str = ""
+    errno: int | None = None
+    code: tuple[str, ...] = ()
+    log: tuple[str, ...] = ()
+
+
+class Alone(Struct, frozen=True):
+    """Whether a guest gets what its user program raises, by cause."""
+
+    cause: Count
+    name: str = ""
+    answer: str = ""
+
+
+class Audited(Struct, frozen=True):
+    """An audit."""
+
+    findings: tuple[Found, ...]
+    passed: bool
+    policies: tuple[str, ...] = ()
+    firmware: tuple[str, ...] = ()
+    executed: int = 0
+    interrupted: bool = False
+    properties: dict[str, str] = field(default_factory=dict)
+    vu_alone: tuple[Alone, ...] = ()
+
+
+Content = Run | Compared | Routes | Audited
+# What only this kind of result has.
+_KINDS: tuple[tuple[frozenset[str], type[Content]], ...] = (
+    (frozenset({"runs", "guest"}), Compared),
+    (frozenset({"traps", "reason", "instret"}), Run),
+    (frozenset({"routes", "policy"}), Routes),
+    (frozenset({"findings", "executed"}), Audited),
+)
+
+
+class Result(Struct, frozen=True):
+    """A file and what is in it."""
+
+    file: str
+    content: Content
+
+
+def read_result(file: str) -> Result:
+    """Return the result in a file, or on standard input for "-"; UsageError if there is none that is known."""
+    data = _bytes(file)
+    try:
+        parts: dict[str, Any] = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+        kind = next((kind for keys, kind in _KINDS if keys <= parts.keys()), None)
+        if kind is None:
+            raise UsageError("no result that a report is made of", repr(file), f"write {WANTED} with --json FILE")
+        return Result(file, msgspec.json.decode(data, type=kind))
+    except msgspec.ValidationError as error:
+        raise UsageError(f"no result that a report is made of: {error}", repr(file)) from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise UsageError(f"no JSON: {error or 'nested too deep'}", repr(file)) from None
+
+
+def _bytes(file: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UsageError(f"cannot read {file!r}: {reason}") from None

@@ -1,0 +1,81 @@
+"""Bar plots: a line of words above each bar, so that they are readable at any width."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from xml.etree.ElementTree import Element
+
+from trapline.views.page.elements import el, shown
+from trapline.views.page.picture import CHARACTER
+from trapline.views.terminal import number
+
+_BAR, _EACH = 14, 38  # px: a bar, a bar with its words
+KNOWN = ("VU", "VS", "HS", "M", "U", "S")
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A name and what its parts are."""
+
+    name: str
+    parts: Mapping[str, float]
+    remark: str = ""
+
+    @property
+    def total(self) -> float:
+        """All parts."""
+        return sum(self.parts.values())
+
+
+def bars(rows: Sequence[Bar], title: str, width: int = 980, parts: Sequence[str] = ()) -> Element:
+    """Return an SVG of stacked bars on one scale; `parts` are those that the key names, in order."""
+    most = max((row.total for row in rows), default=0) or 1
+    made: list[Element] = []
+    top = 8
+    if parts:
+        x = 4.0
+        for name in parts:
+            made.append(el("rect", x=f"{x:g}", y=top, width=10, height=10, class_=f"level-{level_class(name)}"))
+            made.append(el("text", name, x=f"{x + 14:g}", y=top + 9))
+            x += 14 + (len(name) + 2) * CHARACTER
+        top += 20
+    for row in rows:
+        made += _bar(row, most, top, width)
+        top += _EACH
+    said = "; ".join(f"{row.name} {number(row.total)}" for row in rows)
+    return el(
+        "svg", el("title", title), el("desc", said),
+        el("rect", x=0, y=0, width=width, height=top, class_="ground"), *made,
+        class_="bars", viewBox=f"0 0 {width} {top}", width=width, height=top, role="img", aria_label=f"{title}: {said}",
+    )  # fmt: skip
+
+
+def level_class(name: str) -> str:
+    """Return the class of a level's colour."""
+    return name if name in KNOWN else "other"
+
+
+def _bar(row: Bar, most: float, top: int, width: int) -> list[Element]:
+    said = f"{number(row.total)}{f'  {row.remark}' if row.remark else ''}"
+    room = max(8, int((width - 8) / CHARACTER) - len(said) - 2)
+    name = shown(row.name)
+    name = name if len(name) <= room else f"{name[: room - 3]}..."
+    made = [
+        el("text", name, x=4, y=top + 12),
+        el("text", said, x=width - 4, y=top + 12, text_anchor="end"),
+        el("rect", x=4, y=top + 17, width=width - 8, height=_BAR, class_="empty"),
+    ]
+    x = 4.0
+    for part, value in row.parts.items():
+        long = (width - 8) * value / most
+        if long > 0:
+            made.append(
+                el(
+                    "rect", el("title", f"{row.name}, {part}: {number(value)}"),
+                    x=f"{x:.2f}", y=top + 17, width=f"{max(long, 0.5):.2f}", height=_BAR,
+                    class_=f"level-{level_class(part)}",
+                )
+            )  # fmt: skip
+        x += long
+    return made

@@ -1,0 +1,99 @@
+"""The report: one page of HTML that needs neither a network nor a script."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from xml.etree.ElementTree import Element
+
+from trapline.lab.results import Audited, Compared, Result, Routes, Run
+from trapline.views.page.elements import Child, el, html, shown
+from trapline.views.page.parts import facts
+from trapline.views.page.routes import audit_section, routes_section
+from trapline.views.page.runs import run_name, run_section
+from trapline.views.page.style import PAGE
+from trapline.views.page.together import audits_together, routes_together, runs_together
+
+HEAD = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,"><title>{title}</title><style>{style}</style></head>
+{body}</html>
+"""
+
+
+def page(results: Sequence[Result]) -> str:
+    """Return the report of these results as a page."""
+    sections: list[tuple[str, list[Element]]] = _together(results)
+    for result in results:
+        sections.append((_title(result), _content(result)))
+    links = [el("li", el("a", title, href=f"#s{n}")) for n, (title, _) in enumerate(sections)]
+    made: list[Child] = [
+        el("a", "to the results", href="#results", class_="skip"),
+        el("header", el("h1", "trapline report")),
+        el("nav", el("ul", *links), aria_label="Results"),
+        el("main", *[section(n, *s) for n, s in enumerate(sections)], id="results"),
+    ]
+    return document("trapline report", made)
+
+
+def document(title: str, body: Sequence[Child]) -> str:
+    """Return a page of its own: its style is inside, and nothing is fetched."""
+    return HEAD.format(title=escape(shown(title)), style=PAGE, body=html(el("body", *body)))
+
+
+def section(n: int, title: str, parts: Sequence[Child]) -> Element:
+    """Return a part of the page with its title."""
+    return el("section", el("h2", title, id=f"h{n}"), *parts, id=f"s{n}", aria_labelledby=f"h{n}")
+
+
+def _title(result: Result) -> str:
+    content = result.content
+    if isinstance(content, Compared):
+        return f"compare: {content.guest}"
+    if isinstance(content, Run):
+        return f"{'run' if content.policy else 'boot'}: {run_name(content)}, {content.guest or content.image or ''}"
+    if isinstance(content, Routes):
+        return f"route: {content.policy}"
+    return f"audit: {', '.join(content.policies)}"
+
+
+def _content(result: Result) -> list[Element]:
+    content = result.content
+    made = [facts(f"from {result.file}")]
+    if isinstance(content, Compared):
+        made += runs_together([(result.file, run) for run in content.runs])
+        for run in content.runs:
+            made += [el("h3", run_name(run)), *run_section(run)]
+        return made
+    if isinstance(content, Run):
+        return made + run_section(content)
+    return made + (routes_section(content) if isinstance(content, Routes) else audit_section(content))
+
+
+def _together(results: Sequence[Result]) -> list[tuple[str, list[Element]]]:
+    """Return what several results have in common, where they are of a kind."""
+    contents = [(r.file, r.content) for r in results]
+    guests: dict[str, list[tuple[str, Run]]] = {}
+    for file, c in contents:
+        for run in _runs(c):
+            guests.setdefault(run.guest or run.image or "", []).append((file, run))
+    audits = [(file, c) for file, c in contents if isinstance(c, Audited)]
+    made = []
+    for guest, runs in guests.items():
+        if len({file for file, _ in runs}) > 1:
+            made.append((f"{len(runs)} runs side by side: {guest}", runs_together(runs)))
+    for nested in (False, True):
+        tables = [(f, c) for f, c in contents if isinstance(c, Routes) and (c.l1 is not None) == nested]
+        if len(tables) > 1:
+            kind = "nested routes" if nested else "routes"
+            made.append((f"{len(tables)} matrices of {kind} side by side", routes_together(tables)))
+    if len(audits) > 1:
+        made.append((f"{len(audits)} audits side by side", audits_together(audits)))
+    return made
+
+
+def _runs(content: object) -> tuple[Run, ...]:
+    if isinstance(content, Compared):
+        return content.runs
+    return (content,) if isinstance(content, Run) else ()

@@ -1,0 +1,254 @@
+"""`trapline report`: one page from results, and the picture of routes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from trapline.cli.main import main
+from trapline.lab.results import Routes, read_result
+from trapline.views.page.page import page
+from trapline.views.page.picture import picture
+from trapline.views.page.ways import ways
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+HOSTILE = "<script>alert(1)</script>\"'&\x1b[31m\u202e\x00"
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A result of each kind, made by the commands."""
+    folder = tmp_path_factory.mktemp("results")
+    made = {name: folder / f"{name}.json" for name in ("audit", "run", "compare", "route", "before", "nested", "boot")}
+    guest = folder / "out" / "fetch-hole-vu.elf"
+    event = ["--event", "fetch-hole"]
+    bare = folder / "bare.bin"
+    bare.write_bytes(bytes.fromhex("73000000") + bytes.fromhex("6f000000"))  # ecall without a handler
+    under = ["--host-fwft", "off", "--firmware", "opensbi-1.6"]
+    code = main(["audit", "linux-6.12", *under, *event, "--out", str(folder / "out"), "--json", str(made["audit"])])
+    assert code == 1
+    assert main(["run", str(guest), "--policy", "linux-6.12", "--json", str(made["run"])]) == 1
+    assert main(["compare", "linux-6.12", "linux-7.2", "--json", str(made["compare"]), "--", str(guest)]) == 1
+    assert main(["route", *event, "--json", str(made["route"])]) == 0
+    assert main(["route", "--policy", "linux-6.12", *event, "--json", str(made["before"])]) == 0
+    assert main(["route", "--nested", *event, "--json", str(made["nested"])]) == 0
+    assert main(["boot", str(bare), "--max-instructions", "1000", "--json", str(made["boot"])]) in (1, 3)
+    return made
+
+
+def report(folder: Path, *files: Path) -> str:
+    """Return the page that the command makes."""
+    target = folder / "report.html"
+    assert main(["report", *map(str, files), "-o", str(target)]) == 0
+    return target.read_text(encoding="utf-8")
+
+
+class Texts(HTMLParser):
+    """The texts and elements of a page, as a browser sees them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_a_page_of_every_kind(results: dict[str, Path], tmp_path: Path) -> None:
+    """A report shows every kind of result: its picture, its costs, its death with last traps and walks."""
+    seen = Texts(report(tmp_path, *results.values()))
+    for wanted in (
+        "run: linux-6.12", "compare: ", "route: linux-7.2", "audit: linux-6.12", "boot: ", "guest hypervisor",
+        "The death: inst-guest-page-fault from VU", "Last traps", "VS-stage walk of 0x1018000000", "G-stage walk of",
+        "CSRs of VS", "kvm: SCAUSE=0x14", "2 matrices of routes side by side", "runs side by side", "killed -95",
+    ):  # fmt: skip
+        assert wanted in seen.text, wanted
+    assert seen.tags.count("h1") == 1
+    assert not any(tag == "svg" for tag in seen.tags) or ("role", "img") in seen.attributes
+
+
+def test_a_page_needs_nothing_else(results: dict[str, Path], tmp_path: Path) -> None:
+    """A report has no script and fetches nothing: its links lead into itself."""
+    text = report(tmp_path, *results.values())
+    seen = Texts(text)
+    assert not {"script", "img", "iframe", "object"} & set(seen.tags)
+    links = [value for name, value in seen.attributes if name in ("href", "src", "xlink:href")]
+    assert all(link.startswith(("#", "data:,")) for link in links)
+    ids = [value for name, value in seen.attributes if name == "id"]
+    assert {link[1:] for link in links if link.startswith("#")} <= set(ids)
+    assert len(ids) == len(set(ids))
+    assert not re.search(r"url\(|@import|https?://", text)
+
+
+def test_what_differs_comes_first(results: dict[str, Path], tmp_path: Path) -> None:
+    """Two matrices side by side show the events whose routes differ, with both."""
+    text = Texts(report(tmp_path, results["before"], results["route"])).text
+    at = text.index("Events that differ")
+    assert "fetch from a slot's hole" in text[at:] or "fetch from an address without a slot" in text[at:]
+    assert text.index("killed -14", at) < text.index("route: linux-7.2", at)
+
+
+@pytest.mark.parametrize("kind", ["run", "compare", "route", "nested", "audit", "boot"])
+def test_hostile_strings_are_shown_as_they_are(kind: str, results: dict[str, Path], tmp_path: Path) -> None:
+    """Any text in a result is text in the page: no element, no control character comes of it."""
+    modes = re.compile(r"[a-zA-Z]{1,6}")
+
+    def spoil(value: Any, key: str = "") -> Any:
+        if isinstance(value, dict):
+            return {k: spoil(v, k) for k, v in value.items()}
+        if isinstance(value, list):
+            return [spoil(v, key) for v in value]
+        keep = key in ("from", "path", "to", "severity", "property") and modes.fullmatch(str(value))
+        return HOSTILE + value if isinstance(value, str) and not keep else value
+
+    spoilt = tmp_path / "x.json"
+    spoilt.write_text(json.dumps(spoil(json.loads(results[kind].read_text()))))
+    text = report(tmp_path, spoilt)
+    assert "script" not in Texts(text).tags
+    assert "<script" not in text
+    assert "\x1b" not in text and "\x00" not in text and "\u202e" not in text
+    assert HOSTILE[:25] in Texts(text).text
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "no JSON"),
+        (b'{"policy": "linux-7.2", "routes": [', "no JSON"),
+        (b"\xff\xfe{}", "no JSON"),
+        (b"[" * 100_000, "no"),
+        (b"[1, 2]", "no result"),
+        (b'{"a": 1}', "no result that a report is made of"),
+        (b'{"policy": "x", "routes": [{"cause": "two"}]}', "$.routes[0]"),
+        (b'{"policy": "x", "routes": 5}', "$.routes"),
+        (b'{"guest": "x", "runs": [{}]}', "$.runs[0]"),
+        (b'{"findings": [], "executed": 1, "passed": "maybe"}', "$.passed"),
+        (b'{"traps": [{"cause": 1, "from": "VS", "count": -1}], "reason": "x", "instret": 1}', "$.traps[0].count"),
+    ],
+)
+def test_what_is_no_result(content: bytes, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that is cut off, or that is something else, is one line that names it, and exit code 2."""
+    file, target = tmp_path / "x.json", tmp_path / "r.html"
+    file.write_bytes(content)
+    assert main(["report", str(file), "-o", str(target)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and says in error and "x.json" in error
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "report needs a result"),
+        (["missing.json"], "cannot read 'missing.json': No such file"),
+        (["."], "cannot read '.': Is a directory"),
+        (["missing.json", "-o", "no/such/x.html"], "-o: cannot write"),
+    ],
+)
+def test_files_of_a_report(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Files that cannot be read or written are one line each, found before anything is made."""
+    assert main(["report", *words]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and says in error
+
+
+def test_the_picture_in_the_readme_is_what_the_command_makes(tmp_path: Path) -> None:
+    """docs/pictures/route.svg is what the command in docs/route.md draws today."""
+    words = "route --policy linux-6.12 --event fetch --picture".split()
+    assert f"trapline {' '.join(words)} docs/pictures/route.svg" in (ROOT / "docs/route.md").read_text()
+    assert main([*words, str(tmp_path / "route.svg")]) == 0
+    assert (tmp_path / "route.svg").read_text() == (ROOT / "docs/pictures/route.svg").read_text()
+
+
+def test_a_picture_is_an_svg_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another ending than .svg is one line, before anything is executed."""
+    assert main(["route", "--picture", str(tmp_path / "x.png")]) == 2
+    assert "--picture: cannot draw" in capsys.readouterr().err
+
+
+def test_lines_are_as_wide_as_their_counts(results: dict[str, Path]) -> None:
+    """A way that three times as many traps take is drawn three times as wide, and a kill ends in a cross."""
+    content = read_result(str(results["before"])).content
+    assert isinstance(content, Routes)
+    one = content.routes[0]
+    drawn = picture(ways([(one, ("VU", "VS"), 100), (one, ("VU", "HS"), 300)]), "x")
+    wide = [float(p.get("stroke-width", 0)) for p in drawn.iter("path") if p.get("class") == "way"]
+    assert wide[0] == pytest.approx(3 * wide[1], rel=0.01)
+    assert any(p.get("class") == "cross" for p in drawn.iter("path")) == (one.end == "killed")
+
+
+@pytest.mark.parametrize("width", [320, 1100])
+def test_everything_of_a_picture_is_inside(width: int, results: dict[str, Path]) -> None:
+    """Nothing of a picture of many ways lies outside it, and every way has its number and its line of words."""
+    content = read_result(str(results["nested"])).content
+    assert isinstance(content, Routes)
+    rows = [
+        (r, path, n * n + 1) for r in content.routes for n in range(1, 30) for path in [(*r.path, "M")[: n % 5 + 2]]
+    ]
+    drawn = picture(ways(rows), "many", width)
+    assert float(drawn.get("width", 0)) == width
+    for text in drawn.iter("text"):
+        long = len("".join(text.itertext())) * 6.65
+        x, end = float(text.get("x", 0)), text.get("text-anchor") == "end"
+        assert x >= 0 and (x if end else x + long) <= width + 1, ElementTree.tostring(text)
+    numbers = [t.text for t in drawn.iter("text") if t.get("class") == "number"]
+    assert all(numbers.count(str(n + 1)) == 2 for n in range(len(ways(rows))))
+
+
+def browse(folder: Path, page_file: Path) -> tuple[dict[int, int], list[str]]:
+    """Open a page in Chromium in frames of three widths: how wide each document is, and what the console says."""
+    frames = "".join(f'<iframe src="{page_file.name}" style="width:{w}px;height:900px"></iframe>' for w in WIDTHS)
+    measure = (
+        "onload=()=>{document.body.dataset.w=[...document.querySelectorAll('iframe')]"
+        ".map(f=>f.contentDocument.documentElement.scrollWidth).join()}"
+    )
+    frame = folder / "frame.html"
+    frame.write_text(f'<meta charset="utf-8"><body>{frames}<script>{measure}</script>')
+    done = subprocess.run(
+        [
+            str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+            f"--user-data-dir={folder / 'profile'}", "--allow-file-access-from-files", "--enable-logging=stderr",
+            "--virtual-time-budget=2000", "--dump-dom", frame.as_uri(),
+        ],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    found = re.search(r'data-w="([\d,]+)"', done.stdout)
+    assert found, done.stderr[-2000:]
+    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    return dict(zip(WIDTHS, map(int, found[1].split(",")), strict=True)), console
+
+
+WIDTHS = (360, 1000, 1920)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+def test_a_browser_shows_the_page(results: dict[str, Path], tmp_path: Path) -> None:
+    """From 360 to 1920 px nothing is cut off at the side, and the console of a real browser has no error."""
+    report(tmp_path, *results.values())
+    widths, console = browse(tmp_path, tmp_path / "report.html")
+    assert console == []
+    assert all(is_ <= asked for asked, is_ in widths.items()), widths
+    (tmp_path / "wrong.html").write_text("<script>nothing.here</script>")
+    assert browse(tmp_path, tmp_path / "wrong.html")[1] != []
+
+
+def test_pages_are_equal_for_equal_results(results: dict[str, Path]) -> None:
+    """The same results make the same page, byte for byte."""
+    read = [read_result(str(file)) for file in results.values()]
+    assert page(read) == page(read)
