@@ -235,6 +235,9 @@ def test_event_info() -> None:
     assert [data[16 * n + 4] for n in range(len(entries))] == [1, 0, 1, 0, 1]
     assert call(pmu, EVENT_INFO, MEMORY + 8, 0, 1)[0] == SbiError.INVALID_PARAM
     assert call(pmu, EVENT_INFO, MEMORY, 0, 0)[0] == SbiError.INVALID_PARAM
+    assert call(pmu, EVENT_INFO, MEMORY, 0, 1 << 59)[0] == SbiError.FAILED
+    assert call(pmu, EVENT_INFO, MEMORY, 0, 1 << 60)[0] == SbiError.INVALID_PARAM
+    assert call(pmu_of("linux-7.2.5"), EVENT_INFO, MEMORY, 0, 1 << 60)[0] == SbiError.FAILED
     assert call(pmu, EVENT_INFO, 0x1000, 0, 1)[0] == SbiError.FAILED
     assert call(pmu_of("linux-6.17"), EVENT_INFO, MEMORY, 0, 1)[0] == SbiError.NOT_SUPPORTED
 

@@ -25,7 +25,7 @@ def test_every_preset_resolves_and_becomes_json(name: str) -> None:
     ("name", "hedeleg"),
     [
         ("xvisor-2025", 0xB109), ("xvisor", 0xB10D), ("bao-2025", 0xB100), ("bao", 0xB108), ("hvisor", 0xB108),
-        ("axvisor", 0xB10D), ("salus", 0xB15D), ("zhou", 0xB109), ("proposed", 0xB10D),
+        ("axvisor", 0xB10D), ("ostd-kvm", 0xB10D), ("salus", 0xB15D), ("zhou", 0xB109), ("proposed", 0xB10D),
         ("patel", 0xB108), ("holland-1", 0xB1FF), ("holland-2", 0xB1FF), ("none", 0),
     ],
 )  # fmt: skip
@@ -89,6 +89,13 @@ def test_other_hypervisors_have_no_bugs_of_kvm() -> None:
         assert load_policy(name).bugs == ()
     # Xvisor's decoder makes the same test of bits 11:7.
     assert [b.name for b in load_policy("xvisor").bugs] == ["mmio-refuses-sp-store-with-zero-bits"]
+
+
+def test_a_read_only_bit_that_a_hypervisor_writes_is_said_in_a_note() -> None:
+    """The Rust port of KVM writes bit 9 of hedeleg too: its preset has what the hart keeps, and says what it writes."""
+    policy = load_policy("ostd-kvm")
+    assert policy.hedeleg == load_policy("linux-7.1").hedeleg
+    assert "0xb30d" in policy.notes[0].note
 
 
 def test_the_bare_name_is_the_newest_version() -> None:

@@ -11,3 +11,5 @@ WFI_OF_USER_IS_ILLEGAL, SERVES_WRS = (1 << n for n in range(7, 9))
 OVERFLOW_WAKES = 1 << 9
 # SBI: HSM status is served, and is the caller's (hsm-status-of-the-caller); extensions that are not there are refused.
 SERVES_HSM_STATUS, STATUS_OF_CALLER, REFUSES_UNKNOWN = (1 << n for n in range(10, 13))
+# RFENCE: a range that passes the end of the address space is not served (fence-range-wraps).
+FENCE_RANGE_WRAPS = 1 << 13

@@ -22,7 +22,7 @@ from trapline.policies.versions import series_of
 
 # Hypervisors with versions, and presets without.
 _FAMILIES: tuple[str, ...] = ("linux", "xvisor", "bao")
-_PRESETS = ("hvisor", "axvisor", "salus", "zhou", "patel", "holland-1", "holland-2", "proposed", "none")
+_PRESETS = ("hvisor", "axvisor", "ostd-kvm", "salus", "zhou", "patel", "holland-1", "holland-2", "proposed", "none")
 # Hypervisors as hosts of nested guests: another guest than the one of these would be the presets that they extend.
 NESTED_PRESETS = ("xvisor-nested", "kvm-nested-v1")
 _POINT_RELEASE = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}")

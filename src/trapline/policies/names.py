@@ -28,6 +28,7 @@ NestedBugName = Literal[
 BugName = Literal[
     NestedBugName,
     "fence-of-all-not-counted",
+    "fence-range-wraps",
     "fw-counter-reset-on-restart",
     "fwft-locks-on-failure",
     "fwft-stale-feature",
@@ -39,11 +40,13 @@ BugName = Literal[
     "ipi-ends-at-far-harts",
     "ipi-ignores-missing-harts",
     "mmio-refuses-sp-store-with-zero-bits",
+    "pmu-event-info-wraps",
     "pmu-mask-wraps",
     "pmu-reads-add-up",
     "pmu-snapshot-failure-silent",
     "redirect-keeps-privilege",
     "sbi-unknown-function-invalid",
+    "v01-all-harts-by-mask",
     "vsip-hvip-conversion",
 ]
 # What a hypervisor can do, where not all can.

@@ -45,13 +45,17 @@ class Fence(Enum):
 
 @dataclass(frozen=True, slots=True)
 class RemoteFence:
-    """A fence to run on `harts`; `size` None means the whole address space, `tag` is an ASID or VMID."""
+    """A fence to run on `harts`; `size` None means the whole address space, `tag` is an ASID or VMID.
+
+    `size` ends at the end of the address space, `asked` is as the caller said it.
+    """
 
     kind: Fence
     harts: tuple[int, ...]
     start: int = 0
     size: int | None = None
     tag: int | None = None
+    asked: int = field(default=0, compare=False)
 
 
 class HfenceService(Enum):
@@ -82,6 +86,10 @@ class SbiProfile:
     lenient_hart_masks: frozenset[str] = frozenset()
     # A base past the last hart is invalid even if the mask names nobody.
     checks_hart_mask_base: bool = False
+    # v0.1: masks have one word, for harts 0 to 63, however many there are; a null pointer stands for such a mask with
+    # as many bits as there are harts (its shift count has six bits).
+    legacy_mask_of_one_word: bool = False
+    legacy_all_is_a_mask: bool = False
     # v0.1 clear_ipi tells whether an IPI was pending.
     clear_ipi_reports: bool = True
     hfence: HfenceService = HfenceService.SERVE

@@ -76,11 +76,14 @@ def shutdown(host: SbiHost, call: SbiCall) -> SbiOutcome:
 
 def read_mask(host: SbiHost, va: int) -> tuple[int, ...]:
     """Read a mask of one word for each 64 harts; a null pointer means all (as OpenSBI and KVM take it)."""
-    available = host.hartids()
+    available, profile = host.hartids(), host.profile
+    if va == 0 and profile.legacy_all_is_a_mask:
+        mask = (1 << len(available) % 64) - 1
+        return tuple(n for n in available if mask >> n & 1)
     if va == 0:
         return tuple(available)
     harts: list[int] = []
-    for word in range(max(available, default=0) // 64 + 1):
+    for word in range(1 if profile.legacy_mask_of_one_word else max(available, default=0) // 64 + 1):
         mask = host.load_word((va + 8 * word) & ((1 << 64) - 1))
         harts += [n for n in available if n // 64 == word and mask >> n % 64 & 1]
     return tuple(harts)

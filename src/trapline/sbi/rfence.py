@@ -33,9 +33,10 @@ def send_fence(
     """Count and send one remote fence; a range that passes the top of the address space ends there."""
     count_event(host, _SENT[kind])
     everything = kind is Fence.FENCE_I or whole_space(start, size)
-    host.remote_fence(
-        RemoteFence(kind, harts, 0 if everything else start, None if everything else min(size, EVERYTHING - start), tag)
-    )
+    if everything:
+        host.remote_fence(RemoteFence(kind, harts, tag=tag))
+        return
+    host.remote_fence(RemoteFence(kind, harts, start, min(size, EVERYTHING - start), tag, size))
 
 
 def _function(kind: Fence) -> Handler:

@@ -29,6 +29,7 @@ from trapline.kvm.exits.native_exit import (
 from trapline.kvm.exits.vcpu_exit import action_of
 from trapline.kvm.flags import (
     DECODES_IMPLICIT,
+    FENCE_RANGE_WRAPS,
     OVERFLOW_WAKES,
     READS_AS_THE_GUEST,
     REFUSES_SP_ZERO,
@@ -124,6 +125,7 @@ def refresh_flags(vcpu: Vcpu) -> None:
         (SERVES_HSM_STATUS, placed and hsm is not None and bool(vcpu.sbi.enabled.get("HSM"))),
         (STATUS_OF_CALLER, vcpu.policy.has_bug("hsm-status-of-the-caller")),
         (REFUSES_UNKNOWN, _write_sbi(vcpu)),
+        (FENCE_RANGE_WRAPS, vcpu.policy.has_bug("fence-range-wraps")),
         (DECODES_IMPLICIT, vcpu.policy.mmio.implicit is Implicit.ACCESS),
         (REFUSES_SP_ZERO, vcpu.policy.has_bug("mmio-refuses-sp-store-with-zero-bits")),
         (WFI_OF_USER_IS_ILLEGAL, vcpu.policy.has_feature("wfi-of-user-is-illegal")),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from trapline.kvm.entry import REQUEST_TRANSLATIONS, SOFT_BIT, program_timer
 from trapline.kvm.flags import (
+    FENCE_RANGE_WRAPS,
     REFUSES_UNKNOWN,
     SERVES_HSM_STATUS,
     SERVES_IPI,
@@ -110,6 +111,8 @@ def serve_call(hart: Hart, act: U64) -> bool:
                 set_bits(hart.kvm_peers[i] + IRQS_MASK, U64(SOFT_BIT))
         return True
     if eid != EID_RFENCE or fid > REMOTE_SFENCE_VMA_ASID or hart.kvm_flags & SERVES_RFENCE == 0:
+        return False
+    if fid != REMOTE_FENCE_I and hart.kvm_flags & FENCE_RANGE_WRAPS != 0 and hart.x[12] + hart.x[13] < hart.x[12]:
         return False
     for i in range(64):
         if act != 0 and fid != REMOTE_FENCE_I and (named >> i) & 1 != 0:

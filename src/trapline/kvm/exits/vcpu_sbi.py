@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 A0, A1 = 10, 11
 FWFT_SET, LOCK = 0, 1
 
+PAGES_ONE_BY_ONE = 512  # PTRS_PER_PTE: a longer range is the whole space
 _RECEIVED = {
     Fence.FENCE_I: FirmwareEvent.FENCE_I_RECEIVED,
     Fence.SFENCE_VMA: FirmwareEvent.HFENCE_VVMA_RECEIVED,
@@ -198,6 +199,8 @@ class VcpuSbi:
             forwarded_ranges=tuple((r.first, r.last) for r in rules if names[r.name] not in known | {"base"}),
             forwarded_eids=frozenset((Eid.CONSOLE_PUTCHAR, Eid.CONSOLE_GETCHAR)),
             lenient_hart_masks=frozenset(("rfence", "ipi")),
+            legacy_mask_of_one_word=True,
+            legacy_all_is_a_mask=policy.has_bug("v01-all-harts-by-mask"),
             hfence=self._hfence(),
             suspend_types=frozenset((0,)),
             reset_reasons=None,
@@ -301,9 +304,10 @@ class VcpuSbi:
 
     def remote_fence(self, fence: RemoteFence) -> None:
         """Forget translations on the named vCPUs: more than was asked for, never less. Code is always coherent."""
+        lost = _is_lost(fence) and self.vcpu.policy.has_bug("fence-range-wraps")
         for n in fence.harts:
             other = self.vcpu.vm.vcpu(n)
-            if fence.kind is not Fence.FENCE_I:
+            if fence.kind is not Fence.FENCE_I and not lost:
                 flush_translations(other.hart)
             if fence.kind in (Fence.HFENCE_GVMA, Fence.HFENCE_GVMA_VMID):
                 fence_guests(other, fence)
@@ -378,6 +382,11 @@ class VcpuSbi:
         """Report stolen time there from now on."""
         self.steal.start(shared_memory)
         return SbiError.SUCCESS
+
+
+def _is_lost(fence: RemoteFence) -> bool:
+    """Whether tlb.c before 7.3 goes over no page: the end has wrapped, and the range is not so long that all goes."""
+    return fence.start + fence.asked > MASK64 and fence.asked >> 12 <= PAGES_ONE_BY_ONE
 
 
 def _version_code(version: str) -> int:

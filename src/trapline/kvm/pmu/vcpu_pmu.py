@@ -429,7 +429,8 @@ class VcpuPmu:
 
     def _event_info(self, low: int, high: int, number: int, flags: int) -> SbiError:
         """Say of each event in shared memory whether the host can count it."""
-        if flags or low & 15 or number == 0 or number * EVENT_INFO_SIZE >> 64:
+        wraps = self.vcpu.policy.has_bug("pmu-event-info-wraps")
+        if flags or low & 15 or number == 0 or (number * EVENT_INFO_SIZE >> 64 and not wraps):
             return SbiError.INVALID_PARAM
         if high:
             return SbiError.INVALID_ADDRESS
