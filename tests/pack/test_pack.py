@@ -12,7 +12,7 @@ import pytest
 from trapline.cli.main import main
 from trapline.engine.reference import ReferenceEngine
 from trapline.lang.state import Hart
-from trapline.lang.words import U64
+from trapline.lang.values import U64
 from trapline.machine.console import Console
 from trapline.machine.machine import Machine
 from trapline.pack.build import build
@@ -50,7 +50,7 @@ def answer(
     each_step: Change | None = None,
 ) -> Outcome:
     """Run the cases of a program whose names have `part` in them, on a hart with a fault."""
-    cases = [c for c in programs(Options(DEFAULT_ISA), [name])[0].cases if part in c.name]
+    cases = [c for c in programs(Options(WIDE_ISA), [name])[0].cases if part in c.name]
     said = bytearray()
     engine = Faulty(after_trap, each_step) if after_trap or each_step else "native"
     with Machine(console=Console(said.extend), engine=engine, memory=16 << 20) as machine:
@@ -69,15 +69,27 @@ def test_own_hart_passes(name: str) -> None:
     assert found.checks
 
 
+WIDE_ISA = f"{DEFAULT_ISA}_zicbom_zicboz"
+SPIKE_FAULTS = {
+    # no mask of csr_init.cc has FIOM, which may be zero only where satp is always Bare
+    ("environment", "menvcfg.FIOM set"),
+    ("environment", "henvcfg.FIOM set"),
+    ("environment", "senvcfg.FIOM set"),
+    # stimecmp_csr_t::unlogged_write (csrs.cc) sets and clears VSTIP; a write of henvcfg.STCE does not
+    ("environment", "hip.VSTIP with vstimecmp 0, henvcfg.STCE 0"),
+}
+
+
 @pytest.mark.parametrize("name", MADE)
 def test_spike_passes(name: str, tmp_path: Path) -> None:
-    """Spike passes every program."""
+    """Spike passes every program but for what its source shows to be its own faults."""
     spike = find_spike()
     if spike is None:
         pytest.skip("spike is not installed")
-    path = write(tmp_path, programs(Options(DEFAULT_ISA), [name]))[0]
-    found = run([spike, f"--isa={DEFAULT_ISA}", "{elf}"], name, path, 30)
-    assert (found.verdict, found.failures) == ("passed", ())
+    path = write(tmp_path, programs(Options(WIDE_ISA), [name]))[0]
+    found = run([spike, f"--isa={WIDE_ISA}_svadu_svpbmt_sstc", "{elf}"], name, path, 30)
+    assert {(name, f.case) for f in found.failures} == {fault for fault in SPIKE_FAULTS if fault[0] == name}
+    assert (found.checks, found.skipped) != (None, None)
 
 
 QEMU_7_2 = [
@@ -113,12 +125,17 @@ def _set(name: str, mask: int) -> Change:
 
 
 TRAP_FAULTS = [
-    ("vscause", "illegal from VS", _set("vscause", 1), "Trap Cause Codes"),
+    ("vscause", "illegal from VS, medeleg 1, hedeleg 1", _set("vscause", 1), "Trap Cause Codes"),
     ("hstatus.SPV", "ecall-u", _clear("hstatus", 1 << 7), "Trap Entry"),
     ("hstatus.SPVP", "ecall-vs", _clear("hstatus", 1 << 8), "Trap Entry"),
-    ("mstatus.MPV", "illegal from VU", _clear("mstatus", 1 << 39), "Privilege and Global Interrupt-Enable Stack"),
-    ("mstatus.GVA", "illegal from VU", _set("mstatus", 1 << 38), "Machine Status"),
-    ("htval", "load-guest-page", _clear("htval", (1 << 64) - 1), "htval"),
+    (
+        "mstatus.MPV",
+        "illegal from VU, medeleg 0, hedeleg 0",
+        _clear("mstatus", 1 << 39),
+        "Privilege and Global Interrupt-Enable Stack",
+    ),
+    ("mstatus.GVA", "illegal from VU, medeleg 0, hedeleg 0", _set("mstatus", 1 << 38), "Machine Status"),
+    ("htval", "load-guest-page from VS, medeleg 1, hedeleg 0", _clear("htval", (1 << 64) - 1), "htval"),
     ("vsstatus.SPIE", "illegal from V", _clear("vsstatus", 1 << 5), "VS-mode"),
     ("sepc", "ecall-u from U", _set("sepc", 4), "Trap Entry"),
     ("stval", "load-page from HS", _clear("stval", (1 << 64) - 1), "stval"),
@@ -135,7 +152,7 @@ def test_a_field_that_a_trap_leaves_wrong_is_found(what: str, part: str, change:
 
 def test_a_delegation_bit_that_must_be_writable_is_found() -> None:
     """A hart whose hedeleg drops page faults sends them to the wrong mode, and that is named."""
-    found = answer("exceptions", "load-page from V", each_step=_clear("hedeleg", 1 << 13))
+    found = answer("exceptions", "load-page from VS, medeleg 1, hedeleg 1", each_step=_clear("hedeleg", 1 << 13))
     assert {f.seen for f in found.failures if f.what.startswith("taker")} == {"0x1"}
 
 
@@ -159,6 +176,11 @@ STATE_FAULTS = [
         _clear("mtval2", 1 << 28),
         "Guest-Page Faults",
     ),
+    ("walks", "hlv.d a1, (a0) from HS, A 0 in vsatp's leaf, ADUE 0", _set("henvcfg", 1 << 61), "Svadu"),
+    ("walks", "sd a1, 0(a0) from VS, PBMT 1 in hgatp's leaf, PBMTE 0", _set("menvcfg", 1 << 62), "Svpbmt"),
+    ("environment", "csrr a1, stimecmp, hcounteren closed in VS", _set("hcounteren", 2), "Sstc"),
+    ("environment", "henvcfg.STCE when menvcfg.STCE is 0", _set("menvcfg", 1 << 63), "henvcfg"),
+    ("priorities", "SEI, SSI in VS, mideleg 0x0", _clear("mie", 1 << 9), "priority"),
     ("virtual", "csrr a1, cycle, mcounteren in", _set("hcounteren", 1), "hcounteren"),
 ]
 

@@ -44,7 +44,7 @@ def pack(
     isa
         What the core has; what is not in it is not tried.
     zero
-        What the core ties to zero, as the specification allows: xtval, htval.
+        What the core ties to zero, as the specification allows: xtval, htval; hedeleg-19 before Privileged 1.13.
     uart
         The address of a 16550; 0 if there is none: then HTIF prints.
     finisher

@@ -82,13 +82,16 @@ _PLAIN = {"hlv.d a1, (a0)": "ld a1, 0(a0)", "hsv.d a1, (a0)": "sd a1, 0(a0)"}
 
 
 def hlv(options: Options) -> Iterator[Case]:
-    """Return HLV and HSV from HS-mode, and the same accesses by VS-mode, seen by M and by HS."""
+    """Return HLV and HSV from HS, M, and U with hstatus.HU, and the same accesses by VS-mode, seen by M and by HS."""
     for row in _virtual_machine_accesses():
         spvp = csr("hstatus", bits(not row.user, rows.SPVP))
         for medeleg in (False, True):
             yield _case(row, row.code, "HS", medeleg, (spvp,), options)
+            by_user = csr("hstatus", rows.HU | bits(not row.user, rows.SPVP))
+            yield _case(row, row.code, "U", medeleg, (by_user,), options)
             if row.code in _PLAIN and not row.user:
                 yield _case(row, _PLAIN[row.code], "VS", medeleg, (spvp,), options)
+        yield _case(row, row.code, "M", False, (spvp,), options)
 
 
 def mprv(options: Options) -> Iterator[Case]:
@@ -118,7 +121,12 @@ def _case(row: Row, code: str, mode: str, medeleg: bool, setup: tuple[str, ...],
     value = f"li a1, {0 if not store else VALUE:#x}; li a0, {at:#x}"
     before = (f"li t0, {DATA + 0x120:#x}; li t1, {VALUE:#x}; sd t1, 0(t0)",)
     delegate = csr("medeleg", bits(medeleg and row.cause > 0, 1 << row.cause))
-    body = (value, *((f"li t0, {rows.MPRV}; csrs mstatus, t0",) if mode == "M" else ()), "{c}_test:", code)
+    body = (
+        value,
+        *((f"li t0, {rows.MPRV}; csrs mstatus, t0",) if mode == "M" and code[0] != "h" else ()),
+        "{c}_test:",
+        code,
+    )
     to = "nobody" if not row.cause else "HS" if medeleg and mode != "M" else "M"
     name = f"{code} from {mode}, {row.name}, medeleg {medeleg:d}"
     if row.user:

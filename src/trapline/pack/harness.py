@@ -88,6 +88,8 @@ neutral:                      # nothing delegated, no translation, nothing pendi
   csrw vsstatus, zero
   csrw mcounteren, zero
   csrw hcounteren, zero
+  csrw henvcfg, zero
+  csrw menvcfg, zero
   csrw scounteren, zero
   csrw scause, zero
   csrw vscause, zero
@@ -154,6 +156,10 @@ trapped:
   snez t2, t2
   xor t1, t1, t2
   sd t1, {8 * NOTED.index("mgva")}(t0)
+  la t1, watched
+  ld t1, 0(t1)
+  ld t1, 0(t1)
+  sd t1, {8 * NOTED.index("watched")}(t0)
   csrr t1, mepc
   li t2, 3
   ld t3, 24(s0)
@@ -365,6 +371,7 @@ tohost: .dword 0
 fromhost: .dword 0
   .align 6
 noted: .zero 256
+watched: .dword noted
 """
 
 
@@ -372,7 +379,7 @@ def source(uart: int, finisher: int, noaccess: int, cases: int, cases_end: int) 
     """Return the program without its cases; the addresses of devices are 0 where there are none."""
     notes = [f"  sd a1, {8 * NOTED.index('a1')}(t0)"]
     for n, name in enumerate(NOTED):
-        if name not in ("taker", "a1", "hgva", "mgva"):
+        if name not in ("taker", "a1", "hgva", "mgva", "watched"):
             notes.append(f"  csrr t1, {name}; sd t1, {8 * n}(t0)")
     start = START.format(
         uart=uart, noaccess=noaccess, cases=cases, cases_end=cases_end, spp=SPP, spv=SPV,

@@ -2,7 +2,7 @@
 
 Sv39: entry n maps the GiB at n << 30 to itself for supervisor code, entry 64 + n the same for user code.
 Sv39x4: the first three GiB to themselves. Entry 3 is nothing in either; entry 5 of the VS-stage's table points to a
-table that the G-stage does not map.
+table that the G-stage does not map. Tables of four and five levels begin with entries that lead to these.
 """
 
 from __future__ import annotations
@@ -19,6 +19,11 @@ HOLE = (3 << 30) + 0x120
 USER = 64 << 30
 NO_TABLE = (5 << 30) + 0x120  # its page table is at HOLE's page
 READ_ONLY, EXECUTE_ONLY, NOT_USER = ((n << 30) + 0x12_0120 for n in (6, 7, 8))  # all are DATA + 0x120
+AGED_ENTRY = 9  # of either table; a case writes the entry that it needs
+AGED = AGED_ENTRY << 30 | 0x12_0120  # DATA + 0x120
+TABLE_WINDOW = 11  # entry of the G-stage: RAM, for VS-stage tables that the guest knows by another address
+SV48, SV57, SV48X4, SV57X4 = S_TABLE + 0x1000, S_TABLE + 0x2000, S_TABLE + 0x4000, S_TABLE + 0x8000
+_SV57_MIDDLE, _SV57X4_MIDDLE = S_TABLE + 0x3000, S_TABLE + 0xC000
 
 SATP = 8 << 60 | S_TABLE >> 12
 HGATP = 8 << 60 | G_TABLE >> 12
@@ -41,7 +46,16 @@ def _tables() -> bytes:
     guest[6] = _DATA | PTE_V | PTE_R | _AD | PTE_U
     guest[7] = _DATA | PTE_V | PTE_X | _AD | PTE_U
     guest[8] = _DATA | _LEAF
-    return b"".join(entry.to_bytes(8, "little") for entry in (*guest, *supervisor))
+    guest[(3 << 9) + 2] = _DATA | _LEAF | PTE_U
+    guest[TABLE_WINDOW] = _DATA | _LEAF | PTE_U
+    upper = [0] * ((_SV57X4_MIDDLE + 0x1000 - SV48) // 8)
+    for table, entry, below in (
+        (SV48, 0, S_TABLE), (SV48, 1, S_TABLE), (SV57, 0, SV48), (SV57, 1, _SV57_MIDDLE), (_SV57_MIDDLE, 0, S_TABLE),
+        (SV48X4, 0, G_TABLE), (SV48X4, 3 << 9, G_TABLE),
+        (SV57X4, 0, _SV57X4_MIDDLE), (SV57X4, 3 << 9, _SV57X4_MIDDLE), (_SV57X4_MIDDLE, 0, G_TABLE),
+    ):  # fmt: skip
+        upper[(table - SV48) // 8 + entry] = below >> 2 | PTE_V
+    return b"".join(entry.to_bytes(8, "little") for entry in (*guest, *supervisor, *upper))
 
 
 TABLES = _tables()

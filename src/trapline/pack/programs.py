@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trapline.lab.errors import UsageError, suggest
-from trapline.pack import access, exceptions, interrupts, returns, virtual, warl
+from trapline.pack import access, environment, exceptions, interrupts, priorities, returns, virtual, walks, warl
 from trapline.pack.build import FINISHER, UART, build
 from trapline.pack.rows import Case, Options, unique
 
@@ -17,13 +17,16 @@ MADE: dict[str, tuple[str, Callable[[Options], Iterable[Case]]]] = {
         "each interrupt by mideleg, hideleg, mode and enable; hvip, vsip and their aliases",
         interrupts.cases,
     ),
+    "priorities": ("which of several pending interrupts is taken, at each level and across them", priorities.cases),
     "warl": ("what the registers of delegation must hold, and must not", warl.cases),
     "virtual": ("virtual against illegal instruction, by TVM, TW, TSR, VTVM, VTW, VTSR and counters", virtual.cases),
     "hlv": ("HLV, HSV, HLVX and the guest's accesses through two stages, and their faults", access.hlv),
+    "walks": ("A and D bits by ADUE, PBMT, implicit accesses, tables of three to five levels", walks.cases),
+    "environment": ("menvcfg and henvcfg, Sstc's gates and timers, VGEIN and GEILEN, CBO", environment.cases),
     "mprv": ("loads and stores of M-mode under MPRV with MPV", access.mprv),
     "returns": ("MRET and SRET: the mode they enter by MPV and MPP, SPV and SPP", returns.cases),
 }
-TIED = ("xtval", "htval")
+TIED = ("xtval", "htval", "hedeleg-19")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ def programs(options: Options, only: Iterable[str] = ()) -> list[Program]:
     if not letters.startswith("rv64") or "h" not in letters:
         raise UsageError(f"{options.isa!r}", "--isa", "the programs are for rv64 with h, such as rv64gch_zicntr")
     for name in options.zero - set(TIED):
-        raise UsageError(f"{name!r}", "--zero", f"it takes {' and '.join(TIED)}")
+        raise UsageError(f"{name!r}", "--zero", f"it takes {', '.join(TIED)}")
     return [Program(n, what, unique(make(options))) for n, (what, make) in MADE.items() if not only or n in only]
 
 

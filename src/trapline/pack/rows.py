@@ -11,11 +11,12 @@ MODES = {"U": (0, 0), "HS": (0, 1), "M": (0, 3), "VU": (1, 0), "VS": (1, 1)}
 # What the handler of M-mode notes at the trap that ends a case, in this order.
 NOTED = (
     "taker mcause mepc mtval mtval2 mtinst mstatus scause sepc stval htval htinst sstatus hstatus "
-    "vscause vsepc vstval vsstatus a1 hgva mgva"
+    "vscause vsepc vstval vsstatus a1 hgva mgva watched"
 ).split()
 TAKERS = {"M": 0, "HS": 1, "VS": 2, "nobody": 3}
 
 SIE, MIE, SPIE, MPIE, SPP, MPP = 1 << 1, 1 << 3, 1 << 5, 1 << 7, 1 << 8, 3 << 11
+FIOM, ADUE, PBMTE, STCE = 1, 1 << 61, 1 << 62, 1 << 63
 MPRV, TVM, TW, TSR, MGVA, MPV = 1 << 17, 1 << 20, 1 << 21, 1 << 22, 1 << 38, 1 << 39
 GVA, SPV, SPVP, HU, VTVM, VTW, VTSR = 1 << 6, 1 << 7, 1 << 8, 1 << 9, 1 << 20, 1 << 21, 1 << 22
 ALL = (1 << 64) - 1
@@ -56,7 +57,7 @@ class Options:
     """What the core has, and what it ties to zero."""
 
     isa: str
-    zero: frozenset[str] = frozenset()  # of xtval, htval
+    zero: frozenset[str] = frozenset()  # of xtval, htval, hedeleg-19
 
 
 def field(label: str, noted: str, mask: int, want: int, rule: str) -> Check:
@@ -72,6 +73,11 @@ def csr(name: str, value: int | str) -> str:
 def held(name: str, value: int) -> str:
     """Return the set-up that writes a CSR, and skips the case if the core does not hold these bits."""
     return f"li t0, {value}; csrw {name}, t0; csrr t1, {name}; and t1, t1, t0; bne t1, t0, {{c}}_skip"
+
+
+def watch(address: int) -> str:
+    """Return the set-up that has M-mode note the doubleword at an address when the case ends."""
+    return f"li t0, {address:#x}; la t1, watched; sd t0, 0(t1)"
 
 
 def status(name: str, mask: int, value: int) -> str:

@@ -102,11 +102,22 @@ def judge(program: str, said: str, code: int, hung: bool = False) -> Outcome:
     return Outcome(program, verdict, tuple(failures), said="\n".join([line for line in lines if line][-5:]))
 
 
+def roots(failures: Iterable[Failure]) -> list[Failure]:
+    """Return the failures without those that follow from another mode, or another cause, in the same case."""
+    found, decided = [], set()
+    for one in failures:
+        if one.case not in decided:
+            found.append(one)
+        if one.what.startswith("taker") or one.what in ("mcause", "scause", "vscause"):
+            decided.add(one.case)
+    return found
+
+
 def groups(outcomes: Iterable[Outcome]) -> list[tuple[str, Failure, int]]:
-    """Return failures of one kind once: the program, the first of them, and how many there are."""
+    """Return failures of one kind once, without their consequences: the program, the first, how many there are."""
     found: dict[tuple[str, ...], tuple[str, Failure, int]] = {}
     for outcome in outcomes:
-        for one in outcome.failures:
+        for one in roots(outcome.failures):
             event = one.case.split(",")[0].split(" from ")[0]
             key = (outcome.program, event, one.what, one.rule)
             first = found.get(key, (outcome.program, one, 0))

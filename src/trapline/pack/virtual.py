@@ -158,13 +158,14 @@ def cases(options: Options) -> Iterator[Case]:
     for row in (*ROWS, *floats, *counters):
         for mode, outcome in zip(_MODES, row.outcome, strict=True):
             if outcome is not None:
-                yield _case(row, mode, outcome)
+                yield case(row, mode, outcome)
 
 
-def _case(row: Row, mode: str, outcome: int) -> Case:
+def case(row: Row, mode: str, outcome: int, before: tuple[str, ...] = ()) -> Case:
+    """Return the case of an instruction in a mode, behind `before`: the cause that M-mode sees, or 0 if it runs."""
     checks = [Check("taker (0 M, 1 HS, 2 VS, 3 nobody)", "taker", rows.TAKERS["M" if outcome else "nobody"], row.rule)]
     if outcome:
         checks.append(Check("mcause", "mcause", outcome, row.rule))
         checks.append(Check("mepc", "mepc", "{c}_test", "H: Trap Entry"))
     name = f"{row.code}{', ' + row.name if row.name else ''} in {mode}"
-    return Case(name, mode, row.setup, ("{c}_test:", row.code), tuple(checks))
+    return Case(name, mode, row.setup, (*before, "{c}_test:", row.code), tuple(checks))

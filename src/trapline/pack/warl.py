@@ -53,6 +53,7 @@ def _bits(*numbers: int) -> int:
 
 ROWS = [
     *_both("hedeleg", _bits(1, 2, 3, 4, 5, 6, 7, 8, 12, 13, 15), HEDELEG_TABLE),
+    Row("hedeleg", _bits(19), _bits(19), _bits(19), HEDELEG_TABLE, name="hardware error"),
     Row("hedeleg", ALL, _bits(9, 10, 11, 20, 21, 22, 23), 0, HEDELEG_TABLE, name="ones"),
     *_both("hideleg", _VS_BITS, HIDELEG),
     Row("hideleg", ALL, 0x1FFF & ~_VS_BITS, 0, HIDELEG, name="ones"),
@@ -107,9 +108,16 @@ ROWS = [
 ]
 
 
-def cases(_options: Options) -> Iterator[Case]:
-    """Return a case for each row, all in M-mode; the register is cleared afterwards."""
-    for row in ROWS:
+# Software check exists with Zicfilp and Zicfiss alone.
+_OF_ZICFI = Row("hedeleg", _bits(18), _bits(18), _bits(18), HEDELEG_TABLE, name="software check")
+
+
+def cases(options: Options) -> Iterator[Case]:
+    """Return a case for each row, all in M-mode."""
+    names = set(options.isa.lower().split("_"))
+    for row in (*ROWS, *((_OF_ZICFI,) if names & {"zicfilp", "zicfiss"} else ())):
+        if row.name == "hardware error" and "hedeleg-19" in options.zero:
+            continue
         check = Check(row.csr, "a1", row.want, row.rule, row.mask)
         yield Case(
             f"{row.csr} {row.name}, {row.value:#x} written", "M", row.before,
