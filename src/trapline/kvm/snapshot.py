@@ -14,11 +14,12 @@ from trapline.isa.decode import Decoder
 from trapline.kvm.actions import actions_of
 from trapline.kvm.exits.native_setup import check_last
 from trapline.kvm.exits.sbi_fwft import guest_features
+from trapline.kvm.spec import VmSpec
 from trapline.kvm.uapi.slots import MemorySlot, SlotKind
 from trapline.machine.host_files import refuse, shown
 from trapline.machine.plain_state import Saver, typed
 from trapline.machine.plain_types import U64
-from trapline.machine.snapshot import blamed_on, fill, made_with, read, write
+from trapline.machine.snapshot import SpecT, blamed_on, fill, read, saved_spec, write
 from trapline.policies import Policy, load_policy
 from trapline.policies.schema import CauseRule
 from trapline.privilege.derived import update_derived
@@ -51,13 +52,15 @@ def about(vm: Vm) -> dict[str, Any]:
     }
 
 
-def arguments(head: dict[str, Any], path: str | Path, maker: Any, *, own_policy: bool, trust: bool) -> dict[str, Any]:
-    """Return the arguments that build the saved VM or guest again, under the saved policy and firmware.
+def saved_with(
+    head: dict[str, Any], path: str | Path, kind: type[SpecT], *, own_policy: bool, trust: bool
+) -> tuple[SpecT, Policy, Firmware]:
+    """Return what builds the saved VM or guest again, under the saved policy and firmware.
 
     A policy's own functions are Python files of this host: they are refused unless `trust` is given, and left out
     where the VM goes on under another policy.
     """
-    given = made_with(head, path, maker)
+    spec = saved_spec(head, path, kind)
     with blamed_on(path):
         known = head["about"]
         policy = msgspec.json.decode(known["policy"], type=Policy)
@@ -67,11 +70,9 @@ def arguments(head: dict[str, Any], path: str | Path, maker: Any, *, own_policy:
         if functions and not own_policy:
             rules = {cause: msgspec.structs.replace(rule, function="") for cause, rule in policy.causes.items()}
             policy = msgspec.structs.replace(policy, causes=rules)
-        given["policy"] = policy
         model = typed(known["firmware"], FirmwareModel, "firmware")
         cost_of(PLAIN, model.measured_on)
-        given["firmware"] = Firmware(model, host_fwft=bool(known["host_fwft"]))
-    return given
+        return spec, policy, Firmware(model, host_fwft=bool(known["host_fwft"]))
 
 
 def match_slots(vm: Vm, head: dict[str, Any]) -> None:
@@ -110,7 +111,7 @@ def settle(vm: Vm) -> None:
 def snapshot_vm(vm: Vm, path: str | Path) -> int:
     """`Vm.snapshot`."""
     settle(vm)
-    return write(path, "vm", vm.made_with, harts_of(vm), vm.regions, {"vm": vm}, kept=kept(vm), about=about(vm))
+    return write(path, "vm", vm.spec, harts_of(vm), vm.regions, {"vm": vm}, kept=kept(vm), about=about(vm))
 
 
 def kept(vm: Vm) -> tuple[type, ...]:
@@ -123,9 +124,9 @@ def restore_vm(
 ) -> Vm:
     """`Vm.restore`."""
     head, payload = read(path, "vm")
-    given = arguments(head, path, cls.__init__, own_policy=policy is None, trust=trust_files)
+    spec, own, firmware = saved_with(head, path, VmSpec, own_policy=policy is None, trust=trust_files)
     with blamed_on(path):
-        vm = cls(**given, engine=engine)
+        vm = cls(own, firmware=firmware, engine=engine, spec=spec)
         rows = typed(head["about"]["aia"], list[tuple[U64, U64, U64]] | None, "aia")
         if rows is not None:
             device = vm.create_aia()
@@ -152,7 +153,7 @@ def change_policy(vm: Vm, policy: Policy | str | Path) -> None:
     vm.policy = new
     vm.actions = actions_of(new)
     vm.require_mapping()
-    vm.choose_backing(str(vm.made_with.get("backing", "auto")))
+    vm.choose_backing(vm.spec.backing)
     for vcpu in vm.vcpus:
         _change_vcpu(vcpu, new)
     vm.notes = vm.policy_notes(vm.vcpus[0].hart)

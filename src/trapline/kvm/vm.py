@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 from trapline.engine.api import Engine, open_engine
 from trapline.engine.stop_points import Stopped
@@ -20,6 +21,7 @@ from trapline.kvm.gstage import MODE_NUMBERS, MODES, PAGE, GStage, TableMemory
 from trapline.kvm.nested.setup import pool_size
 from trapline.kvm.report.trace import TrapRecord
 from trapline.kvm.schedule import NoTurns, Turns, TurnWords
+from trapline.kvm.spec import NO_AIA, VmOptions, VmSpec
 from trapline.kvm.uapi.dirty_log import DirtyLogs
 from trapline.kvm.uapi.slots import SlotTable
 from trapline.kvm.uapi.stats import GENERIC_VM, Route, total
@@ -31,11 +33,11 @@ from trapline.kvm.vmid import Vmid, VmidSpace
 from trapline.lang.state import Hart
 from trapline.lang.state.words import EXIT_RING
 from trapline.lang.values import MASK64
-from trapline.machine.aia import Aia
 from trapline.machine.checkpoint import Rewindable
 from trapline.machine.devices.clint import time_of
 from trapline.machine.devices.imsic import ImsicWindow
-from trapline.machine.memory_map import DEFAULT_RATIO, DEFAULT_TIMEBASE, IMSIC_S_BASE
+from trapline.machine.making import set_up
+from trapline.machine.memory_map import IMSIC_S_BASE
 from trapline.machine.memory_view import Memory
 from trapline.machine.plain_types import U64
 from trapline.machine.regions import Regions
@@ -45,17 +47,12 @@ from trapline.privilege.causes import GUEST_PAGE_FAULTS
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.csr_numbers import HEDELEG, HGATP
 from trapline.privilege.imsic import FILE_S
-from trapline.privilege.isa_string import DEFAULT_ISA, add_imsic, configure
-from trapline.privilege.reset import reset
 
 # Host physical addresses: page tables from here, guest memory from there up.
 TABLES_BASE, TABLES_SIZE = 0x8000_0000, 64 << 20
 HOST_IMSIC_BASE = IMSIC_S_BASE
-NO_AIA = Aia()
 LAST_TRAPS = EXIT_RING
 LOG_LINES = 1000  # of the host kernel that are kept
-
-_NOT_MADE_WITH = ("self", "engine", "policy", "firmware")
 
 
 class Vm(VmSlots, VmRunning):
@@ -67,7 +64,7 @@ class Vm(VmSlots, VmRunning):
 
     snapshot_skips = (
         *(
-            "made_with",
+            "spec",
             "policy",
             "actions",
             "engine",
@@ -97,43 +94,21 @@ class Vm(VmSlots, VmRunning):
         policy: Policy | str | Path = DEFAULT_POLICY,
         *,
         firmware: Firmware | str = DEFAULT_MODEL,
-        host_fwft: bool = False,
-        isa: str = DEFAULT_ISA,
         engine: str | Engine = "native",
-        vcpus: int = 1,
-        vcpu_ids: Sequence[int] | None = None,
-        timebase: int = DEFAULT_TIMEBASE,
-        ratio: int = DEFAULT_RATIO,
-        misaligned: str = "trap",
-        tinst: str = "zero",
-        gstage: str = "auto",
-        host_aia: Aia = NO_AIA,
-        backing: str = "auto",
-        nested: bool = False,
-        nacl: tuple[str, ...] | None = None,
+        spec: VmSpec | None = None,
+        **fields: Unpack[VmOptions],
     ) -> None:
-        self.made_with = {n: v for n, v in locals().items() if n not in _NOT_MADE_WITH}
-        if not 1 <= vcpus <= 64:
-            raise ValueError(f"{vcpus} vCPUs: expected 1 to 64")
-        if misaligned not in ("trap", "hardware"):
-            raise ValueError(f"misaligned {misaligned!r}: expected trap or hardware")
-        if tinst not in ("zero", "transformed"):
-            raise ValueError(f"tinst {tinst!r}: expected zero or transformed")
-        if not 0 < timebase < 1 << 32 or ratio < 1:
-            raise ValueError(f"timebase {timebase} Hz, ratio {ratio}: expected 1 to {(1 << 32) - 1}, and at least 1")
-        if gstage != "auto" and gstage not in MODE_NUMBERS:
-            raise ValueError(f"gstage {gstage!r}: expected auto, {', '.join(MODE_NUMBERS)}")
-        if backing != "auto" and backing not in BACKINGS:
-            raise ValueError(f"backing {backing!r}: expected auto, {', '.join(BACKINGS)}")
+        self.spec = spec = replace(spec or VmSpec(), **fields)
+        host_aia = spec.host_aia
         self.policy = policy if isinstance(policy, Policy) else load_policy(policy)
         self.require_mapping()
-        self.nested = nested or self.policy.nested != "off"
-        self.nacl: tuple[str, ...] = self.policy.nacl if nacl is None else nacl
+        self.nested = spec.nested or self.policy.nested != "off"
+        self.nacl: tuple[str, ...] = self.policy.nacl if spec.nacl is None else spec.nacl
         if self.nested and host_aia.kind != NO_AIA.kind:
             raise ValueError(f"a guest that nests has no AIA yet: --aia {NO_AIA.kind}, not {host_aia.kind}")
         self.engine = open_engine(engine)
-        self.firmware = firmware if isinstance(firmware, Firmware) else Firmware(firmware, host_fwft=host_fwft)
-        self.isa, self.timebase, self.host_imsic = host_aia.isa(isa), timebase, host_aia.imsic
+        self.firmware = firmware if isinstance(firmware, Firmware) else Firmware(firmware, host_fwft=spec.host_fwft)
+        self.isa, self.timebase, self.host_imsic = host_aia.isa(spec.isa), spec.timebase, host_aia.imsic
         self.regions = Regions()
         self.regions.written = self.engine.code_written
         self.tables = TableMemory(self.regions.ram("page tables", TABLES_BASE, TABLES_SIZE, no_execute=True))
@@ -161,10 +136,9 @@ class Vm(VmSlots, VmRunning):
         self.turns: Turns = NoTurns()
         self.turn_words = TurnWords(self)
         self._backing_end = BACKING_BASE
-        files = host_aia.guests if host_aia.imsic else None
-        harts = [self._make_hart(n, ratio, misaligned, tinst, files) for n in range(vcpus)]
+        harts = [self._make_hart(n) for n in range(spec.vcpus)]
         if harts[0].has_h == 0:
-            raise ValueError(f"isa {isa!r} has no H extension: a guest needs it")
+            raise ValueError(f"isa {spec.isa!r} has no H extension: a guest needs it")
         self._harts = harts
         self.hgei = GuestLines(int(harts[0].geilen))
         self._imsic_pages = 1 << host_aia.guest_bits
@@ -175,17 +149,17 @@ class Vm(VmSlots, VmRunning):
                 self.regions.install(hart)
                 self.engine.attach(hart)
         self.time_delta = -time_of(harts[0]) & MASK64
-        self.gstage = GStage(self.tables, self._gstage_mode(harts[0], gstage))
+        self.gstage = GStage(self.tables, self._gstage_mode(harts[0], spec.gstage))
         self.slots = SlotTable(self.gstage.gpa_bits)
-        self.choose_backing(backing)
+        self.choose_backing(spec.backing)
         self.dirty_logs = DirtyLogs(self)
         self.vmid, self.vmids = Vmid(), VmidSpace(int(harts[0].vmid_bits))
         self._hgatp: dict[int, int] = {}
         self.notes = self.policy_notes(harts[0])
         self.aia: AiaDevice | None = None
-        self._pools = self.tables.reserve(pool_size(vcpus)) if self.nested else 0
+        self._pools = self.tables.reserve(pool_size(spec.vcpus)) if self.nested else 0
         # In the order in which KVM_CREATE_VCPU made them; their ids are the guest's hart ids.
-        ids = range(vcpus) if vcpu_ids is None else vcpu_ids
+        ids = range(spec.vcpus) if spec.vcpu_ids is None else spec.vcpu_ids
         self.vcpus = [Vcpu(self, n, hart) for n, hart in zip(ids, harts, strict=True)]
 
     @property
@@ -208,15 +182,9 @@ class Vm(VmSlots, VmRunning):
                 )
 
     # --- harts ---
-    def _make_hart(self, number: int, ratio: int, misaligned: str, tinst: str, guest_files: int | None) -> Hart:
+    def _make_hart(self, number: int) -> Hart:
         hart = Hart()
-        configure(hart, self.isa)
-        if guest_files is not None:
-            add_imsic(hart, guest_files)
-        reset(hart, number, TABLES_BASE)
-        hart.time_ratio = ratio
-        hart.misaligned_hardware = int(misaligned == "hardware" or hart.has_zicclsm != 0)
-        hart.tinst_transformed = int(tinst == "transformed")
+        set_up(hart, number, TABLES_BASE, self.spec, self.spec.host_aia)
         hart.hosted_hs = 1
         self.regions.install(hart)
         self.engine.attach(hart)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal, Unpack
 
 from trapline.engine.api import Engine, open_engine
 from trapline.engine.stop_points import Stopped, Stops
@@ -15,7 +15,6 @@ from trapline.lang.control import EXIT_STOP, EXIT_TIMER, leave
 from trapline.lang.devices import DeviceState
 from trapline.lang.state import Hart
 from trapline.machine import memory_map as mm
-from trapline.machine.aia import Aia, parse_aia
 from trapline.machine.aia import install as install_interrupt_controllers
 from trapline.machine.board_monitor import BoardMonitor
 from trapline.machine.checkpoint import Checkpoints, Rewindable
@@ -38,9 +37,7 @@ from trapline.machine.image import (
     read_initrd,
     read_program,
 )
-from trapline.machine.making import MISALIGNED as MISALIGNED
-from trapline.machine.making import TINST as TINST
-from trapline.machine.making import check_options, require_apart
+from trapline.machine.making import require_apart, set_up
 from trapline.machine.memory_view import Memory
 from trapline.machine.monitor import Monitor
 from trapline.machine.outside import Outside
@@ -52,12 +49,11 @@ from trapline.machine.schedule import Schedule
 from trapline.machine.session import IDLE_STEP, Session
 from trapline.machine.shown import Facts
 from trapline.machine.signature import DEFAULT_GRANULARITY, signature
+from trapline.machine.spec import MachineOptions, MachineSpec
 from trapline.machine.trap_counts import instructions_by_mode
 from trapline.machine.virtio.bus import VirtioBus
 from trapline.machine.virtio.memory import BoardMemory
 from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions, add_devices
-from trapline.privilege.isa_string import DEFAULT_ISA, add_imsic, configure
-from trapline.privilege.reset import reset
 
 PASSED: Final = "passed"
 POWERED_OFF: Final = "the machine powered off"
@@ -94,11 +90,11 @@ class RunResult(Facts):
 class Machine(Rewindable, Session):
     """The board. Load something, then `run`. `mem` is its memory by physical address.
 
-    In a `with` block it is closed at the end.
+    It is made of `spec`, with any of its fields in `fields`. In a `with` block it is closed at the end.
     """
 
     snapshot_skips = (
-        *("made_with", "console", "engine", "on_round", "_outside", "_ended", "stopped_by", "tree"),
+        *("spec", "console", "engine", "on_round", "_outside", "_ended", "stopped_by", "tree"),
         *("isa", "aia", "memory", "timebase", "on_hosted", "_printed", "_checkpoints", "_running", "mem"),
     )
     _held_name, _asking_name = "board", "machine"
@@ -106,28 +102,20 @@ class Machine(Rewindable, Session):
 
     def __init__(
         self,
+        spec: MachineSpec | None = None,
         *,
-        isa: str = DEFAULT_ISA,
-        memory: int = mm.DEFAULT_MEMORY,
-        harts: int = 1,
         engine: str | Engine = "native",
-        timebase: int = mm.DEFAULT_TIMEBASE,
-        ratio: int = mm.DEFAULT_RATIO,
-        misaligned: str = "trap",
-        tinst: str = "zero",
         console: Console | None = None,
-        aia: str | Aia = "none",
-        virtio: VirtioOptions = NO_VIRTIO,
+        **fields: Unpack[MachineOptions],
     ) -> None:
-        self.made_with = {n: v for n, v in locals().items() if n not in ("self", "engine", "console")}
-        check_options(isa, harts, timebase, ratio, misaligned, tinst)
-        self.aia = parse_aia(aia) if isinstance(aia, str) else aia
-        self.isa, self.timebase, self.console = self.aia.isa(isa), timebase, console or Console()
+        self.spec = spec = replace(spec or MachineSpec(), **fields)
+        self.aia = spec.interrupt_controllers()
+        self.isa, self.timebase, self.console = self.aia.isa(spec.isa), spec.timebase, console or Console()
         self.regions = Regions()
         self.engine = open_engine(engine)
         self.regions.written = self.engine.code_written
         self.mem = Memory(self.regions)
-        self.harts = [Hart() for _ in range(harts)]
+        self.harts = [Hart() for _ in range(spec.harts)]
         self.htif: Htif | None = None
         self.symbols: dict[str, int] = {}
         self.tree = b""  # the device tree that it was loaded with
@@ -137,22 +125,16 @@ class Machine(Rewindable, Session):
         self._typed: deque[int] = deque()
         self.console.deliver = self._receive
         self.console.monitor = Monitor(BoardMonitor(self), self.console.show)
-        self._panic = PanicCheck(self.console.panic, self._user_instructions, self.position, ratio)
+        self._panic = PanicCheck(self.console.panic, self._user_instructions, self.position, spec.ratio)
         self._ended: tuple[str, int, str] | None = None
         self._printed = 0
         self._good: str = PASSED  # what a bare program's exit with code 0 means
         self._attached = False
-        self._make_board(memory)
-        self.hvc = add_devices(self.virtio, virtio, self.console.write, self._nanoseconds)
+        self._make_board(spec.memory)
+        self.hvc = add_devices(self.virtio, spec.virtio, self.console.write, self._nanoseconds)
         self._outside = Outside(self.console, self.virtio)
         for number, hart in enumerate(self.harts):
-            configure(hart, self.isa)
-            if self.aia.imsic:
-                add_imsic(hart, self.aia.guests)
-            reset(hart, number, mm.RESET_ROM.base)
-            hart.time_ratio = ratio
-            hart.misaligned_hardware = int(misaligned == "hardware" or hart.has_zicclsm != 0)
-            hart.tinst_transformed = int(tinst == "transformed")
+            set_up(hart, number, mm.RESET_ROM.base, spec, self.aia)
         self._install()
         for hart in self.harts:
             self.engine.attach(hart)
@@ -332,7 +314,7 @@ class Machine(Rewindable, Session):
             (Console, type(self.engine)),
             (Machine, Schedule),
             console=self.console,
-            refusal=self.made_with["virtio"].cannot_go_back,
+            refusal=self.spec.virtio.cannot_go_back,
         )
 
     # --- running ---

@@ -1,11 +1,13 @@
-"""What a board can be made of, and where its parts may lie."""
+"""Harts as a machine has them, and where the parts of its memory may lie."""
 
 from __future__ import annotations
 
+from trapline.lang.state import Hart
+from trapline.machine.aia import Aia
 from trapline.machine.elf import ImageError
-
-MISALIGNED = ("hardware", "trap")
-TINST = ("zero", "transformed")
+from trapline.machine.spec import HartSpec
+from trapline.privilege.isa_string import add_imsic, configure
+from trapline.privilege.reset import reset
 
 
 def require_apart(taken: list[tuple[int, int, str]], low: int, high: int, name: str) -> None:
@@ -19,17 +21,12 @@ def require_apart(taken: list[tuple[int, int, str]], low: int, high: int, name: 
     taken.append((low, high, name))
 
 
-def check_options(isa: str, harts: int, timebase: int, ratio: int, misaligned: str, tinst: str) -> None:
-    """ValueError names the first option that is not what it can be."""
-    if not 1 <= harts <= 64:
-        raise ValueError(f"harts: {harts} is not in 1..64")
-    if not 0 < timebase < 1 << 32:
-        raise ValueError(f"timebase: {timebase} Hz is not in 1..{(1 << 32) - 1}")
-    if ratio <= 0:
-        raise ValueError(f"ratio: {ratio} is not a positive number of instructions")
-    if misaligned not in MISALIGNED:
-        raise ValueError(f"misaligned: {misaligned!r} is not one of {', '.join(MISALIGNED)}")
-    if tinst not in TINST:
-        raise ValueError(f"tinst: {tinst!r} is not one of {', '.join(TINST)}")
-    if not isa:
-        raise ValueError("isa: the ISA string is empty")
+def set_up(hart: Hart, number: int, pc: int, spec: HartSpec, aia: Aia) -> None:
+    """Make a hart what the specification of a machine says, and reset it to start at `pc`."""
+    configure(hart, aia.isa(spec.isa))
+    if aia.imsic:
+        add_imsic(hart, aia.guests)
+    reset(hart, number, pc)
+    hart.time_ratio = spec.ratio
+    hart.misaligned_hardware = int(spec.misaligned == "hardware" or hart.has_zicclsm != 0)
+    hart.tinst_transformed = int(spec.tinst == "transformed")

@@ -11,9 +11,10 @@ import contextlib
 import hashlib
 import zlib
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from trapline.lang.layout import Kind
 from trapline.lang.state import Hart
@@ -24,8 +25,9 @@ from trapline.machine.plain_state import Loader, Saver, StateError, typed
 from trapline.machine.plain_types import U64
 from trapline.machine.regions import Regions
 from trapline.machine.snapshot_file import SnapshotError
+from trapline.machine.spec import HartSpec, MachineSpec
 from trapline.machine.virtio.bus import VirtioBus
-from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions
+from trapline.machine.virtio.options import VirtioOptions
 from trapline.privilege.legal import legal_copy, words_of
 from trapline.privilege.protection import KIND_RAM
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from trapline.engine.api import Engine
     from trapline.machine.machine import Machine
 
+SpecT = TypeVar("SpecT", bound=HartSpec)
 KINDS = ("boot", "run", "vm")
 SAVED = tuple(f for f in LAYOUT.fields.values() if not f.host)
 
@@ -76,7 +79,7 @@ def load_hart(hart: Hart, text: Any) -> None:
 def write(
     path: str | Path,
     kind: str,
-    made_with: dict[str, Any],
+    spec: HartSpec,
     harts: Sequence[Hart],
     regions: Regions,
     state: dict[str, Any],
@@ -91,7 +94,7 @@ def write(
             "kind": kind,
             "trapline": _version(),
             "layout": layout_digest(),
-            "made_with": saver.save(made_with, "made_with"),
+            "made_with": saver.save({f.name: getattr(spec, f.name) for f in fields(spec)}, "made_with"),
             "state": {name: saver.save(part, name) for name, part in state.items()},
             "about": about or {},
         }
@@ -145,19 +148,19 @@ def blamed_on(path: str | Path) -> Iterator[None]:
         raise SnapshotError(f"{path}: does not fit this version of trapline: {what}") from error
 
 
-def made_with(head: dict[str, Any], path: str | Path, maker: Callable[..., None]) -> dict[str, Any]:
-    """Return the arguments of `maker`, a constructor, that the saved machine was made with, as its annotations say."""
-    hints = get_type_hints(maker)
+def saved_spec(head: dict[str, Any], path: str | Path, kind: type[SpecT]) -> SpecT:
+    """Return what the saved machine was made of: a specification of one kind, its fields of their types."""
+    hints = get_type_hints(kind)
     with blamed_on(path):
         given = head["made_with"]
         if not isinstance(given, dict) or given.get("$") != "dict":
             raise StateError("made_with is not what a machine is made with")
-        found = {}
+        found: dict[str, Any] = {}
         for name, value in given["v"]:
             if name not in hints:
                 raise StateError(f"made_with: there is no {name!r} in this version")
             found[name] = typed(value, hints[name], f"made_with: {name}")
-        return found
+        return kind(**found)
 
 
 def fill(
@@ -205,9 +208,7 @@ def snapshot_board(machine: Machine, path: str | Path) -> int:
         "htif": None if htif is None else [htif.tohost, htif.fromhost],
     }
     kept = (Console, type(machine.engine))
-    return write(
-        path, "boot", machine.made_with, machine.harts, machine.regions, _parts(machine), kept=kept, about=about
-    )
+    return write(path, "boot", machine.spec, machine.harts, machine.regions, _parts(machine), kept=kept, about=about)
 
 
 def restore_board(
@@ -216,18 +217,18 @@ def restore_board(
     """`Machine.restore`."""
 
     head, payload = read(path, "boot")
-    arguments = made_with(head, path, cls.__init__)
-    devices = host_files(arguments.get("virtio", NO_VIRTIO), virtio, trust_files, path)
+    spec = saved_spec(head, path, MachineSpec)
+    devices = host_files(spec.virtio, virtio, trust_files, path)
     if uses_host(devices):
         # Nothing of the host is opened for a file that is not good.
-        bare = {**arguments, "virtio": without_host(devices)}
+        bare = replace(spec, virtio=without_host(devices))
         _restored(cls, bare, "reference", None, head, payload, path, without=(VirtioBus,))
-    return _restored(cls, {**arguments, "virtio": devices}, engine, console, head, payload, path)
+    return _restored(cls, replace(spec, virtio=devices), engine, console, head, payload, path)
 
 
 def _restored(
     cls: type[Machine],
-    arguments: dict[str, Any],
+    spec: MachineSpec,
     engine: str | Engine,
     console: Any,
     head: dict[str, Any],
@@ -238,7 +239,7 @@ def _restored(
     from trapline.machine.console import Console
 
     with blamed_on(path):
-        machine = cls(**arguments, engine=engine, console=console)
+        machine = cls(spec, engine=engine, console=console)
         try:
             htif = typed(head["about"]["htif"], tuple[U64, U64 | None] | None, "htif")
             if htif is not None:

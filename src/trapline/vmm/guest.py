@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 from trapline.engine.api import Engine
 from trapline.engine.stop_points import Stops
@@ -21,7 +22,6 @@ from trapline.kvm.vm import Vm
 from trapline.lang.control import EXIT_STOP, leave
 from trapline.lang.state import Hart
 from trapline.machine import memory_map as mm
-from trapline.machine.aia import Aia, parse_aia
 from trapline.machine.checkpoint import Checkpoints, Rewindable
 from trapline.machine.console import Console
 from trapline.machine.devices.clint import time_of
@@ -38,30 +38,31 @@ from trapline.machine.trap_counts import instructions_by_mode
 from trapline.machine.virtio.bus import VirtioBus
 from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions, add_devices
 from trapline.policies import DEFAULT_POLICY, Policy
-from trapline.privilege.isa_string import DEFAULT_ISA
 from trapline.sbi.numbers import Eid
-from trapline.vmm.arguments import SlotArgument, parse_nacl, require_no_overlap
+from trapline.vmm.arguments import SlotArgument, require_no_overlap
 from trapline.vmm.devices import GuestDevices
 from trapline.vmm.guest_memory import GuestMemory
 from trapline.vmm.guest_monitor import GuestMonitor
 from trapline.vmm.guest_tree import guest_tree
-from trapline.vmm.interrupts import MODES, Controllers
+from trapline.vmm.interrupts import Controllers
 from trapline.vmm.result import GuestResult
 from trapline.vmm.sbi_calls import ForwardedCalls
+from trapline.vmm.spec import GuestOptions, GuestSpec
 
 SEED_CSR, _SEED_ES16 = 0x015, 2 << 30
 _SLICE_LIVE = 400_000
 _LOOK_EXITS = 64  # exits to user space between two looks at what the user types
 
-_NOT_MADE_WITH = ("self", "engine", "console", "policy", "firmware")
-
 
 class Guest(Rewindable, Session):
-    """A guest and its user space. `load` a program, then `run`; `vm` is the KVM underneath."""
+    """A guest and its user space. `load` a program, then `run`; `vm` is the KVM underneath.
+
+    It is made of `spec`, with any of its fields in `fields`.
+    """
 
     _held_name = _asking_name = "guest"
     snapshot_skips = (
-        "made_with",
+        "spec",
         "console",
         "on_round",
         "_outside",
@@ -80,43 +81,16 @@ class Guest(Rewindable, Session):
         policy: Policy | str | Path = DEFAULT_POLICY,
         *,
         firmware: Firmware | str = DEFAULT_MODEL,
-        host_fwft: bool = False,
-        memory: int = mm.DEFAULT_MEMORY,
-        vcpus: int = 1,
-        memslots: Sequence[SlotArgument] = (),
         console: Console | None = None,
-        isa: str = DEFAULT_ISA,
         engine: str | Engine = "native",
-        timebase: int = mm.DEFAULT_TIMEBASE,
-        ratio: int = mm.DEFAULT_RATIO,
-        misaligned: str = "trap",
-        tinst: str = "zero",
-        backing: str = "auto",
-        virtio: VirtioOptions = NO_VIRTIO,
-        aia: str | Aia = "none",
-        nested: bool = False,
-        nacl: str = "",
+        spec: GuestSpec | None = None,
+        **fields: Unpack[GuestOptions],
     ) -> None:
-        self.made_with = {n: v for n, v in locals().items() if n not in _NOT_MADE_WITH}
-        self.aia = parse_aia(aia, modes=tuple(MODES)) if isinstance(aia, str) else aia
-        self.vm = Vm(
-            policy,
-            firmware=firmware,
-            host_fwft=host_fwft,
-            isa=isa,
-            engine=engine,
-            vcpus=vcpus,
-            timebase=timebase,
-            ratio=ratio,
-            misaligned=misaligned,
-            tinst=tinst,
-            host_aia=self.aia,
-            backing=backing,
-            nested=nested,
-            nacl=parse_nacl(nacl),
-        )
+        self.spec = spec = replace(spec or GuestSpec(), **fields)
+        self.aia = spec.interrupt_controllers()
+        self.vm = Vm(policy, firmware=firmware, engine=engine, spec=spec.vm())
         self.console = console or Console()
-        self.memory = memory
+        self.memory = spec.memory
         self.tree = b""  # the device tree that it was loaded with
         self._ended: tuple[str, int, str] | None = None
         controllers = Controllers(self.vm, self.aia)
@@ -133,7 +107,7 @@ class Guest(Rewindable, Session):
         self.devices = GuestDevices(
             self.vm.vcpus[0].hart,
             controllers,
-            timebase,
+            spec.timebase,
             self.console.write,
             self._finish,
             self._reset,
@@ -141,17 +115,17 @@ class Guest(Rewindable, Session):
         )
         self.vm.serve_mmio(self.devices.serve, self.devices.served())
         self.vm.devices = tuple((w.base, w.end) for w in self.devices.windows())
-        self.hvc = add_devices(self.devices.virtio, virtio, self.console.write, self._nanoseconds)
+        self.hvc = add_devices(self.devices.virtio, spec.virtio, self.console.write, self._nanoseconds)
         self._outside = Outside(self.console, self.devices.virtio)
         self.vm.on_idle = lambda: self.devices.virtio.live
         self.calls = ForwardedCalls(self.vm, self.console.write, self.devices.uart.take)
         self._enable_sbi()
-        self._add_memory(memslots)
+        self._add_memory(spec.memslots)
         self._seed = 0
         self.console.deliver = self._receive
         self.on_round: Callable[[], None] | None = None  # called some hundred times a second while it runs
         self.console.monitor = Monitor(GuestMonitor(self), self.console.show)
-        self._panic = PanicCheck(self.console.panic, self._user_instructions, self.position, ratio)
+        self._panic = PanicCheck(self.console.panic, self._user_instructions, self.position, spec.ratio)
         self._pace = (time.monotonic(), 0)
         self._exits = 0
 
@@ -260,7 +234,7 @@ class Guest(Rewindable, Session):
         return restore_guest(cls, path, engine, console, policy, virtio, trust_files)
 
     def _make_checkpoints(self) -> Checkpoints:
-        refusal = self.made_with["virtio"].cannot_go_back
+        refusal = self.spec.virtio.cannot_go_back
         return make_checkpoints(self.vm, (self,), (Guest, Vm), console=self.console, refusal=refusal)
 
     def interrupt(self, reason: str, message: str) -> None:

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from trapline.firmware.firmware import Firmware
 from trapline.kvm.exits.native_setup import check_last
-from trapline.kvm.snapshot import about, arguments, change_policy, harts_of, kept, match_slots, settle
+from trapline.kvm.snapshot import about, change_policy, harts_of, kept, match_slots, saved_with, settle
 from trapline.kvm.uapi.slots import SlotKind
 from trapline.machine.host_files import host_files, uses_host, without_host
 from trapline.machine.snapshot import blamed_on, fill, read, write
 from trapline.machine.virtio.bus import VirtioBus
-from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions
+from trapline.machine.virtio.options import VirtioOptions
+from trapline.policies import Policy
+from trapline.vmm.spec import GuestSpec
 
 if TYPE_CHECKING:
     from trapline.engine.api import Engine
     from trapline.machine.console import Console
-    from trapline.policies import Policy
     from trapline.vmm.guest import Guest
 
 
@@ -28,7 +29,7 @@ def snapshot_guest(guest: Guest, path: str | Path) -> int:
     vm = guest.vm
     settle(vm)
     harts = harts_of(vm)
-    return write(path, "run", guest.made_with, harts, vm.regions, {"guest": guest}, kept=_kept(guest), about=about(vm))
+    return write(path, "run", guest.spec, harts, vm.regions, {"guest": guest}, kept=_kept(guest), about=about(vm))
 
 
 def _kept(guest: Guest) -> tuple[type, ...]:
@@ -46,13 +47,14 @@ def restore_guest(
 ) -> Guest:
     """`Guest.restore`."""
     head, payload = read(path, "run")
-    given = arguments(head, path, cls.__init__, own_policy=policy is None, trust=trust_files)
-    devices = host_files(given.get("virtio", NO_VIRTIO), virtio, trust_files, path)
+    spec, own, firmware = saved_with(head, path, GuestSpec, own_policy=policy is None, trust=trust_files)
+    devices = host_files(spec.virtio, virtio, trust_files, path)
     if uses_host(devices):
         # Nothing of the host is opened for a file that is not good.
-        bare = {**given, "virtio": without_host(devices), "firmware": Firmware(given["firmware"].model)}
-        _restored(cls, bare, "reference", None, head, payload, path, without=(VirtioBus,))
-    guest = _restored(cls, {**given, "virtio": devices}, engine, console, head, payload, path)
+        bare = replace(spec, virtio=without_host(devices))
+        alone = Firmware(firmware.model)
+        _restored(cls, bare, own, alone, "reference", None, head, payload, path, without=(VirtioBus,))
+    guest = _restored(cls, replace(spec, virtio=devices), own, firmware, engine, console, head, payload, path)
     if policy is not None:
         change_policy(guest.vm, policy)
     return guest
@@ -60,7 +62,9 @@ def restore_guest(
 
 def _restored(
     cls: type[Guest],
-    given: dict[str, Any],
+    spec: GuestSpec,
+    policy: Policy,
+    firmware: Firmware,
     engine: str | Engine,
     console: Console | None,
     head: dict[str, Any],
@@ -70,8 +74,9 @@ def _restored(
 ) -> Guest:
     with blamed_on(path):
         # What files behind slots held is in the snapshot.
-        slots = [replace(s, kind=SlotKind.RAM) if s.kind is SlotKind.FILE else s for s in given.get("memslots", ())]
-        guest = cls(**{**given, "memslots": slots}, engine=engine, console=console)
+        slots = [replace(s, kind=SlotKind.RAM) if s.kind is SlotKind.FILE else s for s in spec.memslots]
+        spec = replace(spec, memslots=slots)
+        guest = cls(policy, firmware=firmware, spec=spec, engine=engine, console=console)
         vm = guest.vm
         try:
             match_slots(vm, head)
