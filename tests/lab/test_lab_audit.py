@@ -137,7 +137,7 @@ def test_counterexample_replays(tmp_path: Path, policy: str, event: str, status:
     slots = ("0x18000000:0x10000:hole", "0x44000000:0x10000:ro")
     for replay in replays:
         assert replay.command.startswith(f"trapline run {replay.path} --policy linux-6.13 --firmware opensbi-1.6")
-        options = RunOptions(str(replay.path), settings(policy), "16M", memslot=slots, max_instructions=100_000)
+        options = RunOptions(str(replay.path), settings(policy), memory="16M", memslot=slots, max_instructions=100_000)
         report = run_guest(options)
         assert report.result.exit_status == status
         assert report.balance == ()

@@ -118,7 +118,7 @@ def test_counterexample_replays(tmp_path: Path, case: tuple[str, str, str], reas
     slots = (f"{image.HOLE:#x}:{image.HOLE_SIZE:#x}:hole", f"{image.READ_ONLY:#x}:{image.READ_ONLY_SIZE:#x}:ro")
     for name in (policy, "linux-7.2"):
         options = RunOptions(
-            str(replay.path), settings(name), "16M", memslot=slots, max_instructions=200_000, nested=True
+            str(replay.path), settings(name), memory="16M", memslot=slots, max_instructions=200_000, nested=True
         )
         report = run_guest(options)
         wrong = name == policy

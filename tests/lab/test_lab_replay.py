@@ -83,7 +83,9 @@ def test_it_runs_as_a_guest(program: tuple[Path, str]) -> None:
     """Under a policy that gives the guest its trap it writes the same, and powers off."""
     path, text = program
     slots = ("0x18000000:0x10000:hole", "0x44000000:0x10000:ro")
-    report = run_guest(RunOptions(str(path), settings("linux-7.2"), "16M", memslot=slots, max_instructions=100_000))
+    report = run_guest(
+        RunOptions(str(path), settings("linux-7.2"), memory="16M", memslot=slots, max_instructions=100_000)
+    )
     assert report.result.exit_status == 0
     assert report.output.decode() == text
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trapline.cli.application import app
-from trapline.cli.common import console, fetched, finish, import_beside, newline, with_initrd
+from trapline.cli.common import common_options, console, fetched, finish, import_beside, newline, with_initrd
 from trapline.cli.debugging import DEBUGGING, Debugging
 from trapline.cli.numbers import Granularity
 from trapline.cli.observing import OBSERVING, Observing
@@ -62,32 +62,11 @@ def boot(
         image=image,
         bios=bios,
         kernel=kernel,
-        initrd=machine.initrd,
-        append=machine.append,
-        memory=machine.memory,
-        smp=machine.smp,
         misaligned=misaligned,
-        max_instructions=machine.max_instructions,
-        max_seconds=machine.max_seconds,
-        timebase=machine.timebase,
-        isa=machine.isa_or_default(),
-        engine=machine.engine,
         log_commits=log_commits,
-        trace=recording.trace,
-        trace_last=recording.trace_last,
-        trace_filter=tuple(recording.trace_filter),
-        log=recording.log,
-        log_file=recording.log_file,
-        profile=recording.profile,
-        profile_every=recording.profile_every,
         signature=signature,
         signature_granularity=signature_granularity,
-        tinst=machine.tinst,
-        aia=machine.aia,
-        virtio=machine.virtio(),
-        snapshots=snapshots.options(),
-        observe=observing.options(),
-        debug=debugging.options(),
+        **common_options(machine, recording, snapshots, observing, debugging),
     )
     if recording.dump_dtb is not None:
         from trapline.lab.dump_dtb import dump_board_tree

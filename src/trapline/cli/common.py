@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from trapline.cli.debugging import DEBUGGING, Debugging
@@ -184,34 +184,25 @@ def run_options(
     return RunOptions(
         guest=guest,
         settings=settings(under),
-        memory=machine.memory,
-        smp=machine.smp,
-        append=machine.append,
-        initrd=machine.initrd,
         memslot=tuple(memslot),
-        max_instructions=machine.max_instructions,
-        max_seconds=machine.max_seconds,
-        timebase=machine.timebase,
-        isa=machine.isa_or_default(),
-        engine=machine.engine,
-        trace=recording.trace,
-        trace_last=recording.trace_last,
-        trace_filter=tuple(recording.trace_filter),
-        log=recording.log,
-        log_file=recording.log_file,
-        profile=recording.profile,
-        profile_every=recording.profile_every,
-        tinst=machine.tinst,
-        aia=machine.aia,
         backing=backing,
         nested=nested,
         nacl=checked_nacl(nacl, nested=nested),
-        virtio=machine.virtio(),
-        snapshots=snapshots.options(),
-        observe=observing.options(),
-        debug=debugging.options(),
         new_policy=was_given("--policy"),
+        **common_options(machine, recording, snapshots, observing, debugging),
     )
+
+
+def common_options(
+    machine: Machine, recording: Recording, snapshots: Snapshots, observing: Observing, debugging: Debugging
+) -> dict[str, Any]:
+    """The fields of lab.CommonOptions, from what the command line said."""
+    from trapline.lab.common_options import CommonOptions
+
+    said = {**vars(machine), **vars(recording), "isa": machine.isa_or_default(), "virtio": machine.virtio()}
+    said |= {"snapshots": snapshots.options(), "observe": observing.options(), "debug": debugging.options()}
+    said["trace_filter"] = tuple(recording.trace_filter)
+    return {f.name: said[f.name] for f in fields(CommonOptions)}
 
 
 def newline(reason: str, json: str | None = None) -> None:

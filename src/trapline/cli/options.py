@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from trapline.cli.numbers import Count, Harts, Hertz, Isa, Seconds
-from trapline.defaults import FIRMWARE, TIMEBASE
+from trapline.defaults import FIRMWARE, MEMORY, TIMEBASE
 
 if TYPE_CHECKING:
     from trapline.machine.virtio.options import VirtioOptions
@@ -91,7 +91,7 @@ class Machine:
         Where typed text goes: serial (ttyS0), or virtio (hvc0).
     """
 
-    memory: str = "256M"
+    memory: str = f"{MEMORY >> 20}M"
     smp: Harts = 1
     append: str = ""
     initrd: str | None = None

@@ -6,26 +6,25 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trapline.engine.api import Engine, open_engine
-from trapline.lab.debugging import NO_DEBUG, DebugOptions, debugged
+from trapline.engine.api import open_engine
+from trapline.lab.common_options import CommonOptions
+from trapline.lab.debugging import debugged
 from trapline.lab.errors import UsageError
 from trapline.lab.observe import Live, Observation, ObserveOptions, Watching, beside
 from trapline.lab.output import behind_result, output_file
 from trapline.lab.recording import asked_trace, check_recording, profiled_beside, traced_beside
-from trapline.lab.snapshots import SnapshotOptions, Taken, check, restored, run_and_keep
+from trapline.lab.snapshots import Taken, check, restored, run_and_keep
 from trapline.lab.symbols import Symbols, program_symbols
 from trapline.lang.state.words import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
 from trapline.machine.aia import parse_aia
 from trapline.machine.console import Console
 from trapline.machine.machine import ENDED_FROM_OUTSIDE, Machine, RunResult
-from trapline.machine.memory_map import DEFAULT_TIMEBASE
 from trapline.machine.signature import signature_bounds
-from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions
+from trapline.machine.virtio.options import NO_VIRTIO
 from trapline.privilege.causes import INTERRUPT, cause_name
-from trapline.privilege.isa_string import DEFAULT_ISA
 from trapline.privilege.modes import DESTINATION_NAMES, MODE_NAMES
 
 if TYPE_CHECKING:
@@ -33,38 +32,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class BootOptions:
+class BootOptions(CommonOptions):
     """A `boot` command line."""
 
     image: str | None = None
     bios: str | None = None
     kernel: str | None = None
-    initrd: str | None = None
-    append: str = ""
-    memory: str = "256M"
-    smp: int = 1
     misaligned: str = "trap"
-    max_instructions: int | None = None
-    max_seconds: float | None = None
-    timebase: int = DEFAULT_TIMEBASE
-    isa: str = DEFAULT_ISA
-    engine: str | Engine = "native"
     log_commits: str | None = None
-    trace: str | None = None
-    trace_last: int | None = None
-    trace_filter: tuple[str, ...] = ()
-    log: str | None = None  # items, behind commas
-    log_file: str | None = None
-    profile: str | None = None
-    profile_every: int | None = None
     signature: str | None = None
     signature_granularity: int = 16
-    tinst: str = "zero"
-    aia: str = "none"
-    virtio: VirtioOptions = NO_VIRTIO
-    snapshots: SnapshotOptions = field(default_factory=SnapshotOptions)
-    observe: ObserveOptions = field(default_factory=ObserveOptions)
-    debug: DebugOptions = NO_DEBUG
 
 
 @dataclass(frozen=True, slots=True)

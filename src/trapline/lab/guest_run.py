@@ -11,14 +11,15 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trapline.engine.api import Engine, open_engine
+from trapline.engine.api import open_engine
 from trapline.firmware.exit_log import HARDWARE_MODE
 from trapline.firmware.firmware import Firmware
 from trapline.kvm.report.cost import source as kvm_source
 from trapline.kvm.report.death import Death
 from trapline.kvm.report.trace import TrapRecord
 from trapline.kvm.uapi.stats import Route, hardware_traps
-from trapline.lab.debugging import NO_DEBUG, DebugOptions, debugged
+from trapline.lab.common_options import CommonOptions
+from trapline.lab.debugging import debugged
 from trapline.lab.errors import UsageError
 from trapline.lab.firmware_names import firmware_named
 from trapline.lab.observe import Live, Observation, ObserveOptions, Watching, beside
@@ -26,7 +27,7 @@ from trapline.lab.output import OutputFile, output_file
 from trapline.lab.recording import asked_trace, check_recording, profiled_beside, traced_beside
 from trapline.lab.run_rows import RunRow, add_hosted, delegated, left_guest
 from trapline.lab.settings import Settings
-from trapline.lab.snapshots import SnapshotOptions, Taken, check, restored, run_and_keep
+from trapline.lab.snapshots import Taken, check, restored, run_and_keep
 from trapline.lab.survival import Survival, survival
 from trapline.lab.symbols import Symbols, read_symbols, symbols_of
 from trapline.lab.trace_file import Tracing
@@ -34,10 +35,8 @@ from trapline.lab.whereabouts import Place, ended_by, place_at_end, whereabouts
 from trapline.machine.aia import parse_aia
 from trapline.machine.console import Console
 from trapline.machine.machine import ENDED_FROM_OUTSIDE
-from trapline.machine.memory_map import DEFAULT_TIMEBASE
-from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions
+from trapline.machine.virtio.options import NO_VIRTIO
 from trapline.privilege.causes import cause_name
-from trapline.privilege.isa_string import DEFAULT_ISA
 from trapline.privilege.modes import MODE_NAMES, MODE_VS, MODE_VU
 from trapline.vmm.arguments import parse_memory, parse_slot
 from trapline.vmm.guest import Guest
@@ -53,37 +52,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class RunOptions:
+class RunOptions(CommonOptions):
     """A `run` command line, checked when the guest is made."""
 
     guest: str | None
     settings: Settings
-    memory: str = "256M"
-    smp: int = 1
-    append: str = ""
-    initrd: str | None = None
     memslot: tuple[str, ...] = ()
-    max_instructions: int | None = None
-    max_seconds: float | None = None
-    timebase: int = DEFAULT_TIMEBASE
-    isa: str = DEFAULT_ISA
-    engine: str | Engine = "native"
-    trace: str | None = None
-    trace_last: int | None = None
-    trace_filter: tuple[str, ...] = ()
-    log: str | None = None  # items, behind commas
-    log_file: str | None = None
-    profile: str | None = None
-    profile_every: int | None = None
-    tinst: str = "zero"
-    aia: str = "none"
     backing: str = "auto"
     nested: bool = False
     nacl: str = ""  # "" as the policy has it
-    virtio: VirtioOptions = NO_VIRTIO
-    snapshots: SnapshotOptions = field(default_factory=SnapshotOptions)
-    observe: ObserveOptions = field(default_factory=ObserveOptions)
-    debug: DebugOptions = NO_DEBUG
     new_policy: bool = True  # a restored guest goes on under the policy of `settings`, not under its own
 
 

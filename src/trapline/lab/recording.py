@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from trapline.lab.symbols import Symbols, read_symbols
 
 if TYPE_CHECKING:
-    from trapline.lab.observe import ObserveOptions
+    from trapline.lab.common_options import CommonOptions
     from trapline.lab.trace_file import Tracing
     from trapline.lang.state import Hart
 
@@ -20,43 +20,7 @@ class Runs(Protocol):
     on_round: Callable[[], None] | None
 
 
-class RecordOptions(Protocol):
-    """The fields of a command line that say what is recorded."""
-
-    @property
-    def trace(self) -> str | None:
-        """The file of the trace."""
-
-    @property
-    def trace_last(self) -> int | None:
-        """How many of its last entries are written."""
-
-    @property
-    def trace_filter(self) -> tuple[str, ...]:
-        """Which entries are written."""
-
-    @property
-    def log(self) -> str | None:
-        """Items of the log, behind commas."""
-
-    @property
-    def log_file(self) -> str | None:
-        """Its file."""
-
-    @property
-    def profile(self) -> str | None:
-        """The file of the profile."""
-
-    @property
-    def profile_every(self) -> int | None:
-        """Instructions from sample to sample."""
-
-    @property
-    def observe(self) -> ObserveOptions:
-        """Names, by --symbols."""
-
-
-def check_recording(options: RecordOptions, *, debugged: bool) -> None:
+def check_recording(options: CommonOptions, *, debugged: bool) -> None:
     """Refuse a profile that makes no sense, or cannot be written, before anything runs (UsageError)."""
     if options.profile is not None or options.profile_every is not None:
         from trapline.lab.profile import check_profile
@@ -64,7 +28,7 @@ def check_recording(options: RecordOptions, *, debugged: bool) -> None:
         check_profile(options.profile, options.profile_every, debugged=debugged)
 
 
-def asked_trace(options: RecordOptions, own: Mapping[str, int]) -> Tracing | None:
+def asked_trace(options: CommonOptions, own: Mapping[str, int]) -> Tracing | None:
     """Check what is to be traced or logged, None for nothing; `own` are the program's symbols (UsageError)."""
     given = options.trace, options.trace_last, options.log, options.log_file
     if given == (None,) * len(given) and not options.trace_filter:
@@ -91,7 +55,7 @@ def traced_beside(trace: Tracing | None, harts: Sequence[Hart], runs: Runs, engi
 
 @contextlib.contextmanager
 def profiled_beside(
-    options: RecordOptions, harts: Sequence[Hart], engine_of: Any, own: Callable[[], Symbols]
+    options: CommonOptions, harts: Sequence[Hart], engine_of: Any, own: Callable[[], Symbols]
 ) -> Iterator[None]:
     """Take samples in the block, if they were asked for; `own` reads the symbols of the program."""
     if options.profile is None:

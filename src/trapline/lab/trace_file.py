@@ -10,11 +10,11 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from trapline.lab.common_options import CommonOptions
 from trapline.lab.errors import UsageError
 from trapline.lab.log_text import LogText, exec_log, parse_log
-from trapline.lab.observe import ObserveOptions
 from trapline.lab.output import OutputFile, note_failure, output_file, require_writable
 from trapline.lab.symbols import Symbols, read_symbols, symbols_among
 from trapline.lab.trace_filter import Filtered, TraceFilter, names_of, parse_filters
@@ -39,35 +39,7 @@ class Tracing:
     symbols: Symbols = field(default_factory=Symbols)  # for the names in the log
 
 
-class TraceOptions(Protocol):
-    """The fields of a command line that concern traces and logs."""
-
-    @property
-    def trace(self) -> str | None:
-        """The file."""
-
-    @property
-    def trace_last(self) -> int | None:
-        """How many."""
-
-    @property
-    def trace_filter(self) -> tuple[str, ...]:
-        """Which."""
-
-    @property
-    def log(self) -> str | None:
-        """Items of the log, behind commas."""
-
-    @property
-    def log_file(self) -> str | None:
-        """Its file."""
-
-    @property
-    def observe(self) -> ObserveOptions:
-        """Names, by --symbols."""
-
-
-def tracing(options: TraceOptions, own: Mapping[str, int]) -> Tracing:
+def tracing(options: CommonOptions, own: Mapping[str, int]) -> Tracing:
     """Check the options; `own` are the program's symbols. UsageError says what is wrong."""
     path, last, filters = options.trace, options.trace_last, options.trace_filter
     if path is None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trapline.defaults import TIMEBASE
+from trapline.defaults import MEMORY, TIMEBASE
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,4 +45,4 @@ UART_CLOCK = 3_686_400
 KERNEL_OFFSET = 0x20_0000  # where fw_jump and the Image header of a 64-bit kernel expect the next stage
 DEFAULT_TIMEBASE = TIMEBASE
 DEFAULT_RATIO = 100
-DEFAULT_MEMORY = 256 << 20
+DEFAULT_MEMORY = MEMORY
