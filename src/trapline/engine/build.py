@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from trapline.engine.compiler import facts, handlers, joints
-from trapline.engine.compiler.fast_access import FAR, RARE_CALL, SPLIT
+from trapline.engine.compiler.fast_access import COLD_CALL, FAR, RARE_CALL, SPLIT
 from trapline.engine.compiler.fusion import fused_texts
 from trapline.engine.compiler.module import PREAMBLE, Compiled, ModuleBuilder
 from trapline.engine.compiler.source import SubsetError, has_hart
@@ -171,7 +171,7 @@ def whole_module(*, host_has_fma: bool) -> tuple[ModuleBuilder, list[str], list[
                 module.parameters(function),
                 with_hart=has_hart(function),
                 symbol=f"p.{name}",
-                convention=RARE_CALL if name in (SPLIT, FAR) else "",
+                convention=RARE_CALL if name in (SPLIT, FAR) else COLD_CALL,
             )
         )
         names.append(f"p.{name}")

@@ -158,7 +158,6 @@ class NativeEngine:
         for name, number in plain_index().items():
             hart.step_handlers[number] = self.symbols.get(f"h.{name}", 0)
         self.stop_records.twins = [int(hart.step_handlers[n]) for n in range(len(hart.step_handlers))]
-        hart.host_fma = 1
         hart.far_place = hart.address + LAYOUT.fields["far_value"].index * 8
         hart.fn_memset = ctypes.cast(ctypes.CDLL(None).memset, ctypes.c_void_p).value or 0
         hart.fn_memcpy = ctypes.cast(ctypes.CDLL(None).memcpy, ctypes.c_void_p).value or 0

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from trapline.engine.compiler.calls import Calls
 
 SPLIT, FAR, RARE_CALL = "split_access", "far_load", "preserve_mostcc"  # accesses whose page's entry does not match
+COLD_CALL = "preserve_allcc"  # of other cold functions, from regions: numbers stay in the host's registers
 BLOCK = 64  # bytes of the cache block that fast handlers know
 
 

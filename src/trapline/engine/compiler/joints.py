@@ -13,8 +13,10 @@ from trapline.engine.compiler_names import MARGIN, SAMPLE_PERIOD, UNEVEN, UNEVEN
 from trapline.engine.native_exits import NATIVE_LIMIT, NEW_PAGE, SEMANTIC, SLOW, STOPPED, STRADDLE, UNDECODED
 from trapline.engine.tlb_layout import STRADDLE_SLOT
 from trapline.lang.control import ATTENTION_LEAVE
-from trapline.lang.state.words import SAMPLES
+from trapline.lang.state.words import LAYOUT, SAMPLES
 from trapline.privilege.stops import RECORD_CSR, RECORD_HANDLER
+
+MXCSR = 0x1F80  # every exception masked, to nearest, subnormal numbers kept
 
 
 def joints(functions: dict[str, Compiled]) -> list[str]:
@@ -317,8 +319,24 @@ def simple_joints(functions: dict[str, Compiled]) -> list[str]:
     undefined.emit("%ic1 = add i64 %ic, -1")
     undefined.emit(f"call fastcc void @{functions['raise_illegal'].symbol}(ptr %st)")
     undefined.tail("@h.resume", ic="%ic1")
-    run = (
-        "define void @run(ptr %st, i64 %ic) nounwind {\n"
-        f"  call {CC} void @h.resume(ptr %st, ptr null, i64 %ic, ptr null)\n  ret void\n}}"
-    )
-    return [undecoded(functions), page_end.text(), step_end.text(), undefined.text(), run]
+    return [undecoded(functions), page_end.text(), step_end.text(), undefined.text(), way_in()]
+
+
+def way_in() -> str:
+    """Enter a hart, with the host's floating-point unit as IEEE 754 wants it: a library may have left it otherwise."""
+    kept = LAYOUT.fields["host_subnormals"].index * 8
+    return f"""declare void @llvm.x86.sse.stmxcsr(ptr)
+declare void @llvm.x86.sse.ldmxcsr(ptr)
+define void @run(ptr %st, i64 %ic) nounwind {{
+  %was = alloca i32
+  %own = alloca i32
+  call void @llvm.x86.sse.stmxcsr(ptr %was)
+  store i32 {MXCSR}, ptr %own
+  call void @llvm.x86.sse.ldmxcsr(ptr %own)
+  %kept = getelementptr inbounds i8, ptr %st, i64 {kept}
+  store i64 1, ptr %kept, align 8
+  call {CC} void @h.resume(ptr %st, ptr null, i64 %ic, ptr null)
+  store i64 0, ptr %kept, align 8
+  call void @llvm.x86.sse.ldmxcsr(ptr %was)
+  ret void
+}}"""

@@ -13,7 +13,7 @@ import re
 
 from trapline.engine.build import ENGINE_FUNCTIONS, csr_readings, host_has_fma, optimise
 from trapline.engine.compiler.module import PREAMBLE, Compiled, ModuleBuilder
-from trapline.engine.jit.template import PRESUMED, Template
+from trapline.engine.jit.template import PLAIN, PLAIN_STATE, PRESUMED, Template
 from trapline.lang.functions import INSTRUCTIONS, Instruction
 from trapline.privilege.deliver import environment_call_to
 
@@ -35,7 +35,7 @@ _NAME = re.compile(r'%("[^"]*"|[-\w.$]+)')
 _READ = re.compile(r"(?:tail )?call i64 @read\.([xf])\(i64 (?:noundef )?(\{\w+\}|\d+)\)")
 _WRITE = re.compile(r"(?:tail )?call void @write\.([xf])\(i64 (?:noundef )?(\{\w+\}|\d+), i64 (?:noundef )?(\S+)\)")
 _GO_TO = re.compile(r"(?:tail )?call void @go\.to\(i64 (?:noundef )?(\S+)\)")
-_DEFINITION = re.compile(r'^define void @"?T\.([\w.@>]+)"?\([^\n]*\{\n(.*?)^\}', re.M | re.S)
+_DEFINITION = re.compile(r'^define void @"?T\.([\w.@>!]+)"?\([^\n]*\{\n(.*?)^\}', re.M | re.S)
 _USED = re.compile(r"@(llvm\.[\w.]+)")
 _COLD = re.compile(r"@p\.(\w+)\(")
 _METADATA = re.compile(r", !(?!prof)[\w.]+ !\d+")
@@ -88,8 +88,12 @@ def template_module(*, compressed: bool) -> str:
         module.late_bail = False
         meaning = instruction.delivered or instruction.function
         fast = module.function(meaning, fast=True, assume={"has_c": int(compressed)})
-        if not (fast.always_bails or fast.late_bail):
-            texts.append(wrapper(instruction, fast))
+        if fast.always_bails or fast.late_bail:
+            continue
+        texts.append(wrapper(instruction, fast))
+        if any(map(instruction.is_float, instruction.operands)):
+            plain = module.function(meaning, fast=True, assume=PLAIN_STATE)
+            texts.append(wrapper(instruction, plain, PLAIN))
     call = next(i for i in INSTRUCTIONS if i.name == "ecall")
     texts.append(wrapper(call, module.function(environment_call_to, fast=True), PRESUMED, operands=("to",)))
     texts += [wrapper(i, fast, suffix, known) for i, suffix, fast, known in csr_readings(module)]
@@ -103,7 +107,7 @@ def templates(*, compressed: bool) -> dict[str, Template]:
     operands = {i.name: set(i.operands) for i in INSTRUCTIONS}
     found = {}
     for name, body in _DEFINITION.findall(text):
-        found[name] = parse(body, operands.get(name.partition("@")[0], set()), likely)
+        found[name] = parse(body, operands.get(re.split(f"[@{PLAIN}]", name)[0], set()), likely)
     return found
 
 

@@ -377,7 +377,8 @@ class Tier:
         assert self.code.decoder is not None
         self.done.add((record, where[0].epoch))
         linear = any(is_linear(hart) for hart in self._harts)
-        return Job(self.pages(where[0], record), where[1], self.code.decoder, linear)
+        plain = all(hart.frm == 0 for hart in self._harts)
+        return Job(self.pages(where[0], record), where[1], self.code.decoder, linear, plain)
 
     def take(self, job: Job, made: Made | None) -> bool:
         """Install a region that was made, and keep it; return whether there is one now."""

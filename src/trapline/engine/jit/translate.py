@@ -11,13 +11,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from trapline.engine.compiler.fast_access import FAR, SPLIT
+from trapline.engine.compiler.fast_access import COLD_CALL, FAR, SPLIT
 from trapline.engine.compiler.text import to_i64
 from trapline.engine.decode_table import X0_SINK
 from trapline.engine.jit.access import Accesses
 from trapline.engine.jit.region import Block, Region, ends_block, template_name
 from trapline.engine.jit.source import PAGE, prefix_words
-from trapline.engine.jit.template import PRESUMED
+from trapline.engine.jit.template import PLAIN, PRESUMED
 from trapline.engine.jit.ways import CC, LIKELY, Register, Ways
 from trapline.isa.lookup import changes_mode
 from trapline.lang.facts import Flow
@@ -39,6 +39,7 @@ INTRINSICS = {
     "llvm.fma.f64": "double @llvm.fma.f64(double, double, double)",
     "llvm.fma.f32": "float @llvm.fma.f32(float, float, float)",
 }
+RARELY = {"_soft": " cold", "dirty": " cold"}  # how the names of functions end that are called where all else fails
 DESTINATIONS = {MODE_M: TO_M, MODE_HS: TO_HS, MODE_VS: TO_VS}
 TLB = re.compile(r"%tlb\b")
 TRAILER = """!0 = !{!"branch_weights", i32 2000, i32 1}
@@ -88,9 +89,16 @@ class Translator(Ways):
     """Writes one region."""
 
     def __init__(
-        self, region: Region, templates: dict[str, Template], cold: dict[str, int], *, linear: bool = False
+        self,
+        region: Region,
+        templates: dict[str, Template],
+        cold: dict[str, int],
+        *,
+        linear: bool = False,
+        plain: bool = False,
     ) -> None:
         super().__init__(region)
+        self.plain = plain
         self.templates, self.cold = templates, cold
         self.used: set[Register] = set()
         self.intrinsics: set[str] = set()
@@ -106,6 +114,8 @@ class Translator(Ways):
         assert name is not None
         if name == "ecall" and self.region.handler is not None and self.region.pages.family(place) == 0:
             name += PRESUMED
+        elif self.plain and name + PLAIN in self.templates:
+            name += PLAIN
         return self.templates[name]
 
     def instantiate(self, block: Block) -> list[str]:
@@ -123,6 +133,8 @@ class Translator(Ways):
             text = template.text.format_map(fields)
             if "@find(" in text:
                 text = self.accesses.expand(text, place, found, position)
+            if template is self.templates.get(f"{found.instruction.name}{PLAIN}"):
+                text = self.presume_plain(text, place)
             for name in (*template.cold, SPLIT, FAR):
                 text = self.cold_calls(text, name, p)
             if self.region.changes_mode:
@@ -133,6 +145,13 @@ class Translator(Ways):
             texts.append(text)
         self.written[block.start] = {w for w in written if w != ("x", X0_SINK)}
         return texts
+
+    def presume_plain(self, text: str, place: int) -> str:
+        """Give up where floating point is not as the template presumes."""
+        self.looks_plain = True
+        lines = [f"i{place:x}.plain:", f"  %i{place:x}.is = load i1, ptr %plain"]
+        first = text[: text.index(":")]
+        return "\n".join([*lines, f"  br i1 %i{place:x}.is, label %{first}, label %out{place:x}{LIKELY}", text])
 
     def mode_fields(self, place: int) -> dict[str, object]:
         """The mode before an instruction: numbers where it is presumed."""
@@ -160,6 +179,9 @@ class Translator(Ways):
                     line += " nounwind willreturn memory(read, inaccessiblemem: readwrite)"
                 elif name == FAR:
                     line += " nounwind willreturn"
+                else:
+                    line = line.replace("tail call i64", f"call {COLD_CALL} i64") + " nounwind"
+                    line += RARELY.get(name[-5:], "")
             lines.append(line)
         return "\n".join(lines)
 
@@ -199,6 +221,8 @@ class Translator(Ways):
             self.lines.append(text)
             if f"%on{place:x}" in text:
                 self.lines.append(f"on{place:x}:")
+            if "csr" in found.operands:
+                self.lines += self.look_plain(f"csr{place:x}")
         if not jumps:
             self.count(len(block.code))
         if not ends_block(block.last):
@@ -283,6 +307,9 @@ class Translator(Ways):
         k, table = self.field(head, "code_k", "k"), self.field(head, "code_table", "k")
         head += [f"  %table0 = load i64, ptr {table}, align 8"]
         head += ["  %pc.r = lshr i64 %table0, 3", f"  %pc.k = load i64, ptr {k}", "  %pc0 = add i64 %pc.r, %pc.k"]
+        if self.looks_plain:
+            slots.append("  %plain = alloca i1")
+        head += self.look_plain("head")
         if self.several:
             slots += self.page_slots()
             head += self.first_pages()
@@ -340,9 +367,16 @@ class Translator(Ways):
         return "\n".join([*declares, head, *self.entry(), *self.lines, *self.tails, "}", TRAILER])
 
 
-def translate(region: Region, templates: dict[str, Template], cold: dict[str, int], *, linear: bool = False) -> str:
+def translate(
+    region: Region,
+    templates: dict[str, Template],
+    cold: dict[str, int],
+    *,
+    linear: bool = False,
+    plain: bool = False,
+) -> str:
     """The LLVM text of a region, the function `region`; `cold` numbers the C functions in `cold_function`.
 
-    `linear`: guest addresses probably lie at one distance from the host's.
+    `linear`: guest addresses probably lie at one distance from the host's. `plain`: floating point rounds to nearest.
     """
-    return Translator(region, templates, cold, linear=linear).text()
+    return Translator(region, templates, cold, linear=linear, plain=plain).text()

@@ -12,6 +12,7 @@ from __future__ import annotations
 from trapline.engine.jit.access import Accesses
 from trapline.engine.jit.region import Block, Region
 from trapline.engine.jit.source import PAGE
+from trapline.engine.jit.template import PLAIN_STATE
 from trapline.engine.tlb_layout import FETCH_AREA, FETCH_ENTRIES
 from trapline.lang.state.words import LAYOUT
 
@@ -32,6 +33,7 @@ class Ways:
         self.several = len(self.pages) > 1 or region.changes_mode
         self.lines: list[str] = []
         self.tails: list[str] = []
+        self.looks_plain = False  # whether there is floating point that presumes PLAIN_STATE
         self.n = 0
 
     # --- text ---
@@ -259,13 +261,28 @@ class Ways:
         self.tails.append(f"{label}.on:")
         self.tail(f"store ptr %{label}.set, ptr %set")
         self.put("tlb_ptr", f"{label}.on", f"%{label}.set", "ptr")
-        self.tails += self.accesses.forget()
+        self.tails += [*self.accesses.forget(), *self.look_plain(label)]
         if mode is None:
             self.tail(f"br label %{away}")
             return label
         self.tails += self.compare_mode(mode, f"{label}.is")
         self.tail(f"br i1 %{label}.is.same, label %{way}, label %{away}{LIKELY}")
         return label
+
+    def look_plain(self, unique: str) -> list[str]:
+        """Note in `%plain` whether floating point is as templates presume (PLAIN_STATE)."""
+        lines: list[str] = []
+        if not self.looks_plain:
+            return lines
+        for name, value in PLAIN_STATE.items():
+            pointer = self.field(lines, name, f"{unique}.plain")
+            lines.append(f"  {pointer}.v = load i64, ptr {pointer}, align 8")
+            lines.append(f"  {pointer}.d = xor i64 {pointer}.v, {value}")
+        found = [f"%{unique}.plain.{name}.d" for name in PLAIN_STATE]
+        for i, other in enumerate(found[1:]):
+            lines.append(f"  %{unique}.plain{i} = or i64 {found[0] if i == 0 else f'%{unique}.plain{i - 1}'}, {other}")
+        lines.append(f"  %{unique}.plain.is = icmp eq i64 %{unique}.plain{len(found) - 2}, 0")
+        return [*lines, f"  store i1 %{unique}.plain.is, ptr %plain"]
 
     def compare_mode(self, mode: int, unique: str) -> list[str]:
         """Whether the hart is in a mode: `%unique.same`."""

@@ -25,13 +25,15 @@ wait_at_exit = True  # LLVM must not run while a process takes itself down; one 
 class Job:
     """A place to compile: the pages around it, its offset in the first, and the decoder of the hart.
 
-    `linear` says whether guest memory may be reached by one distance (jit.surroundings).
+    `linear` says whether guest memory may be reached by one distance (jit.surroundings), `plain` whether floating
+    point rounds to nearest.
     """
 
     pages: Pages
     head: int
     decoder: Decoder
     linear: bool
+    plain: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class Builder:
             self._compiler = Compiler()
         from trapline.engine.jit.translate import translate
 
-        text = translate(region, usable, self.cold, linear=job.linear)
+        text = translate(region, usable, self.cold, linear=job.linear, plain=job.plain)
         try:
             code = self._compiler.compile(text)
         except LinkError:

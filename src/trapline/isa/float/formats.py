@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from trapline.isa.float.arithmetic import soft_add, soft_div, soft_mul, soft_sqrt
 from trapline.isa.float.convert import from_integer, from_signed, soft_convert, to_integer
 from trapline.isa.float.fma import soft_fma
-from trapline.isa.float.host import host_may_round, is_normal_or_zero, result_stands
+from trapline.isa.float.host import host_may_round, host_reads, result_stands, sum_stands
 from trapline.lang import floats
 from trapline.lang.functions import cold, inline, named
 from trapline.lang.state import Hart
@@ -111,6 +111,7 @@ def host_arithmetic(fmt: Format, suffix: str) -> SimpleNamespace:
     def two_operands(name: str) -> Operation:
         host: Operation = getattr(floats, f"host_{suffix}_{name}")
         soft: Operation = getattr(fmt.soft, name)
+        stands: Callable[..., bool] = sum_stands if name == "add" else result_stands
         e, f = fmt.exponent, fmt.fraction
 
         @inline
@@ -118,7 +119,7 @@ def host_arithmetic(fmt: Format, suffix: str) -> SimpleNamespace:
         def operation(hart: Hart, a: U64, b: U64, mode: U64) -> U64:
             if host_may_round(hart, mode):
                 result = host(a, b)
-                if result_stands(result, U64(e), U64(f)):
+                if stands(hart, result, U64(e), U64(f)):
                     return result
             return soft(hart, a, b, mode)
 
@@ -140,7 +141,7 @@ def host_sqrt(fmt: Format, suffix: str) -> Operation:
     def sqrt(hart: Hart, a: U64, mode: U64) -> U64:
         if host_may_round(hart, mode):
             result = host(a)
-            if result_stands(result, U64(e), U64(f)):
+            if result_stands(hart, result, U64(e), U64(f)):
                 return result
         return soft(hart, a, mode)
 
@@ -156,9 +157,9 @@ def host_fma(fmt: Format, suffix: str) -> Operation:
     @inline
     @named(f"{fmt.name}_fma")
     def fma(hart: Hart, a: U64, b: U64, c: U64, mode: U64) -> U64:
-        if host_may_round(hart, mode) and is_normal_or_zero(a, U64(e), U64(f)) and is_normal_or_zero(b, U64(e), U64(f)):
+        if host_may_round(hart, mode) and host_reads(hart, a, b, c, U64(e), U64(f)):
             result = host(a, b, c)
-            if is_normal_or_zero(c, U64(e), U64(f)) and result_stands(result, U64(e), U64(f)):
+            if result_stands(hart, result, U64(e), U64(f)):
                 return result
         return soft(hart, a, b, c, mode)
 

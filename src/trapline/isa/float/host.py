@@ -12,6 +12,9 @@ taken where it has the same bits and the same flags:
   a flushed operand changes such a sum by less than half a unit, and makes a product, a quotient or a
   root zero, infinite or NaN, which is turned away too. Only in a * b + c could it hide, so there the
   operands must be normal or zero.
+
+Native code tells the host to keep subnormal numbers (`host_subnormals`). Then operands may be anything, and a sum
+only has to be finite: one that is zero or subnormal is exact.
 """
 
 from __future__ import annotations
@@ -29,10 +32,26 @@ def host_may_round(hart: Hart, mode: U64) -> bool:
 
 
 @inline
-def result_stands(result: U64, e: U64, f: U64) -> bool:
+def result_stands(hart: Hart, result: U64, e: U64, f: U64) -> bool:
     """Whether the host's result is finite and far enough above the subnormal numbers."""
     field = (result >> f) & ((1 << e) - 1)
     return field - (f + 4) < (1 << e) - 1 - (f + 4)
+
+
+@inline
+def sum_stands(hart: Hart, result: U64, e: U64, f: U64) -> bool:
+    """Whether the host's sum of two numbers is theirs."""
+    if hart.host_subnormals != 0:
+        return (result >> f) & ((1 << e) - 1) != (1 << e) - 1
+    return result_stands(hart, result, e, f)
+
+
+@inline
+def host_reads(hart: Hart, a: U64, b: U64, c: U64, e: U64, f: U64) -> bool:
+    """Whether the host reads what these operands are."""
+    if hart.host_subnormals != 0:
+        return True
+    return is_normal_or_zero(a, e, f) and is_normal_or_zero(b, e, f) and is_normal_or_zero(c, e, f)
 
 
 @inline
