@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -214,6 +215,27 @@ def test_a_verdict_is_read_from_what_was_printed() -> None:
     found = judge("x", said, 0)
     assert (found.verdict, found.checks, found.skipped) == ("failed", 7, 2)
     assert found.failures == (Failure("x from VS, medeleg 1", "vscause", "0x1", "0x2 or 0x0", "H: Trap"),)
+
+
+def test_results_stand_side_by_side_by_section(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--table` counts, for each section and simulator, the cases that break it, without what follows from another."""
+    failures = [
+        Failure("x from VS", "taker (0 M, 1 HS, 2 VS, 3 nobody)", "0x0", "0x1", "H: hedeleg"),
+        Failure("x from VS", "scause", "0x0", "0x2", "H: Causes"),
+    ]
+    for name, bad in (("good", ()), ("bad", tuple(failures))):
+        (tmp_path / name).write_text(json.dumps({"programs": [Outcome("p", "failed", bad, 9, 0).as_data()]}))
+    named = [f"--table={n}={tmp_path / n}" for n in ("good", "bad")]
+    assert main(["pack", *named, "--json", "-"]) == 0
+    (section,) = json.loads(capsys.readouterr().out)["sections"]
+    assert (section["rule"], {n: len(f) for n, f in section["failures"].items()}) == (
+        "H: hedeleg",
+        {"good": 0, "bad": 1},
+    )
+    assert main(["pack", *named]) == 0
+    assert main(["pack", "--table", "good"]) == main(["pack", "--table", f"x={tmp_path}"]) == 2
+    (tmp_path / "good").write_text("[]")
+    assert main(["pack", *named]) == 2
 
 
 def test_what_a_core_ties_to_zero_may_be_zero() -> None:

@@ -20,6 +20,7 @@ def pack(
     *,
     run: str | None = None,
     list_: Annotated[bool, Parameter(name="--list", negative="")] = False,
+    table: Several = (),
     only: Several = (),
     isa: str | None = None,
     zero: Several = (),
@@ -39,6 +40,8 @@ def pack(
         A command line with {elf} in it: each program is run with it, and what failed is shown with its section.
     list_
         Show the programs and how much they check.
+    table
+        NAME=FILE: show results that --run --json wrote side by side, by section; may be given several times.
     only
         These programs alone.
     isa
@@ -64,8 +67,17 @@ def pack(
     from trapline.pack.run import words_of
     from trapline.views.pack import show_programs
 
+    if table:
+        from trapline.pack.standing import load
+        from trapline.views.pack import show_standing
+
+        standing = load(table)
+        finish(standing.as_data(), json, lambda out: show_standing(out, standing))
+        return 0
     if folder is None and run is None and not list_:
-        raise UsageError("no folder to write to", "pack", "trapline pack DIR, --list, or --run 'CMD {elf}'")
+        raise UsageError(
+            "no folder to write to", "pack", "trapline pack DIR, --list, --table NAME=FILE, or --run 'CMD {elf}'"
+        )
     if not timeout > 0:
         raise UsageError(f"{timeout:g} is no time", "--timeout")
     if junit is not None and run is None:

@@ -113,13 +113,17 @@ def roots(failures: Iterable[Failure]) -> list[Failure]:
     return found
 
 
-def groups(outcomes: Iterable[Outcome]) -> list[tuple[str, Failure, int]]:
-    """Return failures of one kind once, without their consequences: the program, the first, how many there are."""
+def kinds(failures: Iterable[tuple[str, Failure]]) -> list[tuple[str, Failure, int]]:
+    """Return failures of one kind once: the program, the first of them, and how many there are."""
     found: dict[tuple[str, ...], tuple[str, Failure, int]] = {}
-    for outcome in outcomes:
-        for one in roots(outcome.failures):
-            event = one.case.split(",")[0].split(" from ")[0]
-            key = (outcome.program, event, one.what, one.rule)
-            first = found.get(key, (outcome.program, one, 0))
-            found[key] = (first[0], first[1], first[2] + 1)
+    for program, one in failures:
+        event = one.case.split(",")[0].split(" from ")[0]
+        key = (program, event, one.what, one.rule)
+        first = found.get(key, (program, one, 0))
+        found[key] = (first[0], first[1], first[2] + 1)
     return list(found.values())
+
+
+def groups(outcomes: Iterable[Outcome]) -> list[tuple[str, Failure, int]]:
+    """Return the kinds of failures, without those that follow from another."""
+    return kinds((outcome.program, one) for outcome in outcomes for one in roots(outcome.failures))

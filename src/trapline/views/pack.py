@@ -14,6 +14,7 @@ from trapline.views.terminal import number, put, say
 if TYPE_CHECKING:
     from trapline.pack.programs import Program
     from trapline.pack.run import Outcome
+    from trapline.pack.standing import Table as Standings
 
 
 def show_programs(console: Console, programs: Sequence[Program]) -> None:
@@ -41,6 +42,28 @@ def show_outcomes(console: Console, outcomes: Sequence[Outcome]) -> None:
         say(console, f"{program}: {first.case}" + (f" (and {count - 1} more)" if count > 1 else ""), 0, "bold")
         say(console, f"{first.what} is {first.seen}, must be {first.must}", 2, "red")
         say(console, first.rule, 2, "dim")
+
+
+def show_standing(console: Console, standing: Standings) -> None:
+    """Print how many cases break each section on each simulator, then what each simulator does."""
+    made = table(("section", "wrap", 28), *((name, "right") for name in standing.names))
+    for title, column in (("checks", 0), ("failing checks", 1), ("cases skipped", 2)):
+        made.add_row(title, *(number(one[column]) for one in standing.verdicts))
+    for section in standing.sections:
+        made.add_row(section.rule, *(number(len(f)) if f else "-" for f in section.failures))
+    show(console, made)
+    from trapline.pack.run import kinds
+
+    for n, name in enumerate(standing.names):
+        if any(section.failures[n] for section in standing.sections):
+            put(console)
+            put(console, name, "bold")
+        for section in standing.sections:
+            if section.failures[n]:
+                say(console, section.rule, 2, "dim")
+            for program, first, count in kinds(section.failures[n]):
+                more = f" (and {count - 1} more)" if count > 1 else ""
+                say(console, f"{program}: {first.case}{more}: {first.what} is {first.seen}, must be {first.must}", 4)
 
 
 def pack_suites(outcomes: Sequence[Outcome]) -> list[Suite]:
