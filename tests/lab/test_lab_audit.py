@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from trapline.lab.audit import Audit, audit
-from trapline.lab.checks import Finding
 from trapline.lab.events import MMIO, READ_ONLY, TAKEN
 from trapline.lab.guest_run import RunOptions, run_guest
 from trapline.lab.replay import write_all
@@ -145,15 +144,6 @@ def test_counterexample_replays(tmp_path: Path, policy: str, event: str, status:
 
 
 def test_workers_change_nothing() -> None:
-    """Findings are the same from one process and from two."""
-    alone, together = (audit("linux-6.13", event="fetch", workers=n) for n in (1, 2))
-    assert [f.as_data() for f in alone.findings] == [f.as_data() for f in together.findings]
-
-
-def test_finding_of_a_broken_probe_is_a_failure() -> None:
-    """A probe that does not reach its event fails the audit instead of vanishing."""
-    from trapline.lab.probe import ProbeVm
-
-    probes = ProbeVm(settings("linux-7.2"), only=frozenset({"illegal"}))
-    finding = Finding.broken(probes.settings, "opensbi-1.6", probes.image.entries[0], "the event was not reached")
-    assert finding.severity == "fail"
+    """The JSON is the same, byte for byte, from one process and from three."""
+    alone, together = (audit(["linux-6.13", "bao"], event="fetch", workers=n) for n in (1, 3))
+    assert json.dumps(alone.as_data()) == json.dumps(together.as_data())

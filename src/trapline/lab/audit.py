@@ -10,8 +10,7 @@ Properties:
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from trapline.engine.api import Engine
 from trapline.firmware.models import FirmwareModel
 from trapline.lab.checks import Finding, check
 from trapline.lab.events import EVENTS, UNREACHABLE
+from trapline.lab.executor import Executor, Here, in_order, local
 from trapline.lab.firmware_names import ALL, firmware_named
 from trapline.lab.oracle import expected
 from trapline.lab.probe import ProbeError
@@ -38,6 +38,8 @@ PROPERTIES = {
 }
 
 Progress = Callable[[int, int, str], None]
+Found = tuple[list[Finding], int, dict[int, set[str]]]
+FEW_JOBS = 8  # fewer are done sooner than a worker process is there
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ class Audit:
         }
 
 
-def run_job(job: Job) -> tuple[list[Finding], int, dict[int, set[str]]]:
+def run_job(job: Job) -> Found:
     """Execute the events of one configuration: findings, how many were executed, what VU raised.
 
     Nothing is executed for host-fwft on firmware that does not grant it: that is the same as without.
@@ -132,16 +134,23 @@ def _jobs(
     return [Job(Settings(p, m.name, on, misaligned), m, **more) for p in policies for m in models for on in fwft]
 
 
-def _results(jobs: list[Job], workers: int) -> Iterable[Any]:
-    if workers <= 1 or len(jobs) < 8:
+def _numbered(numbered: tuple[int, Job]) -> Found:
+    return run_job(numbered[1])
+
+
+def _results(jobs: list[Job], executor: Executor) -> Generator[Found, None, None]:
+    """Yield what each job found, in the order of the jobs; RuntimeError: a worker could not run one of them."""
+    if isinstance(executor, Here):
         yield from map(run_job, jobs)
         return
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
+    for done in in_order(executor.execute(_numbered, enumerate(jobs)), lambda numbered: numbered[0]):
+        if done.value is None:
+            raise RuntimeError(f"{_where(done.unit[1])} was given up after {done.tries} tries: {done.error}")
+        yield done.value
 
-    # Fork keeps the loaded image and the assembled probes; there are no threads yet.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
-        yield from pool.map(run_job, jobs, chunksize=2)
+
+def _where(job: Job) -> str:
+    return f"policy {job.settings.policy.name} on {job.model.name}"
 
 
 def audit(
@@ -165,11 +174,10 @@ def audit(
     only = event_names(event)
     jobs = _jobs(chosen, models, host_fwft, misaligned, isa=isa, engine=engine, only=only)
     result = Audit(tuple(p.name for p in chosen), tuple(m.name for m in models), partial=only is not None)
-    if workers is None:
-        workers = min(os.cpu_count() or 1, 8)
-    _warm(jobs, workers)
+    few = len(jobs) < FEW_JOBS or not isinstance(engine, str)
+    results = _results(jobs, Here() if few else local(workers))
     try:
-        for done, (job, (found, executed, raises)) in enumerate(zip(jobs, _results(jobs, workers), strict=True), 1):
+        for done, (job, (found, executed, raises)) in enumerate(zip(jobs, results, strict=True), 1):
             result.findings += found
             result.executed += executed
             for cause, conditions in raises.items():
@@ -178,15 +186,9 @@ def audit(
                 progress(done, len(jobs), job.settings.policy.name)
     except KeyboardInterrupt:
         result.interrupted = True
+    finally:
+        results.close()
     return result
-
-
-def _warm(jobs: list[Job], workers: int) -> None:
-    """Load what all workers share before they fork."""
-    if jobs and workers > 1 and len(jobs) >= 8:
-        job = jobs[0]
-        for probes in probe_vms(job.settings, job.isa, job.engine, job.only, firmware=job.model):
-            expected(probes.isa, probes.only)
 
 
 def event_count() -> int:

@@ -1,0 +1,96 @@
+"""The common executor: many independent units of work, over processes of this machine or over Dask.
+
+A unit is an argument of a pure function that a module defines at its top level. However a unit ends, it
+gives one `Done`: its value, or the error after so many tries. A unit whose worker is killed is tried again.
+Audits, sweeps and what else has many units stand on `execute`; trapline owns no scheduler.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+TRIES = 3  # of a unit that fails or whose worker dies, the first among them
+
+Unit = TypeVar("Unit")
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Generic[Unit, Value]):
+    """A unit that will not be tried again: its `value`, or, where `error` says something, no value."""
+
+    unit: Unit
+    value: Value | None = None
+    error: str = ""
+    tries: int = 1
+
+
+class Executor(Protocol):
+    """Where units run: made with `local` or `trapline.lab.executor_dask.dask`."""
+
+    workers: int
+
+    def execute(
+        self, function: Callable[[Any], Any], units: Iterable[Any], tries: int = TRIES
+    ) -> Iterator[Done[Any, Any]]:
+        """Yield a `Done` for each unit, as they end; of `units`, only a few more are taken than are running.
+
+        Closing the iterator, as an exception in the reader does, ends the workers.
+        """
+
+
+class Here:
+    """No other process: each unit runs where it is asked for."""
+
+    workers = 1
+
+    def execute(
+        self, function: Callable[[Any], Any], units: Iterable[Any], tries: int = TRIES
+    ) -> Iterator[Done[Any, Any]]:
+        """Yield a `Done` for each unit, in their order."""
+        for unit in units:
+            yield run_here(function, unit, tries)
+
+
+def run_here(function: Callable[[Any], Any], unit: Any, tries: int) -> Done[Any, Any]:
+    """Run one unit in this process, again if it fails."""
+    for attempt in range(1, tries + 1):
+        try:
+            return Done(unit, function(unit), "", attempt)
+        except Exception as error:
+            text = said(error)
+    return Done(unit, None, text, tries)
+
+
+def said(error: BaseException) -> str:
+    """Return an exception as one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def processors() -> int:
+    """Return how many CPUs this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def local(workers: int | None = None) -> Executor:
+    """Return an executor over processes of this machine; as many as there are CPUs if `workers` is None."""
+    count = processors() if workers is None else workers
+    if count <= 1:
+        return Here()
+    from trapline.lab.executor_local import Processes
+
+    return Processes(count)
+
+
+def in_order(done: Iterable[Done[Unit, Value]], place: Callable[[Unit], int]) -> Iterator[Done[Unit, Value]]:
+    """Yield what ended in any order in the order of `place`, which counts from 0; each as soon as it can be."""
+    waiting: dict[int, Done[Unit, Value]] = {}
+    following = 0
+    for one in done:
+        waiting[place(one.unit)] = one
+        while (here := waiting.pop(following, None)) is not None:
+            yield here
+            following += 1
