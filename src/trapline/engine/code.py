@@ -261,7 +261,7 @@ class CodeStore:
         """Decode for another set of extensions from now on."""
         self.decoder = decoder
         self._odd = 0 if "C" in decoder.enabled else 2
-        self.table, self._table_memory = decode_table.build(decoder, self.symbols, self.steps)
+        self.table, self._table_memory = decode_table.shared(decoder, self.symbols, self.steps)
         self.forget_all()
 
     def decode_block(self, page: CodePage, offset: int) -> None:

@@ -52,6 +52,17 @@ OPERAND_BYTE = {"rd": 0, "rs1": 8, "rs2": 16}
 IMMEDIATES = ("imm", "uimm", "shamt", "csr", "rm")
 
 
+_shared: dict[tuple[frozenset[str], int, int], tuple[int, mmap.mmap]] = {}
+
+
+def shared(decoder: Decoder, symbols: dict[str, int], steps: dict[tuple[str, int], int]) -> tuple[int, mmap.mmap]:
+    """Return the table of `build`: one for all stores with these extensions in this image, since nobody writes it."""
+    key = frozenset(decoder.enabled), symbols.get("h.undecoded", 0), len(INSTRUCTIONS)
+    if key not in _shared:
+        _shared[key] = build(decoder, symbols, steps)
+    return _shared[key]
+
+
 def build(decoder: Decoder, symbols: dict[str, int], steps: dict[tuple[str, int], int]) -> tuple[int, mmap.mmap]:
     """Return the address of the table for a decoder and the memory that holds it.
 

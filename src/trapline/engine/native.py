@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 CALLBACK = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p, *[ctypes.c_uint64] * 4)
 STEP_SLOTS = 4
+_CALL_FAILED = LAYOUT.fields["call_failed"].index
+_TRAP_WORDS = tuple(LAYOUT.fields[f"trap_{name}"].index for name in ("cause", "tval", "tval2", "tinst", "gva"))
+_NOT_COMPILED = object()
 
 _image: tuple[Image, int, mmap.mmap] | None = None
 
@@ -102,6 +105,7 @@ class NativeEngine:
         self._infos: dict[tuple[int, int], Infos] = {}
         self._failure: BaseException | None = None
         self._calls: dict[str, Any] = {}
+        self._exported: dict[Callable[..., Any], Any] = {}
         self._words = {name: f.index for name, f in LAYOUT.fields.items()}
 
     def attach(self, hart: Hart) -> None:
@@ -254,19 +258,28 @@ class NativeEngine:
             function = self._calls[name] = prototype(self.symbols[name])
         return int(function(hart.address, *args))
 
+    def _export(self, function: Callable[..., Any], count: int) -> Any:
+        """What calls a subset function natively, or _NOT_COMPILED; arguments are taken modulo 2**64, as ctypes does."""
+        address = self.symbols.get(f"c.{function.__name__}")
+        if address is None:
+            return _NOT_COMPILED
+        return ctypes.CFUNCTYPE(ctypes.c_uint64, *[ctypes.c_uint64] * (1 + count))(address)
+
     def call(self, hart: Hart, function: Callable[..., Any], *args: Any) -> Any:
         """Run a subset function for hosted software: natively where it is exported."""
-        name = f"c.{function.__name__}"
-        if name not in self.symbols:
+        known = self._exported.get(function)
+        if known is None:
+            known = self._exported[function] = self._export(function, len(args))
+        if known is _NOT_COMPILED:
             return function(hart, *subset_arguments(args))
-        mem, words = hart.mem, self._words
-        mem[words["call_failed"]] = 0
-        result = self._plain(name, hart, *[int(a) & 0xFFFF_FFFF_FFFF_FFFF for a in args])
+        mem = hart.mem
+        mem[_CALL_FAILED] = 0
+        result = known(hart.address, *args)
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure
-        if mem[words["call_failed"]]:
-            raise Trap(*[mem[words[f"trap_{n}"]] for n in ("cause", "tval", "tval2", "tinst", "gva")])
+        if mem[_CALL_FAILED]:
+            raise Trap(*[mem[index] for index in _TRAP_WORDS])
         return U64(result)
 
     # --- running ---

@@ -26,6 +26,7 @@ HARDWARE_MODE = dict(zip((*L1, *L2), ("VU", "VS") * 2, strict=True))  # what the
 RING_WORDS = 8
 NO_GPA = (1 << 64) - 1
 _COUNTS, _SPENT, _RING = (LAYOUT.fields[n] for n in ("exit_count", "exit_firmware", "exit_ring"))
+_NOTHING, _NO_ROW = bytes(_COUNTS.count * 8), bytes(256 * 8)
 _FIRMWARE = LAYOUT.fields["fw_count"]
 
 
@@ -150,11 +151,13 @@ def spent(hart: Hart) -> Iterator[tuple[NativeExit, int]]:
 
 
 def _summed(hart: Hart, first: int) -> Iterator[tuple[NativeExit, int]]:
+    if bytes(hart.mem[first : first + _COUNTS.count]) == _NOTHING:
+        return
     for kind in KINDS:
         start = first + (kind << 8)
-        row = hart.mem[start : start + 256].tolist()
-        if any(row):
-            yield from ((native_exit(kind << 8 | n), count) for n, count in enumerate(row) if count)
+        row = hart.mem[start : start + 256]
+        if bytes(row) != _NO_ROW:
+            yield from ((native_exit(kind << 8 | n), count) for n, count in enumerate(row.tolist()) if count)
 
 
 def ring_entries(hart: Hart, since: int) -> list[tuple[int, ...]]:

@@ -104,13 +104,13 @@ class NestedProbeVm(ProbeVm):
     def _lost(self, data: int) -> str:
         return ENDS.get(data, "lost")
 
-    def _snapshot(self) -> Any:
+    def _begin_counting(self) -> Any:
         """From the event on every exit is watched."""
         hart = self.vcpu.hart
         self.vm.on_trap = self._on_trap
         self._world = int(hart.kvm_world)
         self._at = hart.mem[_MODE_INSTRET : _MODE_INSTRET + 8].tolist()
-        return super()._snapshot()
+        return super()._begin_counting()
 
     def _on_trap(self, record: TrapRecord) -> None:
         super()._on_trap(record)

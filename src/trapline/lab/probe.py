@@ -8,7 +8,6 @@ statistics. The policy is given to the VM and not looked at here.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from trapline.engine.api import Engine
 from trapline.firmware.exit_log import HARDWARE_MODE
@@ -36,7 +35,13 @@ from trapline.privilege.modes import MODE_NAMES, MODE_VS, MODE_VU
 LIMIT = 4_000  # instructions that a probe may take from its entry to its end
 _PIECE, _FOR_EVER = 200, 100  # of them at a time; of a trap that comes back as often, nothing new is to be learned
 GUEST_MODES = (MODE_VU, MODE_VS)
-_TRAP_WORDS = TRAP_CAUSES * TRAP_ORIGINS * TRAP_DESTINATIONS
+_ROW = TRAP_ORIGINS * TRAP_DESTINATIONS
+_TRAP_WORDS, _NO_ROW = TRAP_CAUSES * _ROW, bytes(_ROW * 8)
+# The hart's counters of traps and exits, and as many zeros.
+_COUNTED = tuple(
+    (LAYOUT.fields[name].index, memoryview(bytes(LAYOUT.fields[name].count * 8)).cast("Q"))
+    for name in ("trap_count", "exit_count", "exit_firmware")
+)
 _TRAP_COUNT, _MODE_INSTRET = LAYOUT.fields["trap_count"].index, LAYOUT.fields["mode_instret"].index
 
 
@@ -191,9 +196,9 @@ class ProbeVm:
         now.costs.clear()
         now.arrivals.clear()
         now.exits.clear()
-        before = self._snapshot()
+        before = self._begin_counting()
         reached = self._until(image.END, now)
-        self._measure(now, before, self._snapshot(), reached)
+        self._measure(now, before, reached)
         if now.end == "hung":
             self._build()
         return now
@@ -241,15 +246,20 @@ class ProbeVm:
             return False
         return True
 
-    def _snapshot(self) -> tuple[list[int], list[int], dict[str, int]]:
-        hart = self.vcpu.hart
-        traps = hart.mem[_TRAP_COUNT : _TRAP_COUNT + _TRAP_WORDS].tolist()
-        return traps, hart.mem[_MODE_INSTRET : _MODE_INSTRET + 8].tolist(), self.vcpu.stats.snapshot(hart)
+    def _begin_counting(self) -> tuple[list[int], dict[str, int]]:
+        """Forget the traps and exits of before: what is counted from now on is the event's."""
+        hart, stats = self.vcpu.hart, self.vcpu.stats
+        for index, nothing in _COUNTED:
+            hart.mem[index : index + len(nothing)] = nothing
+        stats.routes.clear()
+        stats.firmware.clear()
+        stats.fold(hart)
+        return hart.mem[_MODE_INSTRET : _MODE_INSTRET + 8].tolist(), {**stats.kvm, **stats.generic}
 
     def _read_log(self) -> list[GuestSees]:
         return read_log(self.vm.read_memory(image.LOG, image.RECORD * 8))
 
-    def _measure(self, now: Observation, before: Any, after: Any, reached: bool) -> None:
+    def _measure(self, now: Observation, before: tuple[list[int], dict[str, int]], reached: bool) -> None:
         """Take differences; the write of END itself is the last record and is not part of the event."""
         now.log = self._read_log()
         skip = None
@@ -259,10 +269,12 @@ class ProbeVm:
                 if hop in skip.path:
                     now.arrivals.pop()
                     now.costs.pop()
-        traps, modes, counters = zip(before, after, strict=True)
-        now.traps = _trap_changes(traps[0], traps[1], skip)
-        now.instructions = {MODE_NAMES[m]: modes[1][m] - modes[0][m] for m in GUEST_MODES}
-        now.counters = {n: v - counters[0].get(n, 0) for n, v in counters[1].items() if v != counters[0].get(n, 0)}
+        hart = self.vcpu.hart
+        now.traps = _traps(hart.mem[_TRAP_COUNT : _TRAP_COUNT + _TRAP_WORDS], skip)
+        modes = hart.mem[_MODE_INSTRET : _MODE_INSTRET + 8].tolist()
+        now.instructions = {MODE_NAMES[m]: modes[m] - before[0][m] for m in GUEST_MODES}
+        counters = self.vcpu.stats.snapshot(hart)
+        now.counters = {n: v - before[1].get(n, 0) for n, v in counters.items() if v != before[1].get(n, 0)}
         if skip is not None:
             _without(now.counters, skip)
 
@@ -284,17 +296,17 @@ def _goes_round(records: list[TrapRecord]) -> bool:
     return len(last) == _FOR_EVER and len({(record.cause, record.epc) for record in last}) == 1
 
 
-def _trap_changes(before: list[int], after: list[int], skip: TrapRecord | None) -> list[GuestTrap]:
+def _traps(counted: memoryview, skip: TrapRecord | None) -> list[GuestTrap]:
     found = []
-    row = TRAP_ORIGINS * TRAP_DESTINATIONS
-    rows = [n for n in range(0, _TRAP_WORDS, row) if before[n : n + row] != after[n : n + row]]
-    for index in (n + m for n in rows for m in range(row)):
-        old, new = before[index], after[index]
-        if old == new:
+    raw = bytes(counted)
+    rows = [n for n in range(0, _TRAP_WORDS, _ROW) if not raw.startswith(_NO_ROW, n * 8)]
+    for index in (n + m for n in rows for m in range(_ROW)):
+        count = counted[index]
+        if not count:
             continue
         code, origin, destination = index >> 5, index >> 2 & 7, index & 3
         cause = INTERRUPT | code - 32 if code >= 32 else code
-        count, origin_name = new - old, MODE_NAMES.get(origin, "?")
+        origin_name = MODE_NAMES.get(origin, "?")
         where = ("M", "HS", "VS")[destination]
         if skip is not None and (cause, origin_name, where) == (
             skip.cause,

@@ -32,6 +32,7 @@ _DESTINATIONS = {0: "M", 1: "HS", 2: "VS"}
 _GUEST_ORIGINS = {4: "VU", 5: "VS"}
 _KVM_STAT = LAYOUT.fields["kvm_stat"].index
 _TRAP_COUNT, _ROW = LAYOUT.fields["trap_count"].index, TRAP_ORIGINS * TRAP_DESTINATIONS
+_NO_ROW = bytes(_ROW * 8)
 
 
 class VcpuStats:
@@ -147,10 +148,11 @@ def route_of(exit_: NativeExit) -> Route:
 def hardware_traps(hart: Hart) -> dict[tuple[int, str, str], int]:
     """Return the compiled counters of guest traps: (cause, origin, destination of the hardware entry)."""
     counts: dict[tuple[int, str, str], int] = {}
-    words = hart.mem[_TRAP_COUNT : _TRAP_COUNT + 64 * _ROW].tolist()
+    raw = bytes(hart.mem[_TRAP_COUNT : _TRAP_COUNT + 64 * _ROW])
     for code in range(64):
-        if not any(row := words[code * _ROW : (code + 1) * _ROW]):
+        if raw.startswith(_NO_ROW, code * _ROW * 8):
             continue
+        row = hart.mem[_TRAP_COUNT + code * _ROW : _TRAP_COUNT + (code + 1) * _ROW].tolist()
         cause = INTERRUPT | code - 32 if code >= 32 else code
         for mode, origin in _GUEST_ORIGINS.items():
             for destination, name in _DESTINATIONS.items():
