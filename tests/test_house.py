@@ -29,6 +29,7 @@ ROOMS = [
     "fetch",
     "conform",
     "verify",
+    "fuzz",
     "views",
     "cli",
 ]

@@ -20,6 +20,7 @@ from trapline.cli import (  # noqa: F401 (each registers its command)
     conform,
     demo,
     fetch,
+    fuzz,
     pack,
     policies,
     report,

@@ -1,0 +1,96 @@
+"""`trapline fuzz`: search for what brings a VM down, or shows a guest what hardware would not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from trapline.cli.application import app
+from trapline.cli.common import finish, native
+from trapline.cli.numbers import Count, Seconds, Workers
+from trapline.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, UNDER, EngineName, Json, Under
+
+
+@app.command
+def fuzz(
+    *,
+    under: Under = UNDER,
+    from_: Annotated[Literal["vu", "vs"], Parameter(name="--from")] = "vu",
+    nested: Annotated[bool, Parameter(negative="")] = False,
+    l1: str | None = None,
+    seed: int = 0,
+    max_seconds: Seconds | None = None,
+    runs: Count | None = None,
+    workers: Workers = 1,
+    out: str | None = None,
+    engine: EngineName = "native",
+    junit: str | None = None,
+    json: Json = None,
+) -> int:
+    """Run made programs as guests and keep what kills, hangs, or differs from hardware; exit code 1 if there is any.
+
+    Parameters
+    ----------
+    from_
+        Whether programs are user code (vu) or kernel code (vs) of the guest.
+    nested
+        Programs are of the guest of a guest hypervisor.
+    l1
+        With --nested: the policy of the guest hypervisor (proposed).
+    seed
+        What the programs are made from: the same seed, the same programs.
+    max_seconds
+        Stop after so long; 60 if neither this nor --runs is given.
+    runs
+        Stop after so many programs.
+    workers
+        Processes, which share what they learn.
+    out
+        Where findings are written as ELF with a line that runs each, and the corpus; a search that is there goes on.
+    engine
+        The engine that runs the guests; the reference engine repeats some of the native one's runs.
+    junit
+        Write the result as JUnit XML to a file, for a CI server.
+    json
+        Write the result as JSON to a file, or - for standard output.
+    """
+    from contextlib import ExitStack
+    from tempfile import TemporaryDirectory
+
+    from trapline.fuzz.fuzz import fuzz as search
+    from trapline.fuzz.replay import write_all
+    from trapline.fuzz.search import Plan
+    from trapline.lab.errors import UsageError
+    from trapline.lab.output import behind_result
+    from trapline.lab.settings import policy_of, settings
+    from trapline.views.fuzz import fuzz_suites, show_fuzz
+    from trapline.views.junit import write_junit
+    from trapline.views.progress import bar
+
+    if l1 is not None and not nested:
+        raise UsageError(f"--l1 {l1}", remedy="it goes with --nested")
+    chosen = settings(under.policy, under.firmware, under.host_fwft, under.misaligned)
+    plan = Plan(chosen, from_.upper(), seed, policy_of(l1 or "proposed") if nested else None, engine)
+    native()
+    if max_seconds is None and runs is None:
+        max_seconds = 60.0
+    with ExitStack() as stack:
+        folder = (
+            Path(out) if out is not None else Path(stack.enter_context(TemporaryDirectory(prefix="trapline-fuzz-")))
+        )
+        with bar("fuzz") as update:
+            result = search(
+                plan, under.policy, folder, workers=workers, max_runs=runs, max_seconds=max_seconds, progress=update
+            )
+        if out is not None:
+            with behind_result():
+                write_all(result.groups, plan, under.policy, folder)
+        if junit is not None:
+            with behind_result():
+                write_junit(junit, fuzz_suites(result))
+        finish(result.as_data(), json, lambda console: show_fuzz(console, result, written=out is not None))
+    if result.interrupted:
+        return EXIT_INTERRUPTED
+    return EXIT_FAILED if result.groups else 0

@@ -1,0 +1,263 @@
+"""Judging one program: what it does under the policy, and whether hardware would have shown the guest the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from trapline.engine.api import Engine
+from trapline.fuzz import image as layout
+from trapline.fuzz.findings import DIFFERS, ENGINES, HUNG, KILLED, Key
+from trapline.fuzz.hardware import Hardware
+from trapline.fuzz.image import Image, build
+from trapline.fuzz.make import units
+from trapline.fuzz.target import DEADLY, End, Outcome, Target
+from trapline.isa.decode import Decoded, Decoder, enabled_extensions
+from trapline.isa.text import text
+from trapline.lab.settings import Settings
+from trapline.lang.facts import Kind
+from trapline.policies import Policy, describe
+from trapline.privilege.causes import ILLEGAL_INST, LOAD_ACCESS, STORE_ACCESS, cause_name
+
+_WORDS = layout.STRIDE // 8
+_TRAPS = 4 * layout.RECORDS
+_TIMES = (*range(0xC00, 0xC20), 0x14D)
+
+
+@dataclass(slots=True)
+class Judged:
+    """What is wrong with a program."""
+
+    key: Key
+    text: tuple[str, ...]
+    expected: tuple[int, int] | None = None
+
+
+@dataclass(slots=True)
+class World:
+    """What programs of a mode run on: the VM, and the machines that say what hardware gives. Made when first asked."""
+
+    settings: Settings
+    mode: str
+    isa: str
+    engine: str | Engine = "native"
+    nested: Policy | None = None
+    image: Image = field(init=False)
+    target: Target = field(init=False)
+    machines: list[Hardware] = field(init=False)
+    decoder: Decoder = field(init=False)
+    _reference: Target | None = None
+
+    def __post_init__(self) -> None:
+        self.image = build(self.mode)
+        self.target = Target(self.settings, self.image, isa=self.isa, engine=self.engine, nested=self.nested)
+        self.target.run([b""])
+        envcfg = self.target.henvcfg
+        made = (("trap", self.settings.firmware), ("trap", "delegates-all"), ("hardware", "delegates-all"))
+        self.machines = [
+            Hardware(self.image, envcfg, isa=self.isa, misaligned=m, firmware=f, engine=self.engine) for m, f in made
+        ]
+        self.decoder = Decoder(enabled_extensions(self.target.vcpu.hart))
+
+    @property
+    def reference(self) -> Target:
+        """The same VM on the reference engine."""
+        if self._reference is None:
+            self._reference = Target(self.settings, self.image, isa=self.isa, engine="reference", nested=self.nested)
+        return self._reference
+
+    # --- judging ---
+    def judge(self, program: bytes, zoo: int) -> Judged | None:
+        """Run a program alone, and say what is wrong with it; None if nothing is."""
+        outcome = self.target.run([program], zoo)
+        if outcome.end in DEADLY:
+            return self.death(outcome, program)
+        if outcome.end is not End.DONE:
+            return None
+        return self.difference(program, outcome.log, zoo)
+
+    def death(self, outcome: Outcome, program: bytes) -> Judged:
+        """Say what killed the VM, or why it hangs."""
+        last = outcome.records[-1] if outcome.records else None
+        route = (last.route(),) if last is not None else ()
+        if outcome.death is not None:
+            death = outcome.death
+            pc = death.pc - self.image.window - layout.CODE - outcome.at * layout.SLOT
+            what = self.mnemonic(program, pc)
+            key = Key(KILLED, death.cause, death.origin, describe(death.rule), what, death.errno)
+            return Judged(key, (*route, *death.log))
+        cause, origin, epc = (last.cause, last.origin, last.epc) if last is not None else (-1, self.mode, 0)
+        what = self.mnemonic(program, epc - self.image.window - layout.CODE - outcome.at * layout.SLOT)
+        kind = HUNG if outcome.end is End.HUNG else KILLED
+        return Judged(Key(kind, cause, origin, outcome.what or outcome.end.value, what), route)
+
+    def difference(self, program: bytes, log: bytes, zoo: int) -> Judged | None:
+        """Say how what the guest noted differs from what each machine gives; None if one gives just that.
+
+        Each instruction may be dealt with as any of the machines does: firmware emulates some misaligned accesses only.
+        """
+        seen, answers = _noted(log), []
+        for machine in self.machines:
+            ended, given_log = machine.run([program], zoo)
+            given = _noted(given_log)
+            if not ended or self._same(seen, given):
+                return None
+            answers.append(given)
+        best = answers[0]
+        if self._excused(seen, best) or (len(_traps(seen)) < layout.RECORDS and self._piecewise(seen, answers)):
+            return None
+        at = self._first(seen, best)
+        return Judged(self._key(DIFFERS, program, seen, best, at), self._say(seen, best), (at, best[at]))
+
+    @staticmethod
+    def _piecewise(seen: Sequence[int], answers: Sequence[Sequence[int]]) -> bool:
+        mine, others = _traps(seen), [_traps(words) for words in answers]
+        if all(mine == other for other in others):
+            return False  # registers differ
+        places = set(mine).union(*others)
+        return all(mine.get(pc) in [other.get(pc) for other in others] for pc in places)
+
+    def engines(self, program: bytes, zoo: int) -> Judged | None:
+        """Say how the reference engine and the native one disagree; None if they do not."""
+        native, reference = self.target.run([program], zoo), self.reference.run([program], zoo)
+        mine, other = _noted(native.log), _noted(reference.log)
+        if native.end is reference.end and mine == other:
+            return None
+        if native.end is not reference.end:
+            rule = f"native {native.end.value}, reference {reference.end.value}"
+            return Judged(Key(ENGINES, -1, self.mode, rule, self._last(program)), (rule,))
+        at = next(n for n in range(_WORDS) if mine[n] != other[n])
+        key = self._key(ENGINES, program, other, mine, at)
+        return Judged(key, self._say(other, mine, ("reference", "native")), (at, mine[at]))
+
+    def differs(self, log: bytes, given: bytes) -> bool:
+        """Whether two logs of a program in a batch are worth a closer look."""
+        return log != given and not self._same(_noted(log), _noted(given))
+
+    def _compared(self) -> int:
+        """How many words of a log are compared: registers of VS hold what its hypervisor shows it."""
+        return _WORDS if self.mode == "VU" and self.nested is None else _TRAPS
+
+    def _same(self, seen: Sequence[int], given: Sequence[int]) -> bool:
+        if self.mode == "VU" and self.nested is None:
+            return list(seen) == list(given)
+        for n in range(0, _TRAPS, 4):
+            if list(seen[n : n + 3]) != list(given[n : n + 3]):
+                return False
+            if n and seen[n + 1] == 0:
+                return True
+        return True
+
+    def _excused(self, seen: Sequence[int], given: Sequence[int]) -> bool:
+        """Whether a hypervisor may do what it did at the first trap in which they differ.
+
+        It may keep a counter to itself, and hand an access to where nothing is to user space, which serves it.
+        """
+        at = next((n for n in range(0, _TRAPS, 4) if list(seen[n : n + 3]) != list(given[n : n + 3])), None)
+        if at is None:
+            return False
+        cause, epc, tval = seen[at : at + 3]
+        served = given[at] in (LOAD_ACCESS, STORE_ACCESS) and given[at + 1] and epc != given[at + 1]
+        return bool(served or (cause == ILLEGAL_INST and tval & 0x7F == 0x73 and tval >> 20 in _TIMES))
+
+    def _first(self, seen: Sequence[int], given: Sequence[int]) -> int:
+        return next((n for n in range(self._compared()) if seen[n] != given[n]), 0)
+
+    def _key(self, kind: str, program: bytes, seen: Sequence[int], given: Sequence[int], at: int) -> Key:
+        if at >= _TRAPS:
+            return Key(kind, -1, self.mode, "registers", self._last(program))
+        at -= at % 4
+        mine, other = seen[at : at + 4], given[at : at + 4]
+        first = min((w[1] for w in (mine, other) if self._inside(program, w[1])), default=0)
+        what = self.mnemonic(program, first - self.image.window - layout.CODE)
+        sees, gives = (_cause(w) if w[1] == first or not first else "no trap" for w in (mine, other))
+        cause = mine[0] if sees != "no trap" else -1
+        if sees == gives:
+            gives = (
+                f"another {('cause', 'epc', 'tval', 'sstatus')[next((n for n in range(4) if mine[n] != other[n]), 0)]}"
+            )
+        return Key(kind, cause, self.mode, f"hardware gives {gives}", what)
+
+    def _inside(self, program: bytes, pc: int) -> bool:
+        return 0 <= pc - self.image.window - layout.CODE < len(program)
+
+    def _say(
+        self, seen: Sequence[int], given: Sequence[int], who: tuple[str, str] = ("the guest sees", "hardware gives")
+    ) -> tuple[str, ...]:
+        lines = []
+        for n in range(0, _TRAPS, 4):
+            if list(seen[n : n + 4]) != list(given[n : n + 4]):
+                lines += [f"{name} {_trap(words[n : n + 4])}" for name, words in zip(who, (seen, given), strict=True)]
+                break
+        else:
+            at = next((n for n in range(_WORDS) if seen[n] != given[n]), 0)
+            name = _register(at)
+            lines += [f"{w} {name} {words[at]:#x}" for w, words in zip(who, (seen, given), strict=True)]
+        return tuple(lines)
+
+    # --- words ---
+    def mnemonic(self, program: bytes, at: int) -> str:
+        """Return the kind of the instruction at an offset of a program: its name, or that of all like it."""
+        if not 0 <= at < len(program):
+            return "fetch"
+        bits = int.from_bytes(program[at : at + (4 if program[at] & 3 == 3 else 2)], "little")
+        found = self.decoder.decode(bits)
+        return family(found) if found else "no instruction"
+
+    def _last(self, program: bytes) -> str:
+        at = len(program) - len(units(program)[-1]) if program else 0
+        return self.mnemonic(program, at)
+
+    def listing(self, program: bytes) -> tuple[str, ...]:
+        """Return a program as text."""
+        lines, at = [], 0
+        for unit in units(program):
+            bits = int.from_bytes(unit, "little")
+            found = self.decoder.decode(bits)
+            lines.append(f"{at:4x}: {bits:0{2 * len(unit)}x}  {text(found, at) if found else 'not an instruction'}")
+            at += len(unit)
+        return tuple(lines)
+
+
+def family(found: Decoded) -> str:
+    """Return an instruction's name, or for accesses to memory what hypervisors tell apart when they decode them."""
+    name, extension = found.instruction.name, found.instruction.extension
+    if found.spelling.extension.startswith("Zcb"):
+        name = found.spelling.name.removeprefix("c.")
+        return "Zcb load" if name[0] == "l" else "Zcb store" if name in ("sb", "sh") else found.spelling.name
+    if extension == "A":
+        return name.partition(".")[0] if name[:3] in ("lr.", "sc.") else "AMO"
+    access = found.instruction.access
+    if access is None or extension not in ("I", "F", "D", "Zfh", "Zfhmin", "Zfh|Zfhmin"):
+        return found.spelling.name if access is None else name
+    floating = "" if extension == "I" else "float "
+    return f"{floating}{'store' if access.kind is Kind.STORE else 'load'}"
+
+
+def _noted(log: bytes) -> list[int]:
+    return memoryview(log).cast("Q").tolist()
+
+
+def _traps(words: Sequence[int]) -> dict[int, tuple[int, int]]:
+    """Return the first trap at each pc: its cause and tval."""
+    found: dict[int, tuple[int, int]] = {}
+    for n in range(0, _TRAPS, 4):
+        if words[n + 1]:
+            found.setdefault(words[n + 1], (words[n], words[n + 2]))
+    return found
+
+
+def _cause(words: Sequence[int]) -> str:
+    return f"{words[0]} {cause_name(words[0])}" if words[1] else "no trap"
+
+
+def _trap(words: Sequence[int]) -> str:
+    if not words[1]:
+        return "no trap"
+    return f"cause {words[0]}, epc {words[1]:#x}, tval {words[2]:#x}, sstatus {words[3]:#x}"
+
+
+def _register(at: int) -> str:
+    if at < layout.FCSR // 8:
+        return f"x{at - layout.REGISTERS // 8 + 1}"
+    return "fcsr" if at == layout.FCSR // 8 else f"f{at - layout.FLOATS // 8}"

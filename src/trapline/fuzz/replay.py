@@ -1,0 +1,107 @@
+"""A finding as a program of its own: an ELF for `trapline run`, and the line that runs it."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from trapline.fuzz import image as layout
+from trapline.fuzz.findings import ENGINES, HOST, Group
+from trapline.fuzz.image import build
+from trapline.fuzz.search import Plan
+from trapline.isa.assemble import assemble
+from trapline.lab import nested_image as l1
+from trapline.lab import probe_image as probe
+from trapline.lab.elf_file import Part, write_elf
+from trapline.lab.errors import UsageError
+from trapline.privilege.isa_string import DEFAULT_ISA, extensions
+
+FAILED = 0x1_3333  # to the test finisher: the guest saw something else
+_CHECK = """li t0, {address:#x}
+  ld t0, 0(t0)
+  li t1, {value:#x}
+  beq t0, t1, 1f
+  li t0, {finisher:#x}
+  li t1, {failed:#x}
+2:sw t1, 0(t0)
+  j 2b
+1:"""
+
+
+def guest_of(group: Group, plan: Plan) -> bytes:
+    """Return the ELF; a difference makes it end as failed, unless the guest sees what hardware gives."""
+    case = group.case
+    over = ""
+    if group.expected is not None:
+        word, value = group.expected
+        over = _CHECK.format(address=layout.LOG + 8 * word, value=value, finisher=probe.FINISHER, failed=FAILED)
+    image = build(case.mode, over)
+    parts = [Part(at, data) for at, data in image.parts]
+    parts += [Part(at, data) for at, data in image.batch([case.program], case.zoo)]
+    entry = image.start
+    if plan.nested is not None:
+        hypervisor = l1.hypervisor(plan.nested)
+        entry = l1.BASE + l1.SIZE - 0x1000
+        first = assemble(f"li a1, {image.start:#x}; li t0, {hypervisor.start:#x}; jr t0", entry)
+        parts += [
+            Part(l1.BASE, hypervisor.data),
+            *(Part(at, data) for at, data in hypervisor.tables),
+            Part(entry, first),
+        ]
+    return write_elf(_merged(parts), {"program": layout.CODE}, entry, compressed="c" in extensions(case.isa))
+
+
+def _merged(parts: list[Part]) -> list[Part]:
+    """Later parts lie over earlier ones."""
+    memory: dict[int, bytearray] = {}
+    for part in parts:
+        home = next(
+            (a for a, d in memory.items() if a <= part.address and part.address + len(part.data) <= a + len(d)), None
+        )
+        if home is None:
+            memory[part.address] = bytearray(part.data)
+        else:
+            memory[home][part.address - home : part.address - home + len(part.data)] = part.data
+    return [Part(a, bytes(d)) for a, d in sorted(memory.items())]
+
+
+def command_of(group: Group, plan: Plan, policy: str, path: str) -> str:
+    """Return the one line that shows the finding again."""
+    s = plan.settings
+    words = ["trapline", "run", path, "--policy", policy, "--firmware", s.firmware]
+    words += ["--host-fwft", "on" if s.host_fwft else "off"]
+    if s.misaligned != "trap":
+        words += ["--misaligned", s.misaligned]
+    if group.case.isa != DEFAULT_ISA:
+        words += ["--isa", group.case.isa]
+    words += ["--memory", "16M", "--max-instructions", "1000000"]
+    words += ["--memslot", f"{probe.HOLE:#x}:{probe.HOLE_SIZE:#x}:hole"]
+    words += ["--memslot", f"{probe.READ_ONLY:#x}:{probe.READ_ONLY_SIZE:#x}:ro"]
+    if plan.nested is not None:
+        words += ["--nested"]
+    if group.key.kind in (ENGINES, HOST) or plan.engine == "reference":
+        words += ["--engine", "reference" if group.key.kind == ENGINES else str(plan.engine)]
+    return shlex.join(words)
+
+
+def write_all(groups: list[Group], plan: Plan, policy: str, directory: Path) -> None:
+    """Write an ELF for each group, and `replay.sh`; each group learns of its file and line."""
+    anywhere = str(Path(policy).resolve()) if Path(policy).is_file() else policy
+    lines = [
+        "#!/bin/sh",
+        "# What `trapline fuzz` found, one run for each.",
+        'cd "$(dirname "$0")" || exit 2',
+        "status=0",
+    ]
+    try:
+        for number, group in enumerate(groups, 1):
+            name = f"{number:03}-{group.key.kind}-{group.key.what.replace(' ', '-').replace('.', '-').lower()}.elf"
+            (directory / name).write_bytes(guest_of(group, plan))
+            group.file = name
+            group.command = command_of(group, plan, policy, str(directory / name))
+            lines += [f"# {group.key.line()}", f"{command_of(group, plan, anywhere, name)} || status=$?"]
+        script = directory / "replay.sh"
+        script.write_text("\n".join([*lines, "exit $status", ""]), encoding="utf-8")
+        script.chmod(script.stat().st_mode | 0o111)
+    except OSError as error:
+        raise UsageError(f"cannot write to {str(directory)!r}: {error.strerror}", "--out") from None

@@ -1,0 +1,191 @@
+"""One process's search: batch behind batch, and what is new or wrong in each."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from trapline.engine.api import Engine
+from trapline.fuzz.findings import HOST, Case, Group, Key
+from trapline.fuzz.image import PROGRAMS, STRIDE, ZOOS
+from trapline.fuzz.judge import Judged, World
+from trapline.fuzz.make import Maker
+from trapline.fuzz.minimise import minimise
+from trapline.fuzz.target import DEADLY, End
+from trapline.lab.route import with_zcb, without_compressed
+from trapline.lab.settings import Settings
+from trapline.policies import Policy
+from trapline.privilege.isa_string import DEFAULT_ISA
+
+REFILL = 40  # batches from one stock of snippets
+REFERENCE_SHARE = 0.05  # of the time, for the reference engine
+CORPUS = 2000  # programs
+_TURNS = (0, 0, 1, 0, 0, 2, 0, 1)  # which of the plan's harts a batch is for
+_CLOSER = 8  # programs of a batch that are looked at alone because their logs differ
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is searched."""
+
+    settings: Settings
+    mode: str = "VU"
+    seed: int = 0
+    nested: Policy | None = None
+    engine: str | Engine = "native"
+    isas: tuple[str, str, str] = (DEFAULT_ISA, with_zcb(DEFAULT_ISA), without_compressed(DEFAULT_ISA))
+
+
+@dataclass(slots=True)
+class News:
+    """What a batch brought."""
+
+    runs: int = 0
+    groups: list[Group] = field(default_factory=list)  # seen for the first time
+    again: list[Key] = field(default_factory=list)
+    corpus: list[bytes] = field(default_factory=list)
+
+
+class Search:
+    """A search; `step` runs one batch. `before` is told what is about to run, so that a crash can be explained."""
+
+    def __init__(
+        self, plan: Plan, stream: str = "", before: Callable[[Sequence[bytes], Case], Any] | None = None
+    ) -> None:
+        self.plan, self.before = plan, before or (lambda programs, case: None)
+        self.rng = Random(f"{plan.seed}/{stream}")
+        self.worlds: dict[str, World] = {}
+        self.makers = {isa: Maker(isa, plan.mode, self.rng, nested=plan.nested is not None) for isa in plan.isas}
+        self.known: set[Key] = set()
+        self.covered: set[object] = set()
+        self.corpus: list[bytes] = []
+        self.batches = 0
+        self._reference_time, self._began = 0.0, time.process_time()
+
+    def world(self, isa: str) -> World:
+        """What programs for this ISA run on."""
+        if isa not in self.worlds:
+            self.worlds[isa] = World(self.plan.settings, self.plan.mode, isa, self.plan.engine, self.plan.nested)
+        return self.worlds[isa]
+
+    def step(self, most: int = PROGRAMS) -> News:
+        """Run a batch of at most so many programs."""
+        isa = self.plan.isas[_TURNS[self.batches % len(_TURNS)]]
+        maker = self.makers[isa]
+        if self.batches % REFILL == 0 or not maker.stock:
+            maker.refill()
+        self.batches += 1
+        zoo = self.rng.randrange(ZOOS)
+        programs = [maker.program(self.corpus) for _ in range(min(most, PROGRAMS))]
+        news = News()
+        try:
+            self._batch(self.world(isa), programs, zoo, news)
+        except Exception:  # whatever is wrong in trapline itself is a finding
+            self._host_error(isa, programs, zoo, news)
+        return news
+
+    def _batch(self, world: World, programs: list[bytes], zoo: int, news: News) -> None:
+        case = Case(b"", world.mode, zoo, world.isa)
+        self.before(programs, case)
+        while programs:
+            outcome = world.target.run(programs, zoo)
+            done = outcome.at
+            fresh = world.target.covered() - self.covered
+            if done:
+                self._compare(world, programs[:done], outcome.log, zoo, news)
+            if outcome.end in DEADLY:
+                self._found(world, world.death(outcome, programs[done]), programs[done], zoo, news)
+            if fresh:
+                self._keep(world, programs[: done + 1], fresh, zoo, news)
+            news.runs += min(done + 1, len(programs))
+            programs = programs[done + 1 :]
+        self._engines(world, case, news)
+
+    # --- what is wrong ---
+    def _compare(self, world: World, programs: list[bytes], log: bytes, zoo: int, news: News) -> None:
+        _, given = world.machines[0].run(programs, zoo)
+        self._last = programs[-4:], zoo
+        if log[: len(given)] == given:
+            return
+        looked = 0
+        for n, program in enumerate(programs):
+            at = n * STRIDE
+            if world.differs(log[at : at + STRIDE], given[at : at + STRIDE]):
+                judged = world.judge(program, zoo)
+                if judged is not None:
+                    self._found(world, judged, program, zoo, news)
+                looked += 1
+                if looked >= _CLOSER:
+                    return
+
+    def _found(self, world: World, judged: Judged, program: bytes, zoo: int, news: News) -> None:
+        key = judged.key
+        if key in self.known:
+            news.again.append(key)
+            return
+
+        def shows(candidate: bytes) -> bool:
+            found = world.judge(candidate, zoo)
+            return found is not None and found.key == key
+
+        self.known.add(key)
+        if shows(program):
+            program = minimise(program, shows)
+            judged = world.judge(program, zoo) or judged
+        news.groups.append(self._group(world, judged, program, zoo))
+
+    def _group(self, world: World, judged: Judged, program: bytes, zoo: int) -> Group:
+        text = (*world.listing(program), *judged.text)
+        return Group(judged.key, Case(program, world.mode, zoo, world.isa), 1, text, judged.expected)
+
+    def _host_error(self, isa: str, programs: list[bytes], zoo: int, news: News) -> None:
+        """Find the program that raises an exception of Python by itself; what it ran on is made anew."""
+        culprit, error = b"".join(programs[:1]), "an exception in a batch that none of its programs raises alone"
+        for program in programs:
+            try:
+                self.world(isa).judge(program, zoo)
+            except Exception:
+                culprit, error = program, traceback.format_exc(limit=-3)
+                break
+        self.worlds.pop(isa, None)
+        lines = error.strip().splitlines()
+        key = Key(HOST, -1, self.plan.mode, lines[-1], "exception")
+        news.runs += len(programs)
+        if key in self.known:
+            news.again.append(key)
+        else:
+            self.known.add(key)
+            news.groups.append(Group(key, Case(culprit, self.plan.mode, zoo, isa), 1, tuple(lines)))
+
+    def _engines(self, world: World, case: Case, news: News) -> None:
+        """Let the reference engine run the last program, as often as there is time for."""
+        now = time.process_time()
+        if self._reference_time > REFERENCE_SHARE * (now - self._began) or not hasattr(self, "_last"):
+            return
+        programs, zoo = self._last
+        for program in programs[-1:]:
+            judged = world.engines(program, zoo)
+            if judged is not None and judged.key not in self.known:
+                self.known.add(judged.key)
+                news.groups.append(self._group(world, judged, program, zoo))
+            elif judged is not None:
+                news.again.append(judged.key)
+        self._reference_time += time.process_time() - now
+
+    # --- what is new ---
+    def _keep(self, world: World, programs: list[bytes], fresh: set[object], zoo: int, news: News) -> None:
+        """Find the program that reaches what none has reached before; it becomes part of the corpus."""
+        self.covered |= fresh
+        while len(programs) > 1:
+            half = programs[: len(programs) // 2]
+            outcome = world.target.run(half, zoo)
+            reached = world.target.covered() & fresh
+            ran = outcome.end is End.DONE or reached
+            programs = half if ran and reached else programs[len(programs) // 2 :]
+        if len(self.corpus) < CORPUS:
+            self.corpus.append(programs[0])
+            news.corpus.append(programs[0])

@@ -1,0 +1,173 @@
+"""Running batches of programs in a VM under the policy, each from the same checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from trapline.engine.api import Engine
+from trapline.firmware.firmware import Firmware
+from trapline.fuzz import image as layout
+from trapline.fuzz.image import Image
+from trapline.kvm.gstage import PAGE
+from trapline.kvm.report.death import Death
+from trapline.kvm.report.trace import TrapRecord
+from trapline.kvm.uapi.numbers import Exit
+from trapline.kvm.uapi.slots import SlotKind
+from trapline.kvm.uapi.stats import hardware_traps
+from trapline.kvm.vcpu import RunStop, Vcpu
+from trapline.kvm.vm import Vm
+from trapline.lab import nested_image as l1
+from trapline.lab import probe_image as probe
+from trapline.lab.firmware_names import firmware_named
+from trapline.lab.settings import Settings
+from trapline.policies import Policy
+
+LIMIT = 20_000  # instructions of one program, its kernel's among them
+_EXITS = 64  # to the VMM that a batch may make for each program
+_FATAL = (Exit.UNKNOWN, Exit.DEBUG)
+
+
+class End(Enum):
+    """How a batch ended."""
+
+    DONE = "done"  # behind its last program
+    KILLED = "killed"
+    HUNG = "hung"  # the firmware never comes back, or the guest gets nowhere
+    LIMIT = "limit"  # instructions are used up
+    STOPPED = "stopped"  # the guest powered off, or waits for ever: its own wish
+    VMM = "vmm"  # left to a VMM that cannot go on
+    L2_KILLED = "l2-killed"  # the hypervisor in the middle ended its guest
+    L1_DEAD = "l1-dead"  # it took a trap of its own in its handler
+
+
+DEADLY = (End.KILLED, End.HUNG, End.VMM, End.L1_DEAD, End.L2_KILLED)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a batch did: how it ended, in which program, and what the kernel noted."""
+
+    end: End
+    at: int  # the program that was under way; the number of programs at the end
+    log: bytes
+    death: Death | None = None
+    records: tuple[TrapRecord, ...] = ()
+    what: str = ""
+
+
+class Target:
+    """A VM with one vCPU and the kernel of programs in it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        image: Image,
+        *,
+        isa: str,
+        engine: str | Engine = "native",
+        nested: Policy | None = None,
+        nests: bool = False,
+    ) -> None:
+        self.settings, self.image, self.isa = settings, image, isa
+        firmware = Firmware(firmware_named(settings.firmware), host_fwft=settings.host_fwft)
+        self.vm = vm = Vm(
+            settings.policy, firmware=firmware, isa=isa, engine=engine, misaligned=settings.misaligned,
+            nested=nests or nested is not None,
+        )  # fmt: skip
+        self.engine = vm.engine
+        self.limit = LIMIT
+        vm.add_memory(probe.RAM, probe.RAM_SIZE)
+        vm.add_memory(probe.HOLE, probe.HOLE_SIZE, SlotKind.HOLE)
+        vm.add_memory(probe.READ_ONLY, probe.READ_ONLY_SIZE, SlotKind.READ_ONLY)
+        for at, data in image.parts:
+            vm.write_memory(at, data)
+        vm.devices = tuple((at, at + PAGE) for at in (probe.FINISHER, layout.MMIO))
+        vm.serve_mmio(lambda *_: 0, [(layout.MMIO, layout.MMIO + PAGE, None)])
+        for gpa in range(probe.RAM, probe.RAM + layout.MAPPED, PAGE):
+            slot = vm.slots.find(gpa)
+            assert slot is not None
+            vm.map_page(slot, gpa, write=True)
+        start, opaque = image.start, 0
+        if nested is not None:
+            hypervisor = l1.hypervisor(nested)
+            vm.add_memory(l1.BASE, l1.SIZE)
+            vm.write_memory(l1.BASE, hypervisor.data)
+            for at, data in hypervisor.tables:
+                vm.write_memory(at, data)
+            start, opaque, self.limit = hypervisor.start, start, 10 * LIMIT
+        self.vcpu.reset(start, opaque)
+        self._log = vm.memory_view(layout.LOG, layout.LOG_SIZE)
+        self._index = vm.memory_view(layout.CONTROL + 56, 8).cast("Q")
+        vm.checkpoint()
+
+    @property
+    def vcpu(self) -> Vcpu:
+        """The only vCPU."""
+        return self.vm.vcpus[0]
+
+    @property
+    def henvcfg(self) -> int:
+        """What the guest's envcfg lets it do, once it has run."""
+        return self.vcpu.config.henvcfg
+
+    def run(self, programs: Sequence[bytes], zoo: int = 0) -> Outcome:
+        """Run these programs from the checkpoint."""
+        vm = self.vm
+        vm.rewind()
+        for at, data in self.image.batch(programs, zoo):
+            vm.write_memory(at, data)
+        end, what = self._run(len(programs))
+        at = len(programs) if end is End.DONE else max(0, int(self._index[0]) - 1)
+        log = bytes(self._log[: layout.STRIDE * len(programs)])
+        records = () if end is End.DONE else tuple(vm.last_traps)
+        return Outcome(end, at, log, self.vcpu.death, records, what)
+
+    def _run(self, programs: int) -> tuple[End, str]:
+        vcpu, exits, seen = self.vcpu, _EXITS * programs + 16, (-1, 0)
+        while True:
+            stop = vcpu.run(self.limit)
+            if stop is RunStop.EXIT:
+                ended = self._exit()
+                exits -= 1
+                if ended is None and exits > 0:
+                    continue
+                return ended or (End.LIMIT, "it leaves to the VMM for ever")
+            if stop is RunStop.LIMIT:
+                now = (int(self._index[0]), 0)
+                if now != seen:
+                    seen = now
+                    continue
+                return End.LIMIT, "it does not end"
+            if stop is RunStop.BLOCKED:
+                tick = vcpu.timer.deadline()
+                if tick is None:
+                    return End.STOPPED, "waits for ever"
+                vcpu.advance(tick)
+            elif stop is RunStop.ERROR:
+                return End.KILLED, ""
+            elif stop is RunStop.HUNG:
+                return End.HUNG, "the firmware never comes back"
+
+    def _exit(self) -> tuple[End, str] | None:
+        run = self.vcpu.kvm_run
+        reason = run.exit_reason
+        if reason is Exit.MMIO:
+            mmio = run.mmio
+            if mmio.phys_addr == probe.FINISHER and mmio.is_write:
+                found = {layout.END: End.DONE, l1.KILLED: End.L2_KILLED, l1.BROKEN: End.L1_DEAD}
+                return found.get(mmio.data, End.STOPPED), ""
+            mmio.data = 0
+            return None
+        if reason in (Exit.RISCV_SBI, Exit.RISCV_CSR):
+            return None
+        if reason is Exit.SYSTEM_EVENT:
+            return End.STOPPED, "powers off"
+        return End.VMM, f"KVM_EXIT_{reason.name}"
+
+    def covered(self) -> set[object]:
+        """Return what the last run reached: routes of traps, and what hardware delegated."""
+        found: set[object] = set(self.vm.routes())
+        found.update(hardware_traps(self.vcpu.hart))
+        return found

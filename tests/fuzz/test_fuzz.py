@@ -1,0 +1,136 @@
+"""The search beyond what audit enumerates."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trapline.fuzz.findings import HOST, KILLED, Group
+from trapline.fuzz.folder import Folder
+from trapline.fuzz.fuzz import fuzz, run_worker
+from trapline.fuzz.judge import World
+from trapline.fuzz.make import Maker, units
+from trapline.fuzz.minimise import minimise
+from trapline.fuzz.replay import write_all
+from trapline.fuzz.search import Plan, Search
+from trapline.lab.errors import UsageError
+from trapline.lab.settings import settings
+from trapline.policies import load_policy
+
+
+def searched(plan: Plan, batches: int) -> dict[str, Group]:
+    """What a search of so many batches finds, by its line."""
+    search, found = Search(plan), {}
+    for _ in range(batches):
+        for group in search.step(64).groups:
+            found[group.key.line()] = group
+    return found
+
+
+def test_the_kills_of_6_12_are_found() -> None:
+    """A fixed seed finds within a few batches that user code kills a VM of 6.12 by fetches and undecoded accesses."""
+    found = searched(Plan(settings("linux-6.12"), seed=1), 6)
+    lines = "\n".join(found)
+    assert "killed -14: 1 inst-access from VU, fetch: kill -14" in lines
+    assert "killed -95: 20 inst-guest-page-fault from VU, fetch" in lines
+    assert "from VU, float load: map, without slot mmio" in lines
+
+
+def test_zcb_and_float_accesses_kill_7_2_and_fetches_do_not() -> None:
+    """Under 7.2 a load of Zcb and one of floating point from a device's page kill; no fetch does."""
+    keys = [g.key for g in searched(Plan(settings("linux-7.2"), seed=1), 14).values() if g.key.kind == KILLED]
+    assert {"Zcb load", "float load"} <= {k.what for k in keys}
+    assert "fetch" not in {k.what for k in keys}
+
+
+@pytest.mark.parametrize(("policy", "dies"), [("linux-6.12", True), ("proposed", False)])
+def test_a_program_is_judged_alone(policy: str, dies: bool) -> None:
+    """A jump into a slot's hole kills a VM of 6.12, and under the proposed policy is what it is on hardware."""
+    plan = Plan(settings(policy))
+    world = World(plan.settings, "VU", plan.isas[0])
+    jump = Maker(plan.isas[0], "VU", Search(plan).rng).encode("jalr", rd=0, rs1=12, imm=0)
+    judged = world.judge(jump, 0)
+    assert (judged is not None and judged.key.cause == 1) == dies
+
+
+def test_the_smallest_program_that_still_shows_it() -> None:
+    """Instructions that a finding does not need go, and operands become plain."""
+    needed = (0xFFC00303).to_bytes(4, "little")  # lb t1, -4(zero)
+    program = b"\x01\0" * 5 + needed + b"\x13\0\0\0" * 3
+    small = minimise(program, lambda p: any(u[0] == 3 for u in units(p)))
+    assert small == (0x00000003).to_bytes(4, "little")
+
+
+def test_the_same_seed_makes_the_same_search() -> None:
+    """What is found, and how often, depends on the seed alone."""
+    plan = Plan(settings("linux-7.2"), seed=5)
+    first, second = (searched(plan, 2) for _ in range(2))
+    assert {line: g.case for line, g in first.items()} == {line: g.case for line, g in second.items()}
+
+
+def test_a_search_goes_on_where_it_was_left(tmp_path: Path) -> None:
+    """A second search in the same folder adds to the first; a search of something else is refused."""
+    plan = Plan(settings("linux-6.12"), seed=2)
+    first = fuzz(plan, "linux-6.12", tmp_path, max_runs=256)
+    second = fuzz(plan, "linux-6.12", tmp_path, max_runs=128, workers=2)
+    assert (first.runs, second.runs) == (256, 384)
+    assert {g.key for g in first.groups} <= {g.key for g in second.groups}
+    assert second.corpus >= first.corpus > 0
+    with pytest.raises(UsageError, match=r"holds a search with policy 'linux-6.12', not 'proposed'"):
+        fuzz(Plan(settings("proposed"), seed=2), "proposed", tmp_path, max_runs=1)
+
+
+def test_every_line_of_replay_reproduces_its_finding(tmp_path: Path) -> None:
+    """The ELF of each finding dies under `trapline run` as the search says."""
+    plan = Plan(settings("linux-6.12"), seed=1)
+    groups = list(searched(plan, 1).values())
+    write_all(groups, plan, "linux-6.12", tmp_path)
+    lines = [line for line in (tmp_path / "replay.sh").read_text().splitlines() if line.startswith("trapline run")]
+    assert len(lines) == len(groups) > 1
+    for group in groups[:2]:
+        command = [sys.executable, "-m", *group.command.split()]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert f"SCAUSE={group.key.cause:#x}" in done.stdout + done.stderr
+
+
+def crashes_once(plan: Plan, folder: Folder, number: int, stream: str, *rest: Any) -> None:
+    """A worker that brings its own process down in its first batch, the first time."""
+    if stream.endswith("/0"):
+        search = Search(plan, stream, before=lambda programs, case: folder.note(number, programs, case))
+        search.step(3)
+        os.kill(os.getpid(), signal.SIGSEGV)
+    run_worker(plan, folder, number, stream, *rest)
+
+
+def test_a_crash_is_a_finding_and_the_search_goes_on(tmp_path: Path) -> None:
+    """A process that dies of a signal leaves a finding with its program, and another one takes its place."""
+    plan = Plan(settings("proposed"), seed=3)
+    result = fuzz(plan, "proposed", tmp_path, max_runs=64, worker=crashes_once)
+    (group,) = [g for g in result.groups if g.key.kind == HOST]
+    assert group.key.rule == "the process ends with SIGSEGV"
+    assert group.case.program
+    assert result.runs >= 64
+
+
+def test_an_exception_is_a_finding_with_its_program() -> None:
+    """Python's own error in a run is reported with the program that raises it, and the search goes on."""
+    search = Search(Plan(settings("proposed"), seed=4))
+    world = search.world(search.plan.isas[0])
+    world.target.limit = "no number"  # type: ignore[assignment]
+    (group,) = search.step(4).groups
+    assert group.key.kind == HOST and group.key.rule.startswith("TypeError")
+    assert search.step(4).groups == []
+
+
+def test_a_nested_search_finds_what_v1_breaks() -> None:
+    """Under kvm-nested-v1 an access of L2's to a device ends the hypervisor in the middle."""
+    plan = Plan(settings("kvm-nested-v1"), seed=1, nested=load_policy("proposed"))
+    found = searched(plan, 1)
+    assert any("l1-dead" in line for line in found)
