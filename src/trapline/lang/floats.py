@@ -3,7 +3,8 @@
 They round to nearest, ties to even, and raise no flags that a subset function could see. A subset
 function may use a result only where isa.float shows that it equals the integer result; NaN,
 infinite, zero and subnormal results say nothing more than that. Single-precision patterns occupy
-the low 32 bits; the upper bits of the operands are ignored, those of the results are zero.
+the low 32 bits; the upper bits of the operands are ignored, those of the results are zero. Integers are of 64 bits,
+two's complement where a name says `i64`.
 """
 
 from __future__ import annotations
@@ -151,3 +152,103 @@ def host_f32_fma(a: U64, b: U64, c: U64) -> U64:
     """a * b + c with one rounding."""
     exact = _fused(_single(a), _single(b), _single(c))
     return _NAN32 if exact is None else _bits32(_to_odd(exact))
+
+
+@primitive
+def host_f64_ordered(a: U64, b: U64) -> bool:
+    """Neither is a NaN."""
+    return not (math.isnan(_double(a)) or math.isnan(_double(b)))
+
+
+@primitive
+def host_f64_eq(a: U64, b: U64) -> bool:
+    """a == b; False with a NaN."""
+    return _double(a) == _double(b)
+
+
+@primitive
+def host_f64_lt(a: U64, b: U64) -> bool:
+    """a < b; False with a NaN."""
+    return _double(a) < _double(b)
+
+
+@primitive
+def host_f64_le(a: U64, b: U64) -> bool:
+    """a <= b; False with a NaN."""
+    return _double(a) <= _double(b)
+
+
+@primitive
+def host_f32_ordered(a: U64, b: U64) -> bool:
+    """Neither is a NaN."""
+    return not (math.isnan(_single(a)) or math.isnan(_single(b)))
+
+
+@primitive
+def host_f32_eq(a: U64, b: U64) -> bool:
+    """a == b; False with a NaN."""
+    return _single(a) == _single(b)
+
+
+@primitive
+def host_f32_lt(a: U64, b: U64) -> bool:
+    """a < b; False with a NaN."""
+    return _single(a) < _single(b)
+
+
+@primitive
+def host_f32_le(a: U64, b: U64) -> bool:
+    """a <= b; False with a NaN."""
+    return _single(a) <= _single(b)
+
+
+def _signed(value: int) -> int:
+    return int(value) - (int(value) >> 63 << 64)
+
+
+@primitive
+def host_f64_from_i64(a: U64) -> U64:
+    """A signed integer."""
+    return _bits64(float(_signed(a)))
+
+
+@primitive
+def host_f64_from_u64(a: U64) -> U64:
+    """An unsigned integer."""
+    return _bits64(float(int(a)))
+
+
+@primitive
+def host_f32_from_i64(a: U64) -> U64:
+    """A signed integer."""
+    return _bits32(_to_odd(Fraction(_signed(a))))
+
+
+@primitive
+def host_f32_from_u64(a: U64) -> U64:
+    """An unsigned integer."""
+    return _bits32(_to_odd(Fraction(int(a))))
+
+
+@primitive
+def host_f64_to_i64(a: U64) -> U64:
+    """The integer towards zero; only for magnitudes below 2^63."""
+    return U64(int(_double(a)) & (1 << 64) - 1)
+
+
+@primitive
+def host_f32_to_i64(a: U64) -> U64:
+    """The integer towards zero; only for magnitudes below 2^63."""
+    return U64(int(_single(a)) & (1 << 64) - 1)
+
+
+@primitive
+def host_f64_from_f32(a: U64) -> U64:
+    """A single as a double."""
+    return _bits64(_single(a))
+
+
+@primitive
+def host_f32_from_f64(a: U64) -> U64:
+    """A double as a single."""
+    return _bits32(_double(a))

@@ -429,23 +429,42 @@ def _copy_bytes(e: Calls, node: ast.Call) -> Result:
     return None
 
 
+FLOATS = {"f64": ("double", "i64"), "f32": ("float", "i32")}
+ARITHMETIC = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
+COMPARISONS = {"ordered": "ord", "eq": "oeq", "lt": "olt", "le": "ole"}
+
+
+def _host_number(e: Calls, word: str, width: str) -> str:
+    """A number of the host from its bits."""
+    type_, int_ = FLOATS[width]
+    if width == "f32":
+        word = e.value(f"trunc i64 {word} to i32")
+    return e.value(f"bitcast {int_} {word} to {type_}")
+
+
 def _host_float(e: Calls, node: ast.Call, name: str) -> Result:
-    _, width, op = name.split("_")
-    type_, int_ = {"f64": ("double", "i64"), "f32": ("float", "i32")}[width]
-    operands = []
-    for word in _words(e, node):
-        if width == "f32":
-            word = e.value(f"trunc i64 {word} to i32")
-        operands.append(e.value(f"bitcast {int_} {word} to {type_}"))
-    simple = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
-    if op in simple:
-        result = e.value(f"{simple[op]} {type_} {operands[0]}, {operands[1]}")
-    elif op == "fma" and not e.module.host_has_fma:
-        return "0", U
-    elif op in ("sqrt", "fma"):
-        given = ", ".join(f"{type_} {o}" for o in operands)
-        result = e.value(f"call {type_} @llvm.{op}.{width}({given})")
+    _, width, op = name.split("_", 2)
+    type_, int_ = FLOATS[width]
+    words = _words(e, node)
+    if op in ("from_i64", "from_u64"):
+        result = e.value(f"{'sitofp' if op == 'from_i64' else 'uitofp'} i64 {words[0]} to {type_}")
+    elif op.startswith("from_f"):
+        given = _host_number(e, words[0], op[5:])
+        result = e.value(f"{'fptrunc' if width == 'f32' else 'fpext'} {FLOATS[op[5:]][0]} {given} to {type_}")
     else:
-        raise e.error(node, "host float primitive has no lowering")
+        operands = [_host_number(e, word, width) for word in words]
+        if op == "to_i64":
+            return e.value(f"fptosi {type_} {operands[0]} to i64"), U
+        if op in COMPARISONS:
+            return e.value(f"fcmp {COMPARISONS[op]} {type_} {operands[0]}, {operands[1]}"), B
+        if op in ARITHMETIC:
+            result = e.value(f"{ARITHMETIC[op]} {type_} {operands[0]}, {operands[1]}")
+        elif op == "fma" and not e.module.host_has_fma:
+            return "0", U
+        elif op in ("sqrt", "fma"):
+            given = ", ".join(f"{type_} {o}" for o in operands)
+            result = e.value(f"call {type_} @llvm.{op}.{width}({given})")
+        else:
+            raise e.error(node, "host float primitive has no lowering")
     bits = e.value(f"bitcast {type_} {result} to {int_}")
     return (bits if width == "f64" else e.value(f"zext i32 {bits} to i64")), U

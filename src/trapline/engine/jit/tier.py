@@ -27,6 +27,7 @@ from trapline.engine.jit.source import PAGE, Pages, window_of
 from trapline.engine.jit.surroundings import handler_of, is_linear, tables_at
 from trapline.engine.jit.worker import Builder, Job, Made, Worker
 from trapline.engine.tlb_layout import RECORD_BYTES, RECORD_SLOTS, TABLE_BYTES
+from trapline.isa.float.parts import NX
 from trapline.lang.state.words import LAYOUT, SAMPLES
 
 if TYPE_CHECKING:
@@ -377,7 +378,8 @@ class Tier:
         assert self.code.decoder is not None
         self.done.add((record, where[0].epoch))
         linear = any(is_linear(hart) for hart in self._harts)
-        plain = all(hart.frm == 0 for hart in self._harts)
+        hart = self.places[record][0] if record in self.places else self._harts[0]
+        plain = hart.frm == 0 and hart.fflags & NX != 0
         return Job(self.pages(where[0], record), where[1], self.code.decoder, linear, plain)
 
     def take(self, job: Job, made: Made | None) -> bool:

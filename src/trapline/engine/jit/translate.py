@@ -9,6 +9,7 @@ when the target is elsewhere (`fn_goto`), or when the budget is spent (`fn_budge
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from trapline.engine.compiler.fast_access import COLD_CALL, FAR, SPLIT
@@ -78,11 +79,23 @@ def registers(text: str) -> tuple[set[Register], set[Register]]:
         if word.startswith(("%x", "%f")) and word.rstrip(",")[2:].isdigit():
             used.add((word[1], int(word.rstrip(",")[2:])))
     for line in text.split("\n"):
-        if line.startswith("  store i64"):
+        if line.startswith(("  store i64", "  store double")):
             word = line.rsplit(" ", 1)[1]
             if word.startswith(("%x", "%f")) and word[2:].isdigit():
                 written.add((word[1], int(word[2:])))
     return used, written
+
+
+def doubles(region: Region) -> set[int]:
+    """The floating-point registers that hold doubles mostly: they are kept as such, all others as words."""
+    count: Counter[int] = Counter()
+    for block in region.blocks.values():
+        for _, found in block.code:
+            double = found.instruction.name.endswith((".d", "fld", "fsd"))
+            for name in found.instruction.operands:
+                if found.instruction.is_float(name):
+                    count[found.operands[name]] += 1 if double else -1
+    return {number for number, balance in count.items() if balance > 0}
 
 
 class Translator(Ways):
@@ -99,6 +112,7 @@ class Translator(Ways):
     ) -> None:
         super().__init__(region)
         self.plain = plain
+        self.doubles = doubles(region)
         self.templates, self.cold = templates, cold
         self.used: set[Register] = set()
         self.intrinsics: set[str] = set()
@@ -139,12 +153,29 @@ class Translator(Ways):
                 text = self.cold_calls(text, name, p)
             if self.region.changes_mode:
                 text = TLB.sub(f"%tlb{place:x}", text)
+            text = self.numbers(text)
             used, wrote = registers(text)
             self.used |= used
             written |= wrote
             texts.append(text)
         self.written[block.start] = {w for w in written if w != ("x", X0_SINK)}
         return texts
+
+    def numbers(self, text: str) -> str:
+        """Turn accesses to registers of doubles into accesses of that type."""
+        lines = []
+        for line in text.split("\n"):
+            word = line.rsplit(" ", 1)[-1]
+            if not word.startswith("%f") or not word[2:].isdigit() or int(word[2:]) not in self.doubles:
+                lines.append(line)
+            elif line.startswith("  store i64 "):
+                unique = self.name("%number")
+                lines.append(f"  {unique} = bitcast i64 {line.split()[2].rstrip(',')} to double")
+                lines.append(f"  store double {unique}, ptr {word}")
+            else:
+                name = line.split()[0]
+                lines += [f"  {name}.n = load double, ptr {word}", f"  {name} = bitcast double {name}.n to i64"]
+        return "\n".join(lines)
 
     def presume_plain(self, text: str, place: int) -> str:
         """Give up where floating point is not as the template presumes."""
@@ -296,14 +327,15 @@ class Translator(Ways):
     def entry(self) -> list[str]:
         """Slots of registers and pages (LLVM promotes those of the first block), and what they hold at first."""
         registers_ = sorted(self.used | {("x", 0), ("x", X0_SINK)})
-        slots = [f"  %{bank}{number} = alloca i64" for bank, number in registers_]
+        slots = [f"  %{bank}{number} = alloca {self.type_of((bank, number))}" for bank, number in registers_]
         slots += [f"  %{slot} = alloca i64" for slot in ("ic", "to", "out.rec", "out.ic", *self.accesses.slots())]
         head = ["start:", "  store i64 %ic0, ptr %ic", "  store i64 0, ptr %x0", *self.accesses.forget()]
         for bank, number in sorted(self.used - {("x", 0), ("x", X0_SINK)}):
             index = (LAYOUT.fields[bank].index + number) * 8
             head.append(f"  %in.{bank}{number} = getelementptr inbounds i8, ptr %st, i64 {index}")
-            head.append(f"  %was.{bank}{number} = load i64, ptr %in.{bank}{number}, align 8")
-            head.append(f"  store i64 %was.{bank}{number}, ptr %{bank}{number}")
+            type_ = self.type_of((bank, number))
+            head.append(f"  %was.{bank}{number} = load {type_}, ptr %in.{bank}{number}, align 8")
+            head.append(f"  store {type_} %was.{bank}{number}, ptr %{bank}{number}")
         k, table = self.field(head, "code_k", "k"), self.field(head, "code_table", "k")
         head += [f"  %table0 = load i64, ptr {table}, align 8"]
         head += ["  %pc.r = lshr i64 %table0, 3", f"  %pc.k = load i64, ptr {k}", "  %pc0 = add i64 %pc.r, %pc.k"]
@@ -377,6 +409,6 @@ def translate(
 ) -> str:
     """The LLVM text of a region, the function `region`; `cold` numbers the C functions in `cold_function`.
 
-    `linear`: guest addresses probably lie at one distance from the host's. `plain`: floating point rounds to nearest.
+    `linear`: guest addresses probably lie at one distance from the host's. `plain`: NX is set, rounding is to nearest.
     """
     return Translator(region, templates, cold, linear=linear, plain=plain).text()

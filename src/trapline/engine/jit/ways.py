@@ -14,6 +14,7 @@ from trapline.engine.jit.region import Block, Region
 from trapline.engine.jit.source import PAGE
 from trapline.engine.jit.template import PLAIN_STATE
 from trapline.engine.tlb_layout import FETCH_AREA, FETCH_ENTRIES
+from trapline.isa.float.parts import NX
 from trapline.lang.state.words import LAYOUT
 
 CC = "preserve_nonecc"
@@ -33,6 +34,7 @@ class Ways:
         self.several = len(self.pages) > 1 or region.changes_mode
         self.lines: list[str] = []
         self.tails: list[str] = []
+        self.doubles: set[int] = set()  # floating-point registers that are kept as such
         self.looks_plain = False  # whether there is floating point that presumes PLAIN_STATE
         self.n = 0
 
@@ -64,13 +66,18 @@ class Ways:
         """Store to a word of the state."""
         self.tail(f"store {type_} {operand}, ptr {self.field(self.tails, name, unique)}, align 8")
 
+    def type_of(self, register: Register) -> str:
+        """The type of a register's slot."""
+        return "double" if register[0] == "f" and register[1] in self.doubles else "i64"
+
     def spill(self, registers_: set[Register], unique: str) -> None:
         """Write registers back to the state."""
         for bank, number in sorted(registers_):
             value = f"%{unique}.{bank}{number}"
-            self.tail(f"{value} = load i64, ptr %{bank}{number}")
+            type_ = self.type_of((bank, number))
+            self.tail(f"{value} = load {type_}, ptr %{bank}{number}")
             self.tail(f"{value}.p = getelementptr inbounds i8, ptr %st, i64 {(LAYOUT.fields[bank].index + number) * 8}")
-            self.tail(f"store i64 {value}, ptr {value}.p, align 8")
+            self.tail(f"store {type_} {value}, ptr {value}.p, align 8")
 
     def set_of_now(self, unique: str) -> str:
         """The translation set: a parameter, or a slot where the region changes modes."""
@@ -274,11 +281,13 @@ class Ways:
         lines: list[str] = []
         if not self.looks_plain:
             return lines
-        for name, value in PLAIN_STATE.items():
+        state = {("fflags" if name == "inexact_known" else name): value for name, value in PLAIN_STATE.items()}
+        for name, value in state.items():
             pointer = self.field(lines, name, f"{unique}.plain")
             lines.append(f"  {pointer}.v = load i64, ptr {pointer}, align 8")
-            lines.append(f"  {pointer}.d = xor i64 {pointer}.v, {value}")
-        found = [f"%{unique}.plain.{name}.d" for name in PLAIN_STATE]
+            lines.append(f"  {pointer}.m = and i64 {pointer}.v, {NX if name == 'fflags' else -1}")
+            lines.append(f"  {pointer}.d = xor i64 {pointer}.m, {value}")
+        found = [f"%{unique}.plain.{name}.d" for name in state]
         for i, other in enumerate(found[1:]):
             lines.append(f"  %{unique}.plain{i} = or i64 {found[0] if i == 0 else f'%{unique}.plain{i - 1}'}, {other}")
         lines.append(f"  %{unique}.plain.is = icmp eq i64 %{unique}.plain{len(found) - 2}, 0")

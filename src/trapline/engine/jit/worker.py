@@ -26,7 +26,7 @@ class Job:
     """A place to compile: the pages around it, its offset in the first, and the decoder of the hart.
 
     `linear` says whether guest memory may be reached by one distance (jit.surroundings), `plain` whether floating
-    point rounds to nearest.
+    point rounds to nearest, and NX is set.
     """
 
     pages: Pages

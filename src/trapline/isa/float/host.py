@@ -13,13 +13,15 @@ taken where it has the same bits and the same flags:
   root zero, infinite or NaN, which is turned away too. Only in a * b + c could it hide, so there the
   operands must be normal or zero.
 
+Conversions follow the same rules, or are exact: their own conditions stand beside them (isa.float.formats).
+
 Native code tells the host to keep subnormal numbers (`host_subnormals`). Then operands may be anything, and a sum
 only has to be finite: one that is zero or subnormal is exact.
 """
 
 from __future__ import annotations
 
-from trapline.isa.float.parts import NX
+from trapline.isa.float.parts import NX, RNE
 from trapline.lang.functions import inline
 from trapline.lang.state import Hart
 from trapline.lang.values import U64
@@ -28,7 +30,15 @@ from trapline.lang.values import U64
 @inline
 def host_may_round(hart: Hart, mode: U64) -> bool:
     """Whether the mode is RNE and NX is set."""
+    if hart.inexact_known != 0:
+        return mode == RNE
     return mode | (~hart.fflags & NX) == 0
+
+
+@inline
+def inexact_noted(hart: Hart) -> bool:
+    """Whether NX is set and FS dirty: then raising NX changes nothing."""
+    return hart.inexact_known | (hart.fflags & NX) != 0 and hart.fp_clean == 0
 
 
 @inline

@@ -6,7 +6,7 @@ FS dirty; one that writes an x register does so only if it raises a flag.
 
 from __future__ import annotations
 
-from trapline.isa.float.compare import soft_classify, soft_eq, soft_le, soft_lt, soft_pick
+from trapline.isa.float.compare import soft_classify, soft_pick
 from trapline.isa.float.formats import Format, Operation, conversion
 from trapline.isa.float.rounding import rounding_mode
 from trapline.lang.facts import Access, Kind
@@ -37,7 +37,7 @@ def declare(fmt: Format, extension: str, moves: str) -> None:
     declare_signs(fmt, extension)
     declare_choice(fmt, extension, "min", "000", False)
     declare_choice(fmt, extension, "max", "001", True)
-    for name, code, compare in (("eq", "010", soft_eq), ("lt", "001", soft_lt), ("le", "000", soft_le)):
+    for name, code, compare in (("eq", "010", fmt.eq), ("lt", "001", fmt.lt), ("le", "000", fmt.le)):
         declare_comparison(fmt, extension, name, code, compare)
     declare_class(fmt, extension)
     for number, name in enumerate(("w", "wu", "l", "lu")):
@@ -177,7 +177,7 @@ def declare_comparison(fmt: Format, extension: str, name: str, code: str, compar
         require_fp(hart)
         a = fmt.unbox(hart.f[rs1])
         b = fmt.unbox(hart.f[rs2])
-        hart.x[rd] = compare(hart, a, b, fmt.exponent, fmt.fraction)
+        hart.x[rd] = compare(hart, a, b)
 
 
 def declare_class(fmt: Format, extension: str) -> None:

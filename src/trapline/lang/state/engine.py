@@ -31,6 +31,7 @@ class EngineWords:
     region_calm = LAYOUT.array(REGIONS + 1)  # 1: every read is calm
     far_value, far_place = LAYOUT.words(2)  # what far_load read of a device, and the host address of that word
     ic_base, ic_margin, ic_left, ic_end, native_exit = LAYOUT.words(5)
+    inexact_known = LAYOUT.word()  # 0; regions are made as if it was 1 where they have seen that NX is set
     host_subnormals = LAYOUT.word()  # 1: what runs has told the host's floating-point unit to keep subnormal numbers
     step_record = LAYOUT.array(8, align=2)
     step_handlers = LAYOUT.array(256)
