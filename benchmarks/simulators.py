@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -52,8 +53,22 @@ def _spike_path() -> str | None:
     return str(find_spike_executable())
 
 
-def available() -> dict[str, Simulator]:
-    """Return trapline and those of qemu and spike that are installed."""
+QEMU_BOARD = ("-machine", "virt", "-cpu", "rv64,h=true", "-nographic")
+
+
+def other_qemus(texts: list[str]) -> dict[str, tuple[str, ...]]:
+    """Return further QEMUs by name, from NAME=COMMAND; ValueError says which text is none."""
+    found = {}
+    for text in texts:
+        name, _, command = text.partition("=")
+        if not name.startswith("qemu-") or not command:
+            raise ValueError(f"--qemu {text!r}: write qemu-VERSION=COMMAND")
+        found[name] = tuple(shlex.split(command))
+    return found
+
+
+def available(others: dict[str, tuple[str, ...]] | None = None) -> dict[str, Simulator]:
+    """Return trapline, those of qemu and spike that are installed, other QEMUs, and the host's own processor."""
     boot = (sys.executable, "-m", "trapline", "boot")
     found = {
         "trapline": Simulator("trapline", boot, "this tree"),
@@ -62,12 +77,15 @@ def available() -> dict[str, Simulator]:
         ),
     }
     qemu = shutil.which("qemu-system-riscv64")
-    if qemu:
-        board = ("-machine", "virt", "-cpu", "rv64,h=true", "-bios", "none", "-nographic", "-kernel")
-        found["qemu"] = Simulator("qemu", (qemu, *board), _first_line([qemu, "--version"]))
+    for name, command in {**({"qemu": (qemu,)} if qemu else {}), **(others or {})}.items():
+        found[name] = Simulator(
+            name, (*command, *QEMU_BOARD, "-bios", "none", "-kernel"), _first_line([*command, "--version"])
+        )
     spike = _spike_path()
     if spike:
         found["spike"] = Simulator("spike", (spike, "--isa=rv64gch"), _first_line([spike, "--help"]))
+    if compiler := shutil.which(os.environ.get("HOSTCC", "cc")):
+        found["native"] = Simulator("native", ("env",), f"{_first_line([compiler, '--version'])}, -O2, on the host")
     return found
 
 

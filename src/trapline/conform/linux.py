@@ -94,7 +94,7 @@ def boot_guest(host: Host, image: Path, append: str = "") -> LinuxGuest:
 
 def boot_files(host: Host, guest: GuestFiles) -> LinuxGuest:
     """Boot a guest that is in memory."""
-    files, arguments = _host_files(guest)
+    files, arguments = host_files(guest)
     started = time.perf_counter()
     run = Session(host, files, arguments).go()
     seconds = time.perf_counter() - started
@@ -108,7 +108,8 @@ def boot_files(host: Host, guest: GuestFiles) -> LinuxGuest:
     )  # fmt: skip
 
 
-def _host_files(guest: GuestFiles) -> tuple[dict[str, bytes], str]:
+def host_files(guest: GuestFiles) -> tuple[dict[str, bytes], str]:
+    """Return what the host's initramfs holds of a guest, and the words that tell its VMM where it lies."""
     built = build_sweep(BUILT)
     files = {
         "guest/Image": guest.kernel, "guest/initrd": guest.initrd, "guest/dtb": guest.tree,
