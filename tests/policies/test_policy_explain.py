@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -59,3 +60,16 @@ def test_it_fits_a_narrow_terminal(words: list[str], capsys: Capture, monkeypatc
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["policies", "explain", *words]) == 0
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
+def test_the_glossary_page_is_current(capsys: Capture) -> None:
+    """docs/glossary.md is what `policies explain --markdown` writes."""
+    assert main(["policies", "explain", "--markdown"]) == 0
+    page = Path(__file__).parents[2] / "docs" / "glossary.md"
+    assert page.read_text(encoding="utf-8") == capsys.readouterr().out, "trapline policies explain --markdown"
+
+
+def test_the_page_is_of_all_names(capsys: Capture) -> None:
+    """--markdown with a name is refused in one line."""
+    assert main(["policies", "explain", "wrs", "--markdown"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

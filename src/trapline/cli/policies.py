@@ -58,19 +58,29 @@ def policies_list_command(*, json: Json = None) -> int:
 
 
 @policies.command(name="explain")
-def policies_explain(name: str | None = None, /, *, json: Json = None) -> int:
+def policies_explain(
+    name: str | None = None, /, *, markdown: Annotated[bool, Parameter(negative="")] = False, json: Json = None
+) -> int:
     """Say what the name of a bug, feature or counter means, who says so, and which presets have it.
 
     Parameters
     ----------
     name
         A name as `policies show`, `policies diff` and the results have it; all of them if none is named.
+    markdown
+        All of them as a page of Markdown.
     """
+    from trapline.lab.errors import UsageError
     from trapline.lab.explain import explain, glossary
-    from trapline.views.policies import show_glossary, show_terms
+    from trapline.views.policies import show_glossary, show_terms, write_glossary
 
     found = glossary() if name is None else explain(name)
     data = [t.as_data() for t in found]
+    if markdown and name is not None:
+        raise UsageError("--markdown is for the page of all names", remedy="leave the name out")
+    if markdown:
+        finish(data, json, lambda out: write_glossary(out, found))
+        return 0
     finish(data, json, lambda out: show_glossary(out, found) if name is None else show_terms(out, found))
     return 0
 

@@ -109,6 +109,28 @@ def show_glossary(console: Console, terms: list[Term]) -> None:
         put(console)
 
 
+def write_glossary(console: Console, terms: list[Term]) -> None:
+    """Print every name as a page of Markdown, docs/glossary.md: a table for each kind."""
+    from trapline.lab.explain import KINDS, spans
+
+    lines = [
+        "# The words of policies",
+        "",
+        "Made from the presets: `trapline policies explain --markdown`. One name: `trapline policies explain NAME`.",
+    ]
+    for kind, text in KINDS.items():
+        lines += ["", f"## {kind}: {text}", "", "| name | what it is | who says so | presets |", "|---|---|---|---|"]
+        for term in terms:
+            if term.kind == kind:
+                what = "; ".join(
+                    filter(None, (term.meaning, f"counts {', '.join(term.counts)}" if term.counts else ""))
+                )
+                cells = (f"`{term.name}`", what, "; ".join(term.sources), spans(term.presets))
+                lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    for line in lines:
+        put(console, line)
+
+
 def show_terms(console: Console, terms: list[Term]) -> None:
     """Print what a name means, with its sources and the presets that have it."""
     from trapline.lab.explain import KINDS, spans
