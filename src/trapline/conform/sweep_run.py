@@ -25,10 +25,11 @@ from trapline.conform.sweep import (
 )
 from trapline.engine.api import Engine
 from trapline.firmware.firmware import Firmware
+from trapline.kvm.run_stop import RunStop
 from trapline.kvm.uapi.numbers import Exit, MpState
 from trapline.kvm.uapi.onereg import CORE, CSR, SBI_EXT, OneRegError, get_one_reg, reg_id, set_one_reg
 from trapline.kvm.uapi.slots import SlotKind
-from trapline.kvm.vcpu import RunStop, Vcpu
+from trapline.kvm.vcpu import Vcpu
 from trapline.kvm.vm import Vm
 from trapline.lab import probe_image as probe
 from trapline.lab.errors import UsageError

@@ -13,10 +13,11 @@ from trapline.fuzz.image import Image
 from trapline.kvm.gstage import PAGE
 from trapline.kvm.report.death import Death
 from trapline.kvm.report.trace import TrapRecord
+from trapline.kvm.run_stop import RunStop
 from trapline.kvm.uapi.numbers import Exit
 from trapline.kvm.uapi.slots import SlotKind
 from trapline.kvm.uapi.stats import hardware_traps
-from trapline.kvm.vcpu import RunStop, Vcpu
+from trapline.kvm.vcpu import Vcpu
 from trapline.kvm.vm import Vm
 from trapline.lab import nested_image as l1
 from trapline.lab import probe_image as probe

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from trapline.kvm.entry import NEVER
 from trapline.kvm.exits.native_setup import collect, note_stopped, prepare
+from trapline.kvm.run_stop import RunStop
 from trapline.kvm.turns import OF_PYTHON, QUIET, STOPPED, TO_PYTHON, take_vcpu_turns
 from trapline.kvm.uapi.numbers import MpState
-from trapline.kvm.vcpu import RunStop, Vcpu
+from trapline.kvm.vcpu import Vcpu
 from trapline.lang.devices import DeviceState
 from trapline.machine.devices.clint import time_of
 

@@ -7,7 +7,6 @@ when the vCPU is loaded and read back when something asks for them.
 from __future__ import annotations
 
 import itertools
-from enum import Enum
 from typing import TYPE_CHECKING
 
 from trapline.engine.stop_points import hosted_then
@@ -26,12 +25,12 @@ from trapline.kvm.exits.vcpu_sbi import VcpuSbi, sbi_return
 from trapline.kvm.halts import waited, woke
 from trapline.kvm.nested.exits import nested_wakes
 from trapline.kvm.nested.setup import NestedHart
-from trapline.kvm.report.cost import estimate
 from trapline.kvm.report.death import Death, autopsy
-from trapline.kvm.report.trace import TrapRecord, origin_of
+from trapline.kvm.report.trace import origin_of
+from trapline.kvm.run_stop import RunStop
 from trapline.kvm.switch import preempt, save_guest
 from trapline.kvm.timer import VcpuTimer
-from trapline.kvm.uapi.context import CpuTrap, GuestCsrs, KvmRun, VcpuConfig
+from trapline.kvm.uapi.context import GUEST_CSRS, CpuTrap, GuestCsrs, KvmRun, VcpuConfig
 from trapline.kvm.uapi.isa_ext import host_has, withheld
 from trapline.kvm.uapi.numbers import (
     EINVAL,
@@ -45,6 +44,7 @@ from trapline.kvm.uapi.numbers import (
 from trapline.kvm.uapi.stats import VcpuStats
 from trapline.kvm.uapi.stats_fd import stats_file, vcpu_descriptors
 from trapline.kvm.uapi.vcpu_config import configure
+from trapline.kvm.vcpu_traps import VcpuTraps
 from trapline.lang.control import EXIT_BREAK, EXIT_HOSTED_HS, EXIT_HOSTED_M, EXIT_STOP, EXIT_TIMER, EXIT_WFI
 from trapline.lang.state import Hart
 from trapline.machine.devices.clint import pass_time, time_of
@@ -72,45 +72,17 @@ if TYPE_CHECKING:
 FS_INITIAL, FS_CLEAN = 1 << 13, 2 << 13
 A0, A1 = 10, 11
 
-# Fields of GuestCsrs and the CSRs that hold them while the vCPU is loaded; hideleg comes before vsie.
-GUEST_CSRS = {
-    "vsstatus": csr.VSSTATUS,
-    "vsie": csr.VSIE,
-    "vstvec": csr.VSTVEC,
-    "vsscratch": csr.VSSCRATCH,
-    "vsepc": csr.VSEPC,
-    "vscause": csr.VSCAUSE,
-    "vstval": csr.VSTVAL,
-    "hvip": csr.HVIP,
-    "vsatp": csr.VSATP,
-    "scounteren": csr.SCOUNTEREN,
-    "senvcfg": csr.SENVCFG,
-}
-
-
 _POLL_EXITS = 256  # exits between two looks at the VMM's wish to have KVM_RUN back
 
 
-class RunStop(Enum):
-    """Why `Vcpu.run` came back."""
-
-    EXIT = "exit"  # KVM_RUN returned 0: look at kvm_run.exit_reason
-    ERROR = "error"  # KVM_RUN failed: look at death
-    LIMIT = "limit"  # the instruction limit of this call
-    BLOCKED = "blocked"  # halted or stopped, nothing wakes it yet
-    HUNG = "hung"  # the firmware never came back
-    YIELD = "yield"  # a WRS gave the rest of the turn to the other vCPUs
-    INTR = "intr"  # kvm_run.immediate_exit was set: -EINTR
-    STOP = "stop"  # a device or a hook asked to stop
-
-
-class Vcpu:
+class Vcpu(vcpu_state.VcpuWords, VcpuTraps):
     """One virtual CPU of a VM. `kvm_run` is what it shares with the VMM."""
 
     snapshot_skips, snapshot_types = vcpu_state.SKIPS, vcpu_state.TYPES
     checkpoint_skips = ("native_policy", "native_slots")
 
     def __init__(self, vm: Vm, vcpu_id: int, hart: Hart) -> None:
+        super().__init__()
         self.vm, self.id, self.hart = vm, vcpu_id, hart
         # What call_action does under CPython.
         hart.on_action = lambda cause: int(vm.actions[cause](hart))  # type: ignore[method-assign, assignment]
@@ -136,9 +108,6 @@ class Vcpu:
         self.csr_insn: int | None = None
         self.machine_ids = [int(hart.mvendorid), int(hart.marchid), int(hart.mimpid)]
         self._reset_to: tuple[int, int] | None = None
-        self._path: list[str] = []
-        self._how: list[str] = []
-        self._end = ""
         self.aia = VcpuAia(self)
         self.timer = VcpuTimer(self, sstc=self._has_sstc())
         self.sbi = VcpuSbi(self)
@@ -146,42 +115,6 @@ class Vcpu:
         self.reset(0, 0)
 
     # --- state ---
-    @property
-    def in_guest(self) -> bool:
-        """Whether the guest's registers are in the hart. This and the next three are words that native exits use."""
-        return bool(self.hart.kvm_in_guest != 0)
-
-    @in_guest.setter
-    def in_guest(self, value: bool) -> None:
-        self.hart.kvm_in_guest = int(value)
-
-    @property
-    def blocked(self) -> bool:
-        """Whether a WFI waits for an interrupt."""
-        return bool(self.hart.kvm_blocked != 0)
-
-    @blocked.setter
-    def blocked(self, value: bool) -> None:
-        self.hart.kvm_blocked = int(value)
-
-    @property
-    def irqs_pending(self) -> int:
-        """VS-level interrupts that are to be pending."""
-        return int(self.hart.kvm_irqs)
-
-    @irqs_pending.setter
-    def irqs_pending(self, value: int) -> None:
-        self.hart.kvm_irqs = value
-
-    @property
-    def irqs_pending_mask(self) -> int:
-        """Those that have changed since the last entry."""
-        return int(self.hart.kvm_irqs_mask)
-
-    @irqs_pending_mask.setter
-    def irqs_pending_mask(self, value: int) -> None:
-        self.hart.kvm_irqs_mask = value
-
     def reset(self, pc: int, opaque: int) -> None:
         """Reset to VS-mode at `pc` with a0 the vCPU's id and a1 `opaque` (kvm_riscv_reset_vcpu)."""
         self.put()
@@ -535,54 +468,8 @@ class Vcpu:
             return RunStop.ERROR
         return RunStop.EXIT if ret == 0 else None
 
-    def guest_mode(self) -> str:
-        """The mode of the hart in which the guest was left."""
-        virt = int(self.hart.guest_hstatus) & HSTATUS_SPV != 0
-        return origin_of(int(int(self.hart.guest_sstatus) & MSTATUS_SPP != 0), int(virt))
-
-    def level_mode(self) -> str:
-        """The same; vVS and vVU for the guest of a guest hypervisor."""
-        return f"v{self.guest_mode()}" if self.hart.kvm_world != 0 else self.guest_mode()
-
-    _pending_hop: tuple[str, str] | None = None
-    m_instructions = 0
-    _m_source = ""
-    _raised: int | None = None
-    firmware_dump = ""
-
-    def _begin(self, cause: int, origin: str, epc: int, tval: int) -> None:
-        self._path, self._how, self._pending_hop = [origin], [], None
-        self._trap = (cause, epc, tval)
-
-    def hop(self, how: str, end: str) -> None:
-        """Say what HS-mode did with the trap under way, and how it ends; the last word counts."""
-        self._pending_hop = (how, end)
-
     def _finish(self, end: str, how: str, where: str | None, errno: int = 0, gpa: int | None = None) -> None:
-        if where is not None:
-            self._path.append(where)
-        self._how.append(how)
-        cause, epc, tval = self._trap
-        cost = estimate(how, end, self.policy.release) if "HS" in self._path else None
-        record = TrapRecord(
-            instret=int(self.hart.instret),
-            vcpu=self.id,
-            cause=cause,
-            origin=self._path[0],
-            path=tuple(self._path),
-            how=tuple(self._how),
-            end=end,
-            errno=errno,
-            epc=epc,
-            tval=tval,
-            gpa=gpa,
-            raised=cause if self._raised is None else self._raised,
-            m_instructions=self.m_instructions,
-            m_source=self._m_source,
-            hs_instructions=cost.hs if cost else 0,
-            user_instructions=cost.user if cost else 0,
-        )
-        self.m_instructions, self._m_source, self._raised = 0, "", None
+        record = self._ended(end, how, where, errno, gpa)
         self._spend(record.m_instructions + record.hs_instructions + record.user_instructions)
         self.vm.record(self, record)
 

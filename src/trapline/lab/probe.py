@@ -17,9 +17,10 @@ from trapline.kvm.gstage import PAGE
 from trapline.kvm.report.cost import estimate
 from trapline.kvm.report.death import Death
 from trapline.kvm.report.trace import TrapRecord
+from trapline.kvm.run_stop import RunStop
 from trapline.kvm.uapi.numbers import Exit
 from trapline.kvm.uapi.slots import SlotKind
-from trapline.kvm.vcpu import RunStop, Vcpu
+from trapline.kvm.vcpu import Vcpu
 from trapline.kvm.vm import Vm
 from trapline.lab import probe_image as image
 from trapline.lab.firmware_names import firmware_named

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from trapline.kvm.report.trace import TrapRecord
+from trapline.kvm.run_stop import RunStop
 from trapline.kvm.snapshot import change_policy
 from trapline.kvm.uapi.numbers import Exit
 from trapline.kvm.uapi.stats import hardware_traps
-from trapline.kvm.vcpu import RunStop, Vcpu
+from trapline.kvm.vcpu import Vcpu
 from trapline.kvm.vm import Vm
 from trapline.policies import Policy, PolicyError, load_policy, policy_names
 from trapline.policies.versions import series_of

@@ -16,9 +16,10 @@ from trapline.isa.registers import X_NAMES
 from trapline.kvm.report.death import disassemble, fetch
 from trapline.kvm.report.trace import TrapRecord, origin_of
 from trapline.kvm.report.walks import vs_walk
+from trapline.kvm.run_stop import RunStop
 from trapline.kvm.uapi.numbers import Exit, MpState
 from trapline.kvm.uapi.stats import hardware_traps
-from trapline.kvm.vcpu import RunStop, Vcpu
+from trapline.kvm.vcpu import Vcpu
 from trapline.lab.symbols import Symbols
 from trapline.machine.devices.clint import time_of
 from trapline.privilege.causes import ECALL_VS, INTERRUPT, cause_name

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from trapline.isa.decode import Decoder
 from trapline.isa.registers import X_NAMES
+from trapline.kvm.uapi.context import GUEST_CSRS
 from trapline.kvm.uapi.numbers import MpState
 from trapline.kvm.uapi.slots import MemorySlot
-from trapline.kvm.vcpu import GUEST_CSRS, Vcpu
+from trapline.kvm.vcpu import Vcpu
 from trapline.machine import memory_map as mm
 from trapline.machine.board_monitor import in_columns, trap_lines, virtio_lines
 from trapline.machine.monitor_registers import control, general

@@ -10,6 +10,22 @@ from msgspec import Meta
 from trapline.kvm.uapi.numbers import Exit, SystemEvent
 from trapline.lang.state import Hart
 from trapline.machine.plain_types import U64, Bits
+from trapline.privilege import csr_numbers as csr
+
+# Fields of GuestCsrs and the CSRs that hold them while the vCPU is loaded; hideleg comes before vsie.
+GUEST_CSRS = {
+    "vsstatus": csr.VSSTATUS,
+    "vsie": csr.VSIE,
+    "vstvec": csr.VSTVEC,
+    "vsscratch": csr.VSSCRATCH,
+    "vsepc": csr.VSEPC,
+    "vscause": csr.VSCAUSE,
+    "vstval": csr.VSTVAL,
+    "hvip": csr.HVIP,
+    "vsatp": csr.VSATP,
+    "scounteren": csr.SCOUNTEREN,
+    "senvcfg": csr.SENVCFG,
+}
 
 
 @dataclass(frozen=True, slots=True)
