@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from trapline.cli.application import app
 from trapline.cli.common import fetched, finish, native
-from trapline.cli.numbers import Isa, Repeat
+from trapline.cli.numbers import Address, Isa, Repeat
 from trapline.cli.options import EXIT_FAILED, EXIT_LIMIT, Json, Misaligned, Several
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ def conform(
     costs: Annotated[bool, Parameter(negative="")] = False,
     record: str | None = None,
     guest: str | None = None,
+    firmware: str | None = None,
+    firmware_model: str | None = None,
+    entry: Address | None = None,
     junit: str | None = None,
     json: Json = None,
 ) -> int:
@@ -77,6 +80,13 @@ def conform(
     guest
         Run this guest (ELF, Linux Image or flat; or a fetched kernel) under the host's KVM and under the preset
         instead, and compare the consoles line by line.
+    firmware
+        An M-mode image instead of a kernel: who gets each trap, what its redirects write, what it emulates, what that
+        costs, and the model that it is most like.
+    firmware_model
+        With --firmware, compare with this model; exit code 1 if something differs.
+    entry
+        With --firmware, where the image starts S-mode (0x80200000).
     junit
         Write the result as JUnit XML to a file, for a CI server.
     json
@@ -91,6 +101,14 @@ def conform(
     from trapline.views.junit import conform_suites, write_junit
     from trapline.views.progress import bar
 
+    if firmware is not None:
+        given = {"--kernel": kernel, "--bios": bios, "--program": program, "--guest": guest}
+        for name, value in {**given, "--costs": costs or None, "POLICY": policies, "--sweep": sweep}.items():
+            if value:
+                raise UsageError(f"{name} does not go with --firmware")
+        return _firmware(firmware, firmware_model, event, isa, misaligned, entry, junit, json)
+    if firmware_model is not None or entry is not None:
+        raise UsageError("--firmware-model and --entry go with --firmware")
     if record is not None and not costs:
         raise UsageError("--record goes with --costs")
     if junit is not None and (costs or guest is not None):
@@ -118,6 +136,37 @@ def conform(
         with behind_result():
             write_junit(junit, conform_suites(result))
     finish(result.as_data(), json, lambda out: show_conformance(out, result))
+    return 0 if result.passed else EXIT_FAILED
+
+
+def _firmware(
+    image: str,
+    against: str | None,
+    event: str | None,
+    isa: str | None,
+    misaligned: Misaligned,
+    entry: int | None,
+    junit: str | None,
+    json: str | None,
+) -> int:
+    from trapline.conform.firmware import conform_firmware
+    from trapline.lab.errors import UsageError
+    from trapline.lab.output import behind_result
+    from trapline.views.conform_firmware import firmware_suites, show_firmware
+    from trapline.views.junit import write_junit
+    from trapline.views.progress import bar
+
+    if not Path(image).is_file():
+        raise UsageError(f"{image}: there is no such file", "--firmware")
+    native()
+    with bar("conform") as update:
+        result = conform_firmware(
+            image, against=against, event=event, isa=isa, misaligned=misaligned, entry=entry, progress=update
+        )
+    if junit is not None:
+        with behind_result():
+            write_junit(junit, firmware_suites(result))
+    finish(result.as_data(), json, lambda out: show_firmware(out, result))
     return 0 if result.passed else EXIT_FAILED
 
 

@@ -64,7 +64,7 @@ class FirmwareSbi:
         self.pmu: PmuState | None = records[hartid].pmu
         self._records, self._board = records, board
         if not records[hartid].features and "fwft" in profile.extensions:
-            records[hartid].features = features_of(records[hartid].hart)
+            records[hartid].features = features_of(records[hartid].hart, profile.adue_feature_needs_svade)
 
     @property
     def _me(self) -> HartRecord:

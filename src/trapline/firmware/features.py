@@ -38,9 +38,9 @@ class CsrBits:
         return SbiError.SUCCESS
 
 
-def features_of(hart: Hart) -> dict[int, CsrBits]:
+def features_of(hart: Hart, adue_needs_svade: bool = False) -> dict[int, CsrBits]:
     """Return the features that this hart can have."""
     found = {int(Feature.MISALIGNED_EXC_DELEG): CsrBits(hart, csr.MEDELEG, MIS_DELEG)}
-    if hart.has_svadu != 0:
+    if hart.has_svadu != 0 and (hart.has_svade != 0 or not adue_needs_svade):
         found[int(Feature.PTE_AD_HW_UPDATING)] = CsrBits(hart, csr.MENVCFG, ADUE)
     return found

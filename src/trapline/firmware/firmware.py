@@ -14,7 +14,7 @@ from trapline.firmware.board import Board, FirmwareSbi, HartRecord, change_bits
 from trapline.firmware.cost import Cost
 from trapline.firmware.dump import dump
 from trapline.firmware.handler import NOT_SERVED, WENT_BACK, serve_trap
-from trapline.firmware.models import ALL_ONES, DEFAULT_MODEL, FirmwareModel, model
+from trapline.firmware.models import ADUE, ALL_ONES, DEFAULT_MODEL, FirmwareModel, model
 from trapline.firmware.outcome import Outcome
 from trapline.firmware.redirect import WENT_TO_HS, WENT_TO_VS, flags_of, redirect_trap
 from trapline.firmware.trap import MachineTrap, last_trap, read_trap
@@ -117,12 +117,14 @@ class Firmware:
 
     def _write_machine_csrs(self, hart: Hart) -> None:
         m = self.model
+        kept = int(hart.menvcfg) & ADUE
+        menvcfg = m.menvcfg & ~ADUE | kept if m.keeps_adue else m.menvcfg
         for number, value in (
             (csr.MEDELEG, m.medeleg),
             (csr.MIDELEG, m.mideleg),
             (csr.MCOUNTEREN, m.mcounteren),
             (csr.SCOUNTEREN, m.scounteren),
-            (csr.MENVCFG, m.menvcfg),
+            (csr.MENVCFG, menvcfg),
             (csr.MIE, 0),
         ):
             hart.call(csr_write, number, value)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from trapline.firmware.redirect import EMULATES_TIME_ALWAYS
 from trapline.firmware.unprivileged import fetches
 from trapline.lang.functions import cold
 from trapline.lang.state import Hart
@@ -50,7 +51,7 @@ def reads_counter(hart: Hart, bits: U64, priv: U64, virt: U64) -> bool:
         if hart.has_h == 0 or priv != SUPERVISOR or virt != 0:
             return False
         value = hart.htimedelta
-    elif number < CYCLE or number > HPMCOUNTER31 or (allowed_counters(hart, priv, virt) >> (number & 31)) & 1 == 0:
+    elif number < CYCLE or number > HPMCOUNTER31 or not is_open(hart, number, priv, virt):
         return False
     elif number == TIME:
         value = read_time(hart)
@@ -60,6 +61,14 @@ def reads_counter(hart: Hart, bits: U64, priv: U64, virt: U64) -> bool:
         value = csr_read(hart, number - CYCLE + MCYCLE)
     hart.x[bits >> 7 & 31] = value
     return True
+
+
+@cold
+def is_open(hart: Hart, number: U64, priv: U64, virt: U64) -> bool:
+    """Whether the firmware reads this counter for the code: by the counter-enables, but for time up to OpenSBI 1.1."""
+    if number == TIME and hart.fw_flags & EMULATES_TIME_ALWAYS != 0:
+        return True
+    return (allowed_counters(hart, priv, virt) >> (number & 31)) & 1 != 0
 
 
 @cold

@@ -53,9 +53,13 @@ class FirmwareModel:
     mstateen0: int = 0xDE00_0000_0000_0000
     # medeleg bits that this hart does not have: the model is of a hart and its firmware.
     tied_zero: int = 0
-    # hstatus.GVA, and htval and htinst of traps from HS and U, are written by a redirect to HS.
+    # A redirect to HS writes hstatus.GVA; and of traps from HS and U it writes hstatus.SPV, htval and htinst.
     writes_gva: bool = True
     writes_htval_of_hs: bool = True
+    # menvcfg.ADUE stays as the hart's reset left it; the model's bit is not used.
+    keeps_adue: bool = False
+    # An illegal read of time is emulated, whatever scounteren says.
+    emulates_time_always: bool = False
     # A fault inside an emulated access reports the original instruction in htinst.
     fixes_tinst: bool = True
     emulates_misaligned: bool = True
@@ -75,7 +79,10 @@ class FirmwareModel:
 
 
 def _opensbi(major: int, minor: int, spec: tuple[int, int], extensions: str) -> SbiProfile:
-    """How OpenSBI answers; what 1.1 does at the edges was compared with Debian's (tests/firmware)."""
+    """How OpenSBI answers; what 1.1 does at the edges was compared with Debian's (tests/firmware).
+
+    SUSP is there on platforms with a device for it: virt has none (measured: 1.6 and 1.9 say that it is absent).
+    """
     return SbiProfile(
         version=spec_version(*spec),
         implementation=Implementation.OPENSBI,
@@ -90,6 +97,8 @@ def _opensbi(major: int, minor: int, spec: tuple[int, int], extensions: str) -> 
         clear_ipi_reports=False,
         # without a platform's HSM device
         platform_suspend_error=SbiError.NOT_SUPPORTED,
+        # measured: a hart with Svadu alone is offered PTE_AD_HW_UPDATING by 1.6, and not by 1.9
+        adue_feature_needs_svade=(major, minor) >= (1, 9),
     )
 
 
@@ -109,6 +118,8 @@ _OPENSBI_1_0 = FirmwareModel(
     mstateen0=0,
     writes_gva=False,
     writes_htval_of_hs=False,
+    keeps_adue=True,
+    emulates_time_always=True,
     fixes_tinst=False,
     emulates_zcb=False,
     marks_guest_fp_dirty=False,
@@ -139,11 +150,13 @@ _OPENSBI_1_6 = replace(
         "default medeleg read back by Debian's kernels 6.12.107 and 7.2.13: 0xf0b509",
     ),
     medeleg=OPENSBI_MEDELEG_1_6,
-    sbi=_opensbi(1, 6, (2, 0), f"{_V0_3} dbcn susp fwft"),
+    sbi=_opensbi(1, 6, (2, 0), f"{_V0_3} dbcn fwft"),
     # Svadu without Svade in the device tree: on from the start (conform: read back under Debian's kernels)
     menvcfg=CBIE_INVALIDATE | CBCFE | CBZE | ADUE | PBMTE | STCE,
     writes_gva=True,
     writes_htval_of_hs=True,
+    keeps_adue=False,
+    emulates_time_always=False,
     emulates_zcb=True,
     fetches_on_access_fault=True,
     fwft=True,
@@ -154,7 +167,7 @@ _OPENSBI_1_9 = replace(
     name="opensbi-1.9",
     summary="as 1.6 but for vsstatus.FS, which an emulated floating-point load marks dirty",
     sources=("measured: QEMU 7.2 and Spike with OpenSBI 1.9, hedeleg 0 and 0xb1ff", "OpenSBI v1.9 sbi_trap.c"),
-    sbi=_opensbi(1, 9, (3, 0), f"{_V0_3} dbcn susp fwft"),
+    sbi=_opensbi(1, 9, (3, 0), f"{_V0_3} dbcn fwft"),
     marks_guest_fp_dirty=True,
     measured_on="1.9",
 )

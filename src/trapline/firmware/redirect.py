@@ -48,7 +48,7 @@ from trapline.privilege.modes import SUPERVISOR
 TO_VS_PAGE_FAULTS, TO_VS_HEDELEG, WRITES_GVA, WRITES_HTVAL_OF_HS, EMULATES_MISALIGNED, EMULATES_ZCB = (
     1 << n for n in range(6)
 )
-FETCHES, FIXES_TINST, MARKS_GUEST_FP_DIRTY = (1 << n for n in range(6, 9))
+FETCHES, FIXES_TINST, MARKS_GUEST_FP_DIRTY, EMULATES_TIME_ALWAYS = (1 << n for n in range(6, 10))
 WENT_TO_VS, WENT_TO_HS = 1, 2
 
 
@@ -63,6 +63,7 @@ def flags_of(model: FirmwareModel) -> int:
         (FETCHES, model.fetches_on_access_fault),
         (FIXES_TINST, model.fixes_tinst),
         (MARKS_GUEST_FP_DIRTY, model.marks_guest_fp_dirty),
+        (EMULATES_TIME_ALWAYS, model.emulates_time_always),
     ):
         flags |= bit if there else 0
     return flags
@@ -91,7 +92,12 @@ def pushed(status: U64, priv: U64) -> U64:
 
 @inline
 def write_hypervisor_state(hart: Hart, tval2: U64, tinst: U64, gva: U64, priv: U64, virt: U64) -> None:
-    """Write hstatus, htval and htinst for a trap into HS: SPVP only changes if the trap came from V=1."""
+    """Write hstatus, htval and htinst for a trap into HS: SPVP only changes if the trap came from V=1.
+
+    Up to OpenSBI 1.1 nothing of this is written for a trap from V=0: SPV stays as it was.
+    """
+    if virt == 0 and hart.fw_flags & WRITES_HTVAL_OF_HS == 0:
+        return
     hstatus = csr_read(hart, U64(HSTATUS)) & ~U64(HSTATUS_SPV)
     if virt != 0:
         hstatus = (hstatus & ~U64(HSTATUS_SPVP)) | HSTATUS_SPV
@@ -102,9 +108,8 @@ def write_hypervisor_state(hart: Hart, tval2: U64, tinst: U64, gva: U64, priv: U
         if gva != 0:
             hstatus = hstatus | HSTATUS_GVA
     csr_write(hart, U64(HSTATUS), hstatus)
-    if virt != 0 or hart.fw_flags & WRITES_HTVAL_OF_HS != 0:
-        csr_write(hart, U64(HTVAL), tval2)
-        csr_write(hart, U64(HTINST), tinst)
+    csr_write(hart, U64(HTVAL), tval2)
+    csr_write(hart, U64(HTINST), tinst)
 
 
 @inline

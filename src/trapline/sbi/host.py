@@ -103,6 +103,8 @@ class SbiProfile:
     reset_argument_bits: int = 32
     # DBCN: what a nonzero upper half of the address gives.
     high_address_error: SbiError = SbiError.INVALID_PARAM
+    # FWFT: PTE_AD_HW_UPDATING is for harts with both Svadu and Svade.
+    adue_feature_needs_svade: bool = False
     unknown_function: dict[str, SbiError] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
