@@ -126,8 +126,18 @@ def test_opensbi_is_as_its_model(tmp_path: Path, capsys: pytest.CaptureFixture[s
     events = "^(illegal|csr of M|misaligned (ld|fld|sd|lr.d|sd, no guest page)|load, no memory|rdtime.*|spec version)$"
     options = ["conform", "--firmware", str(OPENSBI), "--event", events, "--json", "-", "--junit", str(junit)]
     assert main([*options, "--firmware-model", "opensbi-1.1"]) == 0
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)["firmware"][0]
     assert (found["differences"], found["instructions_to_s_mode"] > 1_000_000) == ([], True)
     costs = {e["instructions"] - e["model_instructions"] for e in found["events"] if e["event"] == "misaligned ld"}
     assert costs == {0}
     assert 'failures="0"' in junit.read_text()
+
+
+def test_several_images_stand_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two images give one table, with who got the event and what that cost in each."""
+    (tmp_path / "other").mkdir()
+    first, second = image(tmp_path, TO_HS), image(tmp_path / "other", SPINS, 1 << 2)
+    options = ["--event", "^illegal$", "--firmware-model", "delegates-all"]
+    assert main(["conform", "--firmware", str(first), "--firmware", str(second), *options]) == 1
+    assert "mHS 15" in (said := capsys.readouterr().out)
+    assert "HS/VS" in said

@@ -35,7 +35,7 @@ def conform(
     costs: Annotated[bool, Parameter(negative="")] = False,
     record: str | None = None,
     guest: str | None = None,
-    firmware: str | None = None,
+    firmware: Several = (),
     firmware_model: str | None = None,
     entry: Address | None = None,
     junit: str | None = None,
@@ -82,7 +82,7 @@ def conform(
         instead, and compare the consoles line by line.
     firmware
         An M-mode image instead of a kernel: who gets each trap, what its redirects write, what it emulates, what that
-        costs, and the model that it is most like.
+        costs, and the model that it is most like. Given several times, the images stand side by side.
     firmware_model
         With --firmware, compare with this model; exit code 1 if something differs.
     entry
@@ -101,7 +101,7 @@ def conform(
     from trapline.views.junit import conform_suites, write_junit
     from trapline.views.progress import bar
 
-    if firmware is not None:
+    if firmware:
         given = {"--kernel": kernel, "--bios": bios, "--program": program, "--guest": guest}
         for name, value in {**given, "--costs": costs or None, "POLICY": policies, "--sweep": sweep}.items():
             if value:
@@ -140,7 +140,7 @@ def conform(
 
 
 def _firmware(
-    image: str,
+    images: tuple[str, ...],
     against: str | None,
     event: str | None,
     isa: str | None,
@@ -156,18 +156,25 @@ def _firmware(
     from trapline.views.junit import write_junit
     from trapline.views.progress import bar
 
-    if not Path(image).is_file():
-        raise UsageError(f"{image}: there is no such file", "--firmware")
+    for image in images:
+        if not Path(image).is_file():
+            raise UsageError(f"{image}: there is no such file", "--firmware")
     native()
-    with bar("conform") as update:
-        result = conform_firmware(
-            image, against=against, event=event, isa=isa, misaligned=misaligned, entry=entry, progress=update
-        )
+    results = []
+    for number, image in enumerate(images):
+        with bar(f"conform {number + 1}/{len(images)}" if len(images) > 1 else "conform") as update:
+            results.append(
+                conform_firmware(
+                    image, against=against, event=event, isa=isa, misaligned=misaligned, entry=entry, progress=update
+                )
+            )
     if junit is not None:
         with behind_result():
-            write_junit(junit, firmware_suites(result))
-    finish(result.as_data(), json, lambda out: show_firmware(out, result))
-    return 0 if result.passed else EXIT_FAILED
+            write_junit(junit, [suite for result in results for suite in firmware_suites(result)])
+    passed = all(result.passed for result in results)
+    data = {"passed": passed, "firmware": [result.as_data() for result in results]}
+    finish(data, json, lambda out: show_firmware(out, results))
+    return 0 if passed else EXIT_FAILED
 
 
 def _write(path: str | None, console: bytes) -> None:

@@ -37,6 +37,7 @@ class Difference:
 class FirmwareReport:
     """What an image does, the model that it is compared with, and where they differ."""
 
+    path: str
     real: FirmwareSeen
     against: FirmwareModel
     other: FirmwareSeen
@@ -53,7 +54,7 @@ class FirmwareReport:
         """Return the JSON form."""
         models = {seen.key: seen for seen in self.other.events}
         return {
-            "firmware": self.real.name,
+            "firmware": self.path,
             "console": self.real.console,
             "instructions_to_s_mode": self.real.instructions,
             "set_up": dict(self.real.set_up),
@@ -120,7 +121,7 @@ def conform_firmware(
         compared.append((differences(real, seen), one, seen))
     best = min(compared, key=lambda entry: len(entry[0]))
     distances = tuple((one.name, len(found)) for found, one, _ in compared)
-    return FirmwareReport(real, best[1], best[2], against is not None, best[0], distances)
+    return FirmwareReport(str(path), real, best[1], best[2], against is not None, best[0], distances)
 
 
 def _chooser(event: str | None) -> Callable[[str], bool]:

@@ -17,12 +17,37 @@ if TYPE_CHECKING:
 
 _MODES = ("VS", "VU", "HS", "U")
 _SHOWN = 40
+_LEGEND = (
+    "HS, VS: hardware delegates. mHS, mVS: M-mode redirects. M: M-mode emulates. runs: no trap. Behind a stroke: "
+    "with hedeleg 0xb1ff where it differs."
+)
 
 
-def show_firmware(console: Console, report: FirmwareReport) -> None:
-    """Print the set-up, the routes with their costs, what redirects write, the SBI, and the differences."""
+def show_firmware(console: Console, reports: Sequence[FirmwareReport]) -> None:
+    """Print the set-up, the routes with their costs, what redirects write, the SBI, and the differences.
+
+    Of several images: the routes from VS and the costs side by side, and each one's differences.
+    """
+    for report in reports:
+        _show_head(console, report)
+    put(console)
+    if len(reports) > 1:
+        _show_side_by_side(console, reports)
+    for report in reports:
+        if len(reports) == 1:
+            _show_set_up(console, report)
+            _show_routes(console, report)
+            _show_writes(console, report.real.events)
+            _show_sbi(console, report)
+        for one in report.real.events:
+            if one.where:
+                say(console, f"{one.probe} from {one.mode}, hedeleg {one.hedeleg:#x}: {one.how}: {one.where}", 0, "red")
+        _show_differences(console, report)
+
+
+def _show_head(console: Console, report: FirmwareReport) -> None:
     real, model = report.real, report.against.name
-    put(console, real.name, "bold")
+    put(console, report.path, "bold")
     where = "compared with" if report.named else "nearest model"
     say(
         console,
@@ -32,15 +57,29 @@ def show_firmware(console: Console, report: FirmwareReport) -> None:
     others = ", ".join(f"{name} {n}" for name, n in report.distances if name != model)
     if others:
         say(console, f"differences from other models: {others}", 2, "dim")
-    put(console)
-    _show_set_up(console, report)
-    _show_routes(console, report)
-    _show_writes(console, real.events)
-    _show_sbi(console, report)
-    for one in real.events:
-        if one.where:
-            say(console, f"{one.probe} from {one.mode}, hedeleg {one.hedeleg:#x}: {one.how}: {one.where}", 0, "red")
-    _show_differences(console, report)
+
+
+def _show_side_by_side(console: Console, reports: Sequence[FirmwareReport]) -> None:
+    say(console, f"From VS, or the first mode that raises it: who gets it, and instructions in M-mode. {_LEGEND}")
+    names = [f"{n}: {report.against.name}" for n, report in enumerate(reports, 1)]
+    made = table(("event", "wrap", 20), *((name, "right") for name in names))
+    every = [_by_probe(report.real.events) for report in reports]
+    for probe in every[0]:
+        cells = []
+        for found in every:
+            ones = [one for one in found[probe] if one.mode == found[probe][0].mode]
+            words = "/".join(dict.fromkeys(_short(one) for one in ones))
+            paid = next((one.instructions for one in ones if one.instructions), 0)
+            cells.append(f"{words} {number(paid)}" if paid else words)
+        made.add_row(probe, *cells)
+    show(console, made)
+
+
+def _by_probe(events: Sequence[Seen]) -> dict[str, list[Seen]]:
+    found: dict[str, list[Seen]] = {}
+    for one in events:
+        found.setdefault(one.probe, []).append(one)
+    return found
 
 
 def _count(differences: Sequence[object]) -> str:
@@ -65,16 +104,11 @@ def _short(seen: Seen) -> str:
 def _show_routes(console: Console, report: FirmwareReport) -> None:
     say(
         console,
-        "HS, VS: hardware delegates. mHS, mVS: M-mode redirects. M: M-mode emulates. runs: no trap. Behind a stroke: "
-        "with hedeleg 0xb1ff where it differs. instr.: in M-mode from VS, or the first mode that enters M-mode.",
+        f"{_LEGEND} instr.: in M-mode from VS, or the first mode that enters M-mode.",
     )
     costs = {seen.key: seen.instructions for seen in report.other.events}
     made = table(("event", "wrap", 20), *((m, "left") for m in _MODES), ("instr.", "right"), ("model", "right"))
-    by_probe: dict[str, list[Seen]] = {}
-    for one in report.real.events:
-        if one.group != "sbi":
-            by_probe.setdefault(one.probe, []).append(one)
-    for probe, ones in by_probe.items():
+    for probe, ones in _by_probe([one for one in report.real.events if one.group != "sbi"]).items():
         cells = []
         for mode in _MODES:
             words = list(dict.fromkeys(_short(one) for one in ones if one.mode == mode))
@@ -147,4 +181,4 @@ def firmware_suites(report: FirmwareReport) -> list[Suite]:
         found = wrong.get((event, mode, hedeleg), [])
         name = f"{event} from {mode}, hedeleg {hedeleg:#x}" if event else "set-up"
         cases.append(Case("conform.firmware", name, "; ".join(found)))
-    return [Suite(f"conform {report.real.name} {report.against.name}", tuple(cases))]
+    return [Suite(f"conform {report.path} {report.against.name}", tuple(cases))]
