@@ -34,7 +34,7 @@ ROOMS = [
     "cli",
 ]
 # `views` takes the data of `lab` and runs nothing.
-LINE_LIMIT = 600
+LINE_LIMIT = 500
 
 
 def room_of(module: str) -> str | None:

@@ -16,7 +16,8 @@ import pytest
 from tests.machine.initramfs import initramfs
 
 from trapline.machine.console import Console, FileInput, InputSource, NoInput, Script
-from trapline.machine.machine import Machine, RunResult
+from trapline.machine.machine import Machine
+from trapline.machine.result import RunResult
 from trapline.machine.snapshot import SAVED
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from trapline.gdb.description import FIRST_CSR, FIRST_F, PC, PRIV, VIRT, numbers
 from trapline.kvm.uapi.context import GUEST_CSRS
 from trapline.kvm.uapi.numbers import MpState
-from trapline.machine.machine import RunResult
+from trapline.machine.result import RunResult
 from trapline.machine.tables import translate
 from trapline.policies.causes import name as cause_name
 from trapline.privilege.csr import csr_read, csr_write

@@ -21,7 +21,8 @@ from trapline.lab.symbols import Symbols, program_symbols
 from trapline.lang.state.words import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
 from trapline.machine.aia import parse_aia
 from trapline.machine.console import Console
-from trapline.machine.machine import ENDED_FROM_OUTSIDE, Machine, RunResult
+from trapline.machine.machine import Machine
+from trapline.machine.result import ENDED_FROM_OUTSIDE, RunResult
 from trapline.machine.signature import signature_bounds
 from trapline.machine.virtio.options import NO_VIRTIO
 from trapline.privilege.causes import INTERRUPT, cause_name

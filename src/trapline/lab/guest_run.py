@@ -34,7 +34,7 @@ from trapline.lab.trace_file import Tracing
 from trapline.lab.whereabouts import Place, ended_by, place_at_end, whereabouts
 from trapline.machine.aia import parse_aia
 from trapline.machine.console import Console
-from trapline.machine.machine import ENDED_FROM_OUTSIDE
+from trapline.machine.result import ENDED_FROM_OUTSIDE
 from trapline.machine.virtio.options import NO_VIRTIO
 from trapline.privilege.causes import cause_name
 from trapline.privilege.modes import MODE_NAMES, MODE_VS, MODE_VU

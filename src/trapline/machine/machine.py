@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, Unpack
 
@@ -45,9 +45,9 @@ from trapline.machine.panic import PanicCheck
 from trapline.machine.plain_types import U8, U64
 from trapline.machine.regions import Regions
 from trapline.machine.reset_rom import spike_rom, virt_rom
+from trapline.machine.result import RunResult
 from trapline.machine.schedule import Schedule
 from trapline.machine.session import IDLE_STEP, Session
-from trapline.machine.shown import Facts
 from trapline.machine.signature import DEFAULT_GRANULARITY, signature
 from trapline.machine.spec import MachineOptions, MachineSpec
 from trapline.machine.trap_counts import instructions_by_mode
@@ -61,30 +61,6 @@ _NEVER = 1 << 62
 _LOOK_BYTES = 4 << 20  # that HTIF prints between two looks at limits
 _LOOKS = 1000  # at the network, in a second of the machine's time
 _LATENCY, _LEAST_SLICE = 0.05, 5_000  # seconds that a typed key may wait; instructions
-
-ENDED_FROM_OUTSIDE = ("limit", "interrupted", "quit")  # reasons of a run that would have gone on
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult(Facts):
-    """Why a run ended.
-
-    `reason`: exit (the program ended the machine with `code`), reset (it asked for a reboot), limit
-    (instructions or seconds), stop (`Machine.stopped_by`), snapshot (it was to be taken here), quit (Ctrl-A x),
-    interrupted (Ctrl-C), stuck (nothing can ever happen).
-    """
-
-    reason: str
-    code: int
-    instructions: int
-    message: str
-
-    @property
-    def exit_status(self) -> int:
-        """The exit code of a command that ran this."""
-        if self.reason in ("exit", "reset"):
-            return 0 if self.code == 0 else 1
-        return {"limit": 3, "interrupted": 130, "quit": 130, "snapshot": 0, "stop": 0}.get(self.reason, 1)
 
 
 class Machine(Rewindable, Session):
