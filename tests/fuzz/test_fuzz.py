@@ -19,6 +19,7 @@ from trapline.fuzz.make import Maker, units
 from trapline.fuzz.minimise import minimise
 from trapline.fuzz.replay import write_all
 from trapline.fuzz.search import Plan, Search
+from trapline.isa.assemble import assemble
 from trapline.lab.errors import UsageError
 from trapline.lab.settings import settings
 from trapline.policies import load_policy
@@ -134,3 +135,20 @@ def test_a_nested_search_finds_what_v1_breaks() -> None:
     plan = Plan(settings("kvm-nested-v1"), seed=1, nested=load_policy("proposed"))
     found = searched(plan, 1)
     assert any("l1-dead" in line for line in found)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "cbo.clean (a3)",  # a page of a read-only slot that nobody touched
+        "cbo.inval (a3)",
+        "sd a0, 0(t4)",  # its translation walks through such a page
+        "amoadd.d a0, a1, (t4)",
+        "cbo.zero (t4)",
+    ],
+)
+def test_proposed_reads_read_only_slots_for_what_only_reads(code: str) -> None:
+    """What raises a store's fault and reads, of a walk or a cache block, finds the page of a read-only slot."""
+    plan = Plan(settings("proposed"))
+    world = World(plan.settings, "VU", plan.isas[0])
+    assert world.judge(assemble(code, 0), 0) is None

@@ -69,6 +69,7 @@ FeatureName = Literal[
     "pmu-checks-events",
     "pmu-event-info",
     "pmu-snapshot",
+    "read-only-maps-first",
     "reads-as-the-guest",
     "shmem-invalid-address",
     "sstc",

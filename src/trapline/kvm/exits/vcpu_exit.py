@@ -22,6 +22,7 @@ from trapline.policies import Action, CauseRule, Condition, Implicit
 from trapline.policies.causes import number
 from trapline.privilege.causes import STORE_GUEST_PAGE_FAULT
 from trapline.privilege.fields import HSTATUS_SPV
+from trapline.privilege.pte import PTE_V
 from trapline.privilege.translation import PSEUDO_WRITE_PTE
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ def page_fault(vcpu: Vcpu, trap: CpuTrap, rule: CauseRule) -> int:
     write = trap.scause == STORE_GUEST_PAGE_FAULT or (refuses_tables and trap.htinst == PSEUDO_WRITE_PTE)
     if slot is not None and slot.kind is SlotKind.NONE:
         return -EFAULT  # the host's own page fault fails
-    if slot is not None and (slot.writable or not write):
+    if slot is not None and (slot.writable or not write or _may_read_only(vcpu, trap.gpa)):
+        write = write and slot.writable
         vcpu.vm.map_page(slot, trap.gpa, write=write)
         vcpu.hop("gstage-map", "resumed")
         return 1
@@ -81,6 +83,11 @@ def page_fault(vcpu: Vcpu, trap: CpuTrap, rule: CauseRule) -> int:
     if rule.without_slot_as:
         seen = replace(trap, scause=number(rule.without_slot_as), htval=0, htinst=0)
     return ACTIONS[outside](vcpu, seen, rule)
+
+
+def _may_read_only(vcpu: Vcpu, gpa: int) -> bool:
+    """Whether a store's fault is no reason yet to refuse a store: a walk and cache blocks fault like one, and read."""
+    return vcpu.policy.has_feature("read-only-maps-first") and not vcpu.vm.gstage.find(gpa)[2] & PTE_V
 
 
 def debug_exit(vcpu: Vcpu, trap: CpuTrap, rule: CauseRule) -> int:
