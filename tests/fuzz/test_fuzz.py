@@ -152,3 +152,10 @@ def test_proposed_reads_read_only_slots_for_what_only_reads(code: str) -> None:
     plan = Plan(settings("proposed"))
     world = World(plan.settings, "VU", plan.isas[0])
     assert world.judge(assemble(code, 0), 0) is None
+
+
+def test_proposed_walks_tables_nobody_touched_for_a_call() -> None:
+    """A hart mask whose translation walks through an untouched page of a slot faults as the guest's own load does."""
+    plan = Plan(settings("proposed"), "VS")
+    world = World(plan.settings, "VS", plan.isas[0])
+    assert world.judge(assemble("li a7, 4; mv a0, t4; ecall", 0), 0) is None

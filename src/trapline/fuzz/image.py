@@ -21,7 +21,7 @@ RAM = probe.RAM
 CODE = RAM + 0x1_0000  # slots of programs
 SLOT, PROGRAMS = 128, 128
 ZOOS = 64  # tables of odd entries
-ROOM = SLOT - 16  # bytes of a program; ECALLs fill the rest
+ROOM = SLOT - 16  # bytes of a program
 LOG, RECORDS, STRIDE = RAM + 0x4_0000, 7, 1024  # of a program
 LOG_SIZE = PROGRAMS * STRIDE
 CONTROL = RAM + 0x8_0000  # the kernel's variables
@@ -35,7 +35,7 @@ GIB = 1 << 30
 MMIO = 0x1000_8000  # the last virtio transport of `trapline run`, where nothing is plugged in
 USER = probe.USER
 END, MARK = probe.END, 0x1111
-ECALL = (0x73).to_bytes(4, "little")
+ECALL, EBREAK = (0x73).to_bytes(4, "little"), (0x10_0073).to_bytes(4, "little")
 # Where the words of the kernel's variables lie.
 _T0, _T1, _T2, _RECORD, _BASE, _FIRST, _LAST, _INDEX, _COUNT, _LEFT, _WINDOW = (8 * n for n in range(11))
 REGISTERS, FCSR, FLOATS = 256, 504, 512  # in a program's log
@@ -195,12 +195,13 @@ class Image:
             + (CODE + self.window + n * SLOT + len(p)).to_bytes(8, "little")
             for n, p in enumerate(programs)
         )
-        code = b"".join([(p + _FILL)[:SLOT] for p in programs])
+        code = b"".join([(p + _FILL[self.mode])[:SLOT] for p in programs])
         count = bytes(8) + len(programs).to_bytes(8, "little")
         return [(CODE, code), (DESCRIPTORS, ends), (CONTROL + _INDEX, count), (ZOO, odd_entries(zoo))]
 
 
-_FILL = ECALL * (SLOT // 4)
+# What ends a program: an exception of its mode that its kernel gets.
+_FILL = {"VU": ECALL * (SLOT // 4), "VS": EBREAK * (SLOT // 4)}
 
 
 # Registers of a program: where they point. The first word says what a generator may use each for.

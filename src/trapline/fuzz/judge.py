@@ -54,7 +54,7 @@ class World:
         self.target = Target(self.settings, self.image, isa=self.isa, engine=self.engine, nested=self.nested)
         self.target.run([b""])
         envcfg = self.target.henvcfg
-        made = (("trap", self.settings.firmware), ("trap", "delegates-all"), ("hardware", "delegates-all"))
+        made = (("hardware", "delegates-all"), ("trap", "delegates-all"), ("trap", self.settings.firmware))
         self.machines = [
             Hardware(self.image, envcfg, isa=self.isa, misaligned=m, firmware=f, engine=self.engine) for m, f in made
         ]
@@ -126,7 +126,7 @@ class World:
         """Whether hardware does this at a pc, or a hypervisor may.
 
         It may keep a counter to itself, and hand an access to where nothing is to user space, which serves it. A device
-        need not do what is misaligned.
+        need not do what is misaligned, nor give its hart masks to the SBI.
         """
         if mine in others:
             return True
@@ -134,8 +134,11 @@ class World:
             return any(other is not None and other[0] in (LOAD_ACCESS, STORE_ACCESS) for other in others)
         cause, tval = mine
         if cause in (LOAD_ACCESS, STORE_ACCESS) and 0 <= tval - self.image.window - layout.MMIO < 0x1000:
-            return tval % self._size_at(pc) != 0
+            return tval % self._size_at(pc) != 0 or self._calls_at(pc)
         return cause == ILLEGAL_INST and tval & 0x7F == 0x73 and tval >> 20 in _TIMES
+
+    def _calls_at(self, pc: int) -> bool:
+        return bytes(self.target.vm.read_memory(pc - self.image.window, 4)) == layout.ECALL
 
     def _size_at(self, pc: int) -> int:
         """Bytes that the instruction at a pc of the batch's first program accesses, at least 1."""

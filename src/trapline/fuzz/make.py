@@ -78,7 +78,7 @@ class Maker:
             (10, lambda: self._drawn("compressed memory")),
             (8, lambda: self._drawn("plain")),
             (4, lambda: self._drawn("privileged")),
-            (10, self._csr),
+            (6, self._csr),
             (4, self._jump),
             (4, lambda: self._drawn("branch")),
             (3, self._garbage),

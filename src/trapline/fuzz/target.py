@@ -25,7 +25,9 @@ from trapline.lab.firmware_names import firmware_named
 from trapline.lab.settings import Settings
 from trapline.policies import Policy
 
-LIMIT = 20_000  # instructions of one program, its kernel's among them
+LIMIT = 3_000  # instructions of one program, its kernel's among them
+_USUAL = 400  # that a program takes
+_FAR = 1 << 50  # ticks
 _EXITS = 64  # to the VMM that a batch may make for each program
 _FATAL = (Exit.UNKNOWN, Exit.DEBUG)
 
@@ -99,8 +101,10 @@ class Target:
                 vm.write_memory(at, data)
             start, opaque, self.limit = hypervisor.start, start, 10 * LIMIT
         self.vcpu.reset(start, opaque)
+        self.vcpu.vmm_waits = True  # devices are served while KVM_RUN waits
         self._log = vm.memory_view(layout.LOG, layout.LOG_SIZE)
         self._index = vm.memory_view(layout.CONTROL + 56, 8).cast("Q")
+        self.vcpu.run(2)  # what is decided when a vCPU first runs is not to be decided behind each return
         vm.checkpoint()
 
     @property
@@ -126,9 +130,12 @@ class Target:
         return Outcome(end, at, log, self.vcpu.death, records, what)
 
     def _run(self, programs: int) -> tuple[End, str]:
-        vcpu, exits, seen = self.vcpu, _EXITS * programs + 16, (-1, 0)
+        vcpu, exits, seen = self.vcpu, _EXITS * programs + 16, -1
+        limit = self.limit + _USUAL * programs
         while True:
-            stop = vcpu.run(self.limit)
+            # A turn of its own, or KVM_RUN would come back behind each access to a device.
+            vcpu.hart.kvm_turn_until, vcpu.hart.kvm_turn_last = _FAR, int(vcpu.hart.instret) + limit
+            stop = vcpu.run(limit)
             if stop is RunStop.EXIT:
                 ended = self._exit()
                 exits -= 1
@@ -136,7 +143,7 @@ class Target:
                     continue
                 return ended or (End.LIMIT, "it leaves to the VMM for ever")
             if stop is RunStop.LIMIT:
-                now = (int(self._index[0]), 0)
+                limit, now = self.limit, int(self._index[0])
                 if now != seen:
                     seen = now
                     continue

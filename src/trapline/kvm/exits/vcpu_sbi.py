@@ -24,7 +24,7 @@ from trapline.policies import CauseRule
 from trapline.policies.schema import SbiRule
 from trapline.policies.versions import split
 from trapline.privilege.causes import LOAD_GUEST_PAGE_FAULT
-from trapline.privilege.translation import PSEUDO_READ_PTE, PSEUDO_WRITE_PTE
+from trapline.privilege.translation import PSEUDO_WRITE_PTE
 from trapline.sbi.call import Effect, SbiCall, SbiOutcome
 from trapline.sbi.host import STANDARD, Access, Fence, HfenceService, RemoteFence, SbiProfile
 from trapline.sbi.numbers import Eid, FirmwareEvent, HartState, Implementation, SbiError
@@ -80,8 +80,9 @@ def _fault(vcpu: Vcpu, trap: Trap) -> int:
     if trap.cause == LOAD_GUEST_PAGE_FAULT and vcpu.policy.has_feature("reads-as-the-guest"):
         gpa = trap.tval2 << 2 | trap.tval & 3
         slot = vcpu.vm.slots.find(gpa)
-        if slot is not None and trap.tinst not in (PSEUDO_READ_PTE, PSEUDO_WRITE_PTE):
-            vcpu.vm.map_page(slot, gpa, write=False)
+        write = trap.tinst == PSEUDO_WRITE_PTE
+        if slot is not None and (slot.writable or not write):
+            vcpu.vm.map_page(slot, gpa, write=write)
             return 1
         access_fault(vcpu, CpuTrap(trap.cause, int(vcpu.hart.guest_sepc), trap.tval, 0, 0))
         vcpu.hop("sbi", "guest")
