@@ -59,3 +59,28 @@ def test_bad_addresses_are_one_line(address: str, tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "--gdb" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_log_is_written_beside_gdb(tmp_path: Path) -> None:
+    """--log exec with --gdb: the blocks that are entered are logged, over stops, steps and going back, each once."""
+    path, log = tmp_path / "socket", tmp_path / "log"
+    command = boot(tmp_path, "--gdb", f"unix:{path}", "-S", "--log", "exec", "--log-file", str(log))
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+        assert run.stderr is not None
+        assert b"gdb: waits at" in run.stderr.readline()
+        gdb = Client(str(path))
+        assert gdb.ask(f"Z0,{AT['loop']:x},4") == "OK"
+        assert gdb.ask("c") == "T05thread:1;swbreak:;"
+        assert gdb.ask("vCont;s:1").startswith("T05")
+        assert gdb.ask("c") == "T05thread:1;swbreak:;"
+        assert gdb.ask("bc") == "T05thread:1;swbreak:;"
+        assert gdb.ask(f"z0,{AT['loop']:x},4") == "OK"
+        assert gdb.ask("c") == "W00"
+        run.communicate(timeout=60)
+        gdb.close()
+    plain = tmp_path / "plain"
+    subprocess.run(
+        boot(tmp_path, "--log", "exec", "--log-file", str(plain)), check=True, capture_output=True, timeout=60
+    )
+    assert log.read_text() == plain.read_text()
+    assert "exec" in log.read_text()

@@ -132,6 +132,10 @@ def test_the_description_is_the_hart(tmp_path: Path) -> None:
         numbers = {r.get("name"): int(r.get("regnum", "0")) for r in ElementTree.fromstring(text).iter("reg")}
         expected = {"zero": 0, "pc": 32, "ft0": 33, "fcsr": 68, "vsatp": FIRST_CSR + csr.VSATP, "priv": 4161}
         assert {name: numbers[name] for name in expected} == expected
+        generic = {
+            r.get("name"): r.get("generic") for r in ElementTree.fromstring(text).iter("reg") if r.get("generic")
+        }
+        assert {name: generic[name] for name in ("pc", "sp", "a0")} == {"pc": "pc", "sp": "sp", "a0": "arg1"}  # lldb's
         assert all(len(gdb.ask(f"p{number:x}")) == 16 for number in numbers.values())
         assert (gdb.register(PRIV), gdb.register(VIRT)) == (3, 0)
         assert len(gdb.ask("g")) == 16 * 65
@@ -290,6 +294,14 @@ def test_monitor_commands_say_what_is_wrong(board_behind: Behind) -> None:
         assert gdb.monitor(line).count("\n") == 1, line
     assert "mstatus" in gdb.monitor("info registers")
     assert gdb.monitor("xp/1wx 0x80000000").startswith("0000000080000000")
+
+
+@pytest.mark.parametrize("topic", ["registers", "stats", "mem", "mtree", "status"])
+def test_monitor_info(topic: str, board_behind: Behind) -> None:
+    """`monitor info` has every topic of the terminal's monitor."""
+    said = board_behind.client().monitor(f"info {topic}")
+    assert said
+    assert "unknown" not in said
 
 
 def test_bad_checksums_are_sent_again(board_behind: Behind) -> None:

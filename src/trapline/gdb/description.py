@@ -58,10 +58,15 @@ def _feature(name: str, registers: list[str]) -> str:
     return f'<feature name="org.gnu.gdb.riscv.{name}">\n{"".join(registers)}</feature>\n'
 
 
+# What lldb asks of a register whose architecture it does not know: which is the pc, which the stack pointer.
+_GENERIC = {"pc": "pc", "sp": "sp", "ra": "ra", "fp": "fp", **{f"a{n}": f"arg{n + 1}" for n in range(8)}}
+
+
 def _register(name: str, number: int, *, kind: str = "int", group: str = "") -> str:
     name = {"s0": "fp"}.get(name, name)
     grouped = f' group="{group}"' if group else ""
-    return f'  <reg name="{name}" bitsize="64" regnum="{number}" type="{kind}"{grouped}/>\n'
+    generic = f' generic="{_GENERIC[name]}"' if name in _GENERIC else ""
+    return f'  <reg name="{name}" bitsize="64" regnum="{number}" type="{kind}"{grouped}{generic}/>\n'
 
 
 def memory_map(roms: list[tuple[int, int]]) -> str:

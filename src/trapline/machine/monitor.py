@@ -210,7 +210,7 @@ class Monitor:
             "status": lambda: [f"VM status: {'paused' if self.stopped else 'running'}", *target.status()],
             "cpus": target.status,
             "registers": lambda: target.registers(self.cpu),
-            "stats": target.statistics,
+            "stats": lambda: list(target.statistics()) or ["no trap so far"],
             "mem": lambda: target.mappings(self.cpu),
             "mtree": target.memory_tree,
         }
