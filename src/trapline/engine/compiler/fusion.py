@@ -1,8 +1,8 @@
 """Superinstructions: one handler for two neighbours that often follow each other.
 
-The pairs are the most frequent ones of the benchmark guests and of a Linux boot (measured by
-sampling). The second instruction keeps its own record; a jump to it, or a budget that ends between
-the two, uses that. Only the dispatch between the two is saved, so the meaning is that of the parts.
+The pairs are the most frequent ones of the benchmark guests and of a Linux boot (`benchmarks/pairs`).
+The second instruction keeps its own record; a jump to it, or a budget that ends between the two, uses
+that. Only the dispatch between the two is saved, so the meaning is that of the parts.
 """
 
 from __future__ import annotations
