@@ -1,11 +1,14 @@
-/* The port: a page of the board's bus whose stores the board's owner sees at once. */
+/*
+ * The port: a page of the board's bus whose stores the board's owner sees at once. They are of 4 bytes: of 8 not every
+ * hypervisor takes them, where this host is a guest itself.
+ */
 #include "kvm_user.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-static volatile uint64_t *port;
+static volatile uint32_t *port;
 
 void port_open(void)
 {
@@ -26,19 +29,20 @@ void port_open(void)
 void port_mark(uint64_t code)
 {
 	if (port != NULL)
-		port[0] = code;
+		port[0] = (uint32_t)code;
 }
 
 void port_hand_over(const void *data, size_t size)
 {
 	if (port == NULL)
 		return;
-	port[1] = (uintptr_t)data;
-	port[2] = size;
+	port[2] = (uint32_t)(uintptr_t)data;
+	port[3] = (uint32_t)((uintptr_t)data >> 32);
+	port[4] = (uint32_t)size;
 }
 
 void port_write(unsigned char byte)
 {
 	if (port != NULL)
-		port[3] = byte;
+		port[6] = byte;
 }

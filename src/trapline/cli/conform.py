@@ -38,6 +38,8 @@ def conform(
     firmware: Several = (),
     firmware_model: str | None = None,
     entry: Address | None = None,
+    nested: Annotated[bool, Parameter(negative="")] = False,
+    nacl: str | None = None,
     junit: str | None = None,
     json: Json = None,
 ) -> int:
@@ -87,6 +89,11 @@ def conform(
         With --firmware, compare with this model; exit code 1 if something differs.
     entry
         With --firmware, where the image starts S-mode (0x80200000).
+    nested
+        Raise the events in guests of the kernel as a guest of the policies (linux-7.2), against the kernel on the
+        board (docs/nested.md).
+    nacl
+        With --nested: what of SBI NACL the kernel is given: off, or some of csr,hfence,sret,autoswap.
     junit
         Write the result as JUnit XML to a file, for a CI server.
     json
@@ -103,7 +110,13 @@ def conform(
 
     if firmware:
         given = {"--kernel": kernel, "--bios": bios, "--program": program, "--guest": guest}
-        for name, value in {**given, "--costs": costs or None, "POLICY": policies, "--sweep": sweep}.items():
+        for name, value in {
+            **given,
+            "--costs": costs or None,
+            "--nested": nested or None,
+            "POLICY": policies,
+            "--sweep": sweep,
+        }.items():
             if value:
                 raise UsageError(f"{name} does not go with --firmware")
         return _firmware(firmware, firmware_model, event, isa, misaligned, entry, junit, json)
@@ -113,24 +126,34 @@ def conform(
         raise UsageError("--record goes with --costs")
     if junit is not None and (costs or guest is not None):
         raise UsageError("--junit goes with events and sweeps, not with --costs or --guest")
+    _require_nested(nested, nacl, sweep=sweep, costs=costs, guest=guest)
     native()
     hart = isa or (costs_isa() if costs or guest is not None else ISA)
-    chosen = hosts(kernel, bios, module, program, hart, "hardware" if costs else misaligned, wanted=policies)
+    wanted = () if nested else policies
+    chosen = hosts(kernel, bios, module, program, hart, "hardware" if costs else misaligned, wanted=wanted)
     if costs:
         return _costs(chosen, record, json)
     if guest is not None:
         # A fetched kernel is compared with the preset that named it.
         return _guest(chosen, guest, policies if kernel else (), accepted, console, json)
     with bar("conform") as update:
-        result = lab(
-            chosen,
-            policies if kernel else (),
-            event=event,
-            sweep=sweep,
-            repeat=repeat,
-            accepted=accepted,
-            progress=update,
-        )
+        if nested:
+            from trapline.conform.nested_events import conform_nested
+
+            under = policies or ("linux-7.2",)
+            result = conform_nested(
+                chosen, under, nacl=nacl or "", event=event, repeat=repeat, accepted=accepted, progress=update
+            )
+        else:
+            result = lab(
+                chosen,
+                policies if kernel else (),
+                event=event,
+                sweep=sweep,
+                repeat=repeat,
+                accepted=accepted,
+                progress=update,
+            )
     _write(console, b"".join(result.consoles))
     if junit is not None:
         with behind_result():
@@ -175,6 +198,16 @@ def _firmware(
     data = {"passed": passed, "firmware": [result.as_data() for result in results]}
     finish(data, json, lambda out: show_firmware(out, results))
     return 0 if passed else EXIT_FAILED
+
+
+def _require_nested(nested: bool, nacl: str | None, *, sweep: Several, costs: bool, guest: str | None) -> None:
+    from trapline.lab.errors import UsageError
+
+    if nacl is not None and not nested:
+        raise UsageError("--nacl goes with --nested")
+    for option, given in (("--sweep", sweep), ("--costs", costs), ("--guest", guest is not None)):
+        if nested and given:
+            raise UsageError(f"{option}: not with --nested", remedy="--nested compares events")
 
 
 def _write(path: str | None, console: bytes) -> None:

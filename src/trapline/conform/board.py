@@ -20,6 +20,7 @@ from trapline.machine.console import Console
 from trapline.machine.machine import Machine
 from trapline.machine.memory_map import DEFAULT_TIMEBASE
 from trapline.machine.packed import DamagedError, unpack
+from trapline.vmm.guest import Guest
 
 APPEND = "console=ttyS0 cryptomgr.notests=1 loglevel=3 rdinit=/init"
 MEMORY = 1 << 30
@@ -81,16 +82,24 @@ class Session:
         self._broken = ""
         self._first: Snapshot | None = None
         self._steps: list[Step] | None = None
-        self.machine = Machine(
-            isa=host.isa, memory=host.memory, misaligned=host.misaligned, engine=host.engine,
-            timebase=host.timebase, console=Console(self._output), aia=host.aia,
-        )  # fmt: skip
-        port = Port(self.machine.regions, self._mark)
-        self.run.handed_over, self.run.written = port.handed_over, port.written
-        self.machine.add_device(*port_device(port))
-        ramdisk = host_ramdisk(host, files)
         append = f"{APPEND} {host.append} -- {arguments} port={PORT:#x}"
-        self.machine.boot_bios(host.bios, host.kernel, None, append, initrd_data=ramdisk)
+        self.machine, port = self._boot(host, host_ramdisk(host, files), append)
+        self.run.handed_over, self.run.written = port.handed_over, port.written
+
+    def _boot(self, host: Host, ramdisk: bytes, append: str) -> tuple[Machine | Guest, Port]:
+        """Return a board with everything in it, and the port on it."""
+        machine = Machine(
+            isa=host.isa, memory=host.memory, misaligned=host.misaligned, engine=host.engine,
+            timebase=host.timebase, console=self.console(), aia=host.aia,
+        )  # fmt: skip
+        port = Port(machine.regions, self._mark)
+        machine.add_device(*port_device(port))
+        machine.boot_bios(host.bios, host.kernel, None, append, initrd_data=ramdisk)
+        return machine, port
+
+    def console(self) -> Console:
+        """Return the console that is read."""
+        return Console(self._output)
 
     def go(self, max_seconds: float | None = None) -> Run:
         """Run to the end; UsageError if the program never said that it was done."""
@@ -136,7 +145,7 @@ class Session:
     def _mark(self, snapshot: Snapshot, hart: Hart) -> None:
         if snapshot.code == MARK:
             self._first = snapshot
-            if self._profile:
+            if self._profile and isinstance(self.machine, Machine):
                 self.machine.stop(_PROFILE, 0, "", hart)
         elif snapshot.code == END and self._first is not None:
             self.run.windows.append(between(self._first, snapshot, tuple(self._steps or ())))
@@ -144,6 +153,7 @@ class Session:
 
     def _step(self) -> None:
         """Execute one instruction at a time to the end of the window."""
+        assert isinstance(self.machine, Machine)
         hart, steps = self.machine.harts[0], list[Step]()
         self._steps = steps
         while self._first is not None:
@@ -161,7 +171,11 @@ def host_ramdisk(host: Host, files: Mapping[str, bytes]) -> bytes:
 
 
 def run_events(
-    host: Host, load: Payload, repeat: int = 3, progress: Callable[[int, int], None] | None = None
+    host: Host,
+    load: Payload,
+    repeat: int = 3,
+    progress: Callable[[int, int], None] | None = None,
+    made: Callable[..., Session] = Session,
 ) -> tuple[Run, dict[tuple[str, str], list[Seen]]]:
     """Boot, raise every event `repeat` times, and return what was seen by (event, mode)."""
     total = len(load.entries) * repeat
@@ -182,7 +196,7 @@ def run_events(
             progress(count, total)
 
     files = {"probe.bin": load.data, "probe.txt": load.manifest.encode()}
-    session = Session(host, files, f"events repeat={repeat} symbols=1", on_line=line)
+    session = made(host, files, f"events repeat={repeat} symbols=1", on_line=line)
     run = session.go()
     if count != total:
         raise UsageError(f"the KVM user program reported {count} of {total} events", remedy=_last_line(run.console))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -22,13 +22,21 @@ class Accepted:
     """Differences that are not errors: in which fields of which events, and who says so."""
 
     events: tuple[str, ...]  # empty: all
-    fields: tuple[str, ...]
+    fields: tuple[str, ...]  # empty: all
     reason: str
     source: str
+    bit: int | None = None  # only where the values of both sides are the same without this bit
+    bug: str = ""  # only under a policy with this bug
 
     def covers(self, event: str, field: str) -> bool:
         """Return whether this entry is about a field of an event."""
-        return (not self.events or event in self.events) and field in self.fields
+        return (not self.events or event in self.events) and (not self.fields or field in self.fields)
+
+    def explains(self, field: str, real: str, hosted: str) -> bool:
+        """Return whether two values may differ so."""
+        if self.bit is None:
+            return True
+        return _without_bit(real, self.bit) == _without_bit(hosted, self.bit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +95,11 @@ def load_accepted_lines(path: str | Path | None = None) -> tuple[AcceptedLine, .
     return _entries(path, "line", _line)
 
 
+def load_nested(bugs: Collection[str], path: str | Path | None = None) -> tuple[Accepted, ...]:
+    """Read how a guest's guest may differ from a flat one under a host with these bugs; as load_accepted."""
+    return tuple(a for a in _entries(path, "nested", _nested) if a.bug in bugs)
+
+
 def load_accepted(path: str | Path | None = None) -> tuple[Accepted, ...]:
     """Read the list of accepted differences: the package's own, or a file; UsageError says what is wrong with it."""
     return _entries(path, "difference", _entry)
@@ -125,9 +138,19 @@ def _entry(entry: Mapping[str, Any]) -> Accepted:
     return Accepted(tuple(entry.get("events", ())), tuple(entry["fields"]), entry["reason"], entry["source"])
 
 
+def _nested(entry: Mapping[str, Any]) -> Accepted:
+    _require(entry, {"bug", "reason", "source"}, {"events", "fields", "bit"})
+    where = tuple(entry.get("events", ())), tuple(entry.get("fields", ()))
+    return Accepted(*where, entry["reason"], entry["source"], entry.get("bit"), entry["bug"])
+
+
 def _line(entry: Mapping[str, Any]) -> AcceptedLine:
     _require(entry, {"pattern", "reason", "source"}, set())
     return AcceptedLine(re.compile(entry["pattern"]), entry["reason"], entry["source"])
+
+
+def _without_bit(text: str, bit: int) -> str:
+    return re.sub(r"0x[0-9a-f]+|[0-9]+", lambda word: hex(int(word[0], 0) & ~(1 << bit)), text)
 
 
 def compare(real: Seen, hosted: Seen, accepted: tuple[Accepted, ...] = ()) -> Row:
@@ -135,7 +158,7 @@ def compare(real: Seen, hosted: Seen, accepted: tuple[Accepted, ...] = ()) -> Ro
     found = []
     for field, left, right in _fields(real, hosted):
         if left != right:
-            who = next((a for a in accepted if a.covers(real.event, field)), None)
+            who = next((a for a in accepted if a.covers(real.event, field) and a.explains(field, left, right)), None)
             found.append(Difference(real.event, real.mode, field, left, right, who))
     return Row(real, hosted, tuple(found))
 

@@ -42,6 +42,12 @@ class Comparison:
     rows: list[Row]
     not_run: tuple[str, ...] = ()
     sweeps: list[SweepRow] = field(default_factory=list)
+    nacl: tuple[str, ...] | None = None  # of --nested: what L1 was given; its guests are the hosted side
+
+    @property
+    def sides(self) -> tuple[str, str]:
+        """The two sides as people call them."""
+        return ("real", "hosted") if self.nacl is None else ("flat", "nested")
 
     @property
     def differences(self) -> list[Difference]:
@@ -70,6 +76,7 @@ class Comparison:
         """Return the JSON form."""
         return {
             **self.settings.head(),
+            **({} if self.nacl is None else {"nested": True, "nacl": list(self.nacl)}),
             "kernel": self.release,
             "events": len(self.rows),
             "equal": sum(not row.differences for row in self.rows),

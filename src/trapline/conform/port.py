@@ -1,8 +1,8 @@
 """The port: a page on the board's bus through which the KVM user program says where it is.
 
 A store to register 0 takes a snapshot of the hart at that instruction: instructions by mode, the compiled
-trap counters, the CSRs of M- and HS-mode. Registers 1 and 2 hand over memory of the program, 3 a byte that its guest
-wrote on its console.
+trap counters, the CSRs of M- and HS-mode. Those at 8, 12 and 16 hand over memory of the program, its address in two
+halves and its size; the one at 24 a byte that its guest wrote on its console.
 """
 
 from __future__ import annotations
@@ -95,27 +95,35 @@ class Port:
     def store(self, hart: Hart, offset: int, size: int, value: int) -> None:
         """Take a snapshot, or the program's memory."""
         if offset == 0:
-            self._on_mark(take(hart, value), hart)
+            self._on_mark(self._taken(hart, value), hart)
         elif offset == 8:
             self._address = value
+        elif offset == 12:
+            self._address |= value << 32
         elif offset == 16:
-            self.handed_over.append(read_virtual(self._regions, int(hart.satp), self._address, value))
+            self.handed_over.append(self._handed(hart, self._address, value))
         elif offset == 24:
             self.written.append(value & 0xFF)
 
+    def _taken(self, hart: Hart, code: int) -> Snapshot:
+        return take(hart, code)
 
-def read_virtual(regions: Regions, satp: int, address: int, size: int) -> bytes:
+    def _handed(self, hart: Hart, address: int, size: int) -> bytes:
+        return read_virtual(self._regions.read, int(hart.satp), address, size)
+
+
+def read_virtual(read: Callable[[int, int], bytes], satp: int, address: int, size: int) -> bytes:
     """Read memory as the address space of `satp` has it; pages that are not mapped read as zeros."""
     data = bytearray()
     while len(data) < size:
         here = address + len(data)
         length = min(size - len(data), 4096 - here % 4096)
-        physical = _translate(regions, satp, here)
-        data += bytes(length) if physical is None else regions.read(physical, length)
+        physical = _translate(read, satp, here)
+        data += bytes(length) if physical is None else read(physical, length)
     return bytes(data)
 
 
-def _translate(regions: Regions, satp: int, address: int) -> int | None:
+def _translate(read: Callable[[int, int], bytes], satp: int, address: int) -> int | None:
     """Walk a page table (Sv39, Sv48 or Sv57) without any checks of permission."""
     levels = {8: 3, 9: 4, 10: 5}.get(satp >> 60)
     if levels is None:
@@ -123,7 +131,7 @@ def _translate(regions: Regions, satp: int, address: int) -> int | None:
     table = (satp & (1 << 44) - 1) << 12
     for level in reversed(range(levels)):
         index = address >> 12 + 9 * level & 511
-        entry = int.from_bytes(regions.read(table + 8 * index, 8), "little")
+        entry = int.from_bytes(read(table + 8 * index, 8), "little")
         if not entry & 1:
             return None
         at = (entry >> 10 & (1 << 44) - 1) << 12

@@ -28,7 +28,7 @@ def show_conformance(out: Console, result: Conformance) -> None:
 
 def _show(out: Console, c: Comparison) -> None:
     say(out, f"kernel {c.release}", 0, "bold")
-    facts(out, c.settings.facts(), style="bold")
+    facts(out, (*c.settings.facts(), *_nested(c)), style="bold")
     if c.rows:
         _show_events(out, c)
     if c.sweeps:
@@ -42,11 +42,17 @@ def _show(out: Console, c: Comparison) -> None:
     put(out)
 
 
+def _nested(c: Comparison) -> tuple[str, ...]:
+    return () if c.nacl is None else (f"L1 with NACL {','.join(c.nacl) or 'off'}",)
+
+
 def _show_events(out: Console, c: Comparison) -> None:
     counts = Counter((row.real.outcome(), row.hosted.outcome()) for row in c.rows)
-    made = table(("real", "left"), ("hosted", "left"), ("events", "right"), ("", "left"))
+    failed = {(row.real.outcome(), row.hosted.outcome()) for row in c.failed}
+    made = table((c.sides[0], "left"), (c.sides[1], "left"), ("events", "right"), ("", "left"))
     for (real, hosted), n in sorted(counts.items()):
-        made.add_row(real, hosted, number(n), "" if real == hosted else "different")
+        how = "different" if (real, hosted) in failed else "accepted"
+        made.add_row(real, hosted, number(n), "" if real == hosted else how)
     show(out, made)
     equal = sum(not row.differences for row in c.rows)
     accepted = sum(bool(row.differences) and not row.failed for row in c.rows)
@@ -82,5 +88,5 @@ def _differences(c: Comparison) -> list[str]:
         everywhere = len(places) == len(c.rows) > 1 and not c.sweeps
         more = f" and {count(len(places) - 1, 'other')}" if len(places) > 1 else ""
         place = "all events" if everywhere else f"{places[0]}{more}"
-        lines.append(f"{place}: {name}: real {real or '-'}, hosted {hosted or '-'}")
+        lines.append(f"{place}: {name}: {c.sides[0]} {real or '-'}, {c.sides[1]} {hosted or '-'}")
     return lines

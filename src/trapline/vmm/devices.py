@@ -87,6 +87,11 @@ class GuestDevices:
         ]
         self._ranges = [(window.base, window.end, device) for window, device in self._devices]
 
+    def add(self, window: mm.Window, device: Device) -> None:
+        """Give the guest one more (then `Guest.tell_devices`)."""
+        self._devices.append((window, device))
+        self._ranges.append((window.base, window.end, device))
+
     def windows(self) -> list[mm.Window]:
         """Return where the devices are."""
         return [*(window for window, _ in self._devices), *self._in_kernel]

@@ -113,8 +113,7 @@ class Guest(Rewindable, Session):
             self._reset,
             virtio_bus,
         )
-        self.vm.serve_mmio(self.devices.serve, self.devices.served())
-        self.vm.devices = tuple((w.base, w.end) for w in self.devices.windows())
+        self.tell_devices()
         self.hvc = add_devices(self.devices.virtio, spec.virtio, self.console.write, self._nanoseconds)
         self._outside = Outside(self.console, self.devices.virtio)
         self.vm.on_idle = lambda: self.devices.virtio.live
@@ -128,6 +127,11 @@ class Guest(Rewindable, Session):
         self._panic = PanicCheck(self.console.panic, self._user_instructions, self.position, spec.ratio)
         self._pace = (time.monotonic(), 0)
         self._exits = 0
+
+    def tell_devices(self) -> None:
+        """Say to the VM where its devices are."""
+        self.vm.serve_mmio(self.devices.serve, self.devices.served())
+        self.vm.devices = tuple((w.base, w.end) for w in self.devices.windows())
 
     def _enable_sbi(self) -> None:
         """KVM has DBCN and SUSP off until a VMM that serves them switches them on."""

@@ -171,6 +171,36 @@ def test_hfence() -> None:
     assert noted[-2:] == [0, 0]
 
 
+def pending(number: int) -> str:
+    """Assembly that lists a fence of one page."""
+    return f"li t0, {FENCES + 32 * number:#x}\nli t1, {1 << 63:#x}\nsd t1, 0(t0)\nli t1, 1\nsd t1, 24(t0)\n"
+
+
+def still_pending(number: int) -> str:
+    """Assembly that notes whether it is still to be done."""
+    return f"li t0, {FENCES + 32 * number:#x}\nld t0, 0(t0)\nsrli t0, t0, 63\nsd t0, 0(s11)\naddi s11, s11, 8\n"
+
+
+@pytest.mark.parametrize("nacl", [("csr",), ("csr", "hfence"), ("sret",)])
+def test_listed_fences_without_their_feature(nacl: tuple[NaclFeature, ...]) -> None:
+    """SYNC_HFENCE does all where it is not supported, and so does SRET into L2: Linux lists fences whether or not."""
+    body = f"{call(1, SHMEM, 0, 0)}{pending(0)}{pending(59)}{call(3, 0)}{still_pending(0)}{still_pending(59)}"
+    body += f"{pending(3)}{enter('inside')}inside:\n{leave('out')}out:\n{still_pending(3)}"
+    noted = run(body, nacl, limit=100_000)
+    served = "hfence" in nacl
+    assert noted[2:6] == ([0, 0, 0, 1] if served else [NOT_SUPPORTED, 0, 0, 0])
+    assert noted[-1] == 0
+
+
+def test_registers_are_shown_without_sync_csr() -> None:
+    """L1 finds the registers in the memory when L2 leaves: Linux reads them there whatever SYNC_CSR is."""
+    inside = f"{enter('inside')}inside:\nli t0, 0x123\ncsrw sscratch, t0\n"
+    body = f"{call(1, SHMEM, 0, 0)}csrw vstvec, s11\n{shown(0x205)}{inside}"
+    noted = run(f"{body}{leave('out')}out:\n{shown(0x240)}", ("sret",))
+    assert noted[2] != 0
+    assert noted[-1] == 0x123
+
+
 def test_words() -> None:
     """--nacl takes names, off, or nothing; a wrong one is named."""
     assert parse_nacl("sret,csr") == ("csr", "sret")

@@ -244,7 +244,7 @@ def do_sync_sret(hart: Hart, virtual: U64, at: U64) -> None:
     """The call of this name: registers, fences, and SRET."""
     if hart.kvm_nacl & SYNC_CSR != 0:
         sync_csrs(hart, virtual, at)
-        show_csrs(virtual, at)
+    show_csrs(virtual, at)
     if hart.kvm_nacl & SYNC_HFENCE != 0:
         do_sync_hfence(hart, at, U64(ALL_ONES))
     for n in range(1, 32):
@@ -280,6 +280,9 @@ def serve_nacl(hart: Hart, virtual: U64) -> None:
         error = set_shmem(hart, virtual, given, hart.x[11], hart.x[12])
     elif function > DO_SYNC_SRET or hart.kvm_nacl >> (function - DO_SYNC_CSR) & 1 == 0:
         error = U64(NOT_SUPPORTED)
+        if function == DO_SYNC_HFENCE and at != 0:
+            # Linux (7.2) lists fences whatever SYNC_HFENCE is, and calls until its list has room.
+            do_sync_hfence(hart, at, U64(ALL_ONES))
     elif at == 0:
         error = U64(NO_SHMEM)
     elif function == DO_SYNC_CSR:
@@ -296,33 +299,37 @@ def serve_nacl(hart: Hart, virtual: U64) -> None:
 
 @cold
 def go_on(hart: Hart, virtual: U64) -> None:
-    """Load what the hart that L1 sees goes on with; where L2 is left for L1, its shared memory shows the registers."""
+    """Load what the hart that L1 sees goes on with; where L2 is left for L1, its shared memory shows the registers.
+
+    Linux (7.2) reads them there whatever SYNC_CSR is.
+    """
     if hart.kvm_world != 0 and hart.kvm_nacl_memory != 0 and get(virtual, U64(VIRT)) == 0:
         at = shared(hart, virtual)
         if at != 0:
             if hart.kvm_nacl & AUTOSWAP != 0:
                 autoswap(virtual, at)
-            if hart.kvm_nacl & SYNC_CSR != 0:
-                show_csrs(virtual, at)
+            show_csrs(virtual, at)
     push(hart, virtual)
 
 
 @cold
 def sync_before_sret(hart: Hart, virtual: U64) -> None:
-    """L1 goes into L2 by SRET: what it has written and not synced holds there.
+    """L1 goes into L2 by SRET: what it has written and not synced holds there, fences too.
 
     Linux (7.2) without SYNC_SRET does not sync.
     """
-    if hart.kvm_nacl_memory != 0 and hart.kvm_nacl & SYNC_CSR != 0 and get(virtual, U64(HSTATUS)) & HSTATUS_SPV != 0:
+    if hart.kvm_nacl_memory != 0 and get(virtual, U64(HSTATUS)) & HSTATUS_SPV != 0:
         at = shared(hart, virtual)
         if at != 0:
-            sync_csrs(hart, virtual, at)
+            if hart.kvm_nacl & SYNC_CSR != 0:
+                sync_csrs(hart, virtual, at)
+            do_sync_hfence(hart, at, U64(ALL_ONES))
 
 
 @cold
 def show_written(hart: Hart, virtual: U64, csr: U64) -> None:
     """L1 has written a CSR by an instruction: its word follows."""
-    if hart.kvm_nacl_memory != 0 and hart.kvm_nacl & SYNC_CSR != 0 and has_csr(virtual, csr):
+    if hart.kvm_nacl_memory != 0 and has_csr(virtual, csr):
         at = shared(hart, virtual)
         if at != 0:
             show(virtual, at, csr)
