@@ -27,6 +27,7 @@ ROOMS = [
     "lab",
     "pack",
     "fetch",
+    "scale",
     "conform",
     "verify",
     "fuzz",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from trapline.lab.routes import Route
     from trapline.machine.machine import Machine
     from trapline.policies import Policy, load_policy, policy_names
+    from trapline.scale.sweep import Swept, sweep
     from trapline.vmm.guest import Guest
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Policy",
     "Route",
     "RouteTable",
+    "Swept",
     "Vcpu",
     "Vm",
     "audit",
@@ -33,6 +35,7 @@ __all__ = [
     "load_policy",
     "policy_names",
     "route",
+    "sweep",
 ]
 
 _HOMES = {
@@ -43,6 +46,7 @@ _HOMES = {
     "Policy": "trapline.policies",
     "Route": "trapline.lab.routes",
     "RouteTable": "trapline.lab.route",
+    "Swept": "trapline.scale.sweep",
     "Vcpu": "trapline.kvm.vcpu",
     "Vm": "trapline.kvm.vm",
     "audit": "trapline.lab.audit",
@@ -50,6 +54,7 @@ _HOMES = {
     "load_policy": "trapline.policies",
     "policy_names": "trapline.policies",
     "route": "trapline.lab.route",
+    "sweep": "trapline.scale.sweep",
 }
 
 

@@ -22,7 +22,7 @@ def test_examples(example: Example) -> None:
     assert agrees(example.output, actual), actual
 
 
-@pytest.mark.parametrize(("page", "least"), [("api.md", 11), ("guests.md", 8)])
+@pytest.mark.parametrize(("page", "least"), [("api.md", 11), ("guests.md", 8), ("sweep.md", 8)])
 def test_api_examples(page: str, least: int) -> None:
     """The Python examples run as they stand."""
     result = doctest.testfile(str(ROOT / "docs" / page), module_relative=False)
@@ -51,6 +51,7 @@ def test_every_command_has_a_page() -> None:
         "fetch",
         "pack",
         "report",
+        "sweep",
     ):
         assert (ROOT / "docs" / f"{command}.md").exists()
 

@@ -26,13 +26,14 @@ from trapline.cli import (  # noqa: F401 (each registers its command)
     report,
     route,
     run,
+    sweep,
 )
 from trapline.cli.application import app
 from trapline.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from trapline.cli.snapshots import Snapshots
 from trapline.cli.tokens import behind_dashes, command_line
 
-WRITTEN_AT_THE_END = ("json", "plot", "picture", "console", "record", "junit")
+WRITTEN_AT_THE_END = ("json", "plot", "picture", "console", "record", "junit", "csv")
 _ENDLESS = re.compile(r"\S{600,}")
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 

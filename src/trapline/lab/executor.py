@@ -31,7 +31,9 @@ class Done(Generic[Unit, Value]):
 class Executor(Protocol):
     """Where units run: made with `local` or `trapline.lab.executor_dask.dask`."""
 
-    workers: int
+    @property
+    def workers(self) -> int:
+        """How many units run at a time."""
 
     def execute(
         self, function: Callable[[Any], Any], units: Iterable[Any], tries: int = TRIES

@@ -62,6 +62,7 @@ class RunOptions(CommonOptions):
     nested: bool = False
     nacl: str = ""  # "" as the policy has it
     new_policy: bool = True  # a restored guest goes on under the policy of `settings`, not under its own
+    explain: bool = True  # a run that did not end well is looked into: who survives its death, where it is
 
 
 @dataclass(slots=True)
@@ -318,7 +319,7 @@ def _run_once(
         snapshot=taken,
         seen=seen,
     )
-    return _examine(guest, report)
+    return _examine(guest, report) if options.explain else report
 
 
 def _examine(guest: Guest, report: RunReport) -> RunReport:

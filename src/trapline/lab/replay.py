@@ -61,14 +61,19 @@ def _image(finding: Finding, isa: str) -> tuple[Image, str]:
     raise UsageError(f"no probe for {finding.event_id!r}")
 
 
+def isa_of(finding: Finding, isa: str = DEFAULT_ISA) -> str:
+    """Return the ISA string of a hart that has the finding's event: `isa`, or the one without C or with Zcb."""
+    return _image(finding, isa)[1]
+
+
 def command_of(finding: Finding, path: str, policy: str, isa: str = DEFAULT_ISA) -> str:
     """Return the one line that shows the finding again."""
     words = ["trapline", "run", path, "--policy", policy, "--firmware", finding.firmware]
     words += ["--host-fwft", "on" if finding.host_fwft else "off"]
     if finding.misaligned != "trap":
         words += ["--misaligned", finding.misaligned]
-    if _image(finding, isa)[1] != DEFAULT_ISA:
-        words += ["--isa", _image(finding, isa)[1]]
+    if isa_of(finding, isa) != DEFAULT_ISA:
+        words += ["--isa", isa_of(finding, isa)]
     words += ["--memory", "16M", "--max-instructions", "100000"]
     words += ["--memslot", f"{image.HOLE:#x}:{image.HOLE_SIZE:#x}:hole"]
     words += ["--memslot", f"{image.READ_ONLY:#x}:{image.READ_ONLY_SIZE:#x}:ro"]

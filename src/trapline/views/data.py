@@ -14,11 +14,15 @@ class OutputError(Exception):
 
 def write_json(data: Any, target: str) -> None:
     """Write `data` to a file, or to standard output for "-"."""
-    text = json.dumps(data, indent=2) + "\n"
+    write_text(json.dumps(data, indent=2) + "\n", target, "--json")
+
+
+def write_text(text: str, target: str, option: str) -> None:
+    """Write text to a file, or to standard output for "-"; OutputError names the option that asked for it."""
     if target == "-":
         sys.stdout.write(text)
         return
     try:
         Path(target).write_text(text, encoding="utf-8")
     except OSError as error:
-        raise OutputError(f"--json: cannot write {target!r}: {error.strerror}") from None
+        raise OutputError(f"{option}: cannot write {target!r}: {error.strerror}") from None

@@ -1,0 +1,1 @@
+"""Many runs at once: sweeps over policies, firmware, workloads, options and seeds."""
