@@ -147,3 +147,13 @@ def test_workers_change_nothing() -> None:
     """The JSON is the same, byte for byte, from one process and from three."""
     alone, together = (audit(["linux-6.13", "bao"], event="fetch", workers=n) for n in (1, 3))
     assert json.dumps(alone.as_data()) == json.dumps(together.as_data())
+
+
+def test_all_is_the_sum_of_its_parts() -> None:
+    """What is found of several policies at once, with several firmware models, is what each alone shows."""
+    names, firmware = ["linux-6.2", "xvisor", "ostd-kvm"], ["opensbi-1.1", "opensbi-1.6"]
+    together = audit(names, firmware=firmware, event="fetch", workers=1)
+    parts = [audit(name, firmware=firmware, event="fetch", workers=1) for name in names]
+    assert together.executed == sum(part.executed for part in parts)
+    assert [f.as_data() for f in together.findings] == [f.as_data() for part in parts for f in part.findings]
+    assert len(together.findings) > 3
