@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING
 from trapline.engine import tlb_layout as tlb
 from trapline.engine.compiler.fast_access import FAR, RARE_CALL, SPLIT
 from trapline.engine.jit.bases import Base, bases
+from trapline.engine.jit.source import PAGE
 from trapline.lang.state.words import LAYOUT
 
 if TYPE_CHECKING:
+    from trapline.engine.jit.groups import Group
     from trapline.engine.jit.region import Region
     from trapline.isa.decode import Decoded
 
@@ -84,6 +86,25 @@ class Accesses:
             f"  %{u}.then = sub i64 %{u}.base, %{u}.ic",
             f"  %{u}.now = add i64 %{u}.then, {position}",
             f"  %{u}.rare = call {RARE_CALL} i64 @p.{FAR}(ptr %st, i64 {va}, i64 {size}, i64 %{u}.now)",
+        ]
+
+    def direct(self, text: str, slot: str) -> str:
+        """Replace `find` by the distance of the kept page, in which the access is known to lie (jit.groups)."""
+        self.kept.add(slot)
+        return _FIND.sub(rf"  \1 = load i64, ptr %far.{slot}", text)
+
+    def is_kept(self, group: Group) -> list[str]:
+        """Whether all of a group lies in the kept page and is aligned: text that ends in `%kept.SLOT`."""
+        g, last = f"kept.{group.slot}", PAGE - group.span
+        return [
+            f"  %{g}.b = load i64, ptr %x{group.base}",
+            f"  %{g}.va = add i64 %{g}.b, {group.low}",
+            f"  %{g}.w = and i64 %{g}.va, {-PAGE | (group.size - 1)}",
+            f"  %{g}.page = load i64, ptr %page.{group.slot}",
+            f"  %{g}.same = icmp eq i64 %{g}.w, %{g}.page",
+            f"  %{g}.o = and i64 %{g}.va, {PAGE - 1}",
+            f"  %{g}.fits = icmp ule i64 %{g}.o, {last}",
+            f"  %{g} = and i1 %{g}.same, %{g}.fits",
         ]
 
     def find(

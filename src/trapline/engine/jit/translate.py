@@ -16,6 +16,7 @@ from trapline.engine.compiler.fast_access import COLD_CALL, FAR, SPLIT
 from trapline.engine.compiler.text import to_i64
 from trapline.engine.decode_table import X0_SINK
 from trapline.engine.jit.access import Accesses
+from trapline.engine.jit.groups import groups_of
 from trapline.engine.jit.region import Block, Region, ends_block, template_name
 from trapline.engine.jit.source import PAGE, prefix_words
 from trapline.engine.jit.template import PLAIN, PRESUMED
@@ -26,6 +27,7 @@ from trapline.lang.state.words import LAYOUT
 from trapline.privilege.modes import MODE_HS, MODE_M, MODE_VS, TO_HS, TO_M, TO_VS
 
 if TYPE_CHECKING:
+    from trapline.engine.jit.groups import Group
     from trapline.engine.jit.template import Template
     from trapline.isa.decode import Decoded
 
@@ -43,6 +45,8 @@ INTRINSICS = {
 RARELY = {"_soft": " cold", "dirty": " cold"}  # how the names of functions end that are called where all else fails
 DESTINATIONS = {MODE_M: TO_M, MODE_HS: TO_HS, MODE_VS: TO_VS}
 TLB = re.compile(r"%tlb\b")
+_DEFINED = re.compile(r"^(?:  %([-\w.$]+) = .*|([-\w.$]+):)$", re.M)
+_LOCAL = re.compile(r"(?:%|^(?=[-\w.$]+:$))([-\w.$]+)", re.M)
 TRAILER = """!0 = !{!"branch_weights", i32 2000, i32 1}
 !1 = !{!"branch_weights", i32 1, i32 2000}
 !2 = distinct !{!2}
@@ -62,6 +66,13 @@ def declaration(name: str) -> str:
         if ".abs." in name:
             known = f"{type_} @{name}({type_}, i1)"
     return f"declare {known}"
+
+
+def renamed(lines: list[str], *, suffix: str = ".q", keep: str = "") -> list[str]:
+    """The same text with other names for what it defines, values and labels, but one."""
+    text = "\n".join(lines)
+    own = {value or label for value, label in _DEFINED.findall(text)} - {keep}
+    return _LOCAL.sub(lambda m: f"{m[0]}{suffix}" if m[1] in own else m[0], text).split("\n")
 
 
 def operands_of(found: Decoded) -> dict[str, int]:
@@ -137,29 +148,35 @@ class Translator(Ways):
         texts = []
         written: set[Register] = set()
         for position, (place, found) in enumerate(block.code):
-            template = self.template(place, found)
-            self.intrinsics.update(template.intrinsics)
-            p = f"i{place:x}."
-            fields: dict[str, object] = dict(operands_of(found))
-            fields |= {"p": p, "pc": f"%pc{place:x}.pc", "next": f"%nx{place:x}.pc", "now": f"%now{place:x}"}
-            fields |= {"on": f"on{place:x}", "out": f"out{place:x}", **self.mode_fields(place)}
-            fields["to"] = DESTINATIONS.get(self.region.pages.mode(1) or 0)
-            text = template.text.format_map(fields)
-            if "@find(" in text:
-                text = self.accesses.expand(text, place, found, position)
-            if template is self.templates.get(f"{found.instruction.name}{PLAIN}"):
-                text = self.presume_plain(text, place)
-            for name in (*template.cold, SPLIT, FAR):
-                text = self.cold_calls(text, name, p)
-            if self.region.changes_mode:
-                text = TLB.sub(f"%tlb{place:x}", text)
-            text = self.numbers(text)
+            text = self.instance(place, found, position)
             used, wrote = registers(text)
             self.used |= used
             written |= wrote
             texts.append(text)
         self.written[block.start] = {w for w in written if w != ("x", X0_SINK)}
         return texts
+
+    def instance(self, place: int, found: Decoded, position: int, slot: str = "") -> str:
+        """The text of one instruction; with a slot, of one whose access lies in the page that is kept there."""
+        template = self.template(place, found)
+        self.intrinsics.update(template.intrinsics)
+        p = f"i{place:x}."
+        fields: dict[str, object] = dict(operands_of(found))
+        fields |= {"p": p, "pc": f"%pc{place:x}.pc", "next": f"%nx{place:x}.pc", "now": f"%now{place:x}"}
+        fields |= {"on": f"on{place:x}", "out": f"out{place:x}", **self.mode_fields(place)}
+        fields["to"] = DESTINATIONS.get(self.region.pages.mode(1) or 0)
+        text = template.text.format_map(fields)
+        if slot:
+            text = self.accesses.direct(text, slot)
+        elif "@find(" in text:
+            text = self.accesses.expand(text, place, found, position)
+        if template is self.templates.get(f"{found.instruction.name}{PLAIN}"):
+            text = self.presume_plain(text, place)
+        for name in (*template.cold, SPLIT, FAR):
+            text = self.cold_calls(text, name, p)
+        if self.region.changes_mode:
+            text = TLB.sub(f"%tlb{place:x}", text)
+        return self.numbers(text)
 
     def numbers(self, text: str) -> str:
         """Turn accesses to registers of doubles into accesses of that type."""
@@ -236,29 +253,61 @@ class Translator(Ways):
         """One block: its instructions, the count, and where it goes."""
         dirty = self.dirty[block.start] | self.written[block.start]
         self.lines.append(f"b{block.start:x}:")
-        places = []
-        last, jumps = len(block.code) - 1, block.jumps
-        for position, (place, found) in enumerate(block.code):
-            text = self.instances[block.start][position]
-            jumping = position == last and jumps
-            if jumping:
-                self.count(len(block.code))
-            self.needs(text, place, found, -1 if jumping else position)
+        straight = len(block.code) - block.jumps
+        groups = groups_of(block, self.accesses.bases)
+        slots = {place: group.slot for group in groups for place in group.places}
+        texts = self.instances[block.start]
+        if slots:
+            self.choose(block, groups)
+            direct = [
+                self.instance(place, found, position, slots[place]) if place in slots else texts[position]
+                for position, (place, found) in enumerate(block.code)
+            ]
+            self.lines, before = [f"all{block.start:x}:"], self.lines
+            self.straight(block, direct[:straight])
+            self.emit(f"br label %then{block.start:x}")
+            self.lines, again = before, self.lines
+            self.lines += [*renamed(again, keep=f"all{block.start:x}"), f"each{block.start:x}:"]
+        self.straight(block, texts[:straight])
+        if slots:
+            self.emit(f"br label %then{block.start:x}")
+            self.lines.append(f"then{block.start:x}:")
+        places = [(p, -n) for n, (p, _) in enumerate(block.code[:straight]) if f"%out{p:x}" in texts[n]]
+        self.count(len(block.code))
+        if block.jumps:
+            place, found = block.code[-1]
+            self.needs(texts[-1], place, found, -1)
+            self.emit(f"br label %{texts[-1][: texts[-1].index(':')]}")
+            if f"%out{place:x}" in texts[-1]:
+                places.append((place, 1))
+            self.lines.append(self.jumping(texts[-1], block, dirty))
+            if f"%on{place:x}" in texts[-1]:
+                self.lines.append(f"on{place:x}:")
+        if not ends_block(block.last):
+            self.emit(f"br label %{self.fall(block, dirty)}")
+        self.give_up(block, dirty, places)
+
+    def choose(self, block: Block, groups: list[Group]) -> None:
+        """To the text of a block for kept pages where all of its groups lie in these, else to the other."""
+        for number, group in enumerate(groups):
+            onward = f"kept{number}.{block.start:x}" if group is not groups[-1] else f"all{block.start:x}"
+            lines = renamed(self.accesses.is_kept(group), suffix=f".{block.start:x}")
+            branch = f"  br i1 %kept.{group.slot}.{block.start:x}, label %{onward}, label %each{block.start:x}{LIKELY}"
+            self.lines += [*lines, branch]
+            if group is not groups[-1]:
+                self.lines.append(f"{onward}:")
+
+    def straight(self, block: Block, texts: list[str]) -> None:
+        """The instructions of a block before its jump."""
+        for position, text in enumerate(texts):
+            place, found = block.code[position]
+            self.needs(text, place, found, position)
             self.emit(f"br label %{text[: text.index(':')]}")
-            if f"%out{place:x}" in text:
-                places.append((place, 1 if jumping else -position))
-            if jumping:
-                text = self.jumping(text, block, dirty)
             self.lines.append(text)
             if f"%on{place:x}" in text:
                 self.lines.append(f"on{place:x}:")
             if "csr" in found.operands:
                 self.lines += self.look_plain(f"csr{place:x}")
-        if not jumps:
-            self.count(len(block.code))
-        if not ends_block(block.last):
-            self.emit(f"br label %{self.fall(block, dirty)}")
-        self.give_up(block, dirty, places)
 
     def needs(self, text: str, place: int, found: Decoded, position: int) -> None:
         """What an instruction's text takes from outside: pc, the next pc, instret, the translation set."""
