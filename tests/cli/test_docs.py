@@ -52,6 +52,7 @@ def test_every_command_has_a_page() -> None:
         "pack",
         "report",
         "sweep",
+        "stat",
     ):
         assert (ROOT / "docs" / f"{command}.md").exists()
 

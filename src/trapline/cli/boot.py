@@ -59,6 +59,7 @@ def boot(
         if image is not None:
             image, bios = None, bios or found.firmware()
     options = lab.BootOptions(
+        offer=True,
         image=image,
         bios=bios,
         kernel=kernel,

@@ -26,6 +26,7 @@ from trapline.cli import (  # noqa: F401 (each registers its command)
     report,
     route,
     run,
+    stat,
     sweep,
 )
 from trapline.cli.application import app

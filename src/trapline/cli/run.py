@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -64,7 +65,7 @@ def run(
         return 0
     import_beside("trapline.views.run")
     with console(json) as terminal:
-        report = run_guest(options, terminal, line)
+        report = run_guest(replace(options, offer=True), terminal, line)
     from trapline.views.run import show_run
 
     newline(report.result.reason, json)

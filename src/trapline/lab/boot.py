@@ -17,6 +17,7 @@ from trapline.lab.observe import Live, Observation, ObserveOptions, Watching, be
 from trapline.lab.output import behind_result, output_file
 from trapline.lab.recording import asked_trace, check_recording, profiled_beside, traced_beside
 from trapline.lab.snapshots import Taken, check, restored, run_and_keep
+from trapline.lab.stat_offer import offered
 from trapline.lab.symbols import Symbols, program_symbols
 from trapline.lang.state.words import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
 from trapline.machine.aia import parse_aia
@@ -43,6 +44,7 @@ class BootOptions(CommonOptions):
     log_commits: str | None = None
     signature: str | None = None
     signature_granularity: int = 16
+    offer: bool = False  # whether `trapline stat` may watch it
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,12 +161,13 @@ def _boot_once(options: BootOptions, console: Console | None, progress: Callable
         if log is not None:
             machine.log_commits(log.write)
         watching = _watch(machine, options.observe)
-        traps, instructions = _trap_counts(machine), _instructions(machine)
+        traps, executed = _trap_counts(machine), instructions(machine)
         started = time.perf_counter()
         with (
             profiled_beside(options, machine.harts, machine.schedule, lambda: _symbols(options)),
             traced_beside(trace, machine.harts, machine, machine.schedule),
             debugged(machine, options.debug, progress) as run,
+            offered(machine, options.offer, lambda: _source(machine, options, traps, executed)),
         ):
             result, taken = run_and_keep(
                 run,
@@ -177,8 +180,8 @@ def _boot_once(options: BootOptions, console: Console | None, progress: Callable
         if signature is not None:
             with behind_result(), _usage("--signature"):
                 signature.write(machine.signature(options.signature_granularity))
-    levels = _instructions(machine)
-    levels.subtract(instructions)
+    levels = instructions(machine)
+    levels.subtract(executed)
     table = trap_table(machine, traps)
     seen = watching.finish() if watching is not None else None
     counted = {n: v for n, v in levels.items() if v}
@@ -189,6 +192,12 @@ def _boot_once(options: BootOptions, console: Console | None, progress: Callable
 
         repeated = loops(machine.harts, engine)
     return BootReport(options, result, table, counted, seconds, taken, seen, notes, repeated)
+
+
+def _source(machine: Machine, options: BootOptions, traps: Counter[int], executed: Counter[str]) -> Any:
+    from trapline.lab.stat_source import BoardSource
+
+    return BoardSource(machine, options, traps, executed)
 
 
 @contextlib.contextmanager
@@ -234,7 +243,8 @@ def trap_table(machine: Machine, before: Counter[int] | None = None) -> list[tup
     return rows
 
 
-def _instructions(machine: Machine) -> Counter[str]:
+def instructions(machine: Machine) -> Counter[str]:
+    """Return the instructions of each mode, summed over harts."""
     total: Counter[str] = Counter()
     for hart in machine.harts:
         for mode, name in MODE_NAMES.items():

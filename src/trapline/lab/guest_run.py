@@ -5,29 +5,29 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections import Counter, defaultdict, deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trapline.engine.api import open_engine
-from trapline.firmware.exit_log import HARDWARE_MODE
 from trapline.firmware.firmware import Firmware
 from trapline.kvm.report.cost import source as kvm_source
 from trapline.kvm.report.death import Death
 from trapline.kvm.report.trace import TrapRecord
-from trapline.kvm.uapi.stats import Route, hardware_traps
 from trapline.lab.common_options import CommonOptions
+from trapline.lab.counted import Before, balance, instructions_since, moved, rows_of
 from trapline.lab.debugging import debugged
 from trapline.lab.errors import UsageError
 from trapline.lab.firmware_names import firmware_named
 from trapline.lab.observe import Live, Observation, ObserveOptions, Watching, beside
 from trapline.lab.output import OutputFile, output_file
 from trapline.lab.recording import asked_trace, check_recording, profiled_beside, traced_beside
-from trapline.lab.run_rows import RunRow, add_hosted, delegated, left_guest
+from trapline.lab.run_rows import RunRow, add_hosted
 from trapline.lab.settings import Settings
 from trapline.lab.snapshots import Taken, check, restored, run_and_keep
+from trapline.lab.stat_offer import offered
 from trapline.lab.survival import Survival, survival
 from trapline.lab.symbols import Symbols, read_symbols, symbols_of
 from trapline.lab.trace_file import Tracing
@@ -37,14 +37,10 @@ from trapline.machine.console import Console
 from trapline.machine.result import ENDED_FROM_OUTSIDE
 from trapline.machine.virtio.options import NO_VIRTIO
 from trapline.privilege.causes import cause_name
-from trapline.privilege.modes import MODE_NAMES, MODE_VS, MODE_VU
 from trapline.vmm.arguments import parse_memory, parse_slot
 from trapline.vmm.guest import Guest
 from trapline.vmm.interrupts import MODES
 from trapline.vmm.result import GuestResult
-
-# Statistics that say how something is now, and do not count.
-_STATES, _MAPPED = ("blocking",), "trapline/gstage/"
 
 if TYPE_CHECKING:
     from trapline.lab.trace_file import Tracing
@@ -61,6 +57,7 @@ class RunOptions(CommonOptions):
     backing: str = "auto"
     nested: bool = False
     nacl: str = ""  # "" as the policy has it
+    offer: bool = False  # whether `trapline stat` may watch it
     new_policy: bool = True  # a restored guest goes on under the policy of `settings`, not under its own
     explain: bool = True  # a run that did not end well is looked into: who survives its death, where it is
 
@@ -272,7 +269,7 @@ def _run_once(
     guest = make_guest(options, console, progress)
     if options.snapshots.restore is not None:
         options = replace(options, settings=_settings_of(guest))
-    before, watching = _Before(guest), _watch(guest, options.observe)
+    before, watching = Before(guest), _watch(guest, options.observe)
     guest.vm.on_log = on_kernel_log
     of_hardware = options.trace is not None and Path(options.trace).suffix.lower() in _OF_HARDWARE
     trace = asked_trace(options, guest.vm.symbols)
@@ -283,6 +280,7 @@ def _run_once(
         output_file(None if of_hardware else options.trace, "--trace") as file,
         _routes(guest, file, trace),
         profiled_beside(options, harts, guest.vm, lambda: symbols_of(options.guest)),
+        offered(guest, options.offer, lambda: _source(guest, options, before)),
     ):
         started, ticks = time.perf_counter(), guest.position()[1]
         with debugged(guest, options.debug, progress) as run:
@@ -294,14 +292,8 @@ def _run_once(
                 options.max_seconds,
             )
         seconds = time.perf_counter() - started - (taken.seconds if taken else 0)
-    traps = _counted(guest)
-    traps.subtract(before.traps)
-    routes = guest.vm.routes()
-    routes.subtract(before.routes)
-    firmware = guest.vm.firmware_instructions()
-    firmware.subtract(before.firmware)
-    rows = [*left_guest(routes, firmware, options.settings.policy.release), *delegated(traps)]
-    rows.sort(key=lambda r: (r.cause >> 63, r.cause, r.origin != "VS", r.path, r.end))
+    traps, routes, firmware = moved(guest, before)
+    rows = rows_of(traps, routes, firmware, options.settings.policy.release)
     seen = watching.finish() if watching is not None else None
     if seen is not None:
         add_hosted(seen, rows)
@@ -309,17 +301,23 @@ def _run_once(
         options,
         result,
         rows,
-        _instructions(guest, rows, before),
+        instructions_since(guest, rows, before),
         before.counted_since(guest),
         guest.position()[1] - ticks,
         seconds,
         (*guest.vm.notes, *guest.devices.virtio.failures(), *guest.vm.engine.notes()),
         tuple(guest.devices.unassigned.describe()),
-        tuple(_balance(traps, routes, sum(r.m for r in rows), before.spent_since(guest))),
+        tuple(balance(traps, routes, sum(r.m for r in rows), before.spent_since(guest))),
         snapshot=taken,
         seen=seen,
     )
     return _examine(guest, report) if options.explain else report
+
+
+def _source(guest: Guest, options: RunOptions, before: Before) -> Any:
+    from trapline.lab.stat_source import GuestSource
+
+    return GuestSource(guest, options, before)
 
 
 def _examine(guest: Guest, report: RunReport) -> RunReport:
@@ -383,79 +381,11 @@ def _watch(guest: Guest, options: ObserveOptions) -> Watching | None:
     return watching
 
 
-class _Before:
-    """What a guest had counted when the run began: not nothing if it was restored."""
-
-    def __init__(self, guest: Guest) -> None:
-        self.traps = _counted(guest)
-        self.routes = guest.vm.routes()
-        self.firmware = guest.vm.firmware_instructions()
-        self.levels = _retired(guest)
-        self.stats = guest.vm.stats()
-        self.machine = guest.vm.firmware.estimated_instructions
-
-    def spent_since(self, guest: Guest) -> int:
-        """Return the instructions of M-mode as the firmware counts them."""
-        return guest.vm.firmware.estimated_instructions - self.machine
-
-    def counted_since(self, guest: Guest) -> dict[str, int]:
-        """Return the statistics that have moved, from the moment on from which the traps are counted."""
-        now = guest.vm.stats()
-        since = {n: v if n in _STATES or n.startswith(_MAPPED) else v - self.stats.get(n, 0) for n, v in now.items()}
-        return {n: v for n, v in since.items() if v}
-
-
 def _settings_of(guest: Guest) -> Settings:
     """Return what a restored guest runs under."""
     vm = guest.vm
     misaligned = "hardware" if vm.vcpus[0].hart.misaligned_hardware != 0 else "trap"
     return Settings(vm.policy, vm.firmware.model.name, vm.firmware.host_fwft, misaligned)
-
-
-def _counted(guest: Guest) -> Counter[tuple[int, str, str]]:
-    """Return the compiled counters of the guest's traps: cause, origin, first destination."""
-    counts: Counter[tuple[int, str, str]] = Counter()
-    for vcpu in guest.vm.vcpus:
-        counts.update(hardware_traps(vcpu.hart))
-    return counts
-
-
-def _retired(guest: Guest) -> Counter[str]:
-    total = Counter(dict.fromkeys(("VU", "VS"), 0))
-    for vcpu in guest.vm.vcpus:
-        hart = vcpu.hart
-        for mode in (MODE_VU, MODE_VS):
-            total[MODE_NAMES[mode]] += int(hart.mode_instret[mode])
-        mode = int(hart.priv) | int(hart.virt) << 2
-        if mode in (MODE_VU, MODE_VS):
-            total[MODE_NAMES[mode]] += int(hart.instret) - int(hart.not_retired) - int(hart.mode_since)
-    return total
-
-
-def _instructions(guest: Guest, rows: list[RunRow], before: _Before) -> dict[str, int]:
-    """Return instructions by level; HS and M are estimates."""
-    total = _retired(guest)
-    total.subtract(before.levels)
-    return {**total, "HS": sum(r.hs for r in rows), "M": sum(r.m for r in rows)}
-
-
-def _balance(
-    traps: Counter[tuple[int, str, str]], routes: Counter[Route], rows_m: int, firmware_m: int
-) -> Iterator[str]:
-    """Compare, for every origin and first destination, the compiled counters with the records; and M-mode's costs."""
-    if rows_m != firmware_m:
-        yield f"instructions in M: {firmware_m} by the firmware, {rows_m} by its traps"
-    counted: Counter[tuple[str, str]] = Counter()
-    for (_, origin, destination), n in traps.items():
-        if destination != "VS":
-            counted[origin, destination] += n
-    seen: Counter[tuple[str, str]] = Counter()
-    for (_, origin, path, _, _, _), n in routes.items():
-        if len(path) > 1:
-            seen[HARDWARE_MODE.get(origin, origin), path[1]] += n
-    for key in sorted(counted.keys() | seen.keys()):
-        if counted[key] != seen[key]:
-            yield f"{key[0]} to {key[1]}: {counted[key]} counted, {seen[key]} recorded"
 
 
 def with_policy(options: RunOptions, chosen: Settings) -> RunOptions:

@@ -14,7 +14,9 @@ class Outside:
 
     def __init__(self, console: Console, devices: VirtioBus) -> None:
         self._console, self._devices = console, devices
-        self.on_poll: Callable[[], None] | None = None  # called whenever the machine looks outside
+        # Called whenever the machine looks outside: for a debugger, and for those who only look on.
+        self.on_poll: Callable[[], None] | None = None
+        self.on_watch: Callable[[], None] | None = None
 
     @property
     def live(self) -> bool:
@@ -27,6 +29,12 @@ class Outside:
             self._devices.poll()
         if self.on_poll is not None:
             self.on_poll()
+        self.watched()
+
+    def watched(self) -> None:
+        """Let those look who only look on: also while a debugger holds the machine."""
+        if self.on_watch is not None:
+            self.on_watch()
 
     def wait(self, seconds: float) -> bool:
         """Sleep until something arrives, for at most `seconds`; return whether anything still can."""

@@ -46,10 +46,15 @@ class Session(Hooked, ABC):
         """Have a debugger called whenever the run looks outside: often while it runs, each 0.1 s while it idles."""
         self._outside.on_poll = look
 
+    def show_to(self, look: Callable[[], None] | None) -> None:
+        """Have somebody called at the same times who only looks on."""
+        self._outside.on_watch = look
+
     def look(self) -> Ended | None:
         """Pass typed input on while nothing runs; return reason, code and message if the user ends the run."""
         self._ended = None
         self._receive()
+        self._outside.watched()
         self.console.flush()
         self._time_stood_still()
         return self._ended

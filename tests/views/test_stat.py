@@ -1,0 +1,300 @@
+"""`trapline stat`: its tables and lines, its screen with a pilot, and once all of it in tmux."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from trapline.isa.assemble import assemble
+from trapline.lab.stat_client import Gone, Sample
+from trapline.lab.stat_rates import Rates
+from trapline.views.stat import csv_head, csv_lines, log_line
+
+TRAPLINE = [sys.executable, "-m", "trapline"]
+GUEST = "again:\nli t0, 30000\nspin:\naddi t0, t0, -1\nbnez t0, spin\nli a7, 16\nli a6, 0\necall\nj again\n"
+
+
+def sample(n: int, program: str = "guest.elf") -> Sample:
+    """The n-th sample of a run that calls SBI ten times a second and is killed in the end."""
+    call: dict[str, Any] = {"cause": 10, "name": "supervisor-syscall", "from": "VS", "path": ["VS", "HS", "VS"]}
+    kill: dict[str, Any] = {"cause": 20, "name": "inst-guest-page-fault", "from": "VU", "path": ["VU", "HS", "VMM"]}
+    call["how"], kill["how"] = ["hardware", "sbi"], ["hardware", "kill"]
+    return msgspec.convert(
+        {
+            "estimated": ["HS"],
+            "pid": 7, "seconds": float(n), "command": "run", "program": program, "policy": "linux-7.2",
+            "firmware": "opensbi-1.6", "instructions": {"VU": 0, "VS": 5_000_000 * n, "HS": 1000 * n},
+            "traps": [
+                {**call, "end": "resumed", "count": 10 * n, "instructions": {"HS": 1000 * n, "total": 1000 * n}},
+                {**kill, "end": "killed", "errno": 14, "count": 1},
+            ],
+            "counters": {"exits": 10 * n + 1, "mmio_exit_user": 0},
+            "places": [["VS", 0x80200004, 3 * n], ["VS", 0x80200100, n]],
+            "vcpus": [{"id": 0, "mode": "VS", "pc": 0x80200004, "state": "runs", "instructions": n}],
+        },
+        Sample,
+    )  # fmt: skip
+
+
+def test_rates_are_between_samples() -> None:
+    """A line has the speed, and the traps by the second since the sample before."""
+    rates = Rates()
+    rates.view(sample(1))
+    line = log_line(rates.view(sample(3)))
+    assert line == "    3.0 s        15 M (5 MIPS)  10 supervisor-syscall VS>HS>VS sbi resumed 10/s"
+
+
+def test_csv_is_one_thing_a_line() -> None:
+    """CSV has a head, and a line for each trap, counter, level and place, whatever their names hold."""
+    rates = Rates()
+    rates.view(sample(1))
+    rows = list(csv.DictReader(io.StringIO(csv_head() + csv_lines(rates.view(sample(2))))))
+    calls = rows[0]
+    assert calls == {
+        "seconds": "2.000", "kind": "trap", "name": "10 supervisor-syscall VS>HS>VS sbi resumed", "total": "20",
+        "rate": "10.0", "cost": "2000", "cost_rate": "1000.0",
+    }  # fmt: skip
+    assert {row["kind"] for row in rows} == {"trap", "counter", "level", "symbol"}
+
+
+# --- the screen, with a pilot ---
+class Fake:
+    """A run that answers a new sample each time, `most` times."""
+
+    def __init__(self, most: int = 1000) -> None:
+        self.n, self.most, self.program = 0, most, "guest.elf"
+
+    def ask(self) -> Sample:
+        """Return the next."""
+        self.n += 1
+        if self.n > self.most:
+            raise Gone("run 7 has ended")
+        return sample(self.n, self.program)
+
+    def close(self) -> None:
+        """Nobody watches."""
+
+
+def on_screen(run: Fake, act: Callable[[Any, Any], Any], **options: Any) -> Any:
+    """Open the screen on a run and act with its pilot; return the screen."""
+    pytest.importorskip("textual")
+    from trapline.views.stat_screen import StatScreen
+
+    app = StatScreen(7, interval=0.2, connect=lambda pid: run, runs=dict, **options)
+
+    async def go() -> None:
+        async with app.run_test(size=(100, 30)) as pilot:
+            await until(pilot, lambda: app.shown is not None or not app.is_running)
+            await act(app, pilot)
+
+    asyncio.run(go())
+    return app
+
+
+async def until(pilot: Any, done: Callable[[], bool]) -> None:
+    """Wait for something to be so."""
+    for _ in range(200):
+        if done():
+            return
+        await pilot.pause(0.02)
+    raise AssertionError("it never came")
+
+
+def table(app: Any) -> list[list[str]]:
+    """Return the cells of the table."""
+    from textual.widgets import DataTable
+
+    shown = app.query_one(DataTable)
+    return [[str(cell) for cell in shown.get_row_at(n)] for n in range(shown.row_count)]
+
+
+def text(app: Any, name: str) -> str:
+    """Return what a part of the screen says."""
+    from textual.widgets import Static
+
+    return str(app.query_one(name, Static).render())
+
+
+def test_the_screen_shows_a_run() -> None:
+    """Traps by route with counts, rates and costs, counters, functions and vCPUs are on the screen, and go on."""
+
+    async def act(app: Any, pilot: Any) -> None:
+        await until(pilot, lambda: app.shown.sample.seconds >= 3)
+        rows = table(app)
+        assert rows[0][0] == "trap" and rows[1][0] == "10 supervisor-syscall VS>HS>VS sbi resumed"
+        assert rows[1][3] == "10" and rows[1][4] == "~1 000"
+        assert any("killed -14" in row[0] for row in rows)
+        assert any(row[0] == "exits" for row in rows) and any(row[0] == "VS 0x80200004" for row in rows)
+        assert "policy linux-7.2" in text(app, "#head") and "vCPU 0 runs VS 0x80200004" in text(app, "#where")
+        assert "HS ~" in text(app, "#levels")
+
+    on_screen(Fake(), act)
+
+
+def test_the_keys_are_those_of_kvm_stat() -> None:
+    """f filters, c clears, o orders, x hides rates, r counts anew, s sets the interval, h helps, q quits."""
+
+    async def act(app: Any, pilot: Any) -> None:
+        await pilot.press("f", *"exits", "enter")
+        assert [row[0] for row in table(app)] == ["counter", "exits"]
+        await pilot.press("c")
+        assert len(table(app)) > 4
+        await pilot.press("x")
+        assert len(table(app)[0]) == 4
+        await pilot.press("x", "o", "o", "o")
+        assert app.order == "name"
+        await pilot.press("r")
+        await until(pilot, lambda: int(table(app)[1][1]) < 10 * app.shown.sample.seconds)
+        await pilot.press("s", "backspace", "backspace", "backspace", *"0.3", "enter")
+        assert app.interval == 0.3
+        await pilot.press("h")
+        assert len(app.screen_stack) == 2
+        await pilot.press("q")
+        assert len(app.screen_stack) == 1
+        await pilot.press("q")
+
+    assert not on_screen(Fake(), act).is_running
+
+
+def test_what_cannot_be_meant_is_asked_again() -> None:
+    """A regular expression or interval that is none changes nothing, and Escape leaves the box."""
+
+    async def act(app: Any, pilot: Any) -> None:
+        before = (app.interval, app.fields)
+        for key, wrong in (("f", "("), ("s", "0"), ("s", "nan")):
+            await pilot.press(key, *["backspace"] * 3, *wrong, "enter")
+            assert (app.interval, app.fields) == before
+            assert app.query_one("#ask").display
+            await pilot.press("escape")
+            assert not app.query_one("#ask").display
+
+    on_screen(Fake(), act)
+
+
+def test_the_end_of_a_run_is_said() -> None:
+    """When the run ends its last numbers stay on the screen, which says so; its own screen goes with it."""
+
+    async def act(app: Any, pilot: Any) -> None:
+        await until(pilot, lambda: "has ended" in app.said)
+        assert "run 7 has ended" in text(app, "#head") and table(app)
+
+    on_screen(Fake(2), act)
+
+    async def gone(app: Any, pilot: Any) -> None:
+        await until(pilot, lambda: not app.is_running)
+
+    assert on_screen(Fake(2), gone, own=True).said == "run 7 has ended"
+
+
+def test_hostile_names_are_only_text() -> None:
+    """Names with markup are shown as they are."""
+    run = Fake()
+    run.program = "[bold]x[/nothing][@click=app.quit]"
+
+    async def act(app: Any, pilot: Any) -> None:
+        assert run.program in text(app, "#head")
+
+    on_screen(run, act)
+
+
+# --- processes ---
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """A runtime folder of the test's own."""
+    (tmp_path / "runtime").mkdir(mode=0o700)
+    own = {"XDG_RUNTIME_DIR": str(tmp_path / "runtime"), "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "100"}
+    return {**os.environ, **own}
+
+
+@pytest.fixture
+def guest(tmp_path: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A run that goes on until it is ended, and that can be watched."""
+    file = tmp_path / "guest.bin"
+    file.write_bytes(assemble(GUEST, 0x8020_0000))
+    command = [*TRAPLINE, "run", str(file), "--max-seconds", "60"]
+    run = subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "runtime" / "trapline" / f"{run.pid}.sock").exists():
+        assert run.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    yield run
+    run.kill()
+    run.wait()
+
+
+def stat(environment: dict[str, str], *words: str) -> tuple[int, str, str]:
+    """Run `trapline stat`."""
+    done = subprocess.run(
+        [*TRAPLINE, "stat", *words], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_without_a_screen(guest: subprocess.Popen[bytes], environment: dict[str, str]) -> None:
+    """-1, -l, --csv and --json show the only run; what cannot be meant is one line each."""
+    code, out, _ = stat(environment, "-1", "-s", "0.2")
+    assert code == 0 and "10 supervisor-syscall" in out and "exits" in out and f"run {guest.pid}" in out
+    code, out, _ = stat(environment, str(guest.pid), "-l", "-s", "0.1", "--count", "2")
+    assert code == 0 and out.count("\n") == 2 and "supervisor-syscall VS>HS>VS sbi resumed" in out
+    code, out, _ = stat(environment, "--json", "-", "-1", "-s", "0.2", "-f", "^exits$")
+    data = json.loads(out)
+    assert code == 0 and data["traps"] == [] and data["counters"][0]["rate"] > 0 and data["vcpus"][0]["mode"] == "VS"
+    for words, says in (
+        (("99999999",), f"process 99999999 is no run of trapline that can be watched (there are: {guest.pid})"),
+        (("-1", "-s", "0"), "--interval 0"),
+        (("-l", "-f", "("), "'(' is no regular expression"),
+        ((), "the full screen needs a terminal"),
+    ):
+        code, _, error = stat(environment, *words)
+        assert code == 2 and says in error and error.count("\n") == 1
+
+
+def test_no_run(environment: dict[str, str]) -> None:
+    """Where nothing runs that is one line, and exit code 2."""
+    code, out, error = stat(environment, "-1")
+    assert (code, out) == (2, "") and "no run of trapline is here to watch" in error
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="no tmux here")
+def test_in_a_terminal(guest: subprocess.Popen[bytes], environment: dict[str, str], tmp_path: Path) -> None:
+    """In a real terminal the screen opens on the only run, takes keys, and leaves the terminal as it was."""
+    pytest.importorskip("textual")
+    tmux = ["tmux", "-S", str(tmp_path / "tmux"), "-f", "/dev/null"]
+
+    def shows(wanted: str) -> bool:
+        shown = ""
+        for _ in range(200):
+            shown = subprocess.run([*tmux, "capture-pane", "-p"], capture_output=True, text=True, check=True).stdout
+            if wanted in shown:
+                return True
+            time.sleep(0.1)
+        raise AssertionError(shown)
+
+    command = f"{' '.join(TRAPLINE)} stat -s 0.2; echo the end; sleep 60"
+    subprocess.run([*tmux, "new-session", "-d", "-x", "110", "-y", "30", command], env=environment, check=True)
+    try:
+        assert shows("10 supervisor-syscall VS>HS>VS sbi resumed")
+        assert shows(f"run {guest.pid}  policy linux-7.2")
+        subprocess.run([*tmux, "send-keys", "f"], check=True)
+        assert shows("filter: regular expression")
+        subprocess.run([*tmux, "send-keys", "exits", "Enter"], check=True)
+        assert shows("filter exits")
+        subprocess.run([*tmux, "send-keys", "q"], check=True)
+        assert shows("the end")
+    finally:
+        subprocess.run([*tmux, "kill-server"], check=False)
