@@ -274,7 +274,7 @@ class NativeEngine:
             return function(hart, *subset_arguments(args))
         mem = hart.mem
         mem[_CALL_FAILED] = 0
-        result = known(hart.address, *args)
+        result = known(hart.address, *map(int, args))
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure
