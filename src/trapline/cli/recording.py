@@ -34,6 +34,8 @@ class Recording:
         (speedscope).
     profile_every
         Instructions of a hart between two samples (1000003).
+    coverage
+        Write which instructions were executed, and how often: .info (lcov, by the program's line tables), .txt or .csv.
     dump_dtb
         Write the device tree that the machine would start with to a file, and exit.
     """
@@ -45,6 +47,7 @@ class Recording:
     log_file: str | None = None
     profile: str | None = None
     profile_every: Count | None = None
+    coverage: str | None = None
     dump_dtb: str | None = None
 
     def given(self) -> list[str]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from trapline.lang.state import Hart
 
 ALL_MODES = 0xFF
+COVER_PLACES = 1 << 21  # of 32 bytes, taken as they are used
 _GOLDEN, _MASK = 0x9E37_79B9_7F4A_7C15, 0xFFFF_FFFF_FFFF_FFFF
 _TRAP_BITS = 64 * 8 * 4
 
@@ -108,6 +109,7 @@ class Stops:
         self._stops: list[Stop] = []
         self._by_entry: dict[int, Stop] = {}
         self._block: mmap.mmap | None = None
+        self._cover: mmap.mmap | None = None
 
     def __iter__(self) -> Iterator[Stop]:
         return iter(tuple(self._stops))
@@ -203,6 +205,23 @@ class Stops:
         self._stops.remove(stop)
         self.changed = True
 
+    def cover(self, places: int = COVER_PLACES) -> None:
+        """Count every instruction that begins, by pc and mode, in a table of so many places (a power of two)."""
+        self._cover = mmap.mmap(-1, places * layout.COVER_BYTES)
+        self.watch(0, (1 << 64) - 1, execute=True, counting=True)
+
+    def covered(self) -> tuple[dict[tuple[int, int], int], int]:
+        """How often each (mode index, pc) began, and how many had no place in the table, since `cover` was called."""
+        if self._cover is None:
+            return {}, 0
+        words = memoryview(self._cover).cast("Q")
+        step = layout.COVER_BYTES // 8
+        found = {
+            (words[at + 1], words[at] - 1): words[at + 2] for at in range(0, len(words), step) if words[at]
+        }  # fmt: skip
+        lost = memoryview(self._block).cast("Q")[layout.COVER_LOST // 8] if self._block is not None else 0
+        return found, lost
+
     def clear(self) -> None:
         """Take all stops away."""
         self._stops.clear()
@@ -274,6 +293,9 @@ class Stops:
         words = memoryview(block).cast("Q")
         base = ctypes.addressof(ctypes.c_char.from_buffer(block))
         self._block, maker = block, _Maker(self, words, base)
+        if self._cover is not None:
+            maker.set(layout.COVER, ctypes.addressof(ctypes.c_char.from_buffer(self._cover)))
+            maker.set(layout.COVER_MASK, len(self._cover) // layout.COVER_BYTES - 1)
         maker.exact(exact, places - 1)
         at = maker.ranges(ranges, after)
         at = maker.traps(traps, at, bitmaps)
@@ -297,7 +319,8 @@ class Stops:
     # --- an engine without records ---
     def before(self, hart: Hart) -> bool:
         """Whether the run comes back before the instruction at pc."""
-        host = _host_of_code(hart) if self.at_hosts or any(by_host for _, _, by_host in self.ranges) else U64(0)
+        asked = self.at_hosts or self._cover is not None or any(by_host for _, _, by_host in self.ranges)
+        host = _host_of_code(hart) if asked else U64(0)
         entry = self._csr_entry(hart) if self.csr_entries else 0
         return stop_at(hart, hart.pc, host, U64(entry))
 

@@ -15,7 +15,7 @@ from trapline.lab.debugging import debugged
 from trapline.lab.errors import UsageError
 from trapline.lab.observe import Live, Observation, ObserveOptions, Watching, beside
 from trapline.lab.output import behind_result, output_file
-from trapline.lab.recording import asked_trace, check_recording, profiled_beside, traced_beside
+from trapline.lab.recording import asked_trace, check_recording, covered_beside, profiled_beside, traced_beside
 from trapline.lab.snapshots import Taken, check, restored, run_and_keep
 from trapline.lab.stat_offer import offered
 from trapline.lab.symbols import Symbols, program_symbols
@@ -147,7 +147,7 @@ def boot(
 def _boot_once(options: BootOptions, console: Console | None, progress: Callable[[str], None] | None) -> BootReport:
     if options.log_commits is not None and options.debug.address is not None:
         raise UsageError("--log-commits goes without a debugger", "--log-commits")
-    check_recording(options, debugged=options.debug.address is not None)
+    check_recording(options, _programs(options), debugged=options.debug.address is not None)
     machine = make_machine(options, console, progress)
     if options.signature is not None:
         with _usage("--signature"):
@@ -166,6 +166,7 @@ def _boot_once(options: BootOptions, console: Console | None, progress: Callable
         with (
             profiled_beside(options, machine.harts, machine.schedule, lambda: _symbols(options)),
             traced_beside(trace, machine.harts, machine, machine.schedule),
+            covered_beside(options, engine, _programs(options), lambda: _symbols(options)),
             debugged(machine, options.debug, progress) as run,
             offered(machine, options.offer, lambda: _source(machine, options, traps, executed)),
         ):
@@ -209,8 +210,12 @@ def _usage(option: str) -> Iterator[None]:
         raise UsageError(str(error), option) from None
 
 
+def _programs(options: BootOptions) -> tuple[str | None, ...]:
+    return options.image, options.bios, options.kernel
+
+
 def _symbols(options: BootOptions) -> Symbols:
-    return program_symbols((options.image, options.bios, options.kernel), (None, "U"))
+    return program_symbols(_programs(options), (None, "U"))
 
 
 def _watch(machine: Machine, options: ObserveOptions) -> Watching | None:

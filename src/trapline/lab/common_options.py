@@ -36,6 +36,7 @@ class CommonOptions:
     log_file: str | None = None
     profile: str | None = None
     profile_every: int | None = None
+    coverage: str | None = None
     snapshots: SnapshotOptions = field(default_factory=SnapshotOptions)
     observe: ObserveOptions = field(default_factory=ObserveOptions)
     debug: DebugOptions = NO_DEBUG

@@ -23,7 +23,7 @@ from trapline.lab.errors import UsageError
 from trapline.lab.firmware_names import firmware_named
 from trapline.lab.observe import Live, Observation, ObserveOptions, Watching, beside
 from trapline.lab.output import OutputFile, output_file
-from trapline.lab.recording import asked_trace, check_recording, profiled_beside, traced_beside
+from trapline.lab.recording import asked_trace, check_recording, covered_beside, profiled_beside, traced_beside
 from trapline.lab.run_rows import RunRow, add_hosted
 from trapline.lab.settings import Settings
 from trapline.lab.snapshots import Taken, check, restored, run_and_keep
@@ -265,11 +265,11 @@ def _run_once(
     progress: Callable[[str], None] | None,
     on_kernel_log: Callable[[str], None] | None,
 ) -> RunReport:
-    check_recording(options, debugged=options.debug.address is not None)
+    check_recording(options, (options.guest,), debugged=options.debug.address is not None)
     guest = make_guest(options, console, progress)
     if options.snapshots.restore is not None:
         options = replace(options, settings=_settings_of(guest))
-    before, watching = Before(guest), _watch(guest, options.observe)
+    engine, before, watching = guest.vm.engine, Before(guest), _watch(guest, options.observe)
     guest.vm.on_log = on_kernel_log
     of_hardware = options.trace is not None and Path(options.trace).suffix.lower() in _OF_HARDWARE
     trace = asked_trace(options, guest.vm.symbols)
@@ -281,6 +281,7 @@ def _run_once(
         _routes(guest, file, trace),
         profiled_beside(options, harts, guest.vm, lambda: symbols_of(options.guest)),
         offered(guest, options.offer, lambda: _source(guest, options, before)),
+        covered_beside(options, engine, (options.guest,), lambda: symbols_of(options.guest)),
     ):
         started, ticks = time.perf_counter(), guest.position()[1]
         with debugged(guest, options.debug, progress) as run:

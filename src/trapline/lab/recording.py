@@ -20,12 +20,16 @@ class Runs(Protocol):
     on_round: Callable[[], None] | None
 
 
-def check_recording(options: CommonOptions, *, debugged: bool) -> None:
-    """Refuse a profile that makes no sense, or cannot be written, before anything runs (UsageError)."""
+def check_recording(options: CommonOptions, programs: Sequence[str | None], *, debugged: bool) -> None:
+    """Refuse a profile, or coverage of `programs`, that makes no sense or cannot be written (UsageError)."""
     if options.profile is not None or options.profile_every is not None:
         from trapline.lab.profile import check_profile
 
         check_profile(options.profile, options.profile_every, debugged=debugged)
+    if options.coverage is not None:
+        from trapline.lab.coverage import check_coverage
+
+        check_coverage(options.coverage, programs, debugged=debugged)
 
 
 def asked_trace(options: CommonOptions, own: Mapping[str, int]) -> Tracing | None:
@@ -71,3 +75,18 @@ def profiled_beside(
             yield
         finally:
             engine_of.engine = engine
+
+
+@contextlib.contextmanager
+def covered_beside(
+    options: CommonOptions, engine: Any, programs: Sequence[str | None], own: Callable[[], Symbols]
+) -> Iterator[None]:
+    """Count instructions in the block, if that was asked for; `own` reads the symbols of the program."""
+    if options.coverage is None:
+        yield
+        return
+    from trapline.lab.coverage import covered
+
+    given = options.observe.symbols
+    with covered(engine, options.coverage, programs, read_symbols(given) if given else own()):
+        yield

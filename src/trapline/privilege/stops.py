@@ -24,6 +24,9 @@ ANY_PHYSICAL = 40  # 1: some entry of code is at a physical address
 ANY_CSR = 48  # 1: writes of CSRs are caught: each piece of code is looked at when it is decoded
 TRAP_COUNT = 56
 TRAPS = 64  # host address of the entries of traps
+COVER = 72  # host address of the table of executed instructions, or 0; its places, less one; what had no place
+COVER_MASK = 80
+COVER_LOST = 88
 CODE_PAGES = 4096  # by FILTER bits of a page number: not 0 where one of its virtual pages has a stop
 DATA_PAGES = CODE_PAGES + 512 * 8  # the same of watched pages, by virtual and by physical number
 HASH = DATA_PAGES + 512 * 8
@@ -43,6 +46,10 @@ EVER = 0xFFFF_FFFF_FFFF_FFFF  # of IGNORE: it counts, and never stops
 
 # A place of the table of records: the record, the handler that it would have, the entry of a caught CSR or 0.
 RECORD_AT, RECORD_HANDLER, RECORD_CSR, RECORD_BYTES = 0, 8, 16, 32
+
+# A place of the table of executed instructions: pc + 1, the mode (modes.mode_index), how often.
+COVER_PC, COVER_MODE, COVER_COUNT, COVER_BYTES = 0, 8, 16, 32
+COVER_PROBES = 64
 
 
 @inline
@@ -110,6 +117,26 @@ def any_range(hart: Hart, va: U64, pa: U64, size: U64, how: U64) -> bool:
 
 
 @cold
+def note_executed(hart: Hart, pc: U64) -> None:
+    """Count that an instruction begins."""
+    table = host_load(hart.stops_base + COVER, 8)
+    mask = host_load(hart.stops_base + COVER_MASK, 8)
+    mode = mode_index(hart)
+    slot = mixed(pc >> 1 ^ mode) & mask
+    for _ in range(COVER_PROBES):
+        place = table + slot * COVER_BYTES
+        known = host_load(place, 8)
+        if known == 0:
+            host_store(place, 8, pc + 1)
+            host_store(place + COVER_MODE, 8, mode)
+        if known == 0 or (known == pc + 1 and host_load(place + COVER_MODE, 8) == mode):
+            host_store(place + COVER_COUNT, 8, host_load(place + COVER_COUNT, 8) + 1)
+            return
+        slot = (slot + 1) & mask
+    host_store(hart.stops_base + COVER_LOST, 8, host_load(hart.stops_base + COVER_LOST, 8) + 1)
+
+
+@cold
 def stop_at(hart: Hart, pc: U64, host: U64, csr_entry: U64) -> bool:
     """Whether the run comes back before the instruction at pc, whose bytes are at a host address (0: nobody asks).
 
@@ -117,6 +144,8 @@ def stop_at(hart: Hart, pc: U64, host: U64, csr_entry: U64) -> bool:
     """
     if hart.stop_pass_pc == pc and hart.stop_pass_at == hart.instret + 1:
         return False
+    if host != 0 and host_load(hart.stops_base + COVER, 8) != 0:
+        note_executed(hart, pc)
     found = any_at(hart, pc, U64(VIRTUAL), pc)
     if host != 0:
         found = any_at(hart, host, U64(PHYSICAL), pc) or found
