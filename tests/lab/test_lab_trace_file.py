@@ -6,6 +6,7 @@ import csv
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -245,3 +246,50 @@ def test_the_last_that_a_filter_admits(tmp_path: Path) -> None:
     everything = traced(tmp_path, "all.jsonl", trace_filter=("to=M",))[0].read_text().splitlines()
     last = traced(tmp_path, "last.jsonl", trace_filter=("to=M",), trace_last=7)[0].read_text().splitlines()
     assert len(everything) > 7 and last == everything[-7:]
+
+
+def packets(file: Path) -> list[Any]:
+    """The packets of a Perfetto trace, as Perfetto's own library reads them."""
+    pb2 = pytest.importorskip("perfetto.protos.perfetto.trace.perfetto_trace_pb2", reason="pip install perfetto")
+    trace = pb2.Trace()
+    trace.ParseFromString(file.read_bytes())
+    return list(trace.packet)
+
+
+def slices(found: list[Any]) -> list[tuple[str, str, int]]:
+    """(track, cause or "return", instret) of each event; names are looked up as the format asks for."""
+    tracks, names, seen = {}, {}, []
+    assert found[0].sequence_flags == 1, "the interned names start afresh"
+    for packet in found:
+        assert packet.trusted_packet_sequence_id == 1
+        if packet.HasField("track_descriptor"):
+            about = packet.track_descriptor
+            above = tracks.get(about.parent_uuid, "")
+            tracks[about.uuid] = f"{above} {about.name}".strip()
+        for name in packet.interned_data.event_names:
+            names[name.iid] = name.name
+        if packet.HasField("track_event"):
+            event = packet.track_event
+            cause = names[event.name_iid] if event.type == 1 else "return"
+            seen.append((tracks[event.track_uuid], cause, packet.timestamp // 1000))
+    return seen
+
+
+def test_perfettos_own_format(tmp_path: Path) -> None:
+    """A .pftrace has the slices of the .json, on tracks of harts and levels, as Perfetto's own library reads them."""
+    found = packets(traced(tmp_path, "trace.pftrace")[0])
+    events = json.loads(traced(tmp_path, "trace.json")[0].read_text())["traceEvents"]
+    tracks = {(e["pid"], e["tid"]): e["args"]["name"] for e in events if e["ph"] == "M"}
+    wanted = [(tracks[e["pid"], e["tid"]], e.get("name", "return"), e["ts"]) for e in events if e["ph"] in "BE"]
+    assert slices(found) == wanted
+    arguments = [p.track_event.debug_annotations for p in found if p.HasField("track_event")]
+    names = {n.iid: n.name for n in found[0].interned_data.debug_annotation_names}
+    assert [names[a.name_iid] for a in arguments[0]] == ["from", "epc", "tval", "tval2"]
+    assert {a[0].string_value for a in arguments} >= {"U", "HS"}
+
+
+def test_a_guest_in_perfettos_own_format(tmp_path: Path) -> None:
+    """`run --trace FILE.pftrace` has the hart's traps too, and a full range of addresses."""
+    found = slices(packets(guest_trace(tmp_path, "trace.pftrace")))
+    assert sum(cause == "breakpoint" for _, cause, _ in found) == 30
+    assert {track for track, _, _ in found} >= {"hart 0 HS", "hart 0 VS"}

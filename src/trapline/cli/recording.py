@@ -18,8 +18,8 @@ class Recording:
     Attributes
     ----------
     trace
-        Write traps and returns to a file, by its ending: .csv, .parquet, .json for Perfetto, or .jsonl (of `run`: the
-        ways of traps that leave the guest).
+        Write traps and returns to a file, by its ending: .csv, .parquet, .json or .pftrace for Perfetto, or .jsonl (of
+        `run`: the ways of traps that leave the guest).
     trace_last
         Write only so many of the last ones of each hart, at the end.
     trace_filter

@@ -124,7 +124,8 @@ class RunReport:
         }
 
 
-_OF_HARDWARE = (".csv", ".parquet", ".json")  # endings of traces that have every trap of the hart, delegated ones too
+# Endings of traces that have every trap of the hart, delegated ones too.
+_OF_HARDWARE = (".csv", ".parquet", ".json", ".pftrace")
 
 
 class _Routes:

@@ -89,13 +89,13 @@ class OutputFile:
 
 
 @contextlib.contextmanager
-def output_file(path: str | None, option: str) -> Iterator[OutputFile | None]:
-    """Open the file that `option` names; None if it names none."""
+def output_file(path: str | None, option: str, *, encoding: str = "utf-8") -> Iterator[OutputFile | None]:
+    """Open the file that `option` names; None if it names none. In latin-1 each character is a byte."""
     if path is None:
         yield None
         return
     try:
-        file = Path(path).open("w", encoding="utf-8")  # noqa: SIM115  (only the opening may fail with UsageError)
+        file = Path(path).open("w", encoding=encoding)  # noqa: SIM115  (only the opening may fail with UsageError)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise UsageError(f"cannot write {path!r}: {reason}", option) from None

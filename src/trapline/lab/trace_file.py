@@ -188,12 +188,18 @@ def _opened(path: str | None) -> Iterator[Any]:
     ending = Path(path).suffix.lower()
     if ending == ".parquet":
         yield _Parquet(path)
+    elif ending == ".pftrace":
+        from trapline.lab.trace_perfetto import Perfetto
+
+        with output_file(path, OPTION, encoding="latin-1") as out:
+            assert out is not None
+            yield Perfetto(out)
     elif ending in _TEXTS:
         with output_file(path, OPTION) as out:
             assert out is not None
             yield _TEXTS[ending](out)
     else:
-        endings = ".jsonl, .csv, .parquet, or .json for Perfetto"
+        endings = ".jsonl, .csv, .parquet, or .json or .pftrace for Perfetto"
         raise UsageError(f"{path!r} does not say in which format", OPTION, f"its name ends in {endings}")
 
 

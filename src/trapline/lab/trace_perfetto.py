@@ -1,0 +1,115 @@
+"""A trace in Perfetto's own format (`.pftrace`): protocol buffers, as protos/perfetto/trace/trace_packet.proto says.
+
+A track for each level of each hart, below a track for the hart; a slice from trap to return. Names are written once
+(interned). A microsecond there is an instruction here, as in the JSON.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+from trapline.lab.output import OutputFile
+from trapline.machine.trace import Traced
+from trapline.privilege.causes import cause_name
+
+NANOSECONDS = 1000  # of an instruction
+LEVELS = ("M", "HS", "VS")
+# Fields of the messages, by the names that the .proto files give them.
+PACKET = 1  # of Trace
+TIMESTAMP, SEQUENCE, TRACK_EVENT, INTERNED, FLAGS, TRACK = 8, 10, 11, 12, 13, 60  # of TracePacket
+UUID, NAME, PARENT = 1, 2, 5  # of TrackDescriptor
+ANNOTATION, KIND, NAME_ID, TRACK_UUID = 4, 9, 10, 11  # of TrackEvent
+EVENT_NAMES, ANNOTATION_NAMES = 2, 3  # of InternedData
+ANNOTATION_NAME_ID, TEXT, POINTER = 1, 6, 7  # of DebugAnnotation
+BEGIN, END = 1, 2  # of TrackEvent.Type
+CLEARED, NEEDED = 1, 2  # of TracePacket.SequenceFlags
+ARGUMENTS = ("from", "epc", "tval", "tval2", "to", "pc")
+
+
+@functools.lru_cache(maxsize=1 << 15)  # addresses, tags and sizes come again and again
+def varint(value: int) -> bytes:
+    """Seven bits a byte, the lowest first."""
+    made = bytearray()
+    while value > 0x7F:
+        made.append(value & 0x7F | 0x80)
+        value >>= 7
+    made.append(value)
+    return bytes(made)
+
+
+def number(tag: int, value: int) -> bytes:
+    """A field that is a number."""
+    return varint(tag << 3) + varint(value)
+
+
+def piece(tag: int, data: bytes) -> bytes:
+    """A field that is a message or a text."""
+    return varint(tag << 3 | 2) + varint(len(data)) + data
+
+
+class Perfetto:
+    """Writes packets; `out` is a file in latin-1, so that its characters are bytes."""
+
+    def __init__(self, out: OutputFile) -> None:
+        self._out = out
+        self._tracks: set[int] = set()
+        self._names: dict[str, int] = {}
+        self._open: dict[int, int] = {}
+        names = b"".join(_entry(ANNOTATION_NAMES, n, name) for n, name in enumerate(ARGUMENTS, 1))
+        self._packet(number(FLAGS, CLEARED) + piece(INTERNED, names))
+
+    def write(self, found: Sequence[Traced]) -> None:
+        """Write some."""
+        for traced in found:
+            track = self._track(traced)
+            if not traced.returns:
+                self._open[track] = self._open.get(track, 0) + 1
+                tval, tval2 = _pointer("tval", traced.tval), _pointer("tval2", traced.tval2)
+                more = _text("from", traced.mode) + _pointer("epc", traced.epc) + tval + tval2
+                self._event(traced, BEGIN, track, more)
+            elif self._open.get(track, 0):
+                self._open[track] -= 1
+                self._event(traced, END, track, _text("to", traced.mode) + _pointer("pc", traced.epc))
+
+    def end(self) -> None:
+        """Nothing is left to write: a file of packets has no end."""
+
+    def _track(self, traced: Traced) -> int:
+        hart = (traced.hart + 1) << 4
+        track = hart | (LEVELS.index(traced.level) + 1)
+        for uuid, name, parent in ((hart, f"hart {traced.hart}", 0), (track, traced.level, hart)):
+            if uuid not in self._tracks:
+                self._tracks.add(uuid)
+                below = number(PARENT, parent) if parent else b""
+                self._packet(piece(TRACK, number(UUID, uuid) + piece(NAME, name.encode()) + below))
+        return track
+
+    def _event(self, traced: Traced, kind: int, track: int, arguments: bytes) -> None:
+        event, interned = number(KIND, kind) + number(TRACK_UUID, track) + arguments, b""
+        if kind == BEGIN:
+            name = cause_name(traced.cause)
+            if name not in self._names:
+                self._names[name] = len(self._names) + 1
+                interned = piece(INTERNED, _entry(EVENT_NAMES, self._names[name], name))
+            event += number(NAME_ID, self._names[name])
+        at = number(TIMESTAMP, traced.instret * NANOSECONDS)
+        self._packet(at + number(FLAGS, NEEDED) + interned + piece(TRACK_EVENT, event))
+
+    def _packet(self, fields: bytes) -> None:
+        self._out.write(piece(PACKET, number(SEQUENCE, 1) + fields).decode("latin-1"))
+
+
+def _entry(kind: int, place: int, name: str) -> bytes:
+    """A name of InternedData."""
+    return piece(kind, number(1, place) + piece(2, name.encode()))
+
+
+@functools.cache
+def _text(name: str, value: str) -> bytes:
+    return piece(ANNOTATION, number(ANNOTATION_NAME_ID, ARGUMENTS.index(name) + 1) + piece(TEXT, value.encode()))
+
+
+@functools.lru_cache(maxsize=1 << 15)
+def _pointer(name: str, value: int) -> bytes:
+    return piece(ANNOTATION, number(ANNOTATION_NAME_ID, ARGUMENTS.index(name) + 1) + number(POINTER, value))
