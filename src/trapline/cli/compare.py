@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from trapline.cli.application import app
 from trapline.cli.common import finish, native, run_options
-from trapline.cli.options import MACHINE, UNDER, Json
+from trapline.cli.options import MACHINE, UNDER, Json, Several
 from trapline.cli.recording import RECORDING
 from trapline.cli.snapshots import SNAPSHOTS
 from trapline.cli.tokens import behind_dashes, bound
 
 PICTURES = (".svg", ".png", ".pdf", ".html", ".json")
+KERNELS = ("linux-6.12", "linux-7.2")  # of --nested
 DRAWN_BY = ("altair", "polars", "vl_convert")
 
 
@@ -21,6 +24,9 @@ def compare(
     /,
     *,
     plot: str | None = None,
+    nested: Annotated[bool, Parameter(negative="")] = False,
+    kernel: Several = (),
+    nacl: str | None = None,
     json: Json = None,
 ) -> int:
     """Run the same guest under several policies: trapline compare P1 P2 ... -- GUEST [options of run].
@@ -31,6 +37,12 @@ def compare(
         Presets or TOML files.
     plot
         Draw the instructions by level (.svg, .png, .html); needs the extra trapline[plot].
+    nested
+        Instead of a guest: what an exit of a guest's guest costs, with fetched kernels as L1 (docs/nested.md).
+    kernel
+        With --nested, a fetched kernel, may be given several times; linux-6.12 and linux-7.2 if not said.
+    nacl
+        With --nested, these features of SBI NACL alone; one more at each step if not said.
     json
         Write the result as JSON to a file, or - for standard output.
     """
@@ -38,6 +50,12 @@ def compare(
     from trapline.lab.output import behind_result
     from trapline.views.progress import bar
 
+    if nested:
+        if behind_dashes or plot is not None:
+            raise UsageError("compare --nested has no guest and no picture", remedy="compare --nested [POLICY ...]")
+        return _nested(policies, kernel, nacl, json)
+    if kernel or nacl is not None:
+        raise UsageError("--kernel and --nacl go with --nested", remedy="behind the --, --nacl is an option of run")
     if len(policies) < 2 or not behind_dashes:
         raise UsageError("compare needs two policies and a guest", remedy="trapline compare P1 P2 -- GUEST [options]")
     if plot is not None:
@@ -63,6 +81,21 @@ def compare(
             _plot(result, plot)
     finish(result.as_data(), json, lambda out: show_comparison(out, result))
     return max(r.result.exit_status for r in result.reports)
+
+
+def _nested(policies: tuple[str, ...], kernels: tuple[str, ...], nacl: str | None, json: str | None) -> int:
+    from trapline.conform.conform import ISA
+    from trapline.conform.exit_costs import exit_costs
+    from trapline.conform.hosts import hosts
+    from trapline.views.exit_costs import show_exit_costs
+    from trapline.views.progress import bar
+
+    native()
+    chosen = [host for name in kernels or KERNELS for host in hosts(name, (), (), None, ISA, "trap")]
+    with bar("compare") as update:
+        found = exit_costs(chosen, policies or ("linux-7.2",), nacl, progress=update)
+    finish({"costs": [c.as_data() for c in found]}, json, lambda out: show_exit_costs(out, found))
+    return 0
 
 
 def _require_shown(arguments: dict[str, Any]) -> None:

@@ -54,11 +54,12 @@ class NestedSession(Session):
         on_line: Callable[[dict[str, Any]], None] = lambda line: None,
     ) -> None:
         self._settings, self._nacl = settings, nacl
+        self.guest: Guest
         super().__init__(host, files, arguments, on_line=on_line)
 
     def _boot(self, host: Host, ramdisk: bytes, append: str) -> tuple[Guest, Port]:
         chosen = self._settings
-        guest = Guest(
+        self.guest = guest = Guest(
             chosen.policy, firmware=Firmware(firmware_named(chosen.firmware), host_fwft=chosen.host_fwft),
             memory=host.memory, isa=host.isa, misaligned=host.misaligned, engine=host.engine, timebase=host.timebase,
             console=self.console(), memslots=[SlotArgument(HOLE_BACKING, image.HOLE_SIZE, SlotKind.HOLE)],
