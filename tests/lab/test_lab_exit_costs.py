@@ -41,7 +41,8 @@ def test_a_round_that_does_not_end_or_was_interrupted_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("text", "name"),
     [
-        ("csrr a0, hstatus", "read hstatus"), ("csrw hvip, a0", "write hvip"), ("csrrw a0, hstatus, a1", "swap hstatus"),
+        ("csrr a0, hstatus", "read hstatus"), ("csrw hvip, a0", "write hvip"),
+        ("csrrw a0, hstatus, a1", "swap hstatus"),
         ("hfence.gvma", "hfence"), ("hlv.d a0, (a1)", "hlv or hsv"), ("sret", "sret"),
     ],
 )  # fmt: skip

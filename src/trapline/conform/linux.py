@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,16 +88,16 @@ def guest_files(host: Host, image: Path, append: str = "") -> GuestFiles:
     return GuestFiles(MEMORY, kernel, loaded.low - RAM, loaded.entry, ramdisk, INITRD_AT, board_blob(tree), TREE_AT)
 
 
-def boot_guest(host: Host, image: Path, append: str = "") -> LinuxGuest:
-    """Boot a guest in a VM of the host's KVM, to its end."""
-    return boot_files(host, guest_files(host, image, append))
+def boot_guest(host: Host, image: Path, append: str = "", made: Callable[..., Session] = Session) -> LinuxGuest:
+    """Boot a guest in a VM of the host's KVM, to its end; `made` as in boot_files."""
+    return boot_files(host, guest_files(host, image, append), made)
 
 
-def boot_files(host: Host, guest: GuestFiles) -> LinuxGuest:
-    """Boot a guest that is in memory."""
+def boot_files(host: Host, guest: GuestFiles, made: Callable[..., Session] = Session) -> LinuxGuest:
+    """Boot a guest that is in memory; the host is on the board, or what `made` makes of it (conform.nested)."""
     files, arguments = host_files(guest)
     started = time.perf_counter()
-    run = Session(host, files, arguments).go()
+    run = made(host, files, arguments).go()
     seconds = time.perf_counter() - started
     report = next((line for line in run.lines if "guest" in line), None)
     if report is None or not run.windows:
