@@ -69,7 +69,8 @@ class KeptState:
         self._kept, self._tops = (*KEPT, *kept), tuple(tops)
         self._seen: dict[int, Any] = {}  # the objects stay alive, so that their ids stay theirs
         self._attributes: list[tuple[dict[str, Any], dict[str, Any]]] = []
-        self._slots: list[tuple[Any, Callable[[Any], Any], Any, list[tuple[str, Any]]]] = []
+        # By class and names: how to look, and the objects with what they held. Most have not changed.
+        self._slots: dict[tuple[type, tuple[str, ...]], tuple[Callable[[Any], Any], list[Any], list[Any]]] = {}
         self._refill: list[tuple[Callable[[], None], Callable[[Any], None], Any]] = []
         self._items: list[tuple[Any, Any]] = []
         self.words: list[KeptWords] = []
@@ -81,10 +82,9 @@ class KeptState:
         """Give everything back what it had; the words and what is `undoable` apart."""
         for attributes, before in self._attributes:
             attributes.update(before)
-        for holder, look, then, values in self._slots:
-            if look(holder) != then:
-                for name, value in values:
-                    object.__setattr__(holder, name, value)
+        for (_, names), (look, holders, held) in self._slots.items():
+            if list(map(look, holders)) != held:
+                _set_slots(names, look, holders, held)
         for clear, fill, items in self._refill:
             clear()
             fill(items)
@@ -137,6 +137,15 @@ class KeptState:
                 if name not in ("__weakref__", "__dict__") and name not in skipped and hasattr(value, name):
                     slotted.append((name, getattr(value, name)))
         if slotted and not frozen(type(value)):
-            look = attrgetter(*(name for name, _ in slotted))
-            self._slots.append((value, look, look(value), slotted))
+            names = tuple(name for name, _ in slotted)
+            look, holders, held = self._slots.setdefault((type(value), names), (attrgetter(*names), [], []))
+            holders.append(value)
+            held.append(look(value))
         self._walk_all(kept for _, kept in slotted)
+
+
+def _set_slots(names: tuple[str, ...], look: Callable[[Any], Any], holders: list[Any], held: list[Any]) -> None:
+    for holder, then in zip(holders, held, strict=True):
+        if look(holder) != then:
+            for name, value in zip(names, then if len(names) > 1 else (then,), strict=True):
+                object.__setattr__(holder, name, value)

@@ -120,21 +120,37 @@ def refresh_flags(vcpu: Vcpu) -> None:
                 flags |= _SERVED[rule.name]
     if vcpu.vmm_waits and not vcpu.vm.io_bus and not vcpu.sbi.steal.reports:
         flags |= SERVES_MMIO
-    hsm = next((r for r in vcpu.policy.sbi if r.name == "HSM" and r.mode == "kernel"), None)
+    by_policy, hsm = _flags_of(vcpu.policy)
     for bit, holds in (
-        (SERVES_HSM_STATUS, placed and hsm is not None and bool(vcpu.sbi.enabled.get("HSM"))),
-        (STATUS_OF_CALLER, vcpu.policy.has_bug("hsm-status-of-the-caller")),
+        (SERVES_HSM_STATUS, placed and hsm and bool(vcpu.sbi.enabled.get("HSM"))),
         (REFUSES_UNKNOWN, _write_sbi(vcpu)),
-        (FENCE_RANGE_WRAPS, vcpu.policy.has_bug("fence-range-wraps")),
-        (DECODES_IMPLICIT, vcpu.policy.mmio.implicit is Implicit.ACCESS),
-        (REFUSES_SP_ZERO, vcpu.policy.has_bug("mmio-refuses-sp-store-with-zero-bits")),
-        (WFI_OF_USER_IS_ILLEGAL, vcpu.policy.has_feature("wfi-of-user-is-illegal")),
-        (SERVES_WRS, vcpu.policy.has_feature("wrs")),
         (OVERFLOW_WAKES, converts_overflow(vcpu)),
-        (READS_AS_THE_GUEST, vcpu.policy.has_feature("reads-as-the-guest")),
     ):
         flags |= bit if holds else 0
+    flags |= by_policy
     vcpu.hart.kvm_flags = flags
+
+
+_KNOWN: list[tuple[Policy, tuple[int, bool]]] = []  # the policy that was asked last, and what was found
+
+
+def _flags_of(policy: Policy) -> tuple[int, bool]:
+    """What follows from a policy alone, and whether its kernel serves HSM."""
+    if not _KNOWN or _KNOWN[0][0] is not policy:
+        flags = 0
+        for bit, holds in (
+            (STATUS_OF_CALLER, policy.has_bug("hsm-status-of-the-caller")),
+            (FENCE_RANGE_WRAPS, policy.has_bug("fence-range-wraps")),
+            (DECODES_IMPLICIT, policy.mmio.implicit is Implicit.ACCESS),
+            (REFUSES_SP_ZERO, policy.has_bug("mmio-refuses-sp-store-with-zero-bits")),
+            (WFI_OF_USER_IS_ILLEGAL, policy.has_feature("wfi-of-user-is-illegal")),
+            (SERVES_WRS, policy.has_feature("wrs")),
+            (READS_AS_THE_GUEST, policy.has_feature("reads-as-the-guest")),
+        ):
+            flags |= bit if holds else 0
+        hsm = any(r.name == "HSM" and r.mode == "kernel" for r in policy.sbi)
+        _KNOWN[:] = [(policy, (flags, hsm))]
+    return _KNOWN[0][1]
 
 
 def note_stopped(vm: Vm) -> None:
