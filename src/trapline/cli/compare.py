@@ -36,7 +36,7 @@ def compare(
     policies
         Presets or TOML files.
     plot
-        Draw the instructions by level (.svg, .png, .html); needs the extra trapline[plot].
+        A page of the comparison (.html), or its instructions by level (.svg, .png, .pdf; needs trapline[plot]).
     nested
         Instead of a guest: what an exit of a guest's guest costs, with fetched kernels as L1 (docs/nested.md).
     kernel
@@ -122,6 +122,8 @@ def _require_plot(path: str) -> None:
 
     if not path.lower().endswith(PICTURES):
         raise UsageError(f"cannot draw {path!r}: no such format", "--plot", f"end the name in {', '.join(PICTURES)}")
+    if path.lower().endswith(".html"):
+        return  # our own page
     missing = [name for name in DRAWN_BY if find_spec(name) is None]
     if missing:
         raise UsageError(f"needs {missing[0]}", "--plot", "pip install 'trapline[plot]'")

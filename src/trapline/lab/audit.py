@@ -17,6 +17,7 @@ from typing import Any
 
 from trapline.engine.api import Engine
 from trapline.firmware.models import FirmwareModel
+from trapline.lab.audit_shown import ShownAudit
 from trapline.lab.checks import Finding, check
 from trapline.lab.events import EVENTS, UNREACHABLE
 from trapline.lab.executor import Executor, Here, in_order, local
@@ -53,8 +54,8 @@ class Job:
     only: frozenset[str] | None = None
 
 
-@dataclass(slots=True)
-class Audit:
+@dataclass(slots=True, repr=False)
+class Audit(ShownAudit):
     """All findings, how much was executed, and which causes VU can raise alone."""
 
     policies: tuple[str, ...]

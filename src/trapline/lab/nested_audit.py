@@ -18,6 +18,7 @@ from typing import Any
 from trapline.engine.api import Engine
 from trapline.firmware.models import FirmwareModel
 from trapline.lab.audit import Progress
+from trapline.lab.audit_shown import ShownAudit
 from trapline.lab.checks import FAIL, NOTE, Finding, Result, agreement, disassembled, switched_off
 from trapline.lab.firmware_names import ALL, firmware_named
 from trapline.lab.nested_oracle import Shown, expected
@@ -51,8 +52,8 @@ class NestedFinding(Finding):
         return {**Finding.as_data(self), "l1": self.l1}
 
 
-@dataclass(slots=True)
-class NestedAudit:
+@dataclass(slots=True, repr=False)
+class NestedAudit(ShownAudit):
     """All findings, and how much was executed."""
 
     policies: tuple[str, ...]

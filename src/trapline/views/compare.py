@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import convert
 from rich.console import Console
 from rich.text import Text
 
@@ -134,10 +136,16 @@ def label(report: RunReport) -> str:
 
 
 def save_plot(result: Comparison, path: str) -> None:
-    """Write a bar chart of instructions by level (.svg, .png, .pdf, .html or .json, by altair).
+    """Write a bar chart of instructions by level (.svg, .png, .pdf or .json, by altair); for .html the whole report.
 
-    A page holds its scripts: it is shown without a network. Runs that did not end well are paler, and say so.
+    A page needs neither a network nor a script. Runs that did not end well are paler, and say so.
     """
+    if path.lower().endswith(".html"):
+        from trapline.lab.results import Compared, Result
+        from trapline.views.page.page import page
+
+        Path(path).write_text(page([Result("", convert(result.as_data(), Compared))]), encoding="utf-8")
+        return
     import altair
     import polars
 
@@ -156,7 +164,4 @@ def save_plot(result: Comparison, path: str) -> None:
         )
         .properties(width=600)
     )
-    if path.lower().endswith(".html"):
-        chart.save(path, inline=True)
-    else:
-        chart.save(path)
+    chart.save(path)

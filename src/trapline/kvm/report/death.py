@@ -12,6 +12,7 @@ from trapline.kvm.report.walks import Walk, gstage_walk, l1_gstage_walk, vs_walk
 from trapline.kvm.uapi.context import CpuTrap
 from trapline.kvm.uapi.numbers import ERRNO_NAMES
 from trapline.lang.functions import Trap
+from trapline.machine.shown import html_table
 from trapline.policies import CauseRule, describe
 from trapline.privilege.causes import CAUSE_NAMES, GUEST_PAGE_FAULTS, cause_name
 from trapline.privilege.csr import csr_read
@@ -71,7 +72,7 @@ class CodeLine:
     current: bool
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Death:
     """A killed guest: the rule that killed it and the state it died in."""
 
@@ -90,6 +91,27 @@ class Death:
     code: tuple[CodeLine, ...]
     walks: tuple[Walk, ...]
     routes: tuple[TrapRecord, ...] = field(default=())
+
+    def __repr__(self) -> str:
+        return f"<Death {self.title}>"
+
+    def _repr_html_(self) -> str:
+        """The kill, its log, the last traps and the walks."""
+        ends = [(f"-{r.errno}" if r.errno else r.end) for r in self.routes]
+        last = [
+            (r.name, " > ".join(r.path), end, f"{r.epc:#x}", f"{r.tval:#x}")
+            for r, end in zip(self.routes, ends, strict=True)
+        ]
+        facts = [("rule", self.rule.source or "no source given"), *(("kvm", line) for line in self.log)]
+        parts = [
+            html_table(("Death", ""), facts, self.title),
+            html_table(("cause", "route", "end", "pc", "tval"), last, "The last traps"),
+        ]
+        for walk in self.walks:
+            steps = [(s.level, f"{s.address:#x}", f"{s.entry:#018x}", s.flags) for s in walk.steps]
+            title = f"{walk.stage}-stage walk of {walk.address:#x}: {walk.why}"
+            parts.append(html_table(("level", "at", "entry", "flags"), steps, title))
+        return "".join(parts)
 
     @property
     def title(self) -> str:

@@ -17,7 +17,7 @@ from trapline.views.page.together import audits_together, routes_together, runs_
 HEAD = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="icon" href="data:,"><title>{title}</title><style>{style}</style></head>
+<title>{title}</title><style>{style}</style></head>
 {body}</html>
 """
 
@@ -60,7 +60,7 @@ def _title(result: Result) -> str:
 
 def _content(result: Result) -> list[Element]:
     content = result.content
-    made = [facts(f"from {result.file}")]
+    made = [facts(f"from {result.file}")] if result.file else []
     if isinstance(content, Compared):
         made += runs_together([(result.file, run) for run in content.runs])
         for run in content.runs:

@@ -66,7 +66,7 @@ def ended(run: Run) -> Element:
 
 def levels(runs: Sequence[Run], caption: str, titles: Sequence[str] = ()) -> Element:
     """Return bars of the instructions of each level, of one run or of several that are called `titles`."""
-    rows = [Bar(t, by_level(r), _not_well(r)) for t, r in zip(titles or map(run_name, runs), runs, strict=True)]
+    rows = [Bar(f"{t}{_not_well(r)}", by_level(r)) for t, r in zip(titles or map(run_name, runs), runs, strict=True)]
     named = list(dict.fromkeys(part for row in rows for part in row.parts))
     estimated = sorted({n for r in runs for n in r.estimated if r.instructions.get(n)})
     said = f"{caption} ({' and '.join(estimated)} estimated)" if estimated else caption
@@ -74,7 +74,10 @@ def levels(runs: Sequence[Run], caption: str, titles: Sequence[str] = ()) -> Ele
 
 
 def _not_well(run: Run) -> str:
-    return f"({run.reason})" if run.exit_status else ""
+    """Return how a run ended whose bar is shorter for that."""
+    if run.exit_status == 0:
+        return ""
+    return f" ({run.reason} -{run.death.errno})" if run.death and run.death.errno else f" ({run.reason})"
 
 
 def by_level(run: Run) -> dict[str, float]:
