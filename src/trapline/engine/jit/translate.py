@@ -18,6 +18,7 @@ from trapline.engine.decode_table import X0_SINK
 from trapline.engine.jit.access import Accesses
 from trapline.engine.jit.groups import groups_of
 from trapline.engine.jit.region import Block, Region, ends_block, template_name
+from trapline.engine.jit.rotates import ROTATE, Rotates
 from trapline.engine.jit.source import PAGE, prefix_words
 from trapline.engine.jit.template import PLAIN, PRESUMED
 from trapline.engine.jit.ways import CC, LIKELY, Register, Ways
@@ -147,8 +148,11 @@ class Translator(Ways):
         """The text of each instruction, and which registers the block names and writes."""
         texts = []
         written: set[Register] = set()
+        rotates = Rotates()
         for position, (place, found) in enumerate(block.code):
-            text = self.instance(place, found, position)
+            text = rotates.text(place, found, self.instance(place, found, position))
+            if f"@{ROTATE}(" in text:
+                self.intrinsics.add(ROTATE)
             used, wrote = registers(text)
             self.used |= used
             written |= wrote
