@@ -210,6 +210,11 @@ class Stops:
         self._cover = mmap.mmap(-1, places * layout.COVER_BYTES)
         self.watch(0, (1 << 64) - 1, execute=True, counting=True)
 
+    @property
+    def covers(self) -> bool:
+        """Whether every instruction is counted."""
+        return self._cover is not None
+
     def covered(self) -> tuple[dict[tuple[int, int], int], int]:
         """How often each (mode index, pc) began, and how many had no place in the table, since `cover` was called."""
         if self._cover is None:

@@ -43,7 +43,10 @@ class StopRecords:
             if not self._leads(va >> 12):
                 return
             self._pages.setdefault(page.table, set()).add(va >> 12)
-        self.arm(page)
+        if va == NOWHERE and self.stops.covers and not self.stops.csr_entries and page.table in self._armed:
+            self._arm_new(page)
+        else:
+            self.arm(page)
 
     def made(self, page: CodePage) -> None:
         """A page has a new table."""
@@ -99,6 +102,14 @@ class StopRecords:
             if known != self.handler:
                 armed[offset] = self._put(page, offset)
             self._note(page.table + offset * RECORD_BYTES // 2, armed[offset], entry)
+
+    def _arm_new(self, page: CodePage) -> None:
+        """Every record of a page is to have a stop: give one to those that were decoded since the last time."""
+        armed = self._armed[page.table]
+        for at, handler in enumerate(page.view[0:PAGE:2].tolist()):
+            if handler != self.handler and handler != self.undecoded:
+                armed[2 * at] = self._put(page, 2 * at)
+                self._note(page.table + at * RECORD_BYTES, armed[2 * at], 0)
 
     def _may(self, page: CodePage) -> bool:
         """Whether instructions that are decoded later may get a stop."""
@@ -158,9 +169,8 @@ class StopRecords:
         while self._words[slot * 4] not in (0, record):
             slot = slot + 1 & mask
         self._used += self._words[slot * 4] == 0
-        self._words[slot * 4 : slot * 4 + 3] = memoryview(
-            b"".join(n.to_bytes(8, "little") for n in (record, handler, entry))
-        ).cast("Q")
+        at = slot * 4
+        self._words[at], self._words[at + 1], self._words[at + 2] = record, handler, entry
 
     def _grow(self) -> None:
         old, self._used = self._words, 0
