@@ -141,3 +141,18 @@ def test_several_images_stand_side_by_side(tmp_path: Path, capsys: pytest.Captur
     assert main(["conform", "--firmware", str(first), "--firmware", str(second), *options]) == 1
     assert "mHS 15" in (said := capsys.readouterr().out)
     assert "HS/VS" in said
+
+
+def test_the_next_stage_of_a_payload_image_is_replaced(tmp_path: Path) -> None:
+    """An image that brings its own S-mode program is asked all the same: the probes take that program's place."""
+    path = image(tmp_path, TO_HS)
+    path.write_bytes(path.read_bytes().ljust(2 << 20, b"\0") + b"\xff" * 64)
+    found = conform_firmware(path, event="^illegal$", against="opensbi-1.6")
+    assert {e.how for e in found.real.events} == {"redirected"}
+
+
+def test_s_mode_may_start_elsewhere(tmp_path: Path) -> None:
+    """With an entry, the hart is taken where the image starts S-mode, whatever stands there."""
+    path = image(tmp_path, TO_HS, start=START.replace("0x80200000", "0x80400000"))
+    found = conform_firmware(path, event="^illegal$", against="opensbi-1.6", entry=0x8040_0000)
+    assert {e.to for e in found.real.events} == {"HS"}

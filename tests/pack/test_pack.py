@@ -99,6 +99,8 @@ QEMU_7_2 = [
     ("warl", "medeleg ones", "medeleg", "0x800", "0x0"),
     ("virtual", "csrr a1, sstatus in VU", "mcause", "0x2", "0x16"),
     ("returns", "mret in M to M, MPV 1", "mstatus.MPV", "0x8000000000", "0x0"),
+    ("warl", "hedeleg hardware error", "hedeleg", "0x0", "0x80000"),
+    ("priorities", "SEI, SSI in VS", "mcause", "0x8000000000000001", "0x8000000000000009"),
     ("mprv", "hole of the G-stage", "mcause", "0xd", "0x15"),
 ]
 

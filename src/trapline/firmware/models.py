@@ -134,6 +134,7 @@ _OPENSBI_1_1 = replace(
     sources=(
         "OpenSBI adc3388d (hedeleg), 187127fb (tinst fix-up), both first in v1.1",
         "measured: QEMU 7.2 with Debian's OpenSBI 1.1, hedeleg 0 and 0xb1ff",
+        "measured: `trapline conform --firmware` with Debian's OpenSBI 1.1 (SPV, ADUE; sbi_emulate_csr.c, CSR_TIME)",
     ),
     to_vs=ToVs.HEDELEG,
     sbi=_opensbi(1, 1, (1, 0), _V0_3),
@@ -147,6 +148,7 @@ _OPENSBI_1_6 = replace(
     summary="honours hedeleg, writes hstatus.GVA (since 1.2), offers FWFT (since 1.5), delegates software check",
     sources=(
         "OpenSBI v1.6 sbi_trap.c, sbi_trap_ldst.c, sbi_fwft.c; 81e3ba77 (access faults, 1.5)",
+        "measured: `trapline conform --firmware` with Debian's OpenSBI 1.6 (SUSP, FWFT, redirects)",
         "default medeleg read back by Debian's kernels 6.12.107 and 7.2.13: 0xf0b509",
     ),
     medeleg=OPENSBI_MEDELEG_1_6,
@@ -166,7 +168,11 @@ _OPENSBI_1_9 = replace(
     _OPENSBI_1_6,
     name="opensbi-1.9",
     summary="as 1.6 but for vsstatus.FS, which an emulated floating-point load marks dirty",
-    sources=("measured: QEMU 7.2 and Spike with OpenSBI 1.9, hedeleg 0 and 0xb1ff", "OpenSBI v1.9 sbi_trap.c"),
+    sources=(
+        "measured: QEMU 7.2 and Spike with OpenSBI 1.9, hedeleg 0 and 0xb1ff",
+        "measured: `trapline conform --firmware` with Debian's OpenSBI 1.9",
+        "OpenSBI v1.9 sbi_trap.c",
+    ),
     sbi=_opensbi(1, 9, (3, 0), f"{_V0_3} dbcn fwft"),
     marks_guest_fp_dirty=True,
     measured_on="1.9",
