@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from trapline.cli.application import app
 from trapline.cli.common import finish, native
 from trapline.cli.numbers import Workers
 from trapline.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, Json, Misaligned, Several
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from trapline.lab.baseline import Since
 
 
-@app.command
 def audit(
     policies: tuple[str, ...] = (),
     /,

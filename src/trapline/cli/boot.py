@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from trapline.cli.application import app
 from trapline.cli.common import common_options, console, fetched, finish, import_beside, newline, with_initrd
 from trapline.cli.debugging import DEBUGGING, Debugging
 from trapline.cli.numbers import Granularity
@@ -12,7 +11,6 @@ from trapline.cli.recording import RECORDING, Recording
 from trapline.cli.snapshots import SNAPSHOTS, Snapshots
 
 
-@app.command
 def boot(
     image: str | None = None,
     /,

@@ -6,12 +6,10 @@ from typing import Any
 
 from cyclopts import App
 
-from trapline.cli.application import app
 from trapline.cli.common import finish
 from trapline.cli.options import Json
 
 cache = App(name="cache", help="Show what is kept between runs, or throw it away.", help_format="plaintext")
-app.command(cache)
 
 
 @cache.default

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from trapline.cli.application import app
 from trapline.cli.common import finish, native, run_options
 from trapline.cli.options import MACHINE, UNDER, Json, Several
 from trapline.cli.recording import RECORDING
@@ -18,7 +17,6 @@ KERNELS = ("linux-6.12", "linux-7.2")  # of --nested
 DRAWN_BY = ("altair", "polars", "vl_convert")
 
 
-@app.command
 def compare(
     policies: tuple[str, ...] = (),
     /,

@@ -8,7 +8,6 @@ from typing import Literal
 from trapline.cli.application import app
 
 
-@app.command
 def completion(shell: Literal["bash", "zsh", "fish"], /) -> int:
     """Print the script that completes commands and options in a shell: source <(trapline completion bash).
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from trapline.cli.application import app
 from trapline.cli.common import fetched, finish, native
 from trapline.cli.numbers import Address, Isa, Repeat
 from trapline.cli.options import EXIT_FAILED, EXIT_LIMIT, Json, Misaligned, Several
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from trapline.conform.board import Host
 
 
-@app.command
 def conform(
     policies: tuple[str, ...] = (),
     /,

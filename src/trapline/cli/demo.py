@@ -6,12 +6,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from trapline.cli.application import app
 from trapline.cli.common import finish, native
 from trapline.cli.options import Json
 
 
-@app.command
 def demo(*, short: Annotated[bool, Parameter(negative="")] = False, json: Json = None) -> int:
     """Show in ten seconds what this is about: one trap, two kernels, one dead guest.
 

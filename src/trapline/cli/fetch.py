@@ -7,12 +7,10 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from trapline.cli.application import app
 from trapline.cli.common import finish
 from trapline.cli.options import Json, Several
 
 
-@app.command
 def fetch(
     what: Literal["linux", "opensbi", "busybox", "list"],
     /,

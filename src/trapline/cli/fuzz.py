@@ -7,13 +7,11 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from trapline.cli.application import app
 from trapline.cli.common import finish, native
 from trapline.cli.numbers import Count, Seconds, Workers
 from trapline.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, UNDER, EngineName, Json, Under
 
 
-@app.command
 def fuzz(
     *,
     under: Under = UNDER,

@@ -11,25 +11,7 @@ from typing import Any
 
 from cyclopts import CycloptsError
 
-from trapline.cli import (  # noqa: F401 (each registers its command)
-    audit,
-    boot,
-    cache,
-    compare,
-    completion,
-    conform,
-    demo,
-    fetch,
-    fuzz,
-    pack,
-    policies,
-    report,
-    route,
-    run,
-    stat,
-    sweep,
-)
-from trapline.cli.application import app
+from trapline.cli.application import COMMANDS, app, import_all
 from trapline.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from trapline.cli.snapshots import Snapshots
 from trapline.cli.tokens import behind_dashes, command_line
@@ -77,6 +59,8 @@ def _main(words: list[str]) -> int:
     from trapline.views.data import OutputError
 
     output.failed.clear()
+    if words[:1] == ["completion"] or not set(words[:1]) & set(COMMANDS):
+        import_all()
     try:
         command, bound, _ = app.parse_args(words, print_error=False, exit_on_error=False)
         _check_outputs(bound.arguments)

@@ -7,13 +7,11 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from trapline.cli.application import app
 from trapline.cli.common import finish
 from trapline.cli.numbers import Address, Seconds
 from trapline.cli.options import EXIT_FAILED, EXIT_LIMIT, Json, Several
 
 
-@app.command
 def pack(
     folder: str | None = None,
     /,

@@ -6,12 +6,10 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from trapline.cli.application import app
 from trapline.cli.common import finish
 from trapline.cli.options import Json
 
 policies = App(name="policies", help="List the trap policies, show one, or compare two.", help_format="plaintext")
-app.command(policies)
 
 
 @policies.default

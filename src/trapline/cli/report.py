@@ -6,12 +6,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from trapline.cli.application import app
-
 DEFAULT = "report.html"
 
 
-@app.command
 def report(
     results: Annotated[tuple[str, ...], Parameter(allow_leading_hyphen=True)] = (),
     /,

@@ -6,13 +6,11 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from trapline.cli.application import app
 from trapline.cli.common import finish, native
 from trapline.cli.numbers import Isa
 from trapline.cli.options import UNDER, EngineName, Json, Under
 
 
-@app.command
 def route(
     *,
     under: Under = UNDER,

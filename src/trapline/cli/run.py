@@ -7,7 +7,6 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from trapline.cli.application import app
 from trapline.cli.common import console, finish, import_beside, newline, run_options
 from trapline.cli.debugging import DEBUGGING, Debugging
 from trapline.cli.observing import OBSERVING, Observing
@@ -16,7 +15,6 @@ from trapline.cli.recording import RECORDING, Recording
 from trapline.cli.snapshots import SNAPSHOTS, Snapshots
 
 
-@app.command
 def run(
     guest: str | None = None,
     /,

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from trapline.cli.application import app
 from trapline.cli.options import Json
 
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ Flag = Annotated[bool, Parameter(negative="")]
 LEAST_INTERVAL = 0.1
 
 
-@app.command
 def stat(
     pid: int | None = None,
     /,

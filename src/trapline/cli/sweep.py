@@ -6,7 +6,6 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from trapline.cli.application import app
 from trapline.cli.common import finish
 from trapline.cli.numbers import Workers
 from trapline.cli.options import Json, Several
@@ -17,7 +16,6 @@ sweep = App(
     name="sweep", help="Run policies x firmware x workloads x options x seeds, or show what they gave.",
     help_format="plaintext",
 )  # fmt: skip
-app.command(sweep)
 
 
 @sweep.default

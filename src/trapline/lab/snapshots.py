@@ -12,7 +12,6 @@ from typing import Any
 from trapline.lab.errors import UsageError
 from trapline.lab.output import note_failure
 from trapline.machine.people import grouped
-from trapline.machine.snapshot_file import SnapshotError
 from trapline.machine.watch import Watch
 
 _NUMBER = re.compile(r"[+-]?\d[\w.+-]*")  # what is meant to be one, if perhaps not one of ours
@@ -154,6 +153,8 @@ def _kept(machine: Any, result: Any, file: str, when: str) -> tuple[Any, Taken |
 
 def _take(machine: Any, file: str) -> Taken | None:
     started = time.perf_counter()
+    from trapline.machine.snapshot_file import SnapshotError  # with msgspec, not for every start
+
     try:
         size = machine.snapshot(file)
     except SnapshotError as error:

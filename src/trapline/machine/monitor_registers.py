@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 from trapline.isa.registers import F_NUMBERS, X_NUMBERS
@@ -15,6 +14,8 @@ NAMES = ("pc", *X_NUMBERS, *F_NUMBERS, *CSR_BY_NAME)
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ": did you mean ...?" for a misspelt word, or nothing."""
+    import difflib  # not for every start
+
     near = difflib.get_close_matches(word[:80], list(known), n=2, cutoff=0.6)
     return f": did you mean {' or '.join(near)}?" if near else ""
 

@@ -17,15 +17,17 @@ import types
 from base64 import b64decode, b64encode
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from dataclasses import fields
 from enum import Enum
-from functools import partial
+from functools import partial, reduce
+from operator import or_
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
 
 from trapline.lang.state import Hart
-from trapline.machine.plain_types import FIXED, Below, Bits, Each, Part
+from trapline.machine.plain_types import FIXED, Below, Bits, Each, Limits, Part
 from trapline.machine.regions import Backing, Region, Regions
 
 KEPT: tuple[type, ...] = (
@@ -240,9 +242,25 @@ def typed(data: Any, hint: Any, where: str) -> Any:
         found = {typed(k, key, where): typed(v, value, where) for k, v in data["v"]}
         return Counter(found) if get_origin(hint) is Counter else found
     try:
-        return msgspec.convert(plain(data, where), hint, dec_hook=_decode)
+        return msgspec.convert(plain(data, where), _limited(hint), dec_hook=_decode)
     except (msgspec.ValidationError, TypeError, ValueError) as error:
         raise StateError(f"{where}: {error}") from None
+
+
+def _limited(hint: Any) -> Any:
+    """Return a type with msgspec's own limits in the place of ours."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        kept = [msgspec.Meta(**_given(p)) if isinstance(p, Limits) else p for p in parts[1:]]
+        return Annotated[(_limited(parts[0]), *kept)]
+    if origin is None:
+        return hint
+    changed = tuple(_limited(part) for part in parts)
+    return reduce(or_, changed) if origin is types.UnionType else origin[changed]
+
+
+def _given(limits: Limits) -> dict[str, Any]:
+    return {f.name: value for f in fields(limits) if (value := getattr(limits, f.name)) is not None}
 
 
 def _decode(kind: type, value: Any) -> Any:

@@ -11,12 +11,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from msgspec import Meta
 
-U8 = Annotated[int, Meta(ge=0, le=0xFF)]
-U16 = Annotated[int, Meta(ge=0, le=0xFFFF)]
-U32 = Annotated[int, Meta(ge=0, le=0xFFFF_FFFF)]
-U64 = Annotated[int, Meta(ge=0)]  # no integer of a file is wider than 64 bits, unless it is Bits
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a number, or the length of text or a list, can be: the words of msgspec.Meta, which checks it.
+
+    Not msgspec's own class: every start would import it, for snapshots alone.
+    """
+
+    ge: int | None = None
+    lt: int | None = None
+    le: int | None = None
+    min_length: int | None = None
+    max_length: int | None = None
+
+
+U8 = Annotated[int, Limits(ge=0, le=0xFF)]
+U16 = Annotated[int, Limits(ge=0, le=0xFFFF)]
+U32 = Annotated[int, Limits(ge=0, le=0xFFFF_FFFF)]
+U64 = Annotated[int, Limits(ge=0)]  # no integer of a file is wider than 64 bits, unless it is Bits
 
 
 @dataclass(frozen=True, slots=True)

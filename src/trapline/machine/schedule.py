@@ -10,14 +10,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Any, ClassVar, Protocol
 
-from msgspec import Meta
-
 from trapline.engine.api import Engine
 from trapline.lang.control import EXIT_BREAK
 from trapline.lang.devices import ASK_ARRIVED, ASK_DEVICES, ASK_LEFT, DeviceState
 from trapline.lang.state import Hart
 from trapline.machine.devices.clint import advance
-from trapline.machine.plain_types import Bits
+from trapline.machine.plain_types import Bits, Limits
 from trapline.machine.turns import NO_TICK, note_awake, note_deadline, take_turns, tick
 
 QUANTUM = 20_000  # instructions of a turn when several harts take turns; part of the behaviour
@@ -50,7 +48,7 @@ class Schedule:
 
     snapshot_skips = ("engine", "io", "slice", "goal")  # not the machine's
     snapshot_types: ClassVar = {
-        "_next": lambda schedule: Annotated[int, Meta(ge=0, lt=len(schedule.harts))] | None,
+        "_next": lambda schedule: Annotated[int, Limits(ge=0, lt=len(schedule.harts))] | None,
         **dict.fromkeys(("_now", "_until", "retired"), Bits(62)),
     }
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
-from html import escape
 from typing import Any
 
 
 def html_table(head: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> str:
     """Return a table; everything in it is escaped."""
+    from html import escape  # not for every start
+
     caption = f"<caption>{escape(title)}</caption>" if title else ""
     top = "".join(f"<th>{escape(name)}</th>" for name in head)
     body = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)

@@ -7,9 +7,11 @@ reads from a pipe whose other end only this process holds; the kernel closes tha
 from __future__ import annotations
 
 import contextlib
-import subprocess
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import subprocess
 
 # A login shell may have restored the terminal itself, and its line editor may have changed it: only a mode that is
 # still ours is undone. $1 is the mode to return to, $2 ours; the terminal comes as standard output.
@@ -33,6 +35,8 @@ def guarded(fd: int, before: list[Any], ours: list[Any]) -> Iterator[subprocess.
     Yields what waits for that; None on a system without a shell.
     """
     try:
+        import subprocess  # not for every start
+
         guard = subprocess.Popen(
             ["sh", "-c", _SCRIPT, "trapline-terminal", written(before), written(ours)],
             stdin=subprocess.PIPE,

@@ -9,9 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from msgspec import Meta
-
-from trapline.machine.plain_types import U64
+from trapline.machine.plain_types import U64, Limits
 from trapline.privilege.counters import write_mhpmevent
 from trapline.privilege.fields import HPMEVENT_NOT_GUEST, HPMEVENT_VSINH, HPMEVENT_VUINH
 from trapline.privilege.hpm import (
@@ -59,7 +57,7 @@ class PerfEvent:
 
     snapshot_types: ClassVar = {
         "event": U64,
-        "counter": Annotated[int, Meta(ge=0, lt=HPM_END)],
+        "counter": Annotated[int, Limits(ge=0, lt=HPM_END)],
         "total": U64,
         "since": U64 | None,
     }

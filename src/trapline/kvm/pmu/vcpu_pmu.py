@@ -11,8 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from msgspec import Meta
-
 from trapline.kvm.pmu.perf_event import (
     FIRMWARE,
     HARDWARE,
@@ -24,7 +22,7 @@ from trapline.kvm.pmu.perf_event import (
     host_event,
 )
 from trapline.kvm.uapi.numbers import IRQ_PMU_OVF
-from trapline.machine.plain_types import U64
+from trapline.machine.plain_types import U64, Limits
 from trapline.privilege.hpm import HPM_END
 from trapline.sbi.call import MASK64, SbiCall, SbiOutcome, failure, result, success
 from trapline.sbi.numbers import FirmwareEvent, SbiError
@@ -103,7 +101,7 @@ class VcpuPmu:
 
     snapshot_types: ClassVar = {
         "snapshot": U64 | None,
-        "shared": Annotated[bytearray, Meta(min_length=SNAPSHOT_SIZE, max_length=SNAPSHOT_SIZE)],
+        "shared": Annotated[bytearray, Limits(min_length=SNAPSHOT_SIZE, max_length=SNAPSHOT_SIZE)],
     }
 
     vcpu: Vcpu

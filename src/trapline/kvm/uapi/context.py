@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
-from msgspec import Meta
-
 from trapline.kvm.uapi.numbers import Exit, SystemEvent
 from trapline.lang.state import Hart
-from trapline.machine.plain_types import U64, Bits
+from trapline.machine.plain_types import U64, Bits, Limits
 from trapline.privilege import csr_numbers as csr
 
 # Fields of GuestCsrs and the CSRs that hold them while the vCPU is loaded; hideleg comes before vsie.
@@ -65,7 +63,7 @@ class MmioAccess:
 class SbiForward:
     """kvm_run.riscv_sbi; the VMM fills `ret`."""
 
-    snapshot_types: ClassVar = {"ret": Annotated[list[int], Meta(min_length=2, max_length=2)]}
+    snapshot_types: ClassVar = {"ret": Annotated[list[int], Limits(min_length=2, max_length=2)]}
 
     extension_id: int = 0
     function_id: int = 0

@@ -8,8 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from msgspec import Meta
-
+from trapline.machine.plain_types import Limits
 from trapline.machine.regions import Region
 
 PAGE = 4096
@@ -30,7 +29,7 @@ class MemorySlot:
     """A range of guest physical addresses."""
 
     snapshot_skips: ClassVar = ("slot", "gpa", "size", "kind", "hpa", "file", "region")
-    snapshot_types: ClassVar = {"dirty": lambda slot: set[Annotated[int, Meta(ge=0, lt=slot.size // PAGE)]] | None}
+    snapshot_types: ClassVar = {"dirty": lambda slot: set[Annotated[int, Limits(ge=0, lt=slot.size // PAGE)]] | None}
 
     slot: int
     gpa: int

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, ClassVar
 
-from msgspec import Meta
-
 from trapline.lang.state import Hart
-from trapline.machine.plain_types import FIXED, U8, U32
+from trapline.machine.plain_types import FIXED, U8, U32, Limits
 from trapline.machine.virtio import numbers as n
 from trapline.machine.virtio.device import VirtioDevice
 from trapline.machine.virtio.memory import DmaMemory
@@ -31,7 +29,7 @@ class VirtioMmio:
         "offered": FIXED,
         "failure": str,
         "status": U8,
-        "waiting": lambda window: set[Annotated[int, Meta(ge=0, lt=len(window.queues))]],
+        "waiting": lambda window: set[Annotated[int, Limits(ge=0, lt=len(window.queues))]],
         **dict.fromkeys(("_device_sel", "_driver_sel", "_queue_sel", "interrupt_status"), U32),
     }
 

@@ -7,8 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ClassVar
 
-from msgspec import Meta
-
+from trapline.machine.plain_types import Limits
 from trapline.machine.virtio.device import VirtioDevice
 from trapline.machine.virtio.net.gateway import GUEST_MAC, MOST_FLOWS, Forward, Gateway
 from trapline.machine.virtio.net.pcap import Pcap
@@ -37,7 +36,7 @@ class NetDevice(VirtioDevice):
     features = F_CSUM | F_GUEST_CSUM | F_MAC | F_HOST_TSO4 | F_MRG_RXBUF | F_STATUS
     queue_sizes = (256, 256)
     snapshot_skips = ("_pcap",)
-    snapshot_types: ClassVar = {"_frames": deque[Annotated[bytes, Meta(max_length=_LARGEST)]]}
+    snapshot_types: ClassVar = {"_frames": deque[Annotated[bytes, Limits(max_length=_LARGEST)]]}
 
     def __init__(
         self,
