@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import csv
 import io
 import json
@@ -21,6 +22,8 @@ import pytest
 from trapline.isa.assemble import assemble
 from trapline.lab.stat_client import Gone, Sample
 from trapline.lab.stat_rates import Rates
+from trapline.machine.aside import MOST_KEPT, Aside
+from trapline.machine.console import Console, Replay
 from trapline.views.stat import csv_head, csv_lines, log_line
 
 TRAPLINE = [sys.executable, "-m", "trapline"]
@@ -270,31 +273,84 @@ def test_no_run(environment: dict[str, str]) -> None:
     assert (code, out) == (2, "") and "no run of trapline is here to watch" in error
 
 
-@pytest.mark.skipif(shutil.which("tmux") is None, reason="no tmux here")
-def test_in_a_terminal(guest: subprocess.Popen[bytes], environment: dict[str, str], tmp_path: Path) -> None:
-    """In a real terminal the screen opens on the only run, takes keys, and leaves the terminal as it was."""
-    pytest.importorskip("textual")
-    tmux = ["tmux", "-S", str(tmp_path / "tmux"), "-f", "/dev/null"]
+class Terminal:
+    """A terminal that a person would sit at."""
 
-    def shows(wanted: str) -> bool:
+    def __init__(self, folder: Path, environment: dict[str, str], command: str) -> None:
+        self._tmux = ["tmux", "-S", str(folder / "tmux"), "-f", "/dev/null"]
+        new = [*self._tmux, "new-session", "-d", "-x", "110", "-y", "30", f"{command}; echo the end; sleep 60"]
+        subprocess.run(new, env=environment, check=True)
+
+    def keys(self, *keys: str) -> None:
+        """Type."""
+        subprocess.run([*self._tmux, "send-keys", *keys], check=True)
+
+    def until(self, wanted: str, gone: str = "\0") -> str:
+        """Wait until a text is there, and another is not; return the screen."""
         shown = ""
-        for _ in range(200):
-            shown = subprocess.run([*tmux, "capture-pane", "-p"], capture_output=True, text=True, check=True).stdout
-            if wanted in shown:
-                return True
+        for _ in range(300):
+            shown = subprocess.run(
+                [*self._tmux, "capture-pane", "-p"], capture_output=True, text=True, check=True
+            ).stdout
+            if wanted in shown and gone not in shown:
+                return shown
             time.sleep(0.1)
         raise AssertionError(shown)
 
-    command = f"{' '.join(TRAPLINE)} stat -s 0.2; echo the end; sleep 60"
-    subprocess.run([*tmux, "new-session", "-d", "-x", "110", "-y", "30", command], env=environment, check=True)
-    try:
-        assert shows("10 supervisor-syscall VS>HS>VS sbi resumed")
-        assert shows(f"run {guest.pid}  policy linux-7.2")
-        subprocess.run([*tmux, "send-keys", "f"], check=True)
-        assert shows("filter: regular expression")
-        subprocess.run([*tmux, "send-keys", "exits", "Enter"], check=True)
-        assert shows("filter exits")
-        subprocess.run([*tmux, "send-keys", "q"], check=True)
-        assert shows("the end")
-    finally:
-        subprocess.run([*tmux, "kill-server"], check=False)
+    def close(self) -> None:
+        """Leave."""
+        subprocess.run([*self._tmux, "kill-server"], check=False)
+
+
+needs_tmux = pytest.mark.skipif(shutil.which("tmux") is None, reason="no tmux here")
+
+
+@needs_tmux
+def test_in_a_terminal(guest: subprocess.Popen[bytes], environment: dict[str, str], tmp_path: Path) -> None:
+    """In a real terminal the screen opens on the only run, takes keys, and leaves the terminal as it was."""
+    pytest.importorskip("textual")
+    terminal = Terminal(tmp_path, environment, f"{' '.join(TRAPLINE)} stat -s 0.2")
+    with contextlib.closing(terminal):
+        assert f"run {guest.pid}  policy linux-7.2" in terminal.until("10 supervisor-syscall VS>HS>VS sbi resumed")
+        terminal.keys("f")
+        terminal.until("filter: regular expression")
+        terminal.keys("exits", "Enter")
+        terminal.until("filter exits")
+        terminal.keys("q")
+        terminal.until("the end")
+
+
+@needs_tmux
+def test_the_view_of_ones_own_run(environment: dict[str, str], tmp_path: Path) -> None:
+    """--live opens the view, Ctrl-A l leads to the guest's console and back, and what the guest wrote is there then."""
+    pytest.importorskip("textual")
+    file = tmp_path / "guest.bin"
+    file.write_bytes(assemble(f"li t0, 0x10000000\nli t1, 'G'\nsb t1, 0(t0)\n{GUEST}", 0x8020_0000))
+    terminal = Terminal(tmp_path, environment, f"{' '.join(TRAPLINE)} run {file} --live --max-seconds 100")
+    with contextlib.closing(terminal):
+        terminal.until("10 supervisor-syscall VS>HS>VS sbi resumed")
+        terminal.keys("C-a", "l")
+        terminal.until("G", gone="q quit")
+        time.sleep(1)  # the run finds that its view has ended
+        terminal.keys("C-a", "l")
+        terminal.until("q quit")
+        terminal.keys("q")
+        terminal.until("G", gone="q quit")
+        time.sleep(1)
+        terminal.keys("C-a", "x")
+        assert "quit: Ctrl-A x" in terminal.until("the end")
+
+
+def test_a_console_aside_keeps_what_is_written() -> None:
+    """While another program has the terminal nothing is read or written there; then the end of the output is."""
+    shown = bytearray()
+    console = Console(shown.extend, Replay([((0, 0), b"typed")]))
+    console.aside = Aside()
+    console.write(b"line\n")
+    assert (bytes(shown), console.poll((1, 1)), console.wait(0)) == (b"", b"", True)
+    assert bytes(console.aside.kept) == b"line\n"
+    console.aside.keep(b"x" * 3 * MOST_KEPT)
+    assert len(console.aside.kept) == MOST_KEPT
+    console.aside = None
+    console.write(b"more\n")
+    assert (bytes(shown), console.poll((1, 1))) == (b"more\n", b"typed")

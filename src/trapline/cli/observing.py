@@ -25,7 +25,7 @@ class Observing:
     observe
         Show where each kind of trap came from, where it went, and the instructions from trap to return.
     live
-        Observe, and write a line each second while the machine runs.
+        Observe, and watch it on a screen of its own (Ctrl-A l: back), or by a line each second where no terminal is.
     symbols
         Observe, and name the code: System.map, kallsyms or ELF, or LEVEL=FILE (M, HS, VS, U, VU); may be repeated.
     """

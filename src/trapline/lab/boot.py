@@ -13,7 +13,7 @@ from trapline.engine.api import open_engine
 from trapline.lab.common_options import CommonOptions
 from trapline.lab.debugging import debugged
 from trapline.lab.errors import UsageError
-from trapline.lab.observe import Live, Observation, ObserveOptions, Watching, beside
+from trapline.lab.observe import Live, Observation, ObserveOptions, Watching, beside, on_screen
 from trapline.lab.output import behind_result, output_file
 from trapline.lab.recording import asked_trace, check_recording, covered_beside, profiled_beside, traced_beside
 from trapline.lab.snapshots import Taken, check, restored, run_and_keep
@@ -162,13 +162,19 @@ def _boot_once(options: BootOptions, console: Console | None, progress: Callable
             machine.log_commits(log.write)
         watching = _watch(machine, options.observe)
         traps, executed = _trap_counts(machine), instructions(machine)
+
+        def source() -> Any:
+            return _source(machine, options, traps, executed)
+
         started = time.perf_counter()
         with (
             profiled_beside(options, machine.harts, machine.schedule, lambda: _symbols(options)),
             traced_beside(trace, machine.harts, machine, machine.schedule),
             covered_beside(options, engine, _programs(options), lambda: _symbols(options)),
             debugged(machine, options.debug, progress) as run,
-            offered(machine, options.offer, lambda: _source(machine, options, traps, executed)),
+            offered(
+                machine, options.offer, lambda: _source(machine, options, traps, executed), live=options.observe.live
+            ),
         ):
             result, taken = run_and_keep(
                 run,
@@ -223,7 +229,7 @@ def _watch(machine: Machine, options: ObserveOptions) -> Watching | None:
         return None
     watching = Watching(machine.harts, options)
     machine.schedule.engine = watching.follow(machine.schedule.engine)
-    if options.live:
+    if options.live and not on_screen(machine.console):
         machine.on_round = Live(
             watching.observer, lambda: sum(int(h.instret) for h in machine.harts), beside(machine.console)
         )

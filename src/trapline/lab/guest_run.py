@@ -21,7 +21,7 @@ from trapline.lab.counted import Before, balance, instructions_since, moved, row
 from trapline.lab.debugging import debugged
 from trapline.lab.errors import UsageError
 from trapline.lab.firmware_names import firmware_named
-from trapline.lab.observe import Live, Observation, ObserveOptions, Watching, beside
+from trapline.lab.observe import Live, Observation, ObserveOptions, Watching, beside, on_screen
 from trapline.lab.output import OutputFile, output_file
 from trapline.lab.recording import asked_trace, check_recording, covered_beside, profiled_beside, traced_beside
 from trapline.lab.run_rows import RunRow, add_hosted
@@ -281,7 +281,7 @@ def _run_once(
         output_file(None if of_hardware else options.trace, "--trace") as file,
         _routes(guest, file, trace),
         profiled_beside(options, harts, guest.vm, lambda: symbols_of(options.guest)),
-        offered(guest, options.offer, lambda: _source(guest, options, before)),
+        offered(guest, options.offer, lambda: _source(guest, options, before), live=options.observe.live),
         covered_beside(options, engine, (options.guest,), lambda: symbols_of(options.guest)),
     ):
         started, ticks = time.perf_counter(), guest.position()[1]
@@ -378,7 +378,7 @@ def _watch(guest: Guest, options: ObserveOptions) -> Watching | None:
     if not options.wanted:
         return None
     watching = Watching([v.hart for v in guest.vm.vcpus], options)
-    if options.live:
+    if options.live and not on_screen(guest.console):
         guest.on_round = Live(watching.observer, lambda: guest.vm.instructions, beside(guest.console))
     return watching
 

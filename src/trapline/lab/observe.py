@@ -236,6 +236,13 @@ class Live:
         self._last, self._counts, self._done = now, counts, done
 
 
+def on_screen(console: Console) -> bool:
+    """Whether a live view has a screen of its own, instead of lines."""
+    from trapline.lab.own_screen import possible
+
+    return possible(console)
+
+
 def beside(console: Console) -> Callable[[str], None]:
     """Return what writes lines on standard error: never into a line of the guest's that goes to the same place.
 

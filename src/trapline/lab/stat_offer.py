@@ -223,15 +223,28 @@ class Offer:
 
 
 @contextlib.contextmanager
-def offered(run: Session, wanted: bool, make: Callable[[], Source]) -> Iterator[Offer | None]:
-    """Offer a run to watchers in the block, if that is wanted."""
+def offered(run: Session, wanted: bool, make: Callable[[], Source], *, live: bool = False) -> Iterator[Offer | None]:
+    """Offer a run to watchers in the block, if that is wanted; `live`: open the view of it on its own terminal."""
     if not wanted:
         yield None
         return
     offer = Offer(make)
-    run.show_to(offer)
+    look: Callable[[], None] = offer
+    screen = None
+    if run.console.source.keyboard:
+        from trapline.lab.own_screen import OwnScreen, possible
+
+        screen = OwnScreen(run.console, offer, begin=live and possible(run.console))
+
+        def look() -> None:
+            offer()
+            screen()
+
+    run.show_to(look)
     try:
         yield offer
     finally:
         run.show_to(None)
         offer.close()
+        if screen is not None:
+            screen.close()

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from trapline.machine.aside import Aside
 from trapline.machine.monitor import Monitor
 from trapline.machine.panic import PanicWatch
 from trapline.machine.sigint import on_death, on_stop
@@ -31,7 +32,7 @@ _MOST_OUT = 64 << 10  # bytes that go out at a time
 _TAIL = 4096
 HELP = (
     b"\r\nCtrl-A x  end the run\r\nCtrl-A c  switch between the guest's console and the monitor\r\n"
-    b"Ctrl-A Ctrl-A  send Ctrl-A\r\nCtrl-A h  this help\r\n"
+    b"Ctrl-A l  the live view, and back\r\nCtrl-A Ctrl-A  send Ctrl-A\r\nCtrl-A h  this help\r\n"
 )
 Position = tuple[int, int]  # instructions retired, ticks
 
@@ -274,6 +275,9 @@ class Console:
         self._told: list[Watched] = []
         self.monitor: Monitor | None = None
         self._in_monitor = False
+        self.aside: Aside | None = None  # while another program has the terminal
+        self.on_live: Callable[[], object] | None = None  # opens the live view
+        self.raw_again: Callable[[], object] = lambda: None  # gives the terminal its mode again
         self.panic = PanicWatch()
         self.deliver: Callable[[], object] | None = None  # called when output makes input due at once
 
@@ -312,6 +316,9 @@ class Console:
         if self.lost:
             return
         self.unfinished = (self.unfinished + data).rpartition(b"\n")[2][-_MOST_OUT:]
+        if self.aside is not None:
+            self.aside.keep(data[known:])
+            return
         try:
             if known < len(data):
                 self._output(data[known:])
@@ -373,6 +380,8 @@ class Console:
 
         With too many a file or pipe waits; what a person types then is lost, but for Ctrl-A.
         """
+        if self.aside is not None:
+            return b""
         self._full = unread >= MOST_UNREAD and self.source.next_position() is None
         if self._full and not self._escape:
             return b""
@@ -389,6 +398,8 @@ class Console:
     def wait(self, seconds: float | None) -> bool:
         """Sleep until input arrives; return whether any can still come."""
         self.flush()
+        if self.aside is not None:
+            return self.aside.wait(seconds)
         if self._full and not self._escape:
             time.sleep(seconds or 0)  # there is input, and nobody who takes it
             return self.source.live
@@ -410,6 +421,8 @@ class Console:
                 self.quit_requested = True
             elif byte in b"cC" and self.monitor is not None:
                 self._switch(self.monitor)
+            elif byte in b"lL" and self.on_live is not None:
+                self.on_live()
             elif byte == CTRL_A:
                 passed.append(CTRL_A)
             else:
@@ -451,6 +464,7 @@ def terminal(descriptor: int | None = None) -> Iterator[Console]:
                 return  # in the background: the terminal is another one's
         termios.tcsetattr(fd, termios.TCSANOW, mode)
 
+    console.raw_again = enter
     with guarded(fd, saved, mode), on_death(leave), on_stop(leave, enter):
         try:
             termios.tcsetattr(fd, termios.TCSAFLUSH, mode)
