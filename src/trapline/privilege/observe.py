@@ -6,8 +6,10 @@ it is the host address of the tables below, which machine.observer allocates, na
 A trap is *open* from its entry to the return to the mode that it came from; in between, software may hand it
 on to the handler of another level (a redirect) or let user space serve it (a VMM). Each mode has a few places for
 open traps: a kernel traps while it handles a trap, and its threads take turns. A return closes the trap of its
-mode that the returning level holds and whose pc fits, else the last one. Time is instructions retired on the hart
-in between by all levels; for a trap from V=0 without those of a guest that ran meanwhile (the ioctl that runs it).
+mode that the returning level holds and whose pc fits, else the last one. Guests are kept apart by hgatp: a trap of a
+guest's guest that is handed to the VS-mode of its hypervisor is open until that guest itself goes on. Time is
+instructions retired on the hart in between by all levels; for a trap from V=0 without those of a guest that ran
+meanwhile (the ioctl that runs it).
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ SAMPLED = 24  # the slot of the trap for which the hart was left
 OPEN = 4096  # 8 modes, OPEN_SLOTS slots each, of SLOT_BYTES
 OPEN_SLOTS = 8
 SLOT_BYTES = 64
-SLOT_KIND, SLOT_EPC, SLOT_START, SLOT_GUEST, SLOT_PATH, SLOT_HOLDER = 0, 8, 16, 24, 32, 40
+SLOT_KIND, SLOT_EPC, SLOT_START, SLOT_GUEST, SLOT_PATH, SLOT_HOLDER, SLOT_SPACE = 0, 8, 16, 24, 32, 40, 48
+# A slot's holder beside TO_M, TO_HS and TO_VS: VS-mode under another hgatp, a hypervisor that is a guest itself.
+OUTER_VS = 3
 KINDS = OPEN + 8 * OPEN_SLOTS * SLOT_BYTES  # 2048 kinds (causes.trap_index), of 32 bytes
 KIND_COUNT, KIND_HANDLER, KIND_SAMPLE = 0, 8, 16  # times taken, where its handler began, leave at this count
 KIND_COUNT_MAX = 2048
@@ -134,6 +138,7 @@ def observe_trap(hart: Hart, cause: U64, epc: U64) -> None:
     host_store(slot + SLOT_GUEST, 8, guest_instructions(hart))
     host_store(slot + SLOT_PATH, 8, U64(0))
     host_store(slot + SLOT_HOLDER, 8, destination)
+    host_store(slot + SLOT_SPACE, 8, hart.hgatp if origin >= MODE_VU else U64(0))
     if host_load(known + KIND_SAMPLE, 8) == host_load(known, 8) and hart.hosted_m | hart.hosted_hs == 0:
         host_store(hart.observe_base + SAMPLED, 8, slot)
         leave(hart, EXIT_OBSERVE)
@@ -145,6 +150,13 @@ def fits(pc: U64, epc: U64) -> bool:
     return pc == epc or pc == epc + 4 or pc == epc + 2
 
 
+@inline
+def of_this_guest(hart: Hart, slot: U64) -> bool:
+    """Whether an open trap is of the guest that goes on, or of no guest, or none goes on."""
+    space = host_load(slot + SLOT_SPACE, 8)
+    return space == 0 or hart.virt == 0 or space == hart.hgatp
+
+
 @cold
 def held_slot(hart: Hart, mode: U64, level: U64) -> U64:
     """The open trap of `mode` that this return from `level` ends: one that fits, else the last; 0 for none."""
@@ -152,7 +164,7 @@ def held_slot(hart: Hart, mode: U64, level: U64) -> U64:
     good = U64(0)
     for i in range(OPEN_SLOTS):
         slot = slot_address(hart, mode, U64(0) + i)
-        if host_load(slot, 8) != 0 and host_load(slot + SLOT_HOLDER, 8) == level:
+        if host_load(slot, 8) != 0 and host_load(slot + SLOT_HOLDER, 8) == level and of_this_guest(hart, slot):
             score = U64(1) if fits(hart.next_pc, host_load(slot + SLOT_EPC, 8)) else U64(0)
             later = found == 0 or host_load(slot + SLOT_START, 8) > host_load(found + SLOT_START, 8)
             if score > good or (score == good and later):
@@ -170,6 +182,25 @@ def last_held(hart: Hart, level: U64) -> U64:
         if host_load(slot, 8) != 0 and host_load(slot + SLOT_HOLDER, 8) == level:
             if found == 0 or host_load(slot + SLOT_START, 8) >= host_load(found + SLOT_START, 8):
                 found = slot
+    return found
+
+
+@inline
+def handed_on(slot: U64, bits: U64) -> None:
+    """Note what happens to an open trap."""
+    host_store(slot + SLOT_PATH, 8, host_load(slot + SLOT_PATH, 8) | bits)
+
+
+@cold
+def kept_outside(hart: Hart) -> U64:
+    """The last trap of the guest that goes on which its own hypervisor, a guest, has; 0 for none."""
+    found = U64(0)
+    for i in range(8 * OPEN_SLOTS):
+        slot = slot_address(hart, U64(0), U64(0) + i)
+        if host_load(slot, 8) != 0 and host_load(slot + SLOT_HOLDER, 8) == OUTER_VS:
+            if host_load(slot + SLOT_SPACE, 8) == hart.hgatp:
+                if found == 0 or host_load(slot + SLOT_START, 8) >= host_load(found + SLOT_START, 8):
+                    found = slot
     return found
 
 
@@ -230,20 +261,35 @@ def close_slot(hart: Hart, slot: U64, mode: U64) -> None:
     host_store(bucket, 8, host_load(bucket, 8) + 1)
 
 
-@inline
-def handed_on(slot: U64, bits: U64) -> None:
-    """Note what happens to an open trap."""
-    host_store(slot + SLOT_PATH, 8, host_load(slot + SLOT_PATH, 8) | bits)
+@cold
+def change_guest(hart: Hart, at_handler: bool) -> bool:
+    """HS-mode goes on with another guest than the one whose trap it took last: True if that trap is handed to it."""
+    other = last_held(hart, U64(TO_HS))
+    foreign = other != 0 and not of_this_guest(hart, other)
+    inner = kept_outside(hart)
+    if inner != 0:
+        if foreign:  # the hypervisor's own trap was its return into its guest
+            close_slot(hart, other, U64(MODE_VS))
+        host_store(inner + SLOT_HOLDER, 8, U64(TO_HS))
+        return False
+    if foreign and at_handler:
+        handed_on(other, U64(BY_VS))
+        host_store(other + SLOT_HOLDER, 8, U64(OUTER_VS))
+        return True
+    return False
 
 
 @cold
 def observe_return(hart: Hart, level: U64) -> None:
     """mret or sret from `level` (0 M, 1 HS, 2 VS): priv, virt and next_pc are those of the place returned to."""
     mode = mode_index(hart)
+    at_handler = mode == MODE_VS and hart.next_pc == hart.vstvec & ~3
+    if level == TO_HS and hart.virt != 0 and change_guest(hart, at_handler):
+        return
     back = held_slot(hart, mode, level)
     exact = back != 0 and fits(hart.next_pc, host_load(back + SLOT_EPC, 8))
     to_hs = level == TO_M and mode == SUPERVISOR and hart.next_pc == hart.stvec & ~3
-    to_vs = level != TO_VS and mode == MODE_VS and hart.next_pc == hart.vstvec & ~3
+    to_vs = level != TO_VS and at_handler
     if (to_hs or to_vs) and not exact:
         slot = last_held(hart, level)
         if slot != 0:
