@@ -81,7 +81,7 @@ class Hardware:
         for at, data in self.image.batch(programs, zoo):
             self.regions.write(at, data)
         self.finisher.ended = False
-        limit = 20_000 + LIMIT * len(programs)
+        limit = 5 * LIMIT + 600 * len(programs)
         run_machine(self.engine, self.hart, self.firmware, limit, lambda: self.finisher.ended)
         log = self.regions.read(layout.LOG, layout.STRIDE * len(programs))
         return self.finisher.ended and self.finisher.value == layout.END, bytes(log)

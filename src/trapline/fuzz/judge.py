@@ -119,7 +119,7 @@ class World:
         places = set(mine) if full else set(mine).union(*others)
         if self.mode == "VS" and layout.ECALL in units(program):  # behind a call, registers are another SBI's
             called = sum(map(len, units(program)[: units(program).index(layout.ECALL)]))
-            places = {pc for pc in places if pc - self.image.window - layout.CODE <= called}
+            places = {pc for pc in places if 0 <= pc - self.image.window - layout.CODE <= called}
         return all(self._allowed(pc, mine.get(pc), [other.get(pc) for other in others]) for pc in places)
 
     def _allowed(self, pc: int, mine: _Trap | None, others: list[_Trap | None]) -> bool:
