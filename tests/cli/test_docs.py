@@ -5,12 +5,15 @@ from __future__ import annotations
 import doctest
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from doc_blocks import ROOT, Example, agrees, documents, examples, execute
+
+from trapline.lab.settings import policy_of
 
 _LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 
@@ -35,6 +38,23 @@ def test_links(page: Path) -> None:
     """Every relative link leads somewhere."""
     for target in _LINK.findall(page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("name", ["policies.md", "nested.md"])
+def test_policy_files(name: str, tmp_path: Path) -> None:
+    """Each policy file that a page shows is one: with its Python file, if it names one; a part of one as a part."""
+    text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    for code in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", text, re.DOTALL):
+        (tmp_path / code[0]).write_text(code[1])
+    tried = 0
+    for block in re.findall(r"```toml\n(.*?)```", text, re.DOTALL):
+        data = tomllib.loads(block)
+        more = "" if data.keys() & {"default", "rest"} else 'default = "kill"\n'
+        more += "" if "extends" in data else 'extends = "linux-7.2"\n'
+        (tmp_path / "shown.toml").write_text(more + block)
+        policy_of(str(tmp_path / "shown.toml"))
+        tried += 1
+    assert tried > 1
 
 
 def test_every_command_has_a_page() -> None:
