@@ -111,7 +111,8 @@ class ProbeVm:
         self.vm.add_memory(image.HOLE, image.HOLE_SIZE, SlotKind.HOLE)
         self.vm.add_memory(image.READ_ONLY, image.READ_ONLY_SIZE, SlotKind.READ_ONLY)
         self.vm.add_memory(image.PROT_NONE, image.PROT_NONE_SIZE, SlotKind.NONE)
-        self.vm.write_memory(image.RAM, self.image.data)
+        for at, data in image.parts(self.image.data):
+            self.vm.write_memory(image.RAM + at, data)
         self.vm.write_memory(image.READ_ONLY_UNTOUCHED, image.UNTOUCHED)
         self.vm.devices = tuple((at, at + PAGE) for at in (image.FINISHER, image.MMIO_PAGE))
         self.vm.on_trap = self._on_trap

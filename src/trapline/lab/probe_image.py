@@ -249,3 +249,10 @@ def build(extensions: frozenset[str], only: frozenset[str] | None = None, extra:
         start = symbols[f"{mode}_{name}"]
         entries.append(Entry(event, mode, start, first + window, bits, _virgin(event, n), contents))
     return Image(bytes(data), tuple(entries), {n: symbols[n] for n in ("handler", "timer", "vector", "finisher")})
+
+
+@lru_cache(maxsize=16)
+def parts(data: bytes) -> tuple[tuple[int, bytes], ...]:
+    """Return the pages of an image that are not all zeros, with their offsets: memory that nobody wrote is zero."""
+    pages = ((at, data[at : at + 0x1000]) for at in range(0, len(data), 0x1000))
+    return tuple((at, page) for at, page in pages if any(page))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from trapline.isa.registers import X_NAMES
@@ -149,6 +150,7 @@ def _csr(vcpu: Vcpu, name: str) -> CsrValue:
     return CsrValue(name, value, decode_csr(name, value))
 
 
+@lru_cache(maxsize=4096)
 def decode_csr(name: str, value: int) -> str:
     """Say in words what a CSR's value means."""
     if name.endswith("cause"):
