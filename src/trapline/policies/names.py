@@ -17,6 +17,7 @@ NestedBugName = Literal[
     "nested-kept-interrupts-lost",
     "nested-no-hlv",
     "nested-no-irq-exit",
+    "nested-rfence-wrong-vmid",
     "nested-sip-mask-shifted",
     "nested-sret-keeps-spv",
     "nested-sv39x4-only",

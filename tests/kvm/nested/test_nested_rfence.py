@@ -8,6 +8,7 @@ import pytest
 from l1 import FREE, G_ROOT, NOTES, VS_ROOT, as_guest, enter, nested_vm, program, words
 from programs import ALL, MAPPED, g_stage, pte
 
+from trapline.policies import parse_policy
 from trapline.privilege.pte import PTE_U, PTE_V
 
 HSM, RFENCE = 0x48534D, 0x52464E43
@@ -121,6 +122,13 @@ def test_other_vcpu(name: str) -> None:
 def test_others_stay(call: str) -> None:
     """The shadow of another VMID, vCPU or address is not taken away."""
     assert run(BY_HYPERVISOR, call, engine="native")[1] == [OLD, OLD]
+
+
+@pytest.mark.parametrize(("call", "seen"), [(fence(GVMA_VMID, 2, 0, 0, 0, VMID), OLD), (fence(GVMA, 2, 0, 0, 0), NEW)])
+def test_a_fence_of_the_wrong_vmid(call: str, seen: int) -> None:
+    """With nested-rfence-wrong-vmid a fence with a VMID misses the guest whose VMID is not 1; one of all does not."""
+    text = 'extends = "linux-7.2"\ndefault = "kill"\n[nested]\n[[bug]]\nname = "nested-rfence-wrong-vmid"\n'
+    assert run(BY_HYPERVISOR, call, engine="native", policy=parse_policy(text))[1] == [OLD, seen]
 
 
 def test_two_guests() -> None:

@@ -139,6 +139,8 @@ class NestedHart:
 def fence_guests(vcpu: Vcpu, fence: RemoteFence) -> None:
     """Do an hfence.gvma that another vCPU of the guest hypervisor has asked for (SBI, RFENCE 3 and 4)."""
     vmid = ANY_VMID if fence.tag is None else fence.tag
+    if fence.tag is not None and vcpu.policy.has_bug("nested-rfence-wrong-vmid"):
+        vmid = 1
     first, pages = fence.start // PAGE, BY_PAGE + 1
     if fence.size is not None:
         pages = min(pages, -(-(fence.start + fence.size) // PAGE) - first)
