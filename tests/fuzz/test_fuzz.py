@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +167,15 @@ def test_what_lies_behind_a_call_is_not_compared() -> None:
     plan = Plan(settings("proposed"), "VS")
     world = World(plan.settings, "VS", plan.isas[0])
     assert world.judge(assemble("li a7, 2; addiw a1, a1, 0; ecall; jalr zero, 4(a1)", 0), 0) is None
+
+
+def test_ctrl_c_shows_what_was_found_so_far(tmp_path: Path) -> None:
+    """The first Ctrl-C ends a search behind the batch under way, with exit code 130 and no finding of its own."""
+    command = [sys.executable, "-m", "trapline", "fuzz", "--policy", "proposed", "--seed", "3", "--max-seconds", "60"]
+    running = subprocess.Popen([*command, "--out", str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    while not list(tmp_path.glob("corpus/*.bin")):
+        time.sleep(0.1)
+    running.send_signal(signal.SIGINT)
+    output, _ = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "interrupted" in output and "exception" not in output

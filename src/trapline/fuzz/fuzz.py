@@ -208,42 +208,32 @@ def run_one(plan: Plan, case: Case) -> None:
     Search(plan).world(case.isa).judge(case.program, case.zoo)
 
 
-class _Stop(Exception):
-    """SIGTERM: the result so far is wanted."""
-
-
-def _stop(number: int, frame: object) -> None:
-    raise _Stop
-
-
 def run_worker(
     plan: Plan, folder: Folder, number: int, stream: str, left: int | None, deadline: float | None, known: list[Key],
     connection: Connection,
 ) -> None:  # fmt: skip
     """Search in this process, and tell the other end every now and then."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _stop)
+    stopped: list[int] = []  # SIGTERM: the result so far is wanted, behind the batch under way
+    signal.signal(signal.SIGTERM, lambda number, frame: stopped.append(number))
     search = Search(plan, stream, before=lambda programs, case: folder.note(number, programs, case))
     search.known.update(known)
     total, told, cpu = News(), time.monotonic(), time.process_time()
-    try:
-        search.corpus += folder.others()
-        while (left is None or left > 0) and (deadline is None or time.monotonic() < deadline):
-            news = search.step() if left is None else search.step(left)
-            if left is not None:
-                left -= news.runs
-            for program in news.corpus:
-                folder.add(program)
-            total.runs += news.runs
-            total.groups += news.groups
-            total.again += news.again
-            now = time.monotonic()
-            if now - told > SYNC or news.groups:
-                connection.send((total, time.process_time() - cpu))
-                total, told, cpu = News(), now, time.process_time()
-                search.corpus += folder.others()
-    except _Stop:
-        pass
+    search.corpus += folder.others()
+    while not stopped and (left is None or left > 0) and (deadline is None or time.monotonic() < deadline):
+        news = search.step() if left is None else search.step(left)
+        if left is not None:
+            left -= news.runs
+        for program in news.corpus:
+            folder.add(program)
+        total.runs += news.runs
+        total.groups += news.groups
+        total.again += news.again
+        now = time.monotonic()
+        if now - told > SYNC or news.groups:
+            connection.send((total, time.process_time() - cpu))
+            total, told, cpu = News(), now, time.process_time()
+            search.corpus += folder.others()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with suppress(OSError):
         connection.send((total, time.process_time() - cpu))

@@ -97,6 +97,8 @@ class World:
 
         Each instruction may be dealt with as any of the machines does: firmware emulates some misaligned accesses only.
         """
+        if self.nested is not None:  # what L1 maps and serves is its own
+            return None
         seen, answers = _noted(log), []
         for machine in self.machines:
             ended, given_log = machine.run([program], zoo)
