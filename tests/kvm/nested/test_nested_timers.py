@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from l1 import as_guest, enter, leave, program, tag, words
+from l1 import L1_BASE, NOTES, as_guest, enter, leave, nested_vm, program, tag, words
 
-INTERRUPT = 1 << 63
+from trapline.isa.assemble import assemble
+from trapline.privilege.isa_string import DEFAULT_ISA
+
+INTERRUPT, SBI_TIME = 1 << 63, 0x54494D45
 BY_HYPERVISOR, BY_GUEST = 0x1111, 0x2222
 # hideleg, ticks to the guest's and to the hypervisor's timer (0: none), who takes it, and as which interrupt.
 CASES = {
@@ -58,3 +61,49 @@ def test_wfi(name: str, engine: str) -> None:
 def test_trapped_wfi(engine: str) -> None:
     """With VTW the hypervisor gets the guest's wfi as a virtual instruction."""
     assert first_trap(timed(0x40, 0, 0, "wfi", 1 << 21), engine) == [BY_HYPERVISOR, 22]
+
+
+WITHOUT_SSTC = f"""
+    li s11, {NOTES:#x}
+    la t0, handler
+    csrw stvec, t0
+    csrr t1, vstimecmp
+    li t0, 0x20
+    csrw sie, t0
+    rdtime a0
+    addi a0, a0, 3
+    li a6, 0
+    li a7, {SBI_TIME:#x}
+    ecall
+{enter("inside")}
+inside:
+    j inside
+    .align 2
+handler:
+    csrr t0, scause
+    sd t0, 0(s11)
+    addi s11, s11, 8
+    bltz t0, off
+    csrr t0, sepc
+    addi t0, t0, 4
+    csrw sepc, t0
+    sret
+off:
+    csrr t0, hstatus
+    andi t0, t0, 0x80
+    sd t0, 0(s11)
+    li a7, 0x53525354
+    li a6, 0
+    li a0, 0
+    li a1, 0
+    ecall
+"""
+
+
+@pytest.mark.parametrize("engine", ["native", "reference"])
+def test_a_hypervisor_without_sstc(engine: str) -> None:
+    """Without Sstc L1's timer by SBI set_timer ends the run of its guest as interrupt 5, and vstimecmp is illegal."""
+    isa = DEFAULT_ISA.replace("_sstc", "")
+    vm = nested_vm(assemble(WITHOUT_SSTC, L1_BASE), engine=engine, isa=isa)
+    assert vm.run(None, max_instructions=30_000).reason == "exit"
+    assert words(vm.read_memory(NOTES, 0x100))[:3] == [2, INTERRUPT | 5, 0x80]
