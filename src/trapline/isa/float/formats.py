@@ -13,9 +13,10 @@ from types import SimpleNamespace
 from trapline.isa.float.arithmetic import soft_add, soft_div, soft_mul, soft_sqrt
 from trapline.isa.float.compare import soft_eq, soft_le, soft_lt
 from trapline.isa.float.convert import from_integer, from_signed, soft_convert, to_integer
+from trapline.isa.float.exact import exactness
 from trapline.isa.float.fma import soft_fma
 from trapline.isa.float.host import host_may_round, host_reads, inexact_noted, result_stands, sum_stands
-from trapline.isa.float.parts import RTZ
+from trapline.isa.float.parts import RNE, RTZ
 from trapline.lang import floats
 from trapline.lang.functions import cold, inline, named
 from trapline.lang.state import Hart
@@ -118,15 +119,16 @@ def host_arithmetic(fmt: Format, suffix: str) -> SimpleNamespace:
     def two_operands(name: str) -> Operation:
         host: Operation = getattr(floats, f"host_{suffix}_{name}")
         soft: Operation = getattr(fmt.soft, name)
+        exact: Callable[..., bool] = getattr(exactness(suffix, fmt.exponent, fmt.fraction), name)
         stands: Callable[..., bool] = sum_stands if name == "add" else result_stands
         e, f = fmt.exponent, fmt.fraction
 
         @inline
         @named(f"{fmt.name}_{name}")
         def operation(hart: Hart, a: U64, b: U64, mode: U64) -> U64:
-            if host_may_round(hart, mode):
+            if mode == RNE:
                 result = host(a, b)
-                if stands(hart, result, U64(e), U64(f)):
+                if stands(hart, result, U64(e), U64(f)) and (host_may_round(hart, mode) or exact(hart, a, b, result)):
                     return result
             return soft(hart, a, b, mode)
 
@@ -140,15 +142,16 @@ def host_arithmetic(fmt: Format, suffix: str) -> SimpleNamespace:
 def host_sqrt(fmt: Format, suffix: str) -> Operation:
     """The square root."""
     host: Operation = getattr(floats, f"host_{suffix}_sqrt")
+    exact: Callable[..., bool] = exactness(suffix, fmt.exponent, fmt.fraction).sqrt
     soft: Operation = fmt.soft.sqrt
     e, f = fmt.exponent, fmt.fraction
 
     @inline
     @named(f"{fmt.name}_sqrt")
     def sqrt(hart: Hart, a: U64, mode: U64) -> U64:
-        if host_may_round(hart, mode):
+        if mode == RNE:
             result = host(a)
-            if result_stands(hart, result, U64(e), U64(f)):
+            if result_stands(hart, result, U64(e), U64(f)) and (host_may_round(hart, mode) or exact(hart, a, result)):
                 return result
         return soft(hart, a, mode)
 
@@ -158,15 +161,17 @@ def host_sqrt(fmt: Format, suffix: str) -> Operation:
 def host_fma(fmt: Format, suffix: str) -> Operation:
     """a * b + c with one rounding."""
     host: Operation = getattr(floats, f"host_{suffix}_fma")
+    exact: Callable[..., bool] = exactness(suffix, fmt.exponent, fmt.fraction).fma
     soft: Operation = fmt.soft.fma
     e, f = fmt.exponent, fmt.fraction
 
     @inline
     @named(f"{fmt.name}_fma")
     def fma(hart: Hart, a: U64, b: U64, c: U64, mode: U64) -> U64:
-        if host_may_round(hart, mode) and host_reads(hart, a, b, c, U64(e), U64(f)):
+        if mode == RNE and host_reads(hart, a, b, c, U64(e), U64(f)):
             result = host(a, b, c)
-            if result_stands(hart, result, U64(e), U64(f)):
+            stands = result_stands(hart, result, U64(e), U64(f))
+            if stands and (host_may_round(hart, mode) or exact(hart, a, b, c, result)):
                 return result
         return soft(hart, a, b, c, mode)
 

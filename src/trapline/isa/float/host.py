@@ -4,9 +4,10 @@ The host computes addition to square root and fused multiply-add of singles and 
 taken where it has the same bits and the same flags:
 
 - The rounding mode is RNE, which is the host's.
-- NX is already set. Then an operation with a normal finite result leaves fflags as they are: NV and
-  DZ come with a NaN or an infinity, OF with the infinity or (in other modes) the largest number,
-  UF with a result near or below the smallest normal number, all of which the test turns away.
+- NX is already set, or the result is exact (isa.float.exact). Then an operation with a normal finite result
+  leaves fflags as they are: NV and DZ come with a NaN or an infinity, OF with the infinity or (in other
+  modes) the largest number, UF with a result near or below the smallest normal number, all of which the
+  test turns away.
 - The result is at least 2^f times the smallest normal number. That covers tininess, wherever the host
   detects it, zeros from underflow, and hosts that were told to flush subnormal numbers to zero:
   a flushed operand changes such a sum by less than half a unit, and makes a product, a quotient or a
