@@ -7,8 +7,13 @@ from pathlib import Path
 import pytest
 from guest import MMIO, Outcome, run_event
 
+from trapline.isa.assemble import assemble
 from trapline.kvm.uapi.numbers import Exit
+from trapline.kvm.uapi.slots import SlotKind
+from trapline.machine.console import Console
 from trapline.policies import Policy, load_policy, parse_policy
+from trapline.vmm.arguments import SlotArgument
+from trapline.vmm.guest import Guest
 
 FP_ON = "li t0, 0x2000\n csrs sstatus, t0\n"
 NOWHERE = 0x2000_0000
@@ -154,3 +159,41 @@ def test_a_hart_mask_in_memory_that_nobody_touched() -> None:
     outcome = run_event(own, f"li a5, 0x80008000\n {V01_FENCE}")
     assert outcome.guest_sees is None
     assert outcome.x("a2") == 7
+
+
+SPLIT = """
+    la t0, caught
+    csrw stvec, t0
+    li s1, 0
+    li a5, 0x0ffffffc
+    li a4, 0x4142434445464748
+    {access}
+    li a0, 0
+    j end
+.align 2
+caught:
+    csrr s1, scause
+    csrr s2, stval
+    li a0, 1
+end:
+    li t0, 0x100000
+    li t1, 0x5555
+    sw t1, 0(t0)
+"""
+
+
+@pytest.mark.parametrize("misaligned", ["trap", "hardware"])
+@pytest.mark.parametrize(("access", "cause"), [("sd a4, 0(a5)", 7), ("sw a4, 2(a5)", 7), ("ld a4, 0(a5)", 5)])
+@pytest.mark.parametrize("name", ["proposed", "linux-7.2"])
+def test_an_access_that_ends_in_a_device(name: str, access: str, cause: int, misaligned: str) -> None:
+    """It faults at its second part: KVM takes that address for the access's own, the proposed change does not."""
+    written = bytearray()
+    slot = SlotArgument(0x0FFF_F000, 0x1000, SlotKind.RAM)
+    guest = Guest(name, memory=4 << 20, memslots=[slot], misaligned=misaligned, console=Console(written.extend))
+    guest.load_bytes(assemble(SPLIT.format(access=access), 0x8020_0000))
+    guest.run(10_000)
+    hart = guest.vm.vcpus[0].hart
+    if name == "proposed":
+        assert (int(hart.x[9]), int(hart.x[18]), bytes(written)) == (cause, 0x1000_0000, b"")
+    else:
+        assert int(hart.x[9]) == 0

@@ -13,3 +13,5 @@ OVERFLOW_WAKES = 1 << 9
 SERVES_HSM_STATUS, STATUS_OF_CALLER, REFUSES_UNKNOWN = (1 << n for n in range(10, 13))
 # RFENCE: a range that passes the end of the address space is not served (fence-range-wraps).
 FENCE_RANGE_WRAPS = 1 << 13
+# The MMIO decoder compares the address of the access with that of the fault (mmio-checks-address).
+CHECKS_ADDRESS = 1 << 14

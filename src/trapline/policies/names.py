@@ -57,6 +57,7 @@ FeatureName = Literal[
     "counters-as-hardware",
     "dbcn-forwards-all",
     "dirty-log-initially-set",
+    "mmio-checks-address",
     "mp-state-reset",
     "onereg-block-sizes-always",
     "onereg-block-sizes-of-host",

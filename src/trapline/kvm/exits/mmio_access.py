@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trapline.engine.decode_block import find_entry, register_bytes, word
+from trapline.engine.decode_block import find_entry, immediate, register_bytes, word
 from trapline.engine.decode_table import (
     ACCESS,
     ACCESS_FLOAT,
@@ -14,7 +14,7 @@ from trapline.engine.decode_table import (
 )
 from trapline.firmware.misaligned import stored_value, write_loaded
 from trapline.kvm.exits.guest_fetch import fetches_guest
-from trapline.kvm.flags import DECODES_IMPLICIT, REFUSES_SP_ZERO
+from trapline.kvm.flags import CHECKS_ADDRESS, DECODES_IMPLICIT, REFUSES_SP_ZERO
 from trapline.lang.functions import cold, hosted
 from trapline.lang.state import Hart
 from trapline.lang.values import U64
@@ -61,10 +61,21 @@ def decode_access(hart: Hart, store: U64, gpa: U64, htinst: U64) -> U64:
             return U64(UNSUPPORTED)
         if gpa & ((access & ACCESS_SIZE) - 1) != 0:
             return U64(MISALIGNED)
+        if hart.kvm_flags & CHECKS_ADDRESS != 0 and is_later_part(hart, bits, entry, htinst):
+            return U64(MISALIGNED)
     hart.kvm_mmio_access = access
     hart.kvm_mmio_registers = register_bytes(bits, entry)
     hart.kvm_mmio_length = length
     return U64(DECODED)
+
+
+@cold
+def is_later_part(hart: Hart, bits: U64, entry: U64, htinst: U64) -> bool:
+    """Whether the fault is not at the access's own address: whoever split a misaligned access found it further on."""
+    if htinst & 1 != 0:
+        return htinst >> 15 & 31 != 0  # the address offset (Hypervisor chapter, transformed instructions)
+    base = hart.x[register_bytes(bits, entry) >> 8 & 31]
+    return base + immediate(bits, entry) != hart.stval
 
 
 @hosted

@@ -28,6 +28,7 @@ from trapline.kvm.exits.native_exit import (
 )
 from trapline.kvm.exits.vcpu_exit import action_of
 from trapline.kvm.flags import (
+    CHECKS_ADDRESS,
     DECODES_IMPLICIT,
     FENCE_RANGE_WRAPS,
     OVERFLOW_WAKES,
@@ -146,6 +147,7 @@ def _flags_of(policy: Policy) -> tuple[int, bool]:
             (WFI_OF_USER_IS_ILLEGAL, policy.has_feature("wfi-of-user-is-illegal")),
             (SERVES_WRS, policy.has_feature("wrs")),
             (READS_AS_THE_GUEST, policy.has_feature("reads-as-the-guest")),
+            (CHECKS_ADDRESS, policy.has_feature("mmio-checks-address")),
         ):
             flags |= bit if holds else 0
         hsm = any(r.name == "HSM" and r.mode == "kernel" for r in policy.sbi)
