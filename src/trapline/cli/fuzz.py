@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from trapline.cli.common import finish, native
-from trapline.cli.numbers import Count, Seconds, Workers
+from trapline.cli.numbers import Count, Seconds, Seed, Workers
 from trapline.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, UNDER, EngineName, Json, Under
 
 
@@ -18,7 +18,7 @@ def fuzz(
     from_: Annotated[Literal["vu", "vs"], Parameter(name="--from")] = "vu",
     nested: Annotated[bool, Parameter(negative="")] = False,
     l1: str | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     max_seconds: Seconds | None = None,
     runs: Count | None = None,
     workers: Workers = 1,

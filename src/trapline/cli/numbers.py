@@ -55,6 +55,7 @@ def clipped(text: str) -> str:
 
 
 Count = Annotated[int, whole(1, LARGEST_COUNT)]
+Seed = Annotated[int, whole(0, LARGEST_COUNT)]
 Address = Annotated[int, whole(0, (1 << 64) - 1)]
 Hertz = Annotated[int, whole(1, (1 << 32) - 1)]  # a word of the device tree
 Harts = Annotated[int, whole(1, 64)]

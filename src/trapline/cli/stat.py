@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from trapline.cli.numbers import Count, Seconds
 from trapline.cli.options import Json
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ def stat(
     csv: Flag = False,
     json: Json = None,
     fields: Annotated[str | None, Parameter(name=("--fields", "-f"))] = None,
-    interval: Annotated[float, Parameter(name=("--interval", "-s"))] = 1.0,
-    count: int | None = None,
+    interval: Annotated[Seconds, Parameter(name=("--interval", "-s"))] = 1.0,
+    count: Count | None = None,
     own: Annotated[bool, Parameter(negative="", show=False)] = False,
 ) -> int:
     """Watch a run or boot: traps by cause, origin and route, rates, costs, exits, vCPUs, hot symbols.
