@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import subprocess
@@ -107,6 +108,7 @@ def crashes_once(plan: Plan, folder: Folder, number: int, stream: str, *rest: An
     if stream.endswith("/0"):
         search = Search(plan, stream, before=lambda programs, case: folder.note(number, programs, case))
         search.step(3)
+        faulthandler.disable()
         os.kill(os.getpid(), signal.SIGSEGV)
     run_worker(plan, folder, number, stream, *rest)
 

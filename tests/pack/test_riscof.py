@@ -39,6 +39,7 @@ RVMODEL_DATA_END
 """
 
 
+@pytest.mark.slow
 def test_riscof_passes_with_trapline_as_both_models(tmp_path: Path) -> None:
     """riscof accepts the plugin and its YAML, builds the tests, and finds the signatures of both roles equal."""
     riscof = shutil.which("riscof")

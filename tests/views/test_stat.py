@@ -259,7 +259,7 @@ def test_without_a_screen(guest: subprocess.Popen[bytes], environment: dict[str,
     assert code == 0 and data["traps"] == [] and data["counters"][0]["rate"] > 0 and data["vcpus"][0]["mode"] == "VS"
     for words, says in (
         (("99999999",), f"process 99999999 is no run of trapline that can be watched (there are: {guest.pid})"),
-        (("-1", "-s", "0"), "--interval 0"),
+        (("-1", "-s", "0"), "Invalid value for -s"),
         (("-l", "-f", "("), "'(' is no regular expression"),
         ((), "the full screen needs a terminal"),
     ):

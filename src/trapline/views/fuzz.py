@@ -8,6 +8,7 @@ from rich.console import Console
 
 from trapline.fuzz.findings import WORDS
 from trapline.views.junit import Case, Suite
+from trapline.views.terminal import count, facts, number, put
 
 if TYPE_CHECKING:
     from trapline.fuzz.fuzz import Result
@@ -16,27 +17,30 @@ if TYPE_CHECKING:
 def show_fuzz(console: Console, result: Result, *, written: bool) -> None:
     """Print the groups, the gravest kind first, and what was run."""
     plan = result.plan
-    console.print(", ".join([*plan.settings.facts(), f"from {plan.mode}", *_nested(result)]))
+    facts(console, [*plan.settings.facts(), f"from {plan.mode}", *_nested(result)], between=", ")
     for kind, words in WORDS.items():
         groups = sorted((g for g in result.groups if g.key.kind == kind), key=lambda g: -g.count)
         if not groups:
             continue
-        console.print(f"\n{words}: {len(groups)} way{'s' if len(groups) > 1 else ''}")
+        put(console)
+        put(console, f"{words}: {count(len(groups), 'way')}")
         for group in groups:
-            console.print(f"  {group.count:>6,}  {group.key.line().partition(': ')[2]}")
+            put(console, f"  {number(group.count):>6}  {group.key.line().partition(': ')[2]}")
             for line in group.text:
-                console.print(f"          {line}")
+                put(console, f"          {line}")
             if written:
-                console.print(f"          {group.file}")
+                put(console, f"          {group.file}")
     if not result.groups:
-        console.print("\nnothing found")
+        put(console)
+        put(console, "nothing found")
     elif written:
-        console.print("\nreplay.sh beside these ELFs runs them, each with a line of its own")
+        put(console)
+        put(console, "replay.sh beside these ELFs runs them, each with a line of its own")
     rate = result.runs / result.cpu if result.cpu else 0
-    console.print(
-        f"\n{result.runs:,} programs, {result.seconds:.0f} s, {rate:,.0f} a second of processor time; "
-        f"corpus {result.corpus}, seed {plan.seed}{'; interrupted' if result.interrupted else ''}"
-    )
+    put(console)
+    ran = [f"{number(result.runs)} programs", f"{number(round(result.seconds))} s"]
+    ran += [f"{number(round(rate))} a second of processor time", f"corpus {number(result.corpus)}", f"seed {plan.seed}"]
+    facts(console, [*ran, *(["interrupted"] if result.interrupted else [])], between=", ")
 
 
 def _nested(result: Result) -> list[str]:
