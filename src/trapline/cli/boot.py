@@ -48,6 +48,7 @@ def boot(
         Write the result as JSON to a file, or - for standard output.
     """
     from trapline.lab import boot as lab
+    from trapline.machine.sigint import result_kept
     from trapline.views.progress import line
 
     snapshots.require_alone(machine, image=image, bios=bios, kernel=kernel, misaligned=misaligned != "trap")
@@ -73,10 +74,11 @@ def boot(
         dump_board_tree(options, recording.dump_dtb)
         return 0
     import_beside("trapline.views.run")
-    with console(json) as terminal:
-        report = lab.boot(options, terminal, line)
-    from trapline.views.run import show_boot
+    with result_kept():
+        with console(json) as terminal:
+            report = lab.boot(options, terminal, line)
+        from trapline.views.run import show_boot
 
-    newline(report.result.reason, json)
-    finish(report.as_data(), json, lambda out: show_boot(out, report))
-    return report.result.exit_status
+        newline(report.result.reason, json)
+        finish(report.as_data(), json, lambda out: show_boot(out, report))
+        return report.result.exit_status

@@ -51,6 +51,7 @@ def run(
         Write the result as JSON to a file, or - for standard output.
     """
     from trapline.lab.guest_run import run_guest
+    from trapline.machine.sigint import result_kept
     from trapline.views.progress import line
 
     options = run_options(
@@ -62,10 +63,11 @@ def run(
         dump_guest_tree(options, recording.dump_dtb)
         return 0
     import_beside("trapline.views.run")
-    with console(json) as terminal:
-        report = run_guest(replace(options, offer=True), terminal, line)
-    from trapline.views.run import show_run
+    with result_kept():
+        with console(json) as terminal:
+            report = run_guest(replace(options, offer=True), terminal, line)
+        from trapline.views.run import show_run
 
-    newline(report.result.reason, json)
-    finish(report.as_data(), json, lambda out: show_run(out, report))
-    return report.result.exit_status
+        newline(report.result.reason, json)
+        finish(report.as_data(), json, lambda out: show_run(out, report))
+        return report.result.exit_status

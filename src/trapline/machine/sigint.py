@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 
+_ended = [0]  # runs that Ctrl-C could end, and that are over
 DEADLY = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGABRT)
 
 
@@ -25,6 +26,31 @@ def on_ctrl_c(stop: Callable[[], None]) -> Iterator[None]:
             raise KeyboardInterrupt
         seen = True
         stop()
+
+    previous = signal.signal(signal.SIGINT, on_signal)
+    try:
+        yield
+    finally:
+        _ended[0] += 1
+        signal.signal(signal.SIGINT, previous)
+
+
+@contextlib.contextmanager
+def result_kept() -> Iterator[None]:
+    """Inside the block, behind a run, the first Ctrl-C does nothing: what the run did is still to be shown and written.
+
+    Before a run, and the second time, it raises KeyboardInterrupt as ever.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before, seen = _ended[0], False
+
+    def on_signal(*_: object) -> None:
+        nonlocal seen
+        if seen or _ended[0] == before:
+            raise KeyboardInterrupt
+        seen = True
 
     previous = signal.signal(signal.SIGINT, on_signal)
     try:
