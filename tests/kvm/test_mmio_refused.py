@@ -182,15 +182,24 @@ end:
 """
 
 
+@pytest.mark.parametrize("tinst", ["zero", "transformed"])
 @pytest.mark.parametrize("misaligned", ["trap", "hardware"])
-@pytest.mark.parametrize(("access", "cause"), [("sd a4, 0(a5)", 7), ("sw a4, 2(a5)", 7), ("ld a4, 0(a5)", 5)])
+@pytest.mark.parametrize(
+    ("access", "cause"),
+    [
+        ("sd a4, 0(a5)", 7), ("sw a4, 2(a5)", 7), ("sh a4, 3(a5)", 7), ("c.sd a4, 0(a5)", 7), ("ld a4, 0(a5)", 5),
+        ("c.lw a4, 0(a5)\n lwu a4, 1(a5)", 5), ("fld fa4, 0(a5)", 5), ("fsw fa4, 3(a5)", 7),
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("name", ["proposed", "linux-7.2"])
-def test_an_access_that_ends_in_a_device(name: str, access: str, cause: int, misaligned: str) -> None:
+def test_an_access_that_ends_in_a_device(name: str, access: str, cause: int, misaligned: str, tinst: str) -> None:
     """It faults at its second part: KVM takes that address for the access's own, the proposed change does not."""
     written = bytearray()
     slot = SlotArgument(0x0FFF_F000, 0x1000, SlotKind.RAM)
-    guest = Guest(name, memory=4 << 20, memslots=[slot], misaligned=misaligned, console=Console(written.extend))
-    guest.load_bytes(assemble(SPLIT.format(access=access), 0x8020_0000))
+    guest = Guest(
+        name, memory=4 << 20, memslots=[slot], misaligned=misaligned, tinst=tinst, console=Console(written.extend)
+    )
+    guest.load_bytes(assemble(f"{FP_ON}{SPLIT.format(access=access)}", 0x8020_0000))
     guest.run(10_000)
     hart = guest.vm.vcpus[0].hart
     if name == "proposed":
