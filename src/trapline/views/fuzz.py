@@ -8,10 +8,12 @@ from rich.console import Console
 
 from trapline.fuzz.findings import WORDS
 from trapline.views.junit import Case, Suite
-from trapline.views.terminal import count, facts, number, put
+from trapline.views.terminal import count, facts, number, put, say
 
 if TYPE_CHECKING:
     from trapline.fuzz.fuzz import Result
+
+INDENT = 10  # of what belongs to a group
 
 
 def show_fuzz(console: Console, result: Result, *, written: bool) -> None:
@@ -27,9 +29,12 @@ def show_fuzz(console: Console, result: Result, *, written: bool) -> None:
         for group in groups:
             put(console, f"  {number(group.count):>6}  {group.key.line().partition(': ')[2]}")
             for line in group.text:
-                put(console, f"          {line}")
+                if INDENT + len(line) > console.width:
+                    say(console, line, INDENT)
+                else:
+                    put(console, f"{'':{INDENT}}{line}")
             if written:
-                put(console, f"          {group.file}")
+                put(console, f"{'':{INDENT}}{group.file}")
     if not result.groups:
         put(console)
         put(console, "nothing found")
