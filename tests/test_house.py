@@ -75,6 +75,17 @@ def test_language_needs_no_llvm() -> None:
     assert users <= {"engine/build.py", "engine/cache.py", "engine/jit/compile.py"}
 
 
+def test_harts_and_engines_are_typed() -> None:
+    """No parameter and no field called `hart` or `engine` is of type Any."""
+    wrong = []
+    for path in sorted(SOURCE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            name = node.arg if isinstance(node, ast.arg) else getattr(getattr(node, "target", None), "id", "")
+            if name in ("hart", "engine") and "Any" in ast.unparse(getattr(node, "annotation", None) or ast.Pass()):
+                wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}")  # type: ignore[attr-defined]
+    assert not wrong
+
+
 def test_files_hold_one_idea() -> None:
     """No source file outgrows its limit, unless it is marked as generated."""
     long = [

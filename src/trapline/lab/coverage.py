@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trapline.engine.api import Engine
 from trapline.lab.errors import UsageError
 from trapline.lab.output import note_failure, require_writable
 from trapline.lab.symbols import Symbols
@@ -145,7 +146,7 @@ def _csv(text: str) -> str:
 
 
 @contextlib.contextmanager
-def covered(engine: Any, path: str, programs: Sequence[str | None], symbols: Symbols) -> Iterator[None]:
+def covered(engine: Engine, path: str, programs: Sequence[str | None], symbols: Symbols) -> Iterator[None]:
     """Count what the engine executes in the block, and write it at its end, however it ends."""
     engine.stops.cover()
     try:

@@ -6,11 +6,12 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from trapline.engine.api import Engine
 from trapline.lab.errors import UsageError
 from trapline.lab.symbols import Symbols
 from trapline.lang.state import Hart
 from trapline.machine.monitor_registers import nearest
-from trapline.machine.sampled import Sampled
+from trapline.machine.sampled import sampled
 from trapline.machine.trace import Traced
 from trapline.privilege.causes import INTERRUPT, cause_name
 from trapline.privilege.modes import MODE_NAMES
@@ -100,7 +101,7 @@ class LogText:
         return [f"{call_text(call)} = {result_text(call, t)}"]
 
 
-def exec_log(engine: Any, harts: Sequence[Hart], symbols: Symbols, line: Callable[[str], None]) -> Sampled:
+def exec_log(engine: Engine, harts: Sequence[Hart], symbols: Symbols, line: Callable[[str], None]) -> Engine:
     """Return an engine that tells each block of code that is entered: where pc does not follow what was before."""
     before = {id(hart): (number, 0) for number, hart in enumerate(harts)}
 
@@ -112,4 +113,4 @@ def exec_log(engine: Any, harts: Sequence[Hart], symbols: Symbols, line: Callabl
             name = symbols.name(mode, pc)
             line(f"exec: hart:{number}, {mode}, pc:{pc:#018x}" + (f" {name}" if name else ""))
 
-    return Sampled(engine, 1, look)
+    return sampled(engine, 1, look)

@@ -9,11 +9,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from trapline.engine.api import Engine
 from trapline.lab.errors import UsageError
 from trapline.lab.output import note_failure, require_writable
 from trapline.lab.symbols import Symbols
 from trapline.lang.state import Hart
-from trapline.machine.sampled import Sampled
+from trapline.machine.sampled import sampled
 from trapline.privilege.modes import MODE_NAMES
 
 OPTION = "--profile"
@@ -31,9 +32,9 @@ class Profile:
         self.samples: Counter[tuple[int, int, int]] = Counter()  # hart, mode index, pc
         self._numbers = {id(hart): number for number, hart in enumerate(harts)}
 
-    def around(self, engine: Any) -> Sampled:
+    def around(self, engine: Engine) -> Engine:
         """Return an engine that takes the samples."""
-        return Sampled(engine, self.every, self._look)
+        return sampled(engine, self.every, self._look)
 
     def _look(self, hart: Hart) -> None:
         self.samples[self._numbers[id(hart)], int(hart.priv) | int(hart.virt) << 2, int(hart.pc)] += 1

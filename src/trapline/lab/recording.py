@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from trapline.engine.api import Engine
 from trapline.lab.symbols import Symbols, read_symbols
 
 if TYPE_CHECKING:
@@ -18,6 +19,12 @@ class Runs(Protocol):
     """What calls `on_round` now and then."""
 
     on_round: Callable[[], None] | None
+
+
+class HasEngine(Protocol):
+    """What runs harts by its `engine`."""
+
+    engine: Engine
 
 
 def check_recording(options: CommonOptions, programs: Sequence[str | None], *, debugged: bool) -> None:
@@ -43,7 +50,7 @@ def asked_trace(options: CommonOptions, own: Mapping[str, int]) -> Tracing | Non
 
 
 @contextlib.contextmanager
-def traced_beside(trace: Tracing | None, harts: Sequence[Hart], runs: Runs, engine_of: Any) -> Iterator[None]:
+def traced_beside(trace: Tracing | None, harts: Sequence[Hart], runs: Runs, engine_of: HasEngine) -> Iterator[None]:
     """Trace harts in the block; `engine_of` has the engine that runs them in its `engine`."""
     if trace is None:
         yield
@@ -59,7 +66,7 @@ def traced_beside(trace: Tracing | None, harts: Sequence[Hart], runs: Runs, engi
 
 @contextlib.contextmanager
 def profiled_beside(
-    options: CommonOptions, harts: Sequence[Hart], engine_of: Any, own: Callable[[], Symbols]
+    options: CommonOptions, harts: Sequence[Hart], engine_of: HasEngine, own: Callable[[], Symbols]
 ) -> Iterator[None]:
     """Take samples in the block, if they were asked for; `own` reads the symbols of the program."""
     if options.profile is None:
@@ -79,7 +86,7 @@ def profiled_beside(
 
 @contextlib.contextmanager
 def covered_beside(
-    options: CommonOptions, engine: Any, programs: Sequence[str | None], own: Callable[[], Symbols]
+    options: CommonOptions, engine: Engine, programs: Sequence[str | None], own: Callable[[], Symbols]
 ) -> Iterator[None]:
     """Count instructions in the block, if that was asked for; `own` reads the symbols of the program."""
     if options.coverage is None:

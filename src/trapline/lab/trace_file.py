@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trapline.engine.api import Engine
 from trapline.lab.common_options import CommonOptions
 from trapline.lab.errors import UsageError
 from trapline.lab.log_text import LogText, exec_log, parse_log
@@ -240,7 +241,7 @@ class Looking:
         """Look."""
         self.look()
 
-    def around(self, engine: Any, options: Tracing) -> Any:
+    def around(self, engine: Engine, options: Tracing) -> Engine:
         """Return an engine that tells the log what is executed, or the same one."""
         return exec_log(engine, self.harts, options.symbols, self.line) if "exec" in options.log else engine
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from trapline.engine.api import Engine
 from trapline.lang.control import EXIT_LIMIT
@@ -35,3 +35,8 @@ class Sampled:
             self._due[key] = due
             if reason != EXIT_LIMIT or now >= end:
                 return reason
+
+
+def sampled(engine: Engine, every: int, look: Callable[[Hart], None]) -> Engine:
+    """Return an engine like `engine` whose harts `look` sees after each `every` attempts."""
+    return cast("Engine", Sampled(engine, every, look))
