@@ -34,6 +34,7 @@ from trapline.lang.memory import host_load, host_store
 from trapline.lang.state import Hart
 from trapline.lang.state.words import LAYOUT
 from trapline.lang.values import U64
+from trapline.privilege.stored import log_store
 from trapline.privilege.undo import keep_page
 
 EMPTY = 0xFFFF_FFFF_FFFF_FFFF
@@ -199,6 +200,8 @@ def bytes_stored(hart: Hart, pa: U64, region: U64, size: U64) -> None:
     """lang.control.note_store: bytes of one page are about to be written."""
     if hart.undo_base != 0:
         keep_page(hart, hart.region_host[region] + ((pa & ~(PAGE - 1)) - hart.region_base[region]))
+    if hart.stored_log != 0:
+        log_store(hart, pa)
     if hart.region_info[region] == 0:
         return
     table = host_load(hart.region_info[region] + ((pa - (hart.region_base[region] & ~4095)) >> 12 << 3), 8) & ~1

@@ -114,6 +114,8 @@ class VmSlots:
         for vcpu in self.vcpus:
             self.regions.install(vcpu.hart)
             self.engine.attach(vcpu.hart)
+            if vcpu.nested is not None:
+                vcpu.nested.follow_memory()
 
     def map_page(self, slot: MemorySlot, gpa: int, *, write: bool) -> None:
         """Map the page of `gpa`, or the largest block that slot and alignment allow."""
@@ -156,6 +158,7 @@ class VmSlots:
     def move_memory(self, slot: MemorySlot, gpa: int) -> None:
         """KVM_SET_USER_MEMORY_REGION with another address: the same memory is elsewhere from now on."""
         self.slots.move(slot, gpa, lambda: self._forget(slot))
+        self._regions_changed()
 
     def _forget(self, slot: MemorySlot) -> None:
         """Unmap a slot for every vCPU (kvm_arch_flush_shadow_memslot)."""

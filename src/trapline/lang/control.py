@@ -127,6 +127,8 @@ def note_store(hart: Hart, pa: U64, region: U64, size: U64) -> None:
 
     Under CPython an engine that keeps code is told (Hart.on_store); the reference engine decodes what it fetches.
     """
+    if hart.stored_log != 0:
+        hart.on_log_store(int(pa))
     hart.on_store(int(hart.region_host[region] + (pa - hart.region_base[region])), int(size))
 
 

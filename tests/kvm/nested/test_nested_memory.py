@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from l1 import FREE, G_ROOT, HOLE, RAM, enter, nested_vm, program
+from l1 import FREE, G_ROOT, HOLE, NOTES, NOTES_SIZE, RAM, enter, nested_vm, program, words
 from programs import ALL, MAPPED, REACH_HOLE, g_stage, pte
 
 from trapline.kvm.vm import Vm
+from trapline.privilege.causes import INST_ACCESS
 from trapline.privilege.pte import PTE_U
 
 SEEN, WRITTEN = FREE + 0x9000, FREE + 0xA000
@@ -65,6 +66,24 @@ def test_other_memory(move: bool, engine: str) -> None:
     vm.write_memory(HOLE, b"\x22")
     assert vm.run(None, max_instructions=STEP).reason == "limit"
     assert vm.read_memory(SEEN, 1) == b"\x22"
+
+
+@pytest.mark.parametrize("engine", ["native", "reference"])
+@pytest.mark.parametrize("move", [False, True])
+def test_tables_that_go(move: bool, engine: str) -> None:
+    """Where the VMM takes away or moves the memory of L1's G-stage while L2 runs, L1 gets L2's access fault."""
+    body = f"li t0, {8 << 60 | HOLE >> 12:#x}\ncsrw hgatp, t0\n{enter('inside')}inside:\nj inside\nout:\n"
+    vm = nested_vm(program(f"la s9, out\n{body}"), engine=engine)
+    slot = vm.add_memory(HOLE, 0x4000)
+    vm.write_memory(HOLE + 8 * (RAM >> 30), pte(RAM, ALL | PTE_U))
+    assert vm.run(None, max_instructions=STEP).reason == "limit"
+    assert not any(vm.read_memory(NOTES, 8))
+    if move:
+        vm.move_memory(slot, HOLE + 0x10_0000)
+    else:
+        vm.remove_memory(slot)
+    assert vm.run(None, max_instructions=STEP).reason == "exit"
+    assert words(vm.read_memory(NOTES, NOTES_SIZE))[:2] == [0x1111, INST_ACCESS]
 
 
 @pytest.mark.parametrize("engine", ["native", "reference"])

@@ -5,7 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from l1 import FREE, HOLE, RAM, RAM_SIZE, as_guest, enter, leave, note, program, tag, words
+from l1 import (
+    FREE,
+    HOLE,
+    NOTES,
+    NOTES_SIZE,
+    RAM,
+    RAM_SIZE,
+    as_guest,
+    enter,
+    leave,
+    nested_vm,
+    note,
+    program,
+    tag,
+    words,
+)
 
 from trapline.isa.assemble import assemble_program
 from trapline.policies.names import NaclFeature
@@ -153,6 +168,25 @@ def test_memory_that_goes() -> None:
         body += f"li t0, {SHMEM + n:#x}\nli t1, -1\nsd t1, 0(t0)\n" if n >= 0x200 else ""
     noted = run(f"{body}{call(2, -1)}{call(3, -1)}", limit=400_000)
     assert noted[2] == noted[4] == 0
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("move", [False, True])
+def test_slot_that_goes(move: bool, engine: str) -> None:
+    """When the VMM takes the shared memory's slot away or moves it, calls fail with NO_SHMEM, and L1 goes on."""
+    calls = f"{call(1, HOLE, 0, 0)}loop:\nli s11, {NOTES:#x}\n{call(2, -1)}{call(3, -1)}{enter('in')}"
+    vm = nested_vm(program(f"{calls}in:\n{leave('loop')}j loop\n"), engine=engine, nacl=ALL)
+    slot = vm.add_memory(HOLE, 0x4000)
+    for error in (0, NO_SHMEM):
+        assert vm.run(None, max_instructions=400).reason == "limit"
+        noted = words(vm.read_memory(NOTES, NOTES_SIZE) + b"\x01")
+        assert noted[0] == noted[2] == error
+        if error == 0 and move:
+            vm.move_memory(slot, HOLE + 0x10_0000)
+        elif error == 0:
+            vm.remove_memory(slot)
+    if move:
+        assert any(vm.read_memory(HOLE + 0x10_1000, 0x1000))
 
 
 def test_hfence() -> None:

@@ -8,8 +8,8 @@ from trapline.kvm.nested.shadow import ANY_VMID, BY_PAGE, PAGE, ROOT_PAGES, empt
 from trapline.kvm.nested.world import leave_l2, pull_l1
 from trapline.kvm.uapi.isa_ext import WITHHELD
 from trapline.lang.state import Hart
-from trapline.lang.state.words import SHADOWS
-from trapline.lang.values import MASK64
+from trapline.lang.state.words import SHADOWS, STORED_PAGES
+from trapline.lang.values import MASK64, U64
 from trapline.machine.devices.clint import time_of
 from trapline.machine.regions import Region, Regions
 from trapline.privilege.derived import update_derived
@@ -17,6 +17,7 @@ from trapline.privilege.fields import ENVCFG_STCE
 from trapline.privilege.isa_string import IMPLIES, configure, set_masks
 from trapline.privilege.protection import KIND_DEVICE, KIND_RAM, KIND_ROM
 from trapline.privilege.reset import reset
+from trapline.privilege.stored import log_store
 from trapline.sbi.host import RemoteFence
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class NestedHart:
         configure(self.hart, vcpu.vm.isa)
         self.hart.time_ratio = own.time_ratio
         own.kvm_virtual = self.hart.address
+        self.hart.on_log_store = lambda pa: log_store(self.hart, U64(pa))  # type: ignore[method-assign]
         own.shadow_base, own.shadow_pages = pool, POOL_PAGES
         own.shadow_host = vcpu.vm.tables.region.host + pool - vcpu.vm.tables.region.base
 
@@ -84,12 +86,31 @@ class NestedHart:
         own.kvm_hcounteren, own.kvm_henvcfg, own.kvm_hstateen0 = own.hcounteren, own.henvcfg, own.hstateen[0]
         self.hart.menvcfg = config.henvcfg & self.hart.menvcfg_mask
         self.follow_memory()
+        self.follow_logs()
         if self.hart.virt != 0:  # the registers may be others than those that were put
             own.call(pull_l1, own.kvm_virtual)
 
     def put(self) -> None:
         """The vCPU is put: L1's registers are in the hart."""
         self.vcpu.hart.call(leave_l2)
+        self.give_stored()
+
+    def follow_logs(self) -> None:
+        """Note what is written on the hart that L1 sees while any slot logs."""
+        self.hart.stored_log = int(any(slot.dirty is not None for slot in self.vcpu.vm.slots))
+
+    def give_stored(self) -> None:
+        """What was written there is dirty: NACL's memory, what L1 stored by HSV, A and D of its tables."""
+        count = int(self.hart.stored_count)
+        self.hart.stored_count = 0
+        if count > STORED_PAGES:
+            for slot in self.vcpu.vm.slots:
+                slot.mark_dirty(slot.gpa, slot.size if slot.writable else 0)
+            return
+        for i in range(count):
+            page = int(self.hart.stored_pages[i]) * PAGE
+            if (written := self.vcpu.vm.slots.find(page)) is not None:
+                written.mark_dirty(page, PAGE)
 
     def deadline(self) -> int | None:
         """The host tick, later than now, of the next event of L1's timer or of L2's, while L2 waits."""
@@ -101,7 +122,7 @@ class NestedHart:
         return min((tick + n for n in ahead if n > 0), default=None)
 
     def forget(self) -> None:
-        """The VM's own tables have changed."""
+        """The VM's own tables or memory have changed."""
         self.vcpu.hart.call(forget_shadows)
 
     def follow_memory(self) -> None:
@@ -121,6 +142,7 @@ class NestedHart:
         regions.install(self.hart)
         vm.engine.attach(self.hart)
         self._extensions(limited=True)
+        self.forget()  # L1's tables may have gone
 
     def _extensions(self, *, limited: bool) -> None:
         own = self.vcpu.hart

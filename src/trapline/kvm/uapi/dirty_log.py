@@ -38,7 +38,11 @@ class DirtyLogs:
         """KVM_MEM_LOG_DIRTY_PAGES of a slot, on or off; nothing happens if it is so already."""
         if on == (slot.dirty is not None):
             return
+        self._give_stored()
         slot.dirty = set() if on else None
+        for vcpu in self.vm.vcpus:
+            if vcpu.nested is not None:
+                vcpu.nested.follow_logs()
         if not on:
             return
         if self.manual & KVM_DIRTY_LOG_INITIALLY_SET:
@@ -77,7 +81,13 @@ class DirtyLogs:
     def _pages(self, slot: MemorySlot) -> set[int]:
         if slot.dirty is None:
             raise ValueError(f"{slot.describe()} logs no dirty pages")
+        self._give_stored()
         return slot.dirty
+
+    def _give_stored(self) -> None:
+        for vcpu in self.vm.vcpus:
+            if vcpu.nested is not None:
+                vcpu.nested.give_stored()
 
     def _clean(self, slot: MemorySlot, pages: set[int]) -> None:
         """Forget pages and protect them again, so that the next store is seen."""

@@ -126,6 +126,9 @@ class Hart(HartFields):
     def on_store(self, host: int, size: int) -> None:
         """Replaced by an engine that caches decoded instructions: bytes at a host address are written by CPython."""
 
+    def on_log_store(self, pa: int) -> None:
+        """Replaced where the hart's memory logs what is written: bytes at a physical address are written by CPython."""
+
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"the hart has no field {name!r}")
 

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from trapline.lang.layout import Kind
-from trapline.lang.state.words import EXIT_KINDS, EXIT_RING, HALT_BUCKETS, LAYOUT, MOST_TIME, SBI_RULES, SHADOWS
+from trapline.lang.state.words import (
+    EXIT_KINDS,
+    EXIT_RING,
+    HALT_BUCKETS,
+    LAYOUT,
+    MOST_TIME,
+    SBI_RULES,
+    SHADOWS,
+    STORED_PAGES,
+)
 
 
 class HostedWords:
@@ -39,6 +48,9 @@ class HostedWords:
     kvm_reached, kvm_walked = LAYOUT.words(2, kind=Kind.PASSING)  # where L2's access leads; htval says so already
     kvm_virtual = LAYOUT.word(kind=Kind.HOST)  # host address of the hart that the guest sees; 0: no nested guests
     shadow_base, shadow_host, shadow_pages, shadow_used, shadow_next = LAYOUT.words(5, kind=Kind.HOST)
+    # Of the hart that the guest sees: pages that were written there while a slot logs (privilege.stored).
+    stored_log, stored_count = LAYOUT.words(2, kind=Kind.HOST)
+    stored_pages = LAYOUT.array(STORED_PAGES, kind=Kind.HOST)
     shadow_of = LAYOUT.array(SHADOWS, kind=Kind.HOST)  # the guest's hgatp, plus 1 in bit 58; 0: none
     shadow_root = LAYOUT.array(SHADOWS, kind=Kind.HOST)
     kvm_blocked = LAYOUT.word(most=1)  # a WFI waits for an interrupt
