@@ -5,6 +5,7 @@ from __future__ import annotations
 from cyclopts import App
 
 from trapline.cli.help_text import Paragraphs
+from trapline.cli.words import COMMANDS
 
 
 def _version() -> str:
@@ -24,12 +25,8 @@ app = App(
     help_formatter=Paragraphs(),
 )
 
-COMMANDS = (
-    *("audit", "boot", "cache", "compare", "completion", "conform", "demo", "fetch", "fuzz"),
-    *("pack", "policies", "report", "route", "run", "stat", "sweep"),
-)
 for command in COMMANDS:
-    app.command(f"trapline.cli.{command}:{command}", name=command)  # imported when it is called
+    app.command(f"trapline.cli.commands:{command}", name=command)  # imported when it is called
 
 
 def import_all() -> None:

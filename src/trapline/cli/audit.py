@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Parameter
-
 from trapline.cli.common import finish, native
 from trapline.cli.numbers import Workers
 from trapline.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, Json, Misaligned, Several
+from trapline.cli.parameter import Parameter
 
 if TYPE_CHECKING:
     from trapline.lab.baseline import Since

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from cyclopts import Parameter
-
 from trapline.cli.common import finish, native, run_options
 from trapline.cli.options import MACHINE, UNDER, Json, Several
+from trapline.cli.parameter import Parameter
 from trapline.cli.recording import RECORDING
 from trapline.cli.snapshots import SNAPSHOTS
 from trapline.cli.tokens import behind_dashes, bound

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import Parameter
-
 from trapline.cli.common import fetched, finish, native
 from trapline.cli.numbers import Address, Isa, Repeat
 from trapline.cli.options import EXIT_FAILED, EXIT_LIMIT, Json, Misaligned, Several
+from trapline.cli.parameter import Parameter
 
 if TYPE_CHECKING:
     from trapline.conform.board import Host

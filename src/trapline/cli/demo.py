@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from cyclopts import Parameter
-
 from trapline.cli.common import finish, native
 from trapline.cli.options import Json
+from trapline.cli.parameter import Parameter
 
 
 def demo(*, short: Annotated[bool, Parameter(negative="")] = False, json: Json = None) -> int:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import Parameter
-
 from trapline.cli.common import finish
 from trapline.cli.options import Json, Several
+from trapline.cli.parameter import Parameter
 
 
 def fetch(

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import Parameter
-
 from trapline.cli.common import finish, native
 from trapline.cli.numbers import Count, Seconds, Seed, Workers
 from trapline.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, UNDER, EngineName, Json, Under
+from trapline.cli.parameter import Parameter
 
 
 def fuzz(

@@ -9,12 +9,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from cyclopts import CycloptsError
-
-from trapline.cli.application import COMMANDS, app, import_all
 from trapline.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from trapline.cli.snapshots import Snapshots
 from trapline.cli.tokens import behind_dashes, command_line
+from trapline.cli.words import COMMANDS, Parsed, Table, parsed
 
 WRITTEN_AT_THE_END = ("json", "plot", "picture", "console", "record", "junit", "csv")
 _ENDLESS = re.compile(r"\S{600,}")
@@ -59,23 +57,21 @@ def _main(words: list[str]) -> int:
     from trapline.views.data import OutputError
 
     output.failed.clear()
-    if words[:1] == ["completion"] or not set(words[:1]) & set(COMMANDS):
-        import_all()
     try:
-        command, bound, _ = app.parse_args(words, print_error=False, exit_on_error=False)
-        _check_outputs(bound.arguments)
-        code = int(command(*bound.args, **bound.kwargs) or 0)
+        command, args, kwargs = _parsed(words)
+        _check_outputs(kwargs)
+        code = int(command(*args, **kwargs) or 0)
         for line in output.failed:
             _complain(line)
         return code or (EXIT_USAGE if output.failed else 0)
-    except CycloptsError as error:
-        chain = [word for word in error.command_chain or () if word != "trapline"]
-        _complain(" ".join(str(error).split()) + f" ({' '.join(('trapline', *chain, '--help'))})")
     except (UsageError, OutputError) as error:
         _complain(str(error))
     except (KeyboardInterrupt, BrokenPipeError):
         raise
     except Exception as error:
+        if (said := _of_cyclopts(error)) is not None:
+            _complain(said)
+            return EXIT_USAGE
         from trapline.policies import PolicyError
 
         if isinstance(error, PolicyError):
@@ -89,6 +85,31 @@ def _main(words: list[str]) -> int:
         _complain(f"internal error: {type(error).__name__}: {error} (TRAPLINE_DEBUG=1 shows where; please report it)")
         return EXIT_FAILED
     return EXIT_USAGE
+
+
+def _parsed(words: list[str]) -> Parsed:
+    """Return the command that a line calls and its arguments: by what is kept of its options, else by cyclopts."""
+    known = words[:1] if set(words[:1]) & set(COMMANDS) else []
+    table = Table() if known else None
+    if table is not None and (found := parsed(words, table.options(*known))) is not None:
+        return found
+    from trapline.cli.application import app, import_all
+
+    if not known or known == ["completion"]:
+        import_all()
+    command, bound, _ = app.parse_args(words, print_error=False, exit_on_error=False)
+    if table is not None:
+        table.learn(*known)
+    return command, list(bound.args), bound.kwargs
+
+
+def _of_cyclopts(error: Exception) -> str | None:
+    """What cyclopts says is wrong with a command line; None if it did not say this."""
+    library = sys.modules.get("cyclopts")
+    if library is None or not isinstance(error, library.CycloptsError):
+        return None
+    chain = [word for word in error.command_chain or () if word != "trapline"]
+    return " ".join(str(error).split()) + f" ({' '.join(('trapline', *chain, '--help'))})"
 
 
 def _complain(text: str) -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from cyclopts import Parameter
+from trapline.cli.parameter import Parameter
 
 LARGEST_COUNT = (1 << 63) - 1
 LONGEST_RUN = 1_000_000_000.0  # seconds

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import Parameter
-
 from trapline.cli.options import Several
+from trapline.cli.parameter import Parameter
 
 if TYPE_CHECKING:
     from trapline.lab.observe import ObserveOptions

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from cyclopts import Parameter
-
 from trapline.cli.numbers import Count, Harts, Hertz, Isa, Seconds
+from trapline.cli.parameter import Parameter
 from trapline.defaults import FIRMWARE, MEMORY, TIMEBASE
 
 if TYPE_CHECKING:

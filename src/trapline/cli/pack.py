@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
-
 from trapline.cli.common import finish
 from trapline.cli.numbers import Address, Seconds
 from trapline.cli.options import EXIT_FAILED, EXIT_LIMIT, Json, Several
+from trapline.cli.parameter import Parameter
 
 
 def pack(

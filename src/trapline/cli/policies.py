@@ -7,12 +7,14 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from trapline.cli.common import finish
+from trapline.cli.concrete import concrete
 from trapline.cli.options import Json
 
 policies = App(name="policies", help="List the trap policies, show one, or compare two.", help_format="plaintext")
 
 
 @policies.default
+@concrete
 def policies_list(
     name: str | None = None, /, *, changes: Annotated[bool, Parameter(negative="")] = False, json: Json = None
 ) -> int:
@@ -50,12 +52,14 @@ def _changes(name: str | None, json: str | None) -> int:
 
 
 @policies.command(name="list")
+@concrete
 def policies_list_command(*, json: Json = None) -> int:
     """List the presets."""
     return policies_list(json=json)
 
 
 @policies.command(name="explain")
+@concrete
 def policies_explain(
     name: str | None = None, /, *, markdown: Annotated[bool, Parameter(negative="")] = False, json: Json = None
 ) -> int:
@@ -84,6 +88,7 @@ def policies_explain(
 
 
 @policies.command(name="show")
+@concrete
 def policies_show(name: str, /, *, json: Json = None) -> int:
     """Show what a policy does with every cause, and who says so.
 
@@ -102,6 +107,7 @@ def policies_show(name: str, /, *, json: Json = None) -> int:
 
 
 @policies.command(name="diff")
+@concrete
 def policies_diff(left: str, right: str, /, *, json: Json = None) -> int:
     """Show what two policies say differently.
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from cyclopts import Parameter
-
 from trapline.cli.numbers import Count, TraceLast
 from trapline.cli.options import Several
+from trapline.cli.parameter import Parameter
 
 
 @Parameter(name="*")

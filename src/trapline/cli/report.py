@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from cyclopts import Parameter
+from trapline.cli.parameter import Parameter
 
 DEFAULT = "report.html"
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from cyclopts import Parameter
-
 from trapline.cli.common import finish, native
 from trapline.cli.numbers import Isa
 from trapline.cli.options import UNDER, EngineName, Json, Under
+from trapline.cli.parameter import Parameter
 
 
 def route(

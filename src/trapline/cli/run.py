@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated
 
-from cyclopts import Parameter
-
 from trapline.cli.common import console, finish, import_beside, newline, run_options
 from trapline.cli.debugging import DEBUGGING, Debugging
 from trapline.cli.observing import OBSERVING, Observing
 from trapline.cli.options import MACHINE, UNDER, Backing, Json, Machine, Several, Under
+from trapline.cli.parameter import Parameter
 from trapline.cli.recording import RECORDING, Recording
 from trapline.cli.snapshots import SNAPSHOTS, Snapshots
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Parameter
-
 from trapline.cli.options import MACHINE, Machine
+from trapline.cli.parameter import Parameter
 
 if TYPE_CHECKING:
     from trapline.lab.snapshots import SnapshotOptions

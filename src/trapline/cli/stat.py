@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Parameter
-
 from trapline.cli.numbers import Count, Seconds
 from trapline.cli.options import Json
+from trapline.cli.parameter import Parameter
 
 if TYPE_CHECKING:
     from trapline.lab.stat_client import Connection

@@ -7,6 +7,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from trapline.cli.common import finish
+from trapline.cli.concrete import concrete
 from trapline.cli.numbers import Workers
 from trapline.cli.options import Json, Several
 
@@ -19,6 +20,7 @@ sweep = App(
 
 
 @sweep.default
+@concrete
 def sweep_run(
     spec: str | None = None,
     /,
@@ -67,6 +69,7 @@ def sweep_run(
 
 
 @sweep.command(name="show")
+@concrete
 def sweep_show(folder: str, /, *, by: Several = (), csv: Csv = None, json: Json = None) -> int:
     """Show the records of a directory, in groups.
 

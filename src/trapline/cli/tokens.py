@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from trapline.cli.application import app
-
 behind_dashes: list[str] = []
 command_line: list[str] = []
 
@@ -18,5 +16,7 @@ def was_given(option: str) -> bool:
 
 def bound(command: str, tokens: Sequence[str]) -> dict[str, Any]:
     """Parse a command line without running it."""
+    from trapline.cli.application import app
+
     _, bound, _ = app.parse_args([command, *tokens], print_error=False, exit_on_error=False)
     return dict(bound.arguments)
