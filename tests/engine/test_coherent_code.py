@@ -9,7 +9,7 @@ import pytest
 
 from tests.engine.harness import BASE, DEVICE, Bench
 from trapline.engine.code_bytes import EMPTY
-from trapline.engine.tlb_layout import CODE_COUNT, PAGE_HOST, PLACES, STORED_AT
+from trapline.engine.records import CODE_COUNT, PAGE_HOST, PLACES, STORED_AT
 from trapline.isa.assemble import assemble
 from trapline.lang.state import Hart
 from trapline.machine.virtio.memory import BoardMemory

@@ -169,7 +169,7 @@ BACKING: list[Any] = []  # the memory of a_page's pages
 
 def a_page(data: bytes) -> CodePage:
     """A page whose bytes are all decoded."""
-    from trapline.engine.tlb_layout import CODE_PAGE_BYTES
+    from trapline.engine.records import CODE_PAGE_BYTES
 
     memory = (ctypes.c_ubyte * 4096)(*data)
     BACKING.append(memory)

@@ -13,7 +13,7 @@ from trapline.engine import decode_table
 from trapline.engine.code import PAGE, CodePage, CodeStore
 from trapline.engine.compiler_names import step_index
 from trapline.engine.native import NativeEngine
-from trapline.engine.tlb_layout import CODE_PAGE_BYTES
+from trapline.engine.records import CODE_PAGE_BYTES
 from trapline.isa.assemble import assemble
 from trapline.isa.decode import _SWITCHES, Decoder
 from trapline.isa.encoding import parse

@@ -6,8 +6,8 @@ import ctypes
 import random
 
 from trapline.engine.native import NativeEngine
+from trapline.engine.records import CONTEXTS, FETCH_AREA, FETCH_ENTRIES, SET_BYTES
 from trapline.engine.tlb import EMPTY
-from trapline.engine.tlb_layout import CONTEXTS, FETCH_AREA, FETCH_ENTRIES, SET_BYTES
 from trapline.lang.state import Hart
 from trapline.lang.state.words import LAYOUT
 from trapline.machine.machine import Machine

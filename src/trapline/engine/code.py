@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from trapline.engine import decode_table
 from trapline.engine.code_bytes import EMPTY
-from trapline.engine.decode_table import ENDING, X0_SINK, fused_handlers
-from trapline.engine.tlb_layout import (
+from trapline.engine.decode_table import ENDING, fused_handlers
+from trapline.engine.records import (
     ANYWHERE,
     BLOCK_LIMIT,
     CODE_COUNT,
@@ -27,16 +27,20 @@ from trapline.engine.tlb_layout import (
     FIRST_DATA_STORES,
     FIRST_HART,
     HELD,
+    IMMEDIATE_BIT,
     NO_HALF,
+    OPERAND_BIT,
     PAGE_HOST,
     PLACES,
     RECORD_BYTES,
     RECORD_SLOTS,
+    STEP_BIT,
     STORED_AT,
     STRADDLE_SLOT,
     TABLE_BYTES,
     UNDECODED,
     USED,
+    X0_SINK,
 )
 from trapline.isa.decode import Decoder
 from trapline.lang.host_pages import HUGE, anonymous
@@ -115,7 +119,7 @@ class CodePage:
         return int(self.words[EPOCH - PAGE_HOST >> 3])
 
     def put(self, word: int, value: int) -> None:
-        """Set a word of the page's (tlb_layout)."""
+        """Set a word of the page's (records)."""
         self.words[word - PAGE_HOST >> 3] = value
 
     def content(self, first: int, end: int) -> bytes:
@@ -236,12 +240,12 @@ class CodeStore:
             name = f"{found.instruction.name}_{length}"
             step = self.steps.get((found.instruction.name, length))
             if step is not None:
-                far = word | (imm * 8 & 0xFFFFFFFF) << 32
+                far = word | (imm * 8 & 0xFFFFFFFF) << IMMEDIATE_BIT
                 near = symbols[f"h.{name}f" if imm > 0 else f"h.{name}b"]
-                known = length, ends, symbols[f"h.{name}"], far, imm, near, far | step << 24
+                known = length, ends, symbols[f"h.{name}"], far, imm, near, far | step << STEP_BIT
             else:
                 address = self._handler(name, found, imm)
-                known = length, ends, address, word | (imm & 0xFFFFFFFF) << 32, None, 0, 0
+                known = length, ends, address, word | (imm & 0xFFFFFFFF) << IMMEDIATE_BIT, None, 0, 0
         if len(self.memo) >= MOST_KNOWN:
             self.memo.clear()
         self.memo[bits] = known
@@ -277,7 +281,7 @@ class CodeStore:
             if bits & 3 != 3:
                 bits &= 0xFFFF
             elif offset == PAGE - 2:
-                view[offset + 1] = NO_HALF << 32
+                view[offset + 1] = NO_HALF << IMMEDIATE_BIT
                 view[offset] = self.symbols["h.straddle"]
                 offset = PAGE
                 break
@@ -304,7 +308,7 @@ class CodeStore:
         view = page.view
         view[2 * STRADDLE_SLOT] = known[2]
         view[2 * STRADDLE_SLOT + 1] = known[3]
-        view[2 * (RECORD_SLOTS - 1) + 1] = half << 32
+        view[2 * (RECORD_SLOTS - 1) + 1] = half << IMMEDIATE_BIT
 
     def change(self, page: CodePage, first: int, end: int) -> None:
         """Bytes of a page change: forget the instructions and the regions that they are part of."""
@@ -373,4 +377,4 @@ def pack(found: Decoded) -> tuple[int, int]:
             break
     if "rs3" in found.instruction.operands:
         imm |= operands["rs3"] << 8
-    return rd | operands.get("rs1", 0) << 8 | operands.get("rs2", 0) << 16, imm
+    return rd | operands.get("rs1", 0) << OPERAND_BIT["rs1"] | operands.get("rs2", 0) << OPERAND_BIT["rs2"], imm

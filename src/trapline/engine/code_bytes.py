@@ -8,18 +8,38 @@ of the harts alone: the one that compiles offers a region, which is compared and
 
 from __future__ import annotations
 
-from trapline.engine.tlb_layout import (
+from trapline.engine.records import (
     ANYWHERE,
     CODE_COUNT,
     CONTEXTS,
+    DATA_BYTES,
     DATA_ENTRIES,
+    DATA_FAR,
     DATA_STORES,
     DATA_STORES_AT_FIRST,
     EPOCH,
     FIRST_HART,
+    HEAD_BYTES,
+    HEAD_ENTRY,
+    HEAD_OWN,
+    HEAD_RECORD,
     HELD,
+    OFFER_BEGIN,
+    OFFER_HEADS,
+    OFFER_NEXT,
+    OFFER_OPEN,
+    OFFER_RANGES,
+    OFFER_REFUSED,
+    OFFER_STATE,
+    OFFER_TAKEN,
     PAGE_HOST,
     PLACES,
+    RANGE_BYTES,
+    RANGE_CONTENT,
+    RANGE_FIRST,
+    RANGE_SIZE,
+    RANGE_TABLE,
+    RECORD_OPERANDS,
     SET_BYTES,
     STEP_NUMBER,
     STOPS,
@@ -44,10 +64,6 @@ BOTH_BYTES = 0x0101
 HARTS = 4096
 TLB_BASE, CTX_USED, NEXT_HART = (LAYOUT.fields[name].index * 8 for name in ("tlb_base", "ctx_used", "next_hart"))
 
-# An offer: words at its beginning, then ranges of bytes, then the records at which the region is entered.
-OFFER_NEXT, OFFER_STATE, OFFER_RANGES, OFFER_HEADS, OFFER_BEGIN = 0, 8, 16, 24, 32
-RANGE_BYTES, HEAD_BYTES = 32, 24  # table, offset, size, address of what was compiled; record, its handler, the way in
-OFFERED, TAKEN, REFUSED, WITHDRAWN = 0, 1, 2, 3
 OFFER_LIMIT = 4096
 
 
@@ -74,7 +90,7 @@ def marks_of_block(table: U64, offset: U64, size: U64) -> U64:
 @inline
 def forget_entry(entry: U64, host: U64) -> None:
     """Empty a store entry if it is that of the page at a host address."""
-    if host_load(entry, 8) + host_load(entry + 8, 8) == host:
+    if host_load(entry, 8) + host_load(entry + DATA_FAR, 8) == host:
         host_store(entry, 8, U64(EMPTY))
 
 
@@ -83,12 +99,12 @@ def forget_stores_at(area: U64, table: U64, host: U64) -> None:
     """Empty the plain store entries of a page in one set."""
     if host_load(table + ANYWHERE, 8) != 0:
         for j in range(DATA_ENTRIES):
-            forget_entry(area + j * 16, host)
+            forget_entry(area + j * DATA_BYTES, host)
     else:
         for k in range(PLACES):
             va = host_load(table + STORED_AT + k * 8, 8)
             if va != EMPTY:
-                forget_entry(area + ((va >> 12) & (DATA_ENTRIES - 1)) * 16, host)
+                forget_entry(area + ((va >> 12) & (DATA_ENTRIES - 1)) * DATA_BYTES, host)
 
 
 @cold
@@ -162,7 +178,7 @@ def forget_place(table: U64, offset: U64, undecoded: U64) -> None:
             record = table + (offset - i * 2) * 8
             host_store(record, 8, undecoded)
             # A pair that stays still reads its second operands here; a single step must not know a handler.
-            host_store(record + 8, 8, host_load(record + 8, 8) & ~U64(STEP_NUMBER))
+            host_store(record + RECORD_OPERANDS, 8, host_load(record + RECORD_OPERANDS, 8) & ~U64(STEP_NUMBER))
 
 
 @cold
@@ -260,16 +276,16 @@ def offer_fits(offer: U64) -> bool:
     for i in range(OFFER_LIMIT):
         if i >= host_load(offer + OFFER_RANGES, 8):
             break
-        if host_load(host_load(at, 8) + STOPS, 8) != 0:
+        if host_load(host_load(at + RANGE_TABLE, 8) + STOPS, 8) != 0:
             return False
-        place = host_load(host_load(at, 8) + PAGE_HOST, 8) + host_load(at + 8, 8)
-        if not same_bytes(place, host_load(at + 24, 8), host_load(at + 16, 8)):
+        place = host_load(host_load(at + RANGE_TABLE, 8) + PAGE_HOST, 8) + host_load(at + RANGE_FIRST, 8)
+        if not same_bytes(place, host_load(at + RANGE_CONTENT, 8), host_load(at + RANGE_SIZE, 8)):
             return False
         at = at + RANGE_BYTES
     for i in range(OFFER_LIMIT):
         if i >= host_load(offer + OFFER_HEADS, 8):
             break
-        if host_load(host_load(at, 8), 8) == host_load(at + 8, 8):
+        if host_load(host_load(at + HEAD_RECORD, 8), 8) == host_load(at + HEAD_OWN, 8):
             return True
         at = at + HEAD_BYTES
     return False
@@ -282,15 +298,15 @@ def take_offer(offer: U64) -> None:
     for i in range(OFFER_LIMIT):
         if i >= host_load(offer + OFFER_RANGES, 8):
             break
-        first = host_load(at + 8, 8)
-        mark_code(host_load(at, 8), first, first + host_load(at + 16, 8), U64(HELD))
+        first = host_load(at + RANGE_FIRST, 8)
+        mark_code(host_load(at + RANGE_TABLE, 8), first, first + host_load(at + RANGE_SIZE, 8), U64(HELD))
         at = at + RANGE_BYTES
     for i in range(OFFER_LIMIT):
         if i >= host_load(offer + OFFER_HEADS, 8):
             break
-        record = host_load(at, 8)
-        if host_load(record, 8) == host_load(at + 8, 8):
-            host_store(record, 8, host_load(at + 16, 8))
+        record = host_load(at + HEAD_RECORD, 8)
+        if host_load(record, 8) == host_load(at + HEAD_OWN, 8):
+            host_store(record, 8, host_load(at + HEAD_ENTRY, 8))
         at = at + HEAD_BYTES
 
 
@@ -302,11 +318,11 @@ def take_offers(hart: Hart) -> None:
         if offer == 0:
             break
         following = host_load(offer + OFFER_NEXT, 8)
-        if host_load(offer + OFFER_STATE, 8) == OFFERED:
+        if host_load(offer + OFFER_STATE, 8) == OFFER_OPEN:
             if offer_fits(offer):
                 take_offer(offer)
-                host_store(offer + OFFER_STATE, 8, U64(TAKEN))
+                host_store(offer + OFFER_STATE, 8, U64(OFFER_TAKEN))
             else:
-                host_store(offer + OFFER_STATE, 8, U64(REFUSED))
+                host_store(offer + OFFER_STATE, 8, U64(OFFER_REFUSED))
         offer = following
     hart.offers = offer

@@ -7,22 +7,34 @@ halves of an instruction lie in two pages, Python decodes it.
 from __future__ import annotations
 
 from trapline.engine.code_bytes import mark_code
-from trapline.engine.decode_table import (
+from trapline.engine.records import (
     AT_ODD,
     AT_PAIRS,
     AT_STRADDLE,
     AT_UNDECODED,
     AT_UNDEFINED,
     BACKWARD,
+    BLOCK_LIMIT,
     BRANCH,
+    BRANCH_BIT,
+    DECODED,
     ENDS,
     FLAGS,
     FORWARD,
     HANDLER,
     IMMEDIATE,
+    IMMEDIATE_BIT,
     IMMEDIATE_PIECES,
+    KEY,
     MAX_PIECES,
+    NO_HALF,
+    NOWHERE,
+    PAIR_BITS,
+    PAIR_BOTH,
+    PAIR_BYTES,
+    PAIR_SECOND,
     PAIR_SLOTS,
+    RECORD_OPERANDS,
     REFUSED,
     REFUSED_2,
     REGISTER_PIECES,
@@ -30,10 +42,11 @@ from trapline.engine.decode_table import (
     SIGN_SHIFT,
     SINK,
     SPECIAL,
+    STEP_BIT,
     STEP_SHIFT,
+    STOPS,
     X0_SINK,
 )
-from trapline.engine.tlb_layout import BLOCK_LIMIT, DECODED, NO_HALF, NOWHERE, STOPS
 from trapline.lang.control import arm_code
 from trapline.lang.functions import cold, inline
 from trapline.lang.memory import host_load, host_store
@@ -70,7 +83,7 @@ def find_entry(hart: Hart, bits: U64) -> U64:
         entry = word(entries, U64(i))
         if entry == 0:
             break
-        if matches(bits, word(entry, U64(0))) and not matches(bits, word(entry, U64(REFUSED))):
+        if matches(bits, word(entry, U64(KEY))) and not matches(bits, word(entry, U64(REFUSED))):
             if not matches(bits, word(entry, U64(REFUSED_2))):
                 return entry
     return U64(0)
@@ -131,11 +144,11 @@ def find_pair(pairs: U64, first: U64, second: U64) -> U64:
     mixed = first * 31 + second
     slot = (mixed >> 4 ^ mixed >> 15) & (PAIR_SLOTS - 1)
     for _ in range(PAIR_SLOTS):
-        at = pairs + slot * 32
+        at = pairs + slot * PAIR_BYTES
         known = host_load(at, 8)
         if known == 0:
             break
-        if known == first and host_load(at + 8, 8) == second:
+        if known == first and host_load(at + PAIR_SECOND, 8) == second:
             return at
         slot = slot + 1 & (PAIR_SLOTS - 1)
     return U64(0)
@@ -146,24 +159,24 @@ def write_record(hart: Hart, record: U64, offset: U64, bits: U64) -> U64:
     """Fill the record of an instruction; return 1 if straight-line code ends here."""
     entry = find_entry(hart, bits)
     if entry == 0:
-        host_store(record + 8, 8, U64(0))
+        host_store(record + RECORD_OPERANDS, 8, U64(0))
         host_store(record, 8, word(hart.decode_base, U64(AT_UNDEFINED)))
         return U64(1)
     flags = word(entry, U64(FLAGS))
     registers = register_bytes(bits, entry)
     number = immediate(bits, entry)
     if flags & BRANCH == 0:
-        host_store(record + 8, 8, registers | number << 32)
+        host_store(record + RECORD_OPERANDS, 8, registers | number << IMMEDIATE_BIT)
         host_store(record, 8, special_handler(entry, registers, number))
         return flags & ENDS
     handler = word(entry, U64(HANDLER))
     target = offset + number
     if target < PAGE and target & word(hart.decode_base, U64(AT_ODD)) == 0:
-        registers = registers | (flags >> STEP_SHIFT & 255) << 24
+        registers = registers | (flags >> STEP_SHIFT & 255) << STEP_BIT
         handler = word(entry, U64(FORWARD))
         if number == 0 or number >> 63 != 0:
             handler = word(entry, U64(BACKWARD))
-    host_store(record + 8, 8, registers | number << 35)
+    host_store(record + RECORD_OPERANDS, 8, registers | number << BRANCH_BIT)
     host_store(record, 8, handler)
     return flags & ENDS
 
@@ -184,7 +197,7 @@ def decode_block(hart: Hart, table: U64, host: U64, start: U64) -> None:
         length = U64(2)
         ends = U64(1)
         if bits & 3 == 3 and offset == PAGE - 2:
-            host_store(record + 8, 8, U64(NO_HALF << 32))
+            host_store(record + RECORD_OPERANDS, 8, U64(NO_HALF << IMMEDIATE_BIT))
             host_store(record, 8, word(hart.decode_base, U64(AT_STRADDLE)))
         else:
             if bits & 3 == 3:
@@ -195,8 +208,10 @@ def decode_block(hart: Hart, table: U64, host: U64, start: U64) -> None:
             if last_handler != 0:
                 pair = find_pair(pairs, last_handler, handler)
                 if pair != 0:
-                    host_store(last, 8, host_load(pair + 16, 8))
-                    host_store(last + 8, 8, host_load(last + 8, 8) | host_load(pair + 24, 8))
+                    host_store(last, 8, host_load(pair + PAIR_BOTH, 8))
+                    host_store(
+                        last + RECORD_OPERANDS, 8, host_load(last + RECORD_OPERANDS, 8) | host_load(pair + PAIR_BITS, 8)
+                    )
             last = record
             last_handler = handler
         offset = offset + length

@@ -12,6 +12,45 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from trapline.engine.compiler_names import plain_index
+from trapline.engine.records import (
+    ACCESS,
+    ACCESS_FLOAT,
+    ACCESS_NOTHING,
+    ACCESS_SHIFT,
+    ACCESS_SIGNED,
+    ACCESS_SP,
+    ACCESS_STORE,
+    ACCESS_ZCB,
+    AT_ODD,
+    AT_PAIRS,
+    AT_STRADDLE,
+    AT_UNDECODED,
+    AT_UNDEFINED,
+    BACKWARD,
+    BRANCH,
+    ENDS,
+    ENTRY_WORDS,
+    FLAGS,
+    FORWARD,
+    HANDLER,
+    HEAD,
+    IMMEDIATE,
+    IMMEDIATE_PIECES,
+    KEY,
+    MAX_PIECES,
+    NUMBER,
+    OPERAND_BIT,
+    PAIR_SLOTS,
+    REFUSED,
+    REFUSED_2,
+    REGISTER_PIECES,
+    REGISTERS,
+    SIGN_SHIFT,
+    SINK,
+    SPECIAL,
+    STEP_BIT,
+    STEP_SHIFT,
+)
 from trapline.isa.decode import Decoder, expansion
 from trapline.isa.encoding import Encoding, Field
 from trapline.isa.lookup import scalar_access, scalar_accesses
@@ -22,33 +61,9 @@ from trapline.lang.host_pages import anonymous
 if TYPE_CHECKING:
     from trapline.lang.functions import Instruction
 
-BUCKETS = 280
-# Words behind the buckets' addresses.
-AT_UNDECODED, AT_UNDEFINED, AT_STRADDLE, AT_ODD, AT_PAIRS, HEAD = BUCKETS, 281, 282, 283, 284, 288
-PAIR_SLOTS = 4096  # a hash table of (first handler, second handler) to (handler of both, operand bits)
 NEVER = 1 << 32  # mask 0, match 1
-
-# Words of an entry.
-KEY, REFUSED, REFUSED_2, FLAGS, HANDLER, FORWARD, BACKWARD, SPECIAL = range(8)
-REGISTERS, IMMEDIATE, REGISTER_PIECES, IMMEDIATE_PIECES = 8, 9, 10, 13
-MAX_PIECES = 9
-ACCESS, NUMBER = 22, 23
-ENTRY_WORDS = 24
-# Bits of FLAGS.
-ENDS, BRANCH, SINK, SIGN_SHIFT, STEP_SHIFT = 1, 2, 4, 8, 24
-
 # After these nothing follows in a straight line.
 ENDING = frozenset({Flow.JUMP, Flow.RETURN})
-X0_SINK = 32
-# ACCESS of a load or store of one register: its size, flags, and from bit 12 1 + its place among
-# isa.lookup.scalar_accesses.
-# ACCESS_NOTHING: the access of a block's cache operation, which moves nothing.
-# ACCESS_SP: c.swsp or c.sdsp.
-ACCESS_SIZE, ACCESS_SIGNED, ACCESS_STORE, ACCESS_ZCB, ACCESS_FLOAT, ACCESS_NOTHING, ACCESS_SP = (
-    15, 16, 32, 64, 128, 256, 512,
-)  # fmt: skip
-ACCESS_SHIFT = 12
-OPERAND_BYTE = {"rd": 0, "rs1": 8, "rs2": 16}
 IMMEDIATES = ("imm", "uimm", "shamt", "csr", "rm")
 
 
@@ -164,7 +179,7 @@ def access_word(spelling: Instruction, target: Instruction) -> int:
 def operands(words: list[int], encoding: Encoding, target: Instruction, given: dict[str, str] | dict[str, int]) -> None:
     """How the record's operands are put together: constants and pieces of the instruction."""
     pieces = []
-    for number, (name, shift) in enumerate(OPERAND_BYTE.items()):
+    for number, (name, shift) in enumerate(OPERAND_BIT.items()):
         value: str | int = given.get(name, 0)
         if isinstance(value, int):
             words[REGISTERS] |= value << shift
@@ -261,5 +276,5 @@ def fused_handlers(symbols: dict[str, int]) -> dict[tuple[int, int], tuple[int, 
     for name, address in symbols.items():
         first, plus, second = name.partition("+")
         if plus:
-            found[symbols[first], symbols[f"h.{second}"]] = address, numbers[first[2:]] << 24
+            found[symbols[first], symbols[f"h.{second}"]] = address, numbers[first[2:]] << STEP_BIT
     return found

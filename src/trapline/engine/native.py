@@ -16,11 +16,10 @@ from trapline.engine.code import PAGE, CodeStore
 from trapline.engine.compiler_names import plain_index, step_index
 from trapline.engine.jit.area import CODE_BYTES
 from trapline.engine.jit.tier import Tier
-from trapline.engine.native_exits import NEW_PAGE, STOPPED, STRADDLE, UNDECODED
+from trapline.engine.records import TLB_BYTES, NativeExit
 from trapline.engine.reference import ReferenceEngine
 from trapline.engine.stop_points import Stops
 from trapline.engine.stop_records import StopRecords
-from trapline.engine.tlb_layout import TLB_BYTES
 from trapline.isa.decode import Decoder
 from trapline.lang.control import ATTENTION_LEAVE, EXIT_BREAK, EXIT_STOP, SERVE_CODE
 from trapline.lang.devices import DeviceState, Registers
@@ -311,13 +310,13 @@ class NativeEngine:
             return 0
         mem, words = hart.mem, self._words
         reason = mem[words["native_exit"]]
-        if reason == UNDECODED:
+        if reason == NativeExit.UNDECODED:
             self._decode(hart)
-        elif reason == STOPPED:
+        elif reason == NativeExit.STOPPED:
             return EXIT_BREAK
-        elif reason == NEW_PAGE:
+        elif reason == NativeExit.NEW_PAGE:
             self._new_page(mem[words["fetch_uncached"]])
-        elif reason == STRADDLE:
+        elif reason == NativeExit.STRADDLE:
             self.code.decode_straddle(self.code.by_table[mem[words["code_table"]]], mem[words["insn"]])
         elif self._slow_step(hart):
             return int(hart.exit_reason)

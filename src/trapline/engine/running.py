@@ -7,7 +7,7 @@ the engine's Python can do (records of a new page, an instruction that cannot be
 from __future__ import annotations
 
 from trapline.engine.compiler_names import MARGIN
-from trapline.engine.native_exits import NATIVE_LIMIT, SEMANTIC
+from trapline.engine.records import NATIVE_LIMIT, SEMANTIC
 from trapline.lang.control import EXIT_LIMIT, SERVE_CODE, SERVE_EXIT, enter_code, serve_run
 from trapline.lang.functions import cold, inline
 from trapline.lang.state import Hart

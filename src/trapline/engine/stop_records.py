@@ -10,8 +10,8 @@ import ctypes
 import mmap
 from typing import TYPE_CHECKING
 
+from trapline.engine.records import NOWHERE, RECORD_BYTES, STEP_BIT, STEP_NUMBER, STOPS
 from trapline.engine.stop_points import hashed, written_csr
-from trapline.engine.tlb_layout import NOWHERE, RECORD_BYTES, STOPS
 from trapline.privilege import stops as layout
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 PAGE = 4096
 _FIRST_PLACES = 1 << 10
-_AUX = 0xFF << 24  # of a record's word: the handler of a single step
 
 
 class StopRecords:
@@ -154,10 +153,10 @@ class StopRecords:
     def _alone(self, page: CodePage, offset: int) -> None:
         """Let a record run its own instruction, without its successor's."""
         view = page.view
-        number = view[offset + 1] >> 24 & 0xFF
+        number = view[offset + 1] >> STEP_BIT & 0xFF
         if number and view[offset] not in (self.handler, self.undecoded):
             view[offset] = self.twins[number]
-            view[offset + 1] &= ~_AUX
+            view[offset + 1] &= ~STEP_NUMBER
 
     # --- their table ---
     def _note(self, record: int, handler: int, entry: int) -> None:

@@ -7,14 +7,20 @@ privilege.derived). Each has a set of its own, so a switch of V or privilege flu
 from __future__ import annotations
 
 from trapline.engine.code_bytes import beside_code, note_plain_stores
-from trapline.engine.tlb_layout import (
+from trapline.engine.records import (
     CODE_COUNT,
     CODE_TAG,
     CONTEXTS,
+    DATA_BYTES,
     DATA_ENTRIES,
+    DATA_FAR,
     DEVICE_TAG,
     FETCH_AREA,
+    FETCH_BYTES,
     FETCH_ENTRIES,
+    FETCH_HOST,
+    FETCH_K,
+    FETCH_TABLE,
     GUEST_TABLE_AREA,
     SET_BYTES,
     STORE_AREA,
@@ -66,9 +72,9 @@ def fill_device(hart: Hart, va: U64, place: U64, region: U64) -> None:
         return
     if hart.walk_large != 0:
         note_large(hart, va)
-    entry = hart.tlb_ptr + ((va >> 12) & (DATA_ENTRIES - 1)) * 16
+    entry = hart.tlb_ptr + ((va >> 12) & (DATA_ENTRIES - 1)) * DATA_BYTES
     host_store(entry, 8, (va & ~4095) | DEVICE_TAG)
-    host_store(entry + 8, 8, place | region)
+    host_store(entry + DATA_FAR, 8, place | region)
 
 
 @cold
@@ -96,18 +102,18 @@ def fill_translation(hart: Hart, va: U64, pa: U64, access: U64, region: U64, pri
     if access == ACCESS_FETCH:
         table = host_load(info, 8) & ~1
         if table != 0:
-            entry = hart.tlb_ptr + FETCH_AREA + ((va >> 12) & (FETCH_ENTRIES - 1)) * 32
+            entry = hart.tlb_ptr + FETCH_AREA + ((va >> 12) & (FETCH_ENTRIES - 1)) * FETCH_BYTES
             host_store(entry, 8, tag)
-            host_store(entry + 8, 8, table)
-            host_store(entry + 16, 8, tag - (table >> 3))
-            host_store(entry + 24, 8, host)
+            host_store(entry + FETCH_TABLE, 8, table)
+            host_store(entry + FETCH_K, 8, tag - (table >> 3))
+            host_store(entry + FETCH_HOST, 8, host)
             hart.fetch_uncached = 0
             if hart.stops_base != 0 and code_page(hart, va):
                 arm_code(hart, table, tag)
         else:
             hart.fetch_uncached = info
         return
-    entry = hart.tlb_ptr + ((va >> 12) & (DATA_ENTRIES - 1)) * 16
+    entry = hart.tlb_ptr + ((va >> 12) & (DATA_ENTRIES - 1)) * DATA_BYTES
     if access == ACCESS_STORE:
         if page < hart.watch_end and page + 4096 > hart.watch_base:
             return
@@ -121,10 +127,10 @@ def fill_translation(hart: Hart, va: U64, pa: U64, access: U64, region: U64, pri
             note_plain_stores(table, tag)
         else:
             host_store(entry, 8, tag | CODE_TAG)
-            host_store(entry + 8, 8, table)
+            host_store(entry + DATA_FAR, 8, table)
             return
     host_store(entry, 8, tag)
-    host_store(entry + 8, 8, host - tag)
+    host_store(entry + DATA_FAR, 8, host - tag)
 
 
 @inline
@@ -132,8 +138,8 @@ def known_table(hart: Hart, pa: U64) -> U64:
     """lang.control.known_table."""
     if hart.tlb_base == 0:
         return U64(0)
-    entry = hart.tlb_base + TABLE_AREA + ((pa >> 12) & (TABLES - 1)) * 16
-    return host_load(entry + 8, 8) + pa if host_load(entry, 8) == pa & ~4095 else U64(0)
+    entry = hart.tlb_base + TABLE_AREA + ((pa >> 12) & (TABLES - 1)) * DATA_BYTES
+    return host_load(entry + DATA_FAR, 8) + pa if host_load(entry, 8) == pa & ~4095 else U64(0)
 
 
 @cold
@@ -145,9 +151,9 @@ def remember_table(hart: Hart, pa: U64, region: U64) -> None:
         return
     if hart.pmp_active != 0 and not pmp_page_uniform(hart, pa):
         return
-    entry = hart.tlb_base + TABLE_AREA + ((pa >> 12) & (TABLES - 1)) * 16
+    entry = hart.tlb_base + TABLE_AREA + ((pa >> 12) & (TABLES - 1)) * DATA_BYTES
     host_store(entry, 8, page)
-    host_store(entry + 8, 8, hart.region_host[region] - base)
+    host_store(entry + DATA_FAR, 8, hart.region_host[region] - base)
 
 
 @inline
@@ -162,8 +168,8 @@ def known_guest_table(hart: Hart, gpa: U64) -> U64:
     """lang.control.known_guest_table."""
     if hart.tlb_base == 0 or other_g_stage(hart):
         return U64(0)
-    entry = hart.tlb_base + GUEST_TABLE_AREA + ((gpa >> 12) & (TABLES - 1)) * 16
-    return host_load(entry + 8, 8) + gpa if host_load(entry, 8) == gpa & ~4095 else U64(0)
+    entry = hart.tlb_base + GUEST_TABLE_AREA + ((gpa >> 12) & (TABLES - 1)) * DATA_BYTES
+    return host_load(entry + DATA_FAR, 8) + gpa if host_load(entry, 8) == gpa & ~4095 else U64(0)
 
 
 @cold
@@ -172,12 +178,12 @@ def remember_guest_table(hart: Hart, gpa: U64, pa: U64) -> None:
     place = known_table(hart, pa)
     if place != 0:
         if other_g_stage(hart):
-            fill_ones(hart.tlb_base + GUEST_TABLE_AREA, U64(TABLES * 16))
+            fill_ones(hart.tlb_base + GUEST_TABLE_AREA, U64(TABLES * DATA_BYTES))
             hart.guest_tables_of[0] = hart.hgatp
             hart.guest_tables_of[1] = hart.menvcfg
-        entry = hart.tlb_base + GUEST_TABLE_AREA + ((gpa >> 12) & (TABLES - 1)) * 16
+        entry = hart.tlb_base + GUEST_TABLE_AREA + ((gpa >> 12) & (TABLES - 1)) * DATA_BYTES
         host_store(entry, 8, gpa & ~4095)
-        host_store(entry + 8, 8, place - gpa)
+        host_store(entry + DATA_FAR, 8, place - gpa)
 
 
 @cold
@@ -188,13 +194,13 @@ def split_access(hart: Hart, va: U64, size: U64, area: U64) -> U64:
     """
     if (va & (size - 1) != 0 and hart.misaligned_hardware == 0) or (va & 4095) + size > 4096:
         return U64(0)
-    entry = hart.tlb_ptr + area + ((va >> 12) & (DATA_ENTRIES - 1)) * 16
+    entry = hart.tlb_ptr + area + ((va >> 12) & (DATA_ENTRIES - 1)) * DATA_BYTES
     tag = host_load(entry, 8)
     if tag == va & ~4095:
-        return host_load(entry + 8, 8)
+        return host_load(entry + DATA_FAR, 8)
     if area != STORE_AREA or tag != va & ~4095 | CODE_TAG:
         return U64(0)
-    host = beside_code(host_load(entry + 8, 8), va & 4095, size)
+    host = beside_code(host_load(entry + DATA_FAR, 8), va & 4095, size)
     return U64(0) if host == 0 else host - (va & ~4095)
 
 
@@ -205,10 +211,10 @@ def far_load(hart: Hart, va: U64, size: U64, now: U64) -> U64:
     A misaligned load inside a page, or one of a register that native code serves. Reading that must not change what
     comes next: a region goes on behind it.
     """
-    entry = hart.tlb_ptr + ((va >> 12) & (DATA_ENTRIES - 1)) * 16
+    entry = hart.tlb_ptr + ((va >> 12) & (DATA_ENTRIES - 1)) * DATA_BYTES
     if host_load(entry, 8) != (va & ~4095) | DEVICE_TAG:
         return split_access(hart, va, size, U64(0))
-    place = host_load(entry + 8, 8)
+    place = host_load(entry + DATA_FAR, 8)
     region = place & 4095
     offset = (place & ~4095) + (va & 4095)
     if va & (size - 1) != 0 or offset + size > hart.region_size[region]:
@@ -246,10 +252,10 @@ def flush_page_sets(hart: Hart, va: U64) -> None:
     for i in range(CONTEXTS):
         if hart.ctx_used[i] != 0:
             base = hart.tlb_base + i * SET_BYTES
-            data = base + ((va >> 12) & (DATA_ENTRIES - 1)) * 16
+            data = base + ((va >> 12) & (DATA_ENTRIES - 1)) * DATA_BYTES
             host_store(data, 8, U64(EMPTY))
             host_store(data + STORE_AREA, 8, U64(EMPTY))
-            host_store(base + FETCH_AREA + ((va >> 12) & (FETCH_ENTRIES - 1)) * 32, 8, U64(EMPTY))
+            host_store(base + FETCH_AREA + ((va >> 12) & (FETCH_ENTRIES - 1)) * FETCH_BYTES, 8, U64(EMPTY))
 
 
 @inline

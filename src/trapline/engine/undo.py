@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trapline.engine.code_bytes import HELD_BYTES, forget_bytes, marks
-from trapline.engine.tlb_layout import CODE_COUNT
+from trapline.engine.records import CODE_COUNT
 from trapline.lang.control import forget_code
 from trapline.lang.functions import cold
 from trapline.lang.memory import copy_bytes, host_load, host_store

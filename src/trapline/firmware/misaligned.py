@@ -7,7 +7,7 @@ compressed forms; atomics, vectors and everything else are not emulated.
 from __future__ import annotations
 
 from trapline.engine.decode_block import find_entry, register_bytes, word
-from trapline.engine.decode_table import (
+from trapline.engine.records import (
     ACCESS,
     ACCESS_FLOAT,
     ACCESS_NOTHING,

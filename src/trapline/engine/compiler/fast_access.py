@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
-from trapline.engine import tlb_layout as tlb
+from trapline.engine import records
 from trapline.engine.compiler.primitives import UNLIKELY_BAIL, Result, literal, load_bytes, store_bytes
 from trapline.engine.compiler.source import U
 from trapline.engine.compiler.text import WROTE
@@ -41,7 +41,7 @@ def fast_access(e: Calls, node: ast.Call, name: str) -> Result:
         return fast_zero(e, e.as_word(args[0]))
     size, splits = literal(e, args[1]), name in ("load", "store")
     va = e.as_word(args[0])
-    area = tlb.LOAD_AREA if name == "load" else tlb.STORE_AREA
+    area = records.LOAD_AREA if name == "load" else records.STORE_AREA
     pointer = find(e, va, size, area, splits=splits)
     if name == "store":
         store_bytes(e, pointer, size, e.as_word(args[2]))
@@ -58,7 +58,7 @@ def fast_zero(e: Calls, va: str) -> Result:
     e.place_label(other)
     e.fail()
     e.place_label(common)
-    pointer = find(e, e.value(f"and i64 {va}, {-BLOCK}"), 8, tlb.STORE_AREA, splits=False)
+    pointer = find(e, e.value(f"and i64 {va}, {-BLOCK}"), 8, records.STORE_AREA, splits=False)
     for offset in range(0, BLOCK, 8):
         store_bytes(e, e.value(f"getelementptr inbounds i8, ptr {pointer}, i64 {offset}"), 8, "0")
     e.wrote |= WROTE
@@ -70,7 +70,7 @@ def find(e: Calls, va: str, size: int, area: int, *, splits: bool) -> str:
     if e.module.markers:
         # A region looks the page up in its own way (jit.access).
         e.gives_up_here()
-        asks = splits and (size > 1 or area == tlb.STORE_AREA)
+        asks = splits and (size > 1 or area == records.STORE_AREA)
         delta = e.value(f"call i64 @find(i64 {va}, i64 {size}, i64 {area}, i64 {int(asks)})")
     else:
         delta = probe(e, va, size, area, splits=splits)
@@ -79,7 +79,7 @@ def find(e: Calls, va: str, size: int, area: int, *, splits: bool) -> str:
 
 def probe(e: Calls, va: str, size: int, area: int, *, splits: bool) -> str:
     """Host address minus va, from the translation set; bails out where that does not have the page."""
-    index = e.value(f"and i64 {e.value(f'lshr i64 {va}, 8')}, {(tlb.DATA_ENTRIES - 1) * 16}")
+    index = e.value(f"and i64 {e.value(f'lshr i64 {va}, 8')}, {(records.DATA_ENTRIES - 1) * records.DATA_BYTES}")
     entry = e.value(f"getelementptr inbounds i8, ptr %tlb, i64 {index}")
     if area:
         entry = e.value(f"getelementptr inbounds i8, ptr {entry}, i64 {area}")
@@ -92,4 +92,6 @@ def probe(e: Calls, va: str, size: int, area: int, *, splits: bool) -> str:
         split_in_page(e, va, tag, size, hit)
     e.fail()
     e.place_label(hit)
-    return e.value(f"load i64, ptr {e.value(f'getelementptr inbounds i8, ptr {entry}, i64 8')}, align 8")
+    return e.value(
+        f"load i64, ptr {e.value(f'getelementptr inbounds i8, ptr {entry}, i64 {records.DATA_FAR}')}, align 8"
+    )

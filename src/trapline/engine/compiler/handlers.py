@@ -9,7 +9,19 @@ keeps pc and time in the state. Counting: `ic` falls by one an attempt; ic + ic_
 from __future__ import annotations
 
 from trapline.engine.compiler.module import Compiled
-from trapline.engine.tlb_layout import FETCH_AREA, FETCH_ENTRIES
+from trapline.engine.records import (
+    FETCH_AREA,
+    FETCH_BYTES,
+    FETCH_ENTRIES,
+    FETCH_HOST,
+    FETCH_K,
+    FETCH_TABLE,
+    RECORD_IMMEDIATE,
+    RECORD_RD,
+    RECORD_RS1,
+    RECORD_RS2,
+    X0_SINK,
+)
 from trapline.isa.lookup import changes_mode
 from trapline.lang.functions import Instruction
 from trapline.lang.state.words import LAYOUT
@@ -52,7 +64,7 @@ class Handler:
         return self.value(f"zext i8 {self.value(f'load i8, ptr {pointer}, align 1')} to i64")
 
     def imm32(self) -> str:
-        pointer = self.value(f"getelementptr inbounds i8, ptr {self.rec}, i64 12")
+        pointer = self.value(f"getelementptr inbounds i8, ptr {self.rec}, i64 {RECORD_IMMEDIATE}")
         return self.value(f"sext i32 {self.value(f'load i32, ptr {pointer}, align 4')} to i64")
 
     def pc(self) -> str:
@@ -108,7 +120,7 @@ class Handler:
         self.emit(f"store ptr {rec}, ptr {self.field('run_start')}, align 8")
 
     def probe(self, pc: str, tlb: str) -> tuple[str, str]:
-        index = self.value(f"and i64 {self.value(f'lshr i64 {pc}, 7')}, {(FETCH_ENTRIES - 1) * 32}")
+        index = self.value(f"and i64 {self.value(f'lshr i64 {pc}, 7')}, {(FETCH_ENTRIES - 1) * FETCH_BYTES}")
         entry = self.value(f"getelementptr inbounds i8, ptr {tlb}, i64 {index}")
         entry = self.value(f"getelementptr inbounds i8, ptr {entry}, i64 {FETCH_AREA}")
         tag = self.value(f"load i64, ptr {entry}, align 16")
@@ -121,10 +133,10 @@ class Handler:
 
     def enter_page(self, entry: str, pc: str) -> str:
         """Make the page of a fetch entry current; return the record of pc."""
-        table = self.word_at(entry, 8)
+        table = self.word_at(entry, FETCH_TABLE)
         self.put("code_table", table)
-        self.put("code_k", self.word_at(entry, 16))
-        self.put("code_host", self.word_at(entry, 24))
+        self.put("code_k", self.word_at(entry, FETCH_K))
+        self.put("code_host", self.word_at(entry, FETCH_HOST))
         offset = self.value(f"shl i64 {self.value(f'and i64 {pc}, 4095')}, 3")
         return self.value(f"inttoptr i64 {self.value(f'add i64 {table}, {offset}')} to ptr")
 
@@ -142,12 +154,12 @@ def operands(
         if name in known:
             continue
         if name == "rd":
-            word = h.byte(8)
+            word = h.byte(RECORD_RD)
             if slow:
-                is_dummy = h.value(f"icmp eq i64 {word}, 32")
+                is_dummy = h.value(f"icmp eq i64 {word}, {X0_SINK}")
                 word = h.value(f"select i1 {is_dummy}, i64 0, i64 {word}")
         elif name in ("rs1", "rs2"):
-            word = h.byte(9 if name == "rs1" else 10)
+            word = h.byte(RECORD_RS1 if name == "rs1" else RECORD_RS2)
         elif "rs3" in instruction.operands:
             word = h.imm32()
             if name == "rs3":

@@ -10,8 +10,14 @@ from trapline.engine.compiler.handlers import CC, LIKELY, UNLIKELY, Handler
 from trapline.engine.compiler.module import Compiled
 from trapline.engine.compiler.source import SubsetError
 from trapline.engine.compiler_names import MARGIN, SAMPLE_PERIOD, UNEVEN, UNEVEN_STEP
-from trapline.engine.native_exits import NATIVE_LIMIT, NEW_PAGE, SEMANTIC, SLOW, STOPPED, STRADDLE, UNDECODED
-from trapline.engine.tlb_layout import STRADDLE_SLOT
+from trapline.engine.records import (
+    FETCH_HOST,
+    RECORD_BYTES,
+    RECORD_OPERANDS,
+    RECORD_STEP,
+    STRADDLE_SLOT,
+    NativeExit,
+)
 from trapline.lang.control import ATTENTION_LEAVE
 from trapline.lang.state.words import LAYOUT, SAMPLES
 from trapline.privilege.stops import RECORD_CSR, RECORD_HANDLER
@@ -56,7 +62,7 @@ def resume(functions: dict[str, Compiled]) -> str:
     h.label("try")
     h.tail("@h.hosted")
     h.label("leave")
-    h.leave(SEMANTIC)
+    h.leave(NativeExit.SEMANTIC)
     h.label("stay")
     irq = h.value(f"icmp ne i64 {h.get('irq_cause')}, 0")
     h.emit(f"br i1 {irq}, label %interrupt, label %go{UNLIKELY}")
@@ -82,7 +88,7 @@ def hosted(functions: dict[str, Compiled]) -> str:
     result = h.value(f"call fastcc i64 @{called.symbol}(ptr %st)")
     h.emit(f"br i1 {h.value(f'icmp eq i64 {result}, 1')}, label %on, label %leave")
     h.label("leave")
-    h.put("native_exit", SEMANTIC)
+    h.put("native_exit", NativeExit.SEMANTIC)
     h.emit("ret void")
     h.label("on")
     left = h.get("ic_left")
@@ -110,7 +116,7 @@ def budget(functions: dict[str, Compiled]) -> str:
     h.emit(f"br i1 {h.value(f'or i1 {spent}, {full}')}, label %limit, label %more")
     h.label("limit")
     h.put("pc", h.get("next_pc"))
-    h.leave(NATIVE_LIMIT)
+    h.leave(NativeExit.LIMIT)
     h.label("more")
     h.emit(f"br i1 {h.value(f'icmp sgt i64 {left}, {MARGIN}')}, label %sample, label %few")
     h.label("few")
@@ -161,7 +167,7 @@ def step() -> str:
     h.label("hit")
     rec = h.enter_page(entry, pc)
     scratch = h.field("step_record")
-    aux_at = h.value(f"getelementptr inbounds i8, ptr {rec}, i64 11")
+    aux_at = h.value(f"getelementptr inbounds i8, ptr {rec}, i64 {RECORD_STEP}")
     aux = h.value(f"zext i8 {h.value(f'load i8, ptr {aux_at}, align 1')} to i64")
     found = h.value(f"load i64, ptr {rec}, align 8")
     low, high = (h.value(f"icmp {c} i64 {found}, {h.get(f)}") for c, f in (("uge", "jit_low"), ("ult", "jit_high")))
@@ -177,8 +183,10 @@ def step() -> str:
     plain = h.value(f"icmp eq i64 {aux}, 0")
     handler = h.value(f"select i1 {plain}, i64 {own}, i64 {twin}")
     h.emit(f"store i64 {handler}, ptr {scratch}, align 8")
-    rest = h.word_at(rec, 8)
-    h.emit(f"store i64 {rest}, ptr {h.value(f'getelementptr inbounds i8, ptr {scratch}, i64 8')}, align 8")
+    rest = h.word_at(rec, RECORD_OPERANDS)
+    h.emit(
+        f"store i64 {rest}, ptr {h.value(f'getelementptr inbounds i8, ptr {scratch}, i64 {RECORD_OPERANDS}')}, align 8"
+    )
     place = h.value(f"lshr i64 {h.value(f'ptrtoint ptr {scratch} to i64')}, 3")
     h.put("code_k", h.value(f"sub i64 {pc}, {place}"))
     h.dispatch(scratch, ic="%ic")
@@ -209,7 +217,9 @@ def fetch_miss(functions: dict[str, Compiled]) -> str:
     h.label("go")
     h.jump_pc(pc, ic="%ic", new_mode=True)
     h.label("ask")
-    code = h.value(f"select i1 {h.value(f'icmp eq i64 {uncached}, 1')}, i64 {SLOW}, i64 {NEW_PAGE}")
+    code = h.value(
+        f"select i1 {h.value(f'icmp eq i64 {uncached}, 1')}, i64 {NativeExit.SLOW}, i64 {NativeExit.NEW_PAGE}"
+    )
     h.put("native_exit", code)
     h.emit("ret void")
     return h.text()
@@ -223,7 +233,7 @@ def straddle(functions: dict[str, Compiled]) -> str:
     entry, hit = h.probe(second, "%tlb")
     h.emit(f"br i1 {hit}, label %hit, label %miss{LIKELY}")
     h.label("hit")
-    quick = h.value(f"inttoptr i64 {h.word_at(entry, 24)} to ptr")
+    quick = h.value(f"inttoptr i64 {h.word_at(entry, FETCH_HOST)} to ptr")
     half_hit = h.value(f"zext i16 {h.value(f'load i16, ptr {quick}, align 2')} to i64")
     h.emit("br label %compare")
     h.label("miss")
@@ -246,13 +256,13 @@ def straddle(functions: dict[str, Compiled]) -> str:
     last = h.value(f"inttoptr i64 {last} to ptr")
     low = h.value(f"zext i16 {h.value(f'load i16, ptr {last}, align 2')} to i64")
     h.put("insn", h.value(f"or i64 {low}, {h.value(f'shl i64 {half}, 16')}"))
-    place = h.value(f"add i64 {h.get('code_table')}, {STRADDLE_SLOT * 16}")
+    place = h.value(f"add i64 {h.get('code_table')}, {STRADDLE_SLOT * RECORD_BYTES}")
     h.put("code_k", h.value(f"sub i64 {pc}, {h.value(f'lshr i64 {place}, 3')}"))
     h.dispatch(h.value(f"inttoptr i64 {place} to ptr"), ic="%ic")
     h.label("differs")
     h.put("pc", pc)
     h.put("insn", half)
-    h.leave(STRADDLE)
+    h.leave(NativeExit.STRADDLE)
     return h.text()
 
 
@@ -277,7 +287,7 @@ def stop(functions: dict[str, Compiled]) -> str:
     hit = h.value(f"call fastcc {asked.result_type()} @{asked.symbol}(ptr %st, i64 {pc}, i64 {host}, i64 {csr})")
     h.emit(f"br i1 {hit}, label %out, label %on{UNLIKELY}")
     h.label("out")
-    h.leave(STOPPED)
+    h.leave(NativeExit.STOPPED)
     h.label("on")
     handler = h.value(f"inttoptr i64 {h.word_at(place, RECORD_HANDLER)} to ptr")
     h.tail(handler)
@@ -292,7 +302,7 @@ def undecoded(functions: dict[str, Compiled]) -> str:
     python_decodes = h.value(f"icmp eq i64 {h.get('decode_base')}, 0")
     h.emit(f"br i1 {python_decodes}, label %leave, label %decode")
     h.label("leave")
-    h.leave(UNDECODED)
+    h.leave(NativeExit.UNDECODED)
     h.label("decode")
     given = ", ".join(f"i64 {v}" for v in (h.get("code_table"), h.get("code_host"), h.value(f"and i64 {pc}, 4095")))
     h.emit(f"call fastcc void @{functions['decode_block'].symbol}(ptr %st, {given})")

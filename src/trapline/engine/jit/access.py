@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from trapline.engine import tlb_layout as tlb
+from trapline.engine import records
 from trapline.engine.compiler.fast_access import FAR, RARE_CALL, SPLIT
 from trapline.engine.jit.bases import Base, bases
 from trapline.engine.jit.source import PAGE
@@ -76,7 +76,7 @@ class Accesses:
     @staticmethod
     def rare(u: str, va: str, size: int, area: int, splits: bool, position: int) -> list[str]:
         """How a distance is found for which the page's entry does not match, if there is such a way."""
-        if area != tlb.LOAD_AREA:
+        if area != records.LOAD_AREA:
             call = f"  %{u}.rare = call {RARE_CALL} i64 @p.{SPLIT}(ptr %st, i64 {va}, i64 {size}, i64 {area})"
             return [call] if splits else []
         return [
@@ -121,7 +121,7 @@ class Accesses:
             lines += [f"{u}.again:", f"  %{u}.last = load i64, ptr %far.{slot}", f"  br label %{u}.on", f"{u}.look:"]
             ways.append(f"[ %{u}.last, %{u}.again ]")
         lines.append(f"  %{u}.s = lshr i64 {va}, 8")
-        lines.append(f"  %{u}.i = and i64 %{u}.s, {(tlb.DATA_ENTRIES - 1) * 16}")
+        lines.append(f"  %{u}.i = and i64 %{u}.s, {(records.DATA_ENTRIES - 1) * records.DATA_BYTES}")
         lines.append(f"  %{u}.t = getelementptr inbounds i8, ptr %tlb, i64 %{u}.i")
         lines.append(f"  %{u}.e = getelementptr inbounds i8, ptr %{u}.t, i64 {area}")
         lines.append(f"  %{u}.tag = load i64, ptr %{u}.e, align 16, !invariant.load !5")
@@ -133,7 +133,7 @@ class Accesses:
             lines.append(f"  br i1 %{u}.no, label %{out}, label %{u}.on")
             ways.append(f"[ %{u}.rare, %{u}.miss ]")
         lines.append(f"{u}.found:")
-        lines.append(f"  %{u}.d = getelementptr inbounds i8, ptr %{u}.e, i64 8")
+        lines.append(f"  %{u}.d = getelementptr inbounds i8, ptr %{u}.e, i64 {records.DATA_FAR}")
         lines.append(f"  %{u}.far = load i64, ptr %{u}.d, align 8, !invariant.load !5")
         if base.steady:
             lines.append(f"  %{u}.whole = and i64 {va}, -4096")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trapline.engine import tlb_layout as tlb
+from trapline.engine import records
 from trapline.engine.jit.bases import is_access
 from trapline.isa.lookup import scalar_access, written_x
 
@@ -48,7 +48,7 @@ def groups_of(block: Block, bases: Mapping[int, Base]) -> list[Group]:
             base = decoded.operands["rs1"]
             by = moved.get(base, 0)
             if by is not None:
-                area = tlb.STORE_AREA if access.is_store else tlb.LOAD_AREA
+                area = records.STORE_AREA if access.is_store else records.LOAD_AREA
                 found.setdefault((area, base), []).append((place, by + signed(decoded.operands["imm"]), access.size))
         target = written_x(decoded)
         if target is not None:

@@ -6,16 +6,16 @@ import ctypes
 import struct
 from typing import TYPE_CHECKING
 
-from trapline.engine.code_bytes import (
+from trapline.engine.records import (
     HEAD_BYTES,
     OFFER_BEGIN,
     OFFER_NEXT,
+    OFFER_OPEN,
+    OFFER_REFUSED,
     OFFER_STATE,
-    OFFERED,
+    OFFER_TAKEN,
+    OFFER_WITHDRAWN,
     RANGE_BYTES,
-    REFUSED,
-    TAKEN,
-    WITHDRAWN,
 )
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Offer:
             content.append(data)
             at += len(data)
         rows += [_ENTRY.pack(*head) for head in heads]
-        whole = _HEAD.pack(0, OFFERED, len(ranges), len(heads)) + b"".join(rows) + b"".join(content)
+        whole = _HEAD.pack(0, OFFER_OPEN, len(ranges), len(heads)) + b"".join(rows) + b"".join(content)
         ctypes.memmove(self.address, whole, len(whole))
 
     def _word(self, offset: int) -> ctypes.c_uint64:
@@ -52,22 +52,22 @@ class Offer:
     @property
     def open(self) -> bool:
         """Whether the hart has not looked at it yet."""
-        return self._word(OFFER_STATE).value == OFFERED
+        return self._word(OFFER_STATE).value == OFFER_OPEN
 
     @property
     def taken(self) -> bool:
         """Whether the region is in."""
-        return self._word(OFFER_STATE).value == TAKEN
+        return self._word(OFFER_STATE).value == OFFER_TAKEN
 
     @property
     def refused(self) -> bool:
         """Whether its code had changed before it could be put in."""
-        return self._word(OFFER_STATE).value in (REFUSED, WITHDRAWN)
+        return self._word(OFFER_STATE).value in (OFFER_REFUSED, OFFER_WITHDRAWN)
 
     def withdraw(self) -> None:
         """Take it back, in the harts' own thread."""
         if self.open:
-            self._word(OFFER_STATE).value = WITHDRAWN
+            self._word(OFFER_STATE).value = OFFER_WITHDRAWN
 
     def link(self, following: Offer) -> None:
         """Let the hart look at another one after this."""

@@ -6,7 +6,7 @@ import ctypes
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from trapline.engine.tlb_layout import CONTEXTS, DATA_ENTRIES, FETCH_AREA, FETCH_ENTRIES, LOAD_AREA, SET_BYTES
+from trapline.engine.records import CONTEXTS, DATA_ENTRIES, FETCH_AREA, FETCH_BYTES, FETCH_ENTRIES, LOAD_AREA, SET_BYTES
 from trapline.privilege.modes import MODE_HS, MODE_M, MODE_NAMES, MODE_VS, TO_HS, TO_M, TO_VS
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def tables_at(hart: Hart, va: int) -> list[int]:
     """Record tables of the pages at a virtual address, by every translation set that has one."""
-    at = FETCH_AREA + (va >> 12) % FETCH_ENTRIES * 32
+    at = FETCH_AREA + (va >> 12) % FETCH_ENTRIES * FETCH_BYTES
     found = []
     for number in range(CONTEXTS):
         tag, table = (ctypes.c_uint64 * 2).from_address(int(hart.tlb_base) + number * SET_BYTES + at)

@@ -26,7 +26,7 @@ from trapline.engine.jit.offer import Offer
 from trapline.engine.jit.source import PAGE, Pages, window_of
 from trapline.engine.jit.surroundings import handler_of, is_linear, tables_at
 from trapline.engine.jit.worker import Builder, Job, Made, Worker
-from trapline.engine.tlb_layout import RECORD_BYTES, RECORD_SLOTS, TABLE_BYTES
+from trapline.engine.records import RECORD_BYTES, RECORD_SLOTS, TABLE_BYTES
 from trapline.isa.float.parts import NX
 from trapline.lang.state.words import LAYOUT, SAMPLES
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from trapline.engine.compiler.fast_access import COLD_CALL, FAR, SPLIT
 from trapline.engine.compiler.text import to_i64
-from trapline.engine.decode_table import X0_SINK
 from trapline.engine.jit.access import Accesses
 from trapline.engine.jit.groups import groups_of
 from trapline.engine.jit.region import Block, Region, ends_block, template_name
@@ -22,6 +21,7 @@ from trapline.engine.jit.rotates import ROTATE, Rotates
 from trapline.engine.jit.source import PAGE, prefix_words
 from trapline.engine.jit.template import PLAIN, PRESUMED
 from trapline.engine.jit.ways import CC, LIKELY, Register, Ways
+from trapline.engine.records import X0_SINK
 from trapline.isa.lookup import changes_mode
 from trapline.lang.facts import Flow
 from trapline.lang.state.words import LAYOUT

@@ -13,7 +13,7 @@ from trapline.engine.jit.access import Accesses
 from trapline.engine.jit.region import Block, Region
 from trapline.engine.jit.source import PAGE
 from trapline.engine.jit.template import PLAIN_STATE
-from trapline.engine.tlb_layout import FETCH_AREA, FETCH_ENTRIES
+from trapline.engine.records import FETCH_AREA, FETCH_BYTES, FETCH_ENTRIES, FETCH_HOST, FETCH_TABLE
 from trapline.isa.float.parts import NX
 from trapline.lang.state.words import LAYOUT
 
@@ -230,20 +230,20 @@ class Ways:
         self.tails.append(f"{label}.probe:")
         tlb = f"%{label}.tlb" if self.region.changes_mode else "%tlb"
         self.tail(f"%{label}.x = lshr i64 %{label}.pc, 7")
-        self.tail(f"%{label}.i = and i64 %{label}.x, {(FETCH_ENTRIES - 1) * 32}")
+        self.tail(f"%{label}.i = and i64 %{label}.x, {(FETCH_ENTRIES - 1) * FETCH_BYTES}")
         self.tail(f"%{label}.s = getelementptr inbounds i8, ptr {tlb}, i64 %{label}.i")
         self.tail(f"%{label}.e = getelementptr inbounds i8, ptr %{label}.s, i64 {FETCH_AREA}")
         self.tail(f"%{label}.tag = load i64, ptr %{label}.e, align 16")
         self.tail(f"%{label}.hit = icmp eq i64 %{label}.tag, %{label}.page")
         self.tail(f"br i1 %{label}.hit, label %{label}.look, label %{elsewhere}{LIKELY}")
         self.tails.append(f"{label}.look:")
-        self.tail(f"%{label}.tp = getelementptr inbounds i8, ptr %{label}.e, i64 8")
+        self.tail(f"%{label}.tp = getelementptr inbounds i8, ptr %{label}.e, i64 {FETCH_TABLE}")
         self.tail(f"%{label}.has = load i64, ptr %{label}.tp, align 8")
         table = self.table(page, label)
         self.tail(f"%{label}.ours = icmp eq i64 %{label}.has, {table}")
         self.tail(f"br i1 %{label}.ours, label %{label}.take, label %{elsewhere}{LIKELY}")
         self.tails.append(f"{label}.take:")
-        self.tail(f"%{label}.hp = getelementptr inbounds i8, ptr %{label}.e, i64 24")
+        self.tail(f"%{label}.hp = getelementptr inbounds i8, ptr %{label}.e, i64 {FETCH_HOST}")
         self.tail(f"%{label}.h = load i64, ptr %{label}.hp, align 8")
         self.tail(f"store i64 %{label}.h, ptr %host{page}")
         self.tail(f"store i64 %{label}.page, ptr %base{page}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trapline.engine.decode_table import ACCESS_NOTHING, ACCESS_SIZE
+from trapline.engine.records import ACCESS_NOTHING, ACCESS_SIZE
 from trapline.kvm.exits.mmio_access import (
     DECODED,
     IMPLICIT,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trapline.engine.decode_block import find_entry, immediate, register_bytes, word
-from trapline.engine.decode_table import (
+from trapline.engine.records import (
     ACCESS,
     ACCESS_FLOAT,
     ACCESS_NOTHING,

@@ -7,7 +7,7 @@ a function that they use too. What native code may do for a cause is in hart.kvm
 
 from __future__ import annotations
 
-from trapline.engine.decode_table import ACCESS_NOTHING, ACCESS_SIZE
+from trapline.engine.records import ACCESS_NOTHING, ACCESS_SIZE
 from trapline.firmware.exit_log import (
     ACTION_REDIRECT,
     FIRMWARE_EMULATE,

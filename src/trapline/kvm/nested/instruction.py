@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trapline.engine.decode_block import find_entry, immediate, register_bytes, word
-from trapline.engine.decode_table import NUMBER
+from trapline.engine.records import NUMBER
 from trapline.kvm.nested.bugs import (
     COUNTER_ILLEGAL,
     NO_HLV,
