@@ -78,3 +78,4 @@ def test_uboot_with_its_symbols(tmp_path: Path) -> None:
         assert "in board_init_f ()" in said
         assert "prv:1 [Supervisor]" in said
         assert "in _start ()" in said
+        assert "(Remote target) killed]" in said

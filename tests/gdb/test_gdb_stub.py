@@ -207,9 +207,12 @@ def test_a_second_client_is_refused(tmp_path: Path) -> None:
 
 
 def test_kill_ends_the_run(tmp_path: Path) -> None:
-    """`k` ends the run as Ctrl-A x does."""
+    """`k` ends the run as Ctrl-A x does, and so does vKill, which is answered."""
     with behind(spinning(), tmp_path) as run:
         run.client().send("k")
+        assert run.end().reason == "quit"
+    with behind(spinning(), tmp_path) as run:
+        assert run.client().ask("vKill;a410") == "OK"
         assert run.end().reason == "quit"
 
 

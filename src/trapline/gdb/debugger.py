@@ -226,15 +226,11 @@ class Debugger:
         client.send(client.session.stop_reply(stopped, signal, no_history=at_begin))
 
     def _ended_by(self, move: Move) -> Any:
-        client = self._client
-        if move.how == "detach":
-            if client is not None:
-                client.send(b"OK")
+        if move.answer and self._client is not None:
+            self._client.send(move.answer)
+        if move.how in ("detach", "kill"):
             self._drop()
-        elif move.how == "kill":
-            self._drop()
-            return self._target.result("quit", 0, "gdb ended the run")
-        return None
+        return self._target.result("quit", 0, "gdb ended the run") if move.how == "kill" else None
 
     def _wait_for_packets(self) -> Any:
         sockets: list[Any] = [self._listener.socket, *([self._client] if self._client else [])]

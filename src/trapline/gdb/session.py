@@ -34,6 +34,7 @@ class Move:
     cpu: int = 0
     first: int = 0
     end: int = 0
+    answer: bytes = b""  # sent before the connection ends
 
 
 class WrongPacket(ValueError):
@@ -115,7 +116,7 @@ class Session:
             "C": lambda t: self._resume("continue", ""),
             "S": lambda t: self._resume("step", ""),
             "b": self._back,
-            "D": lambda _: Move("detach"),
+            "D": lambda _: Move("detach", answer=_OK),
             "k": lambda _: Move("kill"),
             "v": self._verbose,
             "q": self._query,
@@ -249,7 +250,7 @@ class Session:
             return b"vCont;c;C;s;S;r"
         if name == "Cont":
             return self._cont(rest)
-        return Move("kill") if name == "Kill" else _UNKNOWN
+        return Move("kill", answer=_OK) if name == "Kill" else _UNKNOWN
 
     def _cont(self, text: str) -> bytes | Move:
         """The first step that is asked for, else go on: CPUs run as their schedule has them."""
