@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trapline.engine.cache import image_key, read_image, write_image
+from trapline.engine.cache import MAGIC, image_key, read_image, sealed, write_image
 from trapline.engine.jit.template import Template, kept_templates
 from trapline.engine.link import Image
 
@@ -87,7 +87,36 @@ def test_an_image_with_other_fields_is_no_image(head: bytes, tmp_path: Path) -> 
         assert read_image(path) is None
 
 
-@pytest.mark.parametrize("content", [b"{}", b"[]", b"\xff\xfe\x00", b"", b"0" * 64 + b"\n[]"])
+FIELDS = {
+    "no names": b"{}",
+    "a list": b"[]",
+    "a number": b"5",
+    "no JSON": b"\xff{",
+    "nested": b"[" * 100_000,
+    "before the code": b'{"run": -1}',
+    "behind the code": b'{"run": 4}',
+    "no offset": b'{"run": 0, "trap": null}',
+    "half an offset": b'{"run": 1.5}',
+    "true": b'{"run": true}',
+    "another name": b'{"ran": 0}',
+}
+
+
+@pytest.mark.parametrize("head", FIELDS.values(), ids=FIELDS)
+def test_an_image_sealed_with_wrong_fields_is_no_image(head: bytes, tmp_path: Path) -> None:
+    """A file with the right digest whose fields name no function in its code is as if it were not there."""
+    path = tmp_path / "native.bin"
+    path.write_bytes(MAGIC + sealed(head + b"\n" + b"code"))
+    path.chmod(0o600)
+    assert read_image(path, ("run",)) is None
+
+
+NO_TEMPLATES = [b"{}", b"[]", b"[[]]", b'[["addi", "text", 1, [], []]]', b"7", b"\xff", b"[" * 100_000]
+
+
+@pytest.mark.parametrize(
+    "content", [b"{}", b"[]", b"\xff\xfe\x00", b"", b"0" * 64 + b"\n[]", *map(sealed, NO_TEMPLATES)]
+)
 def test_templates_that_are_none_are_made_anew(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of templates that is not what was written is replaced, never taken for a set without templates."""
     monkeypatch.setenv("TRAPLINE_CACHE", str(tmp_path))

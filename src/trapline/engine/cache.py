@@ -124,8 +124,8 @@ def image_key() -> str:
     return key_of(sources())
 
 
-def read_image(path: Path | None) -> Image | None:
-    """Return the image in a file, or None when there is none, it is damaged, or others may have written it."""
+def read_image(path: Path | None, needs: Iterable[str] = ()) -> Image | None:
+    """Return the image in a file; None: there is none, it is damaged, a name lacks, or others may have written it."""
     data = read_kept(path)
     if data is None or not data.startswith(MAGIC):
         return None
@@ -133,7 +133,19 @@ def read_image(path: Path | None) -> Image | None:
     if whole is None:
         return None
     head, _, code = whole.partition(b"\n")
-    return Image(code, json.loads(head))
+    symbols = _offsets(head, len(code))
+    return None if symbols is None or not symbols.keys() >= set(needs) else Image(code, symbols)
+
+
+def _offsets(head: bytes, size: int) -> dict[str, int] | None:
+    """The offsets of an image's functions: the engine jumps to them, so a whole file with others in it is no image."""
+    try:
+        fields = json.loads(head)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(fields, dict) or not all(type(at) is int and 0 <= at < size for at in fields.values()):
+        return None
+    return fields
 
 
 def write_image(path: Path, image: Image) -> None:
@@ -179,7 +191,7 @@ def load_image(progress: Callable[[str], None] = lambda text: None) -> Image:
     key = image_key()
     _say_what_is_not_used(key, progress)
     path = kept_file(f"native-{key}.bin")
-    found = read_image(path)
+    found = read_image(path, ("run", "h.step_end"))
     if found is not None:
         return found
     from trapline.engine.build import compile_image

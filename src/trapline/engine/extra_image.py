@@ -25,7 +25,7 @@ def function_key(function: Callable[..., Any]) -> str:
 
 def _image(function: Callable[..., Any], key: str) -> Image:
     path = kept_file(f"action-{key}.bin")
-    found = read_image(path)
+    found = read_image(path, (f"c.{function.__name__}",))
     if found is not None:
         return found
     from trapline.engine.build import compile_functions

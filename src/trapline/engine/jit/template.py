@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from trapline.engine.cache import image_key, kept_file, read_kept, remove_old, sealed, unsealed, write_whole
 
@@ -29,13 +30,26 @@ class Template:
     cold: tuple[str, ...]
 
 
+def _rows(kept: bytes | None) -> list[Any]:
+    """The rows of a kept file; none if they are not rows of templates, so that they are made anew."""
+    try:
+        rows = json.loads(kept or b"[]")
+    except (ValueError, RecursionError):
+        return []
+    kinds = str, str, bool, list, list
+    sound = isinstance(rows, list) and all(
+        isinstance(row, list) and [type(field) for field in row] == list(kinds) for row in rows
+    )
+    return rows if sound else []
+
+
 @functools.cache
 def kept_templates(compressed: bool) -> dict[str, Template]:
     """All templates by the instructions' names: from the cache, or made (jit.templates) and put there."""
     path = kept_file(f"templates-{image_key()}-{'c' if compressed else 'n'}.json")
-    kept = unsealed(read_kept(path) or b"")
-    if kept is not None:
-        return {name: Template(text, mode, tuple(i), tuple(c)) for name, text, mode, i, c in json.loads(kept)}
+    kept = _rows(unsealed(read_kept(path) or b""))
+    if kept:
+        return {name: Template(text, mode, tuple(i), tuple(c)) for name, text, mode, i, c in kept}
     from trapline.engine.jit.templates import templates
 
     found = templates(compressed=compressed)
