@@ -134,6 +134,7 @@ def redirect_trap(
         csr_write(hart, U64(VSCAUSE), cause)
         csr_write(hart, U64(VSSTATUS), pushed(csr_read(hart, U64(VSSTATUS)), priv))
         enter_handler(hart, csr_read(hart, U64(VSTVEC)), U64(1))
+        hart.kvm_traps_by_firmware = hart.kvm_traps_by_firmware + 1
         return U64(WENT_TO_VS)
     if hart.has_h != 0:
         write_hypervisor_state(hart, tval2, tinst, gva, priv, virt)

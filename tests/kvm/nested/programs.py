@@ -198,4 +198,6 @@ def own_traps() -> str:
     body += f"{note('hstatus', 'htval', 'htinst')}{enter('r1_in')}r1_in:\n{leave('r1_out')}r1_out:\n"
     # SPV is gone: this SRET stays in the hypervisor.
     body += "la t0, r2_in\ncsrw sepc, t0\nli t0, 0x180\ncsrs hstatus, t0\nebreak\nla t0, r2_in\ncsrw sepc, t0\n"
-    return body + f"li t0, 0x100\ncsrs sstatus, t0\nsret\nr2_in:\n{note('hgatp', 'hstatus')}"
+    body += f"li t0, 0x100\ncsrs sstatus, t0\nsret\nr2_in:\n{note('hgatp', 'hstatus')}"
+    # Behind a visit of the guest, a trap that firmware hands to the hypervisor.
+    return f"{body}{enter('r3_in')}r3_in:\n{leave('r3_out')}r3_out:\n.word 0\n{note('hstatus', 'htval')}"

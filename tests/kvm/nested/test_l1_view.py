@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hypervisors
 import programs
 import pytest
 from l1 import as_guest, difference, given_menvcfg, on_hart, on_spike, program
@@ -23,6 +24,15 @@ CASES = {
     "few": (programs.page_faults(8, 6), G39),
     "own traps": (programs.own_traps(), ()),
     "interrupts": (programs.interrupts(), ()),
+    "probes": (hypervisors.probes(), ()),
+    "counters": (hypervisors.counters(), ()),
+    "floating point": (hypervisors.floating_point(), ()),
+    "loads as guest": (hypervisors.loads_as_guest(), hypervisors.tables_of_guest()),
+    "readable code": (hypervisors.readable_code(), hypervisors.tables_of_guest()),
+    "fences": (hypervisors.fences(), hypervisors.pages_of_fences()),
+    "vectors": (hypervisors.vectors(), ()),
+    "cache blocks": (hypervisors.cache_blocks(), ()),
+    "memory types": (hypervisors.memory_types(), hypervisors.odd_tables()),
 }
 
 
@@ -53,5 +63,13 @@ def test_without_svadu() -> None:
     """Without Svadu a leaf whose A or D is clear faults, in the hypervisor's G-stage as on a hart."""
     isa = DEFAULT_ISA.replace("_svadu", "")
     code = program(programs.page_faults(8))
+    real = on_hart(code, G39, given_menvcfg(isa), isa, "native", 300_000)
+    assert not difference(real, as_guest(code, G39, engine="native", limit=300_000, isa=isa))
+
+
+def test_misaligned() -> None:
+    """Where the hart does misaligned accesses, those of the guest's guest fault where they fault there."""
+    isa = DEFAULT_ISA + "_zicclsm"
+    code = program(hypervisors.misaligned())
     real = on_hart(code, G39, given_menvcfg(isa), isa, "native", 300_000)
     assert not difference(real, as_guest(code, G39, engine="native", limit=300_000, isa=isa))

@@ -69,8 +69,8 @@ def put(virtual: U64, field: U64, value: U64) -> None:
 
 @cold
 def traps_to_vs(hart: Hart) -> U64:
-    """How many traps VS-mode has taken by delegation: the counts of what can be delegated."""
-    total = U64(0)
+    """How many traps VS-mode has taken without L0: the counts of what can be delegated, and what firmware handed on."""
+    total = U64(0) + hart.kvm_traps_by_firmware
     causes = U64(HEDELEG_WRITABLE) | (VS_INTERRUPTS << 32)
     if hart.has_ssaia != 0:
         causes = causes | (LOCAL_INTERRUPTS << 32)

@@ -41,6 +41,7 @@ class HostedWords:
     kvm_world = LAYOUT.word(most=1)  # 1: the VS-level registers are those of the guest's own guest
     kvm_hgatp = LAYOUT.word()  # hgatp of the VM
     kvm_hedeleg, kvm_hideleg, kvm_hcounteren, kvm_henvcfg, kvm_hstateen0, kvm_hstatus, kvm_fs = LAYOUT.words(7)
+    kvm_traps_by_firmware = LAYOUT.word(most=MOST_TIME)  # traps that firmware has handed to VS-mode
     kvm_traps_seen = LAYOUT.word(most=MOST_TIME)  # traps that VS-mode had taken when hstatus was last looked at
     kvm_nacl = LAYOUT.word(kind=Kind.HOST)  # features of NACL that L1 gets (kvm.nested.nacl)
     kvm_nacl_memory = LAYOUT.word()  # address of its shared memory, and 1; 0: none
