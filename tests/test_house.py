@@ -75,6 +75,15 @@ def test_language_needs_no_llvm() -> None:
     assert users <= {"engine/build.py", "engine/cache.py", "engine/jit/compile.py"}
 
 
+def test_the_compiler_writes_llvm_through_its_builder() -> None:
+    """Arithmetic, memory and branches of functions and handlers are calls of engine.llvm, not text of their own."""
+    text = re.compile(
+        r"""["'](add|sub|mul|and|or|shl|lshr|inttoptr|getelementptr inbounds|load|store|icmp|br) (i8|i64|ptr)"""
+    )
+    files = sorted((SOURCE / "engine" / "compiler").glob("*.py"))
+    assert not [f"{path.name}: {found[0]}" for path in files for found in text.finditer(path.read_text())]
+
+
 def test_harts_and_engines_are_typed() -> None:
     """No parameter and no field called `hart` or `engine` is of type Any."""
     wrong = []

@@ -21,6 +21,7 @@ from trapline.engine.compiler.source import (
     kind,
 )
 from trapline.engine.compiler.text import LLVM, WROTE_MODE, Value
+from trapline.engine.llvm import UNLIKELY, Flag, Word, words
 from trapline.lang import values
 from trapline.lang.functions import COLD, dispatch
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 class Calls(Expressions):
     """Compiles calls."""
 
-    def call(self, node: ast.Call) -> Value | None:
+    def call_expression(self, node: ast.Call) -> Value | None:
         """Compile a call of whatever the name stands for."""
         target = self.resolve(node.func)
         if node.keywords:
@@ -78,15 +79,15 @@ class Calls(Expressions):
         """From a template, a cold function is called through its C form (handlers.thunk)."""
         self.wrote |= compiled.writes
         name = f'@"p.{target.__name__}"'
-        words = []
+        given = []
         for arg in args if has_hart(target) else ["ptr %hart", *args]:
             type_, _, operand = arg.partition(" ")
-            words.append(f"i64 {self.value(f'zext i1 {operand} to i64')}" if type_ == "i1" else arg)
-        self.module.declare(name, len(words) - 1)
-        result = self.value(f"call i64 {name}({', '.join(words)})")
+            given.append(words(self.widen(operand)) if type_ == "i1" else arg)
+        self.module.declare(name, len(given) - 1)
+        result = Word(self.call(name, "i64", ", ".join(given), convention=""))
         if compiled.returns == VOID:
             return None
-        return (self.value(f"trunc i64 {result} to i1") if compiled.returns == B else result), compiled.returns
+        return (self.narrow(result, "i1") if compiled.returns == B else result), compiled.returns
 
     def known_arguments(self, node: ast.Call, target: Callable[..., Any]) -> dict[str, int]:
         """Parameters that get a constant and are not assigned in the callee."""
@@ -126,22 +127,18 @@ class Calls(Expressions):
         self.writes_x |= compiled.writes_x
         self.jumps |= compiled.jumps
         result_type = compiled.result_type()
-        text = f"call fastcc {result_type} @{compiled.symbol}({', '.join(args)})"
-        if not self.fast and self.module.on_trap_path(self.function, compiled.symbol):
-            text += " alwaysinline"
+        in_place = not self.fast and self.module.on_trap_path(self.function, compiled.symbol)
+        more = " alwaysinline" if in_place else ""
+        result = self.call(f"@{compiled.symbol}", result_type, ", ".join(args), more=more)
         if not compiled.may_fail:
             self.wrote |= compiled.writes
-            if compiled.returns == VOID:
-                self.emit(text)
-                return None
-            return self.value(text), compiled.returns
-        result = self.value(text)
+            return None if compiled.returns == VOID else (result, compiled.returns)
         self.may_fail = True
         if compiled.always_bails and self.depth == 0:
             self.always_bails = True
-        failed = result if compiled.returns == VOID else self.value(f"extractvalue {result_type} {result}, 1")
+        failed = result if compiled.returns == VOID else self.part(1, result_type, result)
         bad, good = self.label(), self.label()
-        self.branch(failed, bad, good, ", !prof !1")
+        self.branch(Flag(failed), bad, good, UNLIKELY)
         self.place_label(bad)
         wrote = self.wrote
         self.fail()
@@ -149,7 +146,7 @@ class Calls(Expressions):
         self.place_label(good)
         if compiled.returns == VOID:
             return None
-        return self.value(f"extractvalue {result_type} {result}, 0"), compiled.returns
+        return self.part(0, result_type, result), compiled.returns
 
     def dispatch_call(self, node: ast.Call) -> Value | None:
         """Call a dispatch table's entry."""
@@ -180,14 +177,14 @@ class Calls(Expressions):
             other = self.label()
             if value != last:
                 here = self.label()
-                self.branch(self.value(f"icmp eq i64 {key}, {value}"), here, other)
+                self.branch(self.compare("eq", key, value), here, other)
                 self.place_label(here)
             self.wrote = before
             result = self.subset_call(rest, target)
             if result is not None:
                 type_ = result[1]
                 slot = slot or self.slot(type_)
-                self.emit(f"store {LLVM[type_]} {result[0]}, ptr {slot}")
+                self.write(result[0], slot, LLVM[type_])
             wrote |= self.wrote
             self.goto(done)
             if value != last:
@@ -195,4 +192,4 @@ class Calls(Expressions):
         self.depth -= 1
         self.wrote = wrote
         self.place_label(done)
-        return (self.value(f"load {LLVM[type_]}, ptr {slot}"), type_) if slot else None
+        return (self.read(slot, LLVM[type_]), type_) if slot else None

@@ -12,6 +12,7 @@ import ast
 from trapline.engine.compiler.calls import Calls
 from trapline.engine.compiler.source import VOID, U, annotation, has_hart
 from trapline.engine.compiler.text import ARCHITECTURAL, LLVM, MODE, WROTE, WROTE_MODE, Value
+from trapline.engine.llvm import Word, words
 from trapline.lang.functions import IllegalInstruction, Trap, VirtualInstruction
 
 FAST_OK_WRITES = {"access_va"}
@@ -32,7 +33,7 @@ class FunctionEmitter(Calls):
             type_ = annotation(arg.annotation, U)
             slot = f"%p.{arg.arg}"
             self.locals[arg.arg] = (slot, type_)
-            self.emit(f"store {LLVM[type_]} %a.{arg.arg}, ptr {slot}")
+            self.write(f"%a.{arg.arg}", slot, LLVM[type_])
         self.body(self.node.body)
         if not self.terminated:
             if self.returns != VOID:
@@ -59,7 +60,7 @@ class FunctionEmitter(Calls):
             case ast.Expr(value=ast.Constant()) | ast.Pass():
                 pass
             case ast.Expr(value=ast.Call() as call):
-                self.call(call)
+                self.call_expression(call)
             case ast.Assign(targets=[ast.Name(id=name)]):
                 self.assign_local(node, name, self.expression(node.value))
             case ast.AnnAssign(target=ast.Name(id=name)) if node.value is not None:
@@ -92,29 +93,30 @@ class FunctionEmitter(Calls):
         slot, declared = self.locals.setdefault(name, (f"%l.{name}", type_))
         if declared != type_:
             raise self.error(node, f"{name} is {declared} and gets {type_}")
-        self.emit(f"store {LLVM[type_]} {operand}, ptr {slot}")
+        self.write(operand, slot, LLVM[type_])
 
     def assign_place(self, target: ast.expr, value: Value) -> None:
-        operand, type_ = value
+        type_ = value[1]
         if type_ != U:
             raise self.error(target, f"a field takes a U64, not {type_}")
+        operand = Word(value[0])
         owner = self.device_state(target)
         if owner is not None:
-            self.emit(f"store i64 {operand}, ptr {self.device_place(target, owner)}, align 8")
+            self.store(operand, self.device_place(target, owner))
             self.wrote |= WROTE
             return
         name = self.field_name(target)
         if name == "next_pc" and self.fast:
-            self.emit(f"store i64 {operand}, ptr %np")
+            self.write(operand, "%np")
             return
         if name not in FAST_OK_WRITES:
             self.wrote |= WROTE | (ARCHITECTURAL if name in VISIBLE else 0) | (WROTE_MODE if name in MODE else 0)
         if name == "x":
             self.writes_x = True
         if self.module.markers and name in ("x", "f") and isinstance(target, ast.Subscript):
-            self.emit(f"call void @write.{name}(i64 {self.as_word(target.slice)}, i64 {operand})")
+            self.call(f"@write.{name}", "void", words(self.as_word(target.slice), operand), convention="")
             return
-        self.emit(f"store i64 {operand}, ptr {self.place(target, store=True)}, align 8")
+        self.store(operand, self.place(target, store=True))
 
     def if_statement(self, node: ast.If) -> None:
         constant = self.constant_condition(node.test)
@@ -160,8 +162,8 @@ class FunctionEmitter(Calls):
         self.assign_local(node, name, (str(start), U))
         slot = self.locals[name][0]
         self.place_label(head)
-        index = self.value(f"load i64, ptr {slot}")
-        self.branch(self.value(f"icmp {'slt' if step > 0 else 'sgt'} i64 {index}, {stop}"), body, done)
+        index = Word(self.read(slot))
+        self.branch(self.compare("slt" if step > 0 else "sgt", index, stop), body, done)
         self.place_label(body)
         self.loops.append((next_, done))
         self.depth += 1
@@ -169,8 +171,8 @@ class FunctionEmitter(Calls):
         self.depth -= 1
         self.loops.pop()
         self.place_label(next_)
-        following = self.value(f"load i64, ptr {slot}")
-        self.emit(f"store i64 {self.value(f'add i64 {following}, {step}')}, ptr {slot}")
+        following = Word(self.read(slot))
+        self.write(self.add(following, step), slot)
         self.goto(head)
         self.place_label(done)
 
@@ -202,7 +204,7 @@ class FunctionEmitter(Calls):
                 self.always_bails = True
             self.fail()
             return
-        operands = [self.as_word(a) for a in args] + ["0"] * (5 - len(args))
+        operands = [self.as_word(a) for a in args] + [Word("0")] * (5 - len(args))
         for name, operand in zip(("cause", "tval", "tval2", "tinst", "gva"), operands, strict=True):
-            self.emit(f"store i64 {operand}, ptr {self.field_pointer('trap_' + name)}, align 8")
+            self.store(operand, self.field_pointer("trap_" + name))
         self.fail()

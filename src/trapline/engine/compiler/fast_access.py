@@ -6,9 +6,10 @@ import ast
 from typing import TYPE_CHECKING
 
 from trapline.engine import records
-from trapline.engine.compiler.primitives import UNLIKELY_BAIL, Result, literal, load_bytes, store_bytes
+from trapline.engine.compiler.primitives import Result, literal, load_bytes, store_bytes
 from trapline.engine.compiler.source import U
 from trapline.engine.compiler.text import WROTE
+from trapline.engine.llvm import LIKELY, Pointer, Word, words
 
 if TYPE_CHECKING:
     from trapline.engine.compiler.calls import Calls
@@ -18,17 +19,17 @@ COLD_CALL = "preserve_allcc"  # of other cold functions, from regions: numbers s
 BLOCK = 64  # bytes of the cache block that fast handlers know
 
 
-def split_in_page(e: Calls, va: str, tag: str, size: int, hit: str) -> None:
+def split_in_page(e: Calls, va: Word, tag: Word, size: int, hit: str) -> None:
     """A misaligned access inside a page whose translation is there: the host does it, if the hart is one that does."""
     page, fits, able = e.label(), e.label(), e.label()
     no = e.label()
-    e.branch(e.value(f"icmp eq i64 {tag}, {e.value(f'and i64 {va}, -4096')}"), page, no)
+    e.branch(e.compare("eq", tag, e.mask(va, -4096)), page, no)
     e.place_label(page)
-    offset = e.value(f"and i64 {va}, 4095")
-    e.branch(e.value(f"icmp ule i64 {offset}, {4096 - size}"), fits, no)
+    offset = e.mask(va, 4095)
+    e.branch(e.compare("ule", offset, 4096 - size), fits, no)
     e.place_label(fits)
-    hardware = e.value(f"load i64, ptr {e.field_pointer('misaligned_hardware')}, align 8")
-    e.branch(e.value(f"icmp ne i64 {hardware}, 0"), able, no)
+    hardware = e.load(e.field_pointer("misaligned_hardware"))
+    e.branch(e.compare("ne", hardware, 0), able, no)
     e.place_label(able)
     e.goto(hit)
     e.place_label(no)
@@ -50,48 +51,46 @@ def fast_access(e: Calls, node: ast.Call, name: str) -> Result:
     return load_bytes(e, pointer, size), U
 
 
-def fast_zero(e: Calls, va: str) -> Result:
+def fast_zero(e: Calls, va: Word) -> Result:
     """A cache block of the common size, in a page whose translation for stores is there."""
-    size = e.value(f"load i64, ptr {e.field_pointer('cache_block')}, align 8")
+    size = e.load(e.field_pointer("cache_block"))
     common, other = e.label(), e.label()
-    e.branch(e.value(f"icmp eq i64 {size}, {BLOCK}"), common, other, UNLIKELY_BAIL)
+    e.branch(e.compare("eq", size, BLOCK), common, other, LIKELY)
     e.place_label(other)
     e.fail()
     e.place_label(common)
-    pointer = find(e, e.value(f"and i64 {va}, {-BLOCK}"), 8, records.STORE_AREA, splits=False)
+    pointer = find(e, e.mask(va, -BLOCK), 8, records.STORE_AREA, splits=False)
     for offset in range(0, BLOCK, 8):
-        store_bytes(e, e.value(f"getelementptr inbounds i8, ptr {pointer}, i64 {offset}"), 8, "0")
+        store_bytes(e, e.at(pointer, offset), 8, 0)
     e.wrote |= WROTE
     return None
 
 
-def find(e: Calls, va: str, size: int, area: int, *, splits: bool) -> str:
+def find(e: Calls, va: Word, size: int, area: int, *, splits: bool) -> Pointer:
     """A pointer to what lies at a virtual address; bails out where the translation set does not have the page."""
     if e.module.markers:
         # A region looks the page up in its own way (jit.access).
         e.gives_up_here()
         asks = splits and (size > 1 or area == records.STORE_AREA)
-        delta = e.value(f"call i64 @find(i64 {va}, i64 {size}, i64 {area}, i64 {int(asks)})")
+        delta = Word(e.call("@find", "i64", words(va, size, area, int(asks)), convention=""))
     else:
         delta = probe(e, va, size, area, splits=splits)
-    return e.value(f"inttoptr i64 {e.value(f'add i64 {va}, {delta}')} to ptr")
+    return e.pointer(e.add(va, delta))
 
 
-def probe(e: Calls, va: str, size: int, area: int, *, splits: bool) -> str:
+def probe(e: Calls, va: Word, size: int, area: int, *, splits: bool) -> Word:
     """Host address minus va, from the translation set; bails out where that does not have the page."""
-    index = e.value(f"and i64 {e.value(f'lshr i64 {va}, 8')}, {(records.DATA_ENTRIES - 1) * records.DATA_BYTES}")
-    entry = e.value(f"getelementptr inbounds i8, ptr %tlb, i64 {index}")
+    index = e.mask(e.lshr(va, 8), (records.DATA_ENTRIES - 1) * records.DATA_BYTES)
+    entry = e.at(Pointer("%tlb"), index)
     if area:
-        entry = e.value(f"getelementptr inbounds i8, ptr {entry}, i64 {area}")
-    tag = e.value(f"load i64, ptr {entry}, align 16")
-    wanted = e.value(f"and i64 {va}, {-4096 | (size - 1)}")
+        entry = e.at(entry, area)
+    tag = e.load(entry, 16)
+    wanted = e.mask(va, -4096 | (size - 1))
     hit, miss = e.label(), e.label()
-    e.branch(e.value(f"icmp eq i64 {tag}, {wanted}"), hit, miss, UNLIKELY_BAIL)
+    e.branch(e.compare("eq", tag, wanted), hit, miss, LIKELY)
     e.place_label(miss)
     if splits and size > 1:
         split_in_page(e, va, tag, size, hit)
     e.fail()
     e.place_label(hit)
-    return e.value(
-        f"load i64, ptr {e.value(f'getelementptr inbounds i8, ptr {entry}, i64 {records.DATA_FAR}')}, align 8"
-    )
+    return e.load(e.at(entry, records.DATA_FAR))

@@ -7,7 +7,7 @@ that. Only the dispatch between the two is saved, so the meaning is that of the 
 
 from __future__ import annotations
 
-from trapline.engine.compiler.handlers import Handler, perform
+from trapline.engine.compiler.handlers import IC, IC1, IC2, Handler, perform
 from trapline.engine.compiler.module import ModuleBuilder
 from trapline.engine.compiler_names import FUSED
 from trapline.isa.decode import by_name
@@ -29,9 +29,9 @@ def fused_texts(module: ModuleBuilder, names: set[str]) -> tuple[list[str], list
 def fused_handler(module: ModuleBuilder, name: str, first: str, second: str, kind: str) -> str:
     """Perform one, then the other; each bails out to its own slow handler."""
     h = Handler(name)
-    h.emit("%ic1 = add i64 %ic, -1")
-    h.emit("%ic2 = add i64 %ic, -2")
-    for part, own_kind, before, after in ((first, "x", "%ic", "%ic1"), (second, kind or "x", "%ic1", "%ic2")):
+    h.count(1)
+    h.count(2)
+    for part, own_kind, before, after in ((first, "x", IC, IC1), (second, kind or "x", IC1, IC2)):
         mnemonic, length = part.rsplit("_", 1)
         instruction = by_name(mnemonic)
         assert instruction.function is not None
@@ -40,5 +40,5 @@ def fused_handler(module: ModuleBuilder, name: str, first: str, second: str, kin
         perform(h, instruction, compiled, int(length), kind=own_kind, slow=part, before=before, after=after)
         if part is first:
             h.rec = h.successor(int(length))
-    h.next(int(second.rsplit("_", 1)[1]), ic="%ic2")
+    h.next(int(second.rsplit("_", 1)[1]), ic=IC2)
     return h.text()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from trapline.engine.compiler.source import VOID, B, D, S, SubsetError, U
 from trapline.engine.compiler.text import WROTE
+from trapline.engine.llvm import LIKELY, Flag, Operand, Pointer, Word, words
 from trapline.lang.control import ATTENTION_LEAVE, ATTENTION_RESUME
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ Result = tuple[str, str] | None
 Lowering = Callable[["Calls", ast.Call], Result]
 TABLE: dict[str, Lowering] = {}
 
-UNLIKELY_BAIL = ", !prof !0"
 INT = {1: "i8", 2: "i16", 4: "i32", 8: "i64"}
 
 
@@ -50,7 +50,12 @@ def literal(e: Calls, node: ast.expr) -> int:
     return number
 
 
-def _words(e: Calls, node: ast.Call) -> list[str]:
+def of_hart(*given: Operand) -> str:
+    """Arguments that are the hart and words."""
+    return f"ptr %hart, {words(*given)}" if given else "ptr %hart"
+
+
+def _words(e: Calls, node: ast.Call) -> list[Word]:
     return [e.as_word(a) for a in node.args]
 
 
@@ -72,7 +77,7 @@ def _u64(e: Calls, node: ast.Call) -> Result:
     value, type_ = e.expression(node.args[0])
     if type_ != B:
         raise e.error(node, "u64() takes a bool")
-    return e.value(f"zext i1 {value} to i64"), U
+    return e.widen(value), U
 
 
 @lowering("sext", "zext")
@@ -81,15 +86,13 @@ def _extend(e: Calls, node: ast.Call) -> Result:
     value, bits = e.as_word(node.args[0]), literal(e, node.args[1])
     if bits == 64:
         return value, U
-    narrow = e.value(f"trunc i64 {value} to i{bits}")
-    return e.value(f"{name} i{bits} {narrow} to i64"), U
+    return e.widen(e.narrow(value, f"i{bits}"), f"i{bits}", name), U
 
 
 @lowering("bit")
 def _bit(e: Calls, node: ast.Call) -> Result:
     value, number = _words(e, node)
-    shifted = e.value(f"lshr i64 {value}, {number}")
-    return e.value(f"trunc i64 {shifted} to i1"), B
+    return e.narrow(e.lshr(value, number), "i1"), B
 
 
 @lowering("mulhu", "mulh", "mulhsu")
@@ -107,7 +110,7 @@ def _multiply_high(e: Calls, node: ast.Call) -> Result:
 def _unsigned_division(e: Calls, node: ast.Call) -> Result:
     name = e.resolve(node.func).__name__
     a, b = _words(e, node)
-    return e.value(f"{name} i64 {a}, {b}"), U
+    return e.binary(name, a, b), U
 
 
 @lowering("sdiv", "srem")
@@ -116,49 +119,48 @@ def _signed_division(e: Calls, node: ast.Call) -> Result:
     operands = [e.expression(a, S) for a in node.args]
     if any(t != S for _, t in operands):
         raise e.error(node, "takes S64")
-    return e.value(f"{name} i64 {operands[0][0]}, {operands[1][0]}"), S
+    return e.binary(name, Word(operands[0][0]), Word(operands[1][0])), S
 
 
 @lowering("clz", "ctz")
 def _count_zeros(e: Calls, node: ast.Call) -> Result:
     name = e.resolve(node.func).__name__
     name = {"clz": "ctlz", "ctz": "cttz"}[name]
-    return e.value(f"call i64 @llvm.{name}.i64(i64 {e.as_word(node.args[0])}, i1 false)"), U
+    return e.call(f"@llvm.{name}.i64", "i64", f"{words(e.as_word(node.args[0]))}, i1 false", convention=""), U
 
 
 @lowering("popcount", "byte_reverse")
 def _bits(e: Calls, node: ast.Call) -> Result:
     name = e.resolve(node.func).__name__
     name = {"popcount": "ctpop", "byte_reverse": "bswap"}[name]
-    return e.value(f"call i64 @llvm.{name}.i64(i64 {e.as_word(node.args[0])})"), U
+    return e.intrinsic(name, e.as_word(node.args[0])), U
 
 
 @lowering("host_load")
 def _host_load(e: Calls, node: ast.Call) -> Result:
     address, size = e.as_word(node.args[0]), literal(e, node.args[1])
-    pointer = e.value(f"inttoptr i64 {address} to ptr")
+    pointer = e.pointer(address)
     return load_bytes(e, pointer, size), U
 
 
-def load_bytes(e: Calls, pointer: str, size: int) -> str:
+def load_bytes(e: Calls, place: Pointer, size: int) -> Word:
     """Load little-endian bytes, zero-extended."""
-    value = e.value(f"load {INT[size]}, ptr {pointer}, align 1")
-    return value if size == 8 else e.value(f"zext {INT[size]} {value} to i64")
+    value = e.value(f"load {INT[size]}, ptr {place}, align 1")
+    return Word(value) if size == 8 else e.widen(value, INT[size])
 
 
 @lowering("host_store")
 def _host_store(e: Calls, node: ast.Call) -> Result:
     address, size, value = e.as_word(node.args[0]), literal(e, node.args[1]), e.as_word(node.args[2])
-    store_bytes(e, e.value(f"inttoptr i64 {address} to ptr"), size, value)
+    store_bytes(e, e.pointer(address), size, value)
     e.wrote |= WROTE
     return None
 
 
-def store_bytes(e: Calls, pointer: str, size: int, value: str) -> None:
+def store_bytes(e: Calls, place: Pointer, size: int, word: Operand) -> None:
     """Store the low bytes of a word."""
-    if size != 8:
-        value = e.value(f"trunc i64 {value} to {INT[size]}")
-    e.emit(f"store {INT[size]} {value}, ptr {pointer}, align 1")
+    value = word if size == 8 else e.narrow(word, INT[size])
+    e.emit(f"store {INT[size]} {value}, ptr {place}, align 1")
 
 
 @lowering("jump")
@@ -166,10 +168,10 @@ def _jump(e: Calls, node: ast.Call) -> Result:
     target = e.as_word(node.args[1])
     e.jumps = True
     if e.fast:
-        e.emit(f"store i64 {target}, ptr %np")
-        e.emit("store i1 true, ptr %jumped")
+        e.write(target, "%np")
+        e.write("true", "%jumped", "i1")
     else:
-        e.emit(f"store i64 {target}, ptr {e.field_pointer('next_pc')}, align 8")
+        e.store(target, e.field_pointer("next_pc"))
     return None
 
 
@@ -183,7 +185,7 @@ def _give_up_unless(e: Calls, node: ast.Call) -> Result:
     if e.fast:
         holds, _ = e.expression(node.args[0])
         on, out = e.label(), e.label()
-        e.branch(holds, on, out, UNLIKELY_BAIL)
+        e.branch(Flag(holds), on, out, LIKELY)
         e.place_label(out)
         e.fail()
         e.place_label(on)
@@ -193,26 +195,22 @@ def _give_up_unless(e: Calls, node: ast.Call) -> Result:
 
 def _attention(e: Calls, flag: int) -> None:
     pointer = e.field_pointer("attention")
-    old = e.value(f"load i64, ptr {pointer}, align 8")
-    e.emit(f"store i64 {e.value(f'or i64 {old}, {flag}')}, ptr {pointer}, align 8")
+    old = e.load(pointer)
+    e.store(e.either(old, flag), pointer)
 
 
 @lowering("leave")
 def _leave(e: Calls, node: ast.Call) -> Result:
     reason = e.as_word(node.args[1])
-    e.emit(f"store i64 {reason}, ptr {e.field_pointer('exit_reason')}, align 8")
+    e.store(reason, e.field_pointer("exit_reason"))
     _attention(e, ATTENTION_LEAVE)
     return None
 
 
-def _helper(e: Calls, name: str, *args: str) -> str:
+def _helper(e: Calls, name: str, *args: Operand) -> str:
     function = e.module.engine_function(name)
     compiled = e.module.function(function)
-    text = f"call fastcc {compiled.result_type()} @{compiled.symbol}({', '.join(['ptr %hart', *args])})"
-    if compiled.result_type() == "void":
-        e.emit(text)
-        return ""
-    return e.value(text)
+    return e.call(f"@{compiled.symbol}", compiled.result_type(), of_hart(*args))
 
 
 @lowering("flush_translations")
@@ -224,31 +222,31 @@ def _flush_translations(e: Calls, node: ast.Call) -> Result:
 
 @lowering("flush_page")
 def _flush_page(e: Calls, node: ast.Call) -> Result:
-    _helper(e, "flush_page_sets", f"i64 {e.as_word(node.args[1])}")
+    _helper(e, "flush_page_sets", e.as_word(node.args[1]))
     _attention(e, ATTENTION_RESUME)
     return None
 
 
 @lowering("cache_translation")
 def _cache_translation(e: Calls, node: ast.Call) -> Result:
-    _helper(e, "fill_translation", *[f"i64 {w}" for w in [e.as_word(a) for a in node.args[1:]]])
+    _helper(e, "fill_translation", *[e.as_word(a) for a in node.args[1:]])
     return None
 
 
 @lowering("known_table", "known_guest_table")
 def _known_table(e: Calls, node: ast.Call) -> Result:
-    return _helper(e, e.resolve(node.func).__name__, f"i64 {e.as_word(node.args[1])}"), U
+    return _helper(e, e.resolve(node.func).__name__, e.as_word(node.args[1])), U
 
 
 @lowering("remember_table", "remember_guest_table")
 def _remember_table(e: Calls, node: ast.Call) -> Result:
-    _helper(e, e.resolve(node.func).__name__, *[f"i64 {e.as_word(a)}" for a in node.args[1:]])
+    _helper(e, e.resolve(node.func).__name__, *[e.as_word(a) for a in node.args[1:]])
     return None
 
 
 @lowering("note_store")
 def _note_store(e: Calls, node: ast.Call) -> Result:
-    _helper(e, "bytes_stored", *[f"i64 {w}" for w in [e.as_word(a) for a in node.args[1:]]])
+    _helper(e, "bytes_stored", *[e.as_word(a) for a in node.args[1:]])
     return None
 
 
@@ -264,15 +262,15 @@ def _arm_code(e: Calls, node: ast.Call) -> Result:
     return None
 
 
-def _callback(e: Calls, field: str, args: list[str]) -> str:
-    pointer = e.value(f"load ptr, ptr {e.field_pointer(field)}, align 8")
-    given = ", ".join(["ptr %hart", *[f"i64 {a}" for a in [*args, "0", "0", "0", "0"][:4]]])
-    return e.value(f"call i64 {pointer}({given})")
+def _callback(e: Calls, field: str, args: list[Word]) -> Word:
+    pointer = e.load_pointer(e.field_pointer(field))
+    four: list[Operand] = [*args, 0, 0, 0, 0]
+    return Word(e.call(pointer, "i64", of_hart(*four[:4]), convention=""))
 
 
-def _of_region(e: Calls, field: str, region: str) -> str:
-    place = e.value(f"getelementptr inbounds i64, ptr {e.field_pointer(field)}, i64 {region}")
-    return e.value(f"load i64, ptr {place}, align 8")
+def _of_region(e: Calls, field: str, region: Word) -> Word:
+    place = e.item(e.field_pointer(field), region)
+    return e.load(place)
 
 
 def _device(e: Calls, node: ast.Call, own: str, other: str) -> str:
@@ -280,17 +278,17 @@ def _device(e: Calls, node: ast.Call, own: str, other: str) -> str:
     region, *args = [e.as_word(a) for a in node.args[1:]]
     function = _of_region(e, own, region)
     native, python, done, slot = e.label(), e.label(), e.label(), e.slot(U)
-    e.branch(e.value(f"icmp ne i64 {function}, 0"), native, python)
+    e.branch(e.compare("ne", function, 0), native, python)
     e.place_label(native)
-    given = ", ".join(["ptr %hart", *[f"i64 {a}" for a in (_of_region(e, "region_io", region), *args)]])
-    answer = e.value(f"call i64 {e.value(f'inttoptr i64 {function} to ptr')}({given})")
-    e.emit(f"store i64 {answer}, ptr {slot}")
+    given = of_hart(_of_region(e, "region_io", region), *args)
+    answer = e.call(e.pointer(function), "i64", given, convention="")
+    e.write(answer, slot)
     e.goto(done)
     e.place_label(python)
-    e.emit(f"store i64 {_callback(e, other, [region, *args])}, ptr {slot}")
+    e.write(_callback(e, other, [region, *args]), slot)
     e.goto(done)
     e.place_label(done)
-    return e.value(f"load i64, ptr {slot}")
+    return e.read(slot)
 
 
 @lowering("device_load")
@@ -309,16 +307,15 @@ def _ask_host(e: Calls, node: ast.Call) -> Result:
     state, type_ = e.expression(node.args[1])
     if type_ != D:
         raise e.error(node, "the second argument is the state of devices")
-    _callback(e, "fn_host", [state, *[e.as_word(a) for a in node.args[2:]]])
+    _callback(e, "fn_host", [Word(state), *[e.as_word(a) for a in node.args[2:]]])
     return None
 
 
 @lowering("call_registers")
 def _call_registers(e: Calls, node: ast.Call) -> Result:
     function, *args = [e.as_word(a) for a in node.args[1:]]
-    given = ", ".join(["ptr %hart", *[f"i64 {a}" for a in args]])
     e.wrote |= WROTE
-    return e.value(f"call i64 {e.value(f'inttoptr i64 {function} to ptr')}({given})"), U
+    return e.call(e.pointer(function), "i64", of_hart(*args), convention=""), U
 
 
 @lowering("on_hart")
@@ -327,7 +324,7 @@ def _on_hart(e: Calls, node: ast.Call) -> Result:
     compiled = e.module.function(target)
     if compiled.may_fail or compiled.returns != VOID:
         raise e.error(node, "on_hart() takes a function that gives no value and cannot trap")
-    e.emit(f"call fastcc void @{compiled.symbol}({_for_other(e, node, target)})")
+    e.call(f"@{compiled.symbol}", "void", _for_other(e, node, target))
     e.wrote |= compiled.writes
     return None
 
@@ -339,12 +336,12 @@ def _traps_on_hart(e: Calls, node: ast.Call) -> Result:
     if not compiled.may_fail or compiled.returns != VOID:
         raise e.error(node, "traps_on_hart() takes a function that gives no value and can trap")
     e.wrote |= compiled.writes
-    return e.value(f"call fastcc i1 @{compiled.symbol}({_for_other(e, node, target)})"), B
+    return e.call(f"@{compiled.symbol}", "i1", _for_other(e, node, target)), B
 
 
 def _for_other(e: Calls, node: ast.Call, target: Any) -> str:
     """The arguments of a call on another hart, whose host address is the first."""
-    other = e.value(f"inttoptr i64 {e.as_word(node.args[0])} to ptr")
+    other = e.pointer(e.as_word(node.args[0]))
     call = ast.copy_location(ast.Call(node.args[1], [ast.Constant(0), *node.args[2:]], []), node)
     given = e.arguments(ast.fix_missing_locations(call), target, {})
     return ", ".join([f"ptr {other}", *given[1:]])
@@ -358,16 +355,15 @@ def _attempt(e: Calls, node: ast.Call) -> Result:
     compiled = e.module.function(target)
     call = ast.copy_location(ast.Call(node.args[1], [ast.Constant(0), *node.args[2:]], []), node)
     args = ", ".join(e.arguments(ast.fix_missing_locations(call), target, {}))
-    text = f"call fastcc {compiled.result_type()} @{compiled.symbol}({args})"
     e.wrote |= compiled.writes | WROTE
     if not compiled.may_fail:
         raise e.error(node, f"{compiled.symbol} cannot trap")
-    result = e.value(text)
+    result = e.call(f"@{compiled.symbol}", compiled.result_type(), args)
     if compiled.returns == VOID:
         return result, B
-    value = e.value(f"extractvalue {compiled.result_type()} {result}, 0")
-    e.emit(f"store i64 {value}, ptr {e.field_pointer('attempted')}, align 8")
-    return e.value(f"extractvalue {compiled.result_type()} {result}, 1"), B
+    value = e.part(0, compiled.result_type(), result)
+    e.store(Word(value), e.field_pointer("attempted"))
+    return e.part(1, compiled.result_type(), result), B
 
 
 @lowering("user_mmio")
@@ -377,20 +373,20 @@ def _user_mmio(e: Calls, node: ast.Call) -> Result:
 
 @lowering("call_action")
 def _call_action(e: Calls, node: ast.Call) -> Result:
-    pointer = e.value(f"inttoptr i64 {e.as_word(node.args[1])} to ptr")
+    pointer = e.pointer(e.as_word(node.args[1]))
     e.wrote |= WROTE
-    return e.value(f"call i64 {pointer}(ptr %hart)"), U
+    return e.call(pointer, "i64", of_hart(), convention=""), U
 
 
 @lowering("run_engine")
 def _run_engine(e: Calls, node: ast.Call) -> Result:
     e.wrote |= WROTE
-    return _helper(e, "run_hart", f"i64 {e.as_word(node.args[1])}"), U
+    return _helper(e, "run_hart", e.as_word(node.args[1])), U
 
 
 @lowering("enter_code")
 def _enter_code(e: Calls, node: ast.Call) -> Result:
-    e.emit(f"call void @run(ptr %hart, i64 {e.as_word(node.args[1])})")
+    e.call("@run", "void", of_hart(e.as_word(node.args[1])), convention="")
     e.wrote |= WROTE
     return None
 
@@ -414,18 +410,18 @@ def _instruction_bits(e: Calls, node: ast.Call) -> Result:
 @lowering("fill_ones")
 def _fill_ones(e: Calls, node: ast.Call) -> Result:
     address, size = _words(e, node)
-    pointer = e.value(f"load ptr, ptr {e.field_pointer('fn_memset')}, align 8")
-    place = e.value(f"inttoptr i64 {address} to ptr")
-    e.emit(f"call void {pointer}(ptr {place}, i32 255, i64 {size})")
+    pointer = e.load_pointer(e.field_pointer("fn_memset"))
+    place = e.pointer(address)
+    e.call(pointer, "void", f"ptr {place}, i32 255, i64 {size}", convention="")
     return None
 
 
 @lowering("copy_bytes")
 def _copy_bytes(e: Calls, node: ast.Call) -> Result:
     to, source, size = [e.as_word(a) for a in node.args[1:]]
-    pointer = e.value(f"load ptr, ptr {e.field_pointer('fn_memcpy')}, align 8")
-    places = [e.value(f"inttoptr i64 {word} to ptr") for word in (to, source)]
-    e.emit(f"call void {pointer}(ptr {places[0]}, ptr {places[1]}, i64 {size})")
+    pointer = e.load_pointer(e.field_pointer("fn_memcpy"))
+    places = [e.pointer(word) for word in (to, source)]
+    e.call(pointer, "void", f"ptr {places[0]}, ptr {places[1]}, i64 {size}", convention="")
     return None
 
 
@@ -434,12 +430,11 @@ ARITHMETIC = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
 COMPARISONS = {"ordered": "ord", "eq": "oeq", "lt": "olt", "le": "ole"}
 
 
-def _host_number(e: Calls, word: str, width: str) -> str:
+def _host_number(e: Calls, word: Word, width: str) -> str:
     """A number of the host from its bits."""
-    type_, int_ = FLOATS[width]
     if width == "f32":
-        word = e.value(f"trunc i64 {word} to i32")
-    return e.value(f"bitcast {int_} {word} to {type_}")
+        return e.value(f"bitcast i32 {e.narrow(word, 'i32')} to float")
+    return e.value(f"bitcast i64 {word} to double")
 
 
 def _host_float(e: Calls, node: ast.Call, name: str) -> Result:
@@ -463,8 +458,8 @@ def _host_float(e: Calls, node: ast.Call, name: str) -> Result:
             return "0", U
         elif op in ("sqrt", "fma"):
             given = ", ".join(f"{type_} {o}" for o in operands)
-            result = e.value(f"call {type_} @llvm.{op}.{width}({given})")
+            result = e.call(f"@llvm.{op}.{width}", type_, given, convention="")
         else:
             raise e.error(node, "host float primitive has no lowering")
     bits = e.value(f"bitcast {type_} {result} to {int_}")
-    return (bits if width == "f64" else e.value(f"zext i32 {bits} to i64")), U
+    return (bits if width == "f64" else e.widen(bits, "i32")), U

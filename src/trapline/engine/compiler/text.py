@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from trapline.engine.compiler.source import VOID, B, D, S, SubsetError, U, annotation, definition, names
+from trapline.engine.llvm import Builder, Pointer, Word
 from trapline.lang import values
 from trapline.lang.devices import DEVICES
 from trapline.lang.state.words import LAYOUT
@@ -18,10 +19,11 @@ Value = tuple[str, str]  # LLVM operand, type
 
 WROTE, ARCHITECTURAL, WROTE_MODE = 1, 2, 4
 MODE = ("priv", "virt")
+HART = Pointer("%hart")
 LLVM = {U: "i64", S: "i64", B: "i1", D: "i64"}
 
 
-class FunctionText:
+class FunctionText(Builder):
     """What every part of the emitter shares; `known`, `keys` and `assume` describe a special reading."""
 
     def __init__(
@@ -34,52 +36,33 @@ class FunctionText:
         known: dict[str, int],
         keys: tuple[int, ...],
     ):
+        super().__init__("%v")
         self.module, self.function, self.fast, self.assume = module, function, fast, assume
         self.known, self.keys = known, keys
         self.node = definition(function)
         self.globals = names(function)
-        self.lines: list[str] = []
-        self.counter = 0
         self.locals: dict[str, tuple[str, str]] = {}
         self.returns = annotation(self.node.returns, VOID) if self.node.returns else VOID
         self.may_fail = False  # normal: may trap; fast: may bail
         self.always_bails = False
         self.wrote = 0  # WROTE and ARCHITECTURAL bits of what has been written so far
         self.depth = 0
-        self.terminated = False
         self.writes_x = False
         self.reads_mode = False
         self.jumps = False
         self.loops: list[tuple[str, str]] = []
 
     # --- text ---
-    def emit(self, text: str) -> None:
-        if not self.terminated:
-            self.lines.append("  " + text)
-
-    def value(self, text: str) -> str:
-        self.counter += 1
-        name = f"%v{self.counter}"
-        self.emit(f"{name} = {text}")
-        return name
-
     def label(self) -> str:
+        """A name for a block."""
         self.counter += 1
         return f"L{self.counter}"
 
     def place_label(self, label: str) -> None:
+        """Begin a block, where what stands before it leads, too."""
         if not self.terminated:
             self.lines.append(f"  br label %{label}")
-        self.lines.append(f"{label}:")
-        self.terminated = False
-
-    def branch(self, condition: str, then: str, other: str, weights: str = "") -> None:
-        self.emit(f"br i1 {condition}, label %{then}, label %{other}{weights}")
-        self.terminated = True
-
-    def goto(self, label: str) -> None:
-        self.emit(f"br label %{label}")
-        self.terminated = True
+        self.begin(label)
 
     def error(self, node: ast.AST, message: str) -> SubsetError:
         where = f"{self.globals.get('__name__')}.{self.node.name} line {getattr(node, 'lineno', '?')}"
@@ -104,8 +87,8 @@ class FunctionText:
         self.emit("FAIL")
         self.terminated = True
 
-    def field_pointer(self, name: str) -> str:
-        return self.value(f"getelementptr inbounds i8, ptr %hart, i64 {LAYOUT.fields[name].index * 8}")
+    def field_pointer(self, name: str) -> Pointer:
+        return self.at(HART, LAYOUT.fields[name].index * 8)
 
     def device_state(self, node: ast.expr) -> str | None:
         """The local whose field this is, where it is one of the devices and not of the hart."""
@@ -116,9 +99,9 @@ class FunctionText:
                 raise self.error(node, "not a field of the devices")
         return None
 
-    def device_pointer(self, owner: str, name: str) -> str:
-        state = self.value(f"inttoptr i64 {self.value(f'load i64, ptr {self.locals[owner][0]}')} to ptr")
-        return self.value(f"getelementptr inbounds i8, ptr {state}, i64 {DEVICES.fields[name].index * 8}")
+    def device_pointer(self, owner: str, name: str) -> Pointer:
+        state = self.pointer(Word(self.read(self.locals[owner][0])))
+        return self.at(state, DEVICES.fields[name].index * 8)
 
     def field_name(self, node: ast.expr) -> str:
         if isinstance(node, ast.Subscript):

@@ -20,7 +20,8 @@ from trapline.engine.jit.region import Block, Region, ends_block, template_name
 from trapline.engine.jit.rotates import ROTATE, Rotates
 from trapline.engine.jit.source import PAGE, prefix_words
 from trapline.engine.jit.template import PLAIN, PRESUMED
-from trapline.engine.jit.ways import CC, LIKELY, Register, Ways
+from trapline.engine.jit.ways import Register, Ways
+from trapline.engine.llvm import CC, LIKELY
 from trapline.engine.records import X0_SINK
 from trapline.isa.lookup import changes_mode
 from trapline.lang.facts import Flow

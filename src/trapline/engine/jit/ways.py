@@ -13,12 +13,11 @@ from trapline.engine.jit.access import Accesses
 from trapline.engine.jit.region import Block, Region
 from trapline.engine.jit.source import PAGE
 from trapline.engine.jit.template import PLAIN_STATE
+from trapline.engine.llvm import CC, LIKELY, UNLIKELY
 from trapline.engine.records import FETCH_AREA, FETCH_BYTES, FETCH_ENTRIES, FETCH_HOST, FETCH_TABLE
 from trapline.isa.float.parts import NX
 from trapline.lang.state.words import LAYOUT
 
-CC = "preserve_nonecc"
-UNLIKELY, LIKELY = ", !prof !1", ", !prof !0"
 Register = tuple[str, int]
 
 

@@ -1,0 +1,186 @@
+"""The text of an LLVM function, an instruction a call: `b.load(b.at(STATE, 16))` writes two lines and gives a name.
+
+Operands are names as LLVM spells them (`%h7`), or numbers where a word is wanted. A name has a type of its own for
+mypy, so a pointer is never added to and a word never branched on; at run time it is the string that it looks like.
+"""
+
+from __future__ import annotations
+
+from typing import NewType
+
+Word = NewType("Word", str)  # i64
+Flag = NewType("Flag", str)  # i1
+Pointer = NewType("Pointer", str)  # ptr
+Operand = Word | int
+
+CC = "preserve_nonecc"  # of handlers and regions: their four arguments stay in registers
+UNLIKELY, LIKELY = ", !prof !1", ", !prof !0"  # of a branch; the metadata stands in front of each module
+STATE = Pointer("%st")
+
+
+class Builder:
+    """Lines of a function's body; values are numbered behind `prefix`."""
+
+    def __init__(self, prefix: str) -> None:
+        self.lines: list[str] = []
+        self.counter = 0
+        self.terminated = False  # what follows a branch is not reached, until a label
+        self._prefix = prefix
+
+    # --- text ---
+    def emit(self, text: str) -> None:
+        """An instruction that gives no value."""
+        if not self.terminated:
+            self.lines.append("  " + text)
+
+    def value(self, text: str) -> str:
+        """An instruction that gives a value: its name."""
+        self.counter += 1
+        name = f"{self._prefix}{self.counter}"
+        if not self.terminated:
+            self.lines.append(f"  {name} = {text}")
+        return name
+
+    def begin(self, label: str) -> None:
+        """Begin a block."""
+        self.lines.append(f"{label}:")
+        self.terminated = False
+
+    # --- words ---
+    def binary(self, operation: str, a: Operand, b: Operand) -> Word:
+        """One of LLVM's operations of two words."""
+        return Word(self.value(f"{operation} i64 {a}, {b}"))
+
+    def add(self, a: Operand, b: Operand) -> Word:
+        """a + b."""
+        return Word(self.value(f"add i64 {a}, {b}"))
+
+    def sub(self, a: Operand, b: Operand) -> Word:
+        """a - b."""
+        return Word(self.value(f"sub i64 {a}, {b}"))
+
+    def mask(self, a: Operand, b: Operand) -> Word:
+        """a & b."""
+        return Word(self.value(f"and i64 {a}, {b}"))
+
+    def either(self, a: Operand, b: Operand) -> Word:
+        """a | b."""
+        return Word(self.value(f"or i64 {a}, {b}"))
+
+    def shl(self, a: Operand, b: Operand) -> Word:
+        """a << b."""
+        return Word(self.value(f"shl i64 {a}, {b}"))
+
+    def lshr(self, a: Operand, b: Operand) -> Word:
+        """a >> b, of an unsigned word."""
+        return Word(self.value(f"lshr i64 {a}, {b}"))
+
+    def select(self, condition: Flag, a: Operand, b: Operand) -> Word:
+        """A word by a condition."""
+        return Word(self.value(f"select i1 {condition}, i64 {a}, i64 {b}"))
+
+    def phi(self, *ways: tuple[Word, str]) -> Word:
+        """A word by the block from which control came."""
+        return Word(self.value(f"phi i64 {', '.join(f'[ {word}, %{label} ]' for word, label in ways)}"))
+
+    def intrinsic(self, name: str, *words: Operand) -> Word:
+        """A function of LLVM's over words, such as smin."""
+        return Word(self.value(f"call i64 @llvm.{name}.i64({', '.join(f'i64 {w}' for w in words)})"))
+
+    def narrow(self, word: Operand, type_: str) -> str:
+        """The low bits of a word."""
+        return self.value(f"trunc i64 {word} to {type_}")
+
+    def widen(self, value: str, type_: str = "i1", how: str = "zext") -> Word:
+        """A narrower integer as a word."""
+        return Word(self.value(f"{how} {type_} {value} to i64"))
+
+    # --- flags ---
+    def compare(self, how: str, a: Operand, b: Operand) -> Flag:
+        """A comparison of words as icmp names it."""
+        return Flag(self.value(f"icmp {how} i64 {a}, {b}"))
+
+    def is_null(self, place: Pointer) -> Flag:
+        """Whether a pointer leads nowhere."""
+        return Flag(self.value(f"icmp eq ptr {place}, null"))
+
+    def flags(self, operation: str, a: Flag, b: Flag | str) -> Flag:
+        """One of LLVM's operations of two flags."""
+        return Flag(self.value(f"{operation} i1 {a}, {b}"))
+
+    # --- memory ---
+    def at(self, place: Pointer, offset: Operand) -> Pointer:
+        """A place so many bytes on."""
+        return Pointer(self.value(f"getelementptr inbounds i8, ptr {place}, i64 {offset}"))
+
+    def item(self, place: Pointer, number: Operand, type_: str = "i64") -> Pointer:
+        """An item of an array."""
+        return Pointer(self.value(f"getelementptr inbounds {type_}, ptr {place}, i64 {number}"))
+
+    def pointer(self, word: Operand) -> Pointer:
+        """A host address as a pointer."""
+        return Pointer(self.value(f"inttoptr i64 {word} to ptr"))
+
+    def address(self, place: Pointer) -> Word:
+        """A pointer as a host address."""
+        return Word(self.value(f"ptrtoint ptr {place} to i64"))
+
+    def load(self, place: Pointer, align: int = 8) -> Word:
+        """A word of memory."""
+        return Word(self.value(f"load i64, ptr {place}, align {align}"))
+
+    def load_pointer(self, place: Pointer) -> Pointer:
+        """A pointer in memory."""
+        return Pointer(self.value(f"load ptr, ptr {place}, align 8"))
+
+    def load_narrow(self, place: Pointer, bits: int, how: str = "zext") -> Word:
+        """An aligned integer of fewer bits, as a word."""
+        return self.widen(self.value(f"load i{bits}, ptr {place}, align {bits // 8}"), f"i{bits}", how)
+
+    def store(self, word: Operand, place: Pointer, align: int = 8) -> None:
+        """Write a word to memory."""
+        self.emit(f"store i64 {word}, ptr {place}, align {align}")
+
+    def store_pointer(self, pointer: Pointer, place: Pointer) -> None:
+        """Write a pointer to memory."""
+        self.emit(f"store ptr {pointer}, ptr {place}, align 8")
+
+    def room(self, type_: str) -> Pointer:
+        """A place on the stack."""
+        return Pointer(self.value(f"alloca {type_}"))
+
+    def read(self, slot: str, type_: str = "i64") -> str:
+        """What a slot of the stack holds."""
+        return self.value(f"load {type_}, ptr {slot}")
+
+    def write(self, value: str | int, slot: str, type_: str = "i64") -> None:
+        """Set a slot of the stack."""
+        self.emit(f"store {type_} {value}, ptr {slot}")
+
+    # --- control ---
+    def branch(self, condition: Flag, then: str, other: str, weights: str = "") -> None:
+        """Go to one of two blocks."""
+        self.emit(f"br i1 {condition}, label %{then}, label %{other}{weights}")
+        self.terminated = True
+
+    def goto(self, label: str) -> None:
+        """Go to a block."""
+        self.emit(f"br label %{label}")
+        self.terminated = True
+
+    def part(self, number: int, type_: str, value: str) -> str:
+        """One of the two that a function gave: its value, and whether it failed."""
+        return self.value(f"extractvalue {type_} {value}, {number}")
+
+    def call(self, target: str, result: str, given: str, *, convention: str = "fastcc ", more: str = "") -> str:
+        """Call a function; `given` are its arguments with their types. Returns the value's name, "" of void."""
+        text = f"call {convention}{result} {target}({given}){more}"
+        if result == "void":
+            self.emit(text)
+            return ""
+        return self.value(text)
+
+
+def words(*operands: Operand) -> str:
+    """Arguments that are words."""
+    return ", ".join(f"i64 {o}" for o in operands)
