@@ -206,3 +206,26 @@ def test_an_access_that_ends_in_a_device(name: str, access: str, cause: int, mis
         assert (int(hart.x[9]), int(hart.x[18]), bytes(written)) == (cause, 0x1000_0000, b"")
     else:
         assert int(hart.x[9]) == 0
+
+
+@pytest.mark.parametrize(
+    ("event", "cause"),
+    [
+        ("li a5, 0x20000000\n ld a2, 0(a5)", 5),
+        ("li a5, 0x20000000\n sd a2, 0(a5)", 7),
+        ("li a5, 8\n sd a2, 0(a5)", 7),
+        ("li a5, 0x10000000\n amoadd.w a2, a3, (a5)", 7),
+        ("li a5, 0x20000000\n jr a5", 1),
+        ("li a5, 0x10000000\n jr a5", 1),
+        ("li a5, 0x10000000\n ld a2, 0(a5)", 0),
+    ],
+)
+def test_native_code_refuses_what_python_refuses(event: str, cause: int) -> None:
+    """Where nothing is, `proposed` gives an access fault, by the same route in native code and in Python."""
+    both = []
+    for nested in (False, True):  # a VM whose guest may be a hypervisor leaves them to Python
+        outcome = run_event("proposed", event, engine="native", devices=((MMIO, MMIO + 0x1000),), nested=nested)
+        assert (outcome.vcpu.hart.kvm_outside[1] == 0) == nested
+        record = next(r for r in outcome.vm.last_traps if r.cause in (20, 21, 23))
+        both.append((outcome.guest_sees, outcome.x("s3"), outcome.x("s4"), record.route(), record.gpa))
+    assert both[0] == both[1] and (both[0][0] or 0) == cause

@@ -8,8 +8,9 @@ The addresses are those of `lab.probe_image`, so that a hypervisor in the middle
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from random import Random
 
@@ -19,7 +20,7 @@ from trapline.privilege.pte import PTE_A, PTE_D, PTE_G, PTE_N, PTE_R, PTE_U, PTE
 
 RAM = probe.RAM
 CODE = RAM + 0x1_0000  # slots of programs
-SLOT, PROGRAMS = 128, 128
+SLOT, PROGRAMS = 128, 256
 ZOOS = 64  # tables of odd entries
 ROOM = SLOT - 16  # bytes of a program
 LOG, RECORDS, STRIDE = RAM + 0x4_0000, 7, 1024  # of a program
@@ -182,6 +183,7 @@ class Image:
     parts: tuple[tuple[int, bytes], ...]  # (guest physical address, bytes), without programs
     window: int  # added to addresses in the programs' mode
     symbols: dict[str, int]
+    last: list[tuple[Sequence[bytes], int, list[tuple[int, bytes]]]] = field(default_factory=list, compare=False)
 
     @property
     def start(self) -> int:
@@ -190,14 +192,18 @@ class Image:
 
     def batch(self, programs: Sequence[bytes], zoo: int = 0) -> list[tuple[int, bytes]]:
         """Return what puts programs into memory: their code, where each begins and ends, how many; and odd entries."""
-        ends = b"".join(
-            (CODE + self.window + n * SLOT).to_bytes(8, "little")
-            + (CODE + self.window + n * SLOT + len(p)).to_bytes(8, "little")
-            for n, p in enumerate(programs)
-        )
-        code = b"".join([(p + _FILL[self.mode])[:SLOT] for p in programs])
+        for known, number, parts in self.last:  # asked once for each machine
+            if known is programs and number == zoo:
+                return parts
+        ends = array("Q")
+        for first, program in zip(range(CODE + self.window, 1 << 63, SLOT), programs, strict=False):
+            ends.extend((first, first + len(program)))
+        fill = _FILL[self.mode]
+        code = b"".join([(program + fill)[:SLOT] for program in programs])
         count = bytes(8) + len(programs).to_bytes(8, "little")
-        return [(CODE, code), (DESCRIPTORS, ends), (CONTROL + _INDEX, count), (ZOO, odd_entries(zoo))]
+        parts = [(CODE, code), (DESCRIPTORS, ends.tobytes()), (CONTROL + _INDEX, count), (ZOO, odd_entries(zoo))]
+        self.last[:] = [(programs, zoo, parts)]
+        return parts
 
 
 # What ends a program: an exception of its mode that its kernel gets.

@@ -17,7 +17,14 @@ from trapline.isa.text import text
 from trapline.lab.settings import Settings
 from trapline.lang.facts import Kind
 from trapline.policies import Policy, describe
-from trapline.privilege.causes import ILLEGAL_INST, LOAD_ACCESS, STORE_ACCESS, cause_name
+from trapline.privilege.causes import (
+    ILLEGAL_INST,
+    LOAD_ACCESS,
+    LOAD_MISALIGNED,
+    STORE_ACCESS,
+    STORE_MISALIGNED,
+    cause_name,
+)
 
 _WORDS = layout.STRIDE // 8
 _TRAPS = 4 * layout.RECORDS
@@ -112,16 +119,33 @@ class World:
         at = self._first(seen, best)
         return Judged(self._key(DIFFERS, program, seen, best, at), self._say(seen, best), (at, best[at]))
 
-    def _piecewise(self, program: bytes, seen: Sequence[int], answers: Sequence[Sequence[int]]) -> bool:
+    def odd(self, programs: Sequence[bytes], log: bytes, answers: Sequence[bytes], among: Sequence[int]) -> list[int]:
+        """Return those of a batch's programs that did something that no machine does, nor a hypervisor may do.
+
+        To be asked while the batch is in the VM's memory. With fewer machines than there are, more are odd.
+        """
+        left = []
+        for n in among:
+            part = slice(n * layout.STRIDE, (n + 1) * layout.STRIDE)
+            if any(log[part] == answer[part] for answer in answers):
+                continue
+            seen, given = _noted(log[part]), [_noted(answer[part]) for answer in answers]
+            same = any(self._same(seen, words) for words in given)
+            if not same and not self._piecewise(programs[n], seen, given, n):
+                left.append(n)
+        return left
+
+    def _piecewise(self, program: bytes, seen: Sequence[int], answers: Sequence[Sequence[int]], slot: int = 0) -> bool:
         """Whether each instruction was dealt with as a machine does, or as a hypervisor may, if not all by one."""
         mine, others = _traps(seen), [_traps(words) for words in answers]
         if mine in others:
             return False  # registers differ
         full = seen[_TRAPS - 3] != 0  # no room for what came later
         places = set(mine) if full else set(mine).union(*others)
+        first = self.image.window + layout.CODE + slot * layout.SLOT
         if self.mode == "VS" and layout.ECALL in units(program):  # behind a call, registers are another SBI's
             called = sum(map(len, units(program)[: units(program).index(layout.ECALL)]))
-            places = {pc for pc in places if 0 <= pc - self.image.window - layout.CODE <= called}
+            places = {pc for pc in places if 0 <= pc - first <= called}
         return all(self._allowed(pc, mine.get(pc), [other.get(pc) for other in others]) for pc in places)
 
     def _allowed(self, pc: int, mine: _Trap | None, others: list[_Trap | None]) -> bool:
@@ -135,6 +159,8 @@ class World:
         if mine is None:
             return any(other is not None and other[0] in (LOAD_ACCESS, STORE_ACCESS) for other in others)
         cause, tval = mine
+        if cause in (LOAD_MISALIGNED, STORE_MISALIGNED) and tval % self._size_at(pc) != 0:
+            return True  # any access that is misaligned may trap, before or after its translation
         if cause in (LOAD_ACCESS, STORE_ACCESS) and 0 <= tval - self.image.window - layout.MMIO < 0x1000:
             return tval % self._size_at(pc) != 0 or self._calls_at(pc)
         return cause == ILLEGAL_INST and tval & 0x7F == 0x73 and tval >> 20 in _TIMES
@@ -162,10 +188,6 @@ class World:
         at = next(n for n in range(_WORDS) if mine[n] != other[n])
         key = self._key(ENGINES, program, other, mine, at)
         return Judged(key, self._say(other, mine, ("reference", "native")), (at, mine[at]))
-
-    def differs(self, log: bytes, given: bytes) -> bool:
-        """Whether two logs of a program in a batch are worth a closer look."""
-        return log != given and not self._same(_noted(log), _noted(given))
 
     def _compared(self) -> int:
         """How many words of a log are compared: registers of VS hold what its hypervisor shows it."""

@@ -7,6 +7,8 @@ of snippets is made from time to time, and programs are drawn from it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import lru_cache
 from random import Random
 
 from trapline.fuzz.image import NUMBERS, POINTERS, ROOM
@@ -18,13 +20,17 @@ from trapline.lang.functions import INSTRUCTIONS, Instruction
 from trapline.privilege.csr_numbers import CSR_NAMES
 from trapline.privilege.isa_string import parse as isa_extensions
 
-STOCK = 4000  # snippets made at once
+STOCK = 4000  # snippets
+RENEWED = 64  # of them, for a batch
+CHANGED = 0.35  # of the programs come from the corpus, once there is one
 _OFFSETS = (0, 0, 0, 0, 1, 2, 4, 7, 8, 16, -1, -4, -8, 0x7F8, -0x800, 3)
 _JUMPS = (4, 6, 8, 10, 12, 16)
 _COUNTERS = range(0xC00, 0xC20)  # what they hold depends on who else runs
 _TIMES = {*_COUNTERS, 0x14D}  # and stimecmp
 _KEPT_CSRS = {0x105, 0x140, 0x180}  # stvec, sscratch, satp: what the kernel stands on
-_POINTERS = tuple(POINTERS)
+# What leaves native code is slow, and reached often enough by fewer programs.
+_SLOW = ("read-only", "read-only untouched", "hole edge", "table in a hole", "table read-only")
+_POINTERS = tuple(n for n, (name, _) in POINTERS.items() for _ in range(1 if name in _SLOW else 3))
 _NUMBERS = tuple(NUMBERS)
 _ENDLESS = {"wfi", "wrs.nto", "wrs.sto"}
 # Extensions of the SBI: Base, TIME, IPI, RFENCE, HSM, SRST, PMU, DBCN, SUSP, CPPC, NACL, STA, SSE, FWFT, MPXY, legacy.
@@ -46,10 +52,19 @@ class _Shape:
         self.target = target.name
         self.memory = "(rs1" in instruction.text or "sp)" in instruction.text
         self.csr = "csr" in self.encoding_fields()
+        self.drawn: dict[str, list[int]] | None = None
 
     def encoding_fields(self) -> list[str]:
         """The names of its operands."""
         return list(self.encoding.fields)
+
+    def held(self, name: str, values: Sequence[int]) -> list[int]:
+        """Return the instruction's bits for each of an operand's values that it can keep."""
+        bits, insert = [], self.encoding.fields[name].insert
+        for value in values:
+            with suppress(EncodingError):
+                bits.append(insert(value))
+        return bits
 
 
 class Maker:
@@ -70,7 +85,8 @@ class Maker:
         for shape in shapes:
             group = _group(shape)
             if group and (mode == "VS" or shape.target not in _ENDLESS or group != "stall"):
-                self.groups.setdefault(group, []).append(shape)
+                often = 1 if shape.target.startswith(("cbo.", "prefetch.")) else 3
+                self.groups.setdefault(group, []).extend([shape] * often)
         self.by_name: dict[str, Encoding] = {i.name: parse(i.pattern) for i in INSTRUCTIONS}
         self.stock: list[bytes] = []
         kinds: list[tuple[float, Callable[[], bytes]]] = [
@@ -91,28 +107,36 @@ class Maker:
         self._weights, self._makers = zip(*kinds, strict=True)
 
     # --- programs ---
-    def refill(self) -> None:
-        """Make a new stock."""
-        makers = self.rng.choices(self._makers, self._weights, k=STOCK)
-        self.stock = [snippet for snippet in (make() for make in makers) if snippet]
+    def renew(self, snippets: int = RENEWED) -> None:
+        """Make a stock; where there is one, new snippets in the place of some."""
+        rng, stock = self.rng, self.stock
+        makers = rng.choices(self._makers, self._weights, k=snippets if stock else STOCK)
+        made = [snippet for snippet in (make() for make in makers) if snippet]
+        if not stock:
+            self.stock = made
+        else:
+            at = rng.randrange(len(stock))
+            stock[at : at + len(made)] = made[: len(stock) - at]
 
-    def program(self, corpus: Sequence[bytes] = ()) -> bytes:
-        """Return a program, of the stock or of one from the corpus that is changed."""
-        rng = self.rng
-        if corpus and rng.random() < 0.35:
-            return self._changed(rng.choice(corpus))
-        draw = rng.random
-        made = b"".join(rng.choices(self.stock, k=1 + int(7 * draw() * draw())))
-        return made if len(made) <= ROOM else cut(made)
+    def programs(self, count: int, corpus: Sequence[bytes] = ()) -> list[bytes]:
+        """Return programs: most of the stock, the others from the corpus, changed."""
+        rng, draw = self.rng, self.rng.random
+        changed = int(count * CHANGED + draw()) if corpus else 0
+        sizes = [1 + int(7 * draw() * draw()) for _ in range(count - changed)]
+        parts, made, at = rng.choices(self.stock, k=sum(sizes)), [], 0
+        for size in sizes:
+            made.append(cut(b"".join(parts[at : at + size])))
+            at += size
+        return made + [self._changed(program) for program in rng.choices(corpus, k=changed)]
 
     def _changed(self, program: bytes) -> bytes:
-        rng, parts = self.rng, units(program)
-        for _ in range(1 + int(rng.random() * 3)):
-            at, choice = rng.randrange(len(parts) + 1), rng.random()
+        draw, stock, parts = self.rng.random, self.stock, list(units(program))
+        for _ in range(1 + int(draw() * 3)):
+            at, choice = int(draw() * (len(parts) + 1)), draw()
             if choice < 0.4:
-                parts.insert(at, rng.choice(self.stock))
+                parts.insert(at, stock[int(draw() * len(stock))])
             elif choice < 0.7 and at < len(parts):
-                parts[at] = rng.choice(self.stock)
+                parts[at] = stock[int(draw() * len(stock))]
             elif at < len(parts) and len(parts) > 1:
                 del parts[at]
         return cut(b"".join(parts))
@@ -127,44 +151,36 @@ class Maker:
         shapes = self.groups.get(group)
         return self._shaped(self.rng.choice(shapes)) if shapes else b""
 
-    def _shaped(self, shape: _Shape, **fixed: int) -> bytes:
-        for _ in range(8):
-            operands = {name: self._operand(shape, name) for name in shape.encoding.fields}
-            operands.update(fixed)
-            try:
-                bits = shape.encoding.encode(operands)
-            except EncodingError:
-                continue
-            if self.mode == "VS" and operands.get("rd") == 4 and not shape.instruction.is_float("rd"):
-                continue
-            return bits.to_bytes(shape.encoding.length, "little")
-        return b""
+    def _shaped(self, shape: _Shape, rs1: int | None = None) -> bytes:
+        if shape.drawn is None:
+            shape.drawn = {name: shape.held(name, self._values(shape, name)) for name in shape.encoding.fields}
+        bits, draw = shape.encoding.match, self.rng.random
+        for name, held in shape.drawn.items():
+            options = held if name != "rs1" or rs1 is None else shape.held(name, (rs1,))
+            if not options:
+                return b""
+            bits |= options[int(draw() * len(options))]
+        return bits.to_bytes(shape.encoding.length, "little")
 
-    def _operand(self, shape: _Shape, name: str) -> int:
-        rng = self.rng
+    def _values(self, shape: _Shape, name: str) -> Sequence[int]:
+        """Return the values that an operand may have; those that come more than once are drawn more often."""
+        short = "'" in shape.instruction.pattern
         if (name == "rs1" and shape.memory) or (name == "rs1" and shape.flow is Flow.JUMP):
-            if "'" in shape.instruction.pattern:
-                return rng.choice((8, 8, 9, 9, 11, 12, 13, 15))
-            return rng.choice(_POINTERS)
+            return (8, 8, 9, 9, 11, 12, 13, 15) if short else _POINTERS
         if name in ("rd", "rs2", "rs3", "rs1"):
-            if "'" in shape.instruction.pattern:
-                return rng.randrange(8, 16)
-            return rng.choice(_NUMBERS) if name == "rs1" else rng.randrange(32)
+            if not short and name == "rs1":
+                return _NUMBERS
+            kept = self.mode == "VS" and name == "rd" and not shape.instruction.is_float("rd")
+            return [n for n in (range(8, 16) if short else range(32)) if n != 4 or not kept]
         if name == "rm":
-            return rng.choice((0, 1, 2, 3, 4, 7, 7, 7, 5))
-        if name == "csr":
-            return self._csr_number()
+            return (0, 1, 2, 3, 4, 7, 7, 7, 5)
         if shape.flow in (Flow.JUMP, Flow.BRANCH) and not shape.memory and name == "imm":
-            return (
-                rng.choice(_OFFSETS)
-                if "rs1" in shape.encoding_fields() and shape.flow is Flow.JUMP
-                else rng.choice(_JUMPS)
-            )
+            return _OFFSETS if "rs1" in shape.encoding.fields and shape.flow is Flow.JUMP else _JUMPS
         if name == "imm" and shape.memory:
-            return rng.choice(_OFFSETS)
+            return _OFFSETS
         if name == "uimm":
-            return rng.choice((0, 0, 0, 1, 2, 4, 8, 16))
-        return rng.choice((0, 1, 2, 3, 4, 8, 16, 31, -1, -16, 100, rng.randrange(64)))
+            return (0, 0, 0, 1, 2, 4, 8, 16)
+        return (*(0, 1, 2, 3, 4, 8, 16, 31, -1, -16, 100) * 6, *range(64))
 
     def _csr_number(self) -> int:
         if self.rng.random() < 0.2:
@@ -299,9 +315,10 @@ def _group(shape: _Shape) -> str:
 _CSRS = tuple(CSR_NAMES)
 
 
-def units(program: bytes) -> list[bytes]:
+@lru_cache(maxsize=4096)
+def units(program: bytes) -> tuple[bytes, ...]:
     """Return a program's instructions."""
-    return list(_units(program))
+    return tuple(_units(program))
 
 
 def _units(program: bytes) -> Iterator[bytes]:
@@ -314,6 +331,8 @@ def _units(program: bytes) -> Iterator[bytes]:
 
 def cut(program: bytes) -> bytes:
     """Return as much of a program as there is room for."""
+    if len(program) <= ROOM:
+        return program
     kept = b""
     for unit in _units(program):
         if len(kept) + len(unit) > ROOM:

@@ -15,7 +15,7 @@ def minimise(program: bytes, shows: Callable[[bytes], bool], tries: int = 200) -
         left[0] -= 1
         return left[0] >= 0 and shows(b"".join(parts))
 
-    parts = units(program)
+    parts = list(units(program))
     size = max(1, len(parts) // 2)
     while size:
         at = 0

@@ -11,7 +11,7 @@ from typing import Any
 
 from trapline.engine.api import Engine
 from trapline.fuzz.findings import HOST, Case, Group, Key
-from trapline.fuzz.image import PROGRAMS, STRIDE, ZOOS
+from trapline.fuzz.image import PROGRAMS, ZOOS
 from trapline.fuzz.judge import Judged, World
 from trapline.fuzz.make import Maker
 from trapline.fuzz.minimise import minimise
@@ -21,7 +21,6 @@ from trapline.lab.settings import Settings
 from trapline.policies import Policy
 from trapline.privilege.isa_string import DEFAULT_ISA
 
-REFILL = 40  # batches from one stock of snippets
 REFERENCE_SHARE = 0.05  # of the time, for the reference engine
 CORPUS = 2000  # programs
 _TURNS = (0, 0, 1, 0, 0, 2, 0, 1)  # which of the plan's harts a batch is for
@@ -76,11 +75,10 @@ class Search:
         """Run a batch of at most so many programs."""
         isa = self.plan.isas[_TURNS[self.batches % len(_TURNS)]]
         maker = self.makers[isa]
-        if self.batches % REFILL == 0 or not maker.stock:
-            maker.refill()
+        maker.renew()
         self.batches += 1
         zoo = self.rng.randrange(ZOOS)
-        programs = [maker.program(self.corpus) for _ in range(min(most, PROGRAMS))]
+        programs = maker.programs(min(most, PROGRAMS), self.corpus)
         news = News()
         try:
             self._batch(self.world(isa), programs, zoo, news)
@@ -107,20 +105,18 @@ class Search:
 
     # --- what is wrong ---
     def _compare(self, world: World, programs: list[bytes], log: bytes, zoo: int, news: News) -> None:
-        _, given = world.machines[0].run(programs, zoo)
         self._last = programs[-4:], zoo
-        if log[: len(given)] == given:
-            return
-        looked = 0
-        for n, program in enumerate(programs):
-            at = n * STRIDE
-            if world.differs(log[at : at + STRIDE], given[at : at + STRIDE]):
-                judged = world.judge(program, zoo)
-                if judged is not None:
-                    self._found(world, judged, program, zoo, news)
-                looked += 1
-                if looked >= _CLOSER:
-                    return
+        answers: list[bytes] = []
+        odd: Sequence[int] = range(len(programs))
+        for machine in world.machines:  # most programs need the first alone
+            answers.append(machine.run(programs, zoo)[1])
+            odd = world.odd(programs, log, answers, odd)
+            if not odd:
+                return
+        for n in odd[:_CLOSER]:
+            judged = world.judge(programs[n], zoo)
+            if judged is not None:
+                self._found(world, judged, programs[n], zoo, news)
 
     def _found(self, world: World, judged: Judged, program: bytes, zoo: int, news: News) -> None:
         key = judged.key

@@ -28,7 +28,7 @@ from trapline.policies import Policy
 LIMIT = 3_000  # instructions of one program, its kernel's among them
 _USUAL = 400  # that a program takes
 _FAR = 1 << 50  # ticks
-_EXITS = 64  # to the VMM that a batch may make for each program
+_EXITS = 64  # to the VMM that a program may make
 _FATAL = (Exit.UNKNOWN, Exit.DEBUG)
 
 
@@ -130,15 +130,16 @@ class Target:
         return Outcome(end, at, log, self.vcpu.death, records, what)
 
     def _run(self, programs: int) -> tuple[End, str]:
-        vcpu, exits, seen = self.vcpu, _EXITS * programs + 16, -1
+        vcpu, exits, seen, under_way = self.vcpu, _EXITS, -1, -1
         limit = self.limit + _USUAL * programs
         while True:
             # A turn of its own, or KVM_RUN would come back behind each access to a device.
             vcpu.hart.kvm_turn_until, vcpu.hart.kvm_turn_last = _FAR, int(vcpu.hart.instret) + limit
             stop = vcpu.run(limit)
             if stop is RunStop.EXIT:
-                ended = self._exit()
-                exits -= 1
+                ended, now = self._exit(), int(self._index[0])
+                exits = exits - 1 if now == under_way else _EXITS
+                under_way = now
                 if ended is None and exits > 0:
                     continue
                 return ended or (End.LIMIT, "it leaves to the VMM for ever")

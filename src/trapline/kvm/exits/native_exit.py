@@ -40,6 +40,7 @@ from trapline.kvm.exits.guest_fetch import fetches_guest
 from trapline.kvm.exits.map_native import map_plain
 from trapline.kvm.exits.mmio_access import DECODED, decode_access, finish_access, stored_data
 from trapline.kvm.exits.redirect import trap_redirect
+from trapline.kvm.exits.refuse_native import FAULT_SHIFT, FETCH, is_held
 from trapline.kvm.exits.sbi_native import serve_call
 from trapline.kvm.flags import SERVES_MMIO, SERVES_WRS, WFI_OF_USER_IS_ILLEGAL
 from trapline.kvm.nested.exits import FLAT, nested_trap
@@ -230,9 +231,30 @@ def map_exit(hart: Hart, cause: U64) -> bool:
 
 
 @cold
+def refused_exit(hart: Hart, cause: U64) -> bool:
+    """An access to where nothing is that is an access fault to the guest; False, with nothing done, if not."""
+    answer = hart.kvm_outside[cause - INST_GUEST_PAGE_FAULT]
+    gpa = trap_gpa(hart, cause)
+    if answer == 0 or is_held(hart, gpa, U64(0)):
+        return False
+    if answer & FETCH == 0:
+        found = decode_access(hart, u64(cause == STORE_GUEST_PAGE_FAULT), gpa, hart.htinst)
+        if (answer >> found) & 1 == 0 or (found == DECODED and is_held(hart, gpa, U64(1))):
+            return False
+    origin = previous_mode(hart)
+    begin_exit(hart, cause)
+    keep = u64(hart.kvm_action[cause] & KEEPS_PRIVILEGE != 0)
+    trap_redirect(hart, (answer >> FAULT_SHIFT) & 63, hart.sepc, hart.stval, keep)
+    hart.scratch[0] = hart.sepc
+    hart.scratch[1] = hart.stval
+    finish_exit(hart, U64(KVM_REDIRECT), cause, origin, gpa)
+    return True
+
+
+@cold
 def page_fault_exit(hart: Hart, cause: U64) -> bool:
     """Map the page, or serve the access where the rule says so; False, with nothing done, if it is Python's."""
-    if map_exit(hart, cause):
+    if map_exit(hart, cause) or refused_exit(hart, cause):
         return True
     if hart.kvm_action[cause] & ELSE_MMIO == 0 or hart.kvm_flags & SERVES_MMIO == 0 or not mmio_exit(hart, cause):
         return False

@@ -26,6 +26,7 @@ from trapline.kvm.exits.native_exit import (
     NEEDS_SPV,
     STAT_SHIFT,
 )
+from trapline.kvm.exits.refuse_native import outside_words
 from trapline.kvm.exits.vcpu_exit import action_of
 from trapline.kvm.flags import (
     CHECKS_ADDRESS,
@@ -98,15 +99,18 @@ def allow_exits(vcpu: Vcpu) -> None:
 
 
 def _write_slots(vcpu: Vcpu) -> None:
-    """The slots whose pages native code may map: RAM of the guest's alone, whose writes nobody logs."""
+    """The slots whose pages native code may map, RAM of the guest's alone that nobody logs; and what lies outside."""
     level = vcpu.vm.largest_level
     plain = [s for s in vcpu.vm.slots if s.kind is SlotKind.RAM and s.dirty is None and s.region is not None]
     words = [word for s in plain[:SLOTS] for word in (s.gpa, s.end, s.hpa, level)]
-    lost = bool(words) and vcpu.hart.kvm_slots[1] != words[1]  # restored from a snapshot
-    if words != vcpu.native_slots or lost:
-        vcpu.native_slots = words
-        for n, word in enumerate(words + [0] * (len(vcpu.hart.kvm_slots) - len(words))):
-            vcpu.hart.kvm_slots[n] = word
+    words += [0] * (len(vcpu.hart.kvm_slots) - len(words))
+    lost = vcpu.hart.kvm_slots[1] != words[1]  # restored from a snapshot
+    known = [*words, *outside_words(vcpu)]
+    if known != vcpu.native_slots or lost:
+        vcpu.native_slots = known.copy()
+        for field in (vcpu.hart.kvm_slots, vcpu.hart.kvm_held, vcpu.hart.kvm_outside):
+            for n in range(len(field)):
+                field[n] = known.pop(0)
 
 
 def refresh_flags(vcpu: Vcpu) -> None:

@@ -92,6 +92,8 @@ class HostedWords:
     kvm_window_load = LAYOUT.array(8)
     kvm_window_store = LAYOUT.array(8)
     kvm_slots = LAYOUT.array(32)  # plain RAM: address, end, host physical address, largest level (kvm.exits.map_native)
+    kvm_held = LAYOUT.array(32)  # pairs of first and last + 1: slots and devices (kvm.exits.refuse_native)
+    kvm_outside = LAYOUT.array(4)  # by cause from 20 on: what becomes of an access elsewhere
     kvm_leaves = LAYOUT.array(8)  # G-stage leaves that native code has made, by level
     kvm_peers = LAYOUT.array(64)  # host addresses of the VM's harts
     kvm_peer_count, fn_mmio, fw_flags = LAYOUT.words(3)
