@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from trapline.cli.common import finish, native
 from trapline.cli.numbers import Count, Seconds, Seed, Workers
-from trapline.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, UNDER, EngineName, Json, Under
+from trapline.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, UNDER, EngineName, Json, Several, Under
 from trapline.cli.parameter import Parameter
 
 
@@ -22,6 +22,9 @@ def fuzz(
     runs: Count | None = None,
     workers: Workers = 1,
     out: str | None = None,
+    kernel: str | None = None,
+    bios: Several = (),
+    module: Several = (),
     engine: EngineName = "native",
     junit: str | None = None,
     json: Json = None,
@@ -46,6 +49,13 @@ def fuzz(
         Processes, which share what they learn.
     out
         Where findings are written as ELF with a line that runs each, and the corpus; a search that is there goes on.
+    kernel
+        Make SBI calls under the KVM of this kernel, too, and keep what it answers otherwise: an Image, or the name of a
+        fetched one.
+    bios
+        With --kernel: M-mode firmware under it.
+    module
+        With --kernel: a module that it needs for KVM, may be given several times, in order.
     engine
         The engine that runs the guests; the reference engine repeats some of the native one's runs.
     junit
@@ -53,6 +63,11 @@ def fuzz(
     json
         Write the result as JSON to a file, or - for standard output.
     """
+    if kernel is not None:
+        return _with_kernel(kernel, bios, module, under.policy, seed, runs, nested, out, junit, json)
+    for option, files in (("--bios", bios), ("--module", module)):
+        if files:
+            raise _goes_with_kernel(option)
     from contextlib import ExitStack
     from tempfile import TemporaryDirectory
 
@@ -91,3 +106,38 @@ def fuzz(
     if result.interrupted:
         return EXIT_INTERRUPTED
     return EXIT_FAILED if result.groups else 0
+
+
+def _goes_with_kernel(option: str) -> Exception:
+    from trapline.lab.errors import UsageError
+
+    return UsageError(option, remedy="it goes with --kernel")
+
+
+def _with_kernel(
+    kernel: str, bios: Several, module: Several, policy: str, seed: int, runs: int | None, nested: bool,
+    out: str | None, junit: str | None, json: str | None,
+) -> int:  # fmt: skip
+    from trapline.conform.conform import ISA
+    from trapline.conform.hosts import hosts
+    from trapline.fuzz.kernel import search_kernel, write_kernel
+    from trapline.lab.errors import UsageError
+    from trapline.lab.output import behind_result
+    from trapline.policies import load_policy
+    from trapline.views.fuzz import kernel_suites, show_kernel
+    from trapline.views.junit import write_junit
+    from trapline.views.progress import bar
+
+    if nested:
+        raise UsageError("--nested", remedy="a search with --kernel is of a guest's SBI calls")
+    host = hosts(kernel, bios, module, None, ISA, "trap")[0]
+    with bar("fuzz") as update:
+        result = search_kernel(host, load_policy(policy), seed, runs or 16384, progress=update)
+    if out is not None:
+        with behind_result():
+            write_kernel(result, Path(out))
+    if junit is not None:
+        with behind_result():
+            write_junit(junit, kernel_suites(result))
+    finish(result.as_data(), json, lambda console: show_kernel(console, result))
+    return EXIT_FAILED if result.findings else 0

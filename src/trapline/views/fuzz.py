@@ -12,6 +12,7 @@ from trapline.views.terminal import count, facts, number, put, say
 
 if TYPE_CHECKING:
     from trapline.fuzz.fuzz import Result
+    from trapline.fuzz.kernel import KernelResult
 
 INDENT = 10  # of what belongs to a group
 
@@ -61,3 +62,27 @@ def fuzz_suites(result: Result) -> list[Suite]:
         if not groups:
             cases.append(Case(kind, f"never: {words}"))
     return [Suite(f"fuzz {result.plan.settings.policy.name}", tuple(cases))]
+
+
+def show_kernel(console: Console, result: KernelResult) -> None:
+    """Print the calls that a kernel answers otherwise than the policy."""
+    facts(console, [*result.settings.facts(), f"kernel {result.release}"], between=", ")
+    put(console)
+    for found in sorted(result.findings, key=lambda f: -f.count):
+        put(console, f"  {number(found.count):>6}  {found.line()}")
+        before = f", behind {count(len(found.calls) - 1, 'other call')}" if len(found.calls) > 1 else ""
+        arguments = ", ".join(f"{a:#x}" for a in found.calls[-1].args[:6])
+        say(console, f"a0 to a5 {arguments}{before}", INDENT)
+        if found.file:
+            put(console, f"{'':{INDENT}}{found.file}")
+    if not result.findings:
+        put(console, "nothing found")
+    put(console)
+    facts(console, [f"{number(result.runs)} calls", f"seed {result.seed}"], between=", ")
+
+
+def kernel_suites(result: KernelResult) -> list[Suite]:
+    """Return a suite for JUnit: a case for each finding, or one that says that there is none."""
+    name = f"fuzz {result.settings.policy.name} with {result.release}"
+    cases = [Case("kernel", f.line(), "the kernel answers otherwise", f.command) for f in result.findings]
+    return [Suite(name, tuple(cases) or (Case("kernel", "never: the kernel answers otherwise"),))]
