@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 from typing import Any
 
@@ -15,6 +16,18 @@ _SYMBOL = struct.Struct("<IBBHQQ")
 _RELA = struct.Struct("<QQq")
 
 
+@functools.cache
+def keep_loops() -> None:
+    """Have LLVM leave the variables of loops as they are, from now on in this process.
+
+    Its strength reduction makes further ones for each sum of a pointer, a constant and what is counted, also where
+    only a way out of the region needs it. The host adds constants for nothing, and registers are what loops lack.
+    """
+    import llvmlite.binding as llvm
+
+    llvm.set_option("trapline", "-disable-lsr")
+
+
 class Compiler:
     """LLVM with the passes that pay for regions."""
 
@@ -22,6 +35,7 @@ class Compiler:
         import llvmlite.binding as llvm
 
         self.llvm: Any = llvm
+        keep_loops()
         self.machine = host_machine(opt)
         self.passes = llvm.create_new_function_pass_manager()
         self.passes.add_sroa_pass()
