@@ -10,9 +10,11 @@ from trapline.lab import probe_image as image
 from trapline.lab.errors import UsageError
 from trapline.lab.guest_run import RunOptions, run_guest
 from trapline.lab.nested_audit import NestedAudit, nested_audit
+from trapline.lab.nested_image import hypervisor
 from trapline.lab.nested_replay import write_nested
 from trapline.lab.nested_route import NestedRoute, nested_route
 from trapline.lab.settings import settings
+from trapline.policies import load_policy, policy_names
 
 L1_EXIT = "HS > vHS > HS"
 # By event: the way from vVS with an L1 that is linux-7.2, the causes that L1 saw, and those that L2 saw.
@@ -132,3 +134,23 @@ def test_unknown_event() -> None:
     """An event that does not exist is refused."""
     with pytest.raises(UsageError, match="no event fits"):
         nested_route(event="no such event")
+
+
+PRESETS = tuple(policy_names())
+SEVERAL = "^(ecall-base|illegal|mmio-lw|load-first|ebreak|load-unmapped)$"
+
+
+def test_every_preset_is_an_l1() -> None:
+    """Whichever preset L1's data is of, its guest's events end, and none of them ends the VM."""
+    for name in {hypervisor(load_policy(name)).data: name for name in PRESETS}.values():
+        found = nested_route("linux-7.2", name, event=SEVERAL).routes
+        assert found
+        assert {r.end for r in found} <= {"guest", "resumed", "no-trap", "l2-killed"}, name
+
+
+@pytest.mark.parametrize("l1", ["linux-5.16", "xvisor", "axvisor"])
+def test_counters_that_l0_keeps(l1: str) -> None:
+    """Where L1 opens counters that L0 gives to no guest, the audit says so, and it is no failure."""
+    found = audit("linux-7.2", "^(rdcycle|rdinstret|hpmcounter)$", l1)
+    assert not found.failures
+    assert any("L0 gives this counter to no guest" in f.what for f in found.findings)

@@ -17,6 +17,7 @@ from typing import Any
 
 from trapline.engine.api import Engine
 from trapline.firmware.models import FirmwareModel
+from trapline.kvm.nested.instruction import is_counter
 from trapline.lab.audit import Progress
 from trapline.lab.audit_shown import ShownAudit
 from trapline.lab.checks import FAIL, NOTE, Finding, Result, agreement, disassembled, switched_off
@@ -26,7 +27,9 @@ from trapline.lab.nested_probe import Levels, NestedProbeVm
 from trapline.lab.nested_route import DEFAULT_L1, NestedRoute, nested_vms, to_nested_route, wanted
 from trapline.lab.probe import Observation, ProbeError, ProbeVm
 from trapline.lab.settings import Settings, guest_isa, policy_of, settings
+from trapline.lang.values import U64
 from trapline.policies import Policy
+from trapline.privilege.causes import VIRTUAL_INST
 from trapline.privilege.isa_string import DEFAULT_ISA
 
 PROPERTIES = {
@@ -119,6 +122,8 @@ def _excuse(levels: Levels, vm: NestedProbeVm) -> str:
     """Why an instruction may be illegal where the machine of the oracle has it."""
     if name := switched_off(levels.seen):
         return f"illegal instruction: this firmware does not switch {name} on"
+    if _of_l0(levels, vm):
+        return "illegal instruction: L0 gives this counter to no guest, and L1 opened it to L2"
     first = levels.records[0].path if levels.records else ()
     if first[1:] == ("M", "vVS") and not levels.notes and levels.seen.log:
         return "the firmware gives L2 a trap that L1 did not delegate"
@@ -127,6 +132,15 @@ def _excuse(levels: Levels, vm: NestedProbeVm) -> str:
     if name := next((n for n, there in has.items() if there == 0), ""):
         return f"illegal instruction: L1 does not have {name}"
     return ""
+
+
+def _of_l0(levels: Levels, vm: NestedProbeVm) -> bool:
+    """Whether it reads a counter that L1 has opened to L2 and L0's policy keeps from its own guests."""
+    first = levels.records[0] if levels.records else None
+    if first is None or first.cause != VIRTUAL_INST or vm.l1_policy is None or not is_counter(U64(first.tval)):
+        return False
+    bit = 1 << (first.tval >> 20 & 31)
+    return not vm.settings.policy.hcounteren & bit and bool(vm.l1_policy.hcounteren & bit)
 
 
 def _causes(end: str, log: Sequence[Any]) -> str:

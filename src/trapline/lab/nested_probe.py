@@ -73,6 +73,7 @@ class NestedProbeVm(ProbeVm):
     limit = LIMIT
 
     def __init__(self, *args: Any, hypervisor: Policy | None = None, **more: Any) -> None:
+        self.l1_policy = hypervisor
         self.hypervisor = l1.hypervisor(hypervisor) if hypervisor is not None else None
         self._levels = Levels(Observation(None))  # type: ignore[arg-type]
         super().__init__(*args, nested=True, **more)

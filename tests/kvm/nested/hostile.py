@@ -37,11 +37,12 @@ def address(dice: random.Random) -> int:
     return (near + 0x1000 * dice.randrange(1024) + 8 * dice.randrange(512)) & (1 << 64) - 1
 
 
-def body(seed: int) -> str:
-    """The program."""
+def body(seed: int, blocks: int = BLOCKS, name: str = "") -> str:
+    """The program; `name` goes into its labels."""
     dice = random.Random(~seed)
     text = ""
-    for number in range(BLOCKS):
+    for n in range(blocks):
+        number = f"{name}{n}"
         root = dice.choice((G_ROOT, G_ROOT, G_ROOT, dice.choice(PAGES), HOLE, 0))
         mode = dice.choice((8, 8, 8, 9, 10, 0))
         registers = {
@@ -52,7 +53,7 @@ def body(seed: int) -> str:
             "hstatus": dice.getrandbits(3) << 20 | dice.getrandbits(1) << 8,
             "henvcfg": dice.choice((0, 1 << 61, 1 << 62, 1 << 63)),
         }
-        text += tag(0x700 + number) + "".join(f"li t3, {v}\ncsrw {name}, t3\n" for name, v in registers.items())
+        text += tag(0x700 + n) + "".join(f"li t3, {v}\ncsrw {name}, t3\n" for name, v in registers.items())
         text += dice.choice(("hfence.gvma\n", "hfence.gvma x0, x0\nhfence.vvma\n"))
         for _ in range(2):
             text += f"li s7, {address(dice):#x}\nli t3, 0\n"

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import hostile
 import pytest
-from l1 import as_guest, difference, given_menvcfg, on_hart, program
+from l1 import (
+    G_ROOT,
+    NOTES,
+    NOTES_SIZE,
+    RAM,
+    as_guest,
+    difference,
+    enter,
+    given_menvcfg,
+    nested_vm,
+    on_hart,
+    program,
+)
+from programs import ALL, pte
+from test_nested_rfence import GVMA, HSM, fence
 
+from trapline.kvm.nested.setup import pool_size
 from trapline.privilege.isa_string import DEFAULT_ISA
+from trapline.privilege.pte import PTE_U, PTE_V
+
+VCPUS, SHARE = 4, 0x1_0000  # bytes of notes for each
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -15,3 +35,50 @@ def test_random_tables(seed: int) -> None:
     code, tables = program(hostile.body(seed)), hostile.tables(seed)
     real = on_hart(code, tables, given_menvcfg(), DEFAULT_ISA, "native", 100_000)
     assert not difference(real, as_guest(code, tables, engine="native", limit=100_000))
+
+
+def on_four(seed: int) -> str:
+    """Four vCPUs, each with random guests of its own on the same tables; they fence one another."""
+    text = ""
+    for n in range(1, VCPUS):
+        text += f"li a0, {n}\nla a1, vcpu{n}\nli a2, 0\nli a6, 0\nli a7, {HSM}\necall\n"
+    for n in range(VCPUS):
+        text += f"vcpu{n}:\nli s11, {NOTES + SHARE * n:#x}\nli s10, 0\nli s9, 0\nli s8, -1\n"
+        text += f"la t0, handler\ncsrw stvec, t0\nli s6, 20\nstorm{n}:\nhfence.gvma\nhfence.vvma\n"
+        text += f"addi s6, s6, -1\nbnez s6, storm{n}\n{fence(GVMA, 15, 0, 0, 1 << 40)}"
+        text += f"{hostile.body(seed + n, 6, f'v{n}_')}rest{n}:\nj rest{n}\n"
+    return text
+
+
+@pytest.mark.parametrize(("seed", "engines"), [(100, ("native", "reference")), (200, ("native",)), (300, ("native",))])
+def test_four_vcpus(seed: int, engines: tuple[str, ...]) -> None:
+    """Four vCPUs whose guests do what they should not: no VM dies, and both engines see the same."""
+    seen = []
+    for engine in engines:
+        vm = nested_vm(program(on_four(seed)), hostile.tables(seed), engine=engine, vcpus=VCPUS)
+        result = vm.run(None, max_instructions=4_000 if len(engines) > 1 else 100_000)
+        assert result.reason == "limit", result.death
+        seen.append(vm.read_memory(NOTES, NOTES_SIZE))
+    assert seen[0] == seen[-1]
+    assert all(any(seen[0][SHARE * n : SHARE * (n + 1)]) for n in range(VCPUS))
+
+
+SAME = [G_ROOT, G_ROOT + 0x4000, G_ROOT + 0x5000, G_ROOT + 0x6000]  # each entry leads to the next, the last to RAM
+
+
+def test_memory_of_the_shadow_is_bounded() -> None:
+    """A guest's guest that uses more places than there are pages of shadow finds its memory, and the pool stays."""
+    entries = [(at, pte(below, PTE_V) * (2048 if at == G_ROOT else 512)) for at, below in pairwise(SAME)]
+    last = (SAME[-1], b"".join(pte(RAM + 0x1000 * n, ALL | PTE_U) for n in range(512)))
+    places, word = 5000, RAM + 0x18_0000
+    loop = f"li s2, {word:#x}\nli s3, {places}\nli t1, 0x200000\nli t3, 0\nloop:\nld t2, 0(s2)\nadd t3, t3, t2\n"
+    loop += "add s2, s2, t1\naddi s3, s3, -1\nbnez s3, loop\nsd t3, 0(s11)\naddi s11, s11, 8\necall\n"
+    start = f"li t3, {9 << 60 | G_ROOT >> 12:#x}\ncsrw hgatp, t3\nla s9, end\n{enter('in')}in:\n{loop}"
+    vm = nested_vm(program(start), [*entries, last, (word, b"\x07")], engine="native")
+    hart, emptied, used = vm.vcpus[0].hart, 0, 0
+    while (reason := vm.run(None, max_instructions=2_000).reason) == "limit":
+        emptied += int(hart.shadow_used) < used
+        used = int(hart.shadow_used)
+        assert used <= int(hart.shadow_pages) == pool_size(1) // 0x1000
+    assert (reason, emptied > 0) == ("exit", True)
+    assert int.from_bytes(vm.read_memory(NOTES, 8), "little") == 7 * places
