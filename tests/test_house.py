@@ -155,6 +155,20 @@ def second_homes(homes: dict[str, str | tuple[str, ...]], apart: frozenset[str] 
     ]
 
 
+def test_causes_are_compared_by_name() -> None:
+    """Nothing compares a trap's cause with a number, or lists causes by their numbers."""
+    wrong = []
+    for path in sorted(SOURCE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Compare) and ast.unparse(node.left).endswith("cause"):
+                against = [n for side in node.comparators for n in (side, *getattr(side, "elts", ()))]
+                numbers = {n.value for n in against if isinstance(n, ast.Constant)}
+                wrong += [f"{path.relative_to(SOURCE)}: {ast.unparse(node)}"] if numbers & set(range(1, 24)) else []
+            if isinstance(node, ast.Tuple) and [getattr(e, "value", None) for e in node.elts] == [20, 21, 23]:
+                wrong += [f"{path.relative_to(SOURCE)}: {ast.unparse(node)}"]
+    assert not wrong
+
+
 def assigned(path: Path) -> set[str]:
     """The names that a module assigns at its own level."""
     found: set[str] = set()

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.small_elf import elf
 
 from trapline.cli import main
 from trapline.engine.native import NativeEngine
 from trapline.isa.assemble import assemble, assemble_program
-from trapline.lab.elf_writer import elf
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "machine"))
 from machine_fakes import make_elf

@@ -12,9 +12,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from doc_blocks import ROOT, documents, execute
+from tests.small_elf import elf
 
 from trapline.isa.assemble import assemble
-from trapline.lab.elf_writer import elf
 
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 _COMMAND = re.compile(r"`(trapline [^`]*)`")

@@ -10,10 +10,10 @@ import pytest
 
 from tests.gdb.client import Client
 from tests.gdb.test_gdb_stub import AT, PROGRAM
+from tests.small_elf import elf
 from trapline.cli.debugging import Debugging
 from trapline.gdb.listener import Listener
 from trapline.lab.debugging import DebugOptions
-from trapline.lab.elf_writer import elf
 from trapline.machine.memory_map import RAM_BASE
 
 

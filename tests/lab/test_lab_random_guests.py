@@ -6,10 +6,10 @@ import random
 from functools import cache
 
 import pytest
+from tests.small_elf import elf
 
 from trapline.firmware.firmware import Firmware
 from trapline.isa.assemble import assemble_program
-from trapline.lab.elf_writer import elf
 from trapline.lab.firmware_names import ALL
 from trapline.privilege.isa_string import DEFAULT_ISA
 from trapline.vmm.arguments import parse_slot

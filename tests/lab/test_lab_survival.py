@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from tests.small_elf import elf
 
 from trapline.isa.assemble import assemble
-from trapline.lab.elf_writer import elf
 from trapline.lab.route import route
 from trapline.lab.survival import Survival, describe, survival
 from trapline.policies import policy_names

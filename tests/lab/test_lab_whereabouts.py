@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
+from tests.small_elf import elf
 
 from trapline.isa.assemble import assemble
-from trapline.lab.elf_writer import elf
 from trapline.lab.symbols import Symbols, Table
 from trapline.lab.whereabouts import Place, whereabouts
 from trapline.machine.console import Console

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 from machine_fakes import make_elf
+from tests.small_elf import elf
 
 from trapline.isa.assemble import assemble
-from trapline.lab.elf_writer import elf
 from trapline.machine.console import Console, FileInput, NoInput, terminal
 from trapline.machine.machine import Machine
 from trapline.machine.monitor import Monitor

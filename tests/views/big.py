@@ -12,7 +12,7 @@ from rich.console import Console
 from trapline.isa.registers import X_NAMES
 from trapline.kvm.report.death import CodeLine, CsrValue, Death, decode_csr
 from trapline.kvm.report.trace import TrapRecord
-from trapline.kvm.report.walks import Walk, WalkStep
+from trapline.kvm.report.walks import Walk
 from trapline.kvm.uapi.context import CpuTrap
 from trapline.lab.audit import Audit
 from trapline.lab.boot import BootOptions, BootReport
@@ -31,6 +31,7 @@ from trapline.lab.symbols import Symbols, Table
 from trapline.lab.whereabouts import Place
 from trapline.machine.observer import Kind, RoundTrips
 from trapline.machine.result import RunResult
+from trapline.machine.tables import WalkStep
 from trapline.policies import load_policy, policy_names
 from trapline.views.death import show_death, show_places
 from trapline.views.terminal import number

@@ -13,21 +13,30 @@ from trapline.lab.probe import Observation
 from trapline.lab.probe_image import Entry
 from trapline.lab.routes import Arrival, GuestSees, Route
 from trapline.lab.settings import Settings
-from trapline.privilege.causes import ILLEGAL_INST, INTERRUPT, LOAD_PAGE_FAULT, cause_name
+from trapline.privilege.causes import (
+    BREAKPOINT,
+    ILLEGAL_INST,
+    INTERRUPT,
+    LOAD_ACCESS,
+    LOAD_MISALIGNED,
+    LOAD_PAGE_FAULT,
+    STORE_ACCESS,
+    STORE_MISALIGNED,
+    WITH_ADDRESS,
+    cause_name,
+)
 from trapline.privilege.fields import ENVCFG_CBCFE, ENVCFG_CBZE, ENVCFG_STCE
 
 FAIL, NOTE = "fail", "note"
 
 # KVM's name for the exits of a cause (since 6.14); no release counts cause 1, 18 or guest page faults.
 KVM_COUNTERS = {
-    2: "instr_illegal_exits",
-    4: "load_misaligned_exits",
-    5: "load_access_exits",
-    6: "store_misaligned_exits",
-    7: "store_access_exits",
+    ILLEGAL_INST: "instr_illegal_exits",
+    LOAD_MISALIGNED: "load_misaligned_exits",
+    LOAD_ACCESS: "load_access_exits",
+    STORE_MISALIGNED: "store_misaligned_exits",
+    STORE_ACCESS: "store_access_exits",
 }
-# Causes whose xtval is a guest virtual address (Hypervisor chapter, GVA).
-WITH_ADDRESS = frozenset((0, 1, 4, 5, 6, 7, 12, 13, 15, 20, 21, 23))
 FATAL_EXITS = ("UNKNOWN", "DEBUG")
 MENVCFG = {"sstc": ENVCFG_STCE, "zicboz": ENVCFG_CBZE, "zicbom": ENVCFG_CBCFE}
 
@@ -253,7 +262,7 @@ def _entries(seen: Observation, chosen: Settings) -> Iterator[Result]:
 
 
 def _gva(arrival: Arrival) -> bool:
-    if arrival.cause == 3:
+    if arrival.cause == BREAKPOINT:
         return arrival.tval != 0
     return arrival.cause in WITH_ADDRESS
 

@@ -13,13 +13,21 @@ from trapline.lang.state import Hart
 from trapline.machine.monitor_registers import nearest
 from trapline.machine.sampled import sampled
 from trapline.machine.trace import Traced
-from trapline.privilege.causes import INTERRUPT, cause_name
+from trapline.privilege.causes import (
+    ACCESS_FAULTS,
+    ECALL_HS,
+    ECALL_VS,
+    GUEST_PAGE_FAULTS,
+    INTERRUPT,
+    PAGE_FAULTS,
+    cause_name,
+)
 from trapline.privilege.modes import MODE_NAMES
 
 OPTION = "--log"
 ITEMS = ("exec", "int", "mmu", "sbi")
-_FAULTS = (1, 5, 7, 12, 13, 15, 20, 21, 23)  # of access, of a page, of a guest's page (Privileged spec, mcause)
-_CALLS = {9: "HS", 10: "VS"}  # causes of calls to the level below
+_FAULTS = ACCESS_FAULTS + PAGE_FAULTS + GUEST_PAGE_FAULTS
+_CALLS = {ECALL_HS: "HS", ECALL_VS: "VS"}  # causes of calls to the level below
 _DEEPEST = 64
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from trapline.privilege.pte import PPN_MASK, PPN_SHIFT, PTE_LEAF, PTE_V
+
+PAGE_SHIFT = 12
 MODES = {8: ("sv39", 3), 9: ("sv48", 4), 10: ("sv57", 5)}
-_PPN = (1 << 44) - 1
 _PAGES = ("4K", "2M", "1G", "512G", "256T")
-_V, _LEAF, _FLAGS = 1, 0b1110, "VRWXUGAD"
+_FLAGS = "VRWXUGAD"
 Read = Callable[[int], int]  # eight bytes at a physical address; ValueError if nothing is there
 
 
@@ -26,8 +28,62 @@ class Range:
 
     def describe(self) -> str:
         """One line, with the flags by letter."""
-        letters = "".join(c if self.flags >> n & 1 else "-" for n, c in enumerate(_FLAGS))
-        return f"{self.start:016x}-{self.start + self.size - 1:016x} -> {self.to:014x} {self.size:>12x} {letters}"
+        end, flags = self.start + self.size - 1, letters(self.flags)
+        return f"{self.start:016x}-{end:016x} -> {self.to:014x} {self.size:>12x} {flags}"
+
+
+@dataclass(frozen=True, slots=True)
+class WalkStep:
+    """One table entry: where it is, what it holds."""
+
+    level: int
+    address: int
+    entry: int
+    leaf: bool
+
+    @property
+    def flags(self) -> str:
+        """The entry's flag bits by letter, a dash for each that is clear."""
+        return letters(self.entry)
+
+    @property
+    def page(self) -> int:
+        """The address that the entry holds."""
+        return (self.entry >> PPN_SHIFT & PPN_MASK) << PAGE_SHIFT
+
+    def result(self, address: int) -> int:
+        """Where a leaf maps an address to."""
+        inside = (1 << PAGE_SHIFT + 9 * self.level) - 1
+        return self.page & ~inside | address & inside
+
+
+class NoTable(ValueError):
+    """Nothing can be read where the next entry is."""
+
+    def __init__(self, address: int) -> None:
+        super().__init__(f"nothing at {address:#x}")
+        self.address = address
+
+
+def walk(read: Read, table: int, levels: int, address: int, *, stage2: bool = False) -> Iterator[WalkStep]:
+    """Yield the entries on the way of an address: the last is a leaf, is not valid, or is no leaf in the last level."""
+    for level in range(levels - 1, -1, -1):
+        width = 0x7FF if stage2 and level == levels - 1 else 0x1FF
+        at = table + 8 * (address >> PAGE_SHIFT + 9 * level & width)
+        try:
+            entry = read(at)
+        except ValueError as error:
+            raise NoTable(at) from error
+        step = WalkStep(level, at, entry, bool(entry & PTE_V and entry & PTE_LEAF))
+        yield step
+        if step.leaf or not entry & PTE_V:
+            return
+        table = step.page
+
+
+def letters(flags: int) -> str:
+    """The flag bits of an entry by letter, a dash for each that is clear."""
+    return "".join(c if flags >> n & 1 else "-" for n, c in enumerate(_FLAGS))
 
 
 def translate(read: Read, atp: int, address: int, *, stage2: bool = False) -> int:
@@ -41,9 +97,8 @@ def stage(name: str, read: Read, atp: int, address: int, *, stage2: bool = False
     if mode is None:
         return f"{name:5} Bare     {address:#018x}", address
     found, flags, size = _walk(read, atp, address, stage2=stage2)
-    letters = "".join(c if flags >> n & 1 else "-" for n, c in enumerate(_FLAGS))
     way = f"{address:#018x} -> {found:#018x}"
-    return f"{name:5} {mode[0] + ('x4' if stage2 else ''):8} {way} {_PAGES[size]:>4} {letters}", found
+    return f"{name:5} {mode[0] + ('x4' if stage2 else ''):8} {way} {_PAGES[size]:>4} {letters(flags)}", found
 
 
 def _walk(read: Read, atp: int, address: int, *, stage2: bool) -> tuple[int, int, int]:
@@ -52,16 +107,9 @@ def _walk(read: Read, atp: int, address: int, *, stage2: bool) -> tuple[int, int
     if mode is None:
         return address, 0, 0
     name, levels = mode
-    table = (atp & _PPN) << 12
-    for level in range(levels - 1, -1, -1):
-        width = 0x7FF if stage2 and level == levels - 1 else 0x1FF
-        entry = read(table + 8 * (address >> 12 + 9 * level & width))
-        if not entry & _V:
-            break
-        table = (entry >> 10 & _PPN) << 12
-        if entry & _LEAF:
-            inside = (1 << 12 + 9 * level) - 1
-            return table & ~inside | address & inside, entry & 0xFF, level
+    for step in walk(read, (atp & PPN_MASK) << PAGE_SHIFT, levels, address, stage2=stage2):
+        if step.leaf:
+            return step.result(address), step.entry & 0xFF, step.level
     raise ValueError(f"{address:#x} is not mapped ({name}{'x4' if stage2 else ''})")
 
 
@@ -71,7 +119,7 @@ def ranges(read: Read, atp: int) -> Iterator[Range]:
     if mode is None:
         return
     held: Range | None = None
-    for found in _leaves(read, (atp & _PPN) << 12, mode[1] - 1, 0, 12 + 9 * mode[1]):
+    for found in _leaves(read, (atp & PPN_MASK) << PAGE_SHIFT, mode[1] - 1, 0, 12 + 9 * mode[1]):
         if (
             held is not None
             and held.start + held.size == found.start
@@ -94,10 +142,10 @@ def _leaves(read: Read, table: int, level: int, base: int, bits: int) -> Iterato
             entry = read(table + 8 * index)
         except ValueError:
             return
-        if not entry & _V:
+        if not entry & PTE_V:
             continue
-        start, to = base + index * size, (entry >> 10 & _PPN) << 12
-        if entry & _LEAF:
+        start, to = base + index * size, (entry >> PPN_SHIFT & PPN_MASK) << PAGE_SHIFT
+        if entry & PTE_LEAF:
             if start >> bits - 1 & 1:
                 start |= (1 << 64) - (1 << bits)  # sign-extended
             # A and D change all the time: they part nothing.

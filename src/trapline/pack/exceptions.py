@@ -9,10 +9,10 @@ from trapline.isa.assemble import encode_line
 from trapline.pack import rows
 from trapline.pack.places import DATA, HGATP, HOLE, NO_ACCESS, SATP, USER
 from trapline.pack.rows import MODES, Case, Check, Options, bits, csr, field, held, status
+from trapline.privilege.causes import ECALL_M, ENVIRONMENT_CALLS, GUEST_PAGE_FAULTS
 
 # Hypervisor extension, table of hedeleg bits: these must be writable, all others are read-only zero.
 HEDELEG = {0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 13, 15}
-_GUEST_FAULTS = (20, 21, 23)
 _LOAD, _STORE = "ld a1, 0(a0)", "sd a1, 0(a0)"
 _LOAD_BITS = encode_line(_LOAD) & 0x7FFF  # rd, funct3, opcode; no offset, rs1 is the address offset
 _STORE_BITS = encode_line(_STORE) & 0x01F0_707F  # rs2, funct3, opcode
@@ -76,7 +76,7 @@ def _events() -> list[Event]:
         Event("store-misaligned", 6, (*odd, _STORE), _ANY, DATA + 1, False, True, None, _STORE_BITS, optional=True),
         *_memory("access", (1, 5, 7), NO_ACCESS + 0x120, _LOWER, ""),
         *_memory("page", (12, 13, 15), HOLE, _LOWER, "satp"),
-        *_memory("guest-page", _GUEST_FAULTS, HOLE, _VIRTUAL, "hgatp"),
+        *_memory("guest-page", GUEST_PAGE_FAULTS, HOLE, _VIRTUAL, "hgatp"),
     ]
 
 
@@ -93,7 +93,7 @@ def cases(options: Options) -> Iterator[Case]:
 
 def taker(cause: int, mode: str, medeleg: bool, hedeleg: bool) -> str:
     """Return the mode that takes an exception (Machine: medeleg; H: hedeleg)."""
-    if not medeleg or mode == "M" or cause == 11:
+    if not medeleg or mode == "M" or cause == ECALL_M:
         return "M"
     return "VS" if MODES[mode][0] and hedeleg and cause in HEDELEG else "HS"
 
@@ -103,7 +103,7 @@ def _case(event: Event, mode: str, medeleg: bool, hedeleg: bool, enabled: bool, 
     privilege = MODES[mode][1]
     window = USER if event.paging == "satp" and not privilege else 0
     setup = [*_setup(event, mode, to, enabled)]
-    setup.append(held("medeleg", bits(medeleg and event.cause != 11, 1 << event.cause)))
+    setup.append(held("medeleg", bits(medeleg and event.cause != ECALL_M, 1 << event.cause)))
     setup.append(csr("hedeleg", bits(hedeleg, 1 << event.cause)))
     if event.name.endswith("-access"):
         setup.append("li t0, 0x1f18; csrr t1, pmpcfg0; bne t0, t1, {c}_skip")
@@ -111,7 +111,7 @@ def _case(event: Event, mode: str, medeleg: bool, hedeleg: bool, enabled: bool, 
     return Case(
         f"{event.name} from {mode}, medeleg {medeleg:d}, hedeleg {hedeleg:d}", mode, tuple(setup), body,
         _checks(event, mode, to, enabled, window, options), window,
-        "ebreak" if event.cause in (8, 9, 10, 11) else "ecall", event.optional,
+        "ebreak" if event.cause in ENVIRONMENT_CALLS else "ecall", event.optional,
     )  # fmt: skip
 
 
@@ -153,7 +153,7 @@ def _checks(event: Event, mode: str, to: str, enabled: bool, window: int, option
     else:
         found += _m(event, mode, enabled)
     if to != "VS":
-        second = HOLE >> 2 if event.cause in _GUEST_FAULTS else 0
+        second = HOLE >> 2 if event.cause in GUEST_PAGE_FAULTS else 0
         name, tinst = ("htval", "htinst") if to == "HS" else ("mtval2", "mtinst")
         found.append(Check(name, name, second, HTVAL, other=0 if "htval" in options.zero else None))
         found.append(Check(tinst, tinst, event.transformed, TINST, other=0))

@@ -23,6 +23,12 @@ from trapline.pack.places import (
     TABLE_WINDOW,
 )
 from trapline.pack.rows import ADUE, PBMTE, Case, Check, Options, csr, held, watch
+from trapline.privilege.causes import (
+    LOAD_GUEST_PAGE_FAULT,
+    LOAD_PAGE_FAULT,
+    STORE_GUEST_PAGE_FAULT,
+    STORE_PAGE_FAULT,
+)
 from trapline.privilege.pte import PTE_A, PTE_D, PTE_R, PTE_U, PTE_V, PTE_W, PTE_X
 
 AD = "Supervisor: Svadu, Svade; H: henvcfg.ADUE, menvcfg.ADUE"
@@ -39,7 +45,10 @@ _RAM = BASE >> 2
 _V_ENTRY, _G_ENTRY = S_TABLE + 8 * AGED_ENTRY, G_TABLE + 8 * AGED_ENTRY
 _WINDOW_ENTRY = G_TABLE + 8 * TABLE_WINDOW
 _TABLE_GPA = TABLE_WINDOW << 30 | S_TABLE - BASE
-_FAULTS = {"satp": (13, 15), "vsatp": (13, 15), "hgatp": (21, 23)}
+_FAULTS = {
+    **dict.fromkeys(("satp", "vsatp"), (LOAD_PAGE_FAULT, STORE_PAGE_FAULT)),
+    "hgatp": (LOAD_GUEST_PAGE_FAULT, STORE_GUEST_PAGE_FAULT),
+}
 _FENCES = "sfence.vma; hfence.gvma; hfence.vvma"
 _TAKER = "taker (0 M, 1 HS, 2 VS, 3 nobody)"
 

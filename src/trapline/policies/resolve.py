@@ -30,7 +30,14 @@ from trapline.policies.schema import (
     Word,
 )
 from trapline.policies.versions import holding, parse, reached, releases, series_of, split_key, the_one
-from trapline.privilege.causes import GUEST_PAGE_FAULTS
+from trapline.privilege.causes import (
+    ECALL_VS,
+    GUEST_PAGE_FAULTS,
+    INST_GUEST_PAGE_FAULT,
+    LOAD_GUEST_PAGE_FAULT,
+    STORE_GUEST_PAGE_FAULT,
+    VIRTUAL_INST,
+)
 
 N = TypeVar("N", bound=Ranged)
 
@@ -124,15 +131,15 @@ def _check_rule(text: str, cause: int, rule: CauseRule) -> None:
         causes.hedeleg_mask(1 << cause)
     if rule.action is Action.MAP and cause not in GUEST_PAGE_FAULTS:
         raise PolicyError(f"cause {text!r}: action 'map' is for guest page faults only")
-    if rule.action is Action.MMIO and cause not in (21, 23):
+    if rule.action is Action.MMIO and cause not in (LOAD_GUEST_PAGE_FAULT, STORE_GUEST_PAGE_FAULT):
         raise PolicyError(f"cause {text!r}: action 'mmio' is for load and store guest page faults only")
-    if rule.action is Action.EMULATE and cause != 22:
+    if rule.action is Action.EMULATE and cause != VIRTUAL_INST:
         raise PolicyError(f"cause {text!r}: action 'emulate' is for virtual-inst-fault only")
-    if rule.action is Action.SBI and cause != 10:
+    if rule.action is Action.SBI and cause != ECALL_VS:
         raise PolicyError(f"cause {text!r}: action 'sbi' is for supervisor-syscall only")
     if rule.without_slot is not None and rule.without_slot not in _WITHOUT_SLOT:
         raise PolicyError(f"cause {text!r}: without_slot {rule.without_slot.value!r} makes no sense")
-    if rule.without_slot is Action.MMIO and cause == 20:
+    if rule.without_slot is Action.MMIO and cause == INST_GUEST_PAGE_FAULT:
         raise PolicyError(f"cause {text!r}: an instruction fetch cannot be MMIO")
     if rule.without_slot_as:
         causes.number(rule.without_slot_as)

@@ -12,6 +12,17 @@ from trapline.lang.functions import Trap, cold, inline
 from trapline.lang.memory import host_load, host_store
 from trapline.lang.state import Hart
 from trapline.lang.values import U64
+from trapline.privilege.causes import (
+    INST_ACCESS,
+    INST_GUEST_PAGE_FAULT,
+    INST_PAGE_FAULT,
+    LOAD_ACCESS,
+    LOAD_GUEST_PAGE_FAULT,
+    LOAD_PAGE_FAULT,
+    STORE_ACCESS,
+    STORE_GUEST_PAGE_FAULT,
+    STORE_PAGE_FAULT,
+)
 from trapline.privilege.fields import (
     ALL_ONES,
     ATP_MODE_SHIFT,
@@ -40,9 +51,11 @@ __all__ = ["ACCESS_FETCH", "ACCESS_LOAD", "ACCESS_MANAGE", "ACCESS_STORE", "tran
 PSEUDO_READ_PTE, PSEUDO_WRITE_PTE = 0x3000, 0x3020
 
 # By kind of access: load, store, fetch, cache-block management.
-ACCESS_FAULT = (5, 7, 1, 7)
-PAGE_FAULT = (13, 15, 12, 15)
-GUEST_PAGE_FAULT = (21, 23, 20, 23)
+ACCESS_FAULT = (LOAD_ACCESS, STORE_ACCESS, INST_ACCESS, STORE_ACCESS)
+PAGE_FAULT = (LOAD_PAGE_FAULT, STORE_PAGE_FAULT, INST_PAGE_FAULT, STORE_PAGE_FAULT)
+GUEST_PAGE_FAULT = (
+    LOAD_GUEST_PAGE_FAULT, STORE_GUEST_PAGE_FAULT, INST_GUEST_PAGE_FAULT, STORE_GUEST_PAGE_FAULT,
+)  # fmt: skip
 
 
 @cold

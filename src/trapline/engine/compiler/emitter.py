@@ -14,6 +14,7 @@ from trapline.engine.compiler.source import VOID, U, annotation, has_hart
 from trapline.engine.compiler.text import ARCHITECTURAL, LLVM, MODE, WROTE, WROTE_MODE, Value
 from trapline.engine.llvm import Word, words
 from trapline.lang.functions import IllegalInstruction, Trap, VirtualInstruction
+from trapline.privilege.causes import ILLEGAL_INST, VIRTUAL_INST
 
 FAST_OK_WRITES = {"access_va"}
 VISIBLE = {"x", "f", "fflags", "frm"}
@@ -193,7 +194,7 @@ class FunctionEmitter(Calls):
         target = self.resolve(node.exc.func)
         args = node.exc.args
         if target is IllegalInstruction or target is VirtualInstruction:
-            cause = 2 if target is IllegalInstruction else 22
+            cause = ILLEGAL_INST if target is IllegalInstruction else VIRTUAL_INST
             args = [ast.copy_location(ast.Constant(cause), node)]
         elif target is not Trap or node.exc.keywords or not 1 <= len(args) <= 5:
             raise self.error(node, "only Trap, IllegalInstruction and VirtualInstruction are raised, positionally")

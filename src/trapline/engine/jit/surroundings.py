@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from trapline.engine.records import CONTEXTS, DATA_ENTRIES, FETCH_AREA, FETCH_BYTES, FETCH_ENTRIES, LOAD_AREA, SET_BYTES
+from trapline.privilege.causes import ENVIRONMENT_CALLS, trap_index
 from trapline.privilege.modes import MODE_HS, MODE_M, MODE_NAMES, MODE_VS, TO_HS, TO_M, TO_VS
 
 if TYPE_CHECKING:
@@ -36,10 +37,10 @@ def is_linear(hart: Hart) -> bool:
 def handler_of(hart: Hart) -> tuple[int, int] | None:
     """Virtual address and mode of the handler to which most of a hart's ecalls have gone."""
     calls = [0, 0, 0]
-    for cause in (8, 9, 10, 11):
+    for cause in ENVIRONMENT_CALLS:
         for mode in MODE_NAMES:
             for to in (TO_M, TO_HS, TO_VS):
-                calls[to] += int(hart.trap_count[cause << 5 | mode << 2 | to])
+                calls[to] += int(hart.trap_count[trap_index(cause, mode, to)])
     if not any(calls):
         return None
     to = calls.index(max(calls))

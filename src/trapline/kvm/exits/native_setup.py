@@ -55,6 +55,7 @@ from trapline.kvm.uapi.slots import SlotKind
 from trapline.lang.functions import INSTRUCTIONS
 from trapline.lang.state.words import LAYOUT, SBI_RULES
 from trapline.policies import Action, Implicit, Policy
+from trapline.privilege.causes import ECALL_VS
 from trapline.sbi.numbers import FirmwareEvent
 
 if TYPE_CHECKING:
@@ -230,7 +231,7 @@ def _action(vcpu: Vcpu, policy: Policy, cause: int, names: dict[str, int]) -> in
         return BY_FUNCTION | flags
     if action is Action.REDIRECT:
         return BY_REDIRECT | flags
-    if action is Action.SBI and cause == 10:
+    if action is Action.SBI and cause == ECALL_VS:
         return BY_SBI | flags
     if action is Action.EMULATE:
         return BY_VIRTUAL | flags | (names.get("wfi_exit_stat", 63) & 63) << STAT_SHIFT

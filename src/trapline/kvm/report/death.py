@@ -15,7 +15,7 @@ from trapline.kvm.uapi.numbers import ERRNO_NAMES
 from trapline.lang.functions import Trap
 from trapline.machine.shown import html_table
 from trapline.policies import CauseRule, describe
-from trapline.privilege.causes import CAUSE_NAMES, GUEST_PAGE_FAULTS, cause_name
+from trapline.privilege.causes import CAUSE_NAMES, GUEST_PAGE_FAULTS, WITH_ADDRESS, cause_name
 from trapline.privilege.csr import csr_read
 from trapline.privilege.csr_numbers import CSR_BY_NAME
 from trapline.privilege.memory import guest_load
@@ -51,7 +51,6 @@ _FIELDS: dict[str, tuple[tuple[str, int, int], ...]] = {
     "satp": (("MODE", 60, 4), ("ASID", 44, 16), ("PPN", 0, 44)),
     "henvcfg": (("CBIE", 4, 2), ("CBCFE", 6, 1), ("CBZE", 7, 1), ("ADUE", 61, 1), ("PBMTE", 62, 1), ("STCE", 63, 1)),
 }  # fmt: skip
-_WITH_ADDRESS = (0, 1, 4, 5, 6, 7, 12, 13, 15, 20, 21, 23)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +165,7 @@ def decode_csr(name: str, value: int) -> str:
 
 
 def _walks(vcpu: Vcpu, trap: CpuTrap) -> tuple[Walk, ...]:
-    if trap.scause not in _WITH_ADDRESS:
+    if trap.scause not in WITH_ADDRESS:
         return ()
     first = vs_walk(vcpu, trap.stval)
     walks = [first]

@@ -6,33 +6,16 @@ decides what happens.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from trapline.kvm.gstage import PAGE, PAGE_SHIFT
-from trapline.privilege.pte import PPN_MASK, PPN_SHIFT, PTE_LEAF, PTE_V
+from trapline.kvm.gstage import PAGE_SHIFT
+from trapline.machine.tables import MODES, NoTable, Read, WalkStep, walk
+from trapline.privilege.pte import PPN_MASK, PTE_V
 
 if TYPE_CHECKING:
     from trapline.kvm.vcpu import Vcpu
     from trapline.kvm.vm import Vm
-
-FLAGS = "VRWXUGAD"
-VS_MODES = {8: ("sv39", 3), 9: ("sv48", 4), 10: ("sv57", 5)}
-
-
-@dataclass(frozen=True, slots=True)
-class WalkStep:
-    """One table entry: where it is, what it holds."""
-
-    level: int
-    address: int
-    entry: int
-    leaf: bool
-
-    @property
-    def flags(self) -> str:
-        """The entry's flag bits by letter, a dash for each that is clear."""
-        return "".join(c if self.entry >> n & 1 else "-" for n, c in enumerate(FLAGS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,55 +32,30 @@ class Walk:
 def gstage_walk(vm: Vm, gpa: int) -> Walk:
     """Walk the G-stage for a guest physical address."""
     stage = vm.gstage
-    steps: list[WalkStep] = []
     if gpa >> stage.gpa_bits:
         return Walk("G", gpa, (), None, f"beyond the {stage.gpa_bits} bits of guest physical addresses")
-    table = stage.root
-    for level in range(stage.levels - 1, -1, -1):
-        address = table + 8 * stage.index(gpa, level)
-        entry = vm.tables.read(address)
-        leaf = bool(entry & PTE_V and entry & PTE_LEAF)
-        steps.append(WalkStep(level, address, entry, leaf))
-        if not entry & PTE_V:
-            slot = vm.slots.find(gpa)
-            why = f"not mapped yet: {slot.describe()}" if slot else "not mapped: no memory slot holds it"
-            return Walk("G", gpa, tuple(steps), None, why)
-        table = (entry >> PPN_SHIFT & PPN_MASK) << PAGE_SHIFT
-        if leaf:
-            hpa = table | gpa & (PAGE << 9 * level) - 1
-            region = vm.regions.find(hpa)
-            why = region.describe() if region else "nothing answers there: an access fault"
-            return Walk("G", gpa, tuple(steps), hpa, why)
-    return Walk("G", gpa, tuple(steps), None, "the last level is not a leaf")
+    found = _walked("G", "", vm.tables.read, stage.root, stage.levels, gpa, stage2=True)
+    if found.result is not None:
+        region = vm.regions.find(found.result)
+        return replace(found, why=region.describe() if region else "nothing answers there: an access fault")
+    if not found.steps or found.steps[-1].entry & PTE_V:
+        return found
+    slot = vm.slots.find(gpa)
+    return replace(found, why=f"not mapped yet: {slot.describe()}" if slot else "not mapped: no memory slot holds it")
 
 
 def l1_gstage_walk(vcpu: Vcpu, gpa: int) -> Walk:
     """Walk the G-stage of a guest hypervisor for a physical address of its guest's; its entries are in VM memory."""
     assert vcpu.nested is not None
     hgatp = int(vcpu.nested.hart.hgatp)
-    mode = hgatp >> 60
-    if mode not in VS_MODES:
+    if hgatp >> 60 not in MODES:
         return Walk("L1's G", gpa, (), gpa, "hgatp of L1 is Bare")
-    levels, steps = VS_MODES[mode][1], list[WalkStep]()
-    if gpa >> (PAGE_SHIFT + 9 * levels + 2):
-        return Walk("L1's G", gpa, (), None, f"beyond the {PAGE_SHIFT + 9 * levels + 2} bits of {VS_MODES[mode][0]}x4")
-    table = (hgatp & PPN_MASK) << PAGE_SHIFT
-    for level in range(levels - 1, -1, -1):
-        index = gpa >> (PAGE_SHIFT + 9 * level) & (2047 if level == levels - 1 else 511)
-        address = table + 8 * index
-        try:
-            entry = int.from_bytes(vcpu.vm.read_memory(address, 8), "little")
-        except ValueError:
-            return Walk("L1's G", gpa, tuple(steps), None, f"no guest memory at {address:#x}, where the next table is")
-        leaf = bool(entry & PTE_V and entry & PTE_LEAF)
-        steps.append(WalkStep(level, address, entry, leaf))
-        if not entry & PTE_V:
-            return Walk("L1's G", gpa, tuple(steps), None, f"invalid entry at level {level}")
-        table = (entry >> PPN_SHIFT & PPN_MASK) << PAGE_SHIFT
-        if leaf:
-            found = table | gpa & (PAGE << 9 * level) - 1
-            return Walk("L1's G", gpa, tuple(steps), found, f"{VS_MODES[mode][0]}x4 leaf at level {level}")
-    return Walk("L1's G", gpa, tuple(steps), None, "the last level is not a leaf")
+    name, levels = MODES[hgatp >> 60]
+    bits = PAGE_SHIFT + 9 * levels + 2
+    if gpa >> bits:
+        return Walk("L1's G", gpa, (), None, f"beyond the {bits} bits of {name}x4")
+    root = (hgatp & PPN_MASK) << PAGE_SHIFT
+    return _walked("L1's G", f"{name}x4", lambda at: _word(vcpu, at), root, levels, gpa, stage2=True)
 
 
 def vs_walk(vcpu: Vcpu, va: int) -> Walk:
@@ -105,29 +63,40 @@ def vs_walk(vcpu: Vcpu, va: int) -> Walk:
 
     Of the guest of a guest hypervisor it is L2's table, each entry of which lies behind L1's G-stage.
     """
-    inner = vcpu.hart.kvm_world != 0
     vsatp = int(vcpu.hart.vsatp) if vcpu.loaded else vcpu.csrs.vsatp
-    mode = vsatp >> 60
-    if mode not in VS_MODES:
+    if vsatp >> 60 not in MODES:
         return Walk("VS", va, (), va, "vsatp is Bare: a guest virtual address is a guest physical one")
-    name, levels = VS_MODES[mode]
+    name, levels = MODES[vsatp >> 60]
     bits = PAGE_SHIFT + 9 * levels
     if va >> (bits - 1) not in (0, (1 << 64 - bits + 1) - 1):
         return Walk("VS", va, (), None, f"not canonical for {name}")
+
+    def read(address: int) -> int:
+        at = l1_gstage_walk(vcpu, address).result if vcpu.hart.kvm_world != 0 else address
+        return _word(vcpu, -1 if at is None else at)
+
+    return _walked("VS", name, read, (vsatp & PPN_MASK) << PAGE_SHIFT, levels, va)
+
+
+def _word(vcpu: Vcpu, address: int) -> int:
+    """A table entry in VM memory; ValueError where there is none."""
+    try:
+        return int.from_bytes(vcpu.vm.read_memory(address, 8), "little")
+    except OverflowError as error:
+        raise ValueError(str(error)) from error
+
+
+def _walked(stage: str, table: str, read: Read, root: int, levels: int, address: int, *, stage2: bool = False) -> Walk:
+    """The walk of an address from a root, and in a few words how it ends."""
     steps: list[WalkStep] = []
-    table = (vsatp & PPN_MASK) << PAGE_SHIFT
-    for level in range(levels - 1, -1, -1):
-        address = table + 8 * (va >> (PAGE_SHIFT + 9 * level) & 511)
-        at = l1_gstage_walk(vcpu, address).result if inner else address
-        try:
-            entry = int.from_bytes(vcpu.vm.read_memory(-1 if at is None else at, 8), "little")
-        except (ValueError, OverflowError):
-            return Walk("VS", va, tuple(steps), None, f"no guest memory at {address:#x}, where the next table is")
-        leaf = bool(entry & PTE_V and entry & PTE_LEAF)
-        steps.append(WalkStep(level, address, entry, leaf))
-        if not entry & PTE_V:
-            return Walk("VS", va, tuple(steps), None, f"invalid entry at level {level}")
-        table = (entry >> PPN_SHIFT & PPN_MASK) << PAGE_SHIFT
-        if leaf:
-            return Walk("VS", va, tuple(steps), table | va & (PAGE << 9 * level) - 1, f"{name} leaf at level {level}")
-    return Walk("VS", va, tuple(steps), None, "the last level is not a leaf")
+    try:
+        for step in walk(read, root, levels, address, stage2=stage2):
+            steps.append(step)
+    except NoTable as error:
+        why = f"no guest memory at {error.address:#x}, where the next table is"
+        return Walk(stage, address, tuple(steps), None, why)
+    last = steps[-1]
+    if last.leaf:
+        return Walk(stage, address, tuple(steps), last.result(address), f"{table} leaf at level {last.level}")
+    why = "the last level is not a leaf" if last.entry & PTE_V else f"invalid entry at level {last.level}"
+    return Walk(stage, address, tuple(steps), None, why)

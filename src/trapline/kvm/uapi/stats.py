@@ -17,7 +17,7 @@ from trapline.kvm.uapi.stats_fd import HISTOGRAM_BUCKETS
 from trapline.lang.state.words import LAYOUT, TRAP_DESTINATIONS, TRAP_ORIGINS
 from trapline.machine.plain_types import U64
 from trapline.policies import Policy
-from trapline.privilege.causes import GUEST_PAGE_FAULTS, INTERRUPT, cause_name
+from trapline.privilege.causes import GUEST_PAGE_FAULTS, INST_ACCESS, INTERRUPT, cause_name
 
 if TYPE_CHECKING:
     from trapline.kvm.report.trace import TrapRecord
@@ -107,7 +107,7 @@ class VcpuStats:
             found[_counter_name(cause, origin, how[-1], end)] += n
             if cause in GUEST_PAGE_FAULTS:
                 found["trapline/guest_page_faults"] += n
-            if cause == 1:
+            if cause == INST_ACCESS:
                 found["trapline/inst_access_exits"] += n
             if end == "killed":
                 found["trapline/kills"] += n
