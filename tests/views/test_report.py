@@ -15,8 +15,9 @@ import pytest
 
 from trapline.cli.main import main
 from trapline.lab.results import Routes, read_result
+from trapline.views.page.bars import Bar, bars
 from trapline.views.page.page import page
-from trapline.views.page.picture import picture
+from trapline.views.page.picture import CHARACTER, picture
 from trapline.views.page.ways import ways
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -133,8 +134,8 @@ def test_hostile_strings_are_shown_as_they_are(kind: str, results: dict[str, Pat
         (b'{"policy": "linux-7.2", "routes": [', "no JSON"),
         (b"\xff\xfe{}", "no JSON"),
         (b"[" * 100_000, "no"),
-        (b"[1, 2]", "no result"),
-        (b'{"a": 1}', "no result that a report is made of"),
+        (b"[1, 2]", "(write one of run, boot, compare, route or audit with --json FILE)"),
+        (b'{"a": 1}', "no result that a report is made of (write one of"),
         (b'{"policy": "x", "routes": [{"cause": "two"}]}', "$.routes[0]"),
         (b'{"policy": "x", "routes": 5}', "$.routes"),
         (b'{"guest": "x", "runs": [{}]}', "$.runs[0]"),
@@ -209,6 +210,32 @@ def test_everything_of_a_picture_is_inside(width: int, results: dict[str, Path])
         assert x >= 0 and (x if end else x + long) <= width + 1, ElementTree.tostring(text)
     numbers = [t.text for t in drawn.iter("text") if t.get("class") == "number"]
     assert all(numbers.count(str(n + 1)) == 2 for n in range(len(ways(rows))))
+
+
+@pytest.mark.parametrize("width", [320, 980])
+def test_words_of_bars_are_whole(width: int) -> None:
+    """At any width each bar has its whole name, and names and values neither overlap nor leave the plot."""
+    rows = [
+        Bar(f"{'a cause with many words ' * n}from VS, {end}", {"HS": 10.0**n, "M": 5}, "12.5 %")
+        for n in range(3)
+        for end in ("resumed", "vmm")
+    ]
+    lines: dict[float, list[tuple[str, float, float]]] = {}
+    for text in bars(rows, "costs", width).iter("text"):
+        said = "".join(text.itertext())
+        long, x = len(said) * CHARACTER, float(text.get("x", 0))
+        left = x - long if text.get("text-anchor") == "end" else x
+        assert left >= 0 and left + long <= width
+        lines.setdefault(float(text.get("y", 0)), []).append((said, left, left + long))
+    assert all(line[0][2] < line[1][1] for line in lines.values() if len(line) == 2)
+    names = " ".join(said for line in lines.values() for said, left, _ in line if left == 4)
+    assert names == " ".join(row.name for row in rows)
+
+
+def test_nested_results_have_their_hypervisor_in_the_title(results: dict[str, Path], tmp_path: Path) -> None:
+    """A matrix of nested guests is told from that of guests by its title."""
+    texts = Texts(report(tmp_path, results["route"], results["nested"])).text
+    assert "route: linux-7.2, guest hypervisor " in texts
 
 
 def browse(folder: Path, page_file: Path) -> tuple[dict[int, int], list[str]]:

@@ -20,6 +20,7 @@ Mode = Annotated[str, Meta(pattern=r"^[A-Za-z]{1,6}\Z")]
 Path_ = Annotated[tuple[Mode, ...], Meta(max_length=64)]
 Levels = Annotated[dict[str, Annotated[float, Meta(ge=0)]], Meta(max_length=32)]
 WANTED = "one of run, boot, compare, route or audit"
+_WRITE = f"write {WANTED} with --json FILE"
 
 
 class Traps(Struct, frozen=True):
@@ -256,6 +257,7 @@ class Audited(Struct, frozen=True):
     findings: tuple[Found, ...]
     passed: bool
     policies: tuple[str, ...] = ()
+    l1: tuple[str, ...] = ()
     firmware: tuple[str, ...] = ()
     executed: int = 0
     interrupted: bool = False
@@ -287,10 +289,10 @@ def read_result(file: str) -> Result:
         parts: dict[str, Any] = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
         kind = next((kind for keys, kind in _KINDS if keys <= parts.keys()), None)
         if kind is None:
-            raise UsageError("no result that a report is made of", repr(file), f"write {WANTED} with --json FILE")
+            raise UsageError("no result that a report is made of", repr(file), _WRITE)
         return Result(file, msgspec.json.decode(data, type=kind))
     except msgspec.ValidationError as error:
-        raise UsageError(f"no result that a report is made of: {error}", repr(file)) from None
+        raise UsageError(f"no result that a report is made of: {error}", repr(file), _WRITE) from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise UsageError(f"no JSON: {error or 'nested too deep'}", repr(file)) from None
 

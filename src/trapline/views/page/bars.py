@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from xml.etree.ElementTree import Element
 
 from trapline.views.page.elements import el, shown
 from trapline.views.page.picture import CHARACTER
 from trapline.views.terminal import number
 
-_BAR, _EACH = 14, 38  # px: a bar, a bar with its words
+_BAR, _EACH, _LINE = 14, 38, 13  # px: a bar, a bar with its words, one more line of words
+_MOST = 4  # lines of words
 KNOWN = ("VU", "VS", "HS", "M", "U", "S")
 
 
@@ -41,7 +43,9 @@ def bars(rows: Sequence[Bar], title: str, width: int = 980, parts: Sequence[str]
             x += 14 + (len(name) + 2) * CHARACTER
         top += 20
     for row in rows:
-        made += _bar(row, most, top, width)
+        lines = _words(row, width)
+        top += _LINE * (len(lines) - 1)
+        made += _bar(row, lines, most, top, width)
         top += _EACH
     said = "; ".join(f"{row.name} {number(row.total)}" for row in rows)
     return el(
@@ -56,14 +60,23 @@ def level_class(name: str) -> str:
     return name if name in KNOWN else "other"
 
 
-def _bar(row: Bar, most: float, top: int, width: int) -> list[Element]:
-    said = f"{number(row.total)}{f'  {row.remark}' if row.remark else ''}"
-    room = max(8, int((width - 8) / CHARACTER) - len(said) - 2)
-    name = shown(row.name)
-    name = name if len(name) <= room else f"{name[: room - 3]}..."
+def _value(row: Bar) -> str:
+    return f"{number(row.total)}{f'  {row.remark}' if row.remark else ''}"
+
+
+def _words(row: Bar, width: int) -> list[str]:
+    """The lines of a bar's name; the last one leaves room for its value. Of a name without end, the begin."""
+    whole = int((width - 8) / CHARACTER)
+    lines = wrap(shown(row.name), whole) or [""]
+    if len(lines[-1]) + 2 + len(_value(row)) > whole:
+        lines.append("")
+    return lines if len(lines) <= _MOST else [*lines[: _MOST - 2], f"{lines[_MOST - 2][: whole - 3]}...", ""]
+
+
+def _bar(row: Bar, lines: Sequence[str], most: float, top: int, width: int) -> list[Element]:
     made = [
-        el("text", name, x=4, y=top + 12),
-        el("text", said, x=width - 4, y=top + 12, text_anchor="end"),
+        *[el("text", line, x=4, y=top + 12 + _LINE * n) for n, line in enumerate(lines, 1 - len(lines)) if line],
+        el("text", _value(row), x=width - 4, y=top + 12, text_anchor="end"),
         el("rect", x=4, y=top + 17, width=width - 8, height=_BAR, class_="empty"),
     ]
     x = 4.0

@@ -54,8 +54,9 @@ def _title(result: Result) -> str:
     if isinstance(content, Run):
         return f"{'run' if content.policy else 'boot'}: {run_name(content)}, {content.guest or content.image or ''}"
     if isinstance(content, Routes):
-        return f"route: {content.policy}"
-    return f"audit: {', '.join(content.policies)}"
+        return f"route: {content.policy}{f', guest hypervisor {content.l1}' if content.l1 else ''}"
+    l1 = f", guest hypervisor {', '.join(content.l1)}" if content.l1 else ""
+    return f"audit: {', '.join(content.policies)}{l1}"
 
 
 def _content(result: Result) -> list[Element]:
