@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from random import Random
 
-from trapline.isa.assemble import assemble_program
+from trapline.isa.assemble import assemble, assemble_program
 from trapline.lab import probe_image as probe
 from trapline.privilege.pte import PTE_A, PTE_D, PTE_G, PTE_N, PTE_R, PTE_U, PTE_V, PTE_W, PTE_X
 
@@ -161,6 +161,31 @@ over:
 1:sw t1, 0(t0)
   j 1b
 """
+# Another vCPU that a program starts: a1 says where it goes on, with the registers of a program. Its first exception or
+# interrupt stops it.
+_SECOND = """
+  la t0, over
+  csrw stvec, t0
+  li t0, {satp:#x}
+  csrw satp, t0
+  sfence.vma
+  csrw sepc, a1
+  li t0, 0x2100
+  csrs sstatus, t0
+  li t1, {values:#x}
+{load}
+  ld t1, 48(t1)
+  sret
+  .align 2
+over:
+  csrw sie, zero
+  li a7, 0x48534d
+  li a6, 1
+  ecall
+1:wfi
+  j 1b
+"""
+SECOND = RAM + 0x8000
 _VALUES = CONTROL + 0x400  # x0 to x31; behind them the floating-point registers
 _FLOAT_VALUES = CONTROL + 0x600
 _AGAIN = """la t0, handler
@@ -336,11 +361,18 @@ def build(mode: str, over: str = "") -> Image:
         ),
         RAM,
     )  # fmt: skip
+    second = assemble(
+        _SECOND.format(
+            satp=satp, values=_VALUES,
+            load="\n".join(f"  ld x{n}, {8 * n}(t1)" for n in range(1, 32) if n not in (4, 6)),
+        ),
+        SECOND,
+    )  # fmt: skip
     floats = b"".join(FLOATS_AT_START[n % len(FLOATS_AT_START)].to_bytes(8, "little") for n in range(32))
     control = bytearray(0x800)
     control[_WINDOW : _WINDOW + 8] = window.to_bytes(8, "little")
     control[_VALUES - CONTROL : _VALUES - CONTROL + 256] = _values(mode, window)
     control[_FLOAT_VALUES - CONTROL : _FLOAT_VALUES - CONTROL + 256] = floats
     data = bytes(n * 37 & 255 for n in range(DATA_SIZE))
-    parts = ((RAM, program.code), (CONTROL, bytes(control)), (DATA, data), *_tables())
+    parts = ((RAM, program.code), (SECOND, second), (CONTROL, bytes(control)), (DATA, data), *_tables())
     return Image(mode, parts, window, program.symbols)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import lru_cache
 from random import Random
 
-from trapline.fuzz.image import NUMBERS, POINTERS, ROOM
+from trapline.fuzz.image import NUMBERS, POINTERS, ROOM, SECOND, SLOT
 from trapline.isa.decode import Decoder, by_name, extension_enabled
 from trapline.isa.encoding import Encoding, EncodingError, parse
 from trapline.isa.lookup import target_of
@@ -103,7 +103,13 @@ class Maker:
             (1, self._reserve),
         ]
         if mode == "VS":
-            kinds += [(10, self._call), (3, self._entry), (2, self._state), (0.3, lambda: self._drawn("stall"))]
+            kinds += [
+                (10, self._call),
+                (2, self._other),
+                (3, self._entry),
+                (2, self._state),
+                (0.3, lambda: self._drawn("stall")),
+            ]
         self._weights, self._makers = zip(*kinds, strict=True)
 
     # --- programs ---
@@ -273,6 +279,22 @@ class Maker:
             else:
                 made += self.encode("addi", rd=register, rs1=rng.choice(_POINTERS), imm=0)
         return made + self.encode("ecall")
+
+    def _other(self) -> bytes:
+        """Start the other vCPU in a program of the batch, interrupt it, fence it, or ask how it is."""
+        rng = self.rng
+        if rng.random() < 0.5:
+            slot = self.encode("addi", rd=12, rs1=1, imm=SLOT * rng.randrange(8))
+            where = self.load_immediate(11, SECOND) if rng.random() < 0.9 else self.encode("addi", rd=11, rs1=1, imm=0)
+            return slot + where + self._asked(0x48534D, 0, 1)
+        base = self.load_immediate(11, 0)
+        eid, fid, first = rng.choice(((0x735049, 0, 2), (0x52464E43, rng.randrange(7), 2), (0x48534D, 2, 1)))
+        return base + self._asked(eid, fid, first)
+
+    def _asked(self, eid: int, fid: int, first: int) -> bytes:
+        """Load a0, a6 and a7, and call."""
+        loads = (self.load_immediate(n, value) for n, value in ((10, first), (16, fid), (17, eid)))
+        return b"".join(loads) + self.encode("ecall")
 
     def _entry(self) -> bytes:
         """Another entry in the tables of odd entries, and a fence."""

@@ -9,6 +9,7 @@ from trapline.fuzz import image as layout
 from trapline.fuzz.findings import ENGINES, HOST, Group
 from trapline.fuzz.image import build
 from trapline.fuzz.search import Plan
+from trapline.fuzz.target import vcpus_of
 from trapline.isa.assemble import assemble
 from trapline.lab import nested_image as l1
 from trapline.lab import probe_image as probe
@@ -17,24 +18,29 @@ from trapline.lab.errors import UsageError
 from trapline.privilege.isa_string import DEFAULT_ISA, extensions
 
 FAILED = 0x1_3333  # to the test finisher: the guest saw something else
+# Another vCPU gets its turn before the first ends the run.
+_WAIT = """li t0, 200000
+1:addi t0, t0, -1
+  bnez t0, 1b
+  """
 _CHECK = """li t0, {address:#x}
   ld t0, 0(t0)
   li t1, {value:#x}
-  beq t0, t1, 1f
+  beq t0, t1, 3f
   li t0, {finisher:#x}
   li t1, {failed:#x}
 2:sw t1, 0(t0)
   j 2b
-1:"""
+3:"""
 
 
 def guest_of(group: Group, plan: Plan) -> bytes:
     """Return the ELF; a difference makes it end as failed, unless the guest sees what hardware gives."""
     case = group.case
-    over = ""
+    over = _WAIT if vcpus_of(case.mode, plan.nested) > 1 else ""
     if group.expected is not None:
         word, value = group.expected
-        over = _CHECK.format(address=layout.LOG + 8 * word, value=value, finisher=probe.FINISHER, failed=FAILED)
+        over += _CHECK.format(address=layout.LOG + 8 * word, value=value, finisher=probe.FINISHER, failed=FAILED)
     image = build(case.mode, over)
     parts = [Part(at, data) for at, data in image.parts]
     parts += [Part(at, data) for at, data in image.batch([case.program], case.zoo)]
@@ -74,6 +80,8 @@ def command_of(group: Group, plan: Plan, policy: str, path: str) -> str:
         words += ["--misaligned", s.misaligned]
     if group.case.isa != DEFAULT_ISA:
         words += ["--isa", group.case.isa]
+    if (vcpus := vcpus_of(group.case.mode, plan.nested)) > 1:
+        words += ["--smp", str(vcpus)]
     words += ["--memory", "16M", "--max-instructions", "1000000"]
     words += ["--memslot", f"{probe.HOLE:#x}:{probe.HOLE_SIZE:#x}:hole"]
     words += ["--memslot", f"{probe.READ_ONLY:#x}:{probe.READ_ONLY_SIZE:#x}:ro"]

@@ -24,6 +24,7 @@ from trapline.privilege.isa_string import DEFAULT_ISA
 REFERENCE_SHARE = 0.05  # of the time, for the reference engine
 CORPUS = 2000  # programs
 _TURNS = (0, 0, 1, 0, 0, 2, 0, 1)  # which of the plan's harts a batch is for
+_STARTERS = 40  # programs that a turn may have run behind the one that started another vCPU
 _CLOSER = 8  # programs of a batch that are looked at alone because their logs differ
 
 
@@ -96,7 +97,8 @@ class Search:
             if done:
                 self._compare(world, programs[:done], outcome.log, zoo, news)
             if outcome.end in DEADLY:
-                self._found(world, world.death(outcome, programs[done]), programs[done], zoo, news)
+                one = self._starter(world, programs[: done + 1], zoo) if outcome.other else programs[done]
+                self._found(world, world.death(outcome, one), one, zoo, news)
             if fresh:
                 self._keep(world, programs[: done + 1], fresh, zoo, news)
             news.runs += min(done + 1, len(programs))
@@ -117,6 +119,13 @@ class Search:
             judged = world.judge(programs[n], zoo)
             if judged is not None:
                 self._found(world, judged, programs[n], zoo, news)
+
+    def _starter(self, world: World, programs: list[bytes], zoo: int) -> bytes:
+        """Return which of the last programs started the vCPU that came to a bad end."""
+        for program in reversed(programs[-_STARTERS:]):
+            if world.target.run([program], zoo).end in DEADLY:
+                return program
+        return programs[-1]
 
     def _found(self, world: World, judged: Judged, program: bytes, zoo: int, news: News) -> None:
         key = judged.key

@@ -14,7 +14,7 @@ from trapline.kvm.gstage import PAGE
 from trapline.kvm.report.death import Death
 from trapline.kvm.report.trace import TrapRecord
 from trapline.kvm.run_stop import RunStop
-from trapline.kvm.uapi.numbers import Exit
+from trapline.kvm.uapi.numbers import Exit, MpState
 from trapline.kvm.uapi.slots import SlotKind
 from trapline.kvm.uapi.stats import hardware_traps
 from trapline.kvm.vcpu import Vcpu
@@ -27,9 +27,15 @@ from trapline.policies import Policy
 
 LIMIT = 3_000  # instructions of one program, its kernel's among them
 _USUAL = 400  # that a program takes
+_OTHER = 600  # of another vCPU, behind each turn of the first
 _FAR = 1 << 50  # ticks
 _EXITS = 64  # to the VMM that a program may make
 _FATAL = (Exit.UNKNOWN, Exit.DEBUG)
+
+
+def vcpus_of(mode: str, nested: Policy | None) -> int:
+    """Return how many vCPUs programs have."""
+    return 2 if mode == "VS" and nested is None else 1
 
 
 class End(Enum):
@@ -58,10 +64,11 @@ class Outcome:
     death: Death | None = None
     records: tuple[TrapRecord, ...] = ()
     what: str = ""
+    other: bool = False  # another vCPU than that of the programs is to blame: one of the last programs has started it
 
 
 class Target:
-    """A VM with one vCPU and the kernel of programs in it."""
+    """A VM with the kernel of programs in it. Programs of VS have a second vCPU, which is off until one starts it."""
 
     def __init__(
         self,
@@ -77,10 +84,10 @@ class Target:
         firmware = Firmware(firmware_named(settings.firmware), host_fwft=settings.host_fwft)
         self.vm = vm = Vm(
             settings.policy, firmware=firmware, isa=isa, engine=engine, misaligned=settings.misaligned,
-            nested=nests or nested is not None,
+            nested=nests or nested is not None, vcpus=vcpus_of(image.mode, nested),
         )  # fmt: skip
         self.engine = vm.engine
-        self.limit = LIMIT
+        self.limit, self._blamed = LIMIT, False
         vm.add_memory(probe.RAM, probe.RAM_SIZE)
         vm.add_memory(probe.HOLE, probe.HOLE_SIZE, SlotKind.HOLE)
         vm.add_memory(probe.READ_ONLY, probe.READ_ONLY_SIZE, SlotKind.READ_ONLY)
@@ -109,7 +116,7 @@ class Target:
 
     @property
     def vcpu(self) -> Vcpu:
-        """The only vCPU."""
+        """The vCPU that runs the programs."""
         return self.vm.vcpus[0]
 
     @property
@@ -124,18 +131,50 @@ class Target:
         for at, data in self.image.batch(programs, zoo):
             vm.write_memory(at, data)
         end, what = self._run(len(programs))
+        if end is End.DONE:  # what the last program has started
+            end, what = self._others() or (end, what)
         at = len(programs) if end is End.DONE else max(0, int(self._index[0]) - 1)
         log = bytes(self._log[: layout.STRIDE * len(programs)])
         records = () if end is End.DONE else tuple(vm.last_traps)
-        return Outcome(end, at, log, self.vcpu.death, records, what)
+        death = next((v.death for v in vm.vcpus if v.death is not None), None)
+        return Outcome(end, at, log, death, records, what, self._blamed)
+
+    def _others(self) -> tuple[End, str] | None:
+        """Let the other vCPUs run, if they have been started; say how one ended that must not end so."""
+        died = next(filter(None, map(self._turn, self.vm.vcpus[1:])), None)
+        self._blamed = died is not None
+        return died
+
+    def _turn(self, vcpu: Vcpu) -> tuple[End, str] | None:
+        for _ in range(_EXITS):
+            if vcpu.mp_state is MpState.STOPPED:
+                return None
+            vcpu.hart.kvm_turn_until, vcpu.hart.kvm_turn_last = _FAR, int(vcpu.hart.instret) + _OTHER
+            stop = vcpu.run(_OTHER)
+            if stop is RunStop.ERROR:
+                return End.KILLED, ""
+            if stop is RunStop.HUNG:
+                return End.HUNG, "the firmware never comes back"
+            if stop is not RunStop.EXIT:
+                return None
+            run = vcpu.kvm_run
+            if run.exit_reason is Exit.SYSTEM_EVENT:
+                return End.STOPPED, "powers off"
+            if run.exit_reason not in (Exit.MMIO, Exit.RISCV_SBI, Exit.RISCV_CSR):
+                return End.VMM, f"KVM_EXIT_{run.exit_reason.name}"
+            run.mmio.data = 0
+        return None
 
     def _run(self, programs: int) -> tuple[End, str]:
         vcpu, exits, seen, under_way = self.vcpu, _EXITS, -1, -1
-        limit = self.limit + _USUAL * programs
+        several = len(self.vm.vcpus) > 1
+        limit = self.limit if several else self.limit + _USUAL * programs
         while True:
             # A turn of its own, or KVM_RUN would come back behind each access to a device.
             vcpu.hart.kvm_turn_until, vcpu.hart.kvm_turn_last = _FAR, int(vcpu.hart.instret) + limit
             stop = vcpu.run(limit)
+            if several and stop is not RunStop.ERROR and (died := self._others()) is not None:
+                return died
             if stop is RunStop.EXIT:
                 ended, now = self._exit(), int(self._index[0])
                 exits = exits - 1 if now == under_way else _EXITS
