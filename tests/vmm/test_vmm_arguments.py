@@ -34,6 +34,21 @@ def test_memory_is_whole_pages_and_not_tiny(text: str) -> None:
         parse_memory(text)
 
 
+@pytest.mark.parametrize("text", ["", "64Q", "0", "1e9", "-1"])
+def test_a_bad_memory_size_is_named_as_such(text: str) -> None:
+    """A size that is none says which of a command's sizes it is."""
+    with pytest.raises(ValueError, match=rf"^memory: size '{text}'"):
+        parse_memory(text)
+
+
+@pytest.mark.parametrize("text", ["65536T", "99999999999999999999G", hex((1 << 56) - 0x80000000 + 4096)])
+def test_memory_ends_within_physical_addresses(text: str) -> None:
+    """RAM starts at 0x80000000, and an address has 56 bits: more memory than lies between has no address."""
+    with pytest.raises(ValueError, match="beyond the 56 bits of physical addresses"):
+        parse_memory(text)
+    assert parse_memory(hex((1 << 56) - 0x80000000)) == (1 << 56) - 0x80000000
+
+
 def test_slots(tmp_path: Path) -> None:
     """The three words are kinds, anything else is a path, which may hold colons."""
     path = tmp_path / "a:b.bin"

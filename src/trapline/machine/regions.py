@@ -121,7 +121,9 @@ class Regions:
             region.backing = Backing(size, file)
         except (OSError, OverflowError, ValueError) as error:
             self._regions.remove(region)
-            raise ValueError(f"{name}: the host cannot provide {size:#x} bytes: {error}") from error
+            raise ValueError(
+                f"{name}: the host cannot provide {size:#x} bytes: {getattr(error, 'strerror', None) or error}"
+            ) from error
         return region
 
     def device(self, name: str, base: int, size: int, device: Device) -> Region:

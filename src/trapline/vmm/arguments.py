@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from trapline.kvm.uapi.slots import PAGE, SlotKind
+from trapline.machine.memory_map import RAM_BASE
 
 if TYPE_CHECKING:
     from trapline.policies.names import NaclFeature
 
+PHYSICAL_BITS = 56
 _SIZE = re.compile(r"(0x[0-9a-fA-F_]+|[0-9][0-9_]*)\s*([kKmMgGtT]?)(i?[bB])?")
 _UNITS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 _KINDS = {kind.value: kind for kind in (SlotKind.RAM, SlotKind.READ_ONLY, SlotKind.HOLE, SlotKind.NONE)}
@@ -30,10 +32,15 @@ def parse_size(text: str) -> int:
 
 
 def parse_memory(text: str) -> int:
-    """Read the size of a machine's memory: whole pages, at least 1 MiB."""
-    size = parse_size(text)
+    """Read the size of a machine's memory: whole pages, at least 1 MiB, within the 56 bits of physical addresses."""
+    try:
+        size = parse_size(text)
+    except ValueError as error:
+        raise ValueError(f"memory: {error}") from None
     if size % PAGE or size < 1 << 20:
         raise ValueError(f"memory {text!r} must be whole pages ({PAGE} bytes), at least 1M")
+    if size > (1 << PHYSICAL_BITS) - RAM_BASE:
+        raise ValueError(f"memory {text!r} goes beyond the {PHYSICAL_BITS} bits of physical addresses")
     return size
 
 
