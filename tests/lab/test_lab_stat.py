@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -281,3 +283,9 @@ def test_a_filter_fits_names() -> None:
 
     assert named("mmio")(Line("counter", "mmio_exit_user", 1, 1.0))
     assert not named("^exit")(Line("counter", "mmio_exit_user", 1, 1.0))
+
+
+def test_a_view_of_ones_own_run_that_has_ended_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    """The view that --live starts may come up behind the run's end: the result then stands alone on the terminal."""
+    done = subprocess.run([sys.executable, "-m", "trapline", "stat", "999999999", "--own"], check=False)
+    assert (done.returncode, *capfd.readouterr()) == (0, "", "")

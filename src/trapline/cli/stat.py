@@ -176,6 +176,8 @@ def _screen(pid: int | None, fields: str | None, interval: float, *, own: bool) 
     from trapline.lab.stat_client import NONE, connect, runs
 
     found = runs()
+    if own and pid not in found:
+        return 0  # the run ended before its view had started: its result follows
     if pid is not None:
         connect(pid).close()
     elif not found:
@@ -190,6 +192,6 @@ def _screen(pid: int | None, fields: str | None, interval: float, *, own: bool) 
 
     screen = StatScreen(pid, fields=fields or "", interval=interval, own=own)
     screen.run()
-    if screen.said:
+    if screen.said and not own:
         print(screen.said)
     return 0
