@@ -42,6 +42,7 @@ class Compiler:
         self.passes.add_instruction_combine_pass()
         self.passes.add_simplify_cfg_pass()
         self.passes.add_new_gvn_pass()
+        self.passes.add_instruction_combine_pass()  # again: what blocks give each other is known now
         self.passes.add_dead_code_elimination_pass()
 
     def compile(self, text: str, name: str = "region") -> bytes:
