@@ -15,6 +15,7 @@ from trapline.conform.port import END, MARK, PORT, Port, Snapshot, Step, Window,
 from trapline.conform.seen import Seen, from_report, without_end
 from trapline.engine.api import Engine
 from trapline.lab.errors import UsageError
+from trapline.lang.elf_format import MAGIC
 from trapline.lang.state import Hart
 from trapline.machine.console import Console
 from trapline.machine.machine import Machine
@@ -228,7 +229,7 @@ def _unpacked(name: str, data: bytes, suffix: str) -> bytes:
         data = data if kind is None else unpack(data, kind)
     except DamagedError as error:
         raise UsageError(f"{name}: {error}") from None
-    if data[:4] != b"\x7fELF":
+    if data[:4] != MAGIC:
         raise UsageError(f"{name} is not a kernel module (no ELF)", remedy="--module names a kvm.ko or kvm.ko.xz")
     return data
 

@@ -7,8 +7,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-R_X86_64_64, R_X86_64_PC32, R_X86_64_PLT32 = 1, 2, 4
-SHF_ALLOC = 2
+from trapline.lang.elf_format import R_X86_64_PC32, R_X86_64_PLT32, SHF_ALLOC
 
 
 class LinkError(RuntimeError):

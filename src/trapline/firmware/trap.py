@@ -36,11 +36,6 @@ class MachineTrap:
         """Return the mode index of where the trap came from (privilege.modes)."""
         return self.priv | self.virt << 2
 
-    @property
-    def from_machine(self) -> bool:
-        """Return whether the trap came from M-mode itself."""
-        return self.priv == MACHINE
-
     def replaced_by(self, inner: Trap) -> MachineTrap:
         """Return the trap of an access that was made on behalf of this one, raised at the same instruction."""
         return MachineTrap(

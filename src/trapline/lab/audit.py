@@ -19,7 +19,7 @@ from trapline.engine.api import Engine
 from trapline.firmware.models import FirmwareModel
 from trapline.lab.audit_shown import ShownAudit
 from trapline.lab.checks import Finding, check
-from trapline.lab.events import EVENTS, UNREACHABLE
+from trapline.lab.events import UNREACHABLE
 from trapline.lab.executor import Executor, Here, in_order, local
 from trapline.lab.firmware_names import ALL, firmware_named
 from trapline.lab.oracle import expected
@@ -190,8 +190,3 @@ def audit(
     finally:
         results.close()
     return result
-
-
-def event_count() -> int:
-    """Return how many (event, mode) pairs there are."""
-    return sum(len(e.modes) for e in EVENTS)

@@ -70,10 +70,6 @@ class Comparison:
         }
 
 
-def _ways(rows: tuple[RunRow, ...]) -> str:
-    return "; ".join(f"{row.count} x {' > '.join(row.path)} ({row.end})" for row in rows) or "-"
-
-
 def routes_differ(rows: tuple[tuple[RunRow, ...], ...]) -> bool:
     """Return whether the routes, not only the counts, are different."""
     routes = [{r.key() for r in report} for report in rows]

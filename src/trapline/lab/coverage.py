@@ -18,6 +18,7 @@ from trapline.engine.api import Engine
 from trapline.lab.errors import UsageError
 from trapline.lab.output import note_failure, require_writable
 from trapline.lab.symbols import Symbols
+from trapline.lang.elf_format import MAGIC
 from trapline.privilege.modes import MODE_NAMES
 
 OPTION = "--coverage"
@@ -58,7 +59,7 @@ def sources_of(programs: Sequence[str | None]) -> dict[str, Source]:
     for path in programs:
         try:
             data = Path(path).read_bytes() if path is not None else b""
-            if data[:4] != b"\x7fELF":
+            if data[:4] != MAGIC:
                 continue
             elf = ELFFile(io.BytesIO(data))
             if elf.has_dwarf_info():

@@ -388,8 +388,3 @@ def _settings_of(guest: Guest) -> Settings:
     vm = guest.vm
     misaligned = "hardware" if vm.vcpus[0].hart.misaligned_hardware != 0 else "trap"
     return Settings(vm.policy, vm.firmware.model.name, vm.firmware.host_fwft, misaligned)
-
-
-def with_policy(options: RunOptions, chosen: Settings) -> RunOptions:
-    """Return the same run under other settings."""
-    return replace(options, settings=chosen)

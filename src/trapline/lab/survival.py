@@ -45,10 +45,6 @@ class Survival:
     died: str
     fates: tuple[Fate, ...]
 
-    def survivors(self) -> list[str]:
-        """Return the presets that survive, releases in a row as one word."""
-        return ranges([f.policy for f in self.fates], [f.policy for f in self.fates if f.survives])
-
     def versions(self) -> list[Fate]:
         """Return the fates under the versions of the hypervisor that killed, oldest first; none if there is one."""
         family = self.died.partition("-")[0]

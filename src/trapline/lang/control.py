@@ -34,7 +34,6 @@ class Exit(IntEnum):
 
 EXIT_LIMIT, EXIT_HOSTED_M, EXIT_HOSTED_HS, EXIT_WFI, EXIT_TIMER, EXIT_STOP, EXIT_OBSERVE, EXIT_BREAK = map(int, Exit)
 SERVE_CODE, SERVE_EXIT = 0, 1  # what the native engine does in Python (serve_run)
-EXIT_INTERNAL = 16  # first of the engine's own reasons; never seen by callers of run()
 
 
 @primitive

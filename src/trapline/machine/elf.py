@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import itertools
 import mmap
-import struct
 from dataclasses import dataclass, field
+
+from trapline.lang.elf_format import EM_RISCV, HEADER, MAGIC, PROGRAM, PT_LOAD, SECTION, SHT_SYMTAB, SYMBOL
 
 Content = bytes | mmap.mmap  # of a file: read, or mapped
 
-EM_RISCV = 243
-_PT_LOAD, _PF_X, _PF_W = 1, 1, 2
-_SHT_SYMTAB, _STB_GLOBAL = 2, 1
+_PF_X, _PF_W = 1, 2
+_STB_GLOBAL = 1
 _MOST_SYMBOLS, _LONGEST_NAME, _MOST_NAMES = 1 << 20, 4096, 64 << 20  # a table of more is damaged
-_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
-_PROGRAM = struct.Struct("<IIQQQQQQ")
-_SECTION = struct.Struct("<IIQQQQIIQQ")
-_SYMBOL = struct.Struct("<IBBHQQ")
 _MACHINES = {3: "x86", 40: "ARM", 62: "x86-64", 183: "AArch64", 8: "MIPS", 21: "PowerPC64", 258: "LoongArch"}
 
 
@@ -63,7 +59,7 @@ class Elf:
 
 def is_elf(data: Content) -> bool:
     """Return whether the bytes start as any ELF file does."""
-    return data[:4] == b"\x7fELF"
+    return data[:4] == MAGIC
 
 
 def parse(data: Content, name: str) -> Elf:
@@ -73,9 +69,9 @@ def parse(data: Content, name: str) -> Elf:
     if len(data) < 20:
         raise ImageError(f"{name}: truncated ELF: {len(data)} bytes")
     _check_ident(data, name)
-    if len(data) < _HEADER.size:
-        raise ImageError(f"{name}: truncated ELF header: {len(data)} bytes of {_HEADER.size}")
-    (_, kind, _, _, entry, phoff, shoff, _, _, phentsize, phnum, shentsize, shnum, _) = _HEADER.unpack_from(data)
+    if len(data) < HEADER.size:
+        raise ImageError(f"{name}: truncated ELF header: {len(data)} bytes of {HEADER.size}")
+    (_, kind, _, _, entry, phoff, shoff, _, _, phentsize, phnum, shentsize, shnum, _) = HEADER.unpack_from(data)
     if kind not in (2, 3):
         what = {1: "a relocatable object", 4: "a core dump"}.get(kind, f"of type {kind}")
         raise ImageError(f"{name}: ELF is {what}, not an executable: link it first")
@@ -98,13 +94,13 @@ def _check_ident(data: Content, name: str) -> None:
 
 
 def _segments(data: memoryview, name: str, offset: int, entry_size: int, count: int) -> tuple[Segment, ...]:
-    if entry_size < _PROGRAM.size or offset + count * entry_size > len(data):
+    if entry_size < PROGRAM.size or offset + count * entry_size > len(data):
         raise ImageError(f"{name}: truncated ELF: program headers end at {offset + count * entry_size:#x}, "
                          f"the file at {len(data):#x}")  # fmt: skip
     found = []
     for index in range(count):
-        kind, flags, start, virtual, physical, filled, size, _ = _PROGRAM.unpack_from(data, offset + index * entry_size)
-        if kind != _PT_LOAD or size == 0:
+        kind, flags, start, virtual, physical, filled, size, _ = PROGRAM.unpack_from(data, offset + index * entry_size)
+        if kind != PT_LOAD or size == 0:
             continue
         if start + filled > len(data):
             raise ImageError(
@@ -135,14 +131,14 @@ def _physical_entry(entry: int, segments: tuple[Segment, ...]) -> int:
 
 def _symbols(data: Content, offset: int, entry_size: int, count: int) -> dict[str, int]:
     """Return the named symbols; a stripped or damaged table gives none, it is not needed to run."""
-    if entry_size < _SECTION.size or offset + count * entry_size > len(data):
+    if entry_size < SECTION.size or offset + count * entry_size > len(data):
         return {}
-    sections = [_SECTION.unpack_from(data, offset + i * entry_size) for i in range(count)]
-    table = next((s for s in sections if s[1] == _SHT_SYMTAB), None)  # a file has one at most
+    sections = [SECTION.unpack_from(data, offset + i * entry_size) for i in range(count)]
+    table = next((s for s in sections if s[1] == SHT_SYMTAB), None)  # a file has one at most
     if table is None:
         return {}
     _, _, _, _, start, size, link, _, _, each = table
-    if link >= count or each < _SYMBOL.size or start + size > len(data) or size // each > _MOST_SYMBOLS:
+    if link >= count or each < SYMBOL.size or start + size > len(data) or size // each > _MOST_SYMBOLS:
         return {}
     names_at, names_size = sections[link][4:6]
     if names_size > _MOST_NAMES:
@@ -150,7 +146,7 @@ def _symbols(data: Content, offset: int, entry_size: int, count: int) -> dict[st
     names, left = data[names_at : names_at + names_size], _MOST_NAMES
     symbols: dict[str, int] = {}
     for at in range(start, start + size - each + 1, each):
-        name_at, info, _, section, value, _ = _SYMBOL.unpack_from(data, at)
+        name_at, info, _, section, value, _ = SYMBOL.unpack_from(data, at)
         end = names.find(b"\0", name_at, name_at + _LONGEST_NAME)
         if name_at and section and end > name_at:
             name = names[name_at:end].decode("latin-1")

@@ -34,9 +34,6 @@ def require_machine(hart: Hart) -> None:
         raise IllegalInstruction()
 
 
-require_mret = require_machine
-
-
 @quick
 def require_sret(hart: Hart) -> None:
     """SRET: mstatus.TSR traps it in HS-mode, hstatus.VTSR in VS-mode."""
@@ -167,9 +164,6 @@ def require_cbo_clean(hart: Hart) -> None:
 def require_cbo_zero(hart: Hart) -> None:
     """CBO.ZERO (Zicboz): xenvcfg.CBZE."""
     require_envcfg(hart, U64(ENVCFG_CBZE))
-
-
-require_cbo_flush = require_cbo_clean
 
 
 @inline

@@ -40,7 +40,6 @@ DEFAULT_ORDER = (
 UNNUMBERED, LAST, NONE = 256, 300, 400
 M_LEVEL, S_LEVEL, VS_LEVEL = 0, 1, 2
 MEI, SEI = 11, 9
-HIGH_LOCALS = 0x0000_FF00_00F0_0000  # 40 to 47 and 20 to 23: by default above external interrupts
 FIRST_FOURTEEN = 0x3FFF
 
 

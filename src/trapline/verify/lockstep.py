@@ -190,13 +190,6 @@ def differing_state(a: Hart, b: Hart, words: list[tuple[str, int, int]]) -> list
     return what
 
 
-def against_reference(
-    elf: bytes, isa: str, limit: int, misaligned: str = "trap", stride: int = 64
-) -> Divergence | None:
-    """Return the first instruction after which the native engine's state differs from the reference's, or None."""
-    return between_engines(elf, isa, limit, ("native", "reference"), misaligned, stride)
-
-
 def between_engines(
     elf: bytes,
     isa: str,

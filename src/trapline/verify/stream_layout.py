@@ -22,7 +22,6 @@ TABLES = RAM + 3 * MEGAPAGE
 TABLE_PAGES = 48
 DATA = TABLES - DATA_PAGES * PAGE  # adjoins the tables, so that one signature holds both
 LOG = DATA - PAGE  # the accumulator after each block
-LOG_WORDS = PAGE // 8
 
 USER_ALIAS = 0x4000_0000  # added to the address of body and data where users may reach them
 HOLE = 0x100_0000_0000  # no memory there

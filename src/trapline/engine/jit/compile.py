@@ -8,12 +8,7 @@ from typing import Any
 
 from trapline.engine.build import host_machine
 from trapline.engine.link import LinkError
-
-SHF_ALLOC, SHT_RELA, SHT_NOBITS, SHT_SYMTAB = 2, 4, 8, 2
-R_X86_64_PC32, R_X86_64_PLT32 = 2, 4
-_SECTION = struct.Struct("<IIQQQQIIQQ")
-_SYMBOL = struct.Struct("<IBBHQQ")
-_RELA = struct.Struct("<QQq")
+from trapline.lang.elf_format import R_X86_64_PC32, R_X86_64_PLT32, RELOCATION, SECTION, SHF_ALLOC, SHT_RELA, SYMBOL
 
 
 @functools.cache
@@ -68,7 +63,7 @@ def flat(obj: bytes) -> bytes:
     """The code of a relocatable x86-64 object with its constants behind it, relocated against itself."""
     (table,) = struct.unpack_from("<Q", obj, 40)
     count, _ = struct.unpack_from("<HH", obj, 60)
-    sections = [_SECTION.unpack_from(obj, table + i * _SECTION.size) for i in range(count)]
+    sections = [SECTION.unpack_from(obj, table + i * SECTION.size) for i in range(count)]
     names = sections[struct.unpack_from("<H", obj, 62)[0]][4]
 
     def name(section: tuple[int, ...]) -> bytes:
@@ -84,8 +79,10 @@ def flat(obj: bytes) -> bytes:
         image += obj[section[4] : section[4] + section[5]]
     for section in sections:
         if section[1] == SHT_RELA and section[7] in places:
-            for at in range(section[4], section[4] + section[5], _RELA.size):
-                relocate(image, places, obj, sections[section[6]][4], places[section[7]], _RELA.unpack_from(obj, at))
+            for at in range(section[4], section[4] + section[5], RELOCATION.size):
+                relocate(
+                    image, places, obj, sections[section[6]][4], places[section[7]], RELOCATION.unpack_from(obj, at)
+                )
     return bytes(image)
 
 
@@ -94,7 +91,7 @@ def relocate(
 ) -> None:
     """Resolve one relocation inside the image."""
     offset, info, addend = reloc
-    _, _, _, section, value, _ = _SYMBOL.unpack_from(obj, symbols + (info >> 32) * _SYMBOL.size)
+    _, _, _, section, value, _ = SYMBOL.unpack_from(obj, symbols + (info >> 32) * SYMBOL.size)
     if info & 0xFFFFFFFF not in (R_X86_64_PC32, R_X86_64_PLT32) or section not in places:
         raise LinkError("a region's code refers to something outside")
     struct.pack_into("<i", image, base + offset, places[section] + value + addend - base - offset)

@@ -46,14 +46,13 @@ class HostedWords:
     kvm_nacl = LAYOUT.word(kind=Kind.HOST)  # features of NACL that L1 gets (kvm.nested.nacl)
     kvm_nacl_memory = LAYOUT.word()  # address of its shared memory, and 1; 0: none
     kvm_nested_bugs = LAYOUT.word(kind=Kind.HOST)  # of the policy (kvm.nested.bugs)
-    kvm_reached, kvm_walked = LAYOUT.words(2, kind=Kind.PASSING)  # where L2's access leads; htval says so already
+    kvm_walked = LAYOUT.word(kind=Kind.PASSING)  # where L2's access leads; htval says so already
     kvm_virtual = LAYOUT.word(kind=Kind.HOST)  # host address of the hart that the guest sees; 0: no nested guests
     shadow_base, shadow_host, shadow_pages, shadow_used, shadow_next = LAYOUT.words(5, kind=Kind.HOST)
     # Of the hart that the guest sees: pages that were written there while a slot logs (privilege.stored).
     stored_log, stored_count = LAYOUT.words(2, kind=Kind.HOST)
     stored_pages = LAYOUT.array(STORED_PAGES, kind=Kind.HOST)
     shadow_of = LAYOUT.array(SHADOWS, kind=Kind.HOST)  # the guest's hgatp, plus 1 in bit 58; 0: none
-    shadow_root = LAYOUT.array(SHADOWS, kind=Kind.HOST)
     kvm_blocked = LAYOUT.word(most=1)  # a WFI waits for an interrupt
     kvm_blocked_at = LAYOUT.word(most=MOST_TIME)  # since when, in ticks
     kvm_wait = LAYOUT.word(most=MOST_TIME)  # nanoseconds that the wait under way has lasted
