@@ -181,3 +181,12 @@ def test_ctrl_c_shows_what_was_found_so_far(tmp_path: Path) -> None:
     output, _ = running.communicate(timeout=60)
     assert running.returncode == 130
     assert "interrupted" in output and "exception" not in output
+
+
+def test_a_log_that_a_program_wrote_into_is_judged() -> None:
+    """A pc in the log where the guest has no memory is no instruction, and no error."""
+    plan = Plan(settings("proposed"))
+    world = World(plan.settings, "VU", plan.isas[0])
+    log = bytearray(world.target.run([b""]).log)
+    log[:24] = b"".join(word.to_bytes(8, "little") for word in (4, 0x1000, 3))
+    assert world.odd([b""], bytes(log), [bytes(len(log))], [0]) == [0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from trapline.engine.api import Engine
@@ -166,12 +167,17 @@ class World:
         return cause == ILLEGAL_INST and tval & 0x7F == 0x73 and tval >> 20 in _TIMES
 
     def _calls_at(self, pc: int) -> bool:
-        return bytes(self.target.vm.read_memory(pc - self.image.window, 4)) == layout.ECALL
+        return self._code_at(pc) == layout.ECALL
+
+    def _code_at(self, pc: int) -> bytes:
+        """Return four bytes of code; none where the guest has no memory: programs may write into their log."""
+        with suppress(ValueError):
+            return bytes(self.target.vm.read_memory(pc - self.image.window, 4))
+        return b""
 
     def _size_at(self, pc: int) -> int:
         """Bytes that the instruction at a pc of the batch's first program accesses, at least 1."""
-        at = pc - self.image.window
-        bits = int.from_bytes(self.target.vm.read_memory(at, 4), "little")
+        bits = int.from_bytes(self._code_at(pc), "little")
         found = self.decoder.decode(bits if bits & 3 == 3 else bits & 0xFFFF)
         access = found.instruction.access if found is not None else None
         return max(1, access.size) if access is not None else 1

@@ -149,7 +149,8 @@ class Search:
 
     def _host_error(self, isa: str, programs: list[bytes], zoo: int, news: News) -> None:
         """Find the program that raises an exception of Python by itself; what it ran on is made anew."""
-        culprit, error = b"".join(programs[:1]), "an exception in a batch that none of its programs raises alone"
+        culprit = b"".join(programs[:1])
+        error = f"{traceback.format_exc(limit=-3)}in a batch; none of its programs raises it alone"
         for program in programs:
             try:
                 self.world(isa).judge(program, zoo)
