@@ -14,7 +14,7 @@ from trapline.kvm.nested.bugs import (
     WFI_ALWAYS_22,
     has_bug,
 )
-from trapline.kvm.nested.shadow import ANY_VMID, fence_shadows
+from trapline.kvm.nested.shadow import ANY_VMID, fence_shadows, forget_translations
 from trapline.kvm.nested.virtual import GUEST_FENCES, RUN, VIRTUAL_FENCES, deliver, execute, take
 from trapline.kvm.nested.world import (
     HEDELEG,
@@ -31,7 +31,6 @@ from trapline.kvm.nested.world import (
     get,
     put,
 )
-from trapline.lang.control import flush_translations
 from trapline.lang.devices import on_hart, traps_on_hart
 from trapline.lang.functions import cold, inline
 from trapline.lang.state import Hart
@@ -91,7 +90,7 @@ def is_guest_access(bits: U64) -> bool:
 def fence(hart: Hart, virtual: U64, number: U64, rs1: U64, rs2: U64) -> None:
     """What L1's fences mean for the translations that L2 runs on."""
     if number in VIRTUAL_FENCES:
-        flush_translations(hart)
+        forget_translations(hart)
     if number in GUEST_FENCES:
         vmid = hart.x[rs2] if rs2 != 0 else U64(ANY_VMID)
         fence_shadows(hart, vmid, hart.x[rs1] << 2, u64(rs1 != 0))

@@ -10,9 +10,9 @@ from typing import get_args
 
 from trapline.kvm.nested.bugs import VSCAUSE_LOSES_INTERRUPT_BIT, has_bug
 from trapline.kvm.nested.instruction import CODE_OF_CAUSE, SRET, execute_virtual
-from trapline.kvm.nested.shadow import ANY_VMID, BY_PAGE, fence_range, fence_shadows
+from trapline.kvm.nested.shadow import ANY_VMID, BY_PAGE, fence_range, fence_shadows, forget_translations
 from trapline.kvm.nested.world import HSTATUS, PC, SCRATCH, VIRT, VSCAUSE, get, push, put
-from trapline.lang.control import flush_translations, note_store
+from trapline.lang.control import note_store
 from trapline.lang.devices import on_hart
 from trapline.lang.functions import cold, inline
 from trapline.lang.memory import host_load, host_store
@@ -173,7 +173,7 @@ def fence_entry(hart: Hart, place: U64) -> None:
     order = config >> 48 & 0x7F
     if kind >= 4:
         if kind < 8:
-            flush_translations(hart)
+            forget_translations(hart)
         return
     vmid = config >> 16 & 0x3FFF if kind >= 2 else U64(ANY_VMID)
     count = host_load(place + 24, 8)

@@ -36,6 +36,23 @@ def empty_shadows(hart: Hart) -> None:
     flush_translations(hart)
 
 
+@cold
+def forget_translations(hart: Hart) -> None:
+    """Forget what L2's accesses were translated to: before L2 runs again, for L1's own stay and L1 may fence often."""
+    if hart.kvm_world != 0:
+        flush_translations(hart)
+    else:
+        hart.shadow_stale = 1
+
+
+@cold
+def settle_fences(hart: Hart) -> None:
+    """L2 is about to run: what L1 has fenced since is forgotten, all at once."""
+    if hart.shadow_stale != 0:
+        hart.shadow_stale = 0
+        flush_translations(hart)
+
+
 @hosted
 def forget_shadows(hart: Hart) -> None:
     """The VM's own table or memory has changed: what is loaded now goes on with an empty shadow."""
@@ -201,7 +218,7 @@ def fence_shadows(hart: Hart, vmid: U64, gpa: U64, one: U64) -> None:
                 forget_address(hart, U64(0) + i, gpa)
             else:
                 clear_root(hart, U64(0) + i)
-    flush_translations(hart)
+    forget_translations(hart)
 
 
 @hosted

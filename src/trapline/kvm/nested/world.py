@@ -8,7 +8,7 @@ runs as any guest does: its own status, tables, timer and interrupts are the har
 from __future__ import annotations
 
 from trapline.kvm.nested.bugs import KEPT_INTERRUPTS_LOST, SIP_MASK_SHIFTED, has_bug
-from trapline.kvm.nested.shadow import shadow_hgatp
+from trapline.kvm.nested.shadow import settle_fences, shadow_hgatp
 from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.memory import host_load, host_store
 from trapline.lang.state import Hart
@@ -248,6 +248,7 @@ def push_l2(hart: Hart, virtual: U64) -> None:
         hart.hstateen[0] = get(virtual, U64(HSTATEEN)) & hart.kvm_hstateen0
         hart.htimedelta = hart.kvm_time_delta + get(virtual, U64(HTIMEDELTA))
         hart.hgatp = shadow_hgatp(hart, get(virtual, U64(HGATP)))
+        settle_fences(hart)
         if has_bug(hart, U64(SIP_MASK_SHIFTED)):
             hart.hvictl = U64(HVICTL_VTI)  # no AIA for its interrupts: only sip, sie and stimecmp trap
         update_timers(hart)

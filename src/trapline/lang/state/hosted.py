@@ -52,6 +52,7 @@ class HostedWords:
     # Of the hart that the guest sees: pages that were written there while a slot logs (privilege.stored).
     stored_log, stored_count = LAYOUT.words(2, kind=Kind.HOST)
     stored_pages = LAYOUT.array(STORED_PAGES, kind=Kind.HOST)
+    shadow_stale = LAYOUT.word(kind=Kind.HOST)  # 1: L2's translations are to be forgotten before it runs
     shadow_of = LAYOUT.array(SHADOWS, kind=Kind.HOST)  # the guest's hgatp, plus 1 in bit 58; 0: none
     kvm_blocked = LAYOUT.word(most=1)  # a WFI waits for an interrupt
     kvm_blocked_at = LAYOUT.word(most=MOST_TIME)  # since when, in ticks
