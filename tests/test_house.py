@@ -214,3 +214,17 @@ def test_no_exit_is_handled_on_both_sides() -> None:
             if isinstance(node, ast.FunctionDef) and node.name not in compiled and moves_a_guest(node):
                 found.setdefault(path.relative_to(SOURCE).as_posix(), set()).add(node.name)
     assert found == MOVES_A_GUEST
+
+
+def test_docs_of_the_house_name_what_exists() -> None:
+    """Each file that these pages name is there, and defines what they say stands in it."""
+    named = re.compile(r"`([\w./]+\.(?:py|toml))(?:: (\w+))?`")
+    files = {p.relative_to(SOURCE).as_posix(): p for p in SOURCE.rglob("*") if p.suffix in (".py", ".toml")}
+    wrong = []
+    for page in ("architecture", "reading-guide", "engines", "subset", "style"):
+        for name, function in named.findall((ROOT / "docs" / f"{page}.md").read_text()):
+            found = [path for at, path in files.items() if f"/{at}".endswith(f"/{name}")]
+            found += [ROOT / name] if (ROOT / name).is_file() else []
+            if not any(not function or re.search(rf"(def|class) {function}\b", p.read_text()) for p in found):
+                wrong.append(f"{page}: {name} {function}")
+    assert not wrong
