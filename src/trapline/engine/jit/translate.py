@@ -16,6 +16,9 @@ from trapline.engine.compiler.fast_access import COLD_CALL, FAR, SPLIT
 from trapline.engine.compiler.text import to_i64
 from trapline.engine.jit.access import Accesses
 from trapline.engine.jit.groups import groups_of
+from trapline.engine.jit.held import compare_words, held_words, hold, moved
+from trapline.engine.jit.intrinsics import declaration
+from trapline.engine.jit.prune import pruned
 from trapline.engine.jit.region import Block, Region, ends_block, template_name
 from trapline.engine.jit.rotates import ROTATE, Rotates
 from trapline.engine.jit.source import PAGE, prefix_words
@@ -26,7 +29,7 @@ from trapline.engine.records import X0_SINK
 from trapline.isa.lookup import changes_mode
 from trapline.lang.facts import Flow
 from trapline.lang.state.words import LAYOUT
-from trapline.privilege.modes import MODE_HS, MODE_M, MODE_VS, TO_HS, TO_M, TO_VS
+from trapline.privilege.modes import MODE_HS, MODE_M, MODE_VS, TO_HS, TO_M, TO_VS, USER
 
 if TYPE_CHECKING:
     from trapline.engine.jit.groups import Group
@@ -34,18 +37,9 @@ if TYPE_CHECKING:
     from trapline.isa.decode import Decoded
 
 SIGNATURE = "ptr noalias %st, ptr noalias %rec, i64 %ic0, ptr noalias %tlb"
-INTRINSICS = {
-    "llvm.ctlz.i64": "i64 @llvm.ctlz.i64(i64, i1)",
-    "llvm.cttz.i64": "i64 @llvm.cttz.i64(i64, i1)",
-    "llvm.ctpop.i64": "i64 @llvm.ctpop.i64(i64)",
-    "llvm.bswap.i64": "i64 @llvm.bswap.i64(i64)",
-    "llvm.sqrt.f64": "double @llvm.sqrt.f64(double)",
-    "llvm.sqrt.f32": "float @llvm.sqrt.f32(float)",
-    "llvm.fma.f64": "double @llvm.fma.f64(double, double, double)",
-    "llvm.fma.f32": "float @llvm.fma.f32(float, float, float)",
-}
 RARELY = {"_soft": " cold", "dirty": " cold"}  # how the names of functions end that are called where all else fails
 DESTINATIONS = {MODE_M: TO_M, MODE_HS: TO_HS, MODE_VS: TO_VS}
+SLOTS = ("%x", "%f", "%w")  # of registers, and of words of the state that are held
 TLB = re.compile(r"%tlb\b")
 _DEFINED = re.compile(r"^(?:  %([-\w.$]+) = .*|([-\w.$]+):)$", re.M)
 _LOCAL = re.compile(r"(?:%|^(?=[-\w.$]+:$))([-\w.$]+)", re.M)
@@ -56,18 +50,6 @@ TRAILER = """!0 = !{!"branch_weights", i32 2000, i32 1}
 !4 = !{!3}
 !5 = !{}
 """
-
-
-def declaration(name: str) -> str:
-    """Declare an intrinsic: of the list, or one of i64 alone (minimum, funnel shift, ...)."""
-    known = INTRINSICS.get(name)
-    if known is None:
-        count = 3 if ".fsh" in name else 1 if ".bitreverse" in name else 2
-        type_ = name.rsplit(".", 1)[1]
-        known = f"{type_} @{name}({', '.join([type_] * count)})"
-        if ".abs." in name:
-            known = f"{type_} @{name}({type_}, i1)"
-    return f"declare {known}"
 
 
 def renamed(lines: list[str], *, suffix: str = ".q", keep: str = "") -> list[str]:
@@ -89,12 +71,12 @@ def registers(text: str) -> tuple[set[Register], set[Register]]:
     """Registers that an instance of a template names, and those that it writes."""
     used, written = set(), set()
     for word in text.split():
-        if word.startswith(("%x", "%f")) and word.rstrip(",")[2:].isdigit():
+        if word.startswith(SLOTS) and word.rstrip(",")[2:].isdigit():
             used.add((word[1], int(word.rstrip(",")[2:])))
     for line in text.split("\n"):
         if line.startswith(("  store i64", "  store double")):
             word = line.rsplit(" ", 1)[1]
-            if word.startswith(("%x", "%f")) and word[2:].isdigit():
+            if word.startswith(SLOTS) and word[2:].isdigit():
                 written.add((word[1], int(word[2:])))
     return used, written
 
@@ -131,8 +113,26 @@ class Translator(Ways):
         self.intrinsics: set[str] = set()
         self.written: dict[int, set[Register]] = {}
         self.accesses = Accesses(region, linear=linear)
+        self.held = self.may_hold()
         self.instances = {start: self.instantiate(block) for start, block in region.blocks.items()}
         self.dirty = self.flow()
+
+    @property
+    def trap_destination(self) -> int:
+        """Where the calls go that stay in the region."""
+        return DESTINATIONS.get(self.region.pages.mode(1) or 0, TO_M)
+
+    def may_hold(self) -> frozenset[int]:
+        """The words of the state that are held, where a call, its handler and the return are all inside."""
+        if self.region.handler is None or not self.region.resumes:
+            return frozenset()
+        code = (pair for block in self.region.blocks.values() for pair in block.code)
+        return held_words(self.pruned(self.template(place, found), place) for place, found in code)
+
+    def pruned(self, template: Template, place: int) -> str:
+        """The text of a template for a place whose mode is presumed, without what cannot happen there."""
+        mode = self.mode_fields(place)
+        return pruned(template.text, str(mode["priv"]), str(mode["virt"]), str(self.trap_destination))
 
     # --- instructions ---
     def template(self, place: int, found: Decoded) -> Template:
@@ -169,8 +169,11 @@ class Translator(Ways):
         fields: dict[str, object] = dict(operands_of(found))
         fields |= {"p": p, "pc": f"%pc{place:x}.pc", "next": f"%nx{place:x}.pc", "now": f"%now{place:x}"}
         fields |= {"on": f"on{place:x}", "out": f"out{place:x}", **self.mode_fields(place)}
-        fields["to"] = DESTINATIONS.get(self.region.pages.mode(1) or 0)
-        text = template.text.format_map(fields)
+        fields["to"] = self.trap_destination
+        text = template.text
+        if self.held:
+            text = hold(self.pruned(template, place), self.held)
+        text = text.format_map(fields)
         if slot:
             text = self.accesses.direct(text, slot)
         elif "@find(" in text:
@@ -228,6 +231,7 @@ class Translator(Ways):
                 pointer = self.field(lines, "cold_function", f"{p}c{count}.{name}", self.cold[f"p.{name}"])
                 lines.append(f"  {pointer}.f = load ptr, ptr {pointer}, align 8")
                 line = line.replace(f"@p.{name}(", f"{pointer}.f(")
+                lines += self.before_call(name, pointer)
                 if name == SPLIT:
                     line += " nounwind willreturn memory(read, inaccessiblemem: readwrite)"
                 elif name == FAR:
@@ -235,8 +239,19 @@ class Translator(Ways):
                 else:
                     line = line.replace("tail call i64", f"call {COLD_CALL} i64") + " nounwind"
                     line += RARELY.get(name[-5:], "")
+                    lines += [line, *moved(self.held, f"{pointer[1:]}.after", back=True)]
+                    continue
             lines.append(line)
         return "\n".join(lines)
+
+    def before_call(self, name: str, pointer: str) -> list[str]:
+        """Write to the state what a cold function may look at: the translation set, or all that is held."""
+        if not self.held:
+            return []
+        lines: list[str] = []
+        place = self.field(lines, "tlb_ptr", f"{pointer[1:]}.set")
+        lines.append(f"  store ptr %tlb, ptr {place}, align 8")
+        return lines if name in (SPLIT, FAR) else [*lines, *moved(self.held, f"{pointer[1:]}.before", back=False)]
 
     def flow(self) -> dict[int, set[Register]]:
         """By block: the registers that may differ from the state when it begins."""
@@ -325,7 +340,7 @@ class Translator(Ways):
             self.instret(place, position)
         for name in ("priv", "virt"):
             if f"%{name}{place:x}" in text:
-                pointer = self.field(self.lines, name, f"m{place:x}")
+                pointer = self.slot(self.lines, name, f"m{place:x}")
                 self.emit(f"%{name}{place:x} = load i64, ptr {pointer}, align 8")
         if self.region.changes_mode and f"%tlb{place:x}" in text:
             self.emit(f"%tlb{place:x} = load ptr, ptr %set")
@@ -380,14 +395,18 @@ class Translator(Ways):
     # --- the whole ---
     def entry(self) -> list[str]:
         """Slots of registers and pages (LLVM promotes those of the first block), and what they hold at first."""
+        self.used |= {("w", offset // 8) for offset in self.held}
         registers_ = sorted(self.used | {("x", 0), ("x", X0_SINK)})
         slots = [f"  %{bank}{number} = alloca {self.type_of((bank, number))}" for bank, number in registers_]
         slots += [f"  %{slot} = alloca i64" for slot in ("ic", "to", "out.rec", "out.ic", *self.accesses.slots())]
         head = ["start:", "  store i64 %ic0, ptr %ic", "  store i64 0, ptr %x0", *self.accesses.forget()]
         for bank, number in sorted(self.used - {("x", 0), ("x", X0_SINK)}):
-            index = (LAYOUT.fields[bank].index + number) * 8
-            head.append(f"  %in.{bank}{number} = getelementptr inbounds i8, ptr %st, i64 {index}")
+            head.append(f"  %in.{bank}{number} = getelementptr inbounds i8, ptr %st, i64 {self.offset((bank, number))}")
             type_ = self.type_of((bank, number))
+            known = self.known_words().get(number) if bank == "w" else None
+            if known is not None:
+                head.append(f"  store i64 {known}, ptr %w{number}")
+                continue
             head.append(f"  %was.{bank}{number} = load {type_}, ptr %in.{bank}{number}, align 8")
             head.append(f"  store {type_} %was.{bank}{number}, ptr %{bank}{number}")
         k, table = self.field(head, "code_k", "k"), self.field(head, "code_table", "k")
@@ -410,14 +429,25 @@ class Translator(Ways):
         lines = ["  %place = ptrtoint ptr %rec to i64", "  %way = sub i64 %place, %table0"]
         return [*lines, f"  switch i64 %way, label %b{first:x} [ {others} ]"]
 
+    def known_words(self) -> dict[int, int]:
+        """The held words whose value the guard has found, by their numbers: the mode and what follows from it."""
+        mode = self.presumed(self.region.head)
+        if mode is None or not self.held:
+            return {}
+        names = {"priv": mode & 3, "virt": mode >> 2, "data_priv": mode & 3, "data_virt": mode >> 2}
+        if mode & 3 == USER:
+            names["ctx_now"] = mode
+        return {LAYOUT.fields[name].index: value for name, value in names.items()}
+
     def guard(self) -> list[str]:
         """In another mode than that which is presumed, the record's own handler goes on."""
         mode = self.presumed(self.region.head)
         if mode is None:
             return ["  br label %start"]
         lines: list[str] = []
-        lines += self.compare_mode(mode, "guard")
-        lines.append(f"  br i1 %guard.same, label %start, label %other{LIKELY}")
+        lines += self.compare_mode(mode, "guard", at_entry=True)
+        same = compare_words(lines, self.known_words(), "%guard.same")
+        lines.append(f"  br i1 {same}, label %start, label %other{LIKELY}")
         lines.append("other:")
         own = self.own_handler(lines, "%rec", "own")
         lines.append(f"  musttail call {CC} void {own}(ptr %st, ptr %rec, i64 %ic0, ptr %tlb)")

@@ -35,6 +35,7 @@ class Ways:
         self.tails: list[str] = []
         self.doubles: set[int] = set()  # floating-point registers that are kept as such
         self.looks_plain = False  # whether there is floating point that presumes PLAIN_STATE
+        self.held: frozenset[int] = frozenset()  # offsets of words of the state that have slots (jit.held)
         self.n = 0
 
     # --- text ---
@@ -61,6 +62,11 @@ class Ways:
         lines.append(f"  {pointer} = getelementptr inbounds i8, ptr %st, i64 {(LAYOUT.fields[name].index + index) * 8}")
         return pointer
 
+    def slot(self, lines: list[str], name: str, unique: str) -> str:
+        """A pointer to a word as the region has it: its slot, if it is held."""
+        index = LAYOUT.fields[name].index
+        return f"%w{index}" if index * 8 in self.held else self.field(lines, name, unique)
+
     def put(self, name: str, unique: str, operand: str, type_: str = "i64") -> None:
         """Store to a word of the state."""
         self.tail(f"store {type_} {operand}, ptr {self.field(self.tails, name, unique)}, align 8")
@@ -69,13 +75,19 @@ class Ways:
         """The type of a register's slot."""
         return "double" if register[0] == "f" and register[1] in self.doubles else "i64"
 
+    @staticmethod
+    def offset(register: Register) -> int:
+        """Where a register, or a word that is held, has its place in the state."""
+        bank, number = register
+        return (number if bank == "w" else LAYOUT.fields[bank].index + number) * 8
+
     def spill(self, registers_: set[Register], unique: str) -> None:
-        """Write registers back to the state."""
+        """Write registers and held words back to the state."""
         for bank, number in sorted(registers_):
             value = f"%{unique}.{bank}{number}"
             type_ = self.type_of((bank, number))
             self.tail(f"{value} = load {type_}, ptr %{bank}{number}")
-            self.tail(f"{value}.p = getelementptr inbounds i8, ptr %st, i64 {(LAYOUT.fields[bank].index + number) * 8}")
+            self.tail(f"{value}.p = getelementptr inbounds i8, ptr %st, i64 {self.offset((bank, number))}")
             self.tail(f"store {type_} {value}, ptr {value}.p, align 8")
 
     def set_of_now(self, unique: str) -> str:
@@ -87,6 +99,8 @@ class Ways:
 
     def tail_call(self, target: str, rec: str, ic: str, unique: str) -> None:
         tlb = self.set_of_now(unique)
+        if self.held:
+            self.put("tlb_ptr", f"{unique}.now", tlb, "ptr")
         self.tail(f"musttail call {CC} void {target}(ptr %st, ptr {rec}, i64 {ic}, ptr {tlb})")
         self.tail("ret void")
 
@@ -258,7 +272,7 @@ class Ways:
             way = self.enter(targets, dirty, away)
         search = self.leave_by_pc("fn_resume", dirty)
         label = self.tail_label("mode")
-        self.tail(f"%{label}.n = load i64, ptr {self.field(self.tails, 'ctx_now', label)}, align 8")
+        self.tail(f"%{label}.n = load i64, ptr {self.slot(self.tails, 'ctx_now', label)}")
         sets = self.field(self.tails, "ctx_set", label)
         self.tail(f"%{label}.p = getelementptr inbounds ptr, ptr {sets}, i64 %{label}.n")
         self.tail(f"%{label}.set = load ptr, ptr %{label}.p, align 8")
@@ -266,7 +280,8 @@ class Ways:
         self.tail(f"br i1 %{label}.none, label %{search}, label %{label}.on{UNLIKELY}")
         self.tails.append(f"{label}.on:")
         self.tail(f"store ptr %{label}.set, ptr %set")
-        self.put("tlb_ptr", f"{label}.on", f"%{label}.set", "ptr")
+        if not self.held:
+            self.put("tlb_ptr", f"{label}.on", f"%{label}.set", "ptr")
         self.tails += [*self.accesses.forget(), *self.look_plain(label)]
         if mode is None:
             self.tail(f"br label %{away}")
@@ -292,13 +307,13 @@ class Ways:
         lines.append(f"  %{unique}.plain.is = icmp eq i64 %{unique}.plain{len(found) - 2}, 0")
         return [*lines, f"  store i1 %{unique}.plain.is, ptr %plain"]
 
-    def compare_mode(self, mode: int, unique: str) -> list[str]:
+    def compare_mode(self, mode: int, unique: str, *, at_entry: bool = False) -> list[str]:
         """Whether the hart is in a mode: `%unique.same`."""
         lines: list[str] = []
         for name, value in (("priv", mode & 3), ("virt", mode >> 2)):
-            pointer = self.field(lines, name, unique)
-            lines.append(f"  {pointer}.v = load i64, ptr {pointer}, align 8")
-            lines.append(f"  {pointer}.is = icmp eq i64 {pointer}.v, {value}")
+            pointer = self.field(lines, name, unique) if at_entry else self.slot(lines, name, unique)
+            lines.append(f"  %{unique}.{name}.v = load i64, ptr {pointer}, align 8")
+            lines.append(f"  %{unique}.{name}.is = icmp eq i64 %{unique}.{name}.v, {value}")
         lines.append(f"  %{unique}.same = and i1 %{unique}.priv.is, %{unique}.virt.is")
         return lines
 
