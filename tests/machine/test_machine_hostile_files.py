@@ -144,6 +144,15 @@ def test_segments_that_overlap_are_refused(step: int) -> None:
         parse(segments(65_535, lambda n: BASE + n * step, 0x1000), "p")
 
 
+def test_segments_in_any_order_that_overlap_are_refused() -> None:
+    """An overlap is found between segments that do not follow each other in the file, and named from below."""
+    places = [BASE + 0x3000, BASE, BASE + 0x6000, BASE + 0x3800]
+    with pytest.raises(ImageError, match=r"\[0x80003000..0x80003fff\] and \[0x80003800..0x800047ff\]"):
+        parse(segments(4, lambda n: places[n], 0x1000), "p")
+    with pytest.raises(ImageError, match=r"\[0x80000000..0x80000fff\] and \[0x80000800..0x800017ff\]"):
+        parse(segments(2, lambda n: BASE + 0x800 * (1 - n), 0x1000), "p")
+
+
 def test_as_many_segments_as_there_may_be() -> None:
     """65535 segments side by side are loaded as fast as their bytes allow."""
     regions = memory(8 * MIB)

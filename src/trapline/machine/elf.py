@@ -97,7 +97,7 @@ def _segments(data: memoryview, name: str, offset: int, entry_size: int, count: 
     if entry_size < PROGRAM.size or offset + count * entry_size > len(data):
         raise ImageError(f"{name}: truncated ELF: program headers end at {offset + count * entry_size:#x}, "
                          f"the file at {len(data):#x}")  # fmt: skip
-    found = []
+    found: list[Segment] = []
     for index in range(count):
         kind, flags, start, virtual, physical, filled, size, _ = PROGRAM.unpack_from(data, offset + index * entry_size)
         if kind != PT_LOAD or size == 0:
@@ -109,17 +109,27 @@ def _segments(data: memoryview, name: str, offset: int, entry_size: int, count: 
         if filled > size:
             raise ImageError(f"{name}: ELF segment {index} has more file bytes ({filled:#x}) than memory ({size:#x})")
         contents = data[start : start + filled]
-        found.append(Segment(physical, virtual, size, contents, bool(flags & _PF_X), bool(flags & _PF_W)))
+        segment = Segment(physical, virtual, size, contents, bool(flags & _PF_X), bool(flags & _PF_W))
+        if found:
+            _require_apart(
+                name, found[-1], segment
+            )  # so that a file of thousands of equal ones is refused at its second
+        found.append(segment)
     if not found:
         raise ImageError(f"{name}: ELF has no segment to load")
     ordered = sorted(found, key=lambda s: s.address)
     for below, above in itertools.pairwise(ordered):
-        if above.address < below.end:
-            raise ImageError(
-                f"{name}: ELF segments overlap: [{below.address:#x}..{below.end - 1:#x}] and "
-                f"[{above.address:#x}..{above.end - 1:#x}]"
-            )
+        _require_apart(name, below, above)
     return tuple(found)
+
+
+def _require_apart(name: str, one: Segment, other: Segment) -> None:
+    if one.address < other.end and other.address < one.end:
+        below, above = sorted((one, other), key=lambda s: s.address)
+        raise ImageError(
+            f"{name}: ELF segments overlap: [{below.address:#x}..{below.end - 1:#x}] and "
+            f"[{above.address:#x}..{above.end - 1:#x}]"
+        )
 
 
 def _physical_entry(entry: int, segments: tuple[Segment, ...]) -> int:
