@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.text import Text
-
 from trapline.views.terminal import WHOLE, count, facts, number, percent, put, say, style_of
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
     from trapline.lab.boot import BootReport
     from trapline.lab.guest_run import RunReport
     from trapline.lab.observe import Observation
@@ -41,6 +41,8 @@ COSTED_LEGEND = (
 
 def costed(row: RunRow, everything: int) -> list[str | Text]:
     """Return the cells of these columns; `everything` is the instructions of the run."""
+    from rich.text import Text
+
     outcome = Text(row.outcome(), style=style_of(row.end))
     m, hs, total, mean = (f"~{number(v)}" if v else "-" for v in (row.m, row.hs, row.total, row.mean))
     return [
@@ -136,12 +138,12 @@ def show_boot(console: Console, report: BootReport) -> None:
     say(console, f"{report.result.reason}: {report.result.message}", 0, "green" if good else "red")
     for loop in report.loops:
         say(console, loop.describe(), 0, "yellow")
-    from trapline.views.tables import show, table
-
-    made = table(("cause", "left"), ("from", "left"), ("to", "left"), ("count", "right"))
-    for cause, origin, destination, n in report.traps:
-        made.add_row(cause_text(cause), origin, destination, number(n))
     if report.traps:
+        from trapline.views.tables import show, table
+
+        made = table(("cause", "left"), ("from", "left"), ("to", "left"), ("count", "right"))
+        for cause, origin, destination, n in report.traps:
+            made.add_row(cause_text(cause), origin, destination, number(n))
         show(console, made)
         put(console)
     levels(console, report.instructions)

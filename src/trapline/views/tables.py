@@ -7,12 +7,12 @@ does not fit beside the first columns is folded: it follows under its row, each 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
+from trapline.dataclass import dataclass
 from trapline.views.terminal import PROSE_WIDTH, keep_whole, put, wrapped
 
 GAPS = (3, 2)  # between columns; the smaller where that saves folding

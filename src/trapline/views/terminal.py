@@ -7,45 +7,77 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterable
-from typing import Any
-
-from rich.console import Console
-from rich.text import Text
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from trapline.machine.people import grouped
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
 
 PLAIN_WIDTH = 10_000  # where no terminal is: every table as wide as it is
 PROSE_WIDTH = 100
 NARROWEST = 40
 WHOLE = "\N{NO-BREAK SPACE}"  # becomes a space when it is printed
+FORCED = ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")  # rich takes a pipe for a terminal then
+_CONTROLS = dict.fromkeys((7, 8, 11, 12, 13))  # what rich leaves out of a text
 _THOUSANDS = re.compile(r"(?<=\d) (?=\d{3}(?!\d))")
 
 
-def out() -> Console:
+def out() -> Any:
     """Return the console of standard output."""
     return _console(sys.stdout)
 
 
-def err() -> Console:
+def err() -> Any:
     """Return the console of standard error: progress and remarks."""
     return _console(sys.stderr)
 
 
-class _Stream(Console):
-    def on_broken_pipe(self) -> None:
-        """Leave it to the command: rich would end the process, and with it the exit code of the result."""
-        raise BrokenPipeError
+class Pipe:
+    """A console that is no terminal: plain lines are written at once, and rich is imported for all else."""
+
+    def __init__(self, stream: Any, width: int) -> None:
+        self._stream = stream
+        self.width = width
+
+    def line(self, text: str) -> None:
+        """Write a line as rich would."""
+        self._stream.write(text.translate(_CONTROLS).expandtabs() + "\n")
+
+    @cached_property
+    def _rich(self) -> Console:
+        return _rich(self._stream, self.width)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._rich, name)
 
 
-def _console(stream: Any) -> Console:
+def _console(stream: Any) -> Any:
     terminal = hasattr(stream, "isatty") and stream.isatty()
     columns = os.environ.get("COLUMNS", "")
     width = int(columns) if columns.isdigit() and int(columns) >= NARROWEST else None if terminal else PLAIN_WIDTH
-    return _Stream(file=stream, width=width, highlight=False, soft_wrap=False, emoji=False, markup=False)
+    if terminal or width is None or any(name in os.environ for name in FORCED):
+        return _rich(stream, width)
+    return Pipe(stream, width)
 
 
-def put(console: Console, text: str | Text = "", style: str = "") -> None:
+def _rich(stream: Any, width: int | None) -> Console:
+    from trapline.views.rich_stream import RichStream
+
+    return RichStream(file=stream, width=width, highlight=False, soft_wrap=False, emoji=False, markup=False)
+
+
+def put(console: Console | Pipe, text: str | Text = "", style: str = "") -> None:
     """Print one line as it is, however long: a path or a command line is copied."""
+    if isinstance(console, Pipe):
+        plain = (text if isinstance(text, str) else text.plain).replace(WHOLE, " ")
+        if "\t" not in plain or plain.isascii():  # rich knows how wide letters before a tab are
+            console.line(plain)
+            return
+    from rich.text import Text
+
     shown = text.copy() if isinstance(text, Text) else Text(text, style=style)
     shown.plain = shown.plain.replace(WHOLE, " ")
     console.print(shown, soft_wrap=True)
