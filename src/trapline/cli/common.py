@@ -6,7 +6,6 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from trapline.cli.debugging import DEBUGGING, Debugging
@@ -15,6 +14,7 @@ from trapline.cli.options import Machine, Under
 from trapline.cli.recording import RECORDING, Recording
 from trapline.cli.snapshots import SNAPSHOTS, Snapshots
 from trapline.cli.tokens import was_given
+from trapline.dataclass import fields, replace
 
 GUEST_RUNS_BY = 0.25  # seconds after the command was parsed
 

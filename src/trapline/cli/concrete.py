@@ -32,5 +32,6 @@ def _hint(hint: Any) -> Any:
     if isinstance(group := vars(hint).get("option_group") if isinstance(hint, type) else None, Parameter):
         del hint.option_group  # done once
         hint.__annotations__ = _hints(hint)
+        getattr(hint.__init__, "complete", lambda: None)()  # cyclopts looks at its signature
         cyclopts.Parameter(**group.said)(hint)
     return hint

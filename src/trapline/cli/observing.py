@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from trapline.cli.options import Several
 from trapline.cli.parameter import Parameter
+from trapline.dataclass import dataclass
 
 if TYPE_CHECKING:
     from trapline.lab.observe import ObserveOptions

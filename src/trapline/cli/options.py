@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from trapline.cli.numbers import Count, Harts, Hertz, Isa, Seconds
 from trapline.cli.parameter import Parameter
+from trapline.dataclass import dataclass
 from trapline.defaults import FIRMWARE, MEMORY, TIMEBASE
 
 if TYPE_CHECKING:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-
 from trapline.cli.numbers import Count, TraceLast
 from trapline.cli.options import Several
 from trapline.cli.parameter import Parameter
+from trapline.dataclass import dataclass, fields
 
 
 @Parameter(name="*")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated
 
 from trapline.cli.common import console, finish, import_beside, newline, run_options
@@ -12,6 +11,7 @@ from trapline.cli.options import MACHINE, UNDER, Backing, Json, Machine, Several
 from trapline.cli.parameter import Parameter
 from trapline.cli.recording import RECORDING, Recording
 from trapline.cli.snapshots import SNAPSHOTS, Snapshots
+from trapline.dataclass import replace
 
 
 def run(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any
 
 from trapline.cli.options import MACHINE, Machine
 from trapline.cli.parameter import Parameter
+from trapline.dataclass import dataclass, fields
 
 if TYPE_CHECKING:
     from trapline.lab.snapshots import SnapshotOptions

@@ -9,9 +9,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from trapline.dataclass import dataclass, field
 from trapline.engine import decode_table
 from trapline.engine.code_bytes import EMPTY
 from trapline.engine.decode_table import ENDING, fused_handlers

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import struct
-from dataclasses import dataclass
 from typing import Any
 
+from trapline.dataclass import dataclass
 from trapline.lang.elf_format import R_X86_64_PC32, R_X86_64_PLT32, SHF_ALLOC
 
 

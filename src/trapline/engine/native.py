@@ -6,10 +6,10 @@ import ctypes
 import mmap
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from trapline.dataclass import dataclass
 from trapline.engine import perf_map
 from trapline.engine.cache import load_image
 from trapline.engine.code import PAGE, CodeStore

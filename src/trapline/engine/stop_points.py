@@ -6,9 +6,9 @@ import contextlib
 import ctypes
 import mmap
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from trapline.dataclass import dataclass, field
 from trapline.lang.control import EXIT_HOSTED_HS, EXIT_HOSTED_M
 from trapline.lang.functions import Trap
 from trapline.lang.values import U64

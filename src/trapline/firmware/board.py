@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
+from trapline.dataclass import dataclass, field
 from trapline.firmware.features import CsrBits, features_of
 from trapline.firmware.handler import previous_privilege, previous_virtualization
 from trapline.firmware.unprivileged import load_word

@@ -9,11 +9,11 @@ what the two have in common.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
 
+from trapline.dataclass import dataclass
 from trapline.isa.lookup import scalar_accesses
 
 ILLEGAL, ILLEGAL_TO_VS, CSR_TRIED, CSR_READ = "illegal", "illegal to VS", "illegal csr", "counter read"

@@ -7,8 +7,8 @@ make the number of a counter; Python turns these back into routes.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 
+from trapline.dataclass import dataclass, replace
 from trapline.lang.functions import cold
 from trapline.lang.state import Hart
 from trapline.lang.state.words import EXIT_RING, LAYOUT

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
+from trapline.dataclass import dataclass
 from trapline.lang.state import Hart
 from trapline.privilege import csr_numbers as csr
 from trapline.privilege.csr import csr_read, csr_write

@@ -7,10 +7,10 @@ and Spike: hedeleg 0 and 0xb1ff, all causes from VS (see tests/firmware/test_mea
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from enum import Enum
 from types import MappingProxyType
 
+from trapline.dataclass import dataclass, replace
 from trapline.defaults import FIRMWARE
 from trapline.privilege import causes
 from trapline.sbi.host import SbiProfile

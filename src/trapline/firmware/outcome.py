@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from trapline.dataclass import dataclass
 from trapline.firmware.cost import Cost
 from trapline.firmware.trap import MachineTrap
 from trapline.privilege.modes import MODE_NAMES

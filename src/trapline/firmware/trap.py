@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from trapline.dataclass import dataclass
 from trapline.lang.functions import Trap
 from trapline.lang.state import Hart
 from trapline.privilege import csr_numbers as csr

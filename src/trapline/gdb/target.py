@@ -112,7 +112,8 @@ class Target(ABC):
     @property
     def monitor(self) -> Monitor:
         """The monitor's commands."""
-        monitor: Monitor | None = self.machine.console.monitor
+        later = self.machine.console.monitor
+        monitor: Monitor | None = later.made if later is not None else None
         assert monitor is not None
         return monitor
 

@@ -17,8 +17,9 @@ twelve bits, `zimm` the number in the rs1 field.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
+
+from trapline.dataclass import dataclass
 
 _WIDTHS = {"rd": 5, "rs1": 5, "rs2": 5, "rs3": 5, "rm": 3, "csr": 12, "aq": 1, "rl": 1, "fm": 4, "pred": 4, "succ": 4}
 _SHORT_REGISTER = 8

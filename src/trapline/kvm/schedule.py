@@ -7,9 +7,9 @@ instructions; when all block, all clocks jump to the next timer.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from trapline.dataclass import dataclass
 from trapline.kvm.entry import NEVER
 from trapline.kvm.exits.native_setup import collect, note_stopped, prepare
 from trapline.kvm.run_stop import RunStop

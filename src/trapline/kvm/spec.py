@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from trapline.dataclass import dataclass
 from trapline.kvm.gstage import MODE_NUMBERS
 from trapline.kvm.vm_memory import BACKINGS
 from trapline.machine.aia import Aia

@@ -6,9 +6,9 @@ only if whoever embeds the VM adds to it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from trapline.dataclass import dataclass
 from trapline.kvm.uapi.numbers import MASK64
 
 if TYPE_CHECKING:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Unpack
 
+from trapline.dataclass import replace
 from trapline.engine.api import Engine, open_engine
 from trapline.engine.stop_points import Stopped
 from trapline.firmware.firmware import Firmware

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import ClassVar
 
+from trapline.dataclass import dataclass, field
 from trapline.machine.plain_types import Bits
 
 

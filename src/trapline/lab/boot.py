@@ -6,9 +6,9 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from trapline.dataclass import dataclass
 from trapline.engine.api import open_engine
 from trapline.lab.common_options import CommonOptions
 from trapline.lab.debugging import debugged

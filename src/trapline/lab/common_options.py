@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
+from trapline.dataclass import dataclass, field
 from trapline.engine.api import Engine
 from trapline.lab.debugging import NO_DEBUG, DebugOptions
 from trapline.lab.observe import ObserveOptions

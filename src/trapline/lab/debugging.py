@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
+from trapline.dataclass import dataclass
 from trapline.lab.errors import UsageError
 from trapline.lab.output import note_failure
 

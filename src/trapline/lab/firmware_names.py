@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from trapline.dataclass import replace
 from trapline.firmware.models import MODELS, FirmwareModel
 from trapline.lab.errors import UsageError, suggest
 

@@ -7,10 +7,10 @@ import json
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trapline.dataclass import dataclass, field, replace
 from trapline.engine.api import open_engine
 from trapline.firmware.firmware import Firmware
 from trapline.kvm.report.cost import source as kvm_source
@@ -347,6 +347,8 @@ def _examine(guest: Guest, report: RunReport) -> RunReport:
 
 def death_data(death: Death, symbols: Symbols) -> dict[str, Any]:
     """Return the JSON form of a kill: where, why, and the last traps before it."""
+    from dataclasses import asdict
+
     return {
         "cause": death.cause,
         "name": cause_name(death.cause),

@@ -8,9 +8,9 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
+from trapline.dataclass import dataclass, field
 from trapline.engine.api import Engine
 from trapline.lab.symbols import Symbols, read_symbols
 from trapline.lang.state import Hart

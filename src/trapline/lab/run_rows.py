@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from trapline.dataclass import dataclass
 from trapline.kvm.report.cost import estimate
 from trapline.kvm.uapi.stats import Route
 from trapline.lab.observe import HostedCost, Observation

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trapline.dataclass import dataclass
 from trapline.firmware.models import DEFAULT_MODEL
 from trapline.lab.errors import UsageError
 from trapline.policies import Policy, PolicyError, load_policy

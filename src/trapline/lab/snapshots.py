@@ -6,9 +6,9 @@ import os
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Any
 
+from trapline.dataclass import dataclass, replace
 from trapline.lab.errors import UsageError
 from trapline.lab.output import note_failure
 from trapline.machine.people import grouped

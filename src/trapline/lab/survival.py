@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass
 from typing import Any
 
+from trapline.dataclass import dataclass
 from trapline.kvm.report.trace import TrapRecord
 from trapline.kvm.run_stop import RunStop
 from trapline.kvm.snapshot import change_policy

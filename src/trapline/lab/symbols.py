@@ -9,9 +9,9 @@ import mmap
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from trapline.dataclass import dataclass, field
 from trapline.lab.errors import UsageError
 from trapline.machine.elf import Content, ImageError, is_elf, parse
 

@@ -8,10 +8,10 @@ import queue
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trapline.dataclass import dataclass, field
 from trapline.engine.api import Engine
 from trapline.lab.common_options import CommonOptions
 from trapline.lab.errors import UsageError

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
+from trapline.dataclass import dataclass
 from trapline.lab.errors import UsageError
 from trapline.lab.symbols import Symbols
 from trapline.machine.hooks import CAUSES

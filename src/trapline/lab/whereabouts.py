@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
+from trapline.dataclass import dataclass, field
 from trapline.isa.decode import Decoded
 from trapline.isa.registers import X_NAMES
 from trapline.kvm.report.death import disassemble, fetch

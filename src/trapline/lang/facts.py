@@ -6,8 +6,9 @@ The compiler derives the same from the instruction's function and refuses a decl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+from trapline.dataclass import dataclass
 
 
 class Flow(Enum):

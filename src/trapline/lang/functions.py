@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from trapline.dataclass import dataclass, field
 from trapline.lang.facts import Access, Flow
 from trapline.lang.values import U64
 

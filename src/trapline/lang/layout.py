@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
+from trapline.dataclass import dataclass, replace
 from trapline.lang.values import U64
 from trapline.lang.words import Words
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+from trapline.dataclass import dataclass
 from trapline.lang.devices import ASK_SOURCE, DeviceState
 from trapline.lang.state import Hart
 from trapline.lang.state.words import IMSIC_FILES

@@ -13,17 +13,17 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from trapline.dataclass import dataclass
 from trapline.machine.aside import Aside
-from trapline.machine.monitor import Monitor
 from trapline.machine.panic import PanicWatch
 from trapline.machine.sigint import on_death, on_stop
 from trapline.machine.terminal_guard import guarded
 
 if TYPE_CHECKING:
     from trapline.machine.kept_state import KeptState
+    from trapline.machine.later_monitor import LaterMonitor
 
 CTRL_A = 0x01
 MOST_UNREAD = 64 << 10  # bytes of input that wait for the machine
@@ -273,7 +273,7 @@ class Console:
         self.lost = ""  # why the rest of the guest's output could not be handed on
         self._reader_gone = False
         self._told: list[Watched] = []
-        self.monitor: Monitor | None = None
+        self.monitor: LaterMonitor | None = None
         self._in_monitor = False
         self.aside: Aside | None = None  # while another program has the terminal
         self.on_live: Callable[[], object] | None = None  # opens the live view
@@ -429,7 +429,7 @@ class Console:
                 self.show(HELP)
         return bytes(passed)
 
-    def _switch(self, monitor: Monitor) -> None:
+    def _switch(self, monitor: LaterMonitor) -> None:
         self._in_monitor = not self._in_monitor
         self.show(b"\r\n" if self._in_monitor else b"\r\n[the guest's console]\r\n")
         if self._in_monitor:

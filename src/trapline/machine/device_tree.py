@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
+from trapline.dataclass import dataclass, field
 from trapline.machine import memory_map as mm
 from trapline.machine.aia import Aia
 from trapline.machine.aia_tree import add_aia

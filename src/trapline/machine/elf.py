@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import mmap
-from dataclasses import dataclass, field
 
+from trapline.dataclass import dataclass, field
 from trapline.lang.elf_format import EM_RISCV, HEADER, MAGIC, PROGRAM, PT_LOAD, SECTION, SHT_SYMTAB, SYMBOL
 
 Content = bytes | mmap.mmap  # of a file: read, or mapped

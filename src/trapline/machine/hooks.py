@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
+from trapline.dataclass import dataclass, field
 from trapline.privilege.causes import CAUSE_NAMES, INTERRUPT, INTERRUPT_NAMES, cause_name
 from trapline.privilege.fields import HSTATUS_SPV, MSTATUS_MPP_SHIFT, MSTATUS_MPV, MSTATUS_SPP
 from trapline.privilege.modes import MACHINE, MODE_NAMES

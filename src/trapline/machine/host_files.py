@@ -7,9 +7,9 @@ writes no file: it says which it was made with, and whoever restores it says whi
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
 from pathlib import Path
 
+from trapline.dataclass import replace
 from trapline.machine.snapshot_file import SnapshotError
 from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions
 

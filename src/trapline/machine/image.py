@@ -6,10 +6,10 @@ import contextlib
 import mmap
 import os
 import stat
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from trapline.dataclass import dataclass, replace
 from trapline.machine.elf import Content, Elf, ImageError, Segment, is_elf, parse
 from trapline.machine.kernel_image import LINUX_HEADER, linux_header, require_kernel, unpacked
 from trapline.machine.packed import MOST
@@ -64,7 +64,10 @@ def most_of_program(memory: Memory) -> MostBytes:
     return MostBytes(2 * ram + (64 << 20), ram)
 
 
-def read_program(path: str | Path, bound: MostBytes = MostBytes()) -> Content:
+UNBOUND = MostBytes()
+
+
+def read_program(path: str | Path, bound: MostBytes = UNBOUND) -> Content:
     """Read a program file and unpack what is a compressed kernel; ImageError names the trouble.
 
     No more bytes than `bound` says are read, or come out of a compressed kernel. A Linux Image, which is copied once,

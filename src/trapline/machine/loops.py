@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from trapline.dataclass import dataclass
 from trapline.engine.api import Engine
 from trapline.lang.control import EXIT_LIMIT
 from trapline.lang.state import Hart

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, Unpack
 
+from trapline.dataclass import replace
 from trapline.engine.api import Engine, open_engine
 from trapline.engine.stop_points import Stopped, Stops
 from trapline.lang.control import EXIT_STOP, EXIT_TIMER, leave
@@ -16,7 +16,6 @@ from trapline.lang.devices import DeviceState
 from trapline.lang.state import Hart
 from trapline.machine import memory_map as mm
 from trapline.machine.aia import install as install_interrupt_controllers
-from trapline.machine.board_monitor import BoardMonitor
 from trapline.machine.checkpoint import Checkpoints, Rewindable
 from trapline.machine.commit_log import CommitLog
 from trapline.machine.console import Console
@@ -37,9 +36,9 @@ from trapline.machine.image import (
     read_initrd,
     read_program,
 )
+from trapline.machine.later_monitor import LaterMonitor
 from trapline.machine.making import require_apart, set_up
 from trapline.machine.memory_view import Memory
-from trapline.machine.monitor import Monitor
 from trapline.machine.outside import Outside
 from trapline.machine.panic import PanicCheck
 from trapline.machine.plain_types import U8, U64
@@ -100,7 +99,7 @@ class Machine(Rewindable, Session):
         self.on_hosted: Callable[[Hart, int], None] | None = None
         self._typed: deque[int] = deque()
         self.console.deliver = self._receive
-        self.console.monitor = Monitor(BoardMonitor(self), self.console.show)
+        self.console.monitor = LaterMonitor("trapline.machine.board_monitor:BoardMonitor", self, self.console.show)
         self._panic = PanicCheck(self.console.panic, self._user_instructions, self.position, spec.ratio)
         self._ended: tuple[str, int, str] | None = None
         self._printed = 0

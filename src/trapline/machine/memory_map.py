@@ -5,8 +5,7 @@ Source: the board's documented memory map (hw/riscv/virt, used as a fact) and it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from trapline.dataclass import dataclass
 from trapline.defaults import MEMORY, TIMEBASE
 
 

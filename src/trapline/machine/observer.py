@@ -6,9 +6,9 @@ import ctypes
 import mmap
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import cache
 
+from trapline.dataclass import dataclass, field
 from trapline.lang.state import Hart
 from trapline.privilege import observe as layout
 from trapline.privilege.causes import INTERRUPT, cause_name

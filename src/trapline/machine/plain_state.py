@@ -17,7 +17,6 @@ import types
 from base64 import b64decode, b64encode
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from dataclasses import fields
 from enum import Enum
 from functools import partial, reduce
 from operator import or_
@@ -26,6 +25,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
 
+from trapline.dataclass import fields
 from trapline.lang.state import Hart
 from trapline.machine.plain_types import FIXED, Below, Bits, Each, Limits, Part
 from trapline.machine.regions import Backing, Region, Regions

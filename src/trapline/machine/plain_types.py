@@ -8,8 +8,9 @@ the very same. So only what grows, what may be None and what has a narrower rang
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Annotated, Any
+
+from trapline.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ctypes
 import mmap
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from trapline.dataclass import dataclass, field
 from trapline.lang.host_pages import anonymous
 from trapline.lang.state import Hart
 from trapline.lang.state.words import REGIONS, WATCHER

@@ -6,9 +6,9 @@ else happens is the same as without: limits and interrupts fall on the same inst
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
+from trapline.dataclass import dataclass, field
 from trapline.engine.api import Engine
 from trapline.lang.control import EXIT_LIMIT, EXIT_OBSERVE
 from trapline.lang.state import Hart

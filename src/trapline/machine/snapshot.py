@@ -12,10 +12,10 @@ import hashlib
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
+from trapline.dataclass import fields, replace
 from trapline.lang.layout import Kind
 from trapline.lang.state import Hart
 from trapline.lang.state.words import LAYOUT

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypedDict
 
+from trapline.dataclass import dataclass
 from trapline.machine import memory_map as mm
 from trapline.machine.aia import Aia, parse_aia
 from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions

@@ -6,8 +6,8 @@ import ctypes
 import mmap
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+from trapline.dataclass import dataclass
 from trapline.lang.host_pages import anonymous
 from trapline.lang.state import Hart
 from trapline.privilege import trace as layout

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from trapline.dataclass import dataclass
 from trapline.policies import causes
 from trapline.policies.schema import Action, CauseRule, Policy
 

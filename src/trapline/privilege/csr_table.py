@@ -8,9 +8,9 @@ function of their own: their accessors are made here from source text, which the
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
+from trapline.dataclass import dataclass
 from trapline.lang.control import give_up_unless
 from trapline.lang.functions import cold, generated
 from trapline.lang.state import Hart

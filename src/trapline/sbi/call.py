@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 
+from trapline.dataclass import dataclass
 from trapline.lang.functions import Trap
 from trapline.sbi.host import SbiHost
 from trapline.sbi.numbers import SbiError

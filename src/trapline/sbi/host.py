@@ -7,10 +7,10 @@ the hosted KVM one per vCPU. The files of the extensions know nothing else about
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+from trapline.dataclass import dataclass, field
 from trapline.sbi.numbers import FirmwareEvent, HartState, SbiError, spec_version
 
 LEGACY = "v01"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from trapline.dataclass import replace
 from trapline.lang.functions import Trap
 from trapline.sbi.call import GONE, Effect, Handler, SbiCall, SbiOutcome
 from trapline.sbi.host import Fence, SbiHost

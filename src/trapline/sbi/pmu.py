@@ -6,9 +6,9 @@ optional functions of the specification and are not offered.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import ClassVar
 
+from trapline.dataclass import dataclass, field
 from trapline.machine.plain_types import U64
 from trapline.sbi.call import MASK64, Extension, SbiCall, SbiOutcome, failure, result, success
 from trapline.sbi.host import SbiHost

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from trapline.dataclass import dataclass
 from trapline.kvm.uapi.slots import PAGE, SlotKind
 from trapline.machine.memory_map import RAM_BASE
 

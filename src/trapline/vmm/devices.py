@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import ClassVar
 
+from trapline.dataclass import dataclass, field
 from trapline.kvm.vcpu import Vcpu
 from trapline.lang.state import Hart
 from trapline.machine import memory_map as mm

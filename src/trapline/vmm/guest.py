@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Unpack
 
+from trapline.dataclass import replace
 from trapline.engine.api import Engine
 from trapline.engine.stop_points import Stops
 from trapline.firmware.firmware import Firmware
@@ -28,8 +28,8 @@ from trapline.machine.devices.clint import time_of
 from trapline.machine.elf import Content, ImageError
 from trapline.machine.hooks import Until
 from trapline.machine.image import Loaded, initrd_address, load_program, most_of_program, read_initrd, read_program
+from trapline.machine.later_monitor import LaterMonitor
 from trapline.machine.memory_view import Memory
-from trapline.machine.monitor import Monitor
 from trapline.machine.outside import Outside
 from trapline.machine.panic import PanicCheck
 from trapline.machine.plain_types import U32
@@ -42,7 +42,6 @@ from trapline.sbi.numbers import Eid
 from trapline.vmm.arguments import SlotArgument, require_no_overlap
 from trapline.vmm.devices import GuestDevices
 from trapline.vmm.guest_memory import GuestMemory
-from trapline.vmm.guest_monitor import GuestMonitor
 from trapline.vmm.guest_tree import guest_tree
 from trapline.vmm.interrupts import Controllers
 from trapline.vmm.result import GuestResult
@@ -123,7 +122,7 @@ class Guest(Rewindable, Session):
         self._seed = 0
         self.console.deliver = self._receive
         self.on_round: Callable[[], None] | None = None  # called some hundred times a second while it runs
-        self.console.monitor = Monitor(GuestMonitor(self), self.console.show)
+        self.console.monitor = LaterMonitor("trapline.vmm.guest_monitor:GuestMonitor", self, self.console.show)
         self._panic = PanicCheck(self.console.panic, self._user_instructions, self.position, spec.ratio)
         self._pace = (time.monotonic(), 0)
         self._exits = 0

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from trapline.dataclass import dataclass
 from trapline.kvm.report.death import Death
 from trapline.machine.shown import Facts
 

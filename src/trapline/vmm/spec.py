@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from trapline.dataclass import dataclass
 from trapline.kvm.spec import VmSpec
 from trapline.machine import memory_map as mm
 from trapline.machine.aia import Aia, parse_aia

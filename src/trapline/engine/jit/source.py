@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from trapline.dataclass import dataclass
 from trapline.engine.code import Covered
 
 if TYPE_CHECKING:

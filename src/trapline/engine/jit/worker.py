@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from trapline.dataclass import dataclass
 from trapline.engine.link import LinkError
 
 if TYPE_CHECKING:

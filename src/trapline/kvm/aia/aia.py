@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from trapline.dataclass import dataclass
 from trapline.kvm.aia.aia_imsic import VcpuImsic
 from trapline.kvm.uapi.numbers import EINVAL, ENOENT, IRQ_VS_EXT
 from trapline.machine.plain_types import U64

@@ -7,9 +7,9 @@ dropped, and before 6.3 the privilege was kept.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from trapline.dataclass import replace
 from trapline.kvm.nested.exits import nested_redirect
 from trapline.lang.functions import hosted
 from trapline.lang.state import Hart

@@ -7,9 +7,9 @@ kvm_run.exit_reason set, below 0 for KVM_RUN to fail with that errno.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from trapline.dataclass import replace
 from trapline.kvm.exits.mmio import mmio_access
 from trapline.kvm.exits.redirect import inject
 from trapline.kvm.exits.sbi_fwft import ENVCFG_LPE, ENVCFG_SSE

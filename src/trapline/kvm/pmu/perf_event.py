@@ -6,9 +6,9 @@ counted by the hart itself on its counter of the same number.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
+from trapline.dataclass import dataclass
 from trapline.machine.plain_types import U64, Limits
 from trapline.privilege.counters import write_mhpmevent
 from trapline.privilege.fields import HPMEVENT_NOT_GUEST, HPMEVENT_VSINH, HPMEVENT_VUINH

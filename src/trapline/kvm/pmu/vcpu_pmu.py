@@ -8,9 +8,9 @@ event, not for each counter. Where KVM differs from the SBI specification, so do
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
+from trapline.dataclass import dataclass, field
 from trapline.kvm.pmu.perf_event import (
     FIRMWARE,
     HARDWARE,

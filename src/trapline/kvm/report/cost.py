@@ -7,9 +7,9 @@ they are shown. The numbers are in firmware/measured.json: Debian's kernels with
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 
+from trapline.dataclass import dataclass
 from trapline.firmware.cost import measurements
 from trapline.policies.versions import parse
 

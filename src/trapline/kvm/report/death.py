@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from trapline.dataclass import dataclass, field
 from trapline.isa.registers import X_NAMES
 from trapline.isa.text import text
 from trapline.kvm.report.trace import TrapRecord

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from trapline.dataclass import dataclass
 from trapline.privilege.causes import cause_name
 
 ORIGINS = {(0, 1): "VU", (1, 1): "VS", (0, 0): "U", (1, 0): "HS", (3, 0): "M"}

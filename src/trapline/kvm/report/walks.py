@@ -6,9 +6,9 @@ decides what happens.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from trapline.dataclass import dataclass, replace
 from trapline.kvm.gstage import PAGE_SHIFT
 from trapline.machine.tables import MODES, NoTable, Read, WalkStep, walk
 from trapline.privilege.pte import PPN_MASK, PTE_V

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
+from trapline.dataclass import dataclass, field
 from trapline.kvm.uapi.numbers import Exit, SystemEvent
 from trapline.lang.state import Hart
 from trapline.machine.plain_types import U64, Bits, Limits

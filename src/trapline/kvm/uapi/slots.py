@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, ClassVar
 
+from trapline.dataclass import dataclass, field
 from trapline.machine.plain_types import Limits
 from trapline.machine.regions import Region
 

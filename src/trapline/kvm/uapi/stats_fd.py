@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 
+from trapline.dataclass import dataclass
 from trapline.lang.state.words import HALT_BUCKETS
 from trapline.policies import Policy
 

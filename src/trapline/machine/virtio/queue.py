@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import ClassVar
 
+from trapline.dataclass import dataclass
 from trapline.machine.plain_types import U16, U32, U64
 from trapline.machine.virtio.memory import DmaMemory
 from trapline.machine.virtio.numbers import (
