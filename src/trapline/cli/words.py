@@ -8,7 +8,7 @@ parses the line and finds the words for what is wrong with it.
 
 from __future__ import annotations
 
-import marshal
+import contextlib
 import os
 import sys
 import zlib
@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from trapline.engine.stamps import library, packed, stamp, unpacked
 
 COMMANDS = (
     *("audit", "boot", "cache", "compare", "completion", "conform", "demo", "fetch", "fuzz"),
@@ -144,27 +146,15 @@ class Table:
         if self._path is None or command in self._commands:
             return
         self._commands[command] = described(app[command])
-        data = marshal.dumps((self._stamp, self._commands))
-        try:
-            write_whole(self._path, zlib.crc32(data).to_bytes(4, "little") + data)
-        except OSError:
-            pass  # the next start asks again
+        with contextlib.suppress(OSError):  # the next start asks again
+            write_whole(self._path, packed((self._stamp, self._commands)))
 
     def _read(self, data: bytes | None) -> dict[str, Options | None]:
-        if data is None or zlib.crc32(data[4:]).to_bytes(4, "little") != data[:4]:
-            return {}
-        stamp, commands = marshal.loads(data[4:])
-        return commands if stamp == self._stamp else {}
+        said, commands = unpacked(data) or (None, {})
+        return commands if said == self._stamp else {}
 
 
 def _stamp() -> list[Any]:
     """What the answers depend on: the sources of the command line, cyclopts, and Python."""
-    places = (os.path.join(folder, "cyclopts", "__init__.py") for folder in sys.path)  # noqa: PTH118
-    library = next((_changed(place) for place in places if os.path.exists(place)), ())  # noqa: PTH110
     files = sorted(entry.path for entry in os.scandir(HERE) if entry.name.endswith(".py"))
-    return [sys.version, library, *(_changed(path) for path in files)]
-
-
-def _changed(path: str) -> tuple[str, int, int, int]:
-    found = os.stat(path)  # noqa: PTH116
-    return path, found.st_mtime_ns, found.st_size, found.st_ino
+    return [sys.version, *(stamp(path) for path in (*library("cyclopts"), *files))]

@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import hashlib
 import importlib.util
 import json
 import os
-import platform
 import sys
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from trapline.engine import owned
+from trapline.digest import sha256
+from trapline.engine import owned, stamps
 from trapline.engine.link import Image
-from trapline.engine.roots import sources
+from trapline.engine.roots import PACKAGE, sources
 
 MAGIC = b"trapline native image 2\n"
 
@@ -97,6 +97,8 @@ def _cpu() -> str:
                     return line
     except OSError:
         pass
+    import platform
+
     return platform.processor()
 
 
@@ -111,17 +113,38 @@ def _compiler() -> str:
 
 def key_of(files: Iterable[tuple[str, bytes]]) -> str:
     """Digest of source files, by name and contents in any order, of the compiler and of the host."""
-    digest = hashlib.sha256(MAGIC)
+    digest = sha256(MAGIC)
     for name, text in sorted(files):
         digest.update(name.encode() + b"\n" + text)
-    digest.update(f"{_compiler()} {platform.machine()} {sys.platform} {_cpu()}".encode())
+    digest.update(f"{_compiler()} {os.uname().machine} {sys.platform} {_cpu()}".encode())
     return digest.hexdigest()[:32]
 
 
 @functools.cache
 def image_key() -> str:
-    """Digest of everything that the image depends on: the sources, the compiler, the host."""
-    return key_of(sources())
+    """Digest of everything that the image depends on: the sources, the compiler, the host.
+
+    It is kept, too, with the stamps of all files and folders that it was made from: a start looks at these.
+    """
+    compiler = stamps.library("llvmlite")
+    host = [_cpu(), os.uname().machine, sys.version, compiler]
+    path = kept_file(f"key-{zlib.crc32(os.fsencode(PACKAGE)):08x}.bin") if compiler else None
+    known = stamps.unpacked(read_kept(path))
+    if known is not None and known[0] == host and stamps.unchanged(known[1]):
+        return str(known[2])
+    found = list(sources())
+    before = stamps.stamps([*compiler, *_places(name for name, _ in found)])
+    key = key_of(sources())
+    if path is not None and before is not None:
+        with contextlib.suppress(OSError):
+            write_whole(path, stamps.packed((host, before, key)))
+    return key
+
+
+def _places(names: Iterable[str]) -> list[str]:
+    """The files of these names and every folder on the way to them, whose times show that others have come."""
+    files = [PACKAGE / name for name in names]
+    return sorted({str(place) for file in files for place in (file, *file.parents) if place.is_relative_to(PACKAGE)})
 
 
 def read_image(path: Path | None, needs: Iterable[str] = ()) -> Image | None:
@@ -155,13 +178,13 @@ def write_image(path: Path, image: Image) -> None:
 
 def sealed(data: bytes) -> bytes:
     """Bytes behind a line with their digest."""
-    return hashlib.sha256(data).hexdigest().encode() + b"\n" + data
+    return sha256(data).hexdigest().encode() + b"\n" + data
 
 
 def unsealed(data: bytes) -> bytes | None:
     """What `sealed` sealed, whole; None for all else: nothing of it may be looked at."""
     digest, _, whole = data.partition(b"\n")
-    return whole if hashlib.sha256(whole).hexdigest().encode() == digest else None
+    return whole if sha256(whole).hexdigest().encode() == digest else None
 
 
 def write_whole(path: Path, data: bytes) -> None:

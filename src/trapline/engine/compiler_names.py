@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from functools import cache
 
-import trapline.isa.all  # noqa: F401  (declares the instructions)
 from trapline.engine.fused_pairs import PAIRS
+from trapline.engine.kept_tables import keep_steps, known_steps
+from trapline.isa.decode import declare
 from trapline.lang.functions import INSTRUCTIONS
 
 MARGIN = 2100  # more than the attempts between two looks at the budget
@@ -19,8 +20,13 @@ FUSED = tuple((pair.split("+")[0], pair.split("+")[1]) for pair in PAIRS.split()
 @cache
 def step_index() -> dict[tuple[str, int], int]:
     """Numbers, from 1, of the (name, length) whose records hold in-page branches."""
+    if (known := known_steps()) is not None:
+        return known
+    declare()
     names = [i.name for i in INSTRUCTIONS if i.expands is None and i.has_target]
-    return {(name, length): 1 + 2 * at + (length == 2) for at, name in enumerate(names) for length in (2, 4)}
+    found = {(name, length): 1 + 2 * at + (length == 2) for at, name in enumerate(names) for length in (2, 4)}
+    keep_steps(found)
+    return found
 
 
 @cache

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+from array import array
 from functools import cache
 from typing import TYPE_CHECKING
 
 from trapline.engine.compiler_names import plain_index
+from trapline.engine.kept_tables import Words, keep_words, known_words
 from trapline.engine.records import (
     ACCESS,
     ACCESS_FLOAT,
@@ -83,41 +85,74 @@ def build(decoder: Decoder, symbols: dict[str, int], steps: dict[tuple[str, int]
 
     Without `symbols` the entries have no handlers: for looking instructions up in the reference engine.
     """
-    specials = special_handlers(symbols)
+    image = min(symbols.values(), default=0)
+    name = " ".join(sorted(decoder.enabled))
+    found = known_words(name) if symbols else None
+    if found is None:
+        found = _Table(image).made(decoder, symbols, steps)
+        if symbols:
+            keep_words(name, found)
+    words, of_table, of_image = (array(code, data) for code, data in zip("QLL", found, strict=True))
     pairs = pair_words(symbols)
-    buckets = decoder.candidates()
-    unique = {id(i): (i, e) for bucket in buckets for i, e in bucket}
-    lists = sum(len(bucket) + 1 for bucket in buckets)
-    special_words = sum(2 * len(found) + 1 for found in specials.values())
-    words = HEAD + len(pairs) + len(unique) * ENTRY_WORDS + lists + special_words
-    memory = anonymous(-(-words * 8 // 4096) * 4096)
+    memory = anonymous(-(-(len(words) + len(pairs)) * 8 // 4096) * 4096)
     base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    view = memoryview(memory).cast("Q")
-    view[AT_UNDECODED], view[AT_UNDEFINED] = symbols.get("h.undecoded", 0), symbols.get("h.undefined", 0)
-    view[AT_STRADDLE], view[AT_ODD] = symbols.get("h.straddle", 0), 0 if "C" in decoder.enabled else 2
-    view[AT_PAIRS], at = base + HEAD * 8, HEAD
-    at = put(view, at, pairs)
-    places = {}
-    for name, found in specials.items():
-        places[name] = base + at * 8
-        at = put(view, at, [word for number, address in found for word in (number, address)] + [(1 << 64) - 1])
-    where = {}
-    for key, (instruction, encoding) in unique.items():
-        where[key] = base + at * 8
-        put(view, at, entry(instruction, encoding, symbols, steps, places))
-        at += ENTRY_WORDS
-    for number, bucket in enumerate(buckets):
-        view[number] = base + at * 8
-        at = put(view, at, [where[id(i)] for i, _ in bucket] + [0])
+    for at in of_table:
+        words[at] += base
+    for at in of_image:
+        words[at] += image
+    # The order of the pairs follows from the addresses.
+    words[AT_PAIRS] = base + len(words) * 8
+    memory[: (len(words) + len(pairs)) * 8] = words.tobytes() + pairs.tobytes()
     return base, memory
 
 
-def put(view: memoryview, at: int, words: list[int]) -> int:
-    """Write words; return the place behind them."""
-    for word in words:
-        view[at] = word
-        at += 1
-    return at
+class _Table:
+    """The words of a table before it has an address, of handlers of an image that has none: see kept_tables.Words."""
+
+    def __init__(self, image: int) -> None:
+        self._image = image
+        self._words = array("Q", bytes(HEAD * 8))
+        self._of_table, self._of_image = array("L"), array("L")
+
+    def made(self, decoder: Decoder, symbols: dict[str, int], steps: dict[tuple[str, int], int]) -> Words:
+        buckets = decoder.candidates()
+        words = self._words
+        for at, name in ((AT_UNDECODED, "undecoded"), (AT_UNDEFINED, "undefined"), (AT_STRADDLE, "straddle")):
+            self._handler(at, symbols.get(f"h.{name}", 0))
+        words[AT_ODD] = 0 if "C" in decoder.enabled else 2
+        specials = {}
+        for name, found in special_handlers(symbols).items():
+            specials[name] = len(words)
+            for number, address in found:
+                words.extend((number, 0))
+                self._handler(len(words) - 1, address)
+            words.append((1 << 64) - 1)
+        where = {}
+        for instruction, encoding in {id(i): (i, e) for bucket in buckets for i, e in bucket}.values():
+            where[id(instruction)] = at = len(words)
+            words.extend(entry(instruction, encoding, symbols, steps, specials))
+            for place in (HANDLER, FORWARD, BACKWARD):
+                self._handler(at + place, words[at + place])
+            if words[at + SPECIAL]:
+                self._place(at + SPECIAL, words[at + SPECIAL])
+        for number, bucket in enumerate(buckets):
+            self._place(number, len(words))
+            for instruction, _ in bucket:
+                words.append(0)
+                self._place(len(words) - 1, where[id(instruction)])
+            words.append(0)
+        return words.tobytes(), self._of_table.tobytes(), self._of_image.tobytes()
+
+    def _place(self, at: int, where: int) -> None:
+        """The address of a word of the table."""
+        self._words[at] = where * 8
+        self._of_table.append(at)
+
+    def _handler(self, at: int, address: int) -> None:
+        """The address of a handler, 0: none."""
+        self._words[at] = max(address - self._image, 0)
+        if address:
+            self._of_image.append(at)
 
 
 def entry(
@@ -258,14 +293,14 @@ def pair_hash(first: int, second: int) -> int:
     return (mixed >> 4 ^ mixed >> 15) & PAIR_SLOTS - 1
 
 
-def pair_words(symbols: dict[str, int]) -> list[int]:
+def pair_words(symbols: dict[str, int]) -> array[int]:
     """The hash table of fused pairs: four words a slot; a first word of 0 is empty."""
-    words = [0] * (PAIR_SLOTS * 4)
+    words = array("Q", bytes(PAIR_SLOTS * 4 * 8))
     for (first, second), (both, bits) in fused_handlers(symbols).items():
         slot = pair_hash(first, second)
         while words[slot * 4] != 0:
             slot = (slot + 1) & PAIR_SLOTS - 1
-        words[slot * 4 : slot * 4 + 4] = [first, second, both, bits]
+        words[slot * 4 : slot * 4 + 4] = array("Q", (first, second, both, bits))
     return words
 
 

@@ -6,7 +6,6 @@ Written where TRAPLINE_PERF_MAP is set.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,6 +13,8 @@ from pathlib import Path
 def add(names: Iterable[tuple[int, int, str]]) -> None:
     """Append (address, size in bytes, name) of code of this process."""
     if os.environ.get("TRAPLINE_PERF_MAP"):
+        import tempfile
+
         with (Path(tempfile.gettempdir()) / f"perf-{os.getpid()}.map").open("a") as out:
             out.writelines(f"{address:x} {size:x} {name}\n" for address, size, name in names)
 

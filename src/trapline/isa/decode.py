@@ -7,9 +7,9 @@ A decoder keeps the enabled instructions in buckets by major opcode and funct3, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, cached_property
+from importlib import import_module
 
-import trapline.isa.all  # noqa: F401  (declares the instructions)
 from trapline.isa.encoding import Encoding, parse
 from trapline.lang.functions import INSTRUCTIONS, Instruction
 from trapline.lang.state import Hart
@@ -47,6 +47,11 @@ _SWITCHES = {
 }
 
 
+def declare() -> None:
+    """Import every instruction: most starts find what they need in tables that are kept."""
+    import_module("trapline.isa.all")
+
+
 def enabled_extensions(hart: Hart) -> set[str]:
     """Return the names, as in the ISA string, of the extensions that are switched on."""
     return {"I"} | {name for name, word in _SWITCHES.items() if getattr(hart, word) != 0}
@@ -60,6 +65,7 @@ def extension_enabled(expression: str, enabled: Iterable[str]) -> bool:
 @cache
 def by_name(name: str) -> Instruction:
     """Return the instruction of this mnemonic (KeyError if there is none)."""
+    declare()
     for instruction in INSTRUCTIONS:
         if instruction.name == name:
             return instruction
@@ -198,13 +204,25 @@ class Decoder:
     def __init__(self, enabled: Iterable[str] | Hart) -> None:
         names = frozenset(enabled_extensions(enabled)) if isinstance(enabled, Hart) else frozenset(enabled)
         self.enabled: frozenset[str] = frozenset(names)
-        self._buckets, self._memo = _tables(self.enabled, len(INSTRUCTIONS))
+
+    @cached_property
+    def _tables(self) -> tuple[_Buckets, dict[int, Decoded | None]]:
+        declare()
+        return _tables(self.enabled, len(INSTRUCTIONS))
+
+    @cached_property
+    def _buckets(self) -> _Buckets:
+        return self._tables[0]
+
+    @cached_property
+    def _memo(self) -> dict[int, Decoded | None]:
+        return self._tables[1]
 
     def candidates(self) -> list[list[tuple[Instruction, Encoding]]]:
         """Return, for each bucket number, what `search` tries and in which order."""
         return [
             [(e.instruction, e.encoding) for _, table in bucket for entries in table.values() for e in entries]
-            for bucket in self._buckets
+            for bucket in self._tables[0]
         ]
 
     def decode(self, bits: int) -> Decoded | None:

@@ -6,6 +6,7 @@ For whoever looks at a decoded instruction from outside: decoder, hypervisor, fi
 from __future__ import annotations
 
 from functools import cache
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from trapline.lang.facts import Access, Flow
@@ -74,6 +75,7 @@ def scalar_access(instruction: Instruction) -> Access | None:
 @cache
 def scalar_accesses() -> tuple[Instruction, ...]:
     """Return the loads and stores of one register, in the order of their declaration."""
+    import_module("trapline.isa.all")
     return tuple(i for i in INSTRUCTIONS if i.function is not None and scalar_access(i) is not None)
 
 

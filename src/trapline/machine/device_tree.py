@@ -4,10 +4,10 @@ bindings for RISC-V CPUs, ns16550a, sifive,clint0, sifive,plic-1.0.0, sifive,tes
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 from trapline.dataclass import dataclass, field
+from trapline.digest import sha256
 from trapline.machine import memory_map as mm
 from trapline.machine.aia import Aia
 from trapline.machine.aia_tree import add_aia
@@ -15,7 +15,7 @@ from trapline.machine.fdt import Node, cells64, write_fdt
 from trapline.machine.pmu_tree import pmu_node
 
 # The same in every run, so that the same inputs give the same trace. No secret depends on it.
-RNG_SEED = hashlib.sha256(b"trapline").digest()
+RNG_SEED = sha256(b"trapline").digest()
 
 _M_SOFT, _M_TIMER, _S_EXT, _M_EXT = 3, 7, 9, 11
 LEVEL_HIGH = 4

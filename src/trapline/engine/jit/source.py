@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from trapline.dataclass import dataclass
+from trapline.digest import blake2b
 from trapline.engine.code import Covered
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class Source:
 
     def digest(self) -> bytes:
         """Digest of the bytes and their places."""
-        digest = hashlib.blake2b(repr((self.where, self.modes, self.entries)).encode(), digest_size=16)
+        digest = blake2b(repr((self.where, self.modes, self.entries)).encode(), digest_size=16)
         for place, data in zip(self.covered, self.content, strict=True):
             digest.update(_PLACES.pack(*place) + data)
         return digest.digest()

@@ -8,14 +8,14 @@ is a file that is damaged or has other tables; both are made anew.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import sqlite3
 import time
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trapline.dataclass import dataclass
+from trapline.digest import blake2b, sha256
 from trapline.engine import owned
 from trapline.engine.cache import image_key, kept_file
 from trapline.engine.jit.source import ANY, PAGE, WINDOW, Modes, Source, Where, pack, unpack, window_in, window_of
@@ -74,12 +74,12 @@ class Identity:
 
 def row_digest(key: bytes, isa: str, windows: bytes, covered: bytes, instructions: int) -> bytes:
     """Digest of what a row says, but for the code, which has its own."""
-    return hashlib.blake2b(repr((key, isa, windows, covered, instructions)).encode(), digest_size=16).digest()
+    return blake2b(repr((key, isa, windows, covered, instructions)).encode(), digest_size=16).digest()
 
 
 def wrapped(key: bytes, code: bytes) -> bytes:
     """Code as it is kept, with the digest of what it is and whose."""
-    return zlib.compress(hashlib.blake2b(key + code, digest_size=16).digest() + code, 1)
+    return zlib.compress(blake2b(key + code, digest_size=16).digest() + code, 1)
 
 
 def unwrapped(key: bytes, data: object) -> bytes | None:
@@ -88,7 +88,7 @@ def unwrapped(key: bytes, data: object) -> bytes | None:
         return None
     with contextlib.suppress(zlib.error):
         whole = zlib.decompress(data)
-        if hashlib.blake2b(key + whole[16:], digest_size=16).digest() == whole[:16]:
+        if blake2b(key + whole[16:], digest_size=16).digest() == whole[:16]:
             return whole[16:]
     return None
 
@@ -111,7 +111,7 @@ class RegionStore:
     """The regions of one ISA in one file. Every method may be called from the thread that made it, and no other."""
 
     def __init__(self, isa: str, path: Path | None = None) -> None:
-        self.isa = hashlib.sha256(isa.encode()).hexdigest()[:16]
+        self.isa = sha256(isa.encode()).hexdigest()[:16]
         self.path = path or path_of()
         self.index: dict[bytes, list[Kept]] = {}
         self.wanted: set[bytes] = set()  # windows of places that were hot in an earlier run, which ended too soon
@@ -236,7 +236,7 @@ class RegionStore:
         if self._bytes + len(code) > MOST_FRESH:
             return
         self._bytes += len(code)
-        key = identity.digest + hashlib.blake2b(self.isa.encode(), digest_size=8).digest()
+        key = identity.digest + blake2b(self.isa.encode(), digest_size=8).digest()
         where, modes, entries = source.where, source.modes, source.entries
         kept = Kept(key, len(self._fresh), where, modes, entries, source.covered, identity.digest, instructions)
         self._fresh.append(code)

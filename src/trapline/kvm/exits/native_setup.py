@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from trapline.engine.decode_table import number_of
 from trapline.firmware.cost import cost_of, firmware_events
 from trapline.firmware.exit_log import KINDS, NO_GPA, native_exit, ring_entries
+from trapline.isa.decode import declare
 from trapline.kvm.actions import compiled
 from trapline.kvm.exits.map_native import SLOTS
 from trapline.kvm.exits.native_exit import (
@@ -196,6 +197,7 @@ def _write_policy(vcpu: Vcpu, policy: Policy) -> None:
     hart.kvm_nacl = sum(FEATURES[name] for name in vm.nacl) | SERVED if vm.nacl and vm.nested else 0
     hart.kvm_nested_bugs = sum(bit for name, bit in BITS.items() if policy.has_bug(name))
     known = [0] * len(hart.kvm_mmio_known)
+    declare()
     for instruction in INSTRUCTIONS:
         if instruction.name in policy.mmio.instructions:
             known[number_of(instruction) >> 6] |= 1 << (number_of(instruction) & 63)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from trapline.engine.decode_table import number_of
 from trapline.isa import all as _all  # noqa: F401
+from trapline.isa.decode import declare
 from trapline.lang.control import EXIT_WFI
 from trapline.lang.functions import INSTRUCTIONS, Instruction, Trap, cold, dispatch, generated
 from trapline.lang.state import Hart
@@ -50,6 +51,7 @@ def _runner(declared: Instruction) -> Callable[..., None]:
     return function
 
 
+declare()
 RUN: dict[int, Callable[..., None]] = {number_of(i): _runner(i) for i in INSTRUCTIONS if i.name in EXECUTED}
 GUEST_FENCES: dict[int, Callable[..., None]] = {
     number: run for number, run in RUN.items() if INSTRUCTIONS[number].name in ("hfence.gvma", "hinval.gvma")
