@@ -17,6 +17,10 @@ Stamp = tuple[str, int, int, int]
 _SETTLED = 2_000_000_000  # ns after which another change of a file shows in its times
 
 
+# What marshal writes is for one version of Python; the number is that of what trapline keeps this way.
+_FORM = f"1 {sys.hexversion:x} ".encode()
+
+
 def stamp(path: str) -> Stamp | None:
     """When a file or folder was last changed, its size and its number; None if it is not there."""
     try:
@@ -48,13 +52,13 @@ def library(name: str) -> list[str]:
 
 
 def packed(value: Any) -> bytes:
-    """The bytes of plain values, with a check sum."""
-    data = marshal.dumps(value)
+    """The bytes of plain values, with a check sum, for this Python."""
+    data = _FORM + marshal.dumps(value)
     return zlib.crc32(data).to_bytes(4, "little") + data
 
 
 def unpacked(data: bytes | None) -> Any:
-    """What was packed; None if it is not whole."""
+    """What was packed; None if it is not whole, or another Python's."""
     if data is None or len(data) < 5 or zlib.crc32(data[4:]).to_bytes(4, "little") != data[:4]:
         return None
-    return marshal.loads(data[4:])
+    return marshal.loads(data[4 + len(_FORM) :]) if data[4:].startswith(_FORM) else None

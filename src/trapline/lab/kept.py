@@ -14,6 +14,7 @@ KINDS = {
     "engine": ("native-*.bin",),
     "regions": ("regions-*.sqlite", "regions-*.sqlite-wal", "regions-*.sqlite-shm"),
     "templates": ("templates-*.json",),
+    "start": ("tables-*.bin", "key-*.bin", "command-line-*.bin"),
 }
 
 

@@ -16,6 +16,7 @@ WHAT = {
     "engine": "the native engine, compiled",
     "regions": "guests' hot code, compiled",
     "templates": "instructions as the region compiler takes them",
+    "start": "what each start would compute again",
 }
 
 
