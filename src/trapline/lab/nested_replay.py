@@ -19,13 +19,19 @@ from trapline.lab.errors import UsageError
 from trapline.lab.nested_audit import NestedFinding
 from trapline.lab.nested_events import NESTED_EVENTS
 from trapline.lab.nested_oracle import Shown, expected
-from trapline.lab.replay import Replay, guest_of
+from trapline.lab.replay import Replay, guest_of, write_replays
 from trapline.lab.route import with_zcb, without_compressed
 from trapline.lab.settings import policy_of
 from trapline.lang.state import Hart
-from trapline.privilege.causes import cause_name
 from trapline.privilege.fields import HSTATUS_GVA, HSTATUS_SPV, HSTATUS_SPVP, MSTATUS_SPP
 from trapline.privilege.isa_string import DEFAULT_ISA, extensions
+
+_HEAD = """\
+#!/bin/sh
+# What `trapline audit --nested` found. Exit code: that of the last run that failed.
+cd "$(dirname "$0")" || exit 2
+status=0
+"""
 
 STUB = l1.BASE + l1.SIZE  # where the machine starts
 FLAT = {"vHS": "VS", "vU": "VU", "vVS": "VS", "vVU": "VU"}
@@ -222,28 +228,12 @@ def write_nested(findings: list[NestedFinding], directory: str | Path, policies:
 
     `policies` maps a policy's name to what `--policy` must say.
     """
-    place, written, lines = Path(directory), set[str](), list[str]()
-    replays: dict[tuple[str, str, str], Replay] = {}
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        for finding in findings:
-            under = f"-{finding.l1}" if finding.l1 else ""
-            name = f"{finding.event_id}-{finding.from_.lower()}{under}.elf"
-            if name not in written:
-                (place / name).write_bytes(nested_guest_of(replace(finding, l1=policies.get(finding.l1, finding.l1))))
-                written.add(name)
-            key = (finding.policy, finding.firmware, name)
-            if key not in replays:
-                said = policies.get(finding.policy, finding.policy)
-                replays[key] = Replay(place / name, command_of(finding, str(place / name), said), finding)
-                anywhere = str(Path(said).resolve()) if Path(said).is_file() else said
-                lines.append(f"# ({finding.prop}) {finding.cause} {cause_name(finding.cause)}: {finding.what}")
-                lines.append(f"{command_of(finding, name, anywhere)} || status=$?")
-        script = place / "replay.sh"
-        head = "#!/bin/sh\n# What `trapline audit --nested` found. Exit code: that of the last run that failed."
-        text = [head, 'cd "$(dirname "$0")" || exit 2', "status=0", *lines, "exit $status", ""]
-        script.write_text("\n".join(text), encoding="utf-8")
-        script.chmod(script.stat().st_mode | 0o111)
-    except OSError as error:
-        raise UsageError(f"cannot write to {str(directory)!r}: {error.strerror}", "--out") from None
-    return list(replays.values())
+
+    def name_of(finding: NestedFinding) -> str:
+        under = f"-{finding.l1}" if finding.l1 else ""
+        return f"{finding.event_id}-{finding.from_.lower()}{under}.elf"
+
+    def guest(finding: NestedFinding) -> bytes:
+        return nested_guest_of(replace(finding, l1=policies.get(finding.l1, finding.l1)))
+
+    return write_replays(findings, directory, policies, _HEAD, name_of, guest, command_of)

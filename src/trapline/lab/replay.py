@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from trapline.lab import probe_image as image
 from trapline.lab.checks import Finding
@@ -15,6 +17,8 @@ from trapline.lab.replay_code import launcher
 from trapline.lab.route import with_zcb, without_compressed
 from trapline.privilege.causes import cause_name
 from trapline.privilege.isa_string import DEFAULT_ISA, extensions
+
+F = TypeVar("F", bound=Finding)
 
 _HEAD = """\
 #!/bin/sh
@@ -86,18 +90,35 @@ def write_all(findings: list[Finding], directory: str | Path, policies: dict[str
 
     `policies` maps a policy's name to what `--policy` must say.
     """
+
+    def name_of(finding: Finding) -> str:
+        return f"{finding.event_id}-{finding.from_.lower()}.elf"
+
+    return write_replays(findings, directory, policies, _HEAD, name_of, guest_of, command_of)
+
+
+def write_replays(
+    findings: Sequence[F],
+    directory: str | Path,
+    policies: dict[str, str],
+    head: str,
+    name_of: Callable[[F], str],
+    guest_of: Callable[[F], bytes],
+    command_of: Callable[[F, str, str], str],
+) -> list[Replay]:
+    """Write the guests of findings and `replay.sh`, which begins with `head`; UsageError if that cannot be."""
     place = Path(directory)
     written: set[str] = set()
-    replays: dict[tuple[str, str, str, str], Replay] = {}
+    replays: dict[tuple[str, str, str], Replay] = {}
     lines: list[str] = []
     try:
         place.mkdir(parents=True, exist_ok=True)
         for finding in findings:
-            name = f"{finding.event_id}-{finding.from_.lower()}.elf"
+            name = name_of(finding)
             if name not in written:
                 (place / name).write_bytes(guest_of(finding))
                 written.add(name)
-            key = (finding.policy, finding.firmware, finding.event_id, finding.from_)
+            key = (finding.policy, finding.firmware, name)
             if key not in replays:
                 said = policies.get(finding.policy, finding.policy)
                 replays[key] = Replay(place / name, command_of(finding, str(place / name), said), finding)
@@ -105,7 +126,7 @@ def write_all(findings: list[Finding], directory: str | Path, policies: dict[str
                 lines.append(f"# ({finding.prop}) {finding.cause} {cause_name(finding.cause)}: {finding.what}")
                 lines.append(f"{command_of(finding, name, anywhere)} || status=$?")
         script = place / "replay.sh"
-        script.write_text("\n".join([_HEAD, *lines, "exit $status", ""]), encoding="utf-8")
+        script.write_text("\n".join([head, *lines, "exit $status", ""]), encoding="utf-8")
         script.chmod(script.stat().st_mode | 0o111)
     except OSError as error:
         raise UsageError(f"cannot write to {str(directory)!r}: {error.strerror}", "--out") from None
