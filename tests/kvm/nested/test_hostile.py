@@ -8,6 +8,7 @@ import hostile
 import pytest
 from l1 import (
     G_ROOT,
+    HOLE,
     NOTES,
     NOTES_SIZE,
     RAM,
@@ -18,13 +19,15 @@ from l1 import (
     nested_vm,
     on_hart,
     program,
+    words,
 )
 from programs import ALL, pte
 from test_nested_rfence import GVMA, HSM, fence
 
 from trapline.kvm.nested.setup import pool_size
+from trapline.kvm.uapi.slots import SlotKind
 from trapline.privilege.isa_string import DEFAULT_ISA
-from trapline.privilege.pte import PTE_U, PTE_V
+from trapline.privilege.pte import PTE_A, PTE_U, PTE_V
 
 VCPUS, SHARE = 4, 0x1_0000  # bytes of notes for each
 
@@ -82,3 +85,34 @@ def test_memory_of_the_shadow_is_bounded() -> None:
         assert used <= int(hart.shadow_pages) == pool_size(1) // 0x1000
     assert (reason, emptied > 0) == ("exit", True)
     assert int.from_bytes(vm.read_memory(NOTES, 8), "little") == 7 * places
+
+
+LEAF = ALL | PTE_U
+
+
+@pytest.mark.parametrize("engine", ["native", "reference"])
+@pytest.mark.parametrize(
+    ("place", "flags", "cause"),
+    [("ROM", LEAF, 10), ("ROM", LEAF & ~PTE_A, 1), ("device", LEAF, 1), ("hole", LEAF, 1)],
+)
+def test_tables_where_no_tables_belong(place: str, flags: int, cause: int, engine: str) -> None:
+    """A G-stage in ROM works until A is to be set; in a device or a hole L2 gets an access fault, which L1 sees."""
+    body = f"li t0, {8 << 60 | HOLE >> 12:#x}\ncsrw hgatp, t0\nla s9, out\n{enter('inside')}inside:\necall\nout:\n"
+    vm = nested_vm(program(body), engine=engine)
+    if place == "ROM":
+        vm.add_memory(HOLE, 0x4000, SlotKind.READ_ONLY)
+        vm.write_memory(HOLE + 8 * (RAM >> 30), pte(RAM, flags))
+    elif place == "device":
+        vm.devices = ((HOLE, HOLE + 0x4000),)
+    assert vm.run(None, max_instructions=2_000).reason == "exit"
+    assert words(vm.read_memory(NOTES, NOTES_SIZE))[:2] == [0x1111, cause]
+
+
+@pytest.mark.parametrize("nowhere", [HOLE, 1 << 45, (1 << 64) - 4096, 1])
+def test_sret_to_nowhere(nowhere: int) -> None:
+    """Where L1 enters L2 at an address that has no code, L1 gets L2's fault and goes on."""
+    body = f"li t0, {nowhere:#x}\ncsrw sepc, t0\nli t0, 0x180\ncsrs hstatus, t0\nli t0, 0x100\n"
+    body += "csrs sstatus, t0\n"
+    vm = nested_vm(program(f"la s9, out\n{body}sret\nout:\nnop\n"), engine="native")
+    assert vm.run(None, max_instructions=2_000).reason == "exit"
+    assert words(vm.read_memory(NOTES, NOTES_SIZE))[1] in (1, 20)

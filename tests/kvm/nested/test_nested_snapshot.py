@@ -6,11 +6,12 @@ from pathlib import Path
 
 import programs
 import pytest
-from l1 import NOTES, NOTES_SIZE, difference, nested_vm, program, tag
+from l1 import NOTES, NOTES_SIZE, difference, enter, leave, nested_vm, note, program, tag, words
 from test_nested_nacl import ALL, ENTER, SHMEM, call, shown, write
 
 from trapline.kvm.vm import Vm
 
+SV48X4 = 9 << 60
 CODE = program(programs.page_faults(8, 3))
 TABLES = (*programs.g_stage(8), *programs.vs_stage())
 
@@ -45,3 +46,23 @@ def test_goes_on_with_nacl(at: int, tmp_path: Path) -> None:
     second = Vm.restore(tmp_path / "nacl", engine="native")
     assert second.run(None, max_instructions=10_000).reason == "exit"
     assert not difference(whole.read_memory(NOTES, NOTES_SIZE), second.read_memory(NOTES, NOTES_SIZE))
+
+
+LATER = program(
+    f"li t1, 200\nagain:\naddi t1, t1, -1\nbnez t1, again\nli t0, {SV48X4:#x}\ncsrw hgatp, t0\n{note('hgatp')}"
+    f"csrw hgatp, zero\nli t0, 0x100\ncsrs sstatus, t0\n{enter('inside')}inside:\n{leave('out')}out:\n{tag(1)}"
+)
+
+
+@pytest.mark.parametrize(("policy", "mode"), [("linux-7.2", 9), ("xvisor-nested", 0)])
+@pytest.mark.parametrize("at", [100, 300])
+def test_under_another_policy(at: int, policy: str, mode: int, tmp_path: Path) -> None:
+    """Restored under another policy, a guest hypervisor goes on, and finds what that policy's L0 does."""
+    first = nested_vm(LATER, engine="native")
+    assert first.run(None, max_instructions=at).reason == "limit"
+    first.snapshot(tmp_path / "nested")
+    second = Vm.restore(tmp_path / "nested", engine="native", policy=policy)
+    assert second.run(None, max_instructions=10_000).reason == "exit"
+    noted = words(second.read_memory(NOTES, NOTES_SIZE))
+    assert noted[0] >> 60 == mode
+    assert noted[-1] == 1
