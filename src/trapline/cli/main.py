@@ -109,7 +109,10 @@ def _of_cyclopts(error: Exception) -> str | None:
     if library is None or not isinstance(error, library.CycloptsError):
         return None
     chain = [word for word in error.command_chain or () if word != "trapline"]
-    return " ".join(str(error).split()) + f" ({' '.join(('trapline', *chain, '--help'))})"
+    said = " ".join(str(error).split())
+    if isinstance(error, library.UnusedCliTokensError):
+        said = f"{', '.join(map(repr, error.unused_tokens or ()))}: more than {' '.join(chain)} takes"
+    return f"{said} ({' '.join(('trapline', *chain, '--help'))})"
 
 
 def _complain(text: str) -> None:
