@@ -111,3 +111,14 @@ def test_a_damaged_table_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert Table().options("stat") is None
     Table().learn("stat")
     assert Table().options("stat") is not None
+
+
+def test_the_version_is_what_cyclopts_would_print(capsys: pytest.CaptureFixture[str]) -> None:
+    """--version alone needs no cyclopts, and prints the same line."""
+    from trapline.cli import main
+    from trapline.cli.application import app
+
+    assert main(["--version"]) == 0
+    ours = capsys.readouterr().out
+    app(["--version"], result_action="return_value")
+    assert capsys.readouterr().out == ours

@@ -12,6 +12,7 @@ from typing import Any
 from trapline.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from trapline.cli.snapshots import Snapshots
 from trapline.cli.tokens import behind_dashes, command_line
+from trapline.cli.version import version_line
 from trapline.cli.words import COMMANDS, Parsed, Table, parsed
 
 WRITTEN_AT_THE_END = ("json", "plot", "picture", "console", "record", "junit", "csv")
@@ -89,6 +90,8 @@ def _main(words: list[str]) -> int:
 
 def _parsed(words: list[str]) -> Parsed:
     """Return the command that a line calls and its arguments: by what is kept of its options, else by cyclopts."""
+    if words == ["--version"]:
+        return _show_version, [], {}
     known = words[:1] if set(words[:1]) & set(COMMANDS) else []
     table = Table() if known else None
     if table is not None and (found := parsed(words, table.options(*known))) is not None:
@@ -101,6 +104,11 @@ def _parsed(words: list[str]) -> Parsed:
     if table is not None:
         table.learn(*known)
     return command, list(bound.args), bound.kwargs
+
+
+def _show_version() -> int:
+    sys.stdout.write(f"{version_line()}\n")
+    return 0
 
 
 def _of_cyclopts(error: Exception) -> str | None:
