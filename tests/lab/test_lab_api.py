@@ -195,9 +195,59 @@ def test_results_show_themselves(tmp_path: Path) -> None:
         (lambda: trapline.compare("linux-6.12", "linux-6.14"), r"compare\('linux-6.12', 'linux-6.14', guest=PATH\)"),
         (lambda: trapline.compare(), r"compare\(POLICY, POLICY, guest=PATH\)"),
         (lambda: trapline.compare(guest="x.bin"), "compare needs policies"),
+        (lambda: trapline.compare("linux-6.12", guset="x.bin"), "no option 'guset': did you mean guest?"),
+        (lambda: trapline.compare("linux-6.12", guest="x.bin", max_instruction=9), "did you mean max_instructions?"),
     ],
 )
 def test_compare_says_what_it_wants(call: Any, said: str) -> None:
-    """A call without a guest or without policies is told how it would be right."""
+    """A call without a guest, without policies or with an unknown option is told how it would be right."""
     with pytest.raises(TypeError, match=said):
         call()
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda m: m.run(until=3.5), "3.5 is neither an address nor the name of a symbol"),
+        (lambda m: m.run(until=["loop"]), "neither an address nor the name"),
+        (lambda m: m.run(limit=-1), "-1 is no number of instructions"),
+        (lambda m: m.run(limit="1M"), "'1M' is no number of instructions"),
+        (lambda m: m.run(5, limit=5), "limit is another name of max_instructions"),
+        (lambda m: m.on_code(1 << 64), "an address is 0 to 2"),
+        (lambda m: m.on_trap("breakpoint"), "'breakpoint' is no function"),
+        (lambda m: m.on_trap(causes=[999]), "0x3e7 is no cause"),
+        (lambda m: m.on_trap(causes=5.0), "not iterable"),
+        (lambda m: m.on_console(5), "5 is no text"),
+        (lambda m: m.rewind(), "there is no checkpoint to rewind to"),
+        (lambda m: Machine(memory="16M"), "'16M' is no number of bytes"),
+        (lambda m: Machine(memory=0), "0 is no number of bytes"),
+        (lambda m: Guest(memory=-1), "-1 is no number of bytes"),
+    ],
+)
+def test_wrong_calls_are_one_clear_error(call: Any, said: str) -> None:
+    """What cannot be meant is refused with what was given, before anything of the machine has changed."""
+    with board() as machine:
+        with pytest.raises((TypeError, ValueError), match=said):
+            call(machine)
+        assert not list(machine.stops)
+        assert machine.run().reason == "exit"
+
+
+def test_one_cause_and_one_mode_need_no_list() -> None:
+    """A cause, an origin and a destination may be given by themselves."""
+    with board() as machine:
+        one = machine.on_trap(causes="machine-syscall", origins="M", destinations="M")
+        other = machine.on_trap(causes=11)
+        machine.run()
+        assert one.count == other.count == 10
+
+
+def test_a_closed_machine_does_not_run() -> None:
+    """After `with`, or close, `run` says so; what the machine was can still be looked at."""
+    guest = Guest(memory=1 << 20)
+    with board() as machine, guest:
+        machine.run()
+    for closed in (machine, guest):
+        with pytest.raises(ValueError, match="the machine is closed"):
+            closed.run()
+    assert machine.harts[0].x.s0 == 10

@@ -109,7 +109,7 @@ class Debugger:
                     return _with_instructions(ended, done)
                 end = None if end is None else end + time.monotonic() - began
                 done = self._target.position() - began_at  # a client may have gone back
-            left = None if max_instructions is None else max_instructions - done
+            left = None if max_instructions is None else max(0, max_instructions - done)
             result = self._go(move, left, None if end is None else max(0.0, end - time.monotonic()))
             done = self._target.position() - began_at
             if result.reason in ("stop", "step", "debugger"):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +91,9 @@ def compare(
 ) -> Comparison:
     """Run a guest under each policy: `compare("linux-6.12", "linux-6.14", guest=PATH)`, or `compare(PATH, [...])`.
 
-    `options` are those of RunOptions (memory, smp, max_instructions...). TypeError says what is not given.
+    `options` are those of RunOptions (memory, smp, max_instructions...). TypeError says what is not given, or unknown.
     """
+    _require_known(options)
     guest, policies = _asked(what, guest)
     chosen = [policy_of(p) for p in policies]
     if isinstance(guest, RunOptions):
@@ -109,6 +111,17 @@ def compare(
         here = Settings(policy, s.firmware, s.host_fwft, s.misaligned)
         reports.append(run_guest(replace(base, settings=here, new_policy=True)))
     return Comparison(base.guest or str(base.snapshots.restore), tuple(reports))
+
+
+def _require_known(options: dict[str, Any]) -> None:
+    known = [field.name for field in fields(RunOptions) if field.name != "settings"]
+    for name in options:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f": did you mean {near[0]}?" if near else f" ({', '.join(known)})"
+            raise TypeError(f"compare has no option {name!r}{hint}")
+    if isinstance(options.get("memory"), int):
+        options["memory"] = str(options["memory"])
 
 
 def _asked(what: Sequence[Any], guest: Any) -> tuple[str | Path | RunOptions, list[PolicyLike]]:

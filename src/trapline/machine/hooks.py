@@ -92,13 +92,19 @@ class Hook:
 class Hooked:
     """A machine with hooks. `_hook_parts` says where its stops, symbols and console are."""
 
+    closed = False
+
     def _hook_parts(self) -> tuple[Stops, dict[str, int], Console | None]:
         raise LookupError("a machine without stops")
 
     def address_of(self, where: str | int) -> int:
         """Return an address, which may be a symbol of the program; ValueError names those that are like it."""
         if isinstance(where, int):
+            if not 0 <= where < 1 << 64:
+                raise ValueError(f"{where:#x}: an address is 0 to 2**64 - 1")
             return where
+        if not isinstance(where, str):
+            raise TypeError(f"{where!r} is neither an address nor the name of a symbol")
         symbols = self._hook_parts()[1]
         if where not in symbols:
             import difflib
@@ -115,6 +121,7 @@ class Hooked:
 
         `function` gets a `Hit`; the run ends there if it returns True. Without one it is counted.
         """
+        _require_callable(function)
         stops, at = self._hook_parts()[0], self.address_of(where)
         stop = stops.breakpoint(at, modes=modes, physical=physical, counting=function is None)
         return self._hook(stop, function)
@@ -130,6 +137,7 @@ class Hooked:
         modes: Sequence[str] = (),
     ) -> Hook:
         """Tell of accesses to `size` bytes at a virtual address or a symbol, behind each; `function` gets a `Hit`."""
+        _require_callable(function)
         stops, at = self._hook_parts()[0], self.address_of(where)
         stop = stops.watch(at, size, read=read, write=write, modes=modes, counting=function is None)
         return self._hook(stop, function)
@@ -138,22 +146,27 @@ class Hooked:
         self,
         function: Answer | None = None,
         *,
-        causes: Iterable[str | int] = (),
-        origins: Sequence[str] = (),
-        destinations: Sequence[str] = (),
+        causes: Iterable[str | int] | str | int = (),
+        origins: Sequence[str] | str = (),
+        destinations: Sequence[str] | str = (),
     ) -> Hook:
         """Tell of traps that a hart has taken, delegated ones too; `function` gets a `TakenTrap`.
 
-        Causes are names or numbers as in xcause; origins U, HS, M, VU, VS; destinations M, HS, VS. All without.
+        Causes are names or numbers as in xcause, one or several; origins U, HS, M, VU, VS; destinations M, HS, VS. All
+        without.
         """
-        numbers = [_cause(cause) for cause in causes]
-        stops = self._hook_parts()[0]
+        _require_callable(function)
+        numbers = [_cause(cause) for cause in _several(causes)]
+        came, went = _several(origins), _several(destinations)
         counting = function is None
-        stop = stops.catch_trap(numbers, origins=origins, destinations=destinations, counting=counting)
+        stop = self._hook_parts()[0].catch_trap(numbers, origins=came, destinations=went, counting=counting)
         return self._hook(stop, function)
 
     def on_console(self, text: str | bytes, function: Answer | None = None) -> Hook:
         """Tell of each time that a text appears on the console; `function` gets `Printed`."""
+        _require_callable(function)
+        if not isinstance(text, str | bytes):
+            raise TypeError(f"{text!r} is no text")
         console = self._hook_parts()[2]
         if console is None:
             raise ValueError("a VM without a user space has no console: use Guest")
@@ -179,6 +192,22 @@ class Hooked:
 
     def close(self) -> object:
         """Give back what it has of the host."""
+
+    def _require_open(self) -> None:
+        if self.closed:
+            raise ValueError("the machine is closed: make a new one")
+
+    def _limit(self, most: int | None, limit: int | None) -> int | None:
+        """The limit of a run that may be given by two names."""
+        self._require_open()
+        if most is not None and limit is not None:
+            raise TypeError("limit is another name of max_instructions: give one of them")
+        wanted = most if limit is None else limit
+        if wanted is not None and not isinstance(wanted, int):
+            raise TypeError(f"{wanted!r} is no number of instructions")
+        if wanted is not None and wanted < 0:
+            raise ValueError(f"{wanted} is no number of instructions")
+        return wanted
 
     @contextlib.contextmanager
     def _until(self, until: Until) -> Iterator[None]:
@@ -222,8 +251,19 @@ def _event(stopped: Stopped, hart: Hart) -> Hit:
     return TakenTrap(hart, stopped.hart, epc, epc, instret, cause, MODE_NAMES[origin], to, epc, tval)
 
 
+def _require_callable(function: object) -> None:
+    if function is not None and not callable(function):
+        raise TypeError(f"{function!r} is no function (causes=, origins= and destinations= are named)")
+
+
+def _several(items: Iterable[Any] | str | int) -> list[Any]:
+    return [items] if isinstance(items, str | int) else list(items)
+
+
 def _cause(cause: str | int) -> int:
     if isinstance(cause, int):
+        if not 0 <= cause & ~INTERRUPT < 64:
+            raise ValueError(f"{cause:#x} is no cause: xcause has 0 to 63, and {INTERRUPT:#x} more for an interrupt")
         return cause
     if cause not in CAUSES:
         import difflib

@@ -351,8 +351,9 @@ class Machine(Rewindable, Session):
         `until` ends it, with the reason "stop", before an address or a symbol is executed, behind a text (bytes) on
         the console, or at a trap for which a function of `TakenTrap` returns True. `limit` is max_instructions.
         """
+        most = self._limit(max_instructions, limit)
         with self._until(until):
-            return self._run(max_instructions if limit is None else limit, max_seconds)
+            return self._run(most, max_seconds)
 
     def _run(self, max_instructions: int | None, max_seconds: float | None) -> RunResult:
         self._ended, self.stopped_by, self._running = None, None, True
@@ -469,6 +470,7 @@ class Machine(Rewindable, Session):
 
     def close(self) -> list[str]:
         """Give back the files and sockets of devices; return which files are not whole, and why."""
+        self.closed = True
         return self.virtio.close()
 
     def signature(self, granularity: int = DEFAULT_GRANULARITY) -> str:

@@ -71,6 +71,7 @@ class MachineSpec(HartSpec):
     def __post_init__(self) -> None:
         HartSpec.__post_init__(self)
         require_count("harts", self.harts)
+        require_bytes(self.memory)
 
     def interrupt_controllers(self) -> Aia:
         """Return `aia` as an object; ValueError if the text means none."""
@@ -87,3 +88,9 @@ def require_count(name: str, count: int) -> None:
     """ValueError if a machine cannot have so many harts or vCPUs."""
     if not 1 <= count <= MOST_HARTS:
         raise ValueError(f"{name}: {count} is not in 1..{MOST_HARTS}")
+
+
+def require_bytes(memory: object) -> None:
+    """ValueError if a machine's memory is no number of bytes."""
+    if not isinstance(memory, int) or memory <= 0:
+        raise ValueError(f"memory: {memory!r} is no number of bytes (16 << 20 is 16 MiB)")

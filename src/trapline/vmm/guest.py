@@ -317,6 +317,7 @@ class Guest(Rewindable, Session):
 
     def close(self) -> list[str]:
         """Give back the files and sockets of devices; return which files are not whole, and why."""
+        self.closed = True
         return self.devices.virtio.close()
 
     # --- running ---
@@ -332,8 +333,9 @@ class Guest(Rewindable, Session):
 
         `until` and `limit` are those of `Machine.run`.
         """
+        most = self._limit(max_instructions, limit)
         with self._until(until):
-            return self._run(max_instructions if limit is None else limit, max_seconds)
+            return self._run(most, max_seconds)
 
     def _run(self, max_instructions: int | None, max_seconds: float | None) -> GuestResult:
         vm, end_time = self.vm, None if max_seconds is None else time.monotonic() + max_seconds

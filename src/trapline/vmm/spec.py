@@ -8,7 +8,7 @@ from trapline.dataclass import dataclass
 from trapline.kvm.spec import VmSpec
 from trapline.machine import memory_map as mm
 from trapline.machine.aia import Aia, parse_aia
-from trapline.machine.spec import HartOptions, HartSpec
+from trapline.machine.spec import HartOptions, HartSpec, require_bytes
 from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions
 from trapline.vmm.arguments import SlotArgument, parse_nacl
 from trapline.vmm.interrupts import MODES
@@ -47,6 +47,7 @@ class GuestSpec(HartSpec):
 
     def __post_init__(self) -> None:
         HartSpec.__post_init__(self)
+        require_bytes(self.memory)
         self.vm()
 
     def interrupt_controllers(self) -> Aia:
