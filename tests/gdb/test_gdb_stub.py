@@ -216,6 +216,17 @@ def test_kill_ends_the_run(tmp_path: Path) -> None:
         assert run.end().reason == "quit"
 
 
+def test_a_run_outlives_a_client_that_dies_while_it_goes_on(tmp_path: Path) -> None:
+    """The run goes on to its own limit, not to where a checkpoint would have been made for the client."""
+    with behind(spinning(), tmp_path, limit=1_000_000_000) as run:
+        gdb = run.client()
+        gdb.ask("?")
+        gdb.send("c")
+        gdb.close()
+        result = run.end()
+    assert (result.reason, result.instructions) == ("limit", 1_000_000_000)
+
+
 def test_limits_hold_with_a_debugger(tmp_path: Path) -> None:
     """The limit of instructions counts those between all stops."""
     with behind(spinning(), tmp_path, limit=1000) as run:
@@ -271,7 +282,7 @@ def test_wrong_packets_have_answers(packet: str, answer: str, board_behind: Behi
     assert gdb.ask(packet) == answer
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def machine() -> Machine:
     return spinning()
 

@@ -125,13 +125,14 @@ class Debugger:
         while True:
             if move is not None and move.how == "step":
                 self._target.step(move.cpu)
-            most = [n for n in (None if left is None else left - done, self._slice()) if n is not None]
+            part = self._slice()  # the client may be gone, or another one be there, when the run comes back
+            most = [n for n in (None if left is None else left - done, part) if n is not None]
             self._running = True
             result = machine.run(min(most, default=None), None if end is None else max(0.0, end - time.monotonic()))
             self._running = False
             done += result.instructions
             steps += 1
-            if result.reason == "limit" and result.instructions == self._slice() and done != left:
+            if result.reason == "limit" and result.instructions == part and done != left:
                 self._history.mark()
                 continue
             inside = move is not None and move.first <= self._target.pc(move.cpu) < move.end

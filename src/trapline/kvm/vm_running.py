@@ -30,9 +30,9 @@ class _OnTrap:
         self,
         function: Answer | None = None,
         *,
-        causes: Iterable[str | int] = (),
-        origins: Sequence[str] = (),
-        destinations: Sequence[str] = (),
+        causes: Iterable[str | int] | str | int = (),
+        origins: Sequence[str] | str = (),
+        destinations: Sequence[str] | str = (),
     ) -> Hook:
         """`Hooked.on_trap`."""
         return Hooked.on_trap(self._vm, function, causes=causes, origins=origins, destinations=destinations)
