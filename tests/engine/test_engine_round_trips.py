@@ -9,7 +9,7 @@ from tests.engine.harness import BASE, Bench
 from trapline.engine.jit.held import by_value, held_words, hold
 from trapline.engine.jit.prune import pruned
 from trapline.privilege.derived import update_derived
-from trapline.privilege.modes import MODE_U
+from trapline.privilege.modes import MODE_M, MODE_U
 
 # A loop in U-mode. The numbers in `body` are of all kinds: flags of floating point are found by rare calls.
 LOOP = """
@@ -92,6 +92,20 @@ def compile_loop(bench: Bench) -> None:
     tier.places[table + offset * 8] = bench.hart, BASE + offset, MODE_U
     tier.make(table + offset * 8)
     assert bench.engine.code.by_table[table].regions
+
+
+def test_a_sample_tells_the_mode_in_which_its_code_began() -> None:
+    """A region that leaves in another mode than it was entered in says so: the next region is made for that mode."""
+    source = LOOP.format(mstatus=0, body="nop", inside="nop").replace("li s1, 300", "li s1, 100000")
+    bench = Bench("forced", source)
+    bench.run(800_000)
+    hart = bench.hart
+    count, handler = int(hart.sample_count), int(hart.mtvec)
+    begun = [(int(hart.sample_pc[i]), int(hart.sample_mode[i])) for i in range(count)]
+    user = BASE + bench.regions.read(BASE, 4096).index(ECALL) - 4
+    modes = {(pc >= handler, mode) for pc, mode in begun if pc >= user}
+    assert count > 30
+    assert modes == {(False, MODE_U), (True, MODE_M)}
 
 
 TEMPLATE = """{p}0:

@@ -155,7 +155,7 @@ def budget(functions: dict[str, Compiled]) -> str:
 def goto() -> str:
     """Where regions go on at next_pc, a page that they know nothing of."""
     h = Handler("h.goto")
-    h.jump_pc(h.get("next_pc"), ic=IC)
+    h.jump_pc(h.get("next_pc"), ic=IC, new_mode=True)
     return h.text()
 
 

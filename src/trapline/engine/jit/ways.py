@@ -104,6 +104,14 @@ class Ways:
         self.tail(f"musttail call {CC} void {target}(ptr %st, ptr {rec}, i64 {ic}, ptr {tlb})")
         self.tail("ret void")
 
+    def note_mode(self, unique: str) -> None:
+        """Say in which mode the run that begins there is: a sample tells it, and a region presumes it."""
+        for name in ("priv", "virt"):
+            self.tail(f"%{unique}.{name}.v = load i64, ptr {self.slot(self.tails, name, unique)}")
+        self.tail(f"%{unique}.above = shl i64 %{unique}.virt.v, 2")
+        self.tail(f"%{unique}.now = or i64 %{unique}.above, %{unique}.priv.v")
+        self.put("run_mode", f"{unique}.put", f"%{unique}.now")
+
     # --- where things are ---
     def table(self, page: int, unique: str) -> str:
         """Host address of a page's records."""
@@ -140,6 +148,8 @@ class Ways:
         self.tail(f"%{unique}.r = inttoptr i64 %{unique}.a to ptr")
         if begins or self.several:
             self.put("run_start", unique, f"%{unique}.r", "ptr")
+        if self.region.changes_mode:
+            self.note_mode(f"{unique}.mode")
         return f"%{unique}.r"
 
     # --- out ---
