@@ -10,7 +10,7 @@ A *place* is a number: the page's position in the region's list << 12, and the o
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from trapline.isa.decode import Decoded
 
 LIMIT, HARD_LIMIT = 300, 900  # instructions; the second for what goes straight on
+CALLED = 4  # places that calls through registers are compared with, at most
 RETURN_REGISTERS = (1, 5)  # ra and t0, the link registers of the calling convention
 
 
@@ -62,6 +63,7 @@ class Region:
     resumes: list[int] = field(default_factory=list)  # behind ecalls
     handler: int | None = None
     by_mode: tuple[bool, bool] = (False, False)  # whether the code presumes the mode of a family
+    called: list[int] = field(default_factory=list)  # where calls through registers may go
 
     @property
     def size(self) -> int:
@@ -116,6 +118,12 @@ class Region:
         """Whether a jalr can be the return of a call inside the region."""
         return bool(self.returns) and last.operands["rd"] == 0 and last.operands["rs1"] in RETURN_REGISTERS
 
+    def may_go(self, last: Decoded) -> list[int]:
+        """Where a jalr to an unknown place may go inside the region: back behind a call, or to what is called."""
+        if self.may_return(last):
+            return self.returns
+        return self.called if last.operands["rd"] in RETURN_REGISTERS else []
+
     def resumed_by(self, block: Block) -> list[int]:
         """Where a return from the handler may go on."""
         return self.resumes if self.pages.family(block.start) == 1 else []
@@ -130,8 +138,8 @@ class Region:
         target = self.target(block)
         if target is not None:
             out.append(target)
-        elif last.instruction.name == "jalr" and self.may_return(last):
-            out += self.returns
+        elif last.instruction.name == "jalr":
+            out += self.may_go(last)
         elif last.instruction.flow is Flow.RETURN:
             out += self.resumed_by(block)
         if not ends_block(last):
@@ -182,6 +190,7 @@ class Former:
         self.leaders: set[int] = set()
         self.returns: set[int] = set()
         self.resumes: set[int] = set()
+        self.unknown: list[tuple[int, int]] = []  # calls through registers, and the places behind them
         self.near: deque[int] = deque()
         self.far: deque[int] = deque()
 
@@ -209,14 +218,18 @@ class Former:
                 return head + found.length
         return head
 
-    def form(self, head: int, limit: int = LIMIT) -> Region | None:
-        """The region that is entered at an offset of the first page, or None where there is nothing to compile."""
+    def form(self, head: int, limit: int = LIMIT, hot: Sequence[int] = ()) -> Region | None:
+        """The region that is entered at an offset of the first page, or None where there is nothing to compile.
+
+        `hot`: how far from there other places lie where code began that ran. Those that nothing leads to are taken
+        for what is called through registers, if something is.
+        """
+        distances = [distance + head for distance in hot]
         head = self.first(head)
         self.leaders.add(head)
         self.near.append(head)
-        while self.near or self.far:
-            # What other pages hold comes last: the loop around the head must not lack a part for it.
-            self.explore(self.near.popleft() if self.near else self.far.popleft(), limit)
+        self.explore_all(limit)
+        called = self.call(distances, limit) if self.unknown else set()
         self.pages.frozen = True
         if head not in self.found:
             return None
@@ -225,7 +238,28 @@ class Former:
         resumes = sorted(self.resumes & blocks.keys())
         returns = sorted(self.returns & blocks.keys())
         inside = handler if handler in blocks else None
-        return Region(head, blocks, returns, self.pages, resumes, inside, self.by_mode(inside is not None))
+        modes = self.by_mode(inside is not None)
+        return Region(head, blocks, returns, self.pages, resumes, inside, modes, sorted(called & blocks.keys()))
+
+    def explore_all(self, limit: int) -> None:
+        """Collect what is reached. What other pages hold comes last: the loop around the head must not lack a part."""
+        while self.near or self.far:
+            self.explore(self.near.popleft() if self.near else self.far.popleft(), limit)
+
+    def call(self, distances: list[int], limit: int) -> set[int]:
+        """Take places that nothing leads to, so far from the first page's beginning, for what is called."""
+        places = [place for distance in distances if (place := self.pages.place(0, distance)) is not None]
+        if self.found.keys() >= set(places):
+            return set()
+        for call, following in self.unknown:  # which grows meanwhile
+            self.returns.add(following)
+            self.lead(call, following)
+            self.explore_all(limit)
+        called = [place for place in places if place not in self.found][:CALLED]
+        for place in called:
+            self.lead(0, place)
+        self.explore_all(limit)
+        return set(called)
 
     def by_mode(self, handled: bool) -> tuple[bool, bool]:
         """Whether there is code of each family that depends on its mode, which is known."""
@@ -290,6 +324,8 @@ class Former:
         elif name == "ecall" and self.pages.mode(0) is not None and self.pages.family(place) == 0:
             target = self.pages.handler_place()
         self.lead(place, target)
+        if name == "jalr" and target is None and following is not None and found.operands["rd"] in RETURN_REGISTERS:
+            self.unknown.append((place, following))
         if is_branch(found):
             self.lead(place, following)
         elif target is not None and following is not None:

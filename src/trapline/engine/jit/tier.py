@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import heapq
 import threading
 import time
 import weakref
@@ -42,6 +43,7 @@ KEPT_SAMPLES, HOT_SAMPLES = 2, 32  # of a place: for so many a kept region is lo
 STILL_SAMPLES = 64  # each time it has so many more it is looked at again: its code may be another
 QUICKLY = 1.0  # seconds: code that changes sooner than this after it was compiled has to be twice as hot the next time
 MOST_PATIENCE = 256
+WINDOW_BITS, MOST_NEAR = 16, 32  # what a place calls through registers is looked for in its 64 KiB and those beside
 MOST_PLACES = 1 << 17  # that are remembered, of all that samples fell into
 FLUSH_SECONDS = 0.1  # between two flushes: code that never fits together must not be put in and out all the time
 LAST_SECONDS = 0.5  # for a region that was unfinished at the end of the last run, too
@@ -79,6 +81,7 @@ class Tier:
         self.hot: set[int] = set()  # records with so many samples that they shall be compiled
         self.done: set[tuple[int, int]] = set()
         self.places: dict[int, tuple[Hart, int, int]] = {}  # by record: who was there last, its address, the mode
+        self.windows: dict[int, set[int]] = {}  # records of places by 64 KiB of addresses
         self.compiled = self.found = self.instructions = self.flushes = 0
         self.failure: BaseException | None = None
         self._flushed, self._flushed_at = False, 0.0  # what is known of places is of regions that are gone
@@ -176,7 +179,7 @@ class Tier:
     def forget_places(self) -> None:
         """After a flush: every place is looked at as if it was new."""
         self._flushed = False
-        for known in (self.counts, self.places, self.hot, self.done):
+        for known in (self.counts, self.places, self.windows, self.hot, self.done):
             known.clear()
 
     # --- finding ---
@@ -201,7 +204,7 @@ class Tier:
                 if known > HOT_SAMPLES and known < HOT_SAMPLES * self.patience(record):
                     continue
                 new = new or known <= HOT_SAMPLES
-                self.places[record] = hart, hart.mem[PCS + at], hart.mem[MODES + at]
+                self.note(record, hart, hart.mem[PCS + at], hart.mem[MODES + at])
                 if known >= HOT_SAMPLES * self.patience(record):
                     self.hot.add(record)
                 elif not self.install_kept(record) and known == 1 and self.is_wanted(record):
@@ -210,11 +213,17 @@ class Tier:
         self.make_offers()
         return new
 
+    def note(self, record: int, hart: Hart, pc: int, mode: int) -> None:
+        """A hart was at a record, at this address and in this mode."""
+        self.places[record] = hart, pc, mode
+        self.windows.setdefault(pc >> WINDOW_BITS, set()).add(record)
+
     def forget_cold(self) -> None:
         """Forget places that are not hot if there are too many: what is hot among them will be again."""
         if len(self.counts) > MOST_PLACES:
             self.counts = {record: self.counts[record] for record in self.hot}
             self.places = {record: self.places[record] for record in self.hot}
+            self.windows.clear()
         if len(self.done) > MOST_PLACES:
             self.done.clear()
 
@@ -380,7 +389,17 @@ class Tier:
         linear = any(is_linear(hart) for hart in self._harts)
         hart = self.places[record][0] if record in self.places else self._harts[0]
         plain = hart.frm == 0 and hart.fflags & NX != 0
-        return Job(self.pages(where[0], record), where[1], self.code.decoder, linear, plain)
+        return Job(self.pages(where[0], record), where[1], self.code.decoder, linear, plain, self.hot_around(record))
+
+    def hot_around(self, record: int) -> tuple[int, ...]:
+        """How far other places lie where the same hart was in the same mode, the hottest first."""
+        if record not in self.places:
+            return ()
+        hart, pc, mode = self.places[record]
+        near = {r for window in (-1, 0, 1) for r in self.windows.get((pc >> WINDOW_BITS) + window, ())} - {record}
+        there = [r for r in near if r in self.places and self.places[r][0] is hart and self.places[r][2] == mode]
+        hottest = heapq.nlargest(MOST_NEAR, there, key=lambda r: (self.counts.get(r, 0), r))
+        return tuple(self.places[r][1] - pc for r in hottest)
 
     def take(self, job: Job, made: Made | None) -> bool:
         """Install a region that was made, and keep it; return whether there is one now."""

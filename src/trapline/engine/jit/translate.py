@@ -387,8 +387,9 @@ class Translator(Ways):
                 way = self.change_mode(targets, dirty)
             else:
                 way = self.leave_by_pc("fn_goto", dirty)
-                if found.instruction.name == "jalr" and self.region.may_return(found):
-                    way = self.enter(self.region.returns, dirty, way)
+                targets = self.region.may_go(found) if found.instruction.name == "jalr" else []
+                if targets:
+                    way = self.enter(targets, dirty, way)
             lines.append(f"  br label %{way}")
         return "\n".join(lines)
 

@@ -26,7 +26,7 @@ class Job:
     """A place to compile: the pages around it, its offset in the first, and the decoder of the hart.
 
     `linear` says whether guest memory may be reached by one distance (jit.surroundings), `plain` whether floating
-    point rounds to nearest, and NX is set.
+    point rounds to nearest, and NX is set. `hot` says how far from the place others lie where samples fell.
     """
 
     pages: Pages
@@ -34,6 +34,7 @@ class Job:
     decoder: Decoder
     linear: bool
     plain: bool
+    hot: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Builder:
         from trapline.engine.jit.store import identify
 
         usable = self.templates(job.decoder)
-        region = Former(job.pages, job.decoder.search, usable).form(job.head)
+        region = Former(job.pages, job.decoder.search, usable).form(job.head, hot=job.hot)
         if region is None:
             return None
         source = region.source()
