@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from trapline.views.tables import show, table
 from trapline.views.terminal import count, number, put, route, say
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from trapline.lab.audit import Audit
     from trapline.lab.baseline import Since
     from trapline.lab.checks import Finding

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec import convert
-from rich.console import Console
 from rich.text import Text
 
 from trapline.views.run import COSTED, COSTED_FOLD, COSTED_LEGEND, cause_text, costed
@@ -17,6 +16,8 @@ _BEFORE, _BEHIND = 12, 28  # characters of a line that are shown before and behi
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from rich.console import Console
 
     from trapline.lab.compare import Comparison
     from trapline.lab.guest_run import RunReport

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from trapline.views.tables import show, table
 from trapline.views.terminal import count, facts, number, put, say
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from trapline.conform.conform import Comparison, Conformance
 
 _LIMIT = 40

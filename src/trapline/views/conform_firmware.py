@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from trapline.views.junit import Case, Suite
 from trapline.views.tables import show, table
 from trapline.views.terminal import count, number, put, say
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from trapline.conform.firmware import Difference, FirmwareReport
     from trapline.conform.firmware_run import Seen
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.text import Text
 
 from trapline.views.tables import show, table
 from trapline.views.terminal import number, put, say, style_of, wrapped
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from trapline.kvm.report.death import Death
     from trapline.kvm.report.trace import TrapRecord
     from trapline.lab.survival import Survival

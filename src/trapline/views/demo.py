@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.text import Text
 
 from trapline.views.routes import cost, show_routes
@@ -12,6 +11,8 @@ from trapline.views.tables import show, table
 from trapline.views.terminal import put, route, say, style_of
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from trapline.lab.demo import Demo
 
 QUESTION = "A guest's user program jumps to an address behind which there is no memory. Who gets the trap?"

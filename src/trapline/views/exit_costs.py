@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from trapline.views.tables import show, table
 from trapline.views.terminal import number, put, say
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from trapline.conform.exit_costs import ExitCosts
 
 

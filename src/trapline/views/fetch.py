@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from trapline.views.tables import show, table
 from trapline.views.terminal import number, put, say
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from trapline.fetch.fetch import FetchReport
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from trapline.fuzz.findings import WORDS
 from trapline.views.junit import Case, Suite
 from trapline.views.terminal import count, facts, number, put, say
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from trapline.fuzz.fuzz import Result
     from trapline.fuzz.kernel import KernelResult
 

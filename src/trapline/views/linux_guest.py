@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from trapline.views.tables import show, table
 from trapline.views.terminal import count, facts, number, put, say
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from trapline.conform.console_diff import LineDifference
     from trapline.conform.own_guest import GuestComparison
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.text import Text
 
 from trapline.views.audit import events_text, groups, say_policy, show_since
@@ -12,6 +11,8 @@ from trapline.views.tables import show, table
 from trapline.views.terminal import count, facts, number, put, route, say, style_of
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from trapline.lab.baseline import Since
     from trapline.lab.nested_audit import NestedAudit
     from trapline.lab.nested_route import NestedRoute, NestedRoutes

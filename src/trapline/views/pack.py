@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from trapline.views.junit import Case, Suite
 from trapline.views.tables import show, table
 from trapline.views.terminal import number, put, say
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from trapline.pack.programs import Program
     from trapline.pack.run import Outcome
     from trapline.pack.standing import Table as Standings

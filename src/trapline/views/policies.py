@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.text import Text
 
 from trapline.views.tables import show, table
 from trapline.views.terminal import put, say
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from trapline.lab.explain import Term
     from trapline.lab.policies import Changes
     from trapline.policies import Difference, Policy

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.text import Text
 
 from trapline.views.tables import show, table
 from trapline.views.terminal import facts, number, put, route, say, style_of
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from trapline.lab.route import RouteTable
     from trapline.lab.routes import Route
 

@@ -7,13 +7,14 @@ import io
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.text import Text
 
 from trapline.views.tables import show, table
 from trapline.views.terminal import facts, number, percent, put, say, style_of
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from trapline.lab.stat_client import Sample
     from trapline.lab.stat_rates import Line, View
 

@@ -7,14 +7,14 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from trapline.machine.people import grouped
 from trapline.views.junit import Case, Suite
 from trapline.views.tables import Column, Table, show
 from trapline.views.terminal import put, say
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from trapline.scale.summary import Summary
     from trapline.scale.sweep import Swept
 

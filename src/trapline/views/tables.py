@@ -7,13 +7,16 @@ does not fit beside the first columns is folded: it follows under its row, each 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.style import Style
 from rich.text import Text
 
 from trapline.dataclass import dataclass
 from trapline.views.terminal import PROSE_WIDTH, keep_whole, put, wrapped
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.style import Style
 
 GAPS = (3, 2)  # between columns; the smaller where that saves folding
 NARROWEST = 16  # a column of words gives way down to this, then the table folds
