@@ -17,8 +17,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from trapline.engine.stamps import library, packed, stamp, unpacked
-
 COMMANDS = (
     *("audit", "boot", "cache", "compare", "completion", "conform", "demo", "fetch", "fuzz"),
     *("pack", "policies", "report", "route", "run", "stat", "sweep"),
@@ -142,6 +140,7 @@ class Table:
         from trapline.cli.application import app
         from trapline.cli.described import described
         from trapline.engine.cache import write_whole
+        from trapline.engine.stamps import packed
 
         if self._path is None or command in self._commands:
             return
@@ -150,11 +149,15 @@ class Table:
             write_whole(self._path, packed((self._stamp, self._commands)))
 
     def _read(self, data: bytes | None) -> dict[str, Options | None]:
+        from trapline.engine.stamps import unpacked
+
         said, commands = unpacked(data) or (None, {})
         return commands if said == self._stamp else {}
 
 
 def _stamp() -> list[Any]:
     """What the answers depend on: the sources of the command line, cyclopts, and Python."""
+    from trapline.engine.stamps import library, stamp
+
     files = sorted(entry.path for entry in os.scandir(HERE) if entry.name.endswith(".py"))
     return [sys.version, *(stamp(path) for path in (*library("cyclopts"), *files))]
