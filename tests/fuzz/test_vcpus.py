@@ -63,3 +63,15 @@ def test_programs_of_vs_start_the_other_vcpu() -> None:
     made = b"".join(maker._other() for _ in range(200))
     for eid in (Eid.HSM, Eid.IPI, Eid.RFENCE):
         assert maker.load_immediate(17, int(eid)) in made
+
+
+def test_what_ends_the_guest_is_not_made_into_others() -> None:
+    """A program that reaches something new joins the corpus, but not if it powers the guest off."""
+    plan = Plan(settings("proposed"), "VS")
+    search = Search(plan)
+    off = assemble(f"li a0, 0\n li a1, 0\n li a6, 0\n li a7, {int(Eid.SRST):#x}\n ecall", CODE)
+    version = assemble("li a6, 0\n li a7, 0x10\n ecall", CODE)
+    for program, corpus in ((off, []), (version, [version])):
+        search.covered.clear()
+        search._batch(search.world(plan.isas[0]), [program], 0, News())
+        assert search.corpus == corpus

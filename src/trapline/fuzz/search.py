@@ -192,6 +192,7 @@ class Search:
             reached = world.target.covered() & fresh
             ran = outcome.end is End.DONE or reached
             programs = half if ran and reached else programs[len(programs) // 2 :]
-        if len(self.corpus) < CORPUS:
+        # A batch begins again behind a program that ends the guest: none is changed into many others.
+        if len(self.corpus) < CORPUS and world.target.run(programs, zoo).end is End.DONE:
             self.corpus.append(programs[0])
             news.corpus.append(programs[0])
