@@ -24,6 +24,7 @@ from trapline.privilege.isa_string import DEFAULT_ISA
 REFERENCE_SHARE = 0.05  # of the time, for the reference engine
 CORPUS = 2000  # programs
 _TURNS = (0, 0, 1, 0, 0, 2, 0, 1)  # which of the plan's harts a batch is for
+_NESTED = 64  # programs of a batch under a guest hypervisor, which dies of what 256 do together, but of none alone
 _STARTERS = 40  # programs that a turn may have run behind the one that started another vCPU
 _CLOSER = 8  # programs of a batch that are looked at alone because their logs differ
 
@@ -64,6 +65,7 @@ class Search:
         self.covered: set[object] = set()
         self.corpus: list[bytes] = []
         self.batches = 0
+        self._together = PROGRAMS if plan.nested is None else _NESTED
         self._reference_time, self._began = 0.0, time.process_time()
 
     def world(self, isa: str) -> World:
@@ -79,7 +81,7 @@ class Search:
         maker.renew()
         self.batches += 1
         zoo = self.rng.randrange(ZOOS)
-        programs = maker.programs(min(most, PROGRAMS), self.corpus)
+        programs = maker.programs(min(most, self._together), self.corpus)
         news = News()
         try:
             self._batch(self.world(isa), programs, zoo, news)
