@@ -6,6 +6,7 @@ import io
 
 import pytest
 
+from trapline.views.tables import show, table
 from trapline.views.terminal import PLAIN_WIDTH, Pipe, _rich, put, say
 
 LINES = (
@@ -32,3 +33,18 @@ def test_a_pipe_gets_what_rich_writes(text: str, width: int) -> None:
         put(console, text, "bold red")
         say(console, text, 2)
     assert plain.getvalue() == rich.getvalue()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+def test_a_table_is_the_same_without_rich(encoding: str) -> None:
+    """A table through a pipe has the rule that the encoding allows, and the lines that rich prints."""
+    written = []
+    for make in (Pipe, _rich):
+        bytes_ = io.BytesIO()
+        stream = io.TextIOWrapper(bytes_, encoding)
+        made = table(("name", "left"), ("count", "right"))
+        made.add_row("a", "1 000")
+        show(make(stream, 60), made)
+        stream.flush()
+        written.append(bytes_.getvalue())
+    assert written[0] == written[1]

@@ -41,6 +41,7 @@ class Pipe:
     def __init__(self, stream: Any, width: int) -> None:
         self._stream = stream
         self.width = width
+        self.encoding = (getattr(stream, "encoding", None) or "utf-8").lower()
 
     def line(self, text: str) -> None:
         """Write a line as rich would."""
