@@ -242,6 +242,18 @@ def test_event_info() -> None:
     assert call(pmu_of("linux-6.17"), EVENT_INFO, MEMORY, 0, 1)[0] == SbiError.NOT_SUPPORTED
 
 
+def test_before_7_0_the_counter_past_the_array_says_whether_misaligned_stores_are_counted() -> None:
+    """counter_get_info of 64 reads fw_event[1].started; 65 and 7.0 are refused."""
+    pmu = pmu_of("linux-6.12")
+    misaligned_store = 0xF0001
+    assert call(pmu, INFO, 64) == (0, 0)
+    call(pmu, CONFIG, FIRST, 1, AUTO_START, ILLEGAL)
+    assert call(pmu, INFO, 64) == (0, 0)
+    call(pmu, CONFIG, FIRST + 1, 1, AUTO_START, misaligned_store)
+    assert call(pmu, INFO, 64) == (0, 1)
+    assert call(pmu, INFO, 65)[0] == call(pmu_of("linux-7.0"), INFO, 64)[0] == SbiError.INVALID_PARAM
+
+
 def test_a_reset_forgets_everything() -> None:
     """After a vCPU reset no event is configured and no memory shared."""
     pmu = pmu_of()

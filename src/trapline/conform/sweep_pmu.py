@@ -82,7 +82,7 @@ def _reset(base: int = 0, mask: int = EVERY & ~2) -> Item:
 
 def _counters() -> Iterator[Item]:
     yield _pmu("num_counters", 0)
-    for n in (*range(LAST + 2), 63, 65, 1 << 32, ALL):
+    for n in (*range(LAST + 2), 63, 64, 65, 1 << 32, ALL):
         yield _pmu(f"counter_get_info {n:#x}", 1, n)
     for n in (0, 1, 2, 3, FIRST, LAST, LAST + 1, 63, 64, ALL):
         yield _pmu(f"fw_read of {n:#x}, not configured", READ, n)
@@ -133,6 +133,7 @@ def _firmware() -> Iterator[Item]:
     yield _reset()
     for code in range(22):
         yield _pmu(f"config_matching firmware event {code}, started", CONFIG, FIRST, 1, AUTO, FIRMWARE_EVENT | code)
+        yield _pmu(f"counter_get_info 0x40 while firmware event {code} is counted", 1, 64)
         yield call("one IPI", Eid.IPI, 0, 1, 0)
         for fid in range(7):
             yield call(f"RFENCE {fid}", Eid.RFENCE, fid, 1, 0)

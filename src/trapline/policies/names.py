@@ -42,6 +42,7 @@ BugName = Literal[
     "ipi-ignores-missing-harts",
     "mmio-refuses-sp-store-with-zero-bits",
     "pmu-event-info-wraps",
+    "pmu-info-past-the-end",
     "pmu-mask-wraps",
     "pmu-reads-add-up",
     "pmu-snapshot-failure-silent",
@@ -124,13 +125,19 @@ SBI_NAMES: tuple[str, ...] = get_args(SbiName)
 KVM_COUNTERS: tuple[str, ...] = get_args(KvmCounter)
 
 
+LONGEST_LIST = 800  # characters of names in one line
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Say in brackets which known name was meant, or all of them if none is near."""
+    """Say in brackets which known name was meant, or all of them, as far as a line goes, if none is near."""
     names = list(known)
     near = difflib.get_close_matches(word[:80], names, n=2, cutoff=0.6)
     if near:
         return f"(did you mean {' or '.join(near)}?)"
-    return f"(known: {', '.join(names) or 'none'})"
+    listed = ", ".join(names) or "none"
+    if len(listed) > LONGEST_LIST:
+        listed = f"{listed[:LONGEST_LIST].rpartition(', ')[0]}, ...; `trapline policies explain` lists them"
+    return f"(known: {listed})"
 
 
 def shown(value: object) -> str:
