@@ -72,11 +72,13 @@ class Client:
 class Behind:
     """A run behind a stub. `said` is what users were told, `result` what the run ended with."""
 
-    def __init__(self, run: Any, path: str, wait: bool, limit: int | None) -> None:
+    def __init__(self, run: Any, path: str, wait: bool, limit: int | None, patience: float) -> None:
         self.said: list[str] = []
         self.clients: list[Client] = []
         self.path, self.result = path, None
-        self.debugger = Debugger(target_of(run), Listener(f"unix:{path}"), self.said.append, wait=wait)
+        self.debugger = Debugger(
+            target_of(run), Listener(f"unix:{path}", patience=patience), self.said.append, wait=wait
+        )
         self.thread = threading.Thread(target=self._run, args=(limit,))
 
     def _run(self, limit: int | None) -> None:
@@ -93,9 +95,11 @@ class Behind:
 
 
 @contextlib.contextmanager
-def behind(run: Any, folder: Path, *, wait: bool = True, limit: int | None = None) -> Iterator[Behind]:
+def behind(
+    run: Any, folder: Path, *, wait: bool = True, limit: int | None = None, patience: float = 3.0
+) -> Iterator[Behind]:
     """Run it in a thread; what is still going on at the end is killed."""
-    made = Behind(run, str(folder / "gdb"), wait, limit)
+    made = Behind(run, str(folder / "gdb"), wait, limit, patience)
     made.thread.start()
     try:
         yield made

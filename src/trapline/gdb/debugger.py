@@ -30,6 +30,7 @@ class Client:
         self.new = False  # it came while the run went on, and expects nothing but answers yet
         self.packets: list[bytes] = []
         self.interrupted = False
+        self._deaf = False
         self._stream = Stream()
         self._last = b""
 
@@ -63,10 +64,14 @@ class Client:
         self._write(self._last)
 
     def _write(self, data: bytes) -> None:
+        if self._deaf:
+            return
         try:
             self.connection.sendall(data)
-        except OSError:
-            self.alive = False
+        except OSError as error:
+            self.alive, self._deaf = False, True
+            if isinstance(error, TimeoutError):  # it asks and does not read: what else it asks is for nobody
+                self.packets.clear()
 
     def ready(self) -> bool:
         """Whether something has arrived."""
@@ -80,7 +85,7 @@ class Debugger:
         self._target, self._listener, self._say = target, listener, say
         self._client: Client | None = None
         self._held = self._wait = wait
-        self._history = History(target)
+        self._history = History(target, lambda: self._held)
         self._running = False
         target.machine.attend(self._look)
 
@@ -132,6 +137,9 @@ class Debugger:
             self._running = False
             done += result.instructions
             steps += 1
+            if self._held and result.reason in ("step", "limit") and done != left:
+                # The run was over for its own reason when the client held it.
+                return _with_instructions(replace(result, reason="debugger"), done)
             if result.reason == "limit" and result.instructions == part and done != left:
                 self._history.mark()
                 continue
@@ -220,6 +228,8 @@ class Debugger:
                 at_begin = stopped is None
         except Interrupted:
             signal, client.interrupted = _SIGINT, False
+        if self._client is not client:
+            return  # it died meanwhile, and nobody else holds the run
         self._held = True
         story = client.session.story(stopped)
         if story is not None:

@@ -6,6 +6,7 @@ checkpoints happens again exactly; the console does not show it a second time, a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,8 +39,9 @@ class Place:
 class History:
     """The past of one run, from when a client came."""
 
-    def __init__(self, target: Target) -> None:
-        self._target, self._machine = target, target.machine
+    def __init__(self, target: Target, held: Callable[[], bool] = lambda: False) -> None:
+        """`held`: whether the client has asked for an end of the way that is under way."""
+        self._target, self._machine, self._held_now = target, target.machine, held
         self.slice = SLICES * int(target.turn)
         self.begun = False
         self._places: list[Place] = []
@@ -114,6 +116,9 @@ class History:
     def back_continue(self) -> Stopped | None:
         """Go back to the last stop before now; without one, to the beginning. What the stop was."""
         end = now = self._target.position()
+        if not list(self._target.stops):
+            self._to(self._places[0])
+            return None
         with self._target.stops.recounted():
             for place in reversed(self._places.copy()):
                 if place.position >= now:
@@ -194,6 +199,7 @@ class History:
             result: Any = self._machine.run(most)
         finally:
             self._target.step_to(0, None)
-        if result.reason not in ("stop", "step", "limit"):
+        # A run that was over for its own reason keeps that one; without a client there is no past any more.
+        if result.reason not in ("stop", "step", "limit") or self._held_now() or not self.begun:
             raise Interrupted(result.reason)
         return str(result.reason)

@@ -16,9 +16,13 @@ class AddressError(ValueError):
 
 
 class Listener:
-    """A socket that accepts clients; `address` as --gdb takes it: [HOST:]PORT or unix:PATH."""
+    """A socket that accepts clients; `address` as --gdb takes it: [HOST:]PORT or unix:PATH.
 
-    def __init__(self, address: str) -> None:
+    `patience`: seconds in which a client has to take an answer once the buffers between are full.
+    """
+
+    def __init__(self, address: str, *, patience: float = 3.0) -> None:
+        self._patience = patience
         self._path: Path | None = None
         try:
             self.socket = self._unix(address[5:]) if address.startswith("unix:") else _tcp(address)
@@ -67,7 +71,7 @@ class Listener:
             client, _ = self.socket.accept()
         except OSError:
             return None
-        client.settimeout(10)
+        client.settimeout(self._patience)
         with contextlib.suppress(OSError):
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return client
