@@ -2,7 +2,7 @@
 
 What it does with a trap of L2 is data, taken from any policy: hedeleg, hideleg, hcounteren, VTW, and an action for
 each cause. It maps L2's memory to itself by an Sv39x4 G-stage: pages that probes touch for the first time when they
-fault, an MMIO page never, an access to that is emulated, which means skipped. It notes each exception that it gets.
+fault, an MMIO page never, an access to that is emulated, which means skipped. It notes the exceptions that it gets, as many as there is room for.
 """
 
 from __future__ import annotations
@@ -68,9 +68,12 @@ start:                        # a1: where L2 begins
   sret
 
   .align 2
-handler:
+handler:                      # sscratch is 0 while it runs
   csrrw sp, sscratch, sp
+  beqz sp, broken
 {save}
+  csrrw t0, sscratch, zero
+  sd t0, 16(sp)
   csrr s0, scause
   csrr s1, sepc
   csrr s2, stval
@@ -104,6 +107,7 @@ timer:                        # L1's own, which stands for L2's
 
 note:
   ld t0, 256(sp)
+  bgeu t0, sp, full           # what is saved lies behind the notes
   sd s0, 0(t0)
   sd s1, 8(t0)
   sd s2, 16(t0)
@@ -113,6 +117,7 @@ note:
   sd s6, 48(t0)
   addi t0, t0, {note}
   sd t0, 256(sp)
+full:
   ret
 
 choose:                       # t0: the action
@@ -225,8 +230,9 @@ redirect:                     # what hardware does: s0, s1, s2 are cause, epc an
   csrs sstatus, t0
 resume:
   csrw sepc, s1
+  csrw sscratch, sp
 {restore}
-  csrrw sp, sscratch, sp
+  ld sp, 16(sp)
   sret
 
 dies:
