@@ -25,15 +25,17 @@ class Case:
     mode: str  # VU, VS
     zoo: int = 0  # the table of odd entries
     isa: str = ""
+    ahead: tuple[bytes, ...] = ()  # programs of the same batch that must run first; none if it shows it alone
 
     def as_data(self) -> dict[str, Any]:
         """Return plain data for JSON."""
-        return {**asdict(self), "program": self.program.hex()}
+        return {**asdict(self), "program": self.program.hex(), "ahead": [p.hex() for p in self.ahead]}
 
     @classmethod
     def from_data(cls, data: dict[str, Any]) -> Case:
         """Return the case of `as_data`."""
-        return cls(bytes.fromhex(data["program"]), data["mode"], data["zoo"], data["isa"])
+        ahead = tuple(bytes.fromhex(p) for p in data.get("ahead", ()))
+        return cls(bytes.fromhex(data["program"]), data["mode"], data["zoo"], data["isa"], ahead)
 
 
 @dataclass(frozen=True, slots=True)

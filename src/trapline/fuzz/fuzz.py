@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -171,7 +171,7 @@ class _Pool:
             self._start(number)
 
     def _culprit(self, cases: list[Case]) -> Case:
-        """Return the program that makes a process crash by itself, or the first if none does."""
+        """Return the program that makes a process crash by itself, or all of them if none does."""
         for case in cases:
             process = self.context.Process(target=run_one, args=(self.plan, case), daemon=True)
             process.start()
@@ -181,7 +181,7 @@ class _Pool:
                 process.join()
             if process.exitcode != 0:
                 return case
-        return cases[0]
+        return replace(cases[-1], ahead=tuple(case.program for case in cases[:-1]))
 
     def stop(self) -> None:
         """End all processes: each reports what it has."""

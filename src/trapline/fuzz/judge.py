@@ -20,6 +20,10 @@ from trapline.lang.facts import Kind
 from trapline.policies import Policy, describe
 from trapline.privilege.causes import (
     ILLEGAL_INST,
+    INST_ACCESS,
+    INST_GUEST_PAGE_FAULT,
+    INST_MISALIGNED,
+    INST_PAGE_FAULT,
     LOAD_ACCESS,
     LOAD_MISALIGNED,
     STORE_ACCESS,
@@ -30,6 +34,8 @@ from trapline.privilege.causes import (
 _WORDS = layout.STRIDE // 8
 _TRAPS = 4 * layout.RECORDS
 _Trap = tuple[int, int]  # cause, tval
+_FETCHES = (INST_MISALIGNED, INST_ACCESS, INST_PAGE_FAULT, INST_GUEST_PAGE_FAULT)
+_OF_L2 = ("vVS", "vVU")
 _TIMES = (*range(0xC00, 0xC20), 0x14D)
 
 
@@ -76,29 +82,42 @@ class World:
         return self._reference
 
     # --- judging ---
-    def judge(self, program: bytes, zoo: int) -> Judged | None:
-        """Run a program alone, and say what is wrong with it; None if nothing is."""
-        outcome = self.target.run([program], zoo)
+    def judge(self, program: bytes, zoo: int, ahead: Sequence[bytes] = ()) -> Judged | None:
+        """Run a program alone, and say what is wrong with it; None if nothing is.
+
+        With others ahead of it, say only what kills or hangs the VM.
+        """
+        together = [*ahead, program]
+        outcome = self.target.run(together, zoo)
         if outcome.end in DEADLY:
-            return self.death(outcome, program)
-        if outcome.end is not End.DONE:
+            return self.death(outcome, together[min(outcome.at, len(ahead))])
+        if outcome.end is not End.DONE or ahead:
             return None
         return self.difference(program, outcome.log, zoo)
 
     def death(self, outcome: Outcome, program: bytes) -> Judged:
         """Say what killed the VM, or why it hangs."""
         last = outcome.records[-1] if outcome.records else None
+        if outcome.end in (End.L1_DEAD, End.L2_KILLED):  # the last is how L1 says so
+            last = next((r for r in reversed(outcome.records) if r.origin in _OF_L2), last)
         route = (last.route(),) if last is not None else ()
         if outcome.death is not None:
             death = outcome.death
-            pc = death.pc - self.image.window - layout.CODE - outcome.at * layout.SLOT
-            what = self.mnemonic(program, pc)
+            what = self._what(program, outcome.at, death.pc, death.cause)
             key = Key(KILLED, death.cause, death.origin, describe(death.rule), what, death.errno)
             return Judged(key, (*route, *death.log))
         cause, origin, epc = (last.cause, last.origin, last.epc) if last is not None else (-1, self.mode, 0)
-        what = self.mnemonic(program, epc - self.image.window - layout.CODE - outcome.at * layout.SLOT)
+        what = self._what(program, outcome.at, epc, cause)
         kind = HUNG if outcome.end is End.HUNG else KILLED
         return Judged(Key(kind, cause, origin, outcome.what or outcome.end.value, what), route)
+
+    def _what(self, program: bytes, slot: int, pc: int, cause: int) -> str:
+        """Return the kind of the instruction that raised a cause, of the program or of what it has jumped to."""
+        at = pc - self.image.window - layout.CODE - slot * layout.SLOT
+        if 0 <= at < len(program) or cause in _FETCHES:
+            return self.mnemonic(program, at)
+        code = self._code_at(pc)
+        return self.mnemonic(code, 0) if code else "fetch"
 
     def difference(self, program: bytes, log: bytes, zoo: int) -> Judged | None:
         """Say how what the guest noted differs from what each machine gives; None if one gives just that.

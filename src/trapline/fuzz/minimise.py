@@ -1,8 +1,8 @@
-"""Making a program that shows something small: fewer instructions, then plainer operands."""
+"""Making what shows something small: fewer programs, fewer instructions, then plainer operands."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from trapline.fuzz.make import units
 
@@ -15,23 +15,29 @@ def minimise(program: bytes, shows: Callable[[bytes], bool], tries: int = 200) -
         left[0] -= 1
         return left[0] >= 0 and shows(b"".join(parts))
 
-    parts = list(units(program))
-    size = max(1, len(parts) // 2)
-    while size:
-        at = 0
-        while at < len(parts):
-            fewer = parts[:at] + parts[at + size :]
-            if fewer and still(fewer):
-                parts = fewer
-            else:
-                at += size
-        size //= 2
+    parts = fewest(units(program), still)
     for at in range(len(parts)):
         for change in _CHANGES:
             plainer = change(parts[at])
             if plainer != parts[at] and still([*parts[:at], plainer, *parts[at + 1 :]]):
                 parts[at] = plainer
     return b"".join(parts)
+
+
+def fewest(parts: Sequence[bytes], still: Callable[[list[bytes]], bool]) -> list[bytes]:
+    """Return as few of the parts, at least one, as show it still: halves are tried first, single parts last."""
+    left = list(parts)
+    size = max(1, len(left) // 2)
+    while size:
+        at = 0
+        while at < len(left):
+            fewer = left[:at] + left[at + size :]
+            if fewer and still(fewer):
+                left = fewer
+            else:
+                at += size
+        size //= 2
+    return left
 
 
 def _without(mask: int, *opcodes: int) -> Callable[[bytes], bytes]:

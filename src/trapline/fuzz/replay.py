@@ -9,7 +9,7 @@ from trapline.fuzz import image as layout
 from trapline.fuzz.findings import ENGINES, HOST, Group
 from trapline.fuzz.image import build
 from trapline.fuzz.search import Plan
-from trapline.fuzz.target import vcpus_of
+from trapline.fuzz.target import LIMIT, vcpus_of
 from trapline.isa.assemble import assemble
 from trapline.lab import nested_image as l1
 from trapline.lab import probe_image as probe
@@ -43,7 +43,7 @@ def guest_of(group: Group, plan: Plan) -> bytes:
         over += _CHECK.format(address=layout.LOG + 8 * word, value=value, finisher=probe.FINISHER, failed=FAILED)
     image = build(case.mode, over)
     parts = [Part(at, data) for at, data in image.parts]
-    parts += [Part(at, data) for at, data in image.batch([case.program], case.zoo)]
+    parts += [Part(at, data) for at, data in image.batch([*case.ahead, case.program], case.zoo)]
     entry = image.start
     if plan.nested is not None:
         hypervisor = l1.hypervisor(plan.nested)
@@ -54,7 +54,7 @@ def guest_of(group: Group, plan: Plan) -> bytes:
             *(Part(at, data) for at, data in hypervisor.tables),
             Part(entry, first),
         ]
-    return write_elf(_merged(parts), {"program": layout.CODE}, entry, compressed="c" in extensions(case.isa))
+    return write_elf(_merged(parts), {"program": layout.CODE + layout.SLOT * len(case.ahead)}, entry, compressed="c" in extensions(case.isa))
 
 
 def _merged(parts: list[Part]) -> list[Part]:
@@ -82,7 +82,7 @@ def command_of(group: Group, plan: Plan, policy: str, path: str) -> str:
         words += ["--isa", group.case.isa]
     if (vcpus := vcpus_of(group.case.mode, plan.nested)) > 1:
         words += ["--smp", str(vcpus)]
-    words += ["--memory", "16M", "--max-instructions", "1000000"]
+    words += ["--memory", "16M", "--max-instructions", str(1_000_000 + 10 * LIMIT * len(group.case.ahead))]
     words += ["--memslot", f"{probe.HOLE:#x}:{probe.HOLE_SIZE:#x}:hole"]
     words += ["--memslot", f"{probe.READ_ONLY:#x}:{probe.READ_ONLY_SIZE:#x}:ro"]
     if plan.nested is not None:

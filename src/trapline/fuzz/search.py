@@ -14,7 +14,7 @@ from trapline.fuzz.findings import HOST, Case, Group, Key
 from trapline.fuzz.image import PROGRAMS, ZOOS
 from trapline.fuzz.judge import Judged, World
 from trapline.fuzz.make import Maker
-from trapline.fuzz.minimise import minimise
+from trapline.fuzz.minimise import fewest, minimise
 from trapline.fuzz.target import DEADLY, End
 from trapline.lab.route import with_zcb, without_compressed
 from trapline.lab.settings import Settings
@@ -24,7 +24,6 @@ from trapline.privilege.isa_string import DEFAULT_ISA
 REFERENCE_SHARE = 0.05  # of the time, for the reference engine
 CORPUS = 2000  # programs
 _TURNS = (0, 0, 1, 0, 0, 2, 0, 1)  # which of the plan's harts a batch is for
-_NESTED = 64  # programs of a batch under a guest hypervisor, which dies of what 256 do together, but of none alone
 _STARTERS = 40  # programs that a turn may have run behind the one that started another vCPU
 _CLOSER = 8  # programs of a batch that are looked at alone because their logs differ
 
@@ -65,7 +64,6 @@ class Search:
         self.covered: set[object] = set()
         self.corpus: list[bytes] = []
         self.batches = 0
-        self._together = PROGRAMS if plan.nested is None else _NESTED
         self._reference_time, self._began = 0.0, time.process_time()
 
     def world(self, isa: str) -> World:
@@ -81,7 +79,7 @@ class Search:
         maker.renew()
         self.batches += 1
         zoo = self.rng.randrange(ZOOS)
-        programs = maker.programs(min(most, self._together), self.corpus)
+        programs = maker.programs(min(most, PROGRAMS), self.corpus)
         news = News()
         try:
             self._batch(self.world(isa), programs, zoo, news)
@@ -100,7 +98,7 @@ class Search:
                 self._compare(world, programs[:done], outcome.log, zoo, news)
             if outcome.end in DEADLY:
                 one = self._starter(world, programs[: done + 1], zoo) if outcome.other else programs[done]
-                self._found(world, world.death(outcome, one), one, zoo, news)
+                self._found(world, world.death(outcome, one), one, zoo, news, programs[: done + 1])
             if fresh:
                 self._keep(world, programs[: done + 1], fresh, zoo, news)
             news.runs += min(done + 1, len(programs))
@@ -129,35 +127,44 @@ class Search:
                 return program
         return programs[-1]
 
-    def _found(self, world: World, judged: Judged, program: bytes, zoo: int, news: News) -> None:
+    def _found(
+        self, world: World, judged: Judged, program: bytes, zoo: int, news: News, batch: Sequence[bytes] = ()
+    ) -> None:
+        """Make a program small that shows this; if none does alone, as few as possible of those of its batch."""
         key = judged.key
         if key in self.known:
             news.again.append(key)
             return
 
-        def shows(candidate: bytes) -> bool:
-            found = world.judge(candidate, zoo)
+        def shows(candidate: bytes, ahead: Sequence[bytes] = ()) -> bool:
+            found = world.judge(candidate, zoo, ahead)
             return found is not None and found.key == key
 
         self.known.add(key)
+        ahead: Sequence[bytes] = ()
         if shows(program):
             program = minimise(program, shows)
             judged = world.judge(program, zoo) or judged
-        news.groups.append(self._group(world, judged, program, zoo))
+        elif len(batch) > 1:
+            program, ahead = batch[-1], batch[:-1]
+            if shows(program, ahead):
+                ahead = fewest(ahead, lambda fewer: shows(program, fewer))
+        news.groups.append(self._group(world, judged, program, zoo, ahead))
 
-    def _group(self, world: World, judged: Judged, program: bytes, zoo: int) -> Group:
-        text = (*world.listing(program), *judged.text)
-        return Group(judged.key, Case(program, world.mode, zoo, world.isa), 1, text, judged.expected)
+    def _group(self, world: World, judged: Judged, program: bytes, zoo: int, ahead: Sequence[bytes] = ()) -> Group:
+        behind = (f"behind {len(ahead)} of its batch, not alone:",) if ahead else ()
+        text = (*behind, *world.listing(program), *judged.text)
+        return Group(judged.key, Case(program, world.mode, zoo, world.isa, tuple(ahead)), 1, text, judged.expected)
 
     def _host_error(self, isa: str, programs: list[bytes], zoo: int, news: News) -> None:
         """Find the program that raises an exception of Python by itself; what it ran on is made anew."""
-        culprit = b"".join(programs[:1])
+        culprit, ahead = b"".join(programs[-1:]), tuple(programs[:-1])
         error = f"{traceback.format_exc(limit=-3)}in a batch; none of its programs raises it alone"
         for program in programs:
             try:
                 self.world(isa).judge(program, zoo)
             except Exception:
-                culprit, error = program, traceback.format_exc(limit=-3)
+                culprit, ahead, error = program, (), traceback.format_exc(limit=-3)
                 break
         self.worlds.pop(isa, None)
         lines = error.strip().splitlines()
@@ -167,7 +174,7 @@ class Search:
             news.again.append(key)
         else:
             self.known.add(key)
-            news.groups.append(Group(key, Case(culprit, self.plan.mode, zoo, isa), 1, tuple(lines)))
+            news.groups.append(Group(key, Case(culprit, self.plan.mode, zoo, isa, ahead), 1, tuple(lines)))
 
     def _engines(self, world: World, case: Case, news: News) -> None:
         """Let the reference engine run the last program, as often as there is time for."""
