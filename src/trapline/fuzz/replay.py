@@ -54,7 +54,8 @@ def guest_of(group: Group, plan: Plan) -> bytes:
             *(Part(at, data) for at, data in hypervisor.tables),
             Part(entry, first),
         ]
-    return write_elf(_merged(parts), {"program": layout.CODE + layout.SLOT * len(case.ahead)}, entry, compressed="c" in extensions(case.isa))
+    symbols = {"program": layout.CODE + layout.SLOT * len(case.ahead)}
+    return write_elf(_merged(parts), symbols, entry, compressed="c" in extensions(case.isa))
 
 
 def _merged(parts: list[Part]) -> list[Part]:

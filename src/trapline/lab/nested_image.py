@@ -2,7 +2,8 @@
 
 What it does with a trap of L2 is data, taken from any policy: hedeleg, hideleg, hcounteren, VTW, and an action for
 each cause. It maps L2's memory to itself by an Sv39x4 G-stage: pages that probes touch for the first time when they
-fault, an MMIO page never, an access to that is emulated, which means skipped. It notes the exceptions that it gets, as many as there is room for.
+fault, an MMIO page never, an access to that is emulated, which means skipped. It notes the exceptions
+that it gets, as many as there is room for.
 """
 
 from __future__ import annotations
