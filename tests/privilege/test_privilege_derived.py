@@ -11,7 +11,7 @@ from trapline.lang.values import U64
 from trapline.privilege import fields
 from trapline.privilege.csr import csr_exists
 from trapline.privilege.csr_numbers import CSR_BY_NAME, CSR_NAMES
-from trapline.privilege.derived import update_derived
+from trapline.privilege.derived import follow_time, settled, update_derived
 from trapline.privilege.interrupts import update_timers
 from trapline.privilege.isa_string import DEFAULT_ISA
 from trapline.privilege.protection import update_pmp
@@ -72,6 +72,50 @@ def check_steps(board: Board, steps: list[tuple[int | str, int]]) -> None:
         update_timers(h)
         update_derived(h)
         assert derived(board) == stored
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    *[st.integers(0, 60)] * 2,
+    st.integers(0, 0x3FFF),
+    st.lists(st.tuples(st.integers(0, 25), st.booleans()), max_size=8),
+)
+def test_time_that_moves_leaves_nothing_stale(own: int, guest: int, mie: int, moves: list[tuple[int, bool]]) -> None:
+    """However time moves, a hart that is settled has nothing derived that a recomputation would change."""
+    board = timed_board(own, guest)
+    h = board.hart
+    board.write("mie", mie)
+    for ticks, again in moves:
+        h.time_offset = h.time_offset + ticks
+        follow_time(h)
+        if again or settled(h):
+            was_settled = settled(h)
+            stored = derived(board)
+            update_timers(h)
+            update_derived(h)
+            assert not was_settled or derived(board) == stored
+
+
+def test_time_short_of_a_deadline_leaves_a_hart_settled() -> None:
+    """Time that moves, but reaches no comparator, gives a settled hart nothing to derive; at the comparator it does."""
+    board = timed_board(50, 40)
+    h = board.hart
+    seen = []
+    for _ in range(4):
+        h.time_offset = h.time_offset + 10
+        follow_time(h)
+        seen.append(settled(h))
+    assert seen == [True, True, True, False]
+
+
+def timed_board(own: int, guest: int) -> Board:
+    """Return a board with both comparators of Sstc on, set to these times."""
+    board = Board()
+    board.write("menvcfg", fields.ENVCFG_STCE)
+    board.write("henvcfg", fields.ENVCFG_STCE)
+    board.write("stimecmp", own)
+    board.write("vstimecmp", guest)
+    return board
 
 
 def test_only_what_translation_uses_changes_the_context() -> None:

@@ -15,9 +15,9 @@ from trapline.lang.state import Hart
 from trapline.lang.values import U64, signed, udiv, urem
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.csr_numbers import HVICTL, HVIP, VSIE, VSTIMECMP
-from trapline.privilege.derived import update_derived
+from trapline.privilege.derived import follow_time, update_derived
 from trapline.privilege.fields import HVICTL_IID_SHIFT
-from trapline.privilege.interrupts import deadline, next_timer, time_now, update_timers
+from trapline.privilege.interrupts import deadline, next_timer, time_now
 
 SOFT_BIT, TIMER_BIT, OVERFLOW_BIT = 1 << 2, 1 << 6, 1 << 13
 IRQ_S_EXT, IRQ_VS_EXT = 9, 10
@@ -129,10 +129,7 @@ def turn_end(hart: Hart) -> U64:
 
 @hosted
 def spend_time(hart: Hart, instructions: U64) -> None:
-    """Let time pass for what hosted levels are estimated to execute, as for the guest's own instructions.
-
-    What follows from the new time is derived when the guest is entered.
-    """
+    """Let time pass for what hosted levels are estimated to execute, as for the guest's own instructions."""
     total = hart.kvm_unspent + instructions
     ticks = udiv(total, hart.time_ratio)
     hart.kvm_unspent = urem(total, hart.time_ratio)
@@ -141,8 +138,7 @@ def spend_time(hart: Hart, instructions: U64) -> None:
         # A turn among vCPUs is a length of time: what the host executes is part of it.
         if hart.kvm_turn_until != 0:
             hart.kvm_run_end = turn_end(hart)
-        update_timers(hart)
-        hart.unsettled = 1
+        follow_time(hart)
         timer_tick(hart)
 
 

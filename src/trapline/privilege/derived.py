@@ -23,7 +23,7 @@ from trapline.privilege.fields import (
     MSTATUS_SUM,
 )
 from trapline.privilege.hpm import settle_counters
-from trapline.privilege.interrupts import highest, pending, timer_ahead, update_timers
+from trapline.privilege.interrupts import highest, pending, timer_ahead, timers_pending, update_timers
 from trapline.privilege.modes import MACHINE, SUPERVISOR, TO_HS, TO_M, TO_VS, USER
 from trapline.privilege.priorities import guest_top, machine_top, supervisor_top
 
@@ -173,6 +173,21 @@ def update_derived(hart: Hart) -> None:
         hart.hpm_near | hart.hpm_traps | hart.stop_traps | hart.trace_base
     )
     hart.timer_due = timer_ahead(hart)
+
+
+@inline
+def follow_time(hart: Hart) -> None:
+    """What is derived, after time_offset has moved: at once, or where a timer fell due, before the next change of mode.
+
+    A deadline that stays ahead moves, and nothing else follows from the time.
+    """
+    before = timers_pending(hart)
+    seen = hart.instret < hart.timer_due
+    update_timers(hart)
+    if seen and timers_pending(hart) == before:
+        hart.timer_due = timer_ahead(hart)
+    else:
+        hart.unsettled = 1
 
 
 @inline

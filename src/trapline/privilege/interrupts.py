@@ -45,14 +45,21 @@ def guest_external(hart: Hart) -> U64:
 
 
 @inline
-def pending(hart: Hart) -> U64:
-    """The value of mip: every source ORed together."""
-    bits = hart.mip | (hart.hvip & VS_INTERRUPTS) | hart.seip_software
+def timers_pending(hart: Hart) -> U64:
+    """STIP and VSTIP of the comparators of Sstc."""
+    bits = U64(0)
     now = hart.instret
     if now >= hart.stimer_at:
         bits = bits | STIP
     if now >= hart.vstimer_at:
         bits = bits | VSTIP
+    return bits
+
+
+@inline
+def pending(hart: Hart) -> U64:
+    """The value of mip: every source ORed together."""
+    bits = hart.mip | (hart.hvip & VS_INTERRUPTS) | hart.seip_software | timers_pending(hart)
     if hart.geilen != 0:
         bits = bits | guest_external(hart)
     return bits
@@ -132,7 +139,7 @@ def time_now(hart: Hart) -> U64:
     return udiv(hart.instret, hart.time_ratio) + hart.time_offset
 
 
-@cold
+@inline
 def deadline(hart: Hart, now: U64, compare: U64) -> U64:
     """The instret at which a time that is `now` at present reaches `compare`; 0 if it has, all ones if never."""
     if now >= compare:

@@ -66,6 +66,15 @@ def follow_trap(hart: Hart, to: U64, cause: U64, epc: U64, left: U64) -> None:
     if hosted_level(hart, to) != 0:
         hart.exit_arg = cause
         leave(hart, EXIT_HOSTED_M if to == TO_M else EXIT_HOSTED_HS)
+    if settled(hart):
+        follow_mode(hart, hart.priv, hart.virt, left)
+    else:
+        follow_unsettled(hart, to, cause, epc)
+
+
+@cold
+def follow_unsettled(hart: Hart, to: U64, cause: U64, epc: U64) -> None:
+    """The same where somebody looks on, or more may be due; a settled hart has nobody who looks on."""
     if hart.observe_base != 0:
         observe_trap(hart, cause, epc)
     if hart.trace_base != 0:
@@ -74,10 +83,7 @@ def follow_trap(hart: Hart, to: U64, cause: U64, epc: U64, left: U64) -> None:
         count_trap_event(hart, cause >> 63, origin_of_trap(hart))
     if hart.stop_traps != 0:
         stop_on_trap(hart, cause, epc, origin_of_trap(hart), to)
-    if settled(hart):
-        follow_mode(hart, hart.priv, hart.virt, left)
-    else:
-        update_derived(hart)
+    update_derived(hart)
 
 
 def trap_return(body: Callable[[Hart], U64]) -> Callable[[Hart], None]:
