@@ -88,7 +88,7 @@ def instruction_texts(module: ModuleBuilder) -> tuple[list[str], list[str]]:
         if instruction.function is None:
             continue
         facts.check(instruction)
-        normal = module.function(instruction.function)
+        normal = module.function(instruction.delivered or instruction.function)
         if normal.late_bail and not instruction.effects_first:
             raise SubsetError(f"{instruction.name}: writes a register before the last call that may trap")
         target = instruction.has_target

@@ -44,8 +44,17 @@ TRAP_PATH = {
     "deliver_exception": {"take_trap"},
     "mret": {"require_machine", "mret"},
     "sret": {"require_sret", "sret"},
+    "environment_call": {"take_trap"},
+    "follow_time": {"update_timers"},
+    "supervisor_exit": {"redirect_exit"},
+    "enter_guest": {"sret"},
 }
-TRAP_PATH_CALLEES = {"ecall", "select_context"}.union(*TRAP_PATH.values())
+# Steps of an exit that hosted software handles, in place wherever they are taken (kvm.exits.native_exit).
+EXIT_STEPS = {
+    "save_guest", "begin_exit", "move_counters", "sync_pending", "trap_redirect", "note_exit", "spend_time",
+    "timer_tick", "enter_vcpu", "flush_pending", "enter_guest", "slice_left", "next_timer",
+}  # fmt: skip
+TRAP_PATH_CALLEES = {"environment_call", "select_context", *EXIT_STEPS}.union(*TRAP_PATH.values())
 
 
 @dataclass(slots=True)
@@ -94,7 +103,8 @@ class ModuleBuilder:
     @staticmethod
     def on_trap_path(caller: Callable[..., Any], symbol: str) -> bool:
         """Whether a call is compiled in place although its target is cold."""
-        return symbol.split(".")[0] in TRAP_PATH.get(caller.__name__, ())
+        name = symbol.split(".")[0]
+        return name in EXIT_STEPS or name in TRAP_PATH.get(caller.__name__, ())
 
     def engine_function(self, name: str) -> Callable[..., Any]:
         """The subset function that stands behind a primitive."""
