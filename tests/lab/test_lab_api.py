@@ -150,6 +150,29 @@ def test_registers_have_names() -> None:
         hart.csr.mhartid = 1
 
 
+@pytest.mark.parametrize("engine", ["native", "reference"])
+def test_registers_have_numbers(engine: str) -> None:
+    """x0 to x31, pc, priv and virt: another number is an IndexError, a value that they do not hold a ValueError."""
+    hart = board(engine=engine).harts[0]
+    hart.x[31] = 5
+    assert (hart.x[31], len(hart.x)) == (5, 32)
+    for number in (32, -1, 1 << 70):
+        with pytest.raises(IndexError, match="registers are x0 to x31"):
+            _ = hart.x[number]
+        with pytest.raises(IndexError, match="registers are x0 to x31"):
+            hart.x[number] = 1
+    with pytest.raises(TypeError, match=r"a register's number is 0 to 31"):
+        _ = hart.x["sp"]  # type: ignore[index]
+    with pytest.raises(IndexError, match="index 32 outside"):
+        _ = hart.f[32]
+    for value in (-1, 1 << 64, "start", 1.5):
+        with pytest.raises(ValueError, match=r"pc = .*: a register holds 0 to 2\*\*64 - 1"):
+            hart.pc = value  # type: ignore[assignment]
+    for name, value in (("priv", 4), ("virt", 2)):
+        with pytest.raises(ValueError, match=f"{name} = {value}: it holds 0 to"):
+            setattr(hart, name, value)
+
+
 def test_memory_is_a_sequence() -> None:
     """Bytes, ranges and words by physical address; a write is seen by code that was decoded."""
     machine = board()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from trapline.machine.monitor_registers import nearest
 from trapline.machine.people import times
 from trapline.policies import causes
 from trapline.privilege.causes import INTERRUPT, INTERRUPT_NAMES
@@ -20,9 +22,10 @@ catch trap CAUSE|any [from MODE] [to LEVEL]  stop at a trap, before its handler
 catch csr NAME                               stop before it is written
 catches                                      what is caught, and how often it was
 uncatch N|all                                catch it no more
-gpa ADDR                                     where a guest physical address is
+gpa EXPR                                     where a guest physical address is
 routes                                       how often traps took which way"""
 _OF_THE_CONSOLE = {"stop", "s", "cont", "c", "quit", "q", "system_reset"}
+_OWN = ("catch", "catches", "uncatch", "gpa", "routes")
 
 
 class Commands:
@@ -46,29 +49,46 @@ class Commands:
         match words:
             case []:
                 return []
-            case ["help"]:
-                shown = [text for text in self._target.monitor.run("help") if not text.startswith("Ctrl-A")]
-                return [*HELP.splitlines(), *shown]
+            case ["help", *names]:
+                return self._help(names)
             case ["catch", *rest]:
                 return self._catch(rest)
             case ["catches"]:
-                return [f"{n}: {text}, hit {times(stop.count)}" for n, (text, stop) in self.catches.items()]
-            case ["uncatch", "all"]:
-                self.forget()
-                return []
-            case ["uncatch", number] if number.isdecimal() and int(number) in self.catches:
-                self._target.stops.remove(self.catches.pop(int(number))[1])
-                return []
-            case ["uncatch", *_]:
-                return ["uncatch N or all: `catches` lists them"]
-            case ["gpa", address]:
-                return [f"{self._target.host_physical(int(address, 0)):#x}"]
+                shown = [f"{n}: {text}, hit {times(stop.count)}" for n, (text, stop) in self.catches.items()]
+                return shown or ["nothing is caught"]
+            case ["uncatch", *rest]:
+                return self._uncatch(rest)
+            case ["gpa", *rest]:
+                self._target.monitor.cpu = cpu
+                return [f"{self._target.host_physical(self._target.monitor.value(rest)):#x}"]
             case ["routes"]:
                 return self._target.routes()
+            case ["catches" | "routes" as name, *_]:
+                return [f"{name} takes no argument"]
+            case ["cpu", *_]:
+                return ["'cpu' is for the console: here gdb's own thread does it"]
             case [name, *_] if name in _OF_THE_CONSOLE:
                 return [f"{name!r} is for the console: here gdb's own continue, interrupt and kill do it"]
         self._target.monitor.cpu = cpu
         return self._target.monitor.run(line)
+
+    def _help(self, names: Sequence[str]) -> Iterable[str]:
+        own = [text for text in HELP.splitlines() if not names or text.split()[0] in names]
+        others = [name for name in names if name not in _OWN]
+        if names and not others:
+            return own
+        shown = self._target.monitor.run(" ".join(["help", *others]))
+        return [*own, *(text for text in shown if not text.startswith("Ctrl-A"))]
+
+    def _uncatch(self, words: Sequence[str]) -> Iterable[str]:
+        match words:
+            case ["all"]:
+                self.forget()
+            case [number] if re.fullmatch("[0-9]{1,9}", number) and int(number) in self.catches:
+                self._target.stops.remove(self.catches.pop(int(number))[1])
+            case _:
+                return ["uncatch N or all: `catches` lists them"]
+        return []
 
     def _catch(self, words: Sequence[str]) -> Iterable[str]:
         match words:
@@ -79,7 +99,7 @@ class Commands:
             case ["csr", name] if name in CSR_BY_NAME:
                 stop = self._target.stops.catch_csr(CSR_BY_NAME[name], name=name)
             case ["csr", name]:
-                raise ValueError(f"no CSR is called {name!r}")
+                raise ValueError(f"no CSR is called {name[:40]!r}{nearest(name, CSR_BY_NAME)}")
             case _:
                 raise ValueError("catch trap CAUSE|any [from MODE] [to LEVEL], or catch csr NAME")
         number, self._next = self._next, self._next + 1
@@ -104,10 +124,10 @@ def _ends(words: Sequence[str]) -> tuple[list[str], list[str]]:
     while rest:
         way, *rest = rest
         if way not in ("from", "to") or not rest:
-            raise ValueError(f"{way!r}: expected from MODE or to LEVEL")
+            raise ValueError(f"{way[:40]!r}: expected from MODE or to LEVEL")
         name, known = rest.pop(0).upper(), (MODE_BY_NAME if way == "from" else DESTINATION_NAMES)
         if name not in known:
-            raise ValueError(f"{way} {name}: expected {', '.join(known)}")
+            raise ValueError(f"{way} {name[:40]}: expected {', '.join(known)}")
         (origins if way == "from" else destinations).append(name)
     return origins, destinations
 
@@ -116,4 +136,6 @@ def _cause(text: str) -> int:
     for code, name in INTERRUPT_NAMES.items():
         if text == name:
             return INTERRUPT | code
+    if not causes.is_cause(text):
+        raise ValueError(f"no cause is called {text[:40]!r}{nearest(text, causes.NUMBERS)}")
     return causes.number(text)

@@ -62,7 +62,9 @@ def evaluate(text: str, register: Callable[[str], int]) -> int:
 
 def _value(node: ast.expr, register: Callable[[str], int]) -> int:
     if isinstance(node, ast.Constant) and type(node.value) is int:
-        return node.value & _MASK
+        if node.value > _MASK:
+            raise ValueError(f"{node.value:#x}"[:40] + " has more than 64 bits")
+        return node.value
     if isinstance(node, ast.Name):
         return register(node.id.lower()) & _MASK
     if isinstance(node, ast.BinOp) and (do := _BINARY.get(type(node.op))) is not None:

@@ -175,8 +175,11 @@ class Monitor:
         name = self._short.get(words[0], words[0])
         if name not in self._commands:
             return [self._unknown(words[0])]
+        usage, _, do = self._commands[name]
+        if words[1:] and not usage:
+            return [f"{name} takes no argument"]
         try:
-            return list(self._commands[name][2](words[1:]))
+            return list(do(words[1:]))
         except ValueError as error:
             return [str(error)]
 
@@ -219,6 +222,8 @@ class Monitor:
         if not exact:
             near = nearest(words[0], found) if words else ""
             return [f"info {words[0][:30]!r}{near}"] if near else [f"info {'|'.join(found)}"]
+        if words[1:]:
+            return [f"info {exact} takes no argument"]
         return found[exact]()
 
     def _x(self, words: list[str], *, physical: bool = False) -> Iterable[str]:
@@ -226,7 +231,9 @@ class Monitor:
         match = _FORMAT.fullmatch(form)
         if match is None or not words:
             raise ValueError("x /NFMT EXPR: a count, one of x d u c i s, one of b h w g: x /4xg 0x80200000")
-        address, count = self._value(words), min(int(match[1] or 1), _MOST)
+        address, count = self.value(words), int(match[1] or 1)
+        if count > _MOST:
+            raise ValueError(f"{count} are too many: x shows at most {_MOST} at once")
         kind = match[2] or match[5] or "x"
         size = _SIZES.get(match[3] or match[4] or "", 1 if kind == "c" else 4)
         if kind == "i":
@@ -241,7 +248,8 @@ class Monitor:
             raise ValueError("snapshot FILE: write the whole machine to a file")
         return [f"{words[0]}: {self._target.snapshot(words[0]) / 1e6:.1f} MB"]
 
-    def _value(self, words: list[str]) -> int:
+    def value(self, words: list[str]) -> int:
+        """Return the value of an expression, with the registers of the CPU that is looked at; ValueError."""
         return evaluate(" ".join(words), lambda name: self._target.register(self.cpu, name))
 
     def _named(self, name: str) -> str:
@@ -251,10 +259,10 @@ class Monitor:
         form = words.pop(0) if words and words[0].startswith("/") else "/"
         if form[1:] not in _PRINTED:
             raise ValueError("print /FMT EXPR: FMT one of x d u c t(wo, binary): print /d $sp - 16")
-        return [_PRINTED[form[1:]](self._value(words))]
+        return [_PRINTED[form[1:]](self.value(words))]
 
     def _translate(self, words: list[str]) -> Iterable[str]:
-        return self._target.translation(self.cpu, self._value(words))
+        return self._target.translation(self.cpu, self.value(words))
 
     def _instructions(self, address: int, count: int, physical: bool) -> Iterable[str]:
         decoder = self._target.decoder(self.cpu)

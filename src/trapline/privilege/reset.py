@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trapline.lang.state import Hart
+from trapline.lang.values import U64
 from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import (
     ALL_ONES,
@@ -110,7 +111,7 @@ def reset(hart: Hart, hartid: int, pc: int) -> None:
         for i in range(len(words)):
             words[i] = 0
     for i in range(33):
-        hart.x[i] = 0
+        hart.x[U64(i)] = 0  # the word of native code behind x31, too
     for i in range(32):
         hart.f[i] = 0
     hart.mhartid = hartid

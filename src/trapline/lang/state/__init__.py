@@ -60,9 +60,27 @@ class _XRegisters(_Registers):
     __slots__ = ()
     numbers = X_NUMBERS
 
+    def __getitem__(self, index: int) -> U64:
+        if type(index) is not U64:
+            _require_register(index)
+        return super().__getitem__(index)
+
     def __setitem__(self, index: int, value: int) -> None:
+        if type(index) is not U64:
+            _require_register(index)
         if index != 0:
             self._mem[index] = value & MASK64
+
+    def __len__(self) -> int:
+        return 32
+
+
+def _require_register(index: object) -> None:
+    """Refuse what is no register's number: the word behind x31, which takes writes to x0, is for instructions alone."""
+    if not isinstance(index, int):
+        raise TypeError(f"x[{index!r}]: a register's number is 0 to 31, a name stands behind a dot: x.sp")
+    if not 0 <= index < 32:
+        raise IndexError(f"x[{index}]: registers are x0 to x31")
 
 
 def subset_arguments(args: Sequence[Any]) -> list[Any]:
@@ -133,6 +151,18 @@ class Hart(HartFields):
         raise AttributeError(f"the hart has no field {name!r}")
 
 
+def _place(name: str) -> property:
+    """A word that people write, too: what subset functions give it is U64, any other value is looked at."""
+    field = LAYOUT.fields[name]
+
+    def write(hart: Hart, value: int) -> None:
+        if type(value) is not U64 and checked(name, value) > field.most:
+            raise ValueError(f"{name} = {value}: it holds 0 to {field.most}")
+        hart.mem[field.index] = value
+
+    return property(word(field.index).fget, write)
+
+
 for _field in LAYOUT.fields.values():
     if not _field.array:
-        setattr(Hart, _field.name, word(_field.index))
+        setattr(Hart, _field.name, _place(_field.name) if _field.name in ("pc", "priv", "virt") else word(_field.index))
