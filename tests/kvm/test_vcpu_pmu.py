@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from guest import BASE, run_event
 
+from trapline.kvm.entry import enter_vcpu
+from trapline.kvm.exits.native_exit import BY_REDIRECT, GO_ON, hosted_exit
 from trapline.kvm.pmu.vcpu_pmu import (
     AUTO_START,
     CLEAR_VALUE,
@@ -16,8 +18,10 @@ from trapline.kvm.pmu.vcpu_pmu import (
     VcpuPmu,
 )
 from trapline.kvm.vm import Vm
+from trapline.lang.values import U64
 from trapline.machine.aia import Aia
 from trapline.privilege.isa_string import DEFAULT_ISA
+from trapline.privilege.trap import take_trap
 from trapline.sbi.call import MASK64, SbiCall
 from trapline.sbi.numbers import Eid, FirmwareEvent, SbiError
 
@@ -344,3 +348,27 @@ def test_an_overflow_interrupts_a_guest_with_aia() -> None:
     assert outcome.guest_sees is not None
     assert outcome.guest_sees & 0xFF == 13
     assert 18 <= int(outcome.vcpu.hart.x[6]) <= 26
+
+
+@pytest.mark.parametrize("engine", ["reference", "native"])
+def test_an_overflow_interrupts_a_guest_between_its_exits(engine: str) -> None:
+    """The counter passes its top at the same instruction under both engines where exits come before it."""
+    looped = LCOFI.replace("1:  addi t1, t1, 1", "1:  addi t1, t1, 1\n    li a7, 0x10\n    li a6, 0\n    ecall")
+    outcome = run_event("linux-7.2", looped, host_aia=Aia("aplic-imsic", guests=1), engine=engine)
+    assert outcome.guest_sees is not None
+    assert outcome.guest_sees & 0xFF == 13
+    assert int(outcome.vcpu.hart.x[6]) == 13
+
+
+@pytest.mark.parametrize(("ahead", "left"), [(7, 7), (500, 100)])
+def test_native_code_goes_on_no_further_than_the_next_overflow(ahead: int, left: int) -> None:
+    """Behind an exit that native code has handled, its budget ends where a counter of the hart may overflow."""
+    vm = Vm("linux-7.2", engine="reference")
+    vm.add_memory(BASE, 0x10000)
+    hart = vm.vcpus[0].hart
+    hart.call(enter_vcpu)
+    now = int(hart.instret)
+    hart.hedeleg, hart.kvm_action[8] = 0, BY_REDIRECT
+    hart.kvm_exits_left, hart.kvm_run_end, hart.hpm_due = 9, now + 100, now + ahead
+    take_trap(hart, U64(8), U64(BASE), U64(0), U64(0), U64(0), U64(0))
+    assert (hosted_exit(hart), hart.ic_left, hart.ic_end) == (GO_ON, left, now + 100)

@@ -65,6 +65,7 @@ from trapline.privilege.causes import (
     LOAD_GUEST_PAGE_FAULT,
     STORE_GUEST_PAGE_FAULT,
 )
+from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import (
     HSTATUS_SPV,
     MSTATUS_FS,
@@ -407,6 +408,8 @@ def hosted_exit(hart: Hart) -> U64:
     """Handle the exit that native code is about to leave for, the hart's exit_reason."""
     handled = False
     hart.kvm_via = 0
+    if hart.instret >= hart.hpm_due:
+        update_derived(hart)  # an overflow is noticed behind the very instruction, as Python's exits notice it
     if hart.exit_reason == EXIT_HOSTED_HS:
         handled = supervisor_exit(hart)
     elif hart.exit_reason == EXIT_HOSTED_M:
@@ -425,6 +428,9 @@ def hosted_exit(hart: Hart) -> U64:
         return U64(COME_BACK)
     enter_vcpu(hart)
     hart.attention = ATTENTION_RESUME
-    hart.ic_left = slice_left(hart)
-    hart.ic_end = hart.instret + hart.ic_left
+    left = slice_left(hart)
+    hart.ic_end = hart.instret + left
+    hart.ic_left = left
+    if hart.hpm_due < hart.ic_end and hart.hpm_due > hart.instret:
+        hart.ic_left = hart.hpm_due - hart.instret
     return U64(GO_ON)
