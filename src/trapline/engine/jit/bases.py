@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trapline.isa.lookup import plain_access, written_x
+from trapline.lang.facts import Flow
 
 if TYPE_CHECKING:
     from trapline.engine.jit.region import Region
@@ -96,7 +97,10 @@ def stays(found: Decoded, steady: set[int]) -> bool:
 
 
 def natural_loops(region: Region) -> list[set[int]]:
-    """The blocks of each loop: those that reach a backward jump without passing its target."""
+    """The blocks of each loop: those that reach a backward jump without passing its target.
+
+    A loop that is entered in its middle would be all that leads there; it is what stands between the two.
+    """
     successors = {start: region.successors(block) for start, block in region.blocks.items()}
     before: dict[int, list[int]] = {start: [] for start in region.blocks}
     for start, targets in successors.items():
@@ -105,14 +109,29 @@ def natural_loops(region: Region) -> list[set[int]]:
     loops = []
     for latch, targets in successors.items():
         for head in (t for t in targets if t <= latch):
-            loop, work = {head, latch}, [latch]
-            while work:
-                block = work.pop()
-                if block == head:
-                    continue
-                for previous in before[block]:
-                    if previous not in loop:
-                        loop.add(previous)
-                        work.append(previous)
+            loop = reaching(latch, head, before)
+            between = {start for start in region.blocks if head <= start <= latch}
+            entered = any(entry in loop for entry in region.entries() if entry != head)
+            if entered and not any(calls(region.blocks[start].last) for start in between):
+                loop &= between
             loops.append(loop)
     return loops
+
+
+def reaching(latch: int, head: int, before: dict[int, list[int]]) -> set[int]:
+    """The blocks from which control gets to one without passing another; both are among them."""
+    loop, work = {head, latch}, [latch]
+    while work:
+        block = work.pop()
+        if block == head:
+            continue
+        for previous in before[block]:
+            if previous not in loop:
+                loop.add(previous)
+                work.append(previous)
+    return loop
+
+
+def calls(last: Decoded) -> bool:
+    """Whether a block's last instruction is a jump that comes back behind it."""
+    return last.instruction.flow is Flow.JUMP and written_x(last) is not None
