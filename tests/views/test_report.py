@@ -14,7 +14,9 @@ from xml.etree import ElementTree
 import pytest
 
 from trapline.cli.main import main
+from trapline.conform.conform import Conformance
 from trapline.lab.results import Routes, read_result
+from trapline.scale.summary import Summary
 from trapline.views.page.bars import Bar, bars
 from trapline.views.page.page import page
 from trapline.views.page.picture import CHARACTER, picture
@@ -151,6 +153,28 @@ def test_what_is_no_result(content: bytes, says: str, tmp_path: Path, capsys: py
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and says in error and "x.json" in error
     assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "command"),
+    [
+        ({"costs": []}, "compare --nested"),
+        (Summary(("policy",), ()).as_data(), "sweep"),
+        (Conformance().as_data(), "conform"),
+        ({"passed": True, "guests": []}, "conform"),
+        ({"programs": []}, "pack"),
+        ({"sections": [], "programs": {}}, "pack"),
+    ],
+)
+def test_results_without_a_page(
+    data: dict[str, Any], command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A result of a command of which no report is made is refused in one line that names the command."""
+    file = tmp_path / "x.json"
+    file.write_text(json.dumps(data))
+    assert main(["report", str(file), "-o", str(tmp_path / "r.html")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and f"no report is made of what {command} writes" in error
 
 
 @pytest.mark.parametrize(

@@ -273,6 +273,13 @@ _KINDS: tuple[tuple[frozenset[str], type[Content]], ...] = (
     (frozenset({"routes", "policy"}), Routes),
     (frozenset({"findings", "executed"}), Audited),
 )
+# What other commands write, of which no page is made.
+_WITHOUT_PAGE: tuple[tuple[frozenset[str], str], ...] = (
+    (frozenset({"costs"}), "compare --nested"),
+    (frozenset({"by", "groups"}), "sweep"),
+    *((frozenset({"passed", key}), "conform") for key in ("comparisons", "firmware", "guests")),
+    *((frozenset({key}), "pack") for key in ("sections", "programs")),
+)
 
 
 class Result(Struct, frozen=True):
@@ -288,6 +295,9 @@ def read_result(file: str) -> Result:
     try:
         parts: dict[str, Any] = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
         kind = next((kind for keys, kind in _KINDS if keys <= parts.keys()), None)
+        other = next((command for keys, command in _WITHOUT_PAGE if keys <= parts.keys()), None)
+        if kind is None and other is not None:
+            raise UsageError(f"no report is made of what {other} writes", repr(file), _WRITE)
         if kind is None:
             raise UsageError("no result that a report is made of", repr(file), _WRITE)
         return Result(file, msgspec.json.decode(data, type=kind))
