@@ -11,24 +11,27 @@ Properties:
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from trapline.engine.api import Engine
 from trapline.firmware.models import FirmwareModel
+from trapline.lab.audit_same import Facts, Known, Results, watched
 from trapline.lab.audit_shown import ShownAudit
 from trapline.lab.checks import Finding, check
 from trapline.lab.events import UNREACHABLE
-from trapline.lab.executor import Executor, Here, in_order, local
+from trapline.lab.executor import Executor, Here, local
 from trapline.lab.firmware_names import ALL, firmware_named
 from trapline.lab.oracle import expected
-from trapline.lab.probe import ProbeError
-from trapline.lab.route import event_names, probe_vms, to_route
+from trapline.lab.probe import ProbeError, ProbeVm
+from trapline.lab.probe_image import Entry, build
+from trapline.lab.route import event_names, harts, to_route
 from trapline.lab.settings import Settings, guest_isa, policy_of, settings
 from trapline.policies import Policy
 from trapline.privilege.causes import CAUSE_NAMES, cause_name
-from trapline.privilege.isa_string import DEFAULT_ISA
+from trapline.privilege.isa_string import DEFAULT_ISA, extensions
 
 PROPERTIES = {
     "a": "nothing that VU can raise kills or hangs the VM",
@@ -40,6 +43,7 @@ PROPERTIES = {
 
 Progress = Callable[[int, int, str], None]
 Found = tuple[list[Finding], int, dict[int, set[str]]]
+Column = list[tuple[int, "Job"]]
 FEW_JOBS = 8  # fewer are done sooner than a worker process is there
 
 
@@ -101,32 +105,75 @@ class Audit(ShownAudit):
         }
 
 
-def run_job(job: Job) -> Found:
+def run_job(job: Job, results: Results | None = None) -> Found:
     """Execute the events of one configuration: findings, how many were executed, what VU raised.
 
+    `results` is what is known from other policies in the same configuration; no probe is run whose result follows.
     Nothing is executed for host-fwft on firmware that does not grant it: that is the same as without.
     """
+    results = Results() if results is None else results
     found: list[Finding] = []
-    executed, granted = 0, False
+    executed = 0
     raises: dict[int, set[str]] = {}
-    for probes in probe_vms(job.settings, job.isa, job.engine, job.only, firmware=job.model):
-        granted = granted or probes.vm.host_delegates_misaligned
-        if job.settings.host_fwft and not granted:
+    for isa, only in harts(job.isa, job.only):
+        hart = _Probes(job, results, isa, only)
+        if job.settings.host_fwft and not hart.granted():
             return [], 0, {}
-        answers = expected(probes.isa, probes.only)
-        for entry in probes.image.entries:
+        for entry in build(frozenset(extensions(isa)), only).entries:
             executed += 1
-            try:
-                seen = probes.run(entry)
-            except ProbeError as error:
-                found.append(Finding.broken(job.settings, job.model.name, entry, str(error)))
-                continue
-            row = to_route(seen)
-            if row.from_ == "VU" and row.path[1:]:
-                raises.setdefault(row.cause, set()).add(entry.event.condition)
-            kvm_counters = frozenset(probes.vcpu.stats.kvm)
-            found += check(job.settings, job.model.name, seen, row, answers[entry.event.id, entry.mode], kvm_counters)
+            known = hart.run(entry)
+            found += known.findings
+            if known.raised is not None:
+                raises.setdefault(known.raised, set()).add(entry.event.condition)
     return found, executed, raises
+
+
+class _Probes:
+    """The probes of one configuration on one hart; the VM is made when the first of them must be run."""
+
+    def __init__(self, job: Job, results: Results, isa: str, only: frozenset[str] | None) -> None:
+        self._job, self._results, self._only = job, results, only
+        self._facts = Facts(job.settings.policy, isa)
+
+    @cached_property
+    def _vm(self) -> ProbeVm:
+        job, facts = self._job, self._facts
+        chosen = replace(job.settings, policy=watched(facts.policy)) if facts.can_share else job.settings
+        return ProbeVm(chosen, isa=facts.isa, engine=job.engine, only=self._only, firmware=job.model)
+
+    @cached_property
+    def _counters(self) -> frozenset[str]:
+        return frozenset(c.name for c in self._facts.policy.counters)
+
+    def granted(self) -> bool:
+        """Whether the firmware grants host-fwft."""
+        if self._results.granted is None:
+            self._results.granted = self._vm.vm.host_delegates_misaligned
+        return self._results.granted
+
+    def run(self, entry: Entry) -> Known:
+        """Return what a probe gives, from a run if need be."""
+        name, facts = (entry.event.id, entry.mode), self._facts
+        known = self._results.find(name, facts) if facts.can_share else None
+        if known is None:
+            known = self._raise(entry)
+            if facts.can_share and known.causes:
+                self._results.keep(name, facts, known)
+        return known
+
+    def _raise(self, entry: Entry) -> Known:
+        """Run a probe; without causes where it did not get to its event."""
+        chosen, firmware, probes = self._job.settings, self._job.model.name, self._vm
+        try:
+            seen = probes.run(entry)
+        except ProbeError as error:
+            return Known(frozenset(), 0, (Finding.broken(chosen, firmware, entry, str(error)),), None)
+        row = to_route(seen)
+        answers = expected(self._facts.isa, self._only)[entry.event.id, entry.mode]
+        findings = check(chosen, firmware, seen, row, answers, self._counters)
+        raised = row.cause if row.from_ == "VU" and row.path[1:] else None
+        traps = sum(1 << cause for cause in probes.raised | probes.causes if cause < 64)
+        return Known(frozenset(probes.causes), traps, tuple(findings), raised)
 
 
 def _jobs(
@@ -135,19 +182,30 @@ def _jobs(
     return [Job(Settings(p, m.name, on, misaligned), m, **more) for p in policies for m in models for on in fwft]
 
 
-def _numbered(numbered: tuple[int, Job]) -> Found:
-    return run_job(numbered[1])
+def _columns(jobs: list[Job]) -> list[Column]:
+    """Return the jobs by firmware and host-fwft, with their places, so that what is known stays in one process."""
+    columns: dict[tuple[str, bool], Column] = {}
+    for place, job in enumerate(jobs):
+        columns.setdefault((job.model.name, job.settings.host_fwft), []).append((place, job))
+    return list(columns.values())
 
 
-def _results(jobs: list[Job], executor: Executor) -> Generator[Found, None, None]:
-    """Yield what each job found, in the order of the jobs; RuntimeError: a worker could not run one of them."""
+def _column(jobs: Column) -> list[Found]:
+    results = Results()
+    return [run_job(job, results) for _, job in jobs]
+
+
+def _results(jobs: list[Job], executor: Executor) -> Generator[tuple[int, Found], None, None]:
+    """Yield the place of each job and what it found; RuntimeError: a worker could not run one of them."""
+    columns = _columns(jobs)
     if isinstance(executor, Here):
-        yield from map(run_job, jobs)
+        known = {place: results for column in columns for results in [Results()] for place, _ in column}
+        yield from ((place, run_job(job, known[place])) for place, job in enumerate(jobs))
         return
-    for done in in_order(executor.execute(_numbered, enumerate(jobs)), lambda numbered: numbered[0]):
+    for done in executor.execute(_column, columns):
         if done.value is None:
-            raise RuntimeError(f"{_where(done.unit[1])} was given up after {done.tries} tries: {done.error}")
-        yield done.value
+            raise RuntimeError(f"{_where(done.unit[0][1])} was given up after {done.tries} tries: {done.error}")
+        yield from zip((place for place, _ in done.unit), done.value, strict=True)
 
 
 def _where(job: Job) -> str:
@@ -177,16 +235,19 @@ def audit(
     result = Audit(tuple(p.name for p in chosen), tuple(m.name for m in models), partial=only is not None)
     few = len(jobs) < FEW_JOBS or not isinstance(engine, str)
     results = _results(jobs, Here() if few else local(workers))
+    found: dict[int, Found] = {}
     try:
-        for done, (job, (found, executed, raises)) in enumerate(zip(jobs, results, strict=True), 1):
-            result.findings += found
-            result.executed += executed
-            for cause, conditions in raises.items():
-                result.raises.setdefault(cause, set()).update(conditions)
+        for place, one in results:
+            found[place] = one
             if progress is not None:
-                progress(done, len(jobs), job.settings.policy.name)
+                progress(len(found), len(jobs), jobs[place].settings.policy.name)
     except KeyboardInterrupt:
         result.interrupted = True
     finally:
         results.close()
+    for _, (findings, executed, raises) in sorted(found.items()):
+        result.findings += findings
+        result.executed += executed
+        for cause, conditions in raises.items():
+            result.raises.setdefault(cause, set()).update(conditions)
     return result

@@ -43,6 +43,7 @@ _COUNTED = tuple(
     (LAYOUT.fields[name].index, memoryview(bytes(LAYOUT.fields[name].count * 8)).cast("Q"))
     for name in ("trap_count", "exit_count", "exit_firmware")
 )
+_NO_TRAPS = memoryview(bytes(_TRAP_WORDS * 8)).cast("Q")
 _TRAP_COUNT, _MODE_INSTRET = LAYOUT.fields["trap_count"].index, LAYOUT.fields["mode_instret"].index
 
 
@@ -95,6 +96,9 @@ class ProbeVm:
     ) -> None:
         self.settings, self.isa, self.engine, self.only, self.nested = settings, isa, engine, only, nested
         self._model = firmware
+        # In the last run, before its mark too: causes that arrived in HS, and those of all traps that the hart took.
+        self.causes: set[int] = set()
+        self.raised: set[int] = set()
         self.image: Image = self._assemble()
         self._build()
 
@@ -154,6 +158,7 @@ class ProbeVm:
             now.costs.append(("M", record.m_instructions, record.m_source))
             now.arrivals.append(self._arrival_m(record))
         if "HS" in record.path:
+            self.causes |= {record.cause, int(self.vcpu.hart.scause)}
             cost = estimate(record.how[-1], record.end, self.settings.policy.release)
             now.costs.append(("HS", cost.hs, cost.source))
             now.arrivals.append(self._arrival_hs(record))
@@ -186,6 +191,9 @@ class ProbeVm:
         vm, vcpu = self.vm, self.vcpu
         vm.write_memory(image.LOG, bytes(image.RECORD * 8))
         self._forget()
+        self.causes.clear()
+        self.raised.clear()
+        self.vcpu.hart.mem[_TRAP_COUNT : _TRAP_COUNT + _TRAP_WORDS] = _NO_TRAPS
         if vm.gstage.unmap(entry.virgin, PAGE):
             vm.flush_all()
         self._start(entry)
@@ -251,6 +259,7 @@ class ProbeVm:
     def _begin_counting(self) -> tuple[list[int], dict[str, int]]:
         """Forget the traps and exits of before: what is counted from now on is the event's."""
         hart, stats = self.vcpu.hart, self.vcpu.stats
+        self.raised |= {trap.cause for trap in _traps(hart.mem[_TRAP_COUNT : _TRAP_COUNT + _TRAP_WORDS], None)}
         for index, nothing in _COUNTED:
             hart.mem[index : index + len(nothing)] = nothing
         stats.routes.clear()
@@ -277,6 +286,7 @@ class ProbeVm:
         now.instructions = {MODE_NAMES[m]: modes[m] - before[0][m] for m in GUEST_MODES}
         counters = self.vcpu.stats.snapshot(hart)
         now.counters = {n: v - before[1].get(n, 0) for n, v in counters.items() if v != before[1].get(n, 0)}
+        self.raised |= {trap.cause for trap in now.traps}
         if skip is not None:
             _without(now.counters, skip)
 

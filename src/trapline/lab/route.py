@@ -135,19 +135,25 @@ def with_zcb(isa: str) -> str:
     return f"{isa}_zcb"
 
 
-def probe_vms(
-    chosen: Settings, isa: str, engine: str | Engine, only: frozenset[str] | None, **more: Any
-) -> Iterator[ProbeVm]:
-    """Yield a VM for each hart that the events need: without C for cause 0, with Zcb for its accesses, and `isa`."""
+def harts(isa: str, only: frozenset[str] | None) -> Iterator[tuple[str, frozenset[str] | None]]:
+    """Yield each hart that the events need, and which of them: without C for cause 0, with Zcb, and `isa`."""
     here = extensions(isa)
     special: set[str] = set()
     for mark, there, change in (("-c", "c" not in here, without_compressed), ("zcb", "zcb" in here, with_zcb)):
         found = frozenset(e.id for e in EVENTS if mark in e.isa and (only is None or e.id in only))
         special |= found if not there else set()
         if found and not there and "c" in here:
-            yield ProbeVm(chosen, isa=change(isa), engine=engine, only=found, **more)
+            yield change(isa), found
     if only is None or only - special:
-        yield ProbeVm(chosen, isa=isa, engine=engine, only=only, **more)
+        yield isa, only
+
+
+def probe_vms(
+    chosen: Settings, isa: str, engine: str | Engine, only: frozenset[str] | None, **more: Any
+) -> Iterator[ProbeVm]:
+    """Yield a VM for each hart that the events need."""
+    for hart, events in harts(isa, only):
+        yield ProbeVm(chosen, isa=hart, engine=engine, only=events, **more)
 
 
 def route(

@@ -296,6 +296,12 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the hypervisor can do `name`."""
         return any(f.name == name for f in self.features)
 
+    def knows(self, name: str, since: str) -> bool:
+        """Whether the hypervisor knows the ISA extension `name`: a Linux that is older than `since` does not."""
+        from trapline.policies.versions import parse
+
+        return not self.release or parse(since) <= parse(self.release)
+
     def csr_rule(self, number: int) -> CsrRule | None:
         """Return who emulates CSR `number`, if anyone."""
         return next((r for r in self.csrs if r.first <= number <= r.last), None)

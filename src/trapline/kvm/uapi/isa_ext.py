@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
-from trapline.policies.versions import parse as version
 from trapline.privilege.isa_string import extensions
 from trapline.privilege.isa_string import parse as isa_words
 
@@ -50,21 +49,16 @@ _PART_OF = {"zca": ("c",), "zcd": ("c", "d"), "zaamo": ("a",), "zalrsc": ("a",)}
 
 def known(vcpu: Vcpu, name: str) -> bool:
     """Whether the KVM of this version has a number for the extension."""
-    release = vcpu.policy.release
-    if name not in SINCE:
-        return False
-    return not release or name in _LETTERS or version(SINCE[name]) <= version(release)
+    return name in SINCE and (name in _LETTERS or vcpu.policy.knows(name, SINCE[name]))
 
 
 def host_has(vcpu: Vcpu, name: str) -> bool:
     """Whether the host has an extension that this KVM knows: __kvm_riscv_isa_check_host."""
-    if not known(vcpu, name):
-        return False
-    return name in _host_extensions(vcpu.vm.isa)
+    return name in host_extensions(vcpu.vm.isa) and known(vcpu, name)
 
 
 @cache
-def _host_extensions(isa: str) -> frozenset[str]:
+def host_extensions(isa: str) -> frozenset[str]:
     """Names in the host's ISA string, what they imply, and the parts of A and C that have names of their own."""
     found = {"i", *isa_words(isa), *extensions(isa)}
     return frozenset(found | {part for part, whole in _PART_OF.items() if set(whole) <= found})
@@ -86,7 +80,7 @@ def disable_allowed(vcpu: Vcpu, name: str) -> bool:
 
 def withheld(vcpu: Vcpu) -> set[str]:
     """Extensions of the host that no guest gets."""
-    return {name for name in SINCE if host_has(vcpu, name) and not enable_allowed(vcpu, name)}
+    return {name for name in SINCE if not enable_allowed(vcpu, name) and host_has(vcpu, name)}
 
 
 def guest_mask(vcpu: Vcpu) -> int:

@@ -1,0 +1,77 @@
+"""A probe is not run again where an earlier run under another policy says what it gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from trapline.firmware.models import FirmwareModel
+from trapline.lab.audit import Job, run_job
+from trapline.lab.audit_same import Facts, Results
+from trapline.lab.events import EVENTS
+from trapline.lab.firmware_names import ALL
+from trapline.lab.settings import Settings
+from trapline.policies import Action, load_policy
+from trapline.policies.schema import Bug, Policy
+from trapline.privilege.isa_string import DEFAULT_ISA
+
+MODEL: FirmwareModel = ALL["opensbi-1.6"]
+
+
+def job(policy: Policy, **more: Any) -> Job:
+    """A configuration with this policy."""
+    return Job(Settings(policy, MODEL.name), MODEL, **more)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("linux-6.13", "linux-6.14", "linux-7.1", "linux-7.2"),
+        ("linux-6.2", "xvisor", "proposed"),
+    ],
+)
+def test_what_is_known_changes_nothing(names: tuple[str, ...]) -> None:
+    """Every probe of several policies gives, one after the other with what is known, what each alone gives."""
+    results = Results()
+    jobs = [job(load_policy(name)) for name in names]
+    assert [run_job(j, results) for j in jobs] == [run_job(j) for j in jobs]
+
+
+def test_equal_policies_run_once() -> None:
+    """A policy that differs in its name and its words alone needs no VM, and its findings bear its name."""
+    results, policy = Results(), load_policy("linux-6.12")
+    only = frozenset({"mmio-c-lbu", "ecall"})
+    found, executed, raises = run_job(job(policy, only=only), results)
+    renamed = job(replace(policy, name="mine", description="words"), only=only, engine="there is none")
+    again = run_job(renamed, results)
+    assert found
+    assert {f.policy for f in again[0]} == {"mine"}
+    assert (len(again[0]), *again[1:]) == (len(found), executed, raises)
+
+
+def test_other_rules_are_executed() -> None:
+    """A rule, a bit of hedeleg or a bug that is another gives what a run without other policies gives."""
+    policy, results = load_policy("linux-7.2"), Results()
+    rule = replace(policy.rule(21), without_slot=Action.KILL)
+    others = [
+        replace(policy, causes={**policy.causes, 21: rule}),
+        replace(policy, hedeleg=policy.hedeleg & ~(1 << 8 | 1 << 12)),
+        replace(policy, bugs=(*policy.bugs, Bug(name="redirect-keeps-privilege"))),
+        replace(policy, counters=()),
+    ]
+    only = frozenset(e.id for e in EVENTS if e.cause in {2, 8, 12, 21})
+    plain = run_job(job(policy, only=only), results)
+    found = [run_job(job(other, only=only), results) for other in others]
+    assert found == [run_job(job(other, only=only)) for other in others]
+    assert found[0] != plain
+
+
+def test_policies_with_code_or_nested_guests_share_nothing() -> None:
+    """What a policy does by a function of its own, or for a guest hypervisor, is not said by its rules."""
+    policy = load_policy("linux-7.2")
+    function = replace(policy.rule(2), function="mine.py:act")
+    assert Facts(policy, DEFAULT_ISA).can_share
+    assert not Facts(replace(policy, causes={2: function}), DEFAULT_ISA).can_share
+    assert not Facts(replace(policy, nested="ideal"), DEFAULT_ISA).can_share
