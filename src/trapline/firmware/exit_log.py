@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from trapline.dataclass import dataclass, replace
+from trapline.firmware.exit_edges import note_edge
 from trapline.lang.functions import cold
 from trapline.lang.state import Hart
 from trapline.lang.state.words import EXIT_RING, LAYOUT
@@ -110,6 +111,10 @@ def note_exit(hart: Hart, kind: U64, cause: U64, origin: U64, where: U64, gpa: U
     hart.exit_ring[at + 5] = event
     hart.exit_ring[at + 6] = raised
     hart.exit_ring_at = hart.exit_ring_at + 1
+    detail = event
+    if kind == SBI_CALL:
+        detail = (hart.x[17] << 4) + hart.x[16]
+    note_edge(hart, index, detail)
     return instructions
 
 

@@ -23,6 +23,7 @@ from trapline.privilege.isa_string import DEFAULT_ISA
 
 REFERENCE_SHARE = 0.05  # of the time, for the reference engine
 CORPUS = 2000  # programs
+LOOKED_FIRST, LOOKED_SHARE = 4096, 0.04  # programs that may run again to find which reaches a new edge
 _TURNS = (0, 0, 1, 0, 0, 2, 0, 1)  # which of the plan's harts a batch is for
 _STARTERS = 40  # programs that a turn may have run behind the one that started another vCPU
 _CLOSER = 8  # programs of a batch that are looked at alone because their logs differ
@@ -62,6 +63,8 @@ class Search:
         self.makers = {isa: Maker(isa, plan.mode, self.rng, nested=plan.nested is not None) for isa in plan.isas}
         self.known: set[Key] = set()
         self.covered: set[object] = set()
+        self.edges = 0  # bits (firmware.exit_edges)
+        self._ran = self._looked = 0  # programs, and those run again to find which reaches an edge
         self.corpus: list[bytes] = []
         self.batches = 0
         self._reference_time, self._began = 0.0, time.process_time()
@@ -93,14 +96,15 @@ class Search:
         while programs:
             outcome = world.target.run(programs, zoo)
             done = outcome.at
-            fresh = world.target.covered() - self.covered
+            fresh, edges = world.target.covered() - self.covered, world.target.edges() & ~self.edges
             if done:
                 self._compare(world, programs[:done], outcome.log, zoo, news)
             if outcome.end in DEADLY:
                 one = self._starter(world, programs[: done + 1], zoo) if outcome.other else programs[done]
                 self._found(world, world.death(outcome, one), one, zoo, news, programs[: done + 1])
-            if fresh:
-                self._keep(world, programs[: done + 1], fresh, zoo, news)
+            self._ran += min(done + 1, len(programs))
+            if fresh or (edges and self._looked < LOOKED_FIRST + LOOKED_SHARE * self._ran):
+                self._keep(world, programs[: done + 1], fresh, edges, zoo, news)
             news.runs += min(done + 1, len(programs))
             programs = programs[done + 1 :]
         self._engines(world, case, news)
@@ -192,16 +196,26 @@ class Search:
         self._reference_time += time.process_time() - now
 
     # --- what is new ---
-    def _keep(self, world: World, programs: list[bytes], fresh: set[object], zoo: int, news: News) -> None:
-        """Find the program that reaches what none has reached before; it becomes part of the corpus."""
+    def _keep(self, world: World, programs: list[bytes], fresh: set[object], edges: int, zoo: int, news: News) -> None:
+        """Find the program that reaches what none has reached before; it becomes part of the corpus.
+
+        Routes are few: they come first. Edges that no program reaches alone count as seen; those of other programs of
+        the batch do not.
+        """
         self.covered |= fresh
+        self._looked += len(programs)
         while len(programs) > 1:
             half = programs[: len(programs) // 2]
-            outcome = world.target.run(half, zoo)
-            reached = world.target.covered() & fresh
-            ran = outcome.end is End.DONE or reached
-            programs = half if ran and reached else programs[len(programs) // 2 :]
+            world.target.run(half, zoo)
+            reached = self._reached(world, fresh, edges)
+            programs = half if reached else programs[len(programs) // 2 :]
         # A batch begins again behind a program that ends the guest: none is changed into many others.
-        if len(self.corpus) < CORPUS and world.target.run(programs, zoo).end is End.DONE:
+        ends_well = world.target.run(programs, zoo).end is End.DONE
+        if not fresh:
+            self.edges |= world.target.edges() & edges or edges
+        if len(self.corpus) < CORPUS and ends_well and self._reached(world, fresh, edges):
             self.corpus.append(programs[0])
             news.corpus.append(programs[0])
+
+    def _reached(self, world: World, fresh: set[object], edges: int) -> bool:
+        return bool(world.target.covered() & fresh) if fresh else bool(world.target.edges() & edges)

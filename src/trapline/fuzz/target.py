@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import reduce
+from operator import or_
 
 from trapline.engine.api import Engine
+from trapline.firmware.exit_edges import edges
 from trapline.firmware.firmware import Firmware
 from trapline.fuzz import image as layout
 from trapline.fuzz.image import Image
@@ -219,3 +222,7 @@ class Target:
         found: set[object] = set(self.vm.routes())
         found.update(hardware_traps(self.vcpu.hart))
         return found
+
+    def edges(self) -> int:
+        """Return which exits of the last run came behind which, as the bits of a number."""
+        return reduce(or_, (edges(vcpu.hart) for vcpu in self.vm.vcpus))

@@ -29,7 +29,7 @@ PAGE = undo.PAGE
 # Words of this process that belong to a run all the same: what native code has counted, and where a hart was stopped.
 _OF_A_RUN = (
     *("kvm_stat", "exit_count", "exit_firmware", "fw_count", "fw_instructions", "exit_ring_at", "exit_ring"),
-    *("kvm_events", "kvm_leaves"),
+    *("exit_edges", "edge_code", "edge_before", "kvm_events", "kvm_leaves"),
     *("stop_entry", "stop_va", "stop_then", "stop_pc", "stop_pass_pc", "stop_pass_at"),
 )
 _WORDS = [f for f in LAYOUT.fields.values() if not f.host or f.name in _OF_A_RUN]

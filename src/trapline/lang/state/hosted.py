@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from trapline.lang.layout import Kind
 from trapline.lang.state.words import (
+    EDGE_LANES,
+    EDGE_WORDS,
     EXIT_KINDS,
     EXIT_RING,
     HALT_BUCKETS,
@@ -69,6 +71,10 @@ class HostedWords:
     fw_instructions = LAYOUT.word()  # estimated for the same traps
     exit_ring_at = LAYOUT.word()
     exit_ring = LAYOUT.array(EXIT_RING * 8)  # the last exits that native code handled
+    # Which of them came behind which (firmware.exit_edges): a bit for each pair; where the last ones were, and which.
+    exit_edges = LAYOUT.array(EDGE_WORDS)
+    edge_code = LAYOUT.array(EDGE_LANES)
+    edge_before = LAYOUT.array(EDGE_LANES)
     # Halts not yet in the vCPU's statistics (kvm.halts): nanoseconds, wakeups, waits by their logarithm.
     kvm_timebase, kvm_halt_wait, kvm_wakeups = LAYOUT.words(3)
     kvm_halts = LAYOUT.array(HALT_BUCKETS)

@@ -15,5 +15,6 @@ IMSIC_FILES, IMSIC_WORDS = 9, 4
 SHADOWS = 8
 STORED_PAGES = 64  # that a hart's log of stores has places for
 EXIT_KINDS, EXIT_RING = 32, 64
+EDGE_WORDS, EDGE_LANES = 128, 32  # of pairs of exits (firmware.exit_edges)
 SBI_RULES = 32
 HALT_BUCKETS = 32  # HALT_POLL_HIST_COUNT (include/linux/kvm_types.h)
