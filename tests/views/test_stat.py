@@ -285,6 +285,10 @@ class Terminal:
         """Type."""
         subprocess.run([*self._tmux, "send-keys", *keys], check=True)
 
+    def resize(self, width: int, height: int) -> None:
+        """Drag the window's corner."""
+        subprocess.run([*self._tmux, "resize-window", "-x", str(width), "-y", str(height)], check=True)
+
     def until(self, wanted: str, gone: str = "\0") -> str:
         """Wait until a text is there, and another is not; return the screen."""
         shown = ""
@@ -296,6 +300,15 @@ class Terminal:
                 return shown
             time.sleep(0.1)
         raise AssertionError(shown)
+
+    def in_last_line(self, wanted: str, height: int) -> None:
+        """Wait until a text is in the last of so many lines."""
+        for _ in range(300):
+            lines = self.until(wanted).splitlines()
+            if len(lines) == height and wanted in lines[-1]:
+                return
+            time.sleep(0.1)
+        raise AssertionError("\n".join(lines))
 
     def close(self) -> None:
         """Leave."""
@@ -322,18 +335,24 @@ def test_in_a_terminal(guest: subprocess.Popen[bytes], environment: dict[str, st
 
 @needs_tmux
 def test_the_view_of_ones_own_run(environment: dict[str, str], tmp_path: Path) -> None:
-    """--live opens the view, Ctrl-A l leads to the guest's console and back, and what the guest wrote is there then."""
+    """--live opens the view, Ctrl-A l leads to the guest's console and back, and what the guest wrote is there then.
+
+    At another size, taken in the view or at the console, the view fills the window: its keys are in the last line.
+    """
     pytest.importorskip("textual")
     file = tmp_path / "guest.bin"
     file.write_bytes(assemble(f"li t0, 0x10000000\nli t1, 'G'\nsb t1, 0(t0)\n{GUEST}", 0x8020_0000))
     terminal = Terminal(tmp_path, environment, f"{' '.join(TRAPLINE)} run {file} --live --max-seconds 100")
     with contextlib.closing(terminal):
         terminal.until("10 supervisor-syscall VS>HS>VS sbi resumed")
+        terminal.resize(100, 20)
+        terminal.in_last_line("q quit", 20)
         terminal.keys("C-a", "l")
         terminal.until("G", gone="q quit")
+        terminal.resize(120, 34)
         time.sleep(1)  # the run finds that its view has ended
         terminal.keys("C-a", "l")
-        terminal.until("q quit")
+        terminal.in_last_line("q quit", 34)
         terminal.keys("q")
         terminal.until("G", gone="q quit")
         time.sleep(1)
