@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
+import trapline.isa.all  # noqa: F401  (declares every instruction)
 from trapline.isa.assemble import assemble
 from trapline.isa.decode import extension_enabled
 from trapline.isa.encoding import EncodingError, parse

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import trapline.isa.all  # noqa: F401  (declares every instruction)
 from trapline.isa.assemble import assemble_program
 from trapline.lab.elf_file import Part, write_elf
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import trapline.isa.all  # noqa: F401  (declares every instruction)
 from trapline.engine import decode_table, kept_tables, stamps
 from trapline.engine.compiler_names import step_index
 from trapline.engine.native import NativeEngine

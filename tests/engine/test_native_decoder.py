@@ -9,6 +9,7 @@ from functools import cache
 
 import pytest
 
+import trapline.isa.all  # noqa: F401  (declares every instruction)
 from trapline.engine import decode_table
 from trapline.engine.code import PAGE, CodePage, CodeStore
 from trapline.engine.compiler_names import step_index

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import trapline.isa.all  # noqa: F401  (declares every instruction)
 from trapline.isa.decode import Decoder
 from trapline.isa.encoding import parse
 from trapline.lang.functions import INSTRUCTIONS as DECLARED

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import trapline.isa.all  # noqa: F401  (declares every instruction)
 from trapline.isa.encoding import EncodingError, parse
 from trapline.lang.functions import INSTRUCTIONS
 
