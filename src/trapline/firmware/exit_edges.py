@@ -1,7 +1,8 @@
 """Which exit came behind which other: what a search for new programs takes for new (trapline.fuzz).
 
 An edge is an exit, what became of it, and the exit that the same 128 bytes of code raised before; it sets one bit of
-8,192 by its hash. Two edges may share a bit: then the second is not seen. Exits that Python handles are not noted.
+8,192 by its hash. Two edges may share a bit: then the second is not seen. Exits that Python handles are not noted,
+and none where nobody wants them (hart.edges_wanted).
 """
 
 from __future__ import annotations

@@ -111,10 +111,11 @@ def note_exit(hart: Hart, kind: U64, cause: U64, origin: U64, where: U64, gpa: U
     hart.exit_ring[at + 5] = event
     hart.exit_ring[at + 6] = raised
     hart.exit_ring_at = hart.exit_ring_at + 1
-    detail = event
-    if kind == SBI_CALL:
-        detail = (hart.x[17] << 4) + hart.x[16]
-    note_edge(hart, index, detail)
+    if hart.edges_wanted != 0:
+        detail = event
+        if kind == SBI_CALL:
+            detail = (hart.x[17] << 4) + hart.x[16]
+        note_edge(hart, index, detail)
     return instructions
 
 

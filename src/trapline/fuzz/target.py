@@ -110,6 +110,8 @@ class Target:
             for at, data in hypervisor.tables:
                 vm.write_memory(at, data)
             start, opaque, self.limit = hypervisor.start, start, 10 * LIMIT
+        for vcpu in vm.vcpus:
+            vcpu.hart.edges_wanted = 1
         self.vcpu.reset(start, opaque)
         self.vcpu.vmm_waits = True  # devices are served while KVM_RUN waits
         self._log = vm.memory_view(layout.LOG, layout.LOG_SIZE)

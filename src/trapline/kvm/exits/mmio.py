@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 from trapline.engine.records import ACCESS_NOTHING, ACCESS_SIZE
 from trapline.kvm.exits.mmio_access import (
     DECODED,
-    IMPLICIT,
-    MISALIGNED,
     UNFETCHED,
     decode_access,
     finish_access,
     stored_data,
 )
+from trapline.kvm.exits.outside import refusals
 from trapline.kvm.exits.redirect import access_fault
 from trapline.kvm.uapi.context import CpuTrap, MmioAccess
 from trapline.kvm.uapi.numbers import Exit
@@ -27,20 +26,15 @@ if TYPE_CHECKING:
 
 def mmio_access(vcpu: Vcpu, trap: CpuTrap, rule: CauseRule) -> int:
     """A load or store outside the slots that native exits left: in-kernel devices first, then KVM_EXIT_MMIO."""
-    hart, mmio = vcpu.hart, vcpu.policy.mmio
+    hart = vcpu.hart
     store = trap.scause == STORE_GUEST_PAGE_FAULT
     found = int(hart.call(decode_access, int(store), trap.gpa, trap.htinst))
-    if found == IMPLICIT:
-        return _refuse(vcpu, trap, Refusal(mmio.implicit.value), rule.without_slot_errno)
     if found == UNFETCHED:
         return fetch_failed(vcpu, failed_fetch(vcpu), "mmio")
-    if found == MISALIGNED:
-        return _refuse(vcpu, trap, mmio.misaligned, mmio.misaligned_errno)
-    if found != DECODED:
-        return _refuse(vcpu, trap, mmio.unsupported, mmio.unsupported_errno)
     size = int(hart.kvm_mmio_access) & ACCESS_SIZE
-    if rule.without_device is not None and not vcpu.vm.has_device(trap.gpa, size):
-        return _refuse(vcpu, trap, rule.without_device, rule.without_slot_errno)
+    refusal = refusals(rule, vcpu.policy.mmio).get(found)
+    if refusal is not None and (found != DECODED or not vcpu.vm.has_device(trap.gpa, size)):
+        return _refuse(vcpu, trap, *refusal)
     hart.kvm_mmio_open = 1
     if int(hart.kvm_mmio_access) & ACCESS_NOTHING:  # devices have no cache
         return _done(vcpu)

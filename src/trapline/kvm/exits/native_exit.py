@@ -39,8 +39,8 @@ from trapline.kvm.entry import (
 from trapline.kvm.exits.guest_fetch import fetches_guest
 from trapline.kvm.exits.map_native import map_plain
 from trapline.kvm.exits.mmio_access import DECODED, decode_access, finish_access, stored_data
+from trapline.kvm.exits.outside import FAULT_SHIFT, FETCH, is_held
 from trapline.kvm.exits.redirect import trap_redirect
-from trapline.kvm.exits.refuse_native import FAULT_SHIFT, FETCH, is_held
 from trapline.kvm.exits.sbi_native import serve_call
 from trapline.kvm.flags import SERVES_MMIO, SERVES_WRS, WFI_OF_USER_IS_ILLEGAL
 from trapline.kvm.nested.exits import FLAT, nested_trap

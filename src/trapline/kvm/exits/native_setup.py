@@ -27,7 +27,7 @@ from trapline.kvm.exits.native_exit import (
     NEEDS_SPV,
     STAT_SHIFT,
 )
-from trapline.kvm.exits.refuse_native import outside_words
+from trapline.kvm.exits.outside import held_words, outside_word
 from trapline.kvm.exits.vcpu_exit import action_of
 from trapline.kvm.flags import (
     CHECKS_ADDRESS,
@@ -56,7 +56,7 @@ from trapline.kvm.uapi.slots import SlotKind
 from trapline.lang.functions import INSTRUCTIONS
 from trapline.lang.state.words import LAYOUT, SBI_RULES
 from trapline.policies import Action, Implicit, Policy
-from trapline.privilege.causes import ECALL_VS
+from trapline.privilege.causes import ECALL_VS, GUEST_PAGE_FAULTS, INST_GUEST_PAGE_FAULT
 from trapline.sbi.numbers import FirmwareEvent
 
 if TYPE_CHECKING:
@@ -107,10 +107,10 @@ def _write_slots(vcpu: Vcpu) -> None:
     words = [word for s in plain[:SLOTS] for word in (s.gpa, s.end, s.hpa, level)]
     words += [0] * (len(vcpu.hart.kvm_slots) - len(words))
     lost = vcpu.hart.kvm_slots[1] != words[1]  # restored from a snapshot
-    known = [*words, *outside_words(vcpu)]
+    known = [*words, *held_words(vcpu)]
     if known != vcpu.native_slots or lost:
         vcpu.native_slots = known.copy()
-        for field in (vcpu.hart.kvm_slots, vcpu.hart.kvm_held, vcpu.hart.kvm_outside):
+        for field in (vcpu.hart.kvm_slots, vcpu.hart.kvm_held):
             for n in range(len(field)):
                 field[n] = known.pop(0)
 
@@ -193,6 +193,8 @@ def _write_policy(vcpu: Vcpu, policy: Policy) -> None:
         hart.kvm_action[cause] = _action(vcpu, policy, cause, names) | event << EVENT_SHIFT
         hart.kvm_function[cause] = _function(vm, cause)
         hart.kvm_counters[cause] = sum(1 << n for n in counters)
+    for cause in GUEST_PAGE_FAULTS:
+        hart.kvm_outside[cause - INST_GUEST_PAGE_FAULT] = 0 if vm.nested else outside_word(policy, cause)
     hart.kvm_exits_stat = names.get("exits", -1) + 1
     hart.kvm_nacl = sum(FEATURES[name] for name in vm.nacl) | SERVED if vm.nacl and vm.nested else 0
     hart.kvm_nested_bugs = sum(bit for name, bit in BITS.items() if policy.has_bug(name))

@@ -46,12 +46,12 @@ def trap_redirect(hart: Hart, scause: U64, sepc: U64, stval: U64, keep_privilege
 
 
 # What a bus says of an access that it cannot do, by the guest page fault that KVM saw of it.
-_ACCESS_FAULT_OF = dict(zip(GUEST_PAGE_FAULTS, ACCESS_FAULTS, strict=True))
+ACCESS_FAULT_OF = dict(zip(GUEST_PAGE_FAULTS, ACCESS_FAULTS, strict=True))
 
 
 def access_fault(vcpu: Vcpu, trap: CpuTrap) -> None:
     """Give the guest a guest page fault of its own as what a machine without hypervisor would show: an access fault."""
-    inject(vcpu, replace(trap, scause=_ACCESS_FAULT_OF[trap.scause], htval=0, htinst=0))
+    inject(vcpu, replace(trap, scause=ACCESS_FAULT_OF[trap.scause], htval=0, htinst=0))
 
 
 def inject(vcpu: Vcpu, trap: CpuTrap) -> None:

@@ -72,6 +72,7 @@ class HostedWords:
     exit_ring_at = LAYOUT.word()
     exit_ring = LAYOUT.array(EXIT_RING * 8)  # the last exits that native code handled
     # Which of them came behind which (firmware.exit_edges): a bit for each pair; where the last ones were, and which.
+    edges_wanted = LAYOUT.word()  # by a search; no other run notes them
     exit_edges = LAYOUT.array(EDGE_WORDS)
     edge_code = LAYOUT.array(EDGE_LANES)
     edge_before = LAYOUT.array(EDGE_LANES)
@@ -98,7 +99,7 @@ class HostedWords:
     kvm_window_load = LAYOUT.array(8)
     kvm_window_store = LAYOUT.array(8)
     kvm_slots = LAYOUT.array(32)  # plain RAM: address, end, host physical address, largest level (kvm.exits.map_native)
-    kvm_held = LAYOUT.array(32)  # pairs of first and last + 1: slots and devices (kvm.exits.refuse_native)
+    kvm_held = LAYOUT.array(32)  # pairs of first and last + 1: slots and devices (kvm.exits.outside)
     kvm_outside = LAYOUT.array(4)  # by cause from 20 on: what becomes of an access elsewhere
     kvm_leaves = LAYOUT.array(8)  # G-stage leaves that native code has made, by level
     kvm_peers = LAYOUT.array(64)  # host addresses of the VM's harts
