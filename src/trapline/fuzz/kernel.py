@@ -26,7 +26,7 @@ from trapline.fuzz.make import SBI
 from trapline.isa.assemble import assemble
 from trapline.lab import probe_image as probe
 from trapline.lab.elf_file import Part, write_elf
-from trapline.lab.errors import UsageError
+from trapline.lab.replay import write_script, writing
 from trapline.lab.settings import Settings
 from trapline.policies import Policy, load_policy
 from trapline.sbi.numbers import Eid
@@ -211,18 +211,13 @@ def guest_of(found: Found) -> bytes:
 def write_kernel(result: KernelResult, directory: Path) -> None:
     """Write an ELF for each finding, and `replay.sh`."""
     policy = result.settings.policy.name
-    lines = ["#!/bin/sh", "# Calls that the kernel answers otherwise.", 'cd "$(dirname "$0")" || exit 2', "status=0"]
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
+    runs = []
+    with writing(directory):
         for number, found in enumerate(result.findings, 1):
             found.file = f"{number:03}-kernel-{_NAMES.get(found.extension, f'{found.extension:#x}').lower()}.elf"
             (directory / found.file).write_bytes(guest_of(found))
             words = ["trapline", "run", found.file, "--policy", policy, "--firmware", result.settings.firmware]
             words += ["--memory", "16M", "--max-instructions", "1000000"]
             found.command = shlex.join([*words[:2], str(directory / found.file), *words[3:]])
-            lines += [f"# {found.line()}", f"{shlex.join(words)} || status=$?"]
-        script = directory / "replay.sh"
-        script.write_text("\n".join([*lines, "exit $status", ""]), encoding="utf-8")
-        script.chmod(script.stat().st_mode | 0o111)
-    except OSError as error:
-        raise UsageError(f"cannot write to {str(directory)!r}: {error.strerror}", "--out") from None
+            runs.append((found.line(), shlex.join(words)))
+        write_script(directory, ("Calls that the kernel answers otherwise.",), runs)

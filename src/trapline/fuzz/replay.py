@@ -14,7 +14,7 @@ from trapline.isa.assemble import assemble
 from trapline.lab import nested_image as l1
 from trapline.lab import probe_image as probe
 from trapline.lab.elf_file import Part, write_elf
-from trapline.lab.errors import UsageError
+from trapline.lab.replay import from_anywhere, write_script, writing
 from trapline.privilege.isa_string import DEFAULT_ISA, extensions
 
 FAILED = 0x1_3333  # to the test finisher: the guest saw something else
@@ -95,22 +95,12 @@ def command_of(group: Group, plan: Plan, policy: str, path: str) -> str:
 
 def write_all(groups: list[Group], plan: Plan, policy: str, directory: Path) -> None:
     """Write an ELF for each group, and `replay.sh`; each group learns of its file and line."""
-    anywhere = str(Path(policy).resolve()) if Path(policy).is_file() else policy
-    lines = [
-        "#!/bin/sh",
-        "# What `trapline fuzz` found, one run for each.",
-        'cd "$(dirname "$0")" || exit 2',
-        "status=0",
-    ]
-    try:
+    anywhere, runs = from_anywhere(policy), []
+    with writing(directory):
         for number, group in enumerate(groups, 1):
             name = f"{number:03}-{group.key.kind}-{group.key.what.replace(' ', '-').replace('.', '-').lower()}.elf"
             (directory / name).write_bytes(guest_of(group, plan))
             group.file = name
             group.command = command_of(group, plan, policy, str(directory / name))
-            lines += [f"# {group.key.line()}", f"{command_of(group, plan, anywhere, name)} || status=$?"]
-        script = directory / "replay.sh"
-        script.write_text("\n".join([*lines, "exit $status", ""]), encoding="utf-8")
-        script.chmod(script.stat().st_mode | 0o111)
-    except OSError as error:
-        raise UsageError(f"cannot write to {str(directory)!r}: {error.strerror}", "--out") from None
+            runs.append((group.key.line(), command_of(group, plan, anywhere, name)))
+        write_script(directory, ("What `trapline fuzz` found, one run for each.",), runs)

@@ -26,12 +26,7 @@ from trapline.lang.state import Hart
 from trapline.privilege.fields import HSTATUS_GVA, HSTATUS_SPV, HSTATUS_SPVP, MSTATUS_SPP
 from trapline.privilege.isa_string import DEFAULT_ISA, extensions
 
-_HEAD = """\
-#!/bin/sh
-# What `trapline audit --nested` found. Exit code: that of the last run that failed.
-cd "$(dirname "$0")" || exit 2
-status=0
-"""
+_ABOUT = ("What `trapline audit --nested` found. Exit code: that of the last run that failed.",)
 
 STUB = l1.BASE + l1.SIZE  # where the machine starts
 FLAT = {"vHS": "VS", "vU": "VU", "vVS": "VS", "vVU": "VU"}
@@ -236,4 +231,4 @@ def write_nested(findings: list[NestedFinding], directory: str | Path, policies:
     def guest(finding: NestedFinding) -> bytes:
         return nested_guest_of(replace(finding, l1=policies.get(finding.l1, finding.l1)))
 
-    return write_replays(findings, directory, policies, _HEAD, name_of, guest, command_of)
+    return write_replays(findings, directory, policies, _ABOUT, name_of, guest, command_of)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -20,15 +21,13 @@ from trapline.privilege.isa_string import DEFAULT_ISA, extensions
 
 F = TypeVar("F", bound=Finding)
 
-_HEAD = """\
-#!/bin/sh
-# What `trapline audit` found, one run for each; works from any directory. Exit code: that of the last run that failed.
-# The same programs without a hypervisor say what the guest should have seen:
-#   qemu-system-riscv64 -M virt -nographic -kernel NAME.elf
-#   spike --isa=rv64gc_zicntr_zihpm NAME.elf
-cd "$(dirname "$0")" || exit 2
-status=0
-"""
+_ABOUT = (
+    "What `trapline audit` found, one run for each; works from any directory.",
+    "Exit code: that of the last run that failed.",
+    "The same programs without a hypervisor say what the guest should have seen:",
+    "  qemu-system-riscv64 -M virt -nographic -kernel NAME.elf",
+    "  spike --isa=rv64gc_zicntr_zihpm NAME.elf",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,25 +93,24 @@ def write_all(findings: list[Finding], directory: str | Path, policies: dict[str
     def name_of(finding: Finding) -> str:
         return f"{finding.event_id}-{finding.from_.lower()}.elf"
 
-    return write_replays(findings, directory, policies, _HEAD, name_of, guest_of, command_of)
+    return write_replays(findings, directory, policies, _ABOUT, name_of, guest_of, command_of)
 
 
 def write_replays(
     findings: Sequence[F],
     directory: str | Path,
     policies: dict[str, str],
-    head: str,
+    about: Sequence[str],
     name_of: Callable[[F], str],
     guest_of: Callable[[F], bytes],
     command_of: Callable[[F, str, str], str],
 ) -> list[Replay]:
-    """Write the guests of findings and `replay.sh`, which begins with `head`; UsageError if that cannot be."""
+    """Write the guests of findings and `replay.sh`, which says what it is `about`; UsageError if that cannot be."""
     place = Path(directory)
     written: set[str] = set()
     replays: dict[tuple[str, str, str], Replay] = {}
-    lines: list[str] = []
-    try:
-        place.mkdir(parents=True, exist_ok=True)
+    runs: list[tuple[str, str]] = []
+    with writing(place):
         for finding in findings:
             name = name_of(finding)
             if name not in written:
@@ -122,12 +120,32 @@ def write_replays(
             if key not in replays:
                 said = policies.get(finding.policy, finding.policy)
                 replays[key] = Replay(place / name, command_of(finding, str(place / name), said), finding)
-                anywhere = str(Path(said).resolve()) if Path(said).is_file() else said
-                lines.append(f"# ({finding.prop}) {finding.cause} {cause_name(finding.cause)}: {finding.what}")
-                lines.append(f"{command_of(finding, name, anywhere)} || status=$?")
-        script = place / "replay.sh"
-        script.write_text("\n".join([head, *lines, "exit $status", ""]), encoding="utf-8")
-        script.chmod(script.stat().st_mode | 0o111)
+                title = f"({finding.prop}) {finding.cause} {cause_name(finding.cause)}: {finding.what}"
+                runs.append((title, command_of(finding, name, from_anywhere(said))))
+        write_script(place, about, runs)
+    return list(replays.values())
+
+
+def from_anywhere(policy: str) -> str:
+    """Return a policy's name, or the whole path of its file."""
+    return str(Path(policy).resolve()) if Path(policy).is_file() else policy
+
+
+@contextmanager
+def writing(directory: Path) -> Iterator[None]:
+    """Write into a folder, that is made; UsageError if that cannot be."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError as error:
         raise UsageError(f"cannot write to {str(directory)!r}: {error.strerror}", "--out") from None
-    return list(replays.values())
+
+
+def write_script(directory: Path, about: Sequence[str], runs: Iterable[tuple[str, str]]) -> None:
+    """Write `replay.sh`: what it is about, then each run (what it shows, its command) from the folder of the script."""
+    lines = ["#!/bin/sh", *(f"# {line}" for line in about), 'cd "$(dirname "$0")" || exit 2', "status=0", ""]
+    for title, command in runs:
+        lines += [f"# {title}", f"{command} || status=$?"]
+    script = directory / "replay.sh"
+    script.write_text("\n".join([*lines, "exit $status", ""]), encoding="utf-8")
+    script.chmod(script.stat().st_mode | 0o111)
