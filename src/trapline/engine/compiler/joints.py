@@ -196,6 +196,20 @@ def step() -> str:
     return h.text()
 
 
+def fetch_parcel(h: Handler, functions: dict[str, Compiled], va: Word, fetched: str) -> Word:
+    """Fetch 16 bits by a walk: into the trap that this raises, or on in the block `fetched`."""
+    fetch = functions["fetch_parcel"]
+    both = h.run(fetch, va)
+    failed = Flag(h.part(1, fetch.result_type(), both))
+    parcel = Word(h.part(0, fetch.result_type(), both))
+    h.branch(failed, "trapped", fetched)
+    h.begin("trapped")
+    h.count(1)
+    h.tail("@h.deliver", ic=IC1)
+    h.begin(fetched)
+    return parcel
+
+
 def fetch_miss(functions: dict[str, Compiled]) -> str:
     """The fetch TLB does not know next_pc: walk, then go on, trap, or ask Python for the page's records."""
     h = Handler("h.fetch_miss")
@@ -203,14 +217,7 @@ def fetch_miss(functions: dict[str, Compiled]) -> str:
     h.put("pc", pc)
     h.instret()
     h.put("fetch_uncached", 1)
-    fetch = functions["fetch_parcel"]
-    both = h.run(fetch, pc)
-    failed = Flag(h.part(1, fetch.result_type(), both))
-    h.branch(failed, "trapped", "fetched")
-    h.begin("trapped")
-    h.count(1)
-    h.tail("@h.deliver", ic=IC1)
-    h.begin("fetched")
+    fetch_parcel(h, functions, pc, "fetched")
     uncached = h.get("fetch_uncached")
     h.branch(h.compare("eq", uncached, 0), "go", "ask")
     h.begin("go")
@@ -236,15 +243,7 @@ def straddle(functions: dict[str, Compiled]) -> str:
     h.begin("miss")
     h.put("pc", pc)
     h.instret()
-    fetch = functions["fetch_parcel"]
-    both = h.run(fetch, second)
-    failed = Flag(h.part(1, fetch.result_type(), both))
-    half_miss = Word(h.part(0, fetch.result_type(), both))
-    h.branch(failed, "trapped", "compare")
-    h.begin("trapped")
-    h.count(1)
-    h.tail("@h.deliver", ic=IC1)
-    h.begin("compare")
+    half_miss = fetch_parcel(h, functions, second, "compare")
     half = h.phi((half_hit, "hit"), (half_miss, "miss"))
     known = h.compare("eq", half, h.imm32())
     h.branch(known, "same", "differs", LIKELY)
