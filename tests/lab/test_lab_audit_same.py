@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import pytest
@@ -75,3 +76,40 @@ def test_policies_with_code_or_nested_guests_share_nothing() -> None:
     assert Facts(policy, DEFAULT_ISA).can_share
     assert not Facts(replace(policy, causes={2: function}), DEFAULT_ISA).can_share
     assert not Facts(replace(policy, nested="ideal"), DEFAULT_ISA).can_share
+
+
+def _changed(policy: Policy, others: list[Policy], rng: Random) -> Policy:
+    """The policy with up to three things that are another one's, or not there."""
+    for _ in range(rng.randrange(4)):
+        other, cause = rng.choice(others), rng.randrange(24)
+        policy = replace(
+            policy,
+            **rng.choice(
+                [
+                    {"causes": {**policy.causes, cause: other.rule(cause)}},
+                    {"hedeleg": policy.hedeleg ^ 1 << rng.choice([0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 13, 15, 18])},
+                    {"bugs": tuple(b for b in policy.bugs if rng.random() < 0.7)},
+                    {"features": tuple(f for f in policy.features if rng.random() < 0.7)},
+                    {"mmio": other.mmio},
+                    {"sbi": other.sbi, "sbi_version": other.sbi_version, "fwft": other.fwft},
+                    {"csrs": other.csrs},
+                    {"features": other.features, "bugs": other.bugs},
+                ]
+            ),
+        )
+    return replace(policy, name=f"changed-{rng.randrange(10**9)}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_no_policy_is_taken_for_another(seed: int) -> None:
+    """Presets with parts of others, on any firmware: what is known gives what each gives alone."""
+    rng = Random(seed)
+    names = ("linux-5.17", "linux-6.2", "linux-6.12", "linux-7.0", "linux-7.3", "proposed", "xvisor", "bao", "axvisor")
+    presets = [load_policy(name) for name in names]
+    model, only = ALL[f"opensbi-1.{rng.choice((1, 6, 9))}"], frozenset(rng.sample([e.id for e in EVENTS], 40))
+    results = Results()
+    for _ in range(8):
+        settings = Settings(_changed(rng.choice(presets), presets, rng), model.name)
+        changed = Job(settings, model, only=only)
+        assert run_job(changed, results) == run_job(changed)
