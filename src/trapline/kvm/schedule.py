@@ -109,19 +109,30 @@ def _run_several(vm: Vm, vmm: Vmm, max_instructions: int | None) -> VmResult:
             words.answered = False
             words.prepare(vmm is not None)
         words.take_turns(NEVER if last is None else last - vm.instructions)
+        handled = words.has_exit
+        if handled:  # before anything else: nobody else knows of it
+            result = _step(vm, vmm, last, words)
+            if result is not None:
+                return result
         if vm.poll is not None and vm.poll():
             return VmResult("stop", vm.vcpus[0])
+        if handled:
+            continue
         if vm.open_round is None:
             idle = _idle(vm)
             if idle is not None:
                 return idle
-            continue
-        index, until = vm.open_round
-        vcpu = vm.vcpus[index]
-        if words.waits_for_python or (last is not None and vm.instructions >= last):
-            result = _turn(vm, vcpu, vmm, until, last, NEVER, words)
+        elif words.waits_for_python or (last is not None and vm.instructions >= last):
+            result = _step(vm, vmm, last, words)
             if result is not None:
                 return result
+
+
+def _step(vm: Vm, vmm: Vmm, last: int | None, words: TurnWords) -> VmResult | None:
+    """Let the vCPU whose turn it is do one KVM_RUN, or go on in the one that it came back from."""
+    assert vm.open_round is not None
+    index, until = vm.open_round
+    return _turn(vm, vm.vcpus[index], vmm, until, last, NEVER, words)
 
 
 class TurnWords:
@@ -147,6 +158,11 @@ class TurnWords:
         """Whether the vCPU whose turn it is needs what only Python does."""
         return self.io.turn_stop == TO_PYTHON
 
+    @property
+    def has_exit(self) -> bool:
+        """Whether a vCPU came back whose exit nobody has handled yet."""
+        return self.io.turn_reason != 0
+
     def prepare(self, vmm_waits: bool) -> None:
         """What exits must know, for vCPUs that KVM_RUN has prepared before."""
         for vcpu in self._vm.vcpus:
@@ -170,6 +186,8 @@ class TurnWords:
     def take_turns(self, budget: int) -> None:
         """Let the vCPUs take turns until one needs Python, `budget` is spent, all block, or for a while."""
         vm, io = self._vm, self.io
+        if self.has_exit:  # an exception came between
+            return
         next_, until = (0, 0) if vm.open_round is None else (vm.open_round[0] + 1, vm.open_round[1])
         io.turn_next, io.turn_round, io.turn_now = next_, until, 0
         io.turn_ticks = max(1, QUANTUM // int(vm.vcpus[0].hart.time_ratio))
