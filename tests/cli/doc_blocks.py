@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import re
 import shlex
@@ -18,6 +19,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTH = "96"
+_FENCED = re.compile(r"^( *)```[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+_TRAPLINE = re.compile(r"\s*(?:\$ |(?:- )?run: |\w+=\S+ )*(trapline [a-z-].*)")
+_NAMED = re.compile(r"`(trapline [^`]+)`")
+_HEAD_OF_SNAPSHOTS = "trapline snapshot 1"
+_STANDS_FOR = {"N": "2", "POLICY": "patel"}
 _BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
 
 
@@ -56,6 +62,27 @@ def examples() -> list[Example]:
         for command, output in split(block)
         if command.startswith("trapline ")
     ]
+
+
+def command_lines(page: Path) -> Iterator[list[str]]:
+    """Yield the words of every command line that a page shows in a block, or names in its text."""
+    text = page.read_text(encoding="utf-8")
+    for block in _FENCED.findall(text):
+        for line in block[1].replace("\\\n", " ").split("\n"):
+            if (found := _TRAPLINE.match(line)) is not None:
+                yield _words(found[1])
+    for line in _NAMED.findall(_FENCED.sub("", text)):
+        if line != _HEAD_OF_SNAPSHOTS:
+            yield _words(line)
+
+
+def _words(line: str) -> list[str]:
+    """The words of one command behind its name, up to what a shell does with it; what stands for a value is one."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="();<>|&")
+    lexer.whitespace_split = True
+    words = itertools.takewhile(lambda word: not set(word) <= set("();<>|&"), lexer)
+    found = [_STANDS_FOR.get(word, word) for word in words if not word.startswith("[")][1:]
+    return found[:-1] if found[-1] == "..." and not found[-2].startswith("--") else found
 
 
 def execute(command: str) -> str:

@@ -13,6 +13,7 @@ import pytest
 from cyclopts import App
 
 from trapline.cli import main
+from trapline.cli.application import app
 
 Capture = pytest.CaptureFixture[str]
 
@@ -204,3 +205,28 @@ def test_what_is_wrong_is_said_before_native_code_is_made(
     done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert not list(tmp_path.rglob("*native*"))
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "text", "value"),
+    [
+        ("run", "--max-instructions", "500M", 500_000_000),
+        ("boot", "--max-instructions", "3k", 3_000),
+        ("boot", "--timebase", "10M", 10_000_000),
+        ("run", "--profile-every", "1_000K", 1_000_000),
+        ("boot", "--trace-last", "2k", 2_000),
+        ("fuzz", "--runs", "1G", 1_000_000_000),
+        ("conform", "--repeat", "0x10", 16),
+    ],
+)
+def test_counts_take_units_of_a_thousand(command: str, option: str, text: str, value: int) -> None:
+    """Every count may be written with k, M or G: thousands, millions, thousands of millions."""
+    _, bound, _ = app.parse_args([command, option, text], print_error=False, exit_on_error=False)
+    name = option[2:].replace("-", "_")
+    assert value in [getattr(group, name, group) for group in bound.arguments.values()]
+
+
+@pytest.mark.parametrize("text", ["5MB", "1.5M", "M", "3T", "0x1M", "9223372036854775807k"])
+def test_units_that_are_none_are_refused(text: str, capsys: Capture) -> None:
+    """A unit of bytes, half a unit, another letter, or more than 63 bits: the line says how counts are written."""
+    assert "(20k, 500M, 1G)" in fails(capsys, "boot", "x", "--max-instructions", text)

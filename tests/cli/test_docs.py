@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import doctest
 import re
 import sys
@@ -11,8 +12,11 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from doc_blocks import ROOT, Example, agrees, documents, examples, execute
+from cyclopts import MissingArgumentError
+from doc_blocks import ROOT, Example, agrees, command_lines, documents, examples, execute
 
+from trapline.cli.application import app
+from trapline.cli.words import COMMANDS
 from trapline.lab.settings import policy_of
 
 _LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
@@ -23,6 +27,17 @@ def test_examples(example: Example) -> None:
     """Every documented command prints what its page says."""
     actual = execute(example.command)
     assert agrees(example.output, actual), actual
+
+
+@pytest.mark.parametrize("page", documents(), ids=lambda p: p.name)
+def test_command_lines(page: Path) -> None:
+    """Every command line that a page shows is understood, and every command and option that a page names exists."""
+    for words in command_lines(page):
+        at = words.index("--") if words[0] == "compare" and "--" in words else len(words)
+        for line in (words[:at], ["run", *words[at + 1 :]]):
+            with contextlib.suppress(MissingArgumentError):  # the text speaks of an option
+                assert line[0] in COMMANDS or line[0].startswith("--"), line
+                app.parse_args(line, print_error=False, exit_on_error=False)
 
 
 @pytest.mark.parametrize(("page", "least"), [("api.md", 11), ("guests.md", 8), ("sweep.md", 8)])

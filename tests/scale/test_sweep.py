@@ -79,6 +79,14 @@ def test_finished_units_are_skipped(swept: tuple[Path, Swept]) -> None:
     assert spec_of({**SPEC, "seeds": 2}, out / "guests").limits == {"max-instructions": 1_000_000_000}
 
 
+def test_counts_with_units(tmp_path: Path) -> None:
+    """Whole numbers of a SPEC may be text with k, M or G, as on the command line."""
+    limits = {"max-instructions": "3M", "max-seconds": 2}
+    spec = spec_of({**SPEC, "limits": limits, "options": {"o": {"timebase": "20M"}}}, tmp_path)
+    assert spec.limits == {"max-instructions": 3_000_000, "max-seconds": 2}
+    assert spec.options == {"o": {"timebase": 20_000_000}}
+
+
 def test_replay_gives_the_record_again(swept: tuple[Path, Swept], tmp_path: Path) -> None:
     """The replay line of a record is a `trapline run` with the same end and the same instructions."""
     for record in rows(swept[0])[:3]:

@@ -28,6 +28,21 @@ def whole(low: int, high: int) -> Any:
     return Parameter(converter=convert)
 
 
+def count(low: int, high: int) -> Any:
+    """Return the Parameter of an option that takes a count: as `whole`, and k, M and G are thousands."""
+
+    def convert(_: Any, tokens: Sequence[Any]) -> int:
+        from trapline.machine.people import read_count
+
+        text = tokens[0].value
+        value = read_count(text)
+        if value is None or not low <= value <= high:
+            raise ValueError(f"expected a whole number from {low} to {high} (20k, 500M, 1G), not {clipped(text)}")
+        return value
+
+    return Parameter(converter=convert)
+
+
 def _seconds(_: Any, tokens: Sequence[Any]) -> float:
     text = tokens[0].value
     try:
@@ -54,14 +69,14 @@ def clipped(text: str) -> str:
     return repr(text) if len(text) <= 60 else f"{text[:40]!r}... ({len(text)} characters)"
 
 
-Count = Annotated[int, whole(1, LARGEST_COUNT)]
+Count = Annotated[int, count(1, LARGEST_COUNT)]
 Seed = Annotated[int, whole(0, LARGEST_COUNT)]
 Address = Annotated[int, whole(0, (1 << 64) - 1)]
-Hertz = Annotated[int, whole(1, (1 << 32) - 1)]  # a word of the device tree
+Hertz = Annotated[int, count(1, (1 << 32) - 1)]  # a word of the device tree
 Harts = Annotated[int, whole(1, 64)]
 Workers = Annotated[int, whole(1, 256)]
-Repeat = Annotated[int, whole(1, 100_000)]
+Repeat = Annotated[int, count(1, 100_000)]
 Granularity = Annotated[int, whole(1, 64)]
-TraceLast = Annotated[int, whole(1, 1 << 24)]  # machine.trace.MOST_LAST, which help is not to import
+TraceLast = Annotated[int, count(1, 1 << 24)]  # machine.trace.MOST_LAST, which help is not to import
 Seconds = Annotated[float, Parameter(converter=_seconds)]
 Isa = Annotated[str, Parameter(converter=_isa)]

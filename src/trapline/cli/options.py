@@ -63,7 +63,7 @@ class Machine:
     initrd
         An initial ramdisk.
     max_instructions
-        Stop after so many instructions (exit code 3).
+        Stop after so many instructions, for example 500M (exit code 3).
     max_seconds
         Stop after so many seconds (exit code 3).
     timebase

@@ -11,13 +11,11 @@ from typing import Any
 from trapline.dataclass import dataclass, replace
 from trapline.lab.errors import UsageError
 from trapline.lab.output import note_failure
-from trapline.machine.people import grouped
+from trapline.machine.people import grouped, read_count
 from trapline.machine.watch import Watch
 
 _NUMBER = re.compile(r"[+-]?\d[\w.+-]*")  # what is meant to be one, if perhaps not one of ours
-_COUNT = re.compile(r"([0-9]+(?:_[0-9]+)*)([kKmMgG]?)")
 _MOST = (1 << 63) - 1
-_UNITS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
 _NOTHING_LEFT = ("exit", "reset", "restart", "panic", "killed", "hung")
 
 
@@ -46,12 +44,10 @@ class Taken:
 
 def moment(text: str) -> int | bytes:
     """Read `--snapshot-at`: a number of instructions (600M, 1_000_000), or text that the console shows."""
-    match = _COUNT.fullmatch(text)
-    if match is not None and len(text) < 40:
-        count = int(match[1]) * _UNITS[match[2].lower()]
-        if count <= _MOST:
-            return count
-    if match is not None or (_NUMBER.fullmatch(text) and not text.isascii()):
+    count = read_count(text)
+    if count is not None and count <= _MOST:
+        return count
+    if count is not None or (_NUMBER.fullmatch(text) and not text.isascii()):
         raise UsageError(
             f"--snapshot-at {text!r}: expected a whole number from 0 to {_MOST} (600M), or the console's text"
         )

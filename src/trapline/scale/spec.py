@@ -16,6 +16,7 @@ from trapline.lab.errors import UsageError, suggest
 from trapline.lab.firmware_names import ALL, firmware_named
 from trapline.lab.settings import guest_isa, policy_of
 from trapline.machine.aia import parse_aia
+from trapline.machine.people import read_count
 from trapline.policies import DEFAULT_POLICY, policy_names
 from trapline.scale.event_guest import EVENT_KEYS, event_guest
 from trapline.scale.unit import Unit, digest_of, file_digest
@@ -167,6 +168,7 @@ def _known(table: Any, known: Mapping[str, Any] | tuple[str, ...], where: str) -
 def _typed(table: Any, kinds: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Check a table's keys and the types and words of its values."""
     _known(table, kinds, where)
+    table = {key: _counted(value, kinds[key]) for key, value in table.items()}
     for key, value in table.items():
         kind = kinds[key]
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
@@ -176,6 +178,12 @@ def _typed(table: Any, kinds: Mapping[str, Any], where: str) -> dict[str, Any]:
             raise UsageError(f"{key} = {value!r}", where, suggest(value, CHOICES[key]) or " or ".join(CHOICES[key]))
     _meant(table, where)
     return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+
+
+def _counted(value: Any, kind: Any) -> Any:
+    """A count that is written as text, with k, M or G, as the number that it is."""
+    found = read_count(value) if kind is int and isinstance(value, str) and value[-1:].isalpha() else None
+    return value if found is None else found
 
 
 def _meant(table: Mapping[str, Any], where: str) -> None:
