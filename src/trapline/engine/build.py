@@ -10,7 +10,7 @@ from trapline.engine.compiler import facts, handlers, joints
 from trapline.engine.compiler.fast_access import COLD_CALL, FAR, RARE_CALL, SPLIT
 from trapline.engine.compiler.fusion import fused_texts
 from trapline.engine.compiler.module import PREAMBLE, Compiled, ModuleBuilder
-from trapline.engine.compiler.source import SubsetError, has_hart
+from trapline.engine.compiler.source import SubsetError, has_hart, parameters
 from trapline.engine.link import Image, link
 from trapline.engine.roots import hosted_functions
 from trapline.isa.lookup import changes_mode
@@ -160,7 +160,7 @@ def whole_module(*, host_has_fma: bool) -> tuple[ModuleBuilder, list[str], list[
     texts, names = texts + pair_texts, names + pair_names
     texts += joints.joints(compiled)
     for name, function in exports.items():
-        texts.append(handlers.thunk(compiled[name], module.parameters(function), with_hart=has_hart(function)))
+        texts.append(handlers.thunk(compiled[name], parameters(function), with_hart=has_hart(function)))
         names.append(f"c.{compiled[name].symbol}")
     module.pure |= {name: engine[name] for name in (SPLIT, FAR)}
     for name, function in sorted(module.pure.items()):
@@ -168,7 +168,7 @@ def whole_module(*, host_has_fma: bool) -> tuple[ModuleBuilder, list[str], list[
         texts.append(
             handlers.thunk(
                 whole,
-                module.parameters(function),
+                parameters(function),
                 with_hart=has_hart(function),
                 symbol=f"p.{name}",
                 convention=RARE_CALL if name in (SPLIT, FAR) else COLD_CALL,
@@ -195,7 +195,7 @@ def compile_functions(functions: list[Callable[..., Any]], *, may_trap: bool = T
         compiled = module.function(function)
         if compiled.may_fail and not may_trap:
             raise SubsetError(f"{function.__name__} may trap, or calls something that may")
-        texts.append(handlers.thunk(compiled, module.parameters(function), with_hart=has_hart(function)))
+        texts.append(handlers.thunk(compiled, parameters(function), with_hart=has_hart(function)))
         names.append(f"c.{compiled.symbol}")
     return generate("\n\n".join([PREAMBLE, *module.text, *texts]), names, lambda text: None)
 

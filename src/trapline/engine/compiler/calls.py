@@ -13,12 +13,13 @@ from trapline.engine.compiler.source import (
     B,
     SubsetError,
     U,
-    definition,
+    assigned,
     has_hart,
     is_primitive,
     is_quick,
     is_subset,
     kind,
+    parameters,
 )
 from trapline.engine.compiler.text import LLVM, WROTE_MODE, Value
 from trapline.engine.llvm import UNLIKELY, Flag, Word, words
@@ -92,16 +93,14 @@ class Calls(Expressions):
     def known_arguments(self, node: ast.Call, target: Callable[..., Any]) -> dict[str, int]:
         """Parameters that get a constant and are not assigned in the callee."""
         given = node.args[1:] if has_hart(target) else node.args
-        names = [name for name, _ in self.module.parameters(target)]
-        changed = {
-            n.id for n in ast.walk(definition(target)) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
-        }
+        names = [name for name, _ in parameters(target)]
+        changed = assigned(target)
         found = {name: self.constant(arg) for name, arg in zip(names, given, strict=False) if name not in changed}
         return {name: value for name, value in found.items() if value is not None}
 
     def arguments(self, node: ast.Call, target: Callable[..., Any], known: dict[str, int]) -> list[str]:
         """The LLVM arguments of a call, without the parameters that the callee's reading knows."""
-        params = self.module.parameters(target)
+        params = parameters(target)
         given = node.args[1:] if has_hart(target) else node.args
         if len(params) != len(given):
             raise self.error(node, f"takes {len(params)} arguments")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 
 from trapline.engine.compiler.calls import Calls
-from trapline.engine.compiler.source import VOID, U, annotation, has_hart
+from trapline.engine.compiler.source import VOID, U, annotation, has_hart, parameters
 from trapline.engine.compiler.text import ARCHITECTURAL, LLVM, MODE, WROTE, WROTE_MODE, Value
 from trapline.engine.llvm import Word, words
 from trapline.lang.functions import IllegalInstruction, Trap, VirtualInstruction
@@ -44,7 +44,7 @@ class FunctionEmitter(Calls):
 
     def parameters(self) -> list[tuple[str, str]]:
         """Names and types of the parameters that this reading still has."""
-        return [(n, t) for n, t in self.module.parameters(self.function) if n not in self.known]
+        return [(n, t) for n, t in parameters(self.function) if n not in self.known]
 
     def body(self, statements: list[ast.stmt]) -> None:
         for statement in statements:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
-from trapline.engine.compiler.source import SubsetError, definition, kind, names
+from trapline.engine.compiler.source import SubsetError, definition, kind, names, walk
 from trapline.lang import control, values
 from trapline.lang.facts import Access, Flow, Kind
 from trapline.lang.functions import INLINE, Instruction
@@ -45,7 +46,7 @@ def facts_of(function: Callable[..., Any]) -> Found:
     """Read them off an instruction's function."""
     found = Found()
     node, known = definition(function), names(function)
-    for at in ast.walk(node):
+    for at in walk(node):
         match at:
             case ast.Subscript(
                 value=ast.Attribute(value=ast.Name(id="hart"), attr="x" | "f" as file), slice=ast.Name(id=name)
@@ -53,7 +54,7 @@ def facts_of(function: Callable[..., Any]) -> Found:
                 (found.writes if isinstance(at.ctx, ast.Store) else found.reads).add((file, name))
             case ast.Call(func=ast.Name(id=name)) if known.get(name) in ACCESSES:
                 note_access(found, at, known)
-    if found.access is not None and any(extends_sign(at, known) for at in ast.walk(node)):
+    if found.access is not None and any(extends_sign(at, known) for at in walk(node)):
         found.access = replace(found.access, signed=True)
     found.flow = flow_of(node, known)
     return found
@@ -107,13 +108,19 @@ def flow_of(node: ast.FunctionDef, known: Any) -> Flow:
 
 def calls(node: ast.AST, known: Any) -> Iterator[Any]:
     """The functions that a statement calls, itself or through inline ones."""
-    for at in ast.walk(node):
+    for at in walk(node):
         if isinstance(at, ast.Call) and isinstance(at.func, ast.Name):
             target = known.get(at.func.id)
             if target is not None and target.__module__ != values.__name__:
                 yield target
                 if kind(target) == INLINE:
-                    yield from calls(definition(target), names(target))
+                    yield from calls_of(target)
+
+
+@cache
+def calls_of(function: Callable[..., Any]) -> frozenset[Any]:
+    """The functions that an inline one calls, itself or through others."""
+    return frozenset(calls(definition(function), names(function)))
 
 
 def check(instruction: Instruction) -> None:

@@ -8,6 +8,8 @@ keeps pc and time in the state. Counting: `ic` falls by one an attempt; ic + ic_
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from trapline.engine.compiler.module import Compiled
 from trapline.engine.llvm import CC, LIKELY, STATE, UNLIKELY, Builder, Flag, Operand, Pointer, Word, words
 from trapline.engine.records import (
@@ -298,7 +300,7 @@ def jump_taken(h: Handler, kind: str, np: str, ic: Word) -> None:
 
 def thunk(
     compiled: Compiled,
-    parameters: list[tuple[str, str]],
+    parameters: Sequence[tuple[str, str]],
     *,
     with_hart: bool = True,
     symbol: str = "",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from trapline.engine.compiler.emitter import FunctionEmitter
-from trapline.engine.compiler.source import VOID, B, U, annotation, definition, has_hart, kind
+from trapline.engine.compiler.source import VOID, B, definition, has_hart, kind, parameters, walk
 from trapline.engine.compiler.text import LLVM, to_i64
 from trapline.lang.functions import INLINE
 
@@ -127,11 +129,6 @@ class ModuleBuilder:
         if name in POSITION_PRIMITIVES:
             self.stack[-1].add(name)
 
-    def parameters(self, function: Callable[..., Any]) -> list[tuple[str, str]]:
-        """Names and types of the parameters after hart."""
-        args = definition(function).args.args
-        return [(a.arg, annotation(a.annotation, U)) for a in (args[1:] if has_hart(function) else args)]
-
     def is_pure(self, function: Callable[..., Any]) -> bool:
         """Whether a cold function may run from a fast handler: it cannot trap and needs no position."""
         compiled = self.function(function)
@@ -240,7 +237,7 @@ class ModuleBuilder:
             compiled.may_fail |= entry.may_fail
             compiled.writes |= entry.writes
             compiled.touches |= entry.touches
-        params = self.parameters(sample)
+        params = parameters(sample)
         head = [
             "i64 %key",
             *(["ptr noalias %hart"] if has_hart(sample) else []),
@@ -280,15 +277,14 @@ def switch_case(compiled: Compiled, entry: Compiled, label: str, args: str) -> l
     ]
 
 
-def fields_of(function: Callable[..., Any]) -> set[str]:
+@functools.cache
+def fields_of(function: Callable[..., Any]) -> frozenset[str]:
     """The hart fields that a function names itself."""
-    import ast
-
-    return {
+    return frozenset(
         n.attr
-        for n in ast.walk(definition(function))
+        for n in walk(definition(function))
         if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name) and n.value.id == "hart"
-    }
+    )
 
 
 def finish(line: str, compiled: Compiled, number: int) -> str:
