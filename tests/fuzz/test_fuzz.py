@@ -25,6 +25,7 @@ from trapline.isa.assemble import assemble
 from trapline.lab.errors import UsageError
 from trapline.lab.settings import settings
 from trapline.policies import load_policy
+from trapline.privilege.isa_string import DEFAULT_ISA
 
 
 def searched(plan: Plan, batches: int) -> dict[str, Group]:
@@ -190,3 +191,14 @@ def test_a_log_that_a_program_wrote_into_is_judged() -> None:
     log = bytearray(world.target.run([b""]).log)
     log[:24] = b"".join(word.to_bytes(8, "little") for word in (4, 0x1000, 3))
     assert world.odd([b""], bytes(log), [bytes(len(log))], [0]) == [0]
+
+
+def test_a_handler_that_cannot_be_fetched_is_left_to_compiled_firmware() -> None:
+    """A kernel that faults for ever at its own handler ends by its limit, and no fault of it enters Python."""
+    world = World(settings("proposed"), "VS", DEFAULT_ISA)
+    lost = assemble("csrrw zero, stvec, s2; jalr zero, 0(s2)", 0)  # s2 points to where nothing is
+    machine = world.machines[2]
+    before = machine.hart.instret
+    assert machine.run([lost] * 200)[0] is False
+    assert int(machine.hart.instret) - int(before) > 100_000
+    assert sum(machine.firmware.stats.values()) == 0

@@ -31,6 +31,7 @@ ROOTS = (
     "trapline.firmware.redirect",
     "trapline.firmware.handler",
     "trapline.firmware.unprivileged",
+    "trapline.firmware.bare",
     "trapline.machine.lines",
     "trapline.machine.devices.clint",
     "trapline.machine.turns",

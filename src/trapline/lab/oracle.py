@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from trapline.engine.api import Engine, open_engine
+from trapline.firmware.bare import run_bare
 from trapline.firmware.firmware import Firmware
 from trapline.lab import probe_image as image
 from trapline.lab.probe_image import Entry
 from trapline.lab.routes import GuestSees
-from trapline.lang.control import EXIT_HOSTED_M, EXIT_LIMIT, EXIT_STOP, EXIT_TIMER, EXIT_WFI, leave
+from trapline.lang.control import EXIT_HOSTED_M, EXIT_LIMIT, EXIT_STOP, EXIT_WFI, leave
 from trapline.lang.state import Hart
 from trapline.machine.regions import Regions
 from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import MSTATUS_SPP
-from trapline.privilege.interrupts import next_timer, update_timers
+from trapline.privilege.interrupts import update_timers
 from trapline.privilege.isa_string import DEFAULT_ISA, configure, extensions
 from trapline.privilege.reset import reset
 
@@ -103,15 +104,16 @@ class Oracle:
 def run_machine(engine: Engine, hart: Hart, firmware: Firmware, limit: int, ended: Callable[[], bool]) -> None:
     """Run a machine whose firmware is hosted until it has ended, or for so many instructions."""
     end = int(hart.instret) + limit
+    hart.on_run = partial(engine.run, hart)  # type: ignore[method-assign]
+    firmware.write_model(hart)
     while not ended() and int(hart.instret) < end:
-        ahead = min(end, int(hart.call(next_timer))) - int(hart.instret)
-        reason = int(engine.run(hart, max(1, ahead)))
+        reason = int(hart.call(run_bare, end - int(hart.instret)))
         if reason == EXIT_HOSTED_M:
             firmware.handle(hart)
         elif reason == EXIT_WFI:
             hart.time_offset = int(hart.time_offset) + 100
             end = min(end, int(hart.instret) + 200)
-        elif reason not in (EXIT_LIMIT, EXIT_TIMER, EXIT_STOP):
+        elif reason not in (EXIT_LIMIT, EXIT_STOP):
             break
         hart.call(update_timers)
         hart.call(update_derived)
