@@ -182,7 +182,7 @@ def assigned(path: Path) -> set[str]:
 MOVES_A_GUEST = {
     "kvm/uapi/onereg.py": {"_reset_fp", "_set_core"},
     "kvm/vcpu.py": {"reset", "set_pc", "_restore_fp"},
-    "kvm/exits/vcpu_insn.py": {"csr_return", "_next"},
+    "kvm/exits/vcpu_insn.py": {"csr_return"},
     "kvm/exits/vcpu_sbi.py": {"sbi_ecall", "sbi_return"},
 }
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from trapline.isa.assemble import assemble
+from trapline.kvm.run_stop import RunStop
 from trapline.vmm.guest import Guest
 
 ENTRY = 0x8020_0000
@@ -76,9 +78,23 @@ begin:
 """
 
 
-def _run(engine: str, *cuts: int) -> Guest:
-    made = Guest("linux-6.12", engine=engine, memory=16 << 20, vcpus=VCPUS)
-    made.load_bytes(assemble(PROGRAM, ENTRY))
+# The same, where the vCPUs also hand on their turns: they wait for a word that another has written, each in its way.
+WAITS = PROGRAM.replace(
+    "    wfi\n",
+    """
+    lr.w t1, (s1)
+    wrs.nto
+    lr.w t1, (s1)
+    wrs.sto
+    wrs.nto
+    wfi
+""",
+)
+
+
+def _run(engine: str, *cuts: int, program: str = PROGRAM, policy: str = "linux-6.12") -> Guest:
+    made = Guest(policy, engine=engine, memory=16 << 20, vcpus=VCPUS)
+    made.load_bytes(assemble(program, ENTRY))
     result = None
     for cut in cuts:
         result = made.run(cut)
@@ -108,9 +124,44 @@ def test_the_turns_are_the_same_however_a_run_is_cut() -> None:
     assert _seen(_run("native", *_parts(1_009))) == whole
 
 
-def _parts(length: int) -> list[int]:
+@pytest.mark.parametrize("policy", ["linux-6.12", "bao"])
+def test_vcpus_that_hand_on_their_turns_take_the_same_ones(policy: str) -> None:
+    """WRS and WFI, trapped or not, give turns away alike under both engines, in cut runs and in watched ones."""
+    whole = _seen(_run("native", 1_000_000, program=WAITS, policy=policy))
+    assert _seen(_run("reference", 1_000_000, program=WAITS, policy=policy)) == whole
+    assert _seen(_run("native", *_parts(1_009, WAITS, policy), program=WAITS, policy=policy)) == whole
+    made = Guest(policy, engine="native", memory=16 << 20, vcpus=VCPUS)
+    made.load_bytes(assemble(WAITS, ENTRY))
+    made.vm.on_trap = lambda record: None
+    assert made.run(1_000_000).reason == "exit"
+    assert _seen(made) == whole
+
+
+def test_a_turn_that_is_given_away_costs_no_python() -> None:
+    """WRS of a guest with several vCPUs is counted, and its exits are handled without KVM_RUN's loop."""
+    made = Guest("linux-6.12", engine="native", memory=16 << 20, vcpus=VCPUS)
+    made.load_bytes(assemble(WAITS, ENTRY))
+    seen: list[int] = []
+    for vcpu in made.vm.vcpus:
+        vcpu.resume = _noted(vcpu.resume, seen)  # type: ignore[method-assign]
+    assert made.run(1_000_000).reason == "exit"
+    assert made.vm.stats()["wrs_exit_stat"] > ENTRIES
+    assert len(seen) <= 3  # the first instruction of the guest, the log's first page, and the power-off
+
+
+def _noted(resume: Callable[[int], RunStop], seen: list[int]) -> Callable[[int], RunStop]:
+    """Return KVM_RUN's second half, which notes what it was entered for."""
+
+    def noted(reason: int) -> RunStop:
+        seen.append(reason)
+        return resume(reason)
+
+    return noted
+
+
+def _parts(length: int, program: str = PROGRAM, policy: str = "linux-6.12") -> list[int]:
     """Return parts of this length that together are just enough."""
-    made = _run("native", 1_000_000)
+    made = _run("native", 1_000_000, program=program, policy=policy)
     total = sum(int(v.hart.instret) for v in made.vm.vcpus)
     return [length] * (total // length + 1)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from trapline.lang.control import EXIT_WFI, leave
-from trapline.lang.functions import inline, instruction
+from trapline.lang.functions import cold, instruction
 from trapline.lang.state import Hart
 from trapline.privilege.guards import require_wrs_nto
 from trapline.privilege.interrupts import interrupt_waits
 from trapline.privilege.memory import NO_RESERVATION
 
 
-@inline
+@cold  # fast readings keep pc and time in registers: they leave such a stall to the normal one
 def stall(hart: Hart) -> None:
     """Let others run if the reservation is still held and no interrupt waits."""
     if hart.reservation != NO_RESERVATION and not interrupt_waits(hart):

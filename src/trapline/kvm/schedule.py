@@ -232,6 +232,9 @@ def _turn(
 ) -> VmResult | None:
     """Run one vCPU up to the tick `until`; with `words`, for one KVM_RUN, which may be under way."""
     reason = 0 if words is None else words.reason()
+    if vcpu.yielded and not reason:  # a stop came between
+        vcpu.yielded = False
+        vcpu.advance(until)
     while reason or time_of(vcpu.hart) < until:
         limit = 0
         if not reason:

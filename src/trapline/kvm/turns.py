@@ -7,9 +7,10 @@ block.
 
 from __future__ import annotations
 
-from trapline.kvm.entry import enter_vcpu, guest_time, runnable, slice_left, timer_tick
+from trapline.kvm.entry import enter_vcpu, guest_time, runnable, slice_left, sync_pending, sync_timer, timer_tick
 from trapline.kvm.halts import waited, woke
-from trapline.lang.control import EXIT_LIMIT, EXIT_TIMER, run_engine
+from trapline.kvm.switch import preempt
+from trapline.lang.control import EXIT_LIMIT, EXIT_TIMER, EXIT_WFI, run_engine
 from trapline.lang.devices import HARTS, DeviceState, on_hart
 from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.state import Hart
@@ -18,6 +19,7 @@ from trapline.machine.devices.clint import pass_time
 from trapline.machine.turns import begin_round
 from trapline.privilege.fields import MSTATUS_FS
 from trapline.privilege.interrupts import time_now
+from trapline.privilege.memory import NO_RESERVATION
 
 OF_PYTHON, QUIET, STOPPED = 0, 1, 2  # turn_state
 TO_PYTHON, SPENT = 1, 2  # turn_stop
@@ -96,6 +98,21 @@ def runs(hart: Hart, io: DeviceState) -> U64:
     return reason
 
 
+@inline
+def stalls(hart: Hart) -> None:
+    """A wfi or wrs.* that does not trap (Vcpu._stall)."""
+    if hart.reservation != NO_RESERVATION:
+        hart.reservation = NO_RESERVATION
+        hart.kvm_yielded = 1
+        return
+    preempt(hart)
+    sync_pending(hart)
+    sync_timer(hart)
+    if not runnable(hart):
+        hart.kvm_blocked = 1
+        hart.kvm_blocked_at = time_now(hart)
+
+
 @hosted
 def vcpu_turn(hart: Hart, io: DeviceState, number: U64) -> None:
     """Let one vCPU run up to the tick turn_until, or to what needs Python (turn_stop, turn_reason)."""
@@ -118,13 +135,18 @@ def vcpu_turn(hart: Hart, io: DeviceState, number: U64) -> None:
             blocks(hart, end)
             continue
         reason = runs(hart, io)
-        if reason != EXIT_LIMIT and reason != EXIT_TIMER:
+        if reason == EXIT_WFI:
+            stalls(hart)
+        elif reason != EXIT_LIMIT and reason != EXIT_TIMER:
             io.turn_stop = TO_PYTHON
             io.turn_reason = reason
             break
         if hart.kvm_blocked != 0:
             waited(hart, time_now(hart) - hart.kvm_blocked_at)
         hart.kvm_turn_until = 0
+        if hart.kvm_yielded != 0:
+            hart.kvm_yielded = 0
+            passes(hart, io.turn_until)
 
 
 @hosted

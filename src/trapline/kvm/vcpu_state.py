@@ -45,6 +45,15 @@ class VcpuWords:
         self.hart.kvm_blocked = int(value)
 
     @property
+    def yielded(self) -> bool:
+        """Whether a WRS gives the rest of the turn to the other vCPUs."""
+        return bool(self.hart.kvm_yielded != 0)
+
+    @yielded.setter
+    def yielded(self, value: bool) -> None:
+        self.hart.kvm_yielded = int(value)
+
+    @property
     def irqs_pending(self) -> int:
         """VS-level interrupts that are to be pending."""
         return int(self.hart.kvm_irqs)

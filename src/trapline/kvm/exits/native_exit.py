@@ -75,9 +75,12 @@ from trapline.privilege.fields import (
 from trapline.privilege.interrupts import time_now
 
 # hart.kvm_action: by cause what to do (0 is Python's), and flags; from EVENT_SHIFT 1 + the firmware event that it is.
+# STAT_SHIFT and WRS_SHIFT: numbers of the counters of what is done.
 BY_PYTHON, BY_REDIRECT, BY_SBI, BY_PAGE_FAULT, BY_FUNCTION, BY_VIRTUAL = range(6)
 FUNCTION_RESUMES = 1
-ACTION_MASK, KEEPS_PRIVILEGE, NEEDS_SPV, ELSE_MMIO, STAT_SHIFT, EVENT_SHIFT = 0xFF, 1 << 8, 1 << 9, 1 << 10, 16, 24
+ACTION_MASK, KEEPS_PRIVILEGE, NEEDS_SPV, ELSE_MMIO, STAT_SHIFT, EVENT_SHIFT, WRS_SHIFT = (
+    0xFF, 1 << 8, 1 << 9, 1 << 10, 16, 24, 32,
+)  # fmt: skip
 
 # What hosted_exit returns: Python's, go on in the guest, leave and run again.
 NOT_HANDLED, GO_ON, COME_BACK = 0, 1, 2
@@ -112,9 +115,9 @@ def move_counters(hart: Hart, cause: U64) -> None:
 
 
 @inline
-def count_own(hart: Hart, cause: U64) -> None:
+def count_own(hart: Hart, cause: U64, shift: U64) -> None:
     """The counter of what is done with a cause, beside those of its rule."""
-    number = hart.kvm_action[cause] >> STAT_SHIFT & 63
+    number = hart.kvm_action[cause] >> shift & 63
     hart.kvm_stat[number] = hart.kvm_stat[number] + 1
 
 
@@ -206,7 +209,7 @@ def mmio_exit(hart: Hart, cause: U64) -> bool:
     origin = previous_mode(hart)
     begin_exit(hart, cause)
     data = stored_data(hart) if store != 0 else U64(0)
-    count_own(hart, cause)
+    count_own(hart, cause, U64(STAT_SHIFT))
     hart.scratch[0] = hart.sepc
     hart.scratch[1] = hart.stval
     finish_exit(hart, U64(MMIO_USER), cause, origin, gpa)
@@ -264,14 +267,18 @@ def page_fault_exit(hart: Hart, cause: U64) -> bool:
 
 
 @cold
-def wfi_exit(hart: Hart, cause: U64) -> None:
-    """A WFI: the vCPU blocks unless something is pending that ends it."""
+def wait_exit(hart: Hart, cause: U64, wrs: bool) -> None:
+    """A WFI: the vCPU blocks unless something is pending that ends it. A WRS: the other vCPUs get the turn."""
     origin = previous_mode(hart)
     begin_exit(hart, cause)
-    count_own(hart, cause)
-    if not runnable(hart):
-        hart.kvm_blocked = 1
-        hart.kvm_blocked_at = time_now(hart)
+    if wrs:
+        count_own(hart, cause, U64(WRS_SHIFT))
+        hart.kvm_yielded = u64(hart.kvm_peer_count > 1)
+    else:
+        count_own(hart, cause, U64(STAT_SHIFT))
+        if not runnable(hart):
+            hart.kvm_blocked = 1
+            hart.kvm_blocked_at = time_now(hart)
     hart.guest_sepc = hart.guest_sepc + 4
     hart.scratch[0] = hart.sepc
     hart.scratch[1] = hart.stval
@@ -292,18 +299,19 @@ def illegal_exit(hart: Hart, cause: U64, insn: U64) -> None:
 
 @cold
 def virtual_exit(hart: Hart, cause: U64) -> bool:
-    """A virtual instruction: WFI, or one that is illegal; CSR accesses and WRS are Python's."""
+    """A virtual instruction: WFI, WRS, or one that is illegal; CSR accesses are Python's."""
     insn = hart.stval
     if insn == 0:
         if not fetches_guest(hart):
             return False
         insn = hart.attempted
     if insn == WFI and (previous_mode(hart) != 0 or hart.kvm_flags & WFI_OF_USER_IS_ILLEGAL == 0):
-        wfi_exit(hart, cause)
+        wait_exit(hart, cause, False)
         return True
-    csr = insn & 0x7F == SYSTEM_OPCODE and insn >> 12 & 3 != 0
-    wrs = (insn == WRS_NTO or insn == WRS_STO) and hart.kvm_flags & SERVES_WRS != 0
-    if csr or wrs:
+    if (insn == WRS_NTO or insn == WRS_STO) and hart.kvm_flags & SERVES_WRS != 0:
+        wait_exit(hart, cause, True)
+        return True
+    if insn & 0x7F == SYSTEM_OPCODE and insn >> 12 & 3 != 0:
         return False
     illegal_exit(hart, cause, insn)
     return True
@@ -422,7 +430,8 @@ def hosted_exit(hart: Hart) -> U64:
     if hart.exit_reason == EXIT_WFI:  # L2's own
         enter_vcpu(hart)
         return U64(COME_BACK)
-    if stopped or hart.kvm_exits_left == 0 or hart.kvm_blocked != 0 or hart.instret >= hart.kvm_run_end:
+    waits = hart.kvm_blocked != 0 or hart.kvm_yielded != 0
+    if stopped or hart.kvm_exits_left == 0 or waits or hart.instret >= hart.kvm_run_end:
         if not stopped:
             hart.exit_reason = EXIT_TIMER
         return U64(COME_BACK)

@@ -26,6 +26,7 @@ from trapline.kvm.exits.native_exit import (
     KEEPS_PRIVILEGE,
     NEEDS_SPV,
     STAT_SHIFT,
+    WRS_SHIFT,
 )
 from trapline.kvm.exits.outside import held_words, outside_word
 from trapline.kvm.exits.vcpu_exit import action_of
@@ -238,7 +239,8 @@ def _action(vcpu: Vcpu, policy: Policy, cause: int, names: dict[str, int]) -> in
     if action is Action.SBI and cause == ECALL_VS:
         return BY_SBI | flags
     if action is Action.EMULATE:
-        return BY_VIRTUAL | flags | (names.get("wfi_exit_stat", 63) & 63) << STAT_SHIFT
+        stats = ("wfi_exit_stat", STAT_SHIFT), ("wrs_exit_stat", WRS_SHIFT)
+        return BY_VIRTUAL | flags | sum((names.get(name, 63) & 63) << shift for name, shift in stats)
     if action is Action.MAP:
         mmio = rule.without_slot is Action.MMIO and not rule.without_slot_as
         flags |= ELSE_MMIO | (names.get("mmio_exit_user", 63) & 63) << STAT_SHIFT if mmio else 0

@@ -1,11 +1,10 @@
-"""Virtual instructions that need more than native exits have: WRS and CSR accesses (vcpu_insn.c)."""
+"""Virtual instructions that need more than native exits have: CSR accesses (vcpu_insn.c)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from trapline.kvm.aia.aia import ILLEGAL, TO_USER
-from trapline.kvm.exits.native_exit import WRS_NTO, WRS_STO
 from trapline.kvm.exits.redirect import inject
 from trapline.kvm.uapi.context import CpuTrap, CsrAccess
 from trapline.kvm.uapi.numbers import MASK64, Exit
@@ -20,14 +19,14 @@ CYCLE, INSTRET = 0xC00, 0xC02
 
 
 def virtual_instruction(vcpu: Vcpu, trap: CpuTrap, rule: CauseRule) -> int:
-    """What native exits leave: the instruction in stval reads or writes a CSR, is a WRS, or cannot be fetched."""
+    """What native exits leave: the instruction in stval reads or writes a CSR, or cannot be fetched."""
     insn = trap.stval
     if insn == 0:
         fetched = fetch_guest(vcpu)
         if isinstance(fetched, CpuTrap):
             return fetch_failed(vcpu, fetched, "kvm-emulate")
         insn = fetched
-    return wrs(vcpu) if insn in (WRS_NTO, WRS_STO) else csr_instruction(vcpu, insn, rule)
+    return csr_instruction(vcpu, insn, rule)
 
 
 def truly_illegal(vcpu: Vcpu, insn: int) -> int:
@@ -35,13 +34,6 @@ def truly_illegal(vcpu: Vcpu, insn: int) -> int:
     inject(vcpu, CpuTrap(ILLEGAL_INST, int(vcpu.hart.guest_sepc), insn))
     vcpu.hop("kvm-emulate", "guest")
     return 1
-
-
-def wrs(vcpu: Vcpu) -> int:
-    """Yield to another vCPU."""
-    vcpu.stats.count("wrs_exit_stat")
-    vcpu.yielded = True
-    return _next(vcpu)
 
 
 def csr_instruction(vcpu: Vcpu, insn: int, cause: CauseRule) -> int:
@@ -119,9 +111,3 @@ def _operands(vcpu: Vcpu, insn: int) -> tuple[int, int]:
     if funct3 & 3 == 1:
         return operand, MASK64
     return (MASK64 if funct3 & 3 == 2 else 0), operand
-
-
-def _next(vcpu: Vcpu) -> int:
-    vcpu.hart.guest_sepc = int(vcpu.hart.guest_sepc) + 4
-    vcpu.hop("kvm-emulate", "emulated")
-    return 1

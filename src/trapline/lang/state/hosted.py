@@ -58,6 +58,7 @@ class HostedWords:
     shadow_of = LAYOUT.array(SHADOWS, kind=Kind.HOST)  # the guest's hgatp, plus 1 in bit 58; 0: none
     kvm_blocked = LAYOUT.word(most=1)  # a WFI waits for an interrupt
     kvm_blocked_at = LAYOUT.word(most=MOST_TIME)  # since when, in ticks
+    kvm_yielded = LAYOUT.word(most=1)  # a WRS gives the rest of the turn to the other vCPUs
     kvm_wait = LAYOUT.word(most=MOST_TIME)  # nanoseconds that the wait under way has lasted
     kvm_mmio_open = LAYOUT.word(most=1)  # an access waits for the VMM's answer (kvm.exits.mmio_access)
     kvm_mmio_access, kvm_mmio_registers = LAYOUT.words(2)
