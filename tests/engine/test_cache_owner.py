@@ -121,7 +121,7 @@ def test_a_file_that_others_may_write(tmp_path: Path) -> None:
 def test_regions_that_others_may_write(tmp_path: Path) -> None:
     """A file of regions that somebody else may have filled is thrown away before it is opened."""
     store = RegionStore("I", tmp_path / "r.sqlite")
-    store.want(b"a window of code!!")
+    store.want(b"a window of code!!", 40)
     store.close()
     (tmp_path / "r.sqlite").chmod(0o666)
     again = RegionStore("I", tmp_path / "r.sqlite")

@@ -59,7 +59,7 @@ def test_results_are_the_same_with_what_is_called_inside() -> None:
     tier, page = tiered.engine.tier, next(iter(tiered.engine.code.by_table.values()))
     tier.start()
     for place in [*called, head]:
-        tier.note(page.table + (place - BASE) * 8, tiered.hart, place, 3)
+        tier.heat.note(page.table + (place - BASE) * 8, tiered.hart, place, 3)
     tier.make(page.table + (head - BASE) * 8)
     assert page.regions
     for attempts in (3000, 1, 4001, 20, 9000):

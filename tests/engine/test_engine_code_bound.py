@@ -9,9 +9,9 @@ import pytest
 
 from trapline.engine.code import CODE_PAGE_BYTES, LEAST_PAGES, MOST_KNOWN, CodeStore
 from trapline.engine.compiler_names import step_index
+from trapline.engine.jit.heat import MOST_PLACES
 from trapline.engine.jit.source import Source
 from trapline.engine.jit.store import MEMORY, MOST_FRESH, Identity, RegionStore
-from trapline.engine.jit.tier import MOST_PLACES
 from trapline.engine.native import NativeEngine
 from trapline.isa.assemble import assemble
 from trapline.isa.decode import Decoder
@@ -118,12 +118,13 @@ def test_places_of_samples_are_bounded() -> None:
     """However much code a guest has, the tier remembers so many places of it; those that are hot stay."""
     tier = NativeEngine(jit="fresh").tier
     assert tier is not None
-    tier.hot = {5}
-    tier.counts = dict.fromkeys(range(MOST_PLACES + 1), 1)
-    tier.places = dict.fromkeys(range(MOST_PLACES + 1))
+    tier.heat.hot = {5}
+    tier.heat.counts = dict.fromkeys(range(MOST_PLACES + 1), 1)
+    tier.heat.places = dict.fromkeys(range(MOST_PLACES + 1))
     tier.done = {(n, 0) for n in range(MOST_PLACES + 1)}
-    tier.forget_cold()
-    assert list(tier.counts) == list(tier.places) == [5] and not tier.done
+    tier.heat.forget_cold()
+    tier.look()
+    assert list(tier.heat.counts) == list(tier.heat.places) == [5] and not tier.done
 
 
 def test_compiled_code_that_is_remembered_is_bounded() -> None:

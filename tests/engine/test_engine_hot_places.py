@@ -2,15 +2,126 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from trapline.engine.jit.heat import (
+    HOT_SAMPLES,
+    MOST_SAMPLES,
+    RECORDS,
+    RING,
+    SHARE,
+    STILL_SAMPLES,
+    TOGETHER_SAMPLES,
+    WARM_SAMPLES,
+    Heat,
+)
 from trapline.engine.native import NativeEngine
+
+FLAT = range(0x100000, 0x100000 + 8 * 100_000, 8)  # records of places that are met once each
+
+
+class Samples:
+    """A machine whose harts are told where to be met."""
+
+    def __init__(self) -> None:
+        self.heat = Heat(lambda record: record & ~0xFFF)
+        self.hart: Any = SimpleNamespace(sample_count=0, mem=[0] * (RECORDS + 4 * RING))
+        self.flat = iter(FLAT)
+
+    def fall(self, record: int, times: int = 1) -> list[tuple[int, bool]]:
+        """Let samples fall into a place; what is to be looked at."""
+        looked = []
+        for _ in range(times):
+            self.hart.mem[RECORDS + self.hart.sample_count % RING] = record
+            self.hart.sample_count += 1
+            looked += list(self.heat.samples(self.hart))
+        return looked
+
+    def fall_elsewhere(self, times: int) -> None:
+        """Let samples fall where none fell before."""
+        for _ in range(times):
+            self.fall(next(self.flat))
+
+
+@pytest.fixture
+def samples() -> Samples:
+    """A machine that was met nowhere yet."""
+    return Samples()
 
 
 def test_a_place_whose_region_went_is_counted_anew() -> None:
     """A hot place whose region has to go is not hot any more, and does not keep others from being compiled."""
     tier = NativeEngine(jit="fresh").tier
     assert tier is not None
-    tier.counts = {0x1000: 40, 0x2000: 33}
-    tier.hot = {0x1000, 0x2000}
+    tier.heat.counts = {0x1000: 40, 0x2000: 33}
+    tier.heat.hot = {0x1000, 0x2000}
     tier.code.removed.append((0x1000, (0,), 0.0))
     tier.settle()
-    assert (tier.hot, tier.counts) == ({0x2000}, {0x2000: 33})
+    assert (tier.heat.hot, tier.heat.counts) == ({0x2000}, {0x2000: 33})
+
+
+def test_a_loop_is_hot_soon(samples: Samples) -> None:
+    """Where all samples fall into one place it is hot with the fewest that a place needs."""
+    samples.fall(0x1000, HOT_SAMPLES - 1)
+    assert not samples.heat.hot
+    samples.fall(0x1000)
+    assert samples.heat.hot == {0x1000}
+
+
+def test_a_place_of_a_flat_program_needs_more(samples: Samples) -> None:
+    """Beside many others a place is hot when it has its share of all samples."""
+    samples.fall_elsewhere(SHARE * 100)
+    samples.fall(0x1000, 100)
+    assert not samples.heat.hot
+    samples.fall(0x1000, 10)
+    assert samples.heat.hot == {0x1000}
+
+
+def test_a_place_with_many_samples_is_hot_whatever_its_share(samples: Samples) -> None:
+    """However long the run was, so many samples are worth a region."""
+    samples.fall_elsewhere(SHARE * MOST_SAMPLES * 2)
+    samples.fall(0x1000, MOST_SAMPLES)
+    assert samples.heat.hot == {0x1000}
+
+
+def test_only_new_and_hot_places_are_looked_at(samples: Samples) -> None:
+    """The first two samples of a place, the one that makes it hot, and later ones from time to time, without news."""
+    assert [len(samples.fall(0x1000)) for _ in range(HOT_SAMPLES)] == [1, 1] + [0] * (HOT_SAMPLES - 3) + [1]
+    assert samples.fall(0x1000, 2 * STILL_SAMPLES) == [(0x1000, False)] * 2
+
+
+def test_samples_of_several_runs_make_a_place_hot(samples: Samples) -> None:
+    """A place of a flat program is compiled when it has had enough samples in this and in earlier runs."""
+    samples.fall_elsewhere(SHARE * MOST_SAMPLES)
+    samples.fall(0x1000)
+    samples.heat.remember(0x1000, TOGETHER_SAMPLES - 3)
+    samples.fall(0x1000)
+    assert not samples.heat.hot
+    samples.fall(0x1000)
+    assert samples.heat.hot == {0x1000}
+
+
+def test_a_place_that_was_hot_at_the_end_of_a_run_is_hot_at_once_in_the_next(samples: Samples) -> None:
+    """What had no time is remembered as hot; what is only warm with its samples; the rest is not."""
+    samples.fall_elsewhere(SHARE * MOST_SAMPLES)
+    samples.fall(0x1000, MOST_SAMPLES)
+    samples.fall(0x2000, WARM_SAMPLES)
+    samples.fall(0x3000, WARM_SAMPLES - 1)
+    rest = samples.heat.rest()
+    assert rest == {0x1000: TOGETHER_SAMPLES, 0x2000: WARM_SAMPLES}
+    following = Samples()
+    following.fall(0x1000)
+    following.heat.remember(0x1000, rest[0x1000])
+    assert following.heat.hottest() == 0x1000
+
+
+def test_a_place_whose_code_changes_all_the_time_needs_more(samples: Samples) -> None:
+    """Each time a region goes soon after it was compiled its page's places need twice as many samples."""
+    samples.heat.went(0x1000, (0,), soon=True)
+    samples.fall(0x1000, 2 * HOT_SAMPLES - 1)
+    assert not samples.heat.hot
+    samples.fall(0x1000)
+    assert samples.heat.hot == {0x1000}

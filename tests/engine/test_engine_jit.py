@@ -273,12 +273,12 @@ def test_what_is_not_as_it_was_written_is_made_anew(statements: str, tmp_path: P
     assert store.find(Pages(page), 8) in (None, (source, b"code", source.digest()))
     keep(store, source, b"code", 7)
     keep(store, made_of(other, [(8, 40)]), b"more", 7)
-    store.want(bytes(18))
+    store.want(bytes(18), 40)
     store.close()
     again = RegionStore("I", path)
     assert again.find(Pages(page), 8) == (source, b"code", source.digest())
     assert again.find(Pages(other), 8) is not None
-    assert again.wanted == {bytes(18)}
+    assert again.wanted == {bytes(18): 40}
     again.close()
 
 

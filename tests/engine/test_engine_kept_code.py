@@ -145,13 +145,14 @@ def test_stores_beside_code_stay_native() -> None:
 
 
 def test_a_place_without_time_is_remembered(tmp_path: Path) -> None:
-    """What is wanted at the end of a run is known to the next until it has been met."""
+    """What is wanted at the end of runs is known to the next, with the samples of all, until it has been met."""
     window = b"\x10\x00" + bytes(16)
-    store = RegionStore("I", tmp_path / "r.sqlite")
-    store.want(window)
-    store.close()
+    for samples in (200, 150):
+        store = RegionStore("I", tmp_path / "r.sqlite")
+        store.want(window, samples)
+        store.close()
     again = RegionStore("I", tmp_path / "r.sqlite")
-    assert again.wanted == {window}
+    assert again.wanted == {window: 350}
     assert not RegionStore("I M", tmp_path / "r.sqlite").wanted
     again.met(window)
     again.close()

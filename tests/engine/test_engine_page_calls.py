@@ -34,7 +34,7 @@ def test_they_may_come_and_go(seed: int) -> None:
 def test_regions_are_made_beside_the_guest(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same with regions compiled and kept by threads while the program runs, and found by a second machine."""
     monkeypatch.setenv("TRAPLINE_CACHE", str(tmp_path))
-    monkeypatch.setattr("trapline.engine.jit.tier.HOT_SAMPLES", 2)
+    monkeypatch.setattr("trapline.engine.jit.heat.HOT_SAMPLES", 2)
     first = calls_beside(seed, 4_000_000)
     second = calls_beside(seed, 4_000_000)
     assert not first.differs

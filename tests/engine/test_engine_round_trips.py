@@ -89,7 +89,7 @@ def compile_loop(bench: Bench) -> None:
         tier.drop(region)
     offset = bench.regions.read(BASE, 4096).index(ECALL)
     tier.done.clear()
-    tier.places[table + offset * 8] = bench.hart, BASE + offset, MODE_U
+    tier.heat.places[table + offset * 8] = bench.hart, BASE + offset, MODE_U
     tier.make(table + offset * 8)
     assert bench.engine.code.by_table[table].regions
 

@@ -69,7 +69,7 @@ def switch(engine: NativeEngine, hart: Hart, rng: random.Random) -> None:
             record = page.table + offset * 8
             at = address_of(engine, hart, page.table)
             if at is not None:
-                tier.note(record, hart, at + offset, int(hart.priv | hart.virt << 2))
+                tier.heat.note(record, hart, at + offset, int(hart.priv | hart.virt << 2))
             tier.make(record)
 
 

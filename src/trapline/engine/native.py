@@ -342,7 +342,7 @@ class NativeEngine:
         if tier is not None and tier.forced:
             self._look_after_code(hart)
             mode = int(hart.priv) | int(hart.virt) << 2
-            tier.places[page.table + offset * 8] = hart, int(hart.pc), mode
+            tier.heat.places[page.table + offset * 8] = hart, int(hart.pc), mode
             tier.make(page.table + offset * 8)
 
     def _new_page(self, info: int) -> None:

@@ -43,7 +43,8 @@ create table if not exists regions (
     key blob primary key, isa text not null, window blob not null, covered blob not null, code blob not null,
     instructions integer not null, used integer not null, digest blob not null);
 create index if not exists by_isa on regions (isa);
-create table if not exists wanted (window blob not null, isa text not null, primary key (window, isa));
+create table if not exists wanted (
+    window blob not null, isa text not null, samples integer not null, primary key (window, isa));
 """
 
 
@@ -114,8 +115,8 @@ class RegionStore:
         self.isa = sha256(isa.encode()).hexdigest()[:16]
         self.path = path or path_of()
         self.index: dict[bytes, list[Kept]] = {}
-        self.wanted: set[bytes] = set()  # windows of places that were hot in an earlier run, which ended too soon
-        self._want: set[bytes] = set()
+        self.wanted: dict[bytes, int] = {}  # by windows of places, samples in earlier runs, which ended too soon
+        self._want: dict[bytes, int] = {}
         self._met: set[bytes] = set()
         self._rows: list[tuple[object, ...]] = []
         self._bytes = 0  # of code of this process
@@ -155,7 +156,8 @@ class RegionStore:
         if bad:
             with file:
                 file.executemany("delete from regions where rowid = ?", bad)
-        self.wanted = {window for (window,) in file.execute("select window from wanted where isa = ?", (self.isa,))}
+        places = file.execute("select window, samples from wanted where isa = ?", (self.isa,))
+        self.wanted = {window: samples for window, samples in places if isinstance(samples, int)}
 
     def _take(self, key: bytes, windows: bytes, covered: bytes, instructions: int, digest: object) -> bool:
         """Let a row's region be found, if the row is what was written."""
@@ -164,14 +166,14 @@ class RegionStore:
         self._enter(Kept(key, -1, *unpack(covered), key[:16], instructions), windows)
         return True
 
-    def want(self, window: bytes) -> None:
-        """There was no time to compile for this place: the next run shall not wait until it is hot."""
-        self._want.add(window)
+    def want(self, window: bytes, samples: int) -> None:
+        """This place was so hot, and there was no time to compile it, or not heat enough in one run."""
+        self._want[window] = samples
 
     def met(self, window: bytes) -> None:
         """This place has what it can have."""
         if window in self.wanted:
-            self.wanted.remove(window)
+            del self.wanted[window]
             self._met.add(window)
 
     def _enter(self, kept: Kept, windows: bytes) -> None:
@@ -189,6 +191,10 @@ class RegionStore:
             self.index[window] = [kept for kept in found if kept.fresh >= 0]
         for suffix in SUFFIXES:
             Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+
+    def has(self, window: bytes) -> bool:
+        """Whether there is a region that begins like this."""
+        return window in self.index
 
     def find(self, pages: Pages, head: int) -> tuple[Source, bytes, bytes] | None:
         """The largest kept region whose bytes lie around a head: what it is made of, its code, the bytes' digest."""
@@ -268,7 +274,10 @@ class RegionStore:
             self._file.executemany("insert or replace into regions values (?, ?, ?, ?, ?, ?, ?, ?)", self._rows)
             now = int(time.time())
             self._file.executemany("update regions set used = ? where key = ?", [(now, key) for key in self._used])
-            self._file.executemany("insert or ignore into wanted values (?, ?)", [(w, self.isa) for w in self._want])
+            self._file.executemany(
+                "insert into wanted values (?, ?, ?) on conflict do update set samples = samples + excluded.samples",
+                [(window, self.isa, samples) for window, samples in self._want.items()],
+            )
             self._file.executemany(
                 "delete from wanted where window = ? and isa = ?", [(w, self.isa) for w in self._met]
             )

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import atexit
 import ctypes
-import heapq
 import threading
 import time
 import weakref
@@ -23,13 +22,14 @@ from trapline.engine import perf_map
 from trapline.engine.code import Installed
 from trapline.engine.jit import thread
 from trapline.engine.jit.area import CODE_BYTES, CodeArea
+from trapline.engine.jit.heat import MOST_PLACES, TOGETHER_SAMPLES, Heat
 from trapline.engine.jit.offer import Offer
 from trapline.engine.jit.source import PAGE, Pages, window_of
 from trapline.engine.jit.surroundings import handler_of, is_linear, tables_at
 from trapline.engine.jit.worker import Builder, Job, Made, Worker
 from trapline.engine.records import RECORD_BYTES, RECORD_SLOTS, TABLE_BYTES
 from trapline.isa.float.parts import NX
-from trapline.lang.state.words import LAYOUT, SAMPLES
+from trapline.lang.state.words import LAYOUT
 
 if TYPE_CHECKING:
     from trapline.engine.code import CodePage, CodeStore
@@ -37,14 +37,7 @@ if TYPE_CHECKING:
     from trapline.engine.jit.store import RegionStore
     from trapline.lang.state import Hart
 
-RING = SAMPLES
-RECORDS, PCS, MODES = (LAYOUT.fields[f"sample_{name}"].index for name in ("record", "pc", "mode"))
-KEPT_SAMPLES, HOT_SAMPLES = 2, 32  # of a place: for so many a kept region is looked for; one is compiled then
-STILL_SAMPLES = 64  # each time it has so many more it is looked at again: its code may be another
 QUICKLY = 1.0  # seconds: code that changes sooner than this after it was compiled has to be twice as hot the next time
-MOST_PATIENCE = 256
-WINDOW_BITS, MOST_NEAR = 16, 32  # what a place calls through registers is looked for in its 64 KiB and those beside
-MOST_PLACES = 1 << 17  # that are remembered, of all that samples fell into
 FLUSH_SECONDS = 0.1  # between two flushes: code that never fits together must not be put in and out all the time
 LAST_SECONDS = 0.5  # for a region that was unfinished at the end of the last run, too
 
@@ -77,25 +70,20 @@ class Tier:
         self.cold = cold_numbers(symbols)
         self.area: CodeArea | None = None
         self.started = False
-        self.counts: dict[int, int] = {}
-        self.hot: set[int] = set()  # records with so many samples that they shall be compiled
+        self.heat = Heat(code.table_of)
         self.done: set[tuple[int, int]] = set()
-        self.places: dict[int, tuple[Hart, int, int]] = {}  # by record: who was there last, its address, the mode
-        self.windows: dict[int, set[int]] = {}  # records of places by 64 KiB of addresses
         self.compiled = self.found = self.instructions = self.flushes = 0
         self.failure: BaseException | None = None
         self._flushed, self._flushed_at = False, 0.0  # what is known of places is of regions that are gone
-        self._seen: dict[int, int] = {}
         self._harts: list[Hart] = []
         self._asked = b""  # the window of the place that is compiled just now
-        self._patience: dict[int, int] = {}  # by table of records: how many times as hot its places must be
         self._ready: list[tuple[Hart, Offer]] = []  # offers to make
         self._made: dict[int, list[Offer]] = {}  # by hart: those that it may look at just now
         self._open: list[tuple[Offer, Installed]] = []  # regions of which it is not known whether they are in
         self._builder = Builder(self.cold)
         self._worker: Worker | None = None
         self._store: RegionStore | None = None
-        self._isa = ""
+        self._isa, self._stored_for = "", code.decoder
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._undecoded = symbols["h.undecoded"]
@@ -179,8 +167,8 @@ class Tier:
     def forget_places(self) -> None:
         """After a flush: every place is looked at as if it was new."""
         self._flushed = False
-        for known in (self.counts, self.places, self.windows, self.hot, self.done):
-            known.clear()
+        self.heat.clear()
+        self.done.clear()
 
     # --- finding ---
     def look(self) -> bool:
@@ -189,47 +177,20 @@ class Tier:
         if self._flushed:
             self.forget_places()
         self.settle()
+        if len(self.done) > MOST_PLACES:
+            self.done.clear()
         for hart in self._harts:
-            count, seen = int(hart.sample_count), self._seen.get(id(hart), 0)
-            if count == seen:
-                continue
-            self._seen[id(hart)] = count
-            self.forget_cold()
-            for i in range(max(seen, count - RING), count):
-                at = i % RING
-                record = hart.mem[RECORDS + at]
-                known = self.counts[record] = self.counts.get(record, 0) + 1
-                if known > KEPT_SAMPLES and known != HOT_SAMPLES and known % STILL_SAMPLES:
-                    continue
-                if known > HOT_SAMPLES and known < HOT_SAMPLES * self.patience(record):
-                    continue
-                new = new or known <= HOT_SAMPLES
-                self.note(record, hart, hart.mem[PCS + at], hart.mem[MODES + at])
-                if known >= HOT_SAMPLES * self.patience(record):
-                    self.hot.add(record)
-                elif not self.install_kept(record) and known == 1 and self.is_wanted(record):
-                    self.counts[record] = HOT_SAMPLES
-                    self.hot.add(record)
+            for record, news in self.heat.samples(hart):
+                new = new or news
+                if record not in self.heat.hot and not self.install_kept(record):
+                    self.recall(record)
         self.make_offers()
         return new
 
-    def note(self, record: int, hart: Hart, pc: int, mode: int) -> None:
-        """A hart was at a record, at this address and in this mode."""
-        self.places[record] = hart, pc, mode
-        self.windows.setdefault(pc >> WINDOW_BITS, set()).add(record)
-
-    def forget_cold(self) -> None:
-        """Forget places that are not hot if there are too many: what is hot among them will be again."""
-        if len(self.counts) > MOST_PLACES:
-            self.counts = {record: self.counts[record] for record in self.hot}
-            self.places = {record: self.places[record] for record in self.hot}
-            self.windows.clear()
-        if len(self.done) > MOST_PLACES:
-            self.done.clear()
-
-    def patience(self, record: int) -> int:
-        """How many times as hot as usual a place must be."""
-        return self._patience.get(self.code.table_of(record) or 0, 1) if self._patience else 1
+    def recall(self, record: int) -> None:
+        """How hot a place was in earlier runs, if it is met for the first time."""
+        if self.heat.counts.get(record) == 1 and (window := self.window(record)) in self.store().wanted:
+            self.heat.remember(record, self.store().wanted[window])
 
     def settle(self) -> None:
         """See which regions are in, and which have gone since because their code changed."""
@@ -242,23 +203,13 @@ class Tier:
         self._open = still
         while self.code.removed:
             table, entries, since = self.code.removed.popleft()
-            self._forget_counts(table, entries)
-            if time.monotonic() - since < QUICKLY:
-                self._patience[table] = min(2 * self._patience.get(table, 1), MOST_PATIENCE)
-            else:
-                self._patience.pop(table, None)
+            self.heat.went(table, entries, soon=time.monotonic() - since < QUICKLY)
 
     def refused(self, region: Installed) -> None:
         """A region whose code had changed before it was in."""
         with self.code.lock:
             region.remove()
-        self._forget_counts(region.page.table, region.entries)
-
-    def _forget_counts(self, table: int, entries: tuple[int, ...]) -> None:
-        """The next samples of a region's heads are looked at as the first ones are."""
-        for head in entries:
-            self.counts.pop(table + head * 8, None)
-            self.hot.discard(table + head * 8)
+        self.heat.forget(region.page.table, region.entries)
 
     def make_offers(self) -> None:
         """Offer what is ready to harts that have looked at all that they were offered before."""
@@ -286,9 +237,8 @@ class Tier:
         self.failure = self.failure or worker.failure
         if self.ask_for_room():
             return new
-        while worker.idle and self.hot:
-            best = max(self.hot, key=self.counts.__getitem__)
-            self.hot.remove(best)
+        while worker.idle and self.heat.hot:
+            best = self.heat.hottest()
             job = None if self.install_kept(best) else self.job(best)
             if job is not None:
                 self._asked = window_of(job.pages.found[0], job.head)
@@ -304,19 +254,18 @@ class Tier:
         if not worker.idle and self._asked in store.wanted:
             late = worker.wait(LAST_SECONDS)
         elif not worker.idle:
-            store.want(self._asked)
+            store.want(self._asked, TOGETHER_SAMPLES)
         if late is not None:
             store.met(self._asked)
             self.take(*late)
-        for record in self.hot:
-            where = self.place(record)
-            if where is not None and (record, where[0].epoch) not in self.done:
-                store.want(window_of(*where))
+        for record, samples in self.heat.rest().items():
+            if (window := self.window(record)) is not None:
+                store.want(window, samples)
 
-    def is_wanted(self, record: int) -> bool:
-        """Whether an earlier run had no time for a place."""
-        where = self.place(record) if self.store().wanted else None
-        return where is not None and window_of(*where) in self.store().wanted
+    def window(self, record: int) -> bytes | None:
+        """By what the region of a record is looked up; None where no region can begin, or is to be made."""
+        where = self.place(record)
+        return None if where is None or (record, where[0].epoch) in self.done else window_of(*where)
 
     def page_of(self, record: int) -> tuple[CodePage, int] | None:
         """The page and the offset that a record stands for."""
@@ -330,9 +279,9 @@ class Tier:
     # --- making ---
     def pages(self, page: CodePage, record: int) -> Pages:
         """What is known of the pages around a place."""
-        if record not in self.places:
+        if record not in self.heat.places:
             return Pages(page)
-        hart, pc, mode = self.places[record]
+        hart, pc, mode = self.heat.places[record]
         return Pages(page, pc, partial(self.resolve, hart), partial(handler_of, hart), mode)
 
     def resolve(self, hart: Hart, va: int) -> CodePage | None:
@@ -364,7 +313,7 @@ class Tier:
             return False
         page, head = where
         assert self.area is not None
-        if self.area.full:
+        if self.area.full or not (page.regions or self.store().has(window_of(page, head))):
             return False
         with self.code.lock:
             for region in page.regions:
@@ -387,19 +336,9 @@ class Tier:
         assert self.code.decoder is not None
         self.done.add((record, where[0].epoch))
         linear = any(is_linear(hart) for hart in self._harts)
-        hart = self.places[record][0] if record in self.places else self._harts[0]
+        hart = self.heat.places[record][0] if record in self.heat.places else self._harts[0]
         plain = hart.frm == 0 and hart.fflags & NX != 0
-        return Job(self.pages(where[0], record), where[1], self.code.decoder, linear, plain, self.hot_around(record))
-
-    def hot_around(self, record: int) -> tuple[int, ...]:
-        """How far other places lie where the same hart was in the same mode, the hottest first."""
-        if record not in self.places:
-            return ()
-        hart, pc, mode = self.places[record]
-        near = {r for window in (-1, 0, 1) for r in self.windows.get((pc >> WINDOW_BITS) + window, ())} - {record}
-        there = [r for r in near if r in self.places and self.places[r][0] is hart and self.places[r][2] == mode]
-        hottest = heapq.nlargest(MOST_NEAR, there, key=lambda r: (self.counts.get(r, 0), r))
-        return tuple(self.places[r][1] - pc for r in hottest)
+        return Job(self.pages(where[0], record), where[1], self.code.decoder, linear, plain, self.heat.around(record))
 
     def take(self, job: Job, made: Made | None) -> bool:
         """Install a region that was made, and keep it; return whether there is one now."""
@@ -463,7 +402,7 @@ class Tier:
             return bool(region.offers)
         offer = Offer(source, heads)
         region.offers.append(offer)
-        hart = self.places[record][0] if record in self.places else self._harts[0]
+        hart = self.heat.places[record][0] if record in self.heat.places else self._harts[0]
         if threading.current_thread() is self._thread:
             self._ready.append((hart, offer))
             if source is not None:
@@ -488,7 +427,9 @@ class Tier:
         from trapline.engine.jit.store import RegionStore
 
         assert self.code.decoder is not None
-        isa = " ".join(sorted(self.code.decoder.enabled))
+        if self._store is not None and self._stored_for is self.code.decoder:
+            return self._store
+        isa, self._stored_for = " ".join(sorted(self.code.decoder.enabled)), self.code.decoder
         if self._store is None or isa != self._isa:
             if self._store is not None:
                 self._store.close()
