@@ -12,7 +12,7 @@ from functools import lru_cache
 from random import Random
 
 from trapline.fuzz.image import NUMBERS, POINTERS, ROOM, SECOND, SLOT
-from trapline.isa.decode import Decoder, by_name, extension_enabled
+from trapline.isa.decode import Decoder, by_name, declare, extension_enabled
 from trapline.isa.encoding import Encoding, EncodingError, parse
 from trapline.isa.lookup import target_of
 from trapline.lang.facts import Flow
@@ -71,6 +71,7 @@ class Maker:
     """Makes programs for a mode and an ISA; one random stream decides everything."""
 
     def __init__(self, isa: str, mode: str, rng: Random, *, nested: bool = False) -> None:
+        declare()
         self.rng, self.mode, self.nested = rng, mode, nested
         enabled = {
             "I",

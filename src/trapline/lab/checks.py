@@ -288,8 +288,9 @@ def disassembled(entry: Entry) -> tuple[str, ...]:
 @lru_cache(maxsize=1)
 def _decoder() -> Any:
     """Return a decoder for everything that a hart may have."""
-    from trapline.isa.decode import Decoder
+    from trapline.isa.decode import Decoder, declare
     from trapline.lang.functions import INSTRUCTIONS
 
+    declare()
     names = {name for i in INSTRUCTIONS for part in i.extension.split("&") for name in part.split("|")}
     return Decoder({"I", *names})

@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from trapline.isa.decode import Decoded, Decoder, extension_enabled
+from trapline.isa.decode import Decoded, Decoder, declare, extension_enabled
 from trapline.isa.lookup import needs_float
 from trapline.lang.facts import Flow, Kind
 from trapline.lang.functions import INSTRUCTIONS, Instruction, Trap
@@ -185,6 +185,7 @@ def _traps_in(instruction: Instruction) -> tuple[str, ...]:
 
 def reachable_instructions(enabled: set[str]) -> set[tuple[str, str, str]]:
     """Return every (mnemonic, mode, retired or trapped) that streams must reach (compressed: the target)."""
+    declare()
     wanted = set()
     for i in INSTRUCTIONS:
         if i.expands is not None or not extension_enabled(i.extension, enabled) or i.name in STALLS:

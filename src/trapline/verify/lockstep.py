@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from trapline.engine.api import Engine
-from trapline.isa.decode import Decoder
+from trapline.isa.decode import Decoder, declare
 from trapline.isa.text import text as instruction_text
 from trapline.lang.functions import INSTRUCTIONS
 from trapline.lang.state import Hart
@@ -89,6 +89,7 @@ def make_machine(elf: bytes, isa: str, engine: str | Engine, misaligned: str = "
 @cache
 def _every_extension() -> Decoder:
     """A decoder for texts: it knows what this hart may not have."""
+    declare()
     return Decoder({name for i in INSTRUCTIONS for name in re.split("[&|]", i.extension)})
 
 

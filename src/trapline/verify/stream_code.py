@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from trapline.isa.decode import Decoder, by_name, extension_enabled
+from trapline.isa.decode import Decoder, by_name, declare, extension_enabled
 from trapline.isa.encoding import Encoding, EncodingError, parse
 from trapline.isa.lookup import target_of
 from trapline.lang.facts import Flow, Kind
@@ -78,6 +78,7 @@ class CodeGenerator:
     """Draws instructions; one generator serves all blocks of a campaign."""
 
     def __init__(self, enabled: set[str], splits: bool = False) -> None:
+        declare()
         self.splits = splits
         self.shapes = _shapes(enabled, splits)
         self.by_name = {i.name: parse(i.pattern) for i in INSTRUCTIONS}
