@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
+from operator import attrgetter
 
 from trapline.isa.assemble import assemble
 from trapline.isa.decode import enabled_extensions
+from trapline.lab.executor import in_order, local
 from trapline.lang.state import Hart
 from trapline.privilege.isa_string import DEFAULT_ISA, configure
 from trapline.verify import lockstep, spike
@@ -136,20 +137,45 @@ def explain(seed: int, variant: Variant, blocks: int = BLOCKS, length: int = LEN
     return found.text() if found else "no divergence from Spike"
 
 
-def _job(arguments: tuple[int, Variant, bool, int, int]) -> Result:
-    return run_stream(*arguments)
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A stream to be run: its place among those of a call of `results`, and what `run_stream` takes."""
+
+    place: int
+    seed: int
+    variant: Variant
+    reference: bool = False
+    blocks: int = BLOCKS
+    length: int = LENGTH
+
+
+def run_job(job: Job) -> Result:
+    """Run one stream."""
+    return run_stream(job.seed, job.variant, job.reference, job.blocks, job.length)
 
 
 def results(
-    seeds: Iterable[int], variants: tuple[Variant, ...], workers: int, reference: bool, blocks: int, length: int
+    seeds: Iterable[int],
+    variants: tuple[Variant, ...],
+    workers: int,
+    reference: bool = False,
+    blocks: int = BLOCKS,
+    length: int = LENGTH,
+    run: Callable[[Job], Result] = run_job,
 ) -> Iterator[Result]:
-    """Run streams, on several processes if asked, in the order of their seeds; variants take turns."""
-    jobs = ((s, variants[i % len(variants)], reference, blocks, length) for i, s in enumerate(seeds))
-    if workers <= 1:
-        yield from map(_job, jobs)
-        return
-    with ProcessPoolExecutor(workers, max_tasks_per_child=200) as pool:
-        yield from pool.map(_job, jobs, chunksize=4)
+    """Run streams on the common executor, in the order of their seeds; variants take turns.
+
+    A stream that cannot be run, or whose process dies, is tried again; then its result says so, and how to run it.
+    """
+    jobs = (Job(n, s, variants[n % len(variants)], reference, blocks, length) for n, s in enumerate(seeds))
+    for done in in_order(local(workers).execute(run, jobs), attrgetter("place")):
+        job = done.unit
+        if done.value is not None:
+            yield done.value
+        else:
+            again = f"benchmarks/campaign --explain {job.seed} --variant {job.variant.name}"
+            sizes = f" --blocks {job.blocks} --length {job.length}"
+            yield Result(job.seed, job.variant.name, 0, 0, (done.error, again + sizes))
 
 
 def campaign(
