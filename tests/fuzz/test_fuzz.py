@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import faulthandler
-import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.fuzz.crashing_legs import crashes_first
 
 from trapline.fuzz.findings import HOST, KILLED, Group
-from trapline.fuzz.folder import Folder
-from trapline.fuzz.fuzz import fuzz, run_worker
+from trapline.fuzz.fuzz import fuzz
 from trapline.fuzz.judge import World
 from trapline.fuzz.make import Maker, units
 from trapline.fuzz.minimise import minimise
@@ -104,24 +101,15 @@ def test_every_line_of_replay_reproduces_its_finding(tmp_path: Path) -> None:
         assert f"SCAUSE={group.key.cause:#x}" in done.stdout + done.stderr
 
 
-def crashes_once(plan: Plan, folder: Folder, number: int, stream: str, *rest: Any) -> None:
-    """A worker that brings its own process down in its first batch, the first time."""
-    if stream.endswith("/0"):
-        search = Search(plan, stream, before=lambda programs, case: folder.note(number, programs, case))
-        search.step(3)
-        faulthandler.disable()
-        os.kill(os.getpid(), signal.SIGSEGV)
-    run_worker(plan, folder, number, stream, *rest)
-
-
 def test_a_crash_is_a_finding_and_the_search_goes_on(tmp_path: Path) -> None:
     """A process that dies of a signal leaves a finding with its program, and another one takes its place."""
     plan = Plan(settings("proposed"), seed=3)
-    result = fuzz(plan, "proposed", tmp_path, max_runs=64, worker=crashes_once)
+    result = fuzz(plan, "proposed", tmp_path, max_runs=64, run=crashes_first)
     (group,) = [g for g in result.groups if g.key.kind == HOST]
-    assert group.key.rule == "the process ends with SIGSEGV"
+    assert group.key.rule == "the worker was killed by signal 11"
     assert group.case.program
-    assert result.runs >= 64
+    assert result.runs == 64
+    assert not list(tmp_path.glob("running-*"))
 
 
 def test_an_exception_is_a_finding_with_its_program() -> None:

@@ -1,24 +1,23 @@
-"""`trapline fuzz`: several processes that search, and what they found together."""
+"""`trapline fuzz`: legs of a search on the common executor, and what they found together."""
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
+import contextlib
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 from trapline.fuzz.findings import HOST, Case, Group, Key
 from trapline.fuzz.folder import Folder
-from trapline.fuzz.search import News, Plan, Search
+from trapline.fuzz.legs import Heard, Leg, Trial, run_leg, run_trial
+from trapline.fuzz.search import News, Plan
+from trapline.lab.executor import Executor
+from trapline.lab.executor_local import Processes
 
-SYNC = 2.0  # seconds between two looks at the others' corpus, and between two reports
-_RESTARTS = 20  # of processes that crashed
-SILENCE = 300.0  # seconds after which a process that does not report is taken for hung
+LEG_RUNS = 2048  # programs of a leg, if the search is for so many
+_CRASHES = 20  # of legs, after which a search ends
 
 
 @dataclass(slots=True)
@@ -53,18 +52,20 @@ def fuzz(
     max_runs: int | None = None,
     max_seconds: float | None = None,
     progress: Callable[[int, int, str], None] = lambda done, total, what: None,
-    worker: Callable[..., None] | None = None,
+    executor: Executor | None = None,
+    run: Callable[[Leg], Heard] = run_leg,
 ) -> Result:
     """Search until a limit, or Ctrl-C; the folder holds corpus and state, and goes on where it was left."""
     folder = Folder(directory, _head(plan))
     result = Result(plan, policy, folder.runs, groups=folder.groups)
-    pool = _Pool(plan, folder, workers, max_runs, max_seconds, result, worker or run_worker)
+    led = _Led(plan, folder, executor or Processes(workers), max_runs, max_seconds, result)
     began = time.monotonic()
     try:
-        pool.run(progress)
+        led.run(run, progress)
     except KeyboardInterrupt:
         result.interrupted = True
-        pool.stop()
+    for leg in led.under_way:
+        folder.forget(leg)
     result.seconds = time.monotonic() - began
     result.corpus = sum(1 for _ in (directory / "corpus").glob("*.bin"))
     folder.save(result.runs, result.groups)
@@ -76,75 +77,60 @@ def _head(plan: Plan) -> dict[str, Any]:
     return {**plan.settings.head(), "from": plan.mode, "l1": nested, "seed": plan.seed, "engine": str(plan.engine)}
 
 
-class _Pool:
-    """The processes; one that dies leaves a finding and is replaced."""
+class _Led:
+    """The legs of a search: which are left, and what those that have ended have brought."""
 
     def __init__(
-        self, plan: Plan, folder: Folder, workers: int, runs: int | None, seconds: float | None, result: Result,
-        work: Callable[..., None],
-    ) -> None:  # fmt: skip
-        self.plan, self.folder, self.result, self.work = plan, folder, result, work
-        self.left = None if runs is None else [runs // workers + (n < runs % workers) for n in range(workers)]
-        self.deadline = None if seconds is None else time.monotonic() + seconds
-        self.runs, self.seconds, self.workers = runs, seconds, workers
-        self.context = multiprocessing.get_context("fork")
-        self.live: dict[Connection, tuple[int, Any]] = {}
-        self.heard: dict[Connection, float] = {}
-        self.started = 0
+        self, plan: Plan, folder: Folder, executor: Executor, runs: int | None, seconds: float | None, result: Result
+    ) -> None:
+        self.plan, self.folder, self.executor, self.result = plan, folder, executor, result
+        self.runs, self.seconds, self.left = runs, seconds, runs
+        self.began, self.before = time.monotonic(), result.runs
+        self.deadline = None if seconds is None else self.began + seconds
+        self.under_way: set[int] = set()
+        self.legs = self.crashes = 0
         self.known = {g.key: g for g in result.groups}
 
-    def run(self, progress: Callable[[int, int, str], None]) -> None:
-        began, before = time.monotonic(), self.result.runs
-        for number in range(self.workers):
-            self._start(number)
-        while self.live:
-            for connection in wait(list(self.live), timeout=1.0):
-                assert isinstance(connection, Connection)
-                self._hear(connection)
-            for connection, (_, process) in self.live.items():
-                if time.monotonic() - self.heard[connection] > SILENCE:
-                    process.kill()
-            if self.seconds is not None:
-                progress(
-                    int(min(time.monotonic() - began, self.seconds)), int(self.seconds), self._status(began, before)
-                )
-            else:
-                progress(self.result.runs - before, self.runs or 0, self._status(began, before))
+    def run(self, run: Callable[[Leg], Heard], progress: Callable[[int, int, str], None]) -> None:
+        """Run legs until a limit. What a leg that crashed has not run is left for others."""
+        while not self._ended():
+            with contextlib.closing(self.executor.execute(run, self._units(), 1)) as legs:  # type: ignore[type-var]
+                for done in legs:
+                    leg: Leg = done.unit
+                    if done.value is not None:
+                        self._take(done.value.news, done.value.cpu)
+                    else:
+                        self._crashed(leg, done.error)
+                    self.under_way.discard(leg.number)
+                    self._show(progress)
 
-    def _status(self, began: float, before: int) -> str:
-        rate = (self.result.runs - before) / max(0.1, time.monotonic() - began)
-        return f"{self.result.runs:,} runs, {rate:,.0f}/s, {len(self.result.groups)} findings"
+    def _ended(self) -> bool:
+        late = self.deadline is not None and time.monotonic() >= self.deadline
+        return late or self.left == 0 or self.crashes > _CRASHES
 
-    def _start(self, number: int) -> None:
-        mine, theirs = self.context.Pipe(duplex=False)
-        left = self.left[number] if self.left is not None else None
-        if left == 0:
-            return
-        stream = f"{self.folder.times}/{number}/{self.started}"
-        self.started += 1
-        arguments = (self.plan, self.folder, number, stream, left, self.deadline, list(self.known), theirs)
-        process = self.context.Process(target=self.work, args=arguments, daemon=True)
-        process.start()
-        theirs.close()
-        self.live[mine], self.heard[mine] = (number, process), time.monotonic()
+    def _units(self) -> Iterator[Leg]:
+        while not self._ended():
+            most = None
+            if self.left is not None:
+                most = min(LEG_RUNS, -(-self.left // self.executor.workers))
+                self.left -= most
+            leg = Leg(self.legs, self.plan, self.folder.path, self.folder.times, most, self.deadline, tuple(self.known))
+            self.legs += 1
+            self.under_way.add(leg.number)
+            yield leg
 
-    def _hear(self, connection: Connection) -> None:
-        number = self.live[connection][0]
-        try:
-            message = connection.recv()
-        except (EOFError, OSError):
-            self._ended(connection)
-            return
-        self.heard[connection] = time.monotonic()
-        news, cpu = message
-        self._take(number, news, cpu)
+    def _show(self, progress: Callable[[int, int, str], None]) -> None:
+        spent, runs = time.monotonic() - self.began, self.result.runs - self.before
+        status = f"{self.result.runs:,} runs, {runs / max(0.1, spent):,.0f}/s, {len(self.result.groups)} findings"
+        if self.seconds is not None:
+            progress(int(min(spent, self.seconds)), int(self.seconds), status)
+        else:
+            progress(runs, self.runs or 0, status)
 
-    def _take(self, number: int, news: News, cpu: float) -> None:
+    def _take(self, news: News, cpu: float) -> None:
         result = self.result
         result.runs += news.runs
         result.cpu += cpu
-        if self.left is not None:
-            self.left[number] = max(0, self.left[number] - news.runs)
         for group in news.groups:
             if group.key in self.known:
                 self.known[group.key].count += 1
@@ -155,86 +141,22 @@ class _Pool:
             if key in self.known:
                 self.known[key].count += 1
 
-    def _ended(self, connection: Connection) -> None:
-        number, process = self.live.pop(connection)
-        connection.close()
-        process.join()
-        if process.exitcode == 0:
-            self.folder.forget(number)
-            return
-        how = signal.Signals(-process.exitcode).name if process.exitcode < 0 else f"exit code {process.exitcode}"
-        cases = self.folder.noted(number) or [Case(b"", self.plan.mode, 0, self.plan.isas[0])]
+    def _crashed(self, leg: Leg, error: str) -> None:
+        """A process that died, or an error of the search itself, is a finding of the programs under way."""
+        self.crashes += 1
+        cases = self.folder.noted(leg.number) or [Case(b"", self.plan.mode, 0, self.plan.isas[0])]
+        self.folder.forget(leg.number)
         case = self._culprit(cases) if len(cases) > 1 else cases[0]
-        key = Key(HOST, -1, self.plan.mode, f"the process ends with {how}", "host")
-        self._take(number, News(1, [Group(key, case, 1, (f"{len(cases)} programs were under way",))]), 0.0)
-        if self.started < self.workers + _RESTARTS:
-            self._start(number)
+        key = Key(HOST, -1, self.plan.mode, error, "host")
+        self._take(News(1, [Group(key, case, 1, (f"{len(cases)} programs were under way",))]), 0.0)
+        if self.left is not None and leg.most is not None:
+            self.left += leg.most - 1
 
     def _culprit(self, cases: list[Case]) -> Case:
         """Return the program that makes a process crash by itself, or all of them if none does."""
-        for case in cases:
-            process = self.context.Process(target=run_one, args=(self.plan, case), daemon=True)
-            process.start()
-            process.join(30)
-            if process.exitcode is None:
-                process.kill()
-                process.join()
-            if process.exitcode != 0:
-                return case
+        trials = (Trial(self.plan, case) for case in cases)
+        with contextlib.closing(Processes(1).execute(run_trial, trials, 1)) as tried:  # type: ignore[type-var]
+            for done in tried:
+                if done.error:
+                    return done.unit.case  # type: ignore[no-any-return]
         return replace(cases[-1], ahead=tuple(case.program for case in cases[:-1]))
-
-    def stop(self) -> None:
-        """End all processes: each reports what it has."""
-        for _, process in self.live.values():
-            with suppress(ProcessLookupError, ValueError):
-                process.terminate()
-        end = time.monotonic() + 5
-        while self.live and time.monotonic() < end:
-            for connection in wait(list(self.live), timeout=0.2):
-                assert isinstance(connection, Connection)
-                try:
-                    news, cpu = connection.recv()
-                    self._take(self.live[connection][0], news, cpu)
-                except (EOFError, OSError):
-                    number, process = self.live.pop(connection)
-                    process.join(1)
-                    self.folder.forget(number)
-        for _, process in self.live.values():
-            process.kill()
-
-
-def run_one(plan: Plan, case: Case) -> None:
-    """Run one program; it may bring the process down."""
-    Search(plan).world(case.isa).judge(case.program, case.zoo)
-
-
-def run_worker(
-    plan: Plan, folder: Folder, number: int, stream: str, left: int | None, deadline: float | None, known: list[Key],
-    connection: Connection,
-) -> None:  # fmt: skip
-    """Search in this process, and tell the other end every now and then."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    stopped: list[int] = []  # SIGTERM: the result so far is wanted, behind the batch under way
-    signal.signal(signal.SIGTERM, lambda number, frame: stopped.append(number))
-    search = Search(plan, stream, before=lambda programs, case: folder.note(number, programs, case))
-    search.known.update(known)
-    total, told, cpu = News(), time.monotonic(), time.process_time()
-    search.corpus += folder.others()
-    while not stopped and (left is None or left > 0) and (deadline is None or time.monotonic() < deadline):
-        news = search.step() if left is None else search.step(left)
-        if left is not None:
-            left -= news.runs
-        for program in news.corpus:
-            folder.add(program)
-        total.runs += news.runs
-        total.groups += news.groups
-        total.again += news.again
-        now = time.monotonic()
-        if now - told > SYNC or news.groups:
-            connection.send((total, time.process_time() - cpu))
-            total, told, cpu = News(), now, time.process_time()
-            search.corpus += folder.others()
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    with suppress(OSError):
-        connection.send((total, time.process_time() - cpu))
-    connection.close()
