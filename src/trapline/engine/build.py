@@ -6,12 +6,15 @@ import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from trapline.engine.beside import Beside
 from trapline.engine.compiler import facts, handlers, joints
 from trapline.engine.compiler.fast_access import COLD_CALL, FAR, RARE_CALL, SPLIT
 from trapline.engine.compiler.fusion import fused_texts
 from trapline.engine.compiler.module import PREAMBLE, Compiled, ModuleBuilder
 from trapline.engine.compiler.source import SubsetError, has_hart, parameters
+from trapline.engine.emit import Level, Part, emitted, host_has_fma
 from trapline.engine.link import Image, link
+from trapline.engine.parts import Text
 from trapline.engine.roots import hosted_functions
 from trapline.isa.lookup import changes_mode
 from trapline.lang.functions import INSTRUCTIONS, Instruction
@@ -197,60 +200,41 @@ def compile_functions(functions: list[Callable[..., Any]], *, may_trap: bool = T
             raise SubsetError(f"{function.__name__} may trap, or calls something that may")
         texts.append(handlers.thunk(compiled, parameters(function), with_hart=has_hart(function)))
         names.append(f"c.{compiled.symbol}")
-    return generate("\n\n".join([PREAMBLE, *module.text, *texts]), names, lambda text: None)
+    return link(emitted([("\n\n".join([PREAMBLE, *module.text, *texts]), Level.FULL)]), names)
 
 
 def compile_image(progress: Callable[[str], None] = lambda text: None) -> Image:
-    """Compile everything for this host. Imports LLVM; takes seconds."""
-    progress("translating the semantics")
-    text, names = module_text(host_has_fma=host_has_fma())
-    return generate(text, names, progress)
+    """Compile everything for this host, half of it in a process beside this one. Imports LLVM; takes seconds."""
+    beside = Beside()
+    try:
+        progress("translating the semantics")
+        text, names = module_text(host_has_fma=host_has_fma())
+        progress(f"compiling {len(names)} handlers")
+        handlers, *others = divided(text)
+        beside.submit(others)
+        objects = emitted([handlers])
+        return link([*objects, *(beside.collect() or emitted(others))], names)
+    finally:
+        beside.end()
 
 
-def host_has_fma() -> bool:
-    """Whether the host multiplies and adds without rounding in between."""
-    import llvmlite.binding as llvm
+def divided(text: str) -> list[Part]:
+    """The engine's text in four parts.
 
-    return bool(llvm.get_host_cpu_features().get("fma"))
+    They are the fast handlers; cold functions that others are compiled into where that pays, such as the way of a trap;
+    the rest of the cold ones; and what only slow handlers call that stand behind a fast one.
+    """
+    whole = Text(text)
 
+    def behind(name: str) -> bool:
+        return name.endswith("_soft") or name.startswith("p.f") or (name[:2] == "s." and f"h.{name[2:]}" in whole.items)
 
-def host_machine(opt: int = 2) -> Any:
-    """LLVM's code generator for this host."""
-    import llvmlite.binding as llvm
+    often = whole.reached({name for name in whole.named if not behind(name)}, behind)
 
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    return llvm.Target.from_default_triple().create_target_machine(
-        cpu=llvm.get_host_cpu_name(),
-        features=llvm.get_host_cpu_features().flatten(),
-        opt=opt,
-        reloc="pic",
-        codemodel="small",
-    )
+    def part_of(name: str) -> int:
+        if name.startswith("h."):
+            return 0
+        return 3 if name not in often else 1 if whole.may_take_in(name) else 2
 
-
-def optimised(text: str, machine: Any) -> Any:
-    """Parse LLVM text and run the optimiser over it."""
-    import llvmlite.binding as llvm
-
-    module = llvm.parse_assembly(text)
-    module.verify()
-    options = llvm.create_pipeline_tuning_options(speed_level=2)
-    options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
-    builder = llvm.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(module, builder)
-    return module
-
-
-def optimise(text: str) -> str:
-    """LLVM text before and after the optimiser."""
-    return str(optimised(text, host_machine()))
-
-
-def generate(text: str, names: list[str], progress: Callable[[str], None]) -> Image:
-    """LLVM IR text to an image for this host."""
-    machine = host_machine()
-    progress(f"optimising {len(names)} handlers")
-    module = optimised(text, machine)
-    progress("generating code")
-    return link(machine.emit_object(module), names)
+    levels = (Level.FULL, Level.FULL, Level.PLAIN, Level.QUICK)
+    return list(zip(whole.divide(part_of, len(levels)), levels, strict=True))

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from trapline.digest import sha256
@@ -22,6 +22,8 @@ MAGIC = b"trapline native image 2\n"
 
 
 MOVES = "TRAPLINE_CACHE names another place"
+NEEDS = ("run", "h.step_end")  # an image without these is none
+PATIENCE = 60.0  # seconds to wait for a process that compiles the same
 
 
 def cache_directory(environment: Mapping[str, str] = os.environ) -> Path:
@@ -214,24 +216,55 @@ def load_image(progress: Callable[[str], None] = lambda text: None) -> Image:
     key = image_key()
     _say_what_is_not_used(key, progress)
     path = kept_file(f"native-{key}.bin")
-    found = read_image(path, ("run", "h.step_end"))
+    found = read_image(path, NEEDS)
     if found is not None:
         return found
+    if path is None:
+        return _compiled(progress)
+    with _alone(path.parent, progress):
+        found = read_image(path, NEEDS)  # another process may have made it meanwhile
+        return found or _keep(path, _compiled(progress), progress)
+
+
+def _compiled(progress: Callable[[str], None]) -> Image:
     from trapline.engine.build import compile_image
 
-    image = compile_image(progress)
-    if path is not None:
-        _keep(path, image, progress)
-    return image
+    return compile_image(progress)
 
 
-def _keep(path: Path, image: Image, progress: Callable[[str], None]) -> None:
-    from trapline.engine.jit.template import kept_templates
+@contextlib.contextmanager
+def _alone(folder: Path, progress: Callable[[str], None], patience: float = PATIENCE) -> Iterator[None]:
+    """Let one process of this folder compile at a time; go on all the same where folders cannot be locked."""
+    with contextlib.ExitStack() as opened:
+        with contextlib.suppress(OSError):
+            owned.make(folder)
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            opened.callback(os.close, handle)
+            _lock(handle, progress, patience)
+        yield
 
+
+def _lock(handle: int, progress: Callable[[str], None], patience: float) -> None:
+    import fcntl
+    import time
+
+    end, said = time.monotonic() + patience, False
+    while True:
+        try:
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                return None  # the other one may be stopped
+        if not said:
+            progress("waiting for another process that compiles the engine")
+            said = True
+        time.sleep(0.05)
+
+
+def _keep(path: Path, image: Image, progress: Callable[[str], None]) -> Image:
     try:
         write_image(path, image)
         remove_old(path.parent, path)
-        progress("preparing templates of regions")
-        kept_templates(True)
     except OSError as error:
         progress(f"cannot keep the compiled engine in {path.parent}: {error.strerror} ({MOVES})")
+    return image

@@ -6,7 +6,7 @@ import functools
 import struct
 from typing import Any
 
-from trapline.engine.build import host_machine
+from trapline.engine.emit import host_machine
 from trapline.engine.link import LinkError
 from trapline.lang.elf_format import R_X86_64_PC32, R_X86_64_PLT32, RELOCATION, SECTION, SHF_ALLOC, SHT_RELA, SYMBOL
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import importlib
 import re
 
-from trapline.engine.build import ENGINE_FUNCTIONS, csr_readings, host_has_fma, optimise
+from trapline.engine.build import ENGINE_FUNCTIONS, csr_readings
 from trapline.engine.compiler.module import PREAMBLE, Compiled, ModuleBuilder
+from trapline.engine.emit import host_has_fma, optimise
 from trapline.engine.jit.template import PLAIN, PLAIN_STATE, PRESUMED, Template
 from trapline.lang.functions import INSTRUCTIONS, Instruction
 from trapline.privilege.deliver import environment_call_to
