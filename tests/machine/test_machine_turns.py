@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from test_machine_run import BASE, machine
 
 from trapline.machine.machine import Machine
@@ -91,3 +93,63 @@ def test_the_turns_are_the_same_however_a_run_is_cut() -> None:
     whole = _ran("native", 900_000)
     assert _ran("native", 900_000) == whole
     assert _ran("native", *[7_919] * 113, 900_000 - 113 * 7_919) == whole
+
+
+# Each hart waits for its timer, again and again, and counts.
+SLEEPS = """
+    csrr s0, mhartid
+    li t0, 0x80
+    csrw mie, t0
+    slli t0, s0, 3
+    li t1, 0x2004000
+    add s1, t1, t0
+1:  csrr t0, time
+    addi t0, t0, 700
+    slli t1, s0, 5
+    add t0, t0, t1
+    sd t0, 0(s1)
+    wfi
+    addi s2, s2, 1
+    j 1b
+"""
+
+
+def _counting(skip_to: Callable[[int], None], skipped: list[int]) -> Callable[[int], None]:
+    """Return what passes the time of a board, noting the ticks."""
+
+    def noted(tick: int) -> None:
+        skipped.append(tick)
+        skip_to(tick)
+
+    return noted
+
+
+def test_a_board_whose_harts_all_sleep_passes_the_time_without_python() -> None:
+    """Where nobody can type, sleeping harts reach their timers in native code, at the ticks at which Python would."""
+    states: list[tuple[object, list[int]]] = []
+    skips: list[int] = []
+    for on_round in (None, lambda: None):
+        board = machine(SLEEPS, "native", harts=HARTS)
+        board.on_round = on_round
+        board.schedule.skip_to = _counting(board.schedule.skip_to, skipped := [])  # type: ignore[method-assign]
+        board.run(60_000)
+        states.append((_state(board), [int(h.x[18]) for h in board.harts]))
+        skips.append(len(skipped))
+    assert skips[0] * 20 < skips[1]
+    assert states[0] == states[1]
+    assert min(states[0][1]) > 1_000
+
+
+def test_a_stall_gives_the_turn_away_under_both_engines() -> None:
+    """wrs.sto and an untrapped wrs.nto with a reservation end the hart's turn, in native code as in the reference."""
+    program = PROGRAM.replace(
+        "    wfi\n    sw zero",
+        "    lr.w t1, (s1)\n    wrs.sto\n    addi s7, s7, 1\n    lr.w t1, (s1)\n    wrs.nto\n    wfi\n    sw zero",
+    )
+    assert program != PROGRAM
+    states = []
+    for engine in ("reference", "native"):
+        board = machine(program, engine, harts=HARTS)
+        board.run(12_000)
+        states.append(_state(board))
+    assert states[0] == states[1]

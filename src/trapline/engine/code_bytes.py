@@ -52,7 +52,7 @@ from trapline.lang.control import forget_code
 from trapline.lang.functions import cold, inline
 from trapline.lang.memory import host_load, host_store
 from trapline.lang.state import Hart
-from trapline.lang.state.words import LAYOUT
+from trapline.lang.state.words import LAYOUT, STEP_SLOTS
 from trapline.lang.values import U64
 from trapline.privilege.stored import log_store
 from trapline.privilege.undo import keep_page
@@ -233,6 +233,8 @@ def bytes_stored(hart: Hart, pa: U64, region: U64, size: U64) -> None:
         forget_code(hart, table, offset, size)
     else:
         forget_bytes(table, offset, offset + size)
+        for i in range(STEP_SLOTS):
+            hart.step_record[2 * i] = hart.step_record[2 * STEP_SLOTS]  # copies of what was
 
 
 @cold

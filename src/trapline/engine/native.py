@@ -26,7 +26,7 @@ from trapline.lang.devices import DeviceState, Registers
 from trapline.lang.functions import Trap
 from trapline.lang.host_pages import anonymous
 from trapline.lang.state import subset_arguments
-from trapline.lang.state.words import LAYOUT
+from trapline.lang.state.words import LAYOUT, STEP_SLOTS
 from trapline.lang.values import U64
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from trapline.lang.state import Hart
 
 CALLBACK = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p, *[ctypes.c_uint64] * 4)
-STEP_SLOTS = 4
+_STEPS = LAYOUT.fields["step_record"].index
 _CALL_FAILED = LAYOUT.fields["call_failed"].index
 _TRAP_WORDS = tuple(LAYOUT.fields[f"trap_{name}"].index for name in ("cause", "tval", "tval2", "tinst", "gva"))
 _NOT_COMPILED = object()
@@ -154,7 +154,7 @@ class NativeEngine:
         names = "device_load", "device_store", "forget_code", "transform", "mmio", "host", "arm_code", "serve"
         for name, callback in zip(names, callbacks, strict=True):
             setattr(hart, f"fn_{name}", ctypes.cast(callback, ctypes.c_void_p).value or 0)
-        for slot in range(1, STEP_SLOTS):
+        for slot in range(STEP_SLOTS + 2):
             hart.step_record[slot * 2] = self.symbols["h.step_end"]
         for (name, length), number in step_index().items():
             hart.step_handlers[number] = self.symbols.get(f"h.{name}_{length}", 0)
@@ -239,11 +239,19 @@ class NativeEngine:
             for number in range(first // PAGE, (end - 1) // PAGE + 1):
                 page = self.code.by_info.get(infos.at + 8 * number)
                 if page is not None:
+                    self._empty_steps()
                     self.code.change(page, max(first - number * PAGE, 0), min(end - number * PAGE, PAGE))
 
     def _forget_code(self, table: int, offset: int, size: int, _: int) -> None:
         """Native code changes bytes that regions are made from, or wants to have a page's code forgotten."""
+        self._empty_steps()
         self.code.change(self.code.by_table[table], offset, offset + size)
+
+    def _empty_steps(self) -> None:
+        """Copies of records (h.step) are not what memory holds any more."""
+        for hart in self._harts:
+            for slot in range(STEP_SLOTS):
+                hart.mem[_STEPS + 2 * slot] = hart.mem[_STEPS + 2 * STEP_SLOTS]
 
     def _arm_code(self, table: int, va: int, *_: int) -> None:
         """Native code is about to run in a page, or has decoded instructions, where stops may be."""

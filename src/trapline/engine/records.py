@@ -37,7 +37,7 @@ TLB_BYTES = GUEST_TABLE_AREA + TABLES * DATA_BYTES
 # The handler's address; then rd, rs1, rs2 and the number of the handler of a single step, a byte each; then the
 # immediate, 32 bits: of a branch 8 times its distance, which is that of the records, with rs3 (and rm) its bytes.
 RECORD_OPERANDS, RECORD_IMMEDIATE, RECORD_BYTES = 8, 12, 16
-RECORD_RD, RECORD_RS1, RECORD_RS2, RECORD_STEP = 8, 9, 10, 11
+RECORD_RD, RECORD_RS1, RECORD_RS2 = 8, 9, 10
 OPERAND_BIT = {"rd": 0, "rs1": 8, "rs2": 16}  # where they begin in the word of operands
 STEP_BIT, STEP_NUMBER = 24, 0xFF << 24
 IMMEDIATE_BIT, BRANCH_BIT = 32, 35  # where an immediate begins, and a branch's distance in bytes

@@ -68,6 +68,7 @@ class DeviceFields:
     turn_next = DEVICES.word()  # 1 + the hart whose turn it is, in a round that was cut short
     turn_ticks, turn_slice, turn_rounds = DEVICES.words(3)  # of a round, attempts of a run, rounds until Python looks
     turn_latest, turn_due = DEVICES.words(2)  # ticks at which Python wants to look, and devices want to go on
+    turn_skips = DEVICES.word()  # 1: where all sleep, time may pass to the next event without Python
     turn_tired = DEVICES.word()  # 1: devices have done much
     turn_budget, turn_done = DEVICES.words(2)  # attempts
     turn_stop = DEVICES.word()  # 1: end at the next boundary

@@ -370,7 +370,8 @@ class Machine(Rewindable, Session):
         if self.virtio.live:
             latest = min(latest or _NEVER, time_of(self.harts[0]) + max(1, self.timebase // _LOOKS))
         began = time.monotonic()
-        done = self.schedule.round(budget, latest)
+        alone = not self._outside.live and self.on_round is None and self.htif is None
+        done = self.schedule.round(budget, latest, skips=alone)
         if self.console.source.live and self.engine.turn > _LEAST_SLICE:
             self._fit_slice(time.monotonic() - began)
         if self.htif is not None:

@@ -80,15 +80,17 @@ class Schedule:
     def stop_requested(self, value: bool) -> None:
         self.io.turn_stop = int(value)
 
-    def round(self, budget: int | None, latest: int | None = None) -> int:
+    def round(self, budget: int | None, latest: int | None = None, *, skips: bool = False) -> int:
         """Let each hart run up to the next common tick (not beyond `latest`); return the instructions retired.
 
-        The native engine takes as many such rounds at once as there are in `slice`.
+        The native engine takes as many such rounds at once as there are in `slice`. With `skips` time passes between
+        them where all harts sleep.
         """
         io, quantum = self.io, self.slice if len(self.harts) == 1 else QUANTUM
         io.turn_ticks = max(1, quantum // int(self.harts[0].time_ratio))
         io.turn_slice, io.turn_rounds = self.slice, max(1, self.slice // quantum)
         io.turn_latest = NO_TICK if latest is None else latest
+        io.turn_skips = int(skips)
         # However long a round is, Python sees to Ctrl-C.
         most = 2 * max(self.slice, quantum * len(self.harts))
         io.turn_done, io.turn_budget = 0, most if budget is None else min(budget, most)

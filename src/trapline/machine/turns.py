@@ -211,6 +211,32 @@ def all_asleep(io: DeviceState) -> bool:
 
 
 @hosted
+def skip_hart(hart: Hart, io: DeviceState, number: U64) -> None:
+    """Pass a sleeping hart's time to the tick turn_found."""
+    pass_time(hart, io.turn_found)
+    tick(hart, io, number)
+
+
+@inline
+def skips(io: DeviceState) -> bool:
+    """All harts sleep: pass the time to the earliest event; False, with nothing done, if that is Python's to do."""
+    if io.turn_skips == 0:
+        return False
+    io.turn_found = NO_TICK
+    for number in range(HARTS):
+        if number < io.clint_harts:
+            on_hart(io.hart_at[number], note_deadline, io, number)
+    if io.turn_found >= io.turn_latest:
+        return False
+    if io.turn_found > io.turn_now:
+        io.turn_now = io.turn_found
+    for number in range(HARTS):
+        if number < io.clint_harts:
+            on_hart(io.hart_at[number], skip_hart, io, number)
+    return io.turn_stop == 0
+
+
+@hosted
 def take_turns(hart: Hart, io: DeviceState) -> None:
     """Rounds of all harts, until Python has to look outside. `hart` is the first, and only stands for the engine."""
     for _ in range(_FOREVER):
@@ -229,5 +255,7 @@ def take_turns(hart: Hart, io: DeviceState) -> None:
         io.turn_now = io.turn_until
         io.turn_next = 0
         io.turn_rounds = io.turn_rounds - 1
-        if io.turn_rounds == 0 or io.turn_now >= io.turn_latest or all_asleep(io):
+        if io.turn_rounds == 0 or io.turn_now >= io.turn_latest:
+            return
+        if all_asleep(io) and not skips(io):
             return

@@ -10,17 +10,17 @@ from trapline.engine.compiler.handlers import IC, IC1, TLB, Handler
 from trapline.engine.compiler.module import Compiled
 from trapline.engine.compiler.source import SubsetError
 from trapline.engine.compiler_names import MARGIN, SAMPLE_PERIOD, UNEVEN, UNEVEN_STEP
-from trapline.engine.llvm import CC, LIKELY, STATE, UNLIKELY, Builder, Flag, Word
+from trapline.engine.llvm import CC, LIKELY, STATE, UNLIKELY, Builder, Flag, Pointer, Word
 from trapline.engine.records import (
     FETCH_HOST,
     RECORD_BYTES,
     RECORD_OPERANDS,
-    RECORD_STEP,
+    STEP_BIT,
     STRADDLE_SLOT,
     NativeExit,
 )
 from trapline.lang.control import ATTENTION_LEAVE
-from trapline.lang.state.words import LAYOUT, SAMPLES
+from trapline.lang.state.words import LAYOUT, SAMPLES, STEP_SLOTS
 from trapline.privilege.stops import RECORD_CSR, RECORD_HANDLER
 
 MXCSR = 0x1F80  # every exception masked, to nearest, subnormal numbers kept
@@ -159,8 +159,24 @@ def goto() -> str:
     return h.text()
 
 
+def copy_record(h: Handler, rec: Pointer, copy: Pointer) -> None:
+    """Copy a record for a single step: without its region, its pair, and branches that count on the records around."""
+    found, rest = h.load(rec), h.word_at(rec, RECORD_OPERANDS)
+    low, high = (h.compare(c, found, h.get(f)) for c, f in (("uge", "jit_low"), ("ult", "jit_high")))
+    # In front of a region stands the handler that the record had.
+    own = h.load(h.pointer(h.select(h.flags("and", low, high), h.add(found, -8), h.address(rec))))
+    number = h.mask(h.lshr(rest, STEP_BIT), 255)
+    twin = h.load(h.item(h.field("step_handlers"), number))
+    h.store(h.select(h.compare("eq", number, 0), own, twin), copy)
+    h.store(rest, h.at(copy, RECORD_OPERANDS))
+
+
 def step() -> str:
-    """Run the record of next_pc from a copy whose successors come back to the budget."""
+    """Run some records from next_pc on out of copies whose successors come back to the budget.
+
+    As many as surely may run: every attempt moves on by a record at least, and whatever jumps looks at the budget.
+    What changes code empties the copies (engine.code_bytes).
+    """
     h = Handler("h.step")
     pc = h.get("next_pc")
     entry, hit = h.probe(pc, TLB)
@@ -168,27 +184,16 @@ def step() -> str:
     h.begin("hit")
     rec = h.enter_page(entry, pc)
     scratch = h.field("step_record")
-    aux_at = h.at(rec, RECORD_STEP)
-    aux = h.load_narrow(aux_at, 8)
-    found = h.load(rec)
-    low, high = (h.compare(c, found, h.get(f)) for c, f in (("uge", "jit_low"), ("ult", "jit_high")))
-    h.branch(h.flags("and", low, high), "region", "single", UNLIKELY)
-    h.begin("region")
-    before = h.pointer(h.add(found, -8))
-    first = h.load(before)
-    h.goto("single")
-    h.begin("single")
-    own = h.phi((found, "hit"), (first, "region"))
-    twin_at = h.item(h.field("step_handlers"), aux)
-    twin = h.load(twin_at)
-    plain = h.compare("eq", aux, 0)
-    handler = h.select(plain, own, twin)
-    h.store(handler, scratch)
-    rest = h.word_at(rec, RECORD_OPERANDS)
-    h.store(rest, h.at(scratch, RECORD_OPERANDS))
-    place = h.lshr(h.address(scratch), 3)
-    h.put("code_k", h.sub(pc, place))
-    h.dispatch(scratch, ic=IC)
+    inside = h.compare("ule", h.mask(pc, 4095), 4096 - 2 * STEP_SLOTS)
+    enough = h.compare("sge", h.get("ic_margin"), STEP_SLOTS)
+    h.branch(h.flags("and", inside, enough), "some", "one")
+    for label, count in (("some", STEP_SLOTS), ("one", 1)):
+        h.begin(label)
+        first = h.at(scratch, (STEP_SLOTS - count) * RECORD_BYTES)
+        for slot in range(count):
+            copy_record(h, h.at(rec, slot * RECORD_BYTES), h.at(first, slot * RECORD_BYTES))
+        h.put("code_k", h.sub(pc, h.lshr(h.address(first), 3)))
+        h.dispatch(first, ic=IC)
     h.begin("miss")
     h.put("ic_base", h.add(h.get("ic_base"), -1))
     h.put("ic_margin", h.add(h.get("ic_margin"), 1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trapline.lang.layout import Kind
-from trapline.lang.state.words import LAYOUT, REGIONS, SAMPLES
+from trapline.lang.state.words import LAYOUT, REGIONS, SAMPLES, STEP_SLOTS
 
 
 class EngineWords:
@@ -33,7 +33,8 @@ class EngineWords:
     ic_base, ic_margin, ic_left, ic_end, native_exit = LAYOUT.words(5)
     inexact_known = LAYOUT.word()  # 0; regions are made as if it was 1 where they have seen that NX is set
     host_subnormals = LAYOUT.word()  # 1: what runs has told the host's floating-point unit to keep subnormal numbers
-    step_record = LAYOUT.array(8, align=2)
+    # Copies of records, and two that come back to the budget: the last copy may be of either length.
+    step_record = LAYOUT.array(2 * (STEP_SLOTS + 2), align=2)
     step_handlers = LAYOUT.array(256)
     call_failed = LAYOUT.word()
     fn_serve = LAYOUT.word()  # engine.running asks Python

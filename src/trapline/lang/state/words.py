@@ -9,6 +9,7 @@ REGIONS = 24
 MOST_TIME = (1 << 62) - 1  # of instructions: centuries, and their sums stay words
 HPM_DTLB, HPM_ITLB = 512, 256  # entries of the TLB whose misses are counted (privilege.tlb_misses)
 SAMPLES = 256
+STEP_SLOTS = 12  # records that are copied at a time where an exact number of attempts is left
 WATCHER = REGIONS
 TRAP_CAUSES, TRAP_ORIGINS, TRAP_DESTINATIONS = 64, 8, 4
 IMSIC_FILES, IMSIC_WORDS = 9, 4
