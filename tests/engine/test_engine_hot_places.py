@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from tests.engine.harness import Bench
 from trapline.engine.jit.heat import (
+    AGAIN,
+    ALONE,
     HOT_SAMPLES,
     MOST_SAMPLES,
     RECORDS,
@@ -26,8 +29,8 @@ FLAT = range(0x100000, 0x100000 + 8 * 100_000, 8)  # records of places that are 
 class Samples:
     """A machine whose harts are told where to be met."""
 
-    def __init__(self) -> None:
-        self.heat = Heat(lambda record: record & ~0xFFF)
+    def __init__(self, cpus: int = 2) -> None:
+        self.heat = Heat(lambda record: record & ~0xFFF, cpus)
         self.hart: Any = SimpleNamespace(sample_count=0, mem=[0] * (RECORDS + 4 * RING))
         self.flat = iter(FLAT)
 
@@ -111,7 +114,7 @@ def test_a_place_that_was_hot_at_the_end_of_a_run_is_hot_at_once_in_the_next(sam
     samples.fall(0x2000, WARM_SAMPLES)
     samples.fall(0x3000, WARM_SAMPLES - 1)
     rest = samples.heat.rest()
-    assert rest == {0x1000: TOGETHER_SAMPLES, 0x2000: WARM_SAMPLES}
+    assert rest == {0x1000: TOGETHER_SAMPLES + MOST_SAMPLES, 0x2000: WARM_SAMPLES}
     following = Samples()
     following.fall(0x1000)
     following.heat.remember(0x1000, rest[0x1000])
@@ -125,3 +128,29 @@ def test_a_place_whose_code_changes_all_the_time_needs_more(samples: Samples) ->
     assert not samples.heat.hot
     samples.fall(0x1000)
     assert samples.heat.hot == {0x1000}
+
+
+def test_one_cpu_is_for_the_guest() -> None:
+    """Where the compiler has no CPU of its own a place must be four times as hot."""
+    alone = Samples(cpus=1)
+    alone.fall(0x1000, ALONE * HOT_SAMPLES - 1)
+    assert not alone.heat.hot
+    alone.fall(0x1000)
+    assert alone.heat.hot == {0x1000}
+
+
+def test_code_that_a_region_has_is_compiled_again_only_where_it_is_very_hot() -> None:
+    """A place inside a region that is entered elsewhere must be four times as hot to become the head of another."""
+    bench = Bench("tiered", "li a0, 0\nagain:\naddi a0, a0, 1\nxor a1, a1, a0\nj again")
+    bench.run(100)
+    tier, page = bench.engine.tier, next(iter(bench.engine.code.by_table.values()))
+    assert tier is not None
+    tier.start()
+    tier.heat = Heat(tier.code.table_of)
+    head, inside = (page.table + offset * 8 for offset in [at for at in range(64) if page.used[at]][1:3])
+    tier.heat.counts = {head: HOT_SAMPLES, inside: HOT_SAMPLES}
+    assert tier.pays(head) and tier.pays(inside)
+    assert tier.make(head)
+    assert not tier.pays(inside)
+    tier.heat.counts[inside] = AGAIN * HOT_SAMPLES
+    assert tier.pays(inside)

@@ -24,6 +24,8 @@ KEPT_SAMPLES, HOT_SAMPLES = 2, 32  # of a place: for so many a kept region is lo
 SHARE = 50  # a place that has one of so many samples is hot
 MOST_SAMPLES = 256  # and so is one with so many
 WARM_SAMPLES, TOGETHER_SAMPLES = 128, 1024  # so many in one run are remembered, and make a place hot together
+AGAIN = 4  # so many times as hot must a place be whose code a region has already, which is entered elsewhere
+ALONE = 4  # and every place where there is no other CPU for the compiler
 STILL_SAMPLES = 64  # each time it has so many more it is looked at again: its code may be another
 MOST_PATIENCE = 256
 WINDOW_BITS, MOST_NEAR = 16, 32  # what a place calls through registers is looked for in its 64 KiB and those beside
@@ -31,9 +33,9 @@ MOST_PLACES = 1 << 17  # that are remembered, of all that samples fell into
 
 
 class Heat:
-    """The samples of a machine's harts. `table_of` tells the table of a record."""
+    """The samples of a machine's harts. `table_of` tells the table of a record, `cpus` how many this process has."""
 
-    def __init__(self, table_of: Callable[[int], int | None]) -> None:
+    def __init__(self, table_of: Callable[[int], int | None], cpus: int = 2) -> None:
         self.counts: dict[int, int] = {}
         self.before: dict[int, int] = {}  # samples of earlier runs, where there were any
         self.total = 0
@@ -43,7 +45,7 @@ class Heat:
         self._later: dict[int, int] = {}  # by record that was hot: how many samples it has when it is looked at again
         self._patience: dict[int, int] = {}  # by table of records: how many times as hot its places must be
         self._seen: dict[int, int] = {}
-        self._table_of = table_of
+        self._table_of, self._times = table_of, 1 if cpus > 1 else ALONE
 
     def clear(self) -> None:
         """Every place is looked at as if it was new."""
@@ -70,7 +72,7 @@ class Heat:
             if known < later.get(record, 0) or (KEPT_SAMPLES < known < enough and record not in self.before):
                 continue
             news = record not in later
-            if self.is_hot(record, known, enough):
+            if self.is_hot(record):
                 later[record] = known + STILL_SAMPLES
                 self.hot.add(record)
             elif known > KEPT_SAMPLES:
@@ -82,16 +84,18 @@ class Heat:
         """How many samples make a place hot just now."""
         return max(HOT_SAMPLES, min(self.total // SHARE, MOST_SAMPLES))
 
-    def is_hot(self, record: int, known: int, enough: int) -> bool:
-        """Whether a place has enough samples, more if its code changes soon after it was compiled."""
-        patience = self._patience.get(self._table_of(record) or 0, 1) if self._patience else 1
-        before = self.before.get(record, 0)
-        return known >= enough * patience or (before > 0 and known + before >= TOGETHER_SAMPLES * patience)
+    def is_hot(self, record: int, times: int = 1) -> bool:
+        """Whether a place has enough samples, or so many times as many; more if its code changes all the time."""
+        times *= self._times
+        if self._patience:
+            times *= self._patience.get(self._table_of(record) or 0, 1)
+        known, before = self.counts.get(record, 0), self.before.get(record, 0)
+        return known >= self.enough() * times or (before > 0 and known + before >= TOGETHER_SAMPLES * times)
 
     def remember(self, record: int, samples: int) -> None:
         """A place had so many samples in earlier runs."""
         self.before[record] = samples
-        if self.is_hot(record, self.counts.get(record, 0), self.enough()):
+        if self.is_hot(record):
             self.hot.add(record)
 
     def hottest(self) -> int:
@@ -139,6 +143,10 @@ class Heat:
             self._patience.pop(table, None)
 
     def rest(self) -> dict[int, int]:
-        """Places that are worth being remembered, with their samples; those that are hot shall be so from the start."""
+        """Places that are worth being remembered, with their samples; those that are hot shall be so from the start.
+
+        Of these the hottest shall come first, so they have their samples in addition, below the next TOGETHER_SAMPLES.
+        """
         warm = {record: known for record, known in self.counts.items() if known >= WARM_SAMPLES}
-        return warm | dict.fromkeys(self.hot, TOGETHER_SAMPLES)
+        most = TOGETHER_SAMPLES - 1
+        return warm | {record: TOGETHER_SAMPLES + min(self.counts.get(record, 0), most) for record in self.hot}

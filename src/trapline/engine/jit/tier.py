@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import os
 import threading
 import time
 import weakref
@@ -22,7 +23,7 @@ from trapline.engine import perf_map
 from trapline.engine.code import Installed
 from trapline.engine.jit import thread
 from trapline.engine.jit.area import CODE_BYTES, CodeArea
-from trapline.engine.jit.heat import MOST_PLACES, TOGETHER_SAMPLES, Heat
+from trapline.engine.jit.heat import AGAIN, MOST_PLACES, TOGETHER_SAMPLES, Heat
 from trapline.engine.jit.offer import Offer
 from trapline.engine.jit.source import PAGE, Pages, window_of
 from trapline.engine.jit.surroundings import handler_of, is_linear, tables_at
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 QUICKLY = 1.0  # seconds: code that changes sooner than this after it was compiled has to be twice as hot the next time
 FLUSH_SECONDS = 0.1  # between two flushes: code that never fits together must not be put in and out all the time
-LAST_SECONDS = 0.5  # for a region that was unfinished at the end of the last run, too
+LAST_SECONDS, MOST_LOST = 0.5, 4  # for each run at whose end a region was unfinished, up to so many runs
 
 
 def cold_numbers(symbols: dict[str, int]) -> dict[str, int]:
@@ -70,7 +71,7 @@ class Tier:
         self.cold = cold_numbers(symbols)
         self.area: CodeArea | None = None
         self.started = False
-        self.heat = Heat(code.table_of)
+        self.heat = Heat(code.table_of, len(os.sched_getaffinity(0)))
         self.done: set[tuple[int, int]] = set()
         self.compiled = self.found = self.instructions = self.flushes = 0
         self.failure: BaseException | None = None
@@ -239,28 +240,43 @@ class Tier:
             return new
         while worker.idle and self.heat.hot:
             best = self.heat.hottest()
-            job = None if self.install_kept(best) else self.job(best)
+            job = None if self.install_kept(best) or not self.pays(best) else self.job(best)
             if job is not None:
                 self._asked = window_of(job.pages.found[0], job.head)
                 worker.submit(job)
         return new
 
     def leave(self) -> None:
-        """The run ends. What there was no time for comes first in the next; what came first waits no longer."""
+        """The run ends. What there was no time for comes first in the next; what came first waits no longer.
+
+        A place has TOGETHER_SAMPLES more for each run that ended too soon: what is lost again and again is waited for
+        longer, or each run would begin it anew.
+        """
         worker = self._worker
         if worker is None:
             return
         store, late = self.store(), None
         if not worker.idle and self._asked in store.wanted:
-            late = worker.wait(LAST_SECONDS)
-        elif not worker.idle:
+            lost = min(store.wanted[self._asked] // TOGETHER_SAMPLES, MOST_LOST)
+            late = worker.wait(LAST_SECONDS * max(lost, 1))
+        if late is None and not worker.idle:
             store.want(self._asked, TOGETHER_SAMPLES)
         if late is not None:
             store.met(self._asked)
             self.take(*late)
         for record, samples in self.heat.rest().items():
             if (window := self.window(record)) is not None:
-                store.want(window, samples)
+                store.want(window, samples if self.pays(record) else self.heat.counts.get(record, 0))
+
+    def pays(self, record: int) -> bool:
+        """Whether a place is so hot that compiling it pays: where a region has its code already, it must be hotter."""
+        where = self.page_of(record)
+        if where is None:
+            return False
+        page, offset = where
+        with self.code.lock:
+            again = any(region.covers(page, offset, offset + 2) for region in page.regions)
+        return not again or self.heat.is_hot(record, AGAIN)
 
     def window(self, record: int) -> bytes | None:
         """By what the region of a record is looked up; None where no region can begin, or is to be made."""
