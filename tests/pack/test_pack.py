@@ -20,6 +20,7 @@ from trapline.pack.build import build
 from trapline.pack.programs import MADE, programs, write
 from trapline.pack.rows import DEFAULT_ISA, Options
 from trapline.pack.run import Failure, Outcome, judge, run, words_of
+from trapline.privilege.isa_string import DEFAULT_ISA as HART_ISA
 from trapline.verify.spike import find_spike
 
 Change = Callable[[Hart], None]
@@ -245,3 +246,33 @@ def test_what_a_core_ties_to_zero_may_be_zero() -> None:
     tied = programs(Options(DEFAULT_ISA, frozenset({"xtval", "htval"})), ["exceptions"])[0].cases
     values = [c for case in tied for c in case.checks if c.noted in ("mtval", "stval", "vstval", "htval", "mtval2")]
     assert all(c.want == 0 or c.other == 0 for c in values)
+
+
+TIES = [
+    ("virtual", "csrr a1, cycle, mcounteren in HS", "mcounteren"),
+    ("virtual", "csrr a1, instret, mcounteren, hcounteren in VS", "hcounteren"),
+    ("virtual", "csrr a1, cycle, all enabled in U", "scounteren"),
+    ("environment", "csrr a1, stimecmp, all gates open in VS", "hcounteren"),
+    ("environment", "stimecmp written by VS", "mcounteren"),
+]
+
+
+@pytest.mark.parametrize(("name", "part", "register"), TIES, ids=[f"{t[2]}, {t[1]}" for t in TIES])
+def test_a_core_may_tie_counter_enables_to_zero(name: str, part: str, register: str) -> None:
+    """A case that needs a bit of a counter-enable register is skipped where that bit is read-only zero."""
+    found = answer(name, part, each_step=_clear(register, ~0 & (1 << 64) - 1))
+    assert (found.verdict, found.checks) == ("passed", 0)
+    assert found.skipped
+    assert answer(name, part).checks
+
+
+def test_a_hart_without_counters_passes() -> None:
+    """A core with Sstc and without Zicntr passes all that its ISA string asks for."""
+    plain = DEFAULT_ISA.replace("_zicntr", "")
+    (program,) = programs(Options(plain), ["environment"])
+    said = bytearray()
+    isa = "_".join(part for part in HART_ISA.split("_") if part != "zicntr")
+    with Machine(console=Console(said.extend), memory=16 << 20, isa=isa) as machine:
+        machine.load_elf(build(program.cases), name=program.name)
+        machine.run(max_instructions=3_000_000)
+    assert judge(program.name, said.decode(), 0, False).verdict == "passed"

@@ -64,7 +64,7 @@ def _configuration() -> Iterator[Case]:
 
 def _gates() -> Iterator[Case]:
     """Who reaches stimecmp and vstimecmp with one of the four gates closed, or none."""
-    there = (held("menvcfg", STCE), held("mcounteren", _TM))
+    there = tuple(held(register, bit) for register, bit in _GATES)
     for closed in (None, *_GATES):
         name = "all gates open" if closed is None else f"{closed[0]} closed"
         setup = (*there, *(csr(r, 0 if (r, bit) == closed else bit) for r, bit in _GATES))
@@ -115,7 +115,7 @@ def _timers() -> Iterator[Case]:
         mask, bit = (stip, "STIP") if register == "mip" else (vstip, "VSTIP")
         yield _value(f"{register}.{bit} with {name}", setup, _seen(register, mask, want), mask * want, TIMERS)
     spin = "li t1, 20000; {c}_again: addi t1, t1, -1; bnez t1, {c}_again"
-    open_ = (held("menvcfg", STCE), *(csr(r, bit) for r, bit in _GATES), delta)
+    open_ = (*(held(register, bit) for register, bit in _GATES), delta)
     guest = (*open_, csr("vsstatus", rows.SIE), csr("mie", vstip), csr("vstimecmp", _LATER), csr("stimecmp", _LATER))
     for hideleg, to, cause in ((vstip, "VS", 5), (0, "HS", 6)):
         prefix = {"VS": "vs", "HS": "s"}[to]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from trapline.pack import rows
-from trapline.pack.rows import Case, Check, Options, csr, status
+from trapline.pack.rows import Case, Check, Options, csr, held, status
 
 CAUSES = "H: Trap Cause Codes, when a virtual-instruction exception is raised"
 VIRTUAL_MEMORY = "H: hstatus.VTVM; Machine: mstatus.TVM; H: TVM affects HS-mode alone"
@@ -70,7 +70,16 @@ _MACHINE = (
     "mip",
     "mhartid",
 )
-_EVERY_COUNTER = (csr("mcounteren", 7), csr("hcounteren", 7), csr("scounteren", 7))
+# Any bit of a counter-enable register may be read-only zero: then there is no such case.
+_M, _H, _S = "mcounteren", "hcounteren", "scounteren"
+_ENABLED = (
+    ((), (ILLEGAL, ILLEGAL, ILLEGAL, ILLEGAL), ""),
+    ((_M, _H, _S), (RUNS, RUNS, RUNS, RUNS), "all enabled"),
+    ((_M,), (RUNS, ILLEGAL, VIRTUAL, VIRTUAL), "mcounteren"),
+    ((_M, _H), (RUNS, ILLEGAL, RUNS, VIRTUAL), "mcounteren, hcounteren"),
+    ((_M, _S), (RUNS, RUNS, VIRTUAL, VIRTUAL), "mcounteren, scounteren"),
+    ((_H, _S), (ILLEGAL, ILLEGAL, ILLEGAL, ILLEGAL), "hcounteren, scounteren"),
+)
 
 ROWS = [
     *(Row(f"csrr a1, {n}", (RUNS, ILLEGAL, VIRTUAL, VIRTUAL)) for n in (*_HYPERVISOR, *_VS)),
@@ -107,33 +116,9 @@ ROWS = [
     Row("hlv.d a1, (sp)", (None, None, VIRTUAL, VIRTUAL), HU, _hstatus(rows.HU), "HU"),
 ]
 _COUNTERS = [
-    *(Row(f"csrr a1, {n}", (ILLEGAL,) * 4, COUNTERS) for n in ("cycle", "instret")),
-    *(
-        Row(f"csrr a1, {n}", (RUNS, RUNS, RUNS, RUNS), COUNTERS, _EVERY_COUNTER, "all enabled")
-        for n in ("cycle", "instret")
-    ),
-    *(
-        Row(f"csrr a1, {n}", (RUNS, ILLEGAL, VIRTUAL, VIRTUAL), COUNTERS, (csr("mcounteren", 7),), "mcounteren")
-        for n in ("cycle", "instret")
-    ),
-    *(
-        Row(f"csrr a1, {n}", (RUNS, ILLEGAL, RUNS, VIRTUAL), COUNTERS, _EVERY_COUNTER[:2], "mcounteren, hcounteren")
-        for n in ("cycle", "instret")
-    ),
-    *(
-        Row(
-            f"csrr a1, {n}",
-            (RUNS, RUNS, VIRTUAL, VIRTUAL),
-            COUNTERS,
-            (csr("mcounteren", 7), csr("scounteren", 7)),
-            "mcounteren, scounteren",
-        )
-        for n in ("cycle", "instret")
-    ),
-    *(
-        Row(f"csrr a1, {n}", (ILLEGAL,) * 4, COUNTERS, _EVERY_COUNTER[1:], "hcounteren, scounteren")
-        for n in ("cycle", "instret")
-    ),
+    Row(f"csrr a1, {name}", outcome, COUNTERS, tuple(held(register, bit) for register in enabled), said)
+    for enabled, outcome, said in _ENABLED
+    for name, bit in (("cycle", 1), ("instret", 4))
 ]
 _FLOATS = [
     Row(
