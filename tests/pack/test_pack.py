@@ -254,12 +254,14 @@ TIES = [
     ("virtual", "csrr a1, cycle, all enabled in U", "scounteren"),
     ("environment", "csrr a1, stimecmp, all gates open in VS", "hcounteren"),
     ("environment", "stimecmp written by VS", "mcounteren"),
+    ("hlv", "hlv.d a1, (a0) from HS, hole of the G-stage, medeleg 1", "medeleg"),
+    ("hlv", "sd a1, 0(a0) from VS, no table of the VS-stage, medeleg 1", "medeleg"),
 ]
 
 
 @pytest.mark.parametrize(("name", "part", "register"), TIES, ids=[f"{t[2]}, {t[1]}" for t in TIES])
-def test_a_core_may_tie_counter_enables_to_zero(name: str, part: str, register: str) -> None:
-    """A case that needs a bit of a counter-enable register is skipped where that bit is read-only zero."""
+def test_a_core_may_tie_bits_to_zero(name: str, part: str, register: str) -> None:
+    """A case that needs a bit of a counter-enable register, or of medeleg, is skipped where it is read-only zero."""
     found = answer(name, part, each_step=_clear(register, ~0 & (1 << 64) - 1))
     assert (found.verdict, found.checks) == ("passed", 0)
     assert found.skipped

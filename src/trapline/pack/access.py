@@ -120,7 +120,7 @@ def _case(row: Row, code: str, mode: str, medeleg: bool, setup: tuple[str, ...],
     store = code.startswith(("hsv", "sd"))
     value = f"li a1, {0 if not store else VALUE:#x}; li a0, {at:#x}"
     before = (f"li t0, {DATA + 0x120:#x}; li t1, {VALUE:#x}; sd t1, 0(t0)",)
-    delegate = csr("medeleg", bits(medeleg and row.cause > 0, 1 << row.cause))
+    delegate = held("medeleg", bits(medeleg and row.cause > 0, 1 << row.cause))
     body = (
         value,
         *((f"li t0, {rows.MPRV}; csrs mstatus, t0",) if mode == "M" and code[0] != "h" else ()),
