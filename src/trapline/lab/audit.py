@@ -44,6 +44,8 @@ PROPERTIES = {
 Progress = Callable[[int, int, str], None]
 Found = tuple[list[Finding], int, dict[int, set[str]]]
 Column = list[tuple[int, "Job"]]
+FEW_WORKERS = 4  # more have more done by sharing less
+REFERENCE = "linux-7.2"  # the policy under which what firmware makes of harts is compared
 FEW_JOBS = 8  # fewer are done sooner than a worker process is there
 
 
@@ -116,10 +118,13 @@ def run_job(job: Job, results: Results | None = None) -> Found:
     executed = 0
     raises: dict[int, set[str]] = {}
     for isa, only in harts(job.isa, job.only):
+        entries = build(frozenset(extensions(isa)), only).entries
+        if not entries:
+            continue
         hart = _Probes(job, results, isa, only)
-        if job.settings.host_fwft and not hart.granted():
+        if job.settings.host_fwft and not hart.granted:
             return [], 0, {}
-        for entry in build(frozenset(extensions(isa)), only).entries:
+        for entry in entries:
             executed += 1
             known = hart.run(entry)
             found += known.findings
@@ -133,23 +138,26 @@ class _Probes:
 
     def __init__(self, job: Job, results: Results, isa: str, only: frozenset[str] | None) -> None:
         self._job, self._results, self._only = job, results, only
-        self._facts = Facts(job.settings.policy, isa)
+
+        def make() -> ProbeVm:
+            return self._made(policy_of(REFERENCE), isa)
+
+        ground = results.ground(job.model.name, job.settings.host_fwft, isa, make)
+        self._facts, self.granted = Facts(job.settings.policy, isa, ground), ground.granted
+
+    def _made(self, policy: Policy, isa: str) -> ProbeVm:
+        job = self._job
+        chosen = replace(job.settings, policy=policy)
+        return ProbeVm(chosen, isa=isa, engine=job.engine, only=self._only, firmware=job.model)
 
     @cached_property
     def _vm(self) -> ProbeVm:
-        job, facts = self._job, self._facts
-        chosen = replace(job.settings, policy=watched(facts.policy)) if facts.can_share else job.settings
-        return ProbeVm(chosen, isa=facts.isa, engine=job.engine, only=self._only, firmware=job.model)
+        facts = self._facts
+        return self._made(watched(facts.policy) if facts.can_share else facts.policy, facts.isa)
 
     @cached_property
     def _counters(self) -> frozenset[str]:
         return frozenset(c.name for c in self._facts.policy.counters)
-
-    def granted(self) -> bool:
-        """Whether the firmware grants host-fwft."""
-        if self._results.granted is None:
-            self._results.granted = self._vm.vm.host_delegates_misaligned
-        return self._results.granted
 
     def run(self, entry: Entry) -> Known:
         """Return what a probe gives, from a run if need be."""
@@ -173,7 +181,9 @@ class _Probes:
         findings = check(chosen, firmware, seen, row, answers, self._counters)
         raised = row.cause if row.from_ == "VU" and row.path[1:] else None
         traps = sum(1 << cause for cause in probes.raised | probes.causes if cause < 64)
-        return Known(frozenset(probes.causes), traps, tuple(findings), raised)
+        causes = frozenset(probes.causes)
+        alone = not probes.firmware_came and not self._facts.calls(causes)
+        return Known(causes, traps, tuple(findings), raised, alone)
 
 
 def _jobs(
@@ -182,12 +192,18 @@ def _jobs(
     return [Job(Settings(p, m.name, on, misaligned), m, **more) for p in policies for m in models for on in fwft]
 
 
-def _columns(jobs: list[Job]) -> list[Column]:
-    """Return the jobs by firmware and host-fwft, with their places, so that what is known stays in one process."""
-    columns: dict[tuple[str, bool], Column] = {}
+def _columns(jobs: list[Job], workers: int) -> list[Column]:
+    """Return the jobs in parts, with their places, so that what follows from each other stays in one process.
+
+    Those of one firmware do. So do those of firmware that makes harts alike, unless there are many processes. The
+    largest part comes first.
+    """
+    columns: dict[Any, Column] = {}
     for place, job in enumerate(jobs):
-        columns.setdefault((job.model.name, job.settings.host_fwft), []).append((place, job))
-    return list(columns.values())
+        m = job.model
+        apart = m.tied_zero or workers > FEW_WORKERS
+        columns.setdefault(m.name if apart else (m.mideleg, m.menvcfg), []).append((place, job))
+    return sorted(columns.values(), key=len, reverse=True)
 
 
 def _column(jobs: Column) -> list[Found]:
@@ -197,11 +213,11 @@ def _column(jobs: Column) -> list[Found]:
 
 def _results(jobs: list[Job], executor: Executor) -> Generator[tuple[int, Found], None, None]:
     """Yield the place of each job and what it found; RuntimeError: a worker could not run one of them."""
-    columns = _columns(jobs)
     if isinstance(executor, Here):
-        known = {place: results for column in columns for results in [Results()] for place, _ in column}
-        yield from ((place, run_job(job, known[place])) for place, job in enumerate(jobs))
+        results = Results()
+        yield from ((place, run_job(job, results)) for place, job in enumerate(jobs))
         return
+    columns = _columns(jobs, executor.workers)
     for done in executor.execute(_column, columns):
         if done.value is None:
             raise RuntimeError(f"{_where(done.unit[0][1])} was given up after {done.tries} tries: {done.error}")

@@ -8,6 +8,7 @@ statistics. The policy is given to the VM and not looked at here.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from trapline.engine.api import Engine
 from trapline.firmware.exit_log import HARDWARE_MODE
@@ -32,6 +33,9 @@ from trapline.privilege.causes import INTERRUPT
 from trapline.privilege.fields import HSTATUS_GVA, MSTATUS_GVA, MSTATUS_SPP
 from trapline.privilege.isa_string import DEFAULT_ISA, extensions
 from trapline.privilege.modes import MODE_NAMES, MODE_VS, MODE_VU
+
+if TYPE_CHECKING:
+    from trapline.lang.state import Hart
 
 LIMIT = 4_000  # instructions that a probe may take from its entry to its end
 _PIECE, _FOR_EVER = 200, 100  # of them at a time; of a trap that comes back as often, nothing new is to be learned
@@ -99,6 +103,7 @@ class ProbeVm:
         # In the last run, before its mark too: causes that arrived in HS, and those of all traps that the hart took.
         self.causes: set[int] = set()
         self.raised: set[int] = set()
+        self.firmware_came = False  # one of them went to M-mode
         self.image: Image = self._assemble()
         self._build()
 
@@ -139,6 +144,11 @@ class ProbeVm:
         """Name the end that a write of something else to the test finisher means."""
         return "lost"
 
+    def begin(self) -> Hart:
+        """Put the vCPU where the first probe begins; return its hart."""
+        self._start(self.image.entries[0])
+        return self.vcpu.hart
+
     def _map(self, gpa: int) -> None:
         """Map a page now, so that no event pays for a first touch that is not its own."""
         slot = self.vm.slots.find(gpa)
@@ -155,6 +165,7 @@ class ProbeVm:
         now = self._now
         now.records.append(record)
         if "M" in record.path:
+            self.firmware_came = True
             now.costs.append(("M", record.m_instructions, record.m_source))
             now.arrivals.append(self._arrival_m(record))
         if "HS" in record.path:
@@ -193,6 +204,7 @@ class ProbeVm:
         self._forget()
         self.causes.clear()
         self.raised.clear()
+        self.firmware_came = False
         self.vcpu.hart.mem[_TRAP_COUNT : _TRAP_COUNT + _TRAP_WORDS] = _NO_TRAPS
         if vm.gstage.unmap(entry.virgin, PAGE):
             vm.flush_all()
@@ -259,13 +271,17 @@ class ProbeVm:
     def _begin_counting(self) -> tuple[list[int], dict[str, int]]:
         """Forget the traps and exits of before: what is counted from now on is the event's."""
         hart, stats = self.vcpu.hart, self.vcpu.stats
-        self.raised |= {trap.cause for trap in _traps(hart.mem[_TRAP_COUNT : _TRAP_COUNT + _TRAP_WORDS], None)}
+        self._note(_traps(hart.mem[_TRAP_COUNT : _TRAP_COUNT + _TRAP_WORDS], None))
         for index, nothing in _COUNTED:
             hart.mem[index : index + len(nothing)] = nothing
         stats.routes.clear()
         stats.firmware.clear()
         stats.fold(hart)
         return hart.mem[_MODE_INSTRET : _MODE_INSTRET + 8].tolist(), {**stats.kvm, **stats.generic}
+
+    def _note(self, traps: list[GuestTrap]) -> None:
+        self.raised |= {trap.cause for trap in traps}
+        self.firmware_came |= any(trap.destination == "M" for trap in traps)
 
     def _read_log(self) -> list[GuestSees]:
         return read_log(self.vm.read_memory(image.LOG, image.RECORD * 8))
@@ -286,7 +302,7 @@ class ProbeVm:
         now.instructions = {MODE_NAMES[m]: modes[m] - before[0][m] for m in GUEST_MODES}
         counters = self.vcpu.stats.snapshot(hart)
         now.counters = {n: v - before[1].get(n, 0) for n, v in counters.items() if v != before[1].get(n, 0)}
-        self.raised |= {trap.cause for trap in now.traps}
+        self._note(now.traps)
         if skip is not None:
             _without(now.counters, skip)
 
