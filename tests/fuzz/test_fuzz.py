@@ -18,6 +18,7 @@ from trapline.fuzz.make import Maker, units
 from trapline.fuzz.minimise import minimise
 from trapline.fuzz.replay import write_all
 from trapline.fuzz.search import Plan, Search
+from trapline.fuzz.target import End
 from trapline.isa.assemble import assemble
 from trapline.lab.errors import UsageError
 from trapline.lab.settings import settings
@@ -190,3 +191,14 @@ def test_a_handler_that_cannot_be_fetched_is_left_to_compiled_firmware() -> None
     assert machine.run([lost] * 200)[0] is False
     assert int(machine.hart.instret) - int(before) > 100_000
     assert sum(machine.firmware.stats.values()) == 0
+
+
+@pytest.mark.parametrize("many", [2, 23])
+@pytest.mark.parametrize("code", ["addi a0, a0, 1", "lw a0, 0(s1)"])  # s1: a device
+def test_a_kernel_that_begins_again_for_ever_is_stopped(code: str, many: int) -> None:
+    """A program that has its kernel run the batch anew, with exits or without, ends it by a limit."""
+    target = World(settings("proposed"), "VS", DEFAULT_ISA).target
+    plain, again = assemble(code, 0), assemble("sd zero, 56(tp)", 0)  # tp: the kernel's own page
+    outcome = target.run([*[plain] * many, again, plain])
+    assert outcome.end is End.LIMIT
+    assert outcome.at <= many

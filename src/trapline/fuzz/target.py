@@ -90,7 +90,7 @@ class Target:
             nested=nests or nested is not None, vcpus=vcpus_of(image.mode, nested),
         )  # fmt: skip
         self.engine = vm.engine
-        self.limit, self._blamed = LIMIT, False
+        self.limit, self._blamed, self._furthest = LIMIT, False, 0
         vm.add_memory(probe.RAM, probe.RAM_SIZE)
         vm.add_memory(probe.HOLE, probe.HOLE_SIZE, SlotKind.HOLE)
         vm.add_memory(probe.READ_ONLY, probe.READ_ONLY_SIZE, SlotKind.READ_ONLY)
@@ -138,7 +138,7 @@ class Target:
         end, what = self._run(len(programs))
         if end is End.DONE:  # what the last program has started
             end, what = self._others() or (end, what)
-        at = len(programs) if end is End.DONE else max(0, int(self._index[0]) - 1)
+        at = len(programs) if end is End.DONE else max(1, int(self._index[0]), self._furthest) - 1
         log = bytes(self._log[: layout.STRIDE * len(programs)])
         records = () if end is End.DONE else tuple(vm.last_traps)
         death = next((v.death for v in vm.vcpus if v.death is not None), None)
@@ -171,10 +171,11 @@ class Target:
         return None
 
     def _run(self, programs: int) -> tuple[End, str]:
-        vcpu, exits, seen, under_way = self.vcpu, _EXITS, -1, -1
+        vcpu, exits, under_way = self.vcpu, _EXITS, -1
+        self._furthest = 0
         several = len(self.vm.vcpus) > 1
         limit = self.limit if several else self.limit + _USUAL * programs
-        while True:
+        for _ in range(_EXITS * (programs + 2)):  # with exits, a kernel that begins again never comes to a limit
             # A turn of its own, or KVM_RUN would come back behind each access to a device.
             vcpu.hart.kvm_turn_until, vcpu.hart.kvm_turn_last = _FAR, int(vcpu.hart.instret) + limit
             stop = vcpu.run(limit)
@@ -189,10 +190,9 @@ class Target:
                 return ended or (End.LIMIT, "it leaves to the VMM for ever")
             if stop is RunStop.LIMIT:
                 limit, now = self.limit, int(self._index[0])
-                if now != seen:
-                    seen = now
-                    continue
-                return End.LIMIT, "it does not end"
+                if now <= self._furthest:  # one that writes into its kernel may have it begin again, for ever
+                    return End.LIMIT, "it does not end"
+                self._furthest = now
             if stop is RunStop.BLOCKED:
                 tick = vcpu.timer.deadline()
                 if tick is None:
@@ -202,6 +202,7 @@ class Target:
                 return End.KILLED, ""
             elif stop is RunStop.HUNG:
                 return End.HUNG, "the firmware never comes back"
+        return End.LIMIT, "it leaves to the VMM for ever"
 
     def _exit(self) -> tuple[End, str] | None:
         run = self.vcpu.kvm_run
