@@ -131,7 +131,8 @@ def test_a_board_whose_harts_all_sleep_passes_the_time_without_python() -> None:
     for on_round in (None, lambda: None):
         board = machine(SLEEPS, "native", harts=HARTS)
         board.on_round = on_round
-        board.schedule.skip_to = _counting(board.schedule.skip_to, skipped := [])  # type: ignore[method-assign]
+        skipped: list[int] = []
+        board.schedule.skip_to = _counting(board.schedule.skip_to, skipped)  # type: ignore[method-assign]
         board.run(60_000)
         states.append((_state(board), [int(h.x[18]) for h in board.harts]))
         skips.append(len(skipped))

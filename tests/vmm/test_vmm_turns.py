@@ -9,6 +9,7 @@ import pytest
 
 from trapline.isa.assemble import assemble
 from trapline.kvm.run_stop import RunStop
+from trapline.privilege.causes import ECALL_VS
 from trapline.vmm.guest import Guest
 
 ENTRY = 0x8020_0000
@@ -224,3 +225,15 @@ def test_calls_that_a_guest_polls_say_the_same_in_native_code(policy: str) -> No
     words = [int.from_bytes(seen[0][0][n : n + 8], "little", signed=True) for n in range(16, 128, 8)]
     assert words[:6] == [0, 0, 0, 1, 0, 1]
     assert words[10:12] == [-2, 0]
+
+
+def test_calls_that_a_guest_polls_cost_no_python() -> None:
+    """Status of harts that exist or not, and an extension that is not there, are answered without KVM_RUN's loop."""
+    made = Guest("linux-7.2", engine="native", memory=16 << 20, vcpus=VCPUS)
+    made.load_bytes(assemble(POLLS, ENTRY))
+    seen: list[int] = []
+    vcpu = made.vm.vcpus[0]
+    begin = vcpu._begin
+    vcpu._begin = lambda cause, *rest: (seen.append(cause), begin(cause, *rest))[1]  # type: ignore[method-assign]
+    assert made.run(100_000).reason == "exit"
+    assert seen.count(ECALL_VS) == 2  # a function that HSM does not have, and the power-off

@@ -15,3 +15,5 @@ SERVES_HSM_STATUS, STATUS_OF_CALLER, REFUSES_UNKNOWN = (1 << n for n in range(10
 FENCE_RANGE_WRAPS = 1 << 13
 # The MMIO decoder compares the address of the access with that of the fault (mmio-checks-address).
 CHECKS_ADDRESS = 1 << 14
+# HSM status of a hart that does not exist is an error (without hsm-status-error-lost).
+REFUSES_NO_HART = 1 << 15

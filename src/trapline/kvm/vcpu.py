@@ -79,7 +79,7 @@ class Vcpu(vcpu_state.VcpuWords, VcpuTraps):
     """One virtual CPU of a VM. `kvm_run` is what it shares with the VMM."""
 
     snapshot_skips, snapshot_types = vcpu_state.SKIPS, vcpu_state.TYPES
-    checkpoint_skips = ("native_policy", "native_slots")
+    checkpoint_skips = ("native_policy", "native_flags", "native_slots")
 
     def __init__(self, vm: Vm, vcpu_id: int, hart: Hart) -> None:
         super().__init__()
@@ -98,6 +98,7 @@ class Vcpu(vcpu_state.VcpuWords, VcpuTraps):
         self.guest_debug = False
         # What native exits know of (kvm.exits.native_setup), and whether a VMM waits for KVM_RUN to come back.
         self.native_policy: tuple[Policy, bool, int] | None = None
+        self.native_flags: tuple[tuple[object, ...], int] = (), 0
         self.native_seen = 0
         self.native_slots: list[int] = []
         self.vmm_waits = False

@@ -7,7 +7,10 @@ from typing import Any
 from trapline.lang.state import Hart
 from trapline.machine.plain_types import U32, U64
 
-CONFIGURED = ("id", "policy", "decoder", "death", "nested", "native_policy", "native_seen", "native_slots")
+CONFIGURED = (
+    *("id", "policy", "decoder", "death", "nested"),
+    *("native_policy", "native_flags", "native_seen", "native_slots"),
+)
 OF_AN_EXIT_THAT_IS_OVER = (
     *("_how", "_path", "_pending_hop", "_trap"),
     *("m_instructions", "_m_source", "_raised"),

@@ -24,7 +24,11 @@ class SbiCall:
     @classmethod
     def of(cls, registers: object) -> SbiCall:
         """Take the call out of x registers (anything that can be indexed by register number)."""
-        a = [int(registers[n]) & MASK64 for n in range(10, 18)]  # type: ignore[index]
+        return cls.of_arguments([int(registers[n]) & MASK64 for n in range(10, 18)])  # type: ignore[index]
+
+    @classmethod
+    def of_arguments(cls, a: list[int]) -> SbiCall:
+        """Take the call out of a0 to a7."""
         return cls(a[7], a[6], (a[0], a[1], a[2], a[3], a[4], a[5]))
 
 

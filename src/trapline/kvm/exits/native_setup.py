@@ -36,6 +36,7 @@ from trapline.kvm.flags import (
     FENCE_RANGE_WRAPS,
     OVERFLOW_WAKES,
     READS_AS_THE_GUEST,
+    REFUSES_NO_HART,
     REFUSES_SP_ZERO,
     REFUSES_UNKNOWN,
     SERVES_HSM_STATUS,
@@ -118,10 +119,20 @@ def _write_slots(vcpu: Vcpu) -> None:
 
 def refresh_flags(vcpu: Vcpu) -> None:
     """What may change from one exit to the next: SBI extensions, whose calls nobody counts, and who serves MMIO."""
+    vm, sbi = vcpu.vm, vcpu.sbi
+    counted = any(v.sbi.counts_events() for v in vm.vcpus)
+    note_stopped(vm)
+    given = vcpu.vmm_waits, bool(vm.io_bus), sbi.steal.reports, counted, sbi.v01_left_out, len(vm.vcpus)
+    now = (vcpu.policy, *given, *sbi.enabled.values())
+    if now != vcpu.native_flags[0] or vcpu.hart.kvm_flags != vcpu.native_flags[1]:
+        vcpu.hart.kvm_flags = _flags(vcpu, counted)
+        vcpu.native_flags = now, int(vcpu.hart.kvm_flags)
+
+
+def _flags(vcpu: Vcpu, counted: bool) -> int:
+    """The word of flags; SBI extensions that are there are written with it."""
     flags = 0
-    counted = any(v.sbi.counts_events() for v in vcpu.vm.vcpus)
     placed = all(v.id == n for n, v in enumerate(vcpu.vm.vcpus))  # native code takes a hart id for a place
-    note_stopped(vcpu.vm)
     if placed and not counted:
         for rule in vcpu.policy.sbi:
             if rule.name in _SERVED and rule.mode == "kernel" and vcpu.sbi.enabled.get(rule.name):
@@ -135,8 +146,7 @@ def refresh_flags(vcpu: Vcpu) -> None:
         (OVERFLOW_WAKES, converts_overflow(vcpu)),
     ):
         flags |= bit if holds else 0
-    flags |= by_policy
-    vcpu.hart.kvm_flags = flags
+    return flags | by_policy
 
 
 _KNOWN: list[tuple[Policy, tuple[int, bool]]] = []  # the policy that was asked last, and what was found
@@ -148,6 +158,7 @@ def _flags_of(policy: Policy) -> tuple[int, bool]:
         flags = 0
         for bit, holds in (
             (STATUS_OF_CALLER, policy.has_bug("hsm-status-of-the-caller")),
+            (REFUSES_NO_HART, not policy.has_bug("hsm-status-error-lost")),
             (FENCE_RANGE_WRAPS, policy.has_bug("fence-range-wraps")),
             (DECODES_IMPLICIT, policy.mmio.implicit is Implicit.ACCESS),
             (REFUSES_SP_ZERO, policy.has_bug("mmio-refuses-sp-store-with-zero-bits")),

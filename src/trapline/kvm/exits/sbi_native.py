@@ -10,6 +10,7 @@ from __future__ import annotations
 from trapline.kvm.entry import REQUEST_TRANSLATIONS, SOFT_BIT, program_timer
 from trapline.kvm.flags import (
     FENCE_RANGE_WRAPS,
+    REFUSES_NO_HART,
     REFUSES_UNKNOWN,
     SERVES_HSM_STATUS,
     SERVES_IPI,
@@ -27,6 +28,7 @@ EID_TIME, EID_IPI, EID_RFENCE, EID_HSM = 0x54494D45, 0x735049, 0x52464E43, 0x485
 HART_GET_STATUS = 2
 STARTED, STOPPED, SUSPENDED = 0, 1, 4  # SBI, HSM: hart states
 NOT_SUPPORTED = 0xFFFF_FFFF_FFFF_FFFE  # -2
+INVALID_PARAM = 0xFFFF_FFFF_FFFF_FFFD  # -3
 ALL_HARTS = 0xFFFF_FFFF_FFFF_FFFF
 REMOTE_FENCE_I, REMOTE_SFENCE_VMA_ASID = 0, 2
 
@@ -69,7 +71,10 @@ def is_offered(hart: Hart, eid: U64) -> bool:
 
 @inline
 def hart_status(hart: Hart) -> None:
-    """HSM hart_get_status of a hart that exists: stopped, suspended while it blocks, or started."""
+    """HSM hart_get_status: stopped, suspended while it blocks, or started; an error for a hart that does not exist."""
+    if hart.x[10] >= hart.kvm_peer_count:
+        hart.scratch[2] = INVALID_PARAM
+        return
     other = hart.kvm_peers[hart.x[10] & 63]
     if host_load(other + IS_STOPPED, 8) != 0:
         hart.scratch[3] = STOPPED
@@ -93,7 +98,9 @@ def serve_call(hart: Hart, act: U64) -> bool:
         hart.scratch[2] = NOT_SUPPORTED
         return True
     if eid == EID_HSM and fid == HART_GET_STATUS and hart.kvm_flags & SERVES_HSM_STATUS != 0:
-        if hart.x[10] >= hart.kvm_peer_count:
+        missing = hart.x[10] >= hart.kvm_peer_count
+        # The upper half of an id may not be looked at (hsm-hartid-truncated).
+        if missing and (hart.x[10] >> 32 != 0 or hart.kvm_flags & REFUSES_NO_HART == 0):
             return False
         hart_status(hart)
         return True

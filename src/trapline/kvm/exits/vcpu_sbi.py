@@ -19,6 +19,7 @@ from trapline.kvm.uapi.numbers import IRQ_VS_SOFT, MASK64, Exit, MpState, System
 from trapline.kvm.unpriv import read_word
 from trapline.lang.control import flush_translations
 from trapline.lang.functions import Trap
+from trapline.lang.state.words import LAYOUT
 from trapline.machine.plain_types import Part
 from trapline.policies import CauseRule
 from trapline.policies.schema import SbiRule
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from trapline.kvm.vcpu import Vcpu
 
 A0, A1 = 10, 11
+_ARGUMENTS = LAYOUT.fields["x"].index + A0
 FWFT_SET, LOCK = 0, 1
 
 PAGES_ONE_BY_ONE = 512  # PTRS_PER_PTE: a longer range is the whole space
@@ -50,7 +52,7 @@ _RECEIVED = {
 
 def sbi_ecall(vcpu: Vcpu, trap: CpuTrap, rule: CauseRule) -> int:
     """Serve an ecall from VS-mode. Unknown extensions are NOT_SUPPORTED and the guest goes on."""
-    call = SbiCall.of(vcpu.hart.x)
+    call = SbiCall.of_arguments(vcpu.hart.mem[_ARGUMENTS : _ARGUMENTS + 8].tolist())
     vcpu.hop("sbi", "resumed")
     extension = vcpu.sbi.enabled_rule(call.eid)
     vcpu.sbi.leaving = None
