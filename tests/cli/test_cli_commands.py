@@ -355,6 +355,19 @@ def test_help_is_fast_and_light() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_a_boot_imports_no_compiler_and_nothing_for_text() -> None:
+    """What `boot` imports brings in neither LLVM nor modules of Python that a start has no use for."""
+    code = (
+        "import sys; import trapline.lab.boot, trapline.engine.native; "
+        "print([m for m in ('shutil', 'textwrap', 'inspect', 'ast', 'llvmlite') if m in sys.modules])"
+    )
+    source = str(Path(__file__).resolve().parents[2] / "src")
+    command = [sys.executable, "-S", "-c", f"import sys; sys.path += {sys.path!r}; {code}"]
+    environment = {**os.environ, "PYTHONPATH": source}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_public_names() -> None:
     """The typed API is there, and importing the package imports nothing else."""
     import trapline

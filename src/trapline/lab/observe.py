@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import time
 from collections import Counter
@@ -253,6 +252,8 @@ def beside(console: Console) -> Callable[[str], None]:
         console.flush()
         begun = console.unfinished if console.on_stderr or _one_place() else b""
         if begun and sys.stderr.isatty():
+            import shutil
+
             fits = len(begun) < shutil.get_terminal_size().columns
             _to_stderr(("\r\x1b[K" if fits else "\n") + text)
             console.again(begun)

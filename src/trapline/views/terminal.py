@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-import textwrap
 from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -92,6 +91,8 @@ def say(console: Console, text: str, indent: int = 0, style: str = "") -> None:
 
 def wrapped(text: str, width: int, indent: int = 0, further: int = 2) -> list[str]:
     """Break a text between words, and never within a number; lines behind the first are `further` columns in."""
+    import textwrap  # a start prints no paragraph
+
     return textwrap.wrap(
         keep_whole(text),
         max(1, width),
