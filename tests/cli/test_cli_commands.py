@@ -359,7 +359,7 @@ def test_a_boot_imports_no_compiler_and_nothing_for_text() -> None:
     """What `boot` imports brings in neither LLVM nor modules of Python that a start has no use for."""
     code = (
         "import sys; import trapline.lab.boot, trapline.engine.native; "
-        "print([m for m in ('shutil', 'textwrap', 'inspect', 'ast', 'llvmlite') if m in sys.modules])"
+        "print([m for m in ('shutil', 'lzma', 'bz2', 'textwrap', 'inspect', 'ast', 'llvmlite') if m in sys.modules])"
     )
     source = str(Path(__file__).resolve().parents[2] / "src")
     command = [sys.executable, "-S", "-c", f"import sys; sys.path += {sys.path!r}; {code}"]

@@ -5,9 +5,7 @@ What Python unpacks itself, and zstd through a library where Python is too old f
 
 from __future__ import annotations
 
-import bz2
 import io
-import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -100,10 +98,14 @@ def _pieces(source: Any, kind: str) -> Iterator[bytes]:
     if kind in _WINDOW:
         return _checked(_inflated(source, _WINDOW[kind]), kind, zlib.error)
     if kind in ("xz", "lzma"):
+        import lzma  # this and bz2 would take milliseconds of every start
+
         return _checked(
             _members(source, lambda: lzma.LZMADecompressor(memlimit=_DICTIONARY), lzma.LZMAError), kind, lzma.LZMAError
         )
     if kind == "bzip2":
+        import bz2
+
         return _checked(_members(source, bz2.BZ2Decompressor, OSError), kind, OSError)
     if kind == "zstd":
         return _zstd(source)
