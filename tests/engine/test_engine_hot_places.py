@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -21,6 +22,7 @@ from trapline.engine.jit.heat import (
     WARM_SAMPLES,
     Heat,
 )
+from trapline.engine.jit.worker import Worker
 from trapline.engine.native import NativeEngine
 
 FLAT = range(0x100000, 0x100000 + 8 * 100_000, 8)  # records of places that are met once each
@@ -154,3 +156,28 @@ def test_code_that_a_region_has_is_compiled_again_only_where_it_is_very_hot() ->
     assert not tier.pays(inside)
     tier.heat.counts[inside] = AGAIN * HOT_SAMPLES
     assert tier.pays(inside)
+
+
+class Slow:
+    """A builder that works for a while."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def build(self, job: object) -> None:
+        """Use CPU time; there is nothing to compile."""
+        begun = time.thread_time()
+        while time.thread_time() < begun + self.seconds:
+            pass
+
+
+@pytest.mark.parametrize(("seconds", "patience", "made"), [(0.05, 10.0, True), (30.0, 0.05, False)])
+def test_a_region_is_waited_for_by_the_time_that_compiling_takes(seconds: float, patience: float, made: bool) -> None:
+    """What is nearly ready is waited for also on a busy host; what takes much longer is not."""
+    builder: Any = Slow(seconds)
+    worker, job = Worker(builder), object()
+    worker.submit(cast("Any", job))
+    found = worker.wait(patience)
+    assert (found is not None) == made == worker.idle
+    builder.seconds = 0
+    worker.end()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from trapline.dataclass import dataclass
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from trapline.isa.decode import Decoder
 
 SWITCH_INTERVAL = 0.00001  # seconds: a guest that asks for Python must not wait for the compiler
+BUSY_HOST = 3  # how many times as long as its own CPU time a region is waited for at the end of a run
 wait_at_exit = True  # LLVM must not run while a process takes itself down; one that just ends need not wait
 
 
@@ -114,13 +116,14 @@ class Worker:
         return self.results.get()
 
     def wait(self, seconds: float) -> tuple[Job, Made | None] | None:
-        """The same, after at most some seconds."""
-        try:
-            found = self.results.get(timeout=seconds)
-        except Empty:
-            return None
-        self.idle = True
-        return found
+        """The same, after at most some seconds of the thread's CPU time, or BUSY_HOST times as long on a busy host."""
+        last = time.monotonic() + seconds * BUSY_HOST
+        if self.thread.ident is not None and self.thread.is_alive():
+            clock = time.pthread_getcpuclockid(self.thread.ident)
+            end = time.clock_gettime(clock) + seconds
+            while self.results.empty() and time.clock_gettime(clock) < end and time.monotonic() < last:
+                time.sleep(0.01)
+        return self.collect()
 
     def end(self) -> None:
         """Take no more jobs."""
