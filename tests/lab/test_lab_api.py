@@ -239,7 +239,7 @@ def test_compare_says_what_it_wants(call: Any, said: str) -> None:
         (lambda m: m.on_code(1 << 64), "an address is 0 to 2"),
         (lambda m: m.on_trap("breakpoint"), "'breakpoint' is no function"),
         (lambda m: m.on_trap(causes=[999]), "0x3e7 is no cause"),
-        (lambda m: m.on_trap(causes=5.0), "not iterable"),
+        (lambda m: m.on_trap(causes=5.0), "cause = 5.0: needed is int or str"),
         (lambda m: m.on_console(5), "5 is no text"),
         (lambda m: m.rewind(), "there is no checkpoint to rewind to"),
         (lambda m: Machine(memory="16M"), "'16M' is no number of bytes"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from trapline.lang.given import short
+
 if TYPE_CHECKING:
     from trapline.engine.stop_points import Stops
     from trapline.lang.state import Hart
@@ -54,6 +56,8 @@ def open_engine(engine: str | Engine = "native", progress: Callable[[str], None]
     `progress` is told what is done when the native image has to be compiled first, which takes seconds.
     """
     if not isinstance(engine, str):
+        if not hasattr(engine, "attach"):
+            raise TypeError(f"engine = {short(engine)}: a name or an engine is needed")
         return engine
     if engine == "native":
         from trapline.engine.native import NativeEngine

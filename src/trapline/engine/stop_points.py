@@ -9,25 +9,26 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from trapline.dataclass import dataclass, field
+from trapline.engine.stop_arguments import ALL_MODES, known, masked, mode_bits, mode_numbers, passed, stop_cause
 from trapline.lang.control import EXIT_HOSTED_HS, EXIT_HOSTED_M
 from trapline.lang.functions import Trap
+from trapline.lang.given import require_kind, whole
 from trapline.lang.values import U64
 from trapline.privilege import stops as layout
 from trapline.privilege.causes import INTERRUPT, trap_index
 from trapline.privilege.derived import update_derived
-from trapline.privilege.modes import MODE_BY_NAME
 from trapline.privilege.protection import region_of
 from trapline.privilege.translation import ACCESS_FETCH, translate
 
 if TYPE_CHECKING:
     from trapline.lang.state import Hart
 
-ALL_MODES = 0xFF
 COVER_PLACES = 1 << 21  # of 32 bytes, taken as they are used
 _GOLDEN, _MASK = 0x9E37_79B9_7F4A_7C15, 0xFFFF_FFFF_FFFF_FFFF
 _TRAP_BITS = 64 * 8 * 4
 
 Kind = Literal["code", "watch", "trap", "csr"]
+_LEVELS = ("M", "HS", "VS")
 
 
 @dataclass(eq=False, slots=True)
@@ -136,8 +137,9 @@ class Stops:
         counting: bool = False,
     ) -> Stop:
         """Come back before the instruction at an address is executed."""
-        ignore = layout.EVER if counting else ignore
-        return self.add(Stop("code", address, 1, layout.EXECUTE, physical, _modes(modes), space, guest, ignore))
+        whole("address", address)
+        where = mode_bits(modes), masked(space), masked(guest)
+        return self.add(Stop("code", address, 1, layout.EXECUTE, physical, *where, passed(ignore, counting)))
 
     def watch(
         self,
@@ -158,13 +160,15 @@ class Stops:
 
         What hosted firmware and KVM do for a guest is no access. ValueError for no bytes or no kind of access.
         """
-        how = read * layout.READ | write * layout.WRITE | execute * layout.EXECUTE
+        how = bool(read) * layout.READ | bool(write) * layout.WRITE | bool(execute) * layout.EXECUTE
+        require_kind("address", address, int)
+        require_kind("size", size, int)
         if size < 1 or address < 0 or address + size > 1 << 64 or how == 0:
             raise ValueError("a watched range has at least one byte, below 2^64, and a kind of access")
         if physical and execute and (read or write):
             raise ValueError("a physical range of code is not one of data, too")
-        ignore = layout.EVER if counting else ignore
-        return self.add(Stop("watch", address, size, how, physical, _modes(modes), space, guest, ignore))
+        where = mode_bits(modes), masked(space), masked(guest)
+        return self.add(Stop("watch", address, size, how, physical, *where, passed(ignore, counting)))
 
     def catch_trap(
         self,
@@ -177,22 +181,24 @@ class Stops:
     ) -> Stop:
         """Come back when the hart has taken a trap, before its handler.
 
-        `causes` as in xcause, with bit 63 for interrupts; `origins` are modes, `destinations` M, HS, VS; all without.
+        `causes` as in xcause, 0 to 31 and bit 63 for interrupts; `origins` are modes, `destinations` M, HS, VS; all
+        without. ValueError for others.
         """
+        require_kind("causes", causes, Iterable)
         wanted = frozenset(
             trap_index(cause, origin, destination)
-            for cause in (list(causes) or [*range(32), *(INTERRUPT | n for n in range(32))])
-            for origin in _mode_numbers(origins)
-            for destination in ([("M", "HS", "VS").index(name) for name in destinations] or range(3))
+            for cause in ([stop_cause(cause) for cause in causes] or [*range(32), *(INTERRUPT | n for n in range(32))])
+            for origin in mode_numbers(origins)
+            for destination in [_LEVELS.index(name) for name in known("level", destinations, _LEVELS)] or range(3)
         )
-        return self.add(Stop("trap", ignore=layout.EVER if counting else ignore, traps=wanted))
+        return self.add(Stop("trap", ignore=passed(ignore, counting), traps=wanted))
 
     def catch_csr(
         self, number: int, *, name: str = "", modes: Sequence[str] = (), ignore: int = 0, counting: bool = False
     ) -> Stop:
         """Come back before an instruction that writes a CSR. Traps and hosted software write without one."""
-        ignore = layout.EVER if counting else ignore
-        return self.add(Stop("csr", number, modes=_modes(modes), ignore=ignore, name=name))
+        whole("number", number, 0, 4095)
+        return self.add(Stop("csr", number, modes=mode_bits(modes), ignore=passed(ignore, counting), name=name))
 
     def add(self, stop: Stop) -> Stop:
         """Set a stop; it holds from the next run on."""
@@ -453,14 +459,3 @@ def _host_of_code(hart: Hart) -> U64:
     if int(region) >= int(hart.region_count) or hart.region_host[region] == 0:
         return U64(0)
     return U64(hart.region_host[region] + (pa - hart.region_base[region]))
-
-
-def _mode_numbers(names: Sequence[str]) -> list[int]:
-    unknown = [name for name in names if name not in MODE_BY_NAME]
-    if unknown:
-        raise ValueError(f"no mode is called {unknown[0]!r}: {', '.join(MODE_BY_NAME)}")
-    return [MODE_BY_NAME[name] for name in names or MODE_BY_NAME]
-
-
-def _modes(names: Sequence[str]) -> int:
-    return sum(1 << number for number in set(_mode_numbers(names))) if names else ALL_MODES

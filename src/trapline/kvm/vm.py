@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar, Unpack
 
-from trapline.dataclass import replace
 from trapline.engine.api import Engine, open_engine
 from trapline.engine.stop_points import Stopped
 from trapline.firmware.firmware import Firmware
@@ -30,6 +29,7 @@ from trapline.kvm.vcpu import Vcpu
 from trapline.kvm.vm_memory import BACKING_BASE, BACKINGS, VmMemory, VmSlots
 from trapline.kvm.vm_running import VmRunning
 from trapline.kvm.vmid import Vmid, VmidSpace
+from trapline.lang.given import require_kind
 from trapline.lang.state import Hart
 from trapline.lang.state.words import EXIT_RING
 from trapline.lang.values import MASK64
@@ -41,6 +41,7 @@ from trapline.machine.memory_map import IMSIC_S_BASE
 from trapline.machine.memory_view import Memory
 from trapline.machine.plain_types import U64
 from trapline.machine.regions import Regions
+from trapline.machine.spec import chosen
 from trapline.policies import DEFAULT_POLICY, Action, Policy, PolicyError, load_policy
 from trapline.policies.causes import name, unimplemented
 from trapline.privilege.causes import GUEST_PAGE_FAULTS
@@ -80,7 +81,7 @@ class Vm(VmSlots, VmRunning):
             "stopped_by",
         ),
         *("isa", "timebase", "host_imsic", "backing", "mmio_windows", "_backing_end", "_imsic_pages"),
-        *("nested", "nacl", "_pools", "_checkpoints", "_running", "user_space", "on_stop", "turn_words"),
+        *("nested", "nacl", "_pools", "_checkpoints", "_running", "user_space", "on_stop", "turn_words", "_complete"),
     )
     snapshot_types: ClassVar = {
         "_hgatp": dict[U64, U64],
@@ -98,7 +99,9 @@ class Vm(VmSlots, VmRunning):
         spec: VmSpec | None = None,
         **fields: Unpack[VmOptions],
     ) -> None:
-        self.spec = spec = replace(spec or VmSpec(), **fields)
+        require_kind("firmware", firmware, str, Firmware)
+        require_kind("policy", policy, str, Path, Policy)
+        self.spec = spec = chosen(spec, VmSpec, fields)
         host_aia = spec.host_aia
         self.policy = policy if isinstance(policy, Policy) else load_policy(policy)
         self.require_mapping()
@@ -161,6 +164,7 @@ class Vm(VmSlots, VmRunning):
         # In the order in which KVM_CREATE_VCPU made them; their ids are the guest's hart ids.
         ids = range(spec.vcpus) if spec.vcpu_ids is None else spec.vcpu_ids
         self.vcpus = [Vcpu(self, n, hart) for n, hart in zip(ids, harts, strict=True)]
+        self._complete = True
 
     @property
     def time_delta(self) -> int:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from trapline.engine.api import Engine
@@ -29,6 +30,7 @@ from trapline.lab.probe import ProbeError, ProbeVm
 from trapline.lab.probe_image import Entry, build
 from trapline.lab.route import event_names, harts, to_route
 from trapline.lab.settings import Settings, guest_isa, policy_of, settings
+from trapline.lang.given import require_kind
 from trapline.policies import Policy
 from trapline.privilege.causes import CAUSE_NAMES, cause_name
 from trapline.privilege.isa_string import DEFAULT_ISA, extensions
@@ -231,7 +233,7 @@ def _where(job: Job) -> str:
 def audit(
     policies: str | Path | Policy | Sequence[str | Path | Policy] = "linux-7.2",
     *,
-    firmware: Sequence[str] | None = None,
+    firmware: Sequence[str] | str | None = None,
     host_fwft: Sequence[bool] = (False, True),
     misaligned: str = "trap",
     isa: str = DEFAULT_ISA,
@@ -241,11 +243,14 @@ def audit(
     progress: Progress | None = None,
 ) -> Audit:
     """Execute every event from VS and VU under each policy, firmware model and host-fwft, and check the properties."""
-    several = [policies] if isinstance(policies, (str, Path, Policy)) else list(policies)
+    several = [policies] if isinstance(policies, (str, Path, Policy)) else policies
+    require_kind("policies", several, list, tuple)
+    named = (firmware,) if isinstance(firmware, str) else firmware
+    require_kind("firmware", named, list, tuple, NoneType)
     chosen = [policy_of(p) for p in several]
     settings(chosen[0], misaligned=misaligned)
     isa = guest_isa(isa)
-    models = [firmware_named(n) for n in firmware] if firmware else list(ALL.values())
+    models = [firmware_named(n) for n in named] if named else list(ALL.values())
     only = event_names(event)
     jobs = _jobs(chosen, models, host_fwft, misaligned, isa=isa, engine=engine, only=only)
     result = Audit(tuple(p.name for p in chosen), tuple(m.name for m in models), partial=only is not None)

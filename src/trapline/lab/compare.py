@@ -13,6 +13,7 @@ from trapline.lab.errors import UsageError
 from trapline.lab.guest_run import RunOptions, RunReport, run_guest
 from trapline.lab.run_rows import RunRow
 from trapline.lab.settings import Settings, policy_of, settings
+from trapline.lang.given import require_kind
 from trapline.machine.shown import html_table
 from trapline.policies import Policy
 from trapline.privilege.causes import cause_name
@@ -99,6 +100,9 @@ def compare(
     if isinstance(guest, RunOptions):
         base = guest
     else:
+        require_kind("guest", guest, str, Path)
+        if not str(guest):
+            raise UsageError("a guest without a name", remedy="guest=PATH")
         base = RunOptions(str(guest), settings(chosen[0], firmware, host_fwft, misaligned), **options)
     if base.virtio.changes_files:
         remedy = "every run needs the same: add ,ro (or ,snapshot to a drive)"

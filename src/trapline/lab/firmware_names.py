@@ -5,6 +5,7 @@ from __future__ import annotations
 from trapline.dataclass import replace
 from trapline.firmware.models import MODELS, FirmwareModel
 from trapline.lab.errors import UsageError, suggest
+from trapline.lang.given import require_kind
 
 # Beyond the named models: no delegation in hardware, and none in firmware. Only here do the causes that
 # all firmware delegates (3, 8, 12, 13, 15) arrive in HS.
@@ -19,6 +20,7 @@ ALL: dict[str, FirmwareModel] = {**MODELS, WORST_CASE.name: WORST_CASE}
 
 def firmware_named(name: str) -> FirmwareModel:
     """Return the model of this name; UsageError lists those that there are."""
+    require_kind("firmware", name, str)
     if name not in ALL:
         hint = suggest(name, tuple(ALL))
         raise UsageError(f"unknown firmware {name!r}", remedy=f"{hint}; known: {', '.join(ALL)}".removeprefix("; "))

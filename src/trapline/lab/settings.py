@@ -8,6 +8,7 @@ from typing import Any
 from trapline.dataclass import dataclass
 from trapline.firmware.models import DEFAULT_MODEL
 from trapline.lab.errors import UsageError
+from trapline.lang.given import require_kind
 from trapline.policies import Policy, PolicyError, load_policy
 from trapline.privilege.isa_string import extensions
 
@@ -48,6 +49,7 @@ class Settings:
 
 def policy_of(name: str | Path | Policy) -> Policy:
     """Return a policy by preset name or TOML file; UsageError says what is wrong with it."""
+    require_kind("policy", name, str, Path, Policy)
     if isinstance(name, Policy):
         return name
     try:

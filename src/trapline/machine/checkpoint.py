@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from trapline.engine.undo import put_pages_back
+from trapline.lang.given import Named
 from trapline.lang.host_pages import anonymous
 from trapline.lang.state.words import LAYOUT
 from trapline.privilege import undo
@@ -258,7 +259,7 @@ class Checkpoints:
             raise CheckpointError("the machine's memory or policy has changed since its checkpoint was made")
 
 
-class Rewindable(ABC):
+class Rewindable(Named, ABC):
     """A machine with checkpoints; `_make_checkpoints` says what it is made of."""
 
     _checkpoints: Checkpoints | None = None

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from trapline.dataclass import dataclass, field
+from trapline.lang.given import require_kind
 from trapline.privilege.causes import CAUSE_NAMES, INTERRUPT, INTERRUPT_NAMES, cause_name
 from trapline.privilege.fields import HSTATUS_SPV, MSTATUS_MPP_SHIFT, MSTATUS_MPV, MSTATUS_SPP
 from trapline.privilege.modes import MACHINE, MODE_NAMES
@@ -257,14 +258,13 @@ def _require_callable(function: object) -> None:
 
 
 def _several(items: Iterable[Any] | str | int) -> list[Any]:
-    return [items] if isinstance(items, str | int) else list(items)
+    return list(items) if isinstance(items, Iterable) and not isinstance(items, str) else [items]
 
 
 def _cause(cause: str | int) -> int:
     if isinstance(cause, int):
-        if not 0 <= cause & ~INTERRUPT < 64:
-            raise ValueError(f"{cause:#x} is no cause: xcause has 0 to 63, and {INTERRUPT:#x} more for an interrupt")
         return cause
+    require_kind("cause", cause, int, str)
     if cause not in CAUSES:
         import difflib
 

@@ -6,13 +6,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from types import NoneType
 from typing import Any, ClassVar, Final, Literal, Unpack
 
-from trapline.dataclass import replace
 from trapline.engine.api import Engine, open_engine
 from trapline.engine.stop_points import Stopped, Stops
 from trapline.lang.control import EXIT_STOP, EXIT_TIMER, leave
 from trapline.lang.devices import DeviceState
+from trapline.lang.given import require_kind
 from trapline.lang.state import Hart
 from trapline.machine import memory_map as mm
 from trapline.machine.aia import install as install_interrupt_controllers
@@ -48,7 +49,7 @@ from trapline.machine.result import RunResult
 from trapline.machine.schedule import Schedule
 from trapline.machine.session import IDLE_STEP, Session
 from trapline.machine.signature import DEFAULT_GRANULARITY, signature
-from trapline.machine.spec import MachineOptions, MachineSpec
+from trapline.machine.spec import MachineOptions, MachineSpec, chosen
 from trapline.machine.trap_counts import instructions_by_mode
 from trapline.machine.virtio.bus import VirtioBus
 from trapline.machine.virtio.memory import BoardMemory
@@ -70,7 +71,7 @@ class Machine(Rewindable, Session):
 
     snapshot_skips = (
         *("spec", "console", "engine", "on_round", "_outside", "_ended", "stopped_by", "tree"),
-        *("isa", "aia", "memory", "timebase", "on_hosted", "_printed", "_checkpoints", "_running", "mem"),
+        *("isa", "aia", "memory", "timebase", "on_hosted", "_printed", "_checkpoints", "_running", "mem", "_complete"),
     )
     _held_name, _asking_name = "board", "machine"
     snapshot_types: ClassVar = {"_typed": deque[U8], "_good": Literal[PASSED, POWERED_OFF], "symbols": dict[str, U64]}
@@ -83,7 +84,8 @@ class Machine(Rewindable, Session):
         console: Console | None = None,
         **fields: Unpack[MachineOptions],
     ) -> None:
-        self.spec = spec = replace(spec or MachineSpec(), **fields)
+        require_kind("console", console, Console, NoneType)
+        self.spec = spec = chosen(spec, MachineSpec, fields)
         self.aia = spec.interrupt_controllers()
         self.isa, self.timebase, self.console = self.aia.isa(spec.isa), spec.timebase, console or Console()
         self.regions = Regions()
@@ -115,6 +117,7 @@ class Machine(Rewindable, Session):
             self.engine.attach(hart)
         self._attached = True
         self.schedule = Schedule(self.harts, self.engine, self, self.engine.turn, self.io)
+        self._complete = True
 
     def _make_board(self, memory: int) -> None:
         regions = self.regions
@@ -147,7 +150,7 @@ class Machine(Rewindable, Session):
                 changed(hart)
 
     def add_device(self, name: str, base: int, size: int, device: Any) -> None:
-        """Put another device on the bus; the device tree does not mention it."""
+        """Put another device on the bus; the device tree does not mention it. ValueError where there is something."""
         self.regions.device(name, base, size, device)
         self._install()
 

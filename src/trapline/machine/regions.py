@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from trapline.dataclass import dataclass, field
+from trapline.lang.given import require_kind
 from trapline.lang.host_pages import anonymous
 from trapline.lang.state import Hart
 from trapline.lang.state.words import REGIONS, WATCHER
@@ -93,6 +94,8 @@ class Regions:
 
     def add(self, region: Region) -> Region:
         """Add a region; ValueError if it is empty, beyond 56 bits, or overlaps another."""
+        require_kind("base", region.base, int)
+        require_kind("size", region.size, int)
         if region.size <= 0 or region.base < 0 or region.end > 1 << 56:
             raise ValueError(f"region {region.name} at {region.base:#x} has an impossible size {region.size:#x}")
         for other in self._regions:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from collections.abc import Mapping
+from types import NoneType
+from typing import Any, TypedDict, TypeVar
 
-from trapline.dataclass import dataclass
+from trapline.dataclass import dataclass, fields, replace
+from trapline.lang.given import near, require_kind, whole
+from trapline.lang.state.words import MOST_TIME
 from trapline.machine import memory_map as mm
 from trapline.machine.aia import Aia, parse_aia
 from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions
@@ -13,6 +17,7 @@ from trapline.privilege.isa_string import DEFAULT_ISA
 MISALIGNED = ("hardware", "trap")
 TINST = ("zero", "transformed")
 MOST_HARTS = 64
+Spec = TypeVar("Spec", bound="HartSpec")
 
 
 class HartOptions(TypedDict, total=False):
@@ -40,12 +45,15 @@ class HartSpec:
     tinst: str = "zero"
 
     def __post_init__(self) -> None:
+        require_kind("timebase", self.timebase, int)
         if not 0 < self.timebase < 1 << 32:
             raise ValueError(f"timebase: {self.timebase} Hz is not in 1..{(1 << 32) - 1}")
-        if self.ratio <= 0:
+        if isinstance(self.ratio, int) and self.ratio <= 0:
             raise ValueError(f"ratio: {self.ratio} is not a positive number of instructions")
+        whole("ratio", self.ratio, 1, MOST_TIME)
         require_one_of("misaligned", self.misaligned, MISALIGNED)
         require_one_of("tinst", self.tinst, TINST)
+        require_kind("isa", self.isa, str)
         if not self.isa:
             raise ValueError("isa: the ISA string is empty")
 
@@ -72,13 +80,26 @@ class MachineSpec(HartSpec):
         HartSpec.__post_init__(self)
         require_count("harts", self.harts)
         require_bytes(self.memory)
+        require_kind("aia", self.aia, str, Aia)
+        require_kind("virtio", self.virtio, VirtioOptions)
 
     def interrupt_controllers(self) -> Aia:
         """Return `aia` as an object; ValueError if the text means none."""
         return parse_aia(self.aia) if isinstance(self.aia, str) else self.aia
 
 
-def require_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+def chosen(spec: Spec | None, kind: type[Spec], options: Mapping[str, Any]) -> Spec:
+    """Return a spec, or the one of defaults, with other options; TypeError for an option that it does not have."""
+    require_kind("spec", spec, kind, NoneType)
+    known = [f.name for f in fields(kind)]
+    for name in options:
+        if name not in known:
+            hint = near(name, known) or f": there are {', '.join(known)}"
+            raise TypeError(f"no option is called {name!r}{hint}")
+    return replace(spec or kind(), **options)
+
+
+def require_one_of(name: str, value: object, known: tuple[str, ...]) -> None:
     """ValueError if a word is not known."""
     if value not in known:
         raise ValueError(f"{name}: {value!r} is not one of {', '.join(known)}")
@@ -86,6 +107,7 @@ def require_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
 
 def require_count(name: str, count: int) -> None:
     """ValueError if a machine cannot have so many harts or vCPUs."""
+    require_kind(name, count, int)
     if not 1 <= count <= MOST_HARTS:
         raise ValueError(f"{name}: {count} is not in 1..{MOST_HARTS}")
 

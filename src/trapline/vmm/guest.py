@@ -6,9 +6,9 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import ClassVar, Unpack
 
-from trapline.dataclass import replace
 from trapline.engine.api import Engine
 from trapline.engine.stop_points import Stops
 from trapline.firmware.firmware import Firmware
@@ -20,6 +20,7 @@ from trapline.kvm.uapi.numbers import Exit, SystemEvent
 from trapline.kvm.vcpu import Vcpu
 from trapline.kvm.vm import Vm
 from trapline.lang.control import EXIT_STOP, leave
+from trapline.lang.given import require_kind
 from trapline.lang.state import Hart
 from trapline.machine import memory_map as mm
 from trapline.machine.checkpoint import Checkpoints, Rewindable
@@ -34,6 +35,7 @@ from trapline.machine.outside import Outside
 from trapline.machine.panic import PanicCheck
 from trapline.machine.plain_types import U32
 from trapline.machine.session import IDLE_STEP, Session
+from trapline.machine.spec import chosen
 from trapline.machine.trap_counts import instructions_by_mode
 from trapline.machine.virtio.bus import VirtioBus
 from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions, add_devices
@@ -72,6 +74,7 @@ class Guest(Rewindable, Session):
         "tree",
         "_checkpoints",
         "_running",
+        "_complete",
     )
     snapshot_types: ClassVar = {"_seed": U32}
 
@@ -85,7 +88,8 @@ class Guest(Rewindable, Session):
         spec: GuestSpec | None = None,
         **fields: Unpack[GuestOptions],
     ) -> None:
-        self.spec = spec = replace(spec or GuestSpec(), **fields)
+        require_kind("console", console, Console, NoneType)
+        self.spec = spec = chosen(spec, GuestSpec, fields)
         self.aia = spec.interrupt_controllers()
         self.vm = Vm(policy, firmware=firmware, engine=engine, spec=spec.vm())
         self.console = console or Console()
@@ -126,6 +130,7 @@ class Guest(Rewindable, Session):
         self._panic = PanicCheck(self.console.panic, self._user_instructions, self.position, spec.ratio)
         self._pace = (time.monotonic(), 0)
         self._exits = 0
+        self._complete = True
 
     def tell_devices(self) -> None:
         """Say to the VM where its devices are."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from trapline.dataclass import dataclass
 from trapline.kvm.spec import VmSpec
+from trapline.lang.given import require_kind
 from trapline.machine import memory_map as mm
 from trapline.machine.aia import Aia, parse_aia
 from trapline.machine.spec import HartOptions, HartSpec, require_bytes
@@ -48,6 +49,11 @@ class GuestSpec(HartSpec):
     def __post_init__(self) -> None:
         HartSpec.__post_init__(self)
         require_bytes(self.memory)
+        require_kind("aia", self.aia, str, Aia)
+        require_kind("virtio", self.virtio, VirtioOptions)
+        require_kind("memslots", self.memslots, list, tuple)
+        for slot in self.memslots:
+            require_kind("memslot", slot, SlotArgument)
         self.vm()
 
     def interrupt_controllers(self) -> Aia:

@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
+from trapline.lang.given import near
 from trapline.lang.host_pages import anonymous
 from trapline.lang.names import F_NUMBERS, X_NUMBERS, checked
 from trapline.lang.state.architecture import ArchitectureWords
@@ -34,14 +35,16 @@ class _Registers(Words):
 
     def __getattr__(self, name: str) -> U64:
         if name not in self.numbers:
-            raise AttributeError(f"no register is called {name!r}")
+            raise AttributeError(f"no register is called {name!r}{near(name, self.numbers)}")
         return self[self.numbers[name]]
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self.numbers:
             self[self.numbers[name]] = checked(name, value)
-        else:
+        elif name in Words.__slots__:
             object.__setattr__(self, name, value)
+        else:
+            raise AttributeError(f"no register is called {name!r}{near(name, self.numbers)}")
 
     def __repr__(self) -> str:
         return " ".join(f"{name}={int(self[number]):#x}" for name, number in list(self.numbers.items())[:32])
@@ -148,21 +151,41 @@ class Hart(HartFields):
         """Replaced where the hart's memory logs what is written: bytes at a physical address are written by CPython."""
 
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"the hart has no field {name!r}")
+        raise AttributeError(_no_field(self, name))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        index = _INDICES.get(name)
+        if index is None:
+            _set_other(self, name, value)
+        elif type(value) is U64:  # what subset functions write
+            self.mem[index] = value
+        elif name in _PLACES and checked(name, value) > LAYOUT.fields[name].most:
+            raise ValueError(f"{name} = {value}: it holds 0 to {LAYOUT.fields[name].most}")
+        else:
+            self.mem[index] = value & MASK64
 
 
-def _place(name: str) -> property:
-    """A word that people write, too: what subset functions give it is U64, any other value is looked at."""
-    field = LAYOUT.fields[name]
-
-    def write(hart: Hart, value: int) -> None:
-        if type(value) is not U64 and checked(name, value) > field.most:
-            raise ValueError(f"{name} = {value}: it holds 0 to {field.most}")
-        hart.mem[field.index] = value
-
-    return property(word(field.index).fget, write)
+_PLACES = frozenset(("pc", "priv", "virt"))  # words that people write, too
+_INDICES = {f.name: f.index for f in LAYOUT.fields.values() if not f.array}
+_OTHERS = frozenset(("block", "mem", "address", "devices", "keeps", "backings", "csr")) | {
+    name for name in vars(Hart) if name == "call" or name.startswith("on_")
+}
+for _name, _index in _INDICES.items():
+    setattr(Hart, _name, word(_index))
 
 
-for _field in LAYOUT.fields.values():
-    if not _field.array:
-        setattr(Hart, _field.name, _place(_field.name) if _field.name in ("pc", "priv", "virt") else word(_field.index))
+def _set_other(hart: Hart, name: str, value: object) -> None:
+    if name not in _OTHERS:
+        array = name in LAYOUT.fields
+        raise AttributeError(f"hart.{name} has words: write one, hart.{name}[0]" if array else _no_field(hart, name))
+    object.__setattr__(hart, name, value)
+
+
+def _no_field(hart: Hart, name: str) -> str:
+    """Say that there is no such field, and where what is like it stands."""
+    places = {n: n for n in _PLACES} | {n: f"x.{n}" for n in X_NUMBERS} | {n: f"f.{n}" for n in F_NUMBERS}
+    csr = hart.__dict__.get("csr")
+    places |= {n: f"csr.{n}" for n in (dir(csr) if csr is not None else ())}
+    places |= {n: n for n in LAYOUT.fields if n not in places}
+    hint = near(name, places, shown=places) or " (a hart has pc, priv, virt, x.NAME, f.NAME, csr.NAME)"
+    return f"the hart has no field {name!r}{hint}"

@@ -1,0 +1,53 @@
+"""What is asked of a stop: modes, causes, levels and address spaces as people name them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from trapline.lang.given import require_kind, short, whole
+from trapline.privilege import stops as layout
+from trapline.privilege.causes import INTERRUPT
+from trapline.privilege.modes import MODE_BY_NAME
+
+ALL_MODES = 0xFF
+
+
+def mode_numbers(names: Sequence[str]) -> list[int]:
+    """Return the numbers of modes by name, of all without."""
+    return [MODE_BY_NAME[name] for name in known("mode", names, tuple(MODE_BY_NAME)) or MODE_BY_NAME]
+
+
+def known(what: str, names: Sequence[str], known: tuple[str, ...]) -> list[str]:
+    """Return names that there are, of which one goes without a list."""
+    given = [names] if isinstance(names, str) else names
+    require_kind(f"{what}s", given, list, tuple, set, frozenset)
+    for name in given:
+        if name not in known:
+            raise ValueError(f"no {what} is called {short(name)}: {', '.join(known)}")
+    return list(given)
+
+
+def stop_cause(cause: int) -> int:
+    """Return a cause as in xcause; ValueError for one that no hart takes."""
+    whole("cause", cause)
+    if cause & ~INTERRUPT > 31:
+        raise ValueError(f"{cause:#x} is no cause: a hart takes 0 to 31, and {INTERRUPT:#x} more for an interrupt")
+    return cause
+
+
+def masked(pair: tuple[int, int]) -> tuple[int, int]:
+    """(mask, value) of satp, vsatp or hgatp."""
+    require_kind("space and guest", pair, tuple, list)
+    if len(pair) != 2:
+        raise ValueError(f"space and guest are (mask, value), not {short(pair)}")
+    return whole("mask", pair[0]), whole("value", pair[1])
+
+
+def passed(ignore: int, counting: bool) -> int:
+    """Return how many hits do not end a run."""
+    return layout.EVER if counting else whole("ignore", ignore, 0, layout.EVER)
+
+
+def mode_bits(names: Sequence[str]) -> int:
+    """Return modes as bits."""
+    return sum(1 << number for number in set(mode_numbers(names))) if names else ALL_MODES
