@@ -334,12 +334,12 @@ def test_in_a_terminal(guest: subprocess.Popen[bytes], environment: dict[str, st
 
 
 @contextlib.contextmanager
-def own_view(environment: dict[str, str], folder: Path) -> Iterator[Terminal]:
-    """A run that shows its own view, after its guest has written a G."""
+def own_view(environment: dict[str, str], folder: Path, before: str = "") -> Iterator[Terminal]:
+    """A run that shows its own view, after its guest has written a G; started by the command `before`."""
     pytest.importorskip("textual")
     file = folder / "guest.bin"
     file.write_bytes(assemble(f"li t0, 0x10000000\nli t1, 'G'\nsb t1, 0(t0)\n{GUEST}", 0x8020_0000))
-    terminal = Terminal(folder, environment, f"{' '.join(TRAPLINE)} run {file} --live --max-seconds 100")
+    terminal = Terminal(folder, environment, f"{before} {' '.join(TRAPLINE)} run {file} --live --max-seconds 100")
     with contextlib.closing(terminal):
         terminal.until("10 supervisor-syscall VS>HS>VS sbi resumed")
         yield terminal
@@ -361,7 +361,6 @@ def test_the_view_of_ones_own_run(environment: dict[str, str], tmp_path: Path) -
         assert "quit: Ctrl-A x" in terminal.until("the end")
 
 
-@pytest.mark.slow  # where two processors are busy the view may not hear of a new size
 @needs_tmux
 def test_the_view_fills_a_window_that_changes_its_size(environment: dict[str, str], tmp_path: Path) -> None:
     """At another size, taken in the view or at the console, the keys of the view are in the last line."""
@@ -373,6 +372,22 @@ def test_the_view_fills_a_window_that_changes_its_size(environment: dict[str, st
         terminal.resize(120, 34)
         time.sleep(1)
         terminal.keys("C-a", "l")
+        terminal.in_last_line("q quit", 34)
+
+
+DEAF = """import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGWINCH])
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
+@needs_tmux
+def test_a_view_that_is_not_told_of_a_new_size_finds_it(environment: dict[str, str], tmp_path: Path) -> None:
+    """Where no SIGWINCH arrives, as where the terminal promises reports of its size and sends none, the view looks."""
+    deaf = tmp_path / "deaf.py"
+    deaf.write_text(DEAF)
+    with own_view(environment, tmp_path, f"{sys.executable} {deaf}") as terminal:
+        terminal.resize(120, 34)
         terminal.in_last_line("q quit", 34)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -14,6 +15,7 @@ from textual import events
 from textual.app import App, ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
+from textual.geometry import Size
 from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, Input, OptionList, Static
 from textual.widgets.option_list import Option
@@ -163,9 +165,16 @@ class StatScreen(App[None]):
                     view = await asyncio.to_thread(self._rates.view, sample)
                     self.shown = view
                     self._show()
+                    self._fit()
                     await asyncio.sleep(self.interval)
             except Gone as gone:
                 self._ended(str(gone))
+
+    def _fit(self) -> None:
+        """Take the terminal's size: where it sends reports, Textual ignores SIGWINCH, and one can be lost."""
+        found = Size(*shutil.get_terminal_size(self.size))
+        if found != self.size and not self.is_headless:
+            self.post_message(events.Resize(found, found))
 
     def _ended(self, text: str) -> None:
         self.said = text
