@@ -10,6 +10,7 @@ import llvmlite.binding as llvm
 
 from trapline.engine.compiler.handlers import thunk
 from trapline.engine.compiler.module import PREAMBLE, ModuleBuilder
+from trapline.engine.compiler.source import parameters
 from trapline.isa.float.formats import DOUBLE, HALF, SINGLE, conversion
 
 INTEGERS = ("w", "wu", "l", "lu")
@@ -47,9 +48,9 @@ def compile_functions() -> tuple[Any, dict[str, Callable[..., int]]]:
         signatures["set_mxcsr"] = ("set_mxcsr", 1)
     for name, function in operations().items():
         compiled = builder.function(function)
-        parameters = builder.parameters(function)
-        texts.append(thunk(compiled, parameters))
-        signatures[name] = (f"c.{compiled.symbol}", len(parameters))
+        given = parameters(function)
+        texts.append(thunk(compiled, given))
+        signatures[name] = (f"c.{compiled.symbol}", len(given))
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     machine = llvm.Target.from_default_triple().create_target_machine(
