@@ -279,7 +279,9 @@ class Terminal:
     def __init__(self, folder: Path, environment: dict[str, str], command: str) -> None:
         self._tmux = ["tmux", "-S", str(folder / "tmux"), "-f", "/dev/null"]
         new = [*self._tmux, "new-session", "-d", "-x", "110", "-y", "30", f"{command}; echo the end; sleep 60"]
-        subprocess.run(new, env=environment, check=True)
+        # A size in the environment, as readline puts it there, goes before the terminal's.
+        own = {name: value for name, value in environment.items() if name not in ("COLUMNS", "LINES")}
+        subprocess.run(new, env=own, check=True)
 
     def keys(self, *keys: str) -> None:
         """Type."""
