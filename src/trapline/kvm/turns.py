@@ -98,9 +98,9 @@ def runs(hart: Hart, io: DeviceState) -> U64:
     return reason
 
 
-@inline
+@hosted
 def stalls(hart: Hart) -> None:
-    """A wfi or wrs.* that does not trap (Vcpu._stall)."""
+    """A wfi that does not trap waits here; a wrs.* gives the turn away, and its reservation with it."""
     if hart.reservation != NO_RESERVATION:
         hart.reservation = NO_RESERVATION
         hart.kvm_yielded = 1

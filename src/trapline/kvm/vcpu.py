@@ -30,6 +30,7 @@ from trapline.kvm.report.trace import origin_of
 from trapline.kvm.run_stop import RunStop
 from trapline.kvm.switch import preempt, save_guest
 from trapline.kvm.timer import VcpuTimer
+from trapline.kvm.turns import stalls
 from trapline.kvm.uapi.context import GUEST_CSRS, CpuTrap, GuestCsrs, KvmRun, VcpuConfig
 from trapline.kvm.uapi.isa_ext import host_has, withheld
 from trapline.kvm.uapi.numbers import (
@@ -63,7 +64,6 @@ from trapline.privilege.fields import (
     MSTATUS_SPIE,
     MSTATUS_SPP,
 )
-from trapline.privilege.memory import NO_RESERVATION
 from trapline.sbi.numbers import FirmwareEvent
 
 if TYPE_CHECKING:
@@ -417,18 +417,10 @@ class Vcpu(vcpu_state.VcpuWords, VcpuTraps):
                 return None
             return RunStop.STOP
         if reason == EXIT_WFI:
-            self._stall()
+            self.hart.call(stalls)
+            if self.blocked:
+                self._halted()
         return None
-
-    def _stall(self) -> None:
-        """A wfi that does not trap waits here; a wrs.* gives the turn away, and its reservation with it."""
-        if int(self.hart.reservation) != NO_RESERVATION:
-            self.hart.reservation = NO_RESERVATION
-            self.yielded = True
-            return
-        self._preempt()
-        self.timer.sync()
-        self.halt()
 
     def _firmware(self) -> RunStop | None:
         """What the compiled handler leaves of traps to M-mode: a machine interrupt, and what firmware hangs on."""
