@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 
-from l1 import FREE, G_ROOT, HOLE, RAM, VS_ROOT, note, tag
+from l1 import FREE, G_ROOT, HOLE, NOTES, RAM, VS_ROOT, note, tag
 from programs import g_stage, pte, vs_stage
+from test_nested_rfence import GVMA, HSM, fence
 
 from trapline.privilege.pte import PTE_A, PTE_D, PTE_R, PTE_U, PTE_V, PTE_W, PTE_X
 
@@ -13,6 +14,7 @@ FLAGS = PTE_V | PTE_R | PTE_W | PTE_X | PTE_U | PTE_A | PTE_D
 PAGES = [G_ROOT + 0x1000 * n for n in range(8)]
 VS_PAGES = [VS_ROOT + 0x1000 * n for n in range(4)]
 BLOCKS = 40
+VCPUS, SHARE = 4, 0x1_0000  # bytes of notes for each
 # Faults of the fetch are never delegated: the guest's own handler may not be mapped either.
 NEVER_DELEGATED = 0x1007
 
@@ -64,4 +66,17 @@ def body(seed: int, blocks: int = BLOCKS, name: str = "") -> str:
         text += f"{privilege} sstatus, t0\nsret\ng{number}:\nli s7, {address(dice):#x}\n"
         text += dice.choice(("ld t3, 0(s7)\n", "sd t3, 0(s7)\n", "jr s7\n", "amoadd.d t3, t3, (s7)\n"))
         text += f"ecall\nh{number}:\nli s9, 0\ncsrw hstatus, zero\n{note('vsstatus', 'vscause')}"
+    return text
+
+
+def on_four(seed: int) -> str:
+    """Four vCPUs, each with random guests of its own on the same tables; they fence one another."""
+    text = ""
+    for n in range(1, VCPUS):
+        text += f"li a0, {n}\nla a1, vcpu{n}\nli a2, 0\nli a6, 0\nli a7, {HSM}\necall\n"
+    for n in range(VCPUS):
+        text += f"vcpu{n}:\nli s11, {NOTES + SHARE * n:#x}\nli s10, 0\nli s9, 0\nli s8, -1\n"
+        text += f"la t0, handler\ncsrw stvec, t0\nli s6, 20\nstorm{n}:\nhfence.gvma\nhfence.vvma\n"
+        text += f"addi s6, s6, -1\nbnez s6, storm{n}\n{fence(GVMA, 15, 0, 0, 1 << 40)}"
+        text += f"{body(seed + n, 6, f'v{n}_')}rest{n}:\nj rest{n}\n"
     return text

@@ -22,14 +22,11 @@ from l1 import (
     words,
 )
 from programs import ALL, pte
-from test_nested_rfence import GVMA, HSM, fence
 
 from trapline.kvm.nested.setup import pool_size
 from trapline.kvm.uapi.slots import SlotKind
 from trapline.privilege.isa_string import DEFAULT_ISA
 from trapline.privilege.pte import PTE_A, PTE_U, PTE_V
-
-VCPUS, SHARE = 4, 0x1_0000  # bytes of notes for each
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -40,30 +37,17 @@ def test_random_tables(seed: int) -> None:
     assert not difference(real, as_guest(code, tables, engine="native", limit=100_000))
 
 
-def on_four(seed: int) -> str:
-    """Four vCPUs, each with random guests of its own on the same tables; they fence one another."""
-    text = ""
-    for n in range(1, VCPUS):
-        text += f"li a0, {n}\nla a1, vcpu{n}\nli a2, 0\nli a6, 0\nli a7, {HSM}\necall\n"
-    for n in range(VCPUS):
-        text += f"vcpu{n}:\nli s11, {NOTES + SHARE * n:#x}\nli s10, 0\nli s9, 0\nli s8, -1\n"
-        text += f"la t0, handler\ncsrw stvec, t0\nli s6, 20\nstorm{n}:\nhfence.gvma\nhfence.vvma\n"
-        text += f"addi s6, s6, -1\nbnez s6, storm{n}\n{fence(GVMA, 15, 0, 0, 1 << 40)}"
-        text += f"{hostile.body(seed + n, 6, f'v{n}_')}rest{n}:\nj rest{n}\n"
-    return text
-
-
 @pytest.mark.parametrize(("seed", "engines"), [(100, ("native", "reference")), (200, ("native",)), (300, ("native",))])
 def test_four_vcpus(seed: int, engines: tuple[str, ...]) -> None:
     """Four vCPUs whose guests do what they should not: no VM dies, and both engines see the same."""
     seen = []
     for engine in engines:
-        vm = nested_vm(program(on_four(seed)), hostile.tables(seed), engine=engine, vcpus=VCPUS)
+        vm = nested_vm(program(hostile.on_four(seed)), hostile.tables(seed), engine=engine, vcpus=hostile.VCPUS)
         result = vm.run(None, max_instructions=4_000 if len(engines) > 1 else 100_000)
         assert result.reason == "limit", result.death
         seen.append(vm.read_memory(NOTES, NOTES_SIZE))
     assert seen[0] == seen[-1]
-    assert all(any(seen[0][SHARE * n : SHARE * (n + 1)]) for n in range(VCPUS))
+    assert all(any(seen[0][hostile.SHARE * n : hostile.SHARE * (n + 1)]) for n in range(hostile.VCPUS))
 
 
 SAME = [G_ROOT, G_ROOT + 0x4000, G_ROOT + 0x5000, G_ROOT + 0x6000]  # each entry leads to the next, the last to RAM
