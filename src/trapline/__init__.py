@@ -60,7 +60,9 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(f"module 'trapline' has no attribute {name!r}")
+        from trapline.lang.given import near
+
+        raise AttributeError(f"module 'trapline' has no attribute {name!r}{near(name, __all__)}")
     from importlib import import_module
 
     return getattr(import_module(_HOMES[name]), name)

@@ -46,7 +46,8 @@ def refused(call: Callable[[], object]) -> str:
 
 METHODS = (
     "address_of load load_elf on_access on_code on_console on_trap restore rewind breakpoint watch catch_trap "
-    "catch_csr word put_word add_device boot_bios"
+    "catch_csr word put_word add_device boot_bios serve_htif device_tree rule csr_rule sbi_rule delegates has_bug "
+    "has_feature"
 )
 
 
@@ -66,7 +67,8 @@ def required(method: Callable[..., object]) -> int:
 def test_methods_refuse_wrong_values(guest: Guest) -> None:
     """Every documented method, and each of its named options, says what is wrong in words of its own."""
     machine = board()
-    for thing in (machine, machine.mem, machine.stops, guest, guest.vm, guest.vm.stops):
+    policy = trapline.load_policy("linux-7.2")
+    for thing in (machine, machine.mem, machine.stops, guest, guest.vm, guest.vm.stops, policy):
         for name, method in documented(thing):
             options = [p.name for p in inspect.signature(method).parameters.values() if p.kind is p.KEYWORD_ONLY]
             for value in WRONG:
@@ -134,6 +136,12 @@ def test_a_wrong_name_is_an_error(guest: Guest) -> None:
         (machine, "on_rund", r"Machine has no attribute 'on_rund' \(did you mean on_round"),
         (guest, "devics", r"Guest has no attribute 'devics' \(did you mean devices"),
         (guest.vm, "on_trp", r"Vm has no attribute 'on_trp' \(did you mean on_trap"),
+        (guest.vm.vcpus[0], "pcc", r"Vcpu has no attribute 'pcc' \(did you mean pc"),
+        (guest.vm.vcpus[0].hart.x, "spp", r"no register is called 'spp' \(did you mean sp\?\)"),
+        (machine.regions, "writen", r"Regions has no attribute 'writen' \(did you mean written"),
+        (machine.stops, "hart", r"Stops has no attribute 'hart' \(did you mean harts"),
+        (machine.on_trap(), "hit", r"Hook has no attribute 'hit' \(did you mean hits"),
+        (machine.mem, "helt", r"Memory has no attribute 'helt'"),
     ):
         with pytest.raises(AttributeError, match=said):
             setattr(thing, name, 1)
@@ -145,3 +153,27 @@ def test_causes_beyond_those_of_a_hart_are_refused() -> None:
     for cause in (32, 33, 63, 64, 1 << 63 | 32):
         with pytest.raises(ValueError, match="is no cause: a hart takes 0 to 31"):
             machine.on_trap(causes=cause)
+
+
+def test_a_policy_is_asked_by_numbers_and_known_names() -> None:
+    """What no cause, CSR, SBI extension, bug or feature can be is refused, never answered as if it were one."""
+    policy = trapline.load_policy("linux-7.2")
+    for asked, value in (
+        (policy.rule, 64),
+        (policy.rule, "inst-access"),
+        (policy.delegates, -1),
+        (policy.csr_rule, 0x1000),
+        (policy.sbi_rule, "TIME"),
+        (policy.has_bug, "pmu-mask-wrap"),
+        (policy.has_feature, "sstcc"),
+    ):
+        said = refused(lambda a=asked, v=value: a(v))  # type: ignore[misc]
+        assert repr(value) in said, said
+    with pytest.raises(ValueError, match=r"no feature is called 'sstcc' \(did you mean sstc"):
+        policy.has_feature("sstcc")  # type: ignore[arg-type]
+
+
+def test_a_name_that_the_package_lacks_is_refused_with_the_nearest() -> None:
+    """`trapline.Machin` says that Machine may be meant."""
+    with pytest.raises(AttributeError, match=r"no attribute 'Machin' \(did you mean Machine"):
+        _ = trapline.Machin

@@ -12,7 +12,7 @@ from trapline.dataclass import dataclass, field
 from trapline.engine.stop_arguments import ALL_MODES, known, masked, mode_bits, mode_numbers, passed, stop_cause
 from trapline.lang.control import EXIT_HOSTED_HS, EXIT_HOSTED_M
 from trapline.lang.functions import Trap
-from trapline.lang.given import require_kind, whole
+from trapline.lang.given import Named, require_kind, whole
 from trapline.lang.values import U64
 from trapline.privilege import stops as layout
 from trapline.privilege.causes import INTERRUPT, trap_index
@@ -92,7 +92,7 @@ class Records(Protocol):
         """Other stops are set now."""
 
 
-class Stops:
+class Stops(Named):
     """The stops of the harts that an engine runs. `counting` ones never end a run; `ignore` so many hits do not.
 
     `modes` are names (U, HS, M, VU, VS), all without; `space` and `guest` are (mask, value) of satp (vsatp where V=1)
@@ -111,6 +111,7 @@ class Stops:
         self._by_entry: dict[int, Stop] = {}
         self._block: mmap.mmap | None = None
         self._cover: mmap.mmap | None = None
+        self._complete = True
 
     def __iter__(self) -> Iterator[Stop]:
         return iter(tuple(self._stops))

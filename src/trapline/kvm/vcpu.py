@@ -47,6 +47,7 @@ from trapline.kvm.uapi.stats_fd import stats_file, vcpu_descriptors
 from trapline.kvm.uapi.vcpu_config import configure
 from trapline.kvm.vcpu_traps import VcpuTraps
 from trapline.lang.control import EXIT_BREAK, EXIT_HOSTED_HS, EXIT_HOSTED_M, EXIT_STOP, EXIT_TIMER, EXIT_WFI
+from trapline.lang.given import Named
 from trapline.lang.state import Hart
 from trapline.machine.devices.clint import pass_time, time_of
 from trapline.policies import CauseRule, Policy
@@ -75,7 +76,7 @@ A0, A1 = 10, 11
 _POLL_EXITS = 256  # exits between two looks at the VMM's wish to have KVM_RUN back
 
 
-class Vcpu(vcpu_state.VcpuWords, VcpuTraps):
+class Vcpu(vcpu_state.VcpuWords, VcpuTraps, Named):
     """One virtual CPU of a VM. `kvm_run` is what it shares with the VMM."""
 
     snapshot_skips, snapshot_types = vcpu_state.SKIPS, vcpu_state.TYPES
@@ -114,6 +115,7 @@ class Vcpu(vcpu_state.VcpuWords, VcpuTraps):
         self.sbi = VcpuSbi(self)
         self.nested = NestedHart(self, vm.shadow_pool(hart)) if vm.nested else None
         self.reset(0, 0)
+        self._complete = True
 
     # --- state ---
     def reset(self, pc: int, opaque: int) -> None:

@@ -8,7 +8,7 @@ from trapline.lang.state import Hart
 from trapline.machine.plain_types import U32, U64
 
 CONFIGURED = (
-    *("id", "policy", "decoder", "death", "nested"),
+    *("id", "policy", "decoder", "death", "nested", "_complete"),
     *("native_policy", "native_flags", "native_seen", "native_slots"),
 )
 OF_AN_EXIT_THAT_IS_OVER = (

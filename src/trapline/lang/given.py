@@ -51,7 +51,7 @@ class Named:
     _complete = False  # set at the end of the constructor
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if self._complete and name not in self.__dict__ and not _has(type(self), name):
+        if name not in self.__dict__ and self._complete and not _has(type(self), name):
             known = [n for n in (*self.__dict__, *dir(type(self))) if not n.startswith("_")]
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{near(name, known)}")
         object.__setattr__(self, name, value)

@@ -5,9 +5,11 @@ bindings for RISC-V CPUs, ns16550a, sifive,clint0, sifive,plic-1.0.0, sifive,tes
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import NoneType
 
 from trapline.dataclass import dataclass, field
 from trapline.digest import sha256
+from trapline.lang.given import require_kind, short, whole
 from trapline.machine import memory_map as mm
 from trapline.machine.aia import Aia
 from trapline.machine.aia_tree import add_aia
@@ -86,11 +88,15 @@ def board_blob(board: BoardTree) -> bytes:
 def _chosen(board: BoardTree) -> Node:
     chosen = Node("chosen").set("stdout-path", f"/soc/serial@{mm.UART.base:x}")
     chosen.set("rng-seed", RNG_SEED)
+    require_kind("bootargs", board.bootargs, str)
+    require_kind("initrd", board.initrd, tuple, list, NoneType)
     if board.bootargs:
         chosen.set("bootargs", board.bootargs)
     if board.initrd:
-        chosen.set("linux,initrd-start", cells64(board.initrd[0]))
-        chosen.set("linux,initrd-end", cells64(board.initrd[1]))
+        if len(board.initrd) != 2:
+            raise ValueError(f"initrd = {short(board.initrd)}: it is (first byte, first byte behind)")
+        for name, address in zip(("start", "end"), board.initrd, strict=True):
+            chosen.set(f"linux,initrd-{name}", cells64(whole(f"initrd's {name}", address)))
     return chosen
 
 

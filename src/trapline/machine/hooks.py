@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from trapline.dataclass import dataclass, field
-from trapline.lang.given import require_kind
+from trapline.lang.given import Named, require_kind
 from trapline.privilege.causes import CAUSE_NAMES, INTERRUPT, INTERRUPT_NAMES, cause_name
 from trapline.privilege.fields import HSTATUS_SPV, MSTATUS_MPP_SHIFT, MSTATUS_MPV, MSTATUS_SPP
 from trapline.privilege.modes import MACHINE, MODE_NAMES
@@ -60,12 +60,13 @@ class TakenTrap(Hit):
         return cause_name(self.cause)
 
 
-class Hook:
+class Hook(Named):
     """Something that a run tells of. `count` says how often it happened; `remove` ends it."""
 
     def __init__(self, stops: Stops | None, stop: Stop | None, console: Console | None = None) -> None:
         self._stops, self.stop, self._console = stops, stop, console
         self.hits = 0
+        self._complete = True
 
     @property
     def count(self) -> int:

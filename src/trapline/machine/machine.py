@@ -198,8 +198,8 @@ class Machine(Rewindable, Session):
         self._start_bare(loaded.entry)
         return loaded
 
-    def serve_htif(self, tohost: int, fromhost: int | None) -> None:
-        """Serve HTIF commands at the word `tohost`, answer at `fromhost`."""
+    def serve_htif(self, tohost: int, fromhost: int | None = None) -> None:
+        """Serve HTIF commands at the word `tohost`, answer at `fromhost`; ValueError if they are not aligned words."""
         self.htif = Htif(self.regions, tohost, fromhost, self._finish, self._print, self._typed, refuse=self._refuse)
         self.htif.watch(self.harts)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from trapline.lang.given import require_kind, short, whole
+from trapline.lang.given import Named, require_kind, short, whole
 
 
 class Bytes(Protocol):
@@ -19,7 +19,7 @@ class Bytes(Protocol):
         ...
 
 
-class Memory:
+class Memory(Named):
     """Bytes by physical address (a guest's by guest physical address): an index is one byte, a slice is bytes.
 
     A write is a loader's: protection does not matter, decoded code follows. ValueError where there is no memory.
@@ -27,6 +27,7 @@ class Memory:
 
     def __init__(self, held: Bytes) -> None:
         self._held = held
+        self._complete = True
 
     def __getitem__(self, where: int | slice) -> int | bytes:
         if isinstance(where, slice):

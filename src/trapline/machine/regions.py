@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from trapline.dataclass import dataclass, field
-from trapline.lang.given import require_kind
+from trapline.lang.given import Named, require_kind
 from trapline.lang.host_pages import anonymous
 from trapline.lang.state import Hart
 from trapline.lang.state.words import REGIONS, WATCHER
@@ -78,13 +78,14 @@ class Region:
         return f"{self.name} [{self.base:#x}..{self.end - 1:#x}]"
 
 
-class Regions:
+class Regions(Named):
     """The regions of a board, sorted by address, without overlap."""
 
     def __init__(self) -> None:
         self._regions: list[Region] = []
         self.changes = 0  # how often a region was added or taken out
         self.written: Callable[[int, int], None] = lambda host, size: None  # told of what `write` writes
+        self._complete = True
 
     def __iter__(self) -> Iterator[Region]:
         return iter(self._regions)

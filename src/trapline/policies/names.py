@@ -122,10 +122,18 @@ NestedMode = Literal["off", "ideal", "xvisor", "kvm-nested-v1"]
 # What of SBI NACL a guest hypervisor may be given, in the order of the specification's features.
 NaclFeature = Literal["csr", "hfence", "sret", "autoswap"]
 SBI_NAMES: tuple[str, ...] = get_args(SbiName)
+BUG_NAMES, FEATURE_NAMES = frozenset(get_args(BugName)), frozenset(get_args(FeatureName))
 KVM_COUNTERS: tuple[str, ...] = get_args(KvmCounter)
 
 
 LONGEST_LIST = 800  # characters of names in one line
+
+
+def known(kind: str, name: object, names: frozenset[str]) -> Literal[True]:
+    """Return True; ValueError, with the nearest names, if `name` is no name of a `kind`."""
+    if not isinstance(name, str) or name not in names:
+        raise ValueError(f"no {kind} is called {name!r} {nearest(str(name), sorted(names))}")
+    return True
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -11,7 +11,10 @@ from typing import Any, Literal
 
 import msgspec
 
+from trapline.lang.given import whole
 from trapline.policies.names import (
+    BUG_NAMES,
+    FEATURE_NAMES,
     BugName,
     Emulator,
     FeatureName,
@@ -24,6 +27,7 @@ from trapline.policies.names import (
     Requirement,
     SbiMode,
     TracepointName,
+    known,
 )
 
 
@@ -281,20 +285,20 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         return self.version if self.family == "linux" else ""
 
     def rule(self, cause: int) -> CauseRule:
-        """Return what is done with `cause` when it arrives in HS-mode."""
-        return self.causes.get(cause, self.default)
+        """Return what is done with `cause`, 0 to 63, when it arrives in HS-mode (ValueError, TypeError for others)."""
+        return self.causes.get(whole("cause", cause, most=63), self.default)
 
     def delegates(self, cause: int) -> bool:
-        """Whether hedeleg has the bit of `cause`."""
-        return cause < 64 and bool(self.hedeleg >> cause & 1)
+        """Whether hedeleg has the bit of `cause`, 0 to 63 (ValueError, TypeError for others)."""
+        return bool(self.hedeleg >> whole("cause", cause, most=63) & 1)
 
     def has_bug(self, name: BugName) -> bool:
-        """Whether the hypervisor has the known bug `name`."""
-        return any(b.name == name for b in self.bugs)
+        """Whether the hypervisor has the known bug `name`; ValueError if no hypervisor has one of that name."""
+        return any(b.name == name for b in self.bugs) or not known("bug", name, BUG_NAMES)
 
     def has_feature(self, name: FeatureName) -> bool:
-        """Whether the hypervisor can do `name`."""
-        return any(f.name == name for f in self.features)
+        """Whether the hypervisor can do `name`; ValueError if no feature has that name."""
+        return any(f.name == name for f in self.features) or not known("feature", name, FEATURE_NAMES)
 
     def knows(self, name: str, since: str) -> bool:
         """Whether the hypervisor knows the ISA extension `name`: a Linux that is older than `since` does not."""
@@ -303,11 +307,13 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         return not self.release or parse(since) <= parse(self.release)
 
     def csr_rule(self, number: int) -> CsrRule | None:
-        """Return who emulates CSR `number`, if anyone."""
+        """Return who emulates CSR `number`, 0 to 0xfff, if anyone (ValueError, TypeError for others)."""
+        whole("number", number, most=0xFFF)
         return next((r for r in self.csrs if r.first <= number <= r.last), None)
 
     def sbi_rule(self, extension: int) -> SbiRule | None:
-        """Return how SBI extension `extension` is offered, if it is."""
+        """Return how SBI extension `extension` is offered, if it is; it is a number of 64 bits, as in a7."""
+        whole("extension", extension)
         return next((r for r in self.sbi if r.first <= extension <= r.last), None)
 
     def as_data(self) -> dict[str, Any]:

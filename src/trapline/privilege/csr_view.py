@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from trapline.lang.given import require_kind
 from trapline.lang.names import checked
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.csr_numbers import CSR_BY_NAME
@@ -25,6 +26,7 @@ class CsrView:
         object.__setattr__(self, "_hart", hart)
 
     def _number(self, name: str) -> int:
+        require_kind("CSR", name, str)
         number = CSR_BY_NAME.get(name)
         if number is None:
             import difflib

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import ClassVar
 
+from trapline.lang.given import whole
 from trapline.lang.state import Hart
 from trapline.lang.state.words import WATCHER
 from trapline.machine.plain_types import U8, U64
@@ -42,6 +43,8 @@ class Htif:
         *,
         refuse: Callable[[Hart, str], None],
     ) -> None:
+        whole("tohost", tohost)
+        whole("fromhost", 0 if fromhost is None else fromhost)
         if tohost % 8 or (fromhost or 0) % 8:
             raise ValueError(f"tohost {tohost:#x} and fromhost {fromhost or 0:#x} must be aligned to 8 bytes")
         self._regions, self.tohost, self.fromhost = regions, tohost, fromhost
