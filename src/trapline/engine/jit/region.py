@@ -14,6 +14,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from trapline.engine.jit import jump_table
 from trapline.engine.jit.source import ANY, PAGE, Source
 from trapline.isa.lookup import changes_mode, is_branch
 from trapline.lang.facts import Flow
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 LIMIT, HARD_LIMIT = 300, 900  # instructions; the second for what goes straight on
 CALLED = 4  # places that calls through registers are compared with, at most
+SWITCHED = 32  # hot places that a jump through a register is compared with, at most, where its table is not found
+SWITCH_LIMIT = 600  # instructions of a region with such a jump
 RETURN_REGISTERS = (1, 5)  # ra and t0, the link registers of the calling convention
 
 
@@ -64,6 +67,7 @@ class Region:
     handler: int | None = None
     by_mode: tuple[bool, bool] = (False, False)  # whether the code presumes the mode of a family
     called: list[int] = field(default_factory=list)  # where calls through registers may go
+    switched: dict[int, list[int]] = field(default_factory=dict)  # and jumps, by their places
 
     @property
     def size(self) -> int:
@@ -118,8 +122,11 @@ class Region:
         """Whether a jalr can be the return of a call inside the region."""
         return bool(self.returns) and last.operands["rd"] == 0 and last.operands["rs1"] in RETURN_REGISTERS
 
-    def may_go(self, last: Decoded) -> list[int]:
-        """Where a jalr to an unknown place may go inside the region: back behind a call, or to what is called."""
+    def may_go(self, block: Block) -> list[int]:
+        """Where a jalr to an unknown place may go inside: back behind a call, to a case, to what is called."""
+        place, last = block.code[-1]
+        if place in self.switched:
+            return self.switched[place]
         if self.may_return(last):
             return self.returns
         return self.called if last.operands["rd"] in RETURN_REGISTERS else []
@@ -139,7 +146,7 @@ class Region:
         if target is not None:
             out.append(target)
         elif last.instruction.name == "jalr":
-            out += self.may_go(last)
+            out += self.may_go(block)
         elif last.instruction.flow is Flow.RETURN:
             out += self.resumed_by(block)
         if not ends_block(last):
@@ -191,6 +198,7 @@ class Former:
         self.returns: set[int] = set()
         self.resumes: set[int] = set()
         self.unknown: list[tuple[int, int]] = []  # calls through registers, and the places behind them
+        self.jumps: dict[int, list[Decoded]] = {}  # jumps through registers, and what stands in front of them
         self.near: deque[int] = deque()
         self.far: deque[int] = deque()
 
@@ -229,6 +237,7 @@ class Former:
         self.leaders.add(head)
         self.near.append(head)
         self.explore_all(limit)
+        switched = self.switch(distances, limit) if self.jumps else {}
         called = self.call(distances, limit) if self.unknown else set()
         self.pages.frozen = True
         if head not in self.found:
@@ -239,12 +248,29 @@ class Former:
         returns = sorted(self.returns & blocks.keys())
         inside = handler if handler in blocks else None
         modes = self.by_mode(inside is not None)
-        return Region(head, blocks, returns, self.pages, resumes, inside, modes, sorted(called & blocks.keys()))
+        inner = {place: kept for place, to in switched.items() if (kept := sorted(blocks.keys() & set(to)))}
+        return Region(head, blocks, returns, self.pages, resumes, inside, modes, sorted(called & blocks.keys()), inner)
 
     def explore_all(self, limit: int) -> None:
         """Collect what is reached. What other pages hold comes last: the loop around the head must not lack a part."""
         while self.near or self.far:
             self.explore(self.near.popleft() if self.near else self.far.popleft(), limit)
+
+    def switch(self, distances: list[int], limit: int) -> dict[int, list[int]]:
+        """Take where jumps through registers may go: the cases of their tables, else hot places nothing leads to."""
+        switched: dict[int, list[int]] = {}
+        limit = max(limit, SWITCH_LIMIT)
+        hot: list[int] = []
+        while (place := next((place for place in self.jumps if place not in switched), None)) is not None:
+            to = jump_table.targets(self.pages, self.jumps[place], (place, self.found[place]), self.search)
+            if not to:
+                hot = hot or [p for d in distances if (p := self.pages.place(0, d)) is not None and p not in self.found]
+                to = hot[:SWITCHED]
+            switched[place] = to
+            for target in to:
+                self.lead(place, target)
+            self.explore_all(limit)
+        return switched
 
     def call(self, distances: list[int], limit: int) -> set[int]:
         """Take places that nothing leads to, so far from the first page's beginning, for what is called."""
@@ -294,6 +320,7 @@ class Former:
     def explore(self, place: int, limit: int) -> None:
         """Collect instructions from a place on."""
         before: tuple[int, Decoded] | None = None
+        straight: list[Decoded] = []
         while len(self.found) < (HARD_LIMIT if before else limit):
             if place in self.found:
                 # Two ways of reading overlapping bytes may meet again: an instruction is in one block only.
@@ -306,6 +333,9 @@ class Former:
             following = self.pages.place(place, found.length) if place & PAGE - 1 == PAGE - found.length else None
             following = place + found.length if place & PAGE - 1 < PAGE - found.length else following
             self.jump(place, found, before, following)
+            if self.is_switch(found, before):
+                self.jumps[place] = straight
+            straight.append(found)
             if ends_block(found) or following is None:
                 return
             if following >> 12 != place >> 12:
@@ -313,6 +343,12 @@ class Former:
                 return
             before = place, found
             place = following
+
+    def is_switch(self, found: Decoded, before: tuple[int, Decoded] | None) -> bool:
+        """Whether a jump goes through a register, and is neither a call nor a return."""
+        if found.instruction.name != "jalr" or found.operands["rd"] != 0 or found.operands["rs1"] in RETURN_REGISTERS:
+            return False
+        return before is None or before[1].instruction.name != "auipc"
 
     def jump(self, place: int, found: Decoded, before: tuple[int, Decoded] | None, following: int | None) -> None:
         """Look at where an instruction may go."""

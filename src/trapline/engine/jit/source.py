@@ -57,7 +57,9 @@ class Pages:
         resolve: Resolve = lambda va: None,
         handler: Callable[[], tuple[int, int] | None] = lambda: None,
         mode: int | None = None,
+        read: Callable[[int, int], bytes] = lambda va, size: b"",
     ) -> None:
+        self.read = read  # bytes of data at a virtual address, as far as they are known
         self.found, self.epoch = [page], page.epoch
         self.data = [page.content(0, PAGE)]  # by page, what it held when it was found
         self.where: list[Where] = [HEAD]
@@ -116,6 +118,12 @@ class Pages:
         target = (start & PAGE - 1) + distance
         number = self.number(family, page + (target >> 12))
         return None if number is None else number << 12 | target & PAGE - 1
+
+    def address(self, place: int) -> int | None:
+        """The virtual address of a place, if that of its family is known."""
+        family, distance = self.where[place >> 12]
+        base = self.handler if family else self._base
+        return None if base is None else ((base & -PAGE) + distance * PAGE + (place & PAGE - 1)) & MASK
 
     def source(self, count: int, modes: Modes, entries: tuple[int, ...], covered: Covered) -> Source:
         """The first pages, with these bytes as they were."""

@@ -6,12 +6,23 @@ import ctypes
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from trapline.engine.records import CONTEXTS, DATA_ENTRIES, FETCH_AREA, FETCH_BYTES, FETCH_ENTRIES, LOAD_AREA, SET_BYTES
+from trapline.engine.records import (
+    CONTEXTS,
+    DATA_BYTES,
+    DATA_ENTRIES,
+    FETCH_AREA,
+    FETCH_BYTES,
+    FETCH_ENTRIES,
+    LOAD_AREA,
+    SET_BYTES,
+)
 from trapline.privilege.causes import ENVIRONMENT_CALLS, trap_index
 from trapline.privilege.modes import MODE_HS, MODE_M, MODE_NAMES, MODE_VS, TO_HS, TO_M, TO_VS
 
 if TYPE_CHECKING:
     from trapline.lang.state import Hart
+
+PAGE = 4096
 
 
 def tables_at(hart: Hart, va: int) -> list[int]:
@@ -23,6 +34,23 @@ def tables_at(hart: Hart, va: int) -> list[int]:
         if tag == va:
             found.append(table)
     return found
+
+
+def read_data(hart: Hart, near: int, va: int, size: int) -> bytes:
+    """Bytes at a virtual address, up to the page's end, if a translation set has the page for loads.
+
+    Only of the region of memory that the host address `near` lies in: whoever asks keeps that alive.
+    """
+    first, number = va & -PAGE, (va >> 12) % DATA_ENTRIES
+    for context in range(CONTEXTS):
+        entry = int(hart.tlb_base) + context * SET_BYTES + LOAD_AREA + number * DATA_BYTES
+        tag, far = (ctypes.c_uint64 * 2).from_address(entry)
+        host = (first + far) & (1 << 64) - 1
+        for region in range(int(hart.region_count) if tag == first else 0):
+            low, most = int(hart.region_host[region]), int(hart.region_size[region])
+            if low and low <= near < low + most and low <= host and host + PAGE <= low + most:
+                return ctypes.string_at(host + va - first, min(size, first + PAGE - va))
+    return b""
 
 
 def is_linear(hart: Hart) -> bool:

@@ -387,7 +387,7 @@ class Translator(Ways):
                 way = self.change_mode(targets, dirty)
             else:
                 way = self.leave_by_pc("fn_goto", dirty)
-                targets = self.region.may_go(found) if found.instruction.name == "jalr" else []
+                targets = self.region.may_go(block) if found.instruction.name == "jalr" else []
                 if targets:
                     way = self.enter(targets, dirty, way)
             lines.append(f"  br label %{way}")
@@ -478,7 +478,8 @@ class Translator(Ways):
             self.block(block)
         words = prefix_words(self.region.page_count)
         prefix = f"prefix [{words} x i64] [{', '.join(['i64 0'] * words)}]"
-        attributes = f'nounwind "no-jump-tables"="true" "no-builtins" {prefix}'
+        tables = "" if self.region.switched else '"no-jump-tables"="true" '
+        attributes = f'nounwind {tables}"no-builtins" {prefix}'
         head = f"define dso_local {CC} void @region({SIGNATURE}) {attributes} {{"
         declares = [declaration(n) for n in sorted(self.intrinsics)]
         return "\n".join([*declares, head, *self.entry(), *self.lines, *self.tails, "}", TRAILER])

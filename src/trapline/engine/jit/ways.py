@@ -21,6 +21,26 @@ from trapline.lang.state.words import LAYOUT
 Register = tuple[str, int]
 
 
+COMPARED = 4  # places that a jump is compared with one by one, at most
+HASHED = 32  # bits of the product by which it is found among more
+
+
+def slot_of(offset: int, factor: int, bits: int) -> int:
+    """Where an offset stands in a table of cases."""
+    return offset * factor >> HASHED - bits & (1 << bits) - 1
+
+
+def hashed(offsets: list[int]) -> tuple[int, int]:
+    """A factor and the bits of a slot that give each offset a slot of its own, in a small table."""
+    bits, factor = len(offsets).bit_length(), 0x9E3779B1
+    while True:
+        for _ in range(256):
+            if len({slot_of(offset, factor, bits) for offset in offsets}) == len(offsets):
+                return factor, bits
+            factor = (factor * 0x915F77F5 + 2) & 0xFFFFFFFF | 1
+        bits += 1
+
+
 class Ways:
     """Text of the ways; `lines` are the blocks, `tails` what they branch to."""
 
@@ -244,9 +264,25 @@ class Ways:
             self.probe(page, label, elsewhere)
         self.tails.append(f"{found}:")
         self.tail(f"%{label}.o = and i64 %{label}.pc, {PAGE - 1}")
+        if len(places) > COMPARED and self.region.switched:
+            self.choose_case(label, places, elsewhere)
+            return label
         cases = " ".join(f"i64 {place & PAGE - 1}, label %b{place:x}" for place in places)
         self.tail(f"switch i64 %{label}.o, label %{elsewhere} [ {cases} ]")
         return label
+
+    def choose_case(self, label: str, places: list[int], elsewhere: str) -> None:
+        """Go on at the one of many places that is at `%LABEL.o`, by one jump through a table and one comparison."""
+        factor, bits = hashed([place & PAGE - 1 for place in places])
+        self.tail(f"%{label}.product = mul i64 %{label}.o, {factor}")
+        self.tail(f"%{label}.up = lshr i64 %{label}.product, {HASHED - bits}")
+        self.tail(f"%{label}.slot = and i64 %{label}.up, {(1 << bits) - 1}")
+        cases = " ".join(f"i64 {slot_of(place & PAGE - 1, factor, bits)}, label %{label}.{place:x}" for place in places)
+        self.tail(f"switch i64 %{label}.slot, label %{elsewhere} [ {cases} ]")
+        for place in places:
+            self.tails.append(f"{label}.{place:x}:")
+            self.tail(f"%{label}.{place:x}.is = icmp eq i64 %{label}.o, {place & PAGE - 1}")
+            self.tail(f"br i1 %{label}.{place:x}.is, label %b{place:x}, label %{elsewhere}{LIKELY}")
 
     def probe(self, page: int, label: str, elsewhere: str) -> None:
         """Look whether the page is where `%to` points."""
