@@ -18,6 +18,7 @@ def route(
     engine: EngineName = "native",
     nested: Annotated[bool, Parameter(negative="")] = False,
     l1: str | None = None,
+    seen: Annotated[bool, Parameter(negative="")] = False,
     picture: str | None = None,
     json: Json = None,
 ) -> int:
@@ -35,6 +36,8 @@ def route(
         Raise each event in the guest of a guest hypervisor, and in that itself.
     l1
         With --nested: the policy of the guest hypervisor, a preset or a TOML file (linux-7.2).
+    seen
+        With --nested: the trap registers that each level saw, for each event, in place of the table.
     picture
         Draw the ways that the traps take, as an SVG file.
     json
@@ -49,17 +52,18 @@ def route(
         raise UsageError(f"cannot draw {picture!r}: no such format", "--picture", "end the name in .svg")
     if nested:
         from trapline.lab.nested_route import DEFAULT_L1, nested_route
-        from trapline.views.nested import show_nested_routes
+        from trapline.views.nested import show_nested_routes, show_seen
 
         ways = nested_route(
             under.policy, l1 or DEFAULT_L1, firmware=under.firmware, host_fwft=under.host_fwft == "on",
             misaligned=under.misaligned, isa=isa or DEFAULT_ISA, engine=native(engine), event=event,
         )  # fmt: skip
         _draw(ways.as_data(), picture)
-        finish(ways.as_data(), json, lambda out: show_nested_routes(out, ways))
+        finish(ways.as_data(), json, lambda out: (show_seen if seen else show_nested_routes)(out, ways))
         return 0
-    if l1 is not None:
-        raise UsageError(f"--l1 {l1}", remedy="it goes with --nested")
+    for option, given in ((f"--l1 {l1}", l1 is not None), ("--seen", seen)):
+        if given:
+            raise UsageError(option, remedy="it goes with --nested")
     result = lab(
         under.policy,
         firmware=under.firmware,

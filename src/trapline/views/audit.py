@@ -27,6 +27,7 @@ class Group:
     first: Finding
     events: dict[str, set[str]] = field(default_factory=dict)
     firmware: dict[str, set[bool]] = field(default_factory=dict)
+    l1: dict[str, None] = field(default_factory=dict)  # of a nested audit; "" is an event of L1 itself
 
 
 def groups(findings: Iterable[Finding]) -> list[Group]:
@@ -40,10 +41,12 @@ def groups(findings: Iterable[Finding]) -> list[Group]:
             group.first = f
         group.events.setdefault(f.event, set()).add(f.from_)
         group.firmware.setdefault(f.firmware, set()).add(f.host_fwft)
+        group.l1[getattr(f, "l1", "")] = None
     return list(made.values())
 
 
-def _firmware(group: Group, all_models: tuple[str, ...]) -> str:
+def firmware_text(group: Group, all_models: tuple[str, ...]) -> str:
+    """Return under which firmware models the findings of a group are."""
     names = [n for n in all_models if n in group.firmware]
     if len(all_models) == 1:
         return names[0]
@@ -86,7 +89,7 @@ def show_audit(
             say(console, events_text(group), 6)
             if f.condition:
                 say(console, f"VU can if {f.condition}", 6)
-            say(console, f"{route(*f.route.split(' > '))}   {_firmware(group, result.firmware)}", 6)
+            say(console, f"{route(*f.route.split(' > '))}   {firmware_text(group, result.firmware)}", 6)
             for text in f.code:
                 put(console, f"        {text}", "cyan")
             if f.log:
@@ -131,7 +134,7 @@ def _notes(console: Console, result: Audit) -> None:
     say(console, "remarks", 0, "bold")
     for group in found:
         say(console, f"({group.first.prop}) {group.first.what}", 2)
-        say(console, f"{events_text(group)}; {_firmware(group, result.firmware)}", 6, "dim")
+        say(console, f"{events_text(group)}; {firmware_text(group, result.firmware)}", 6, "dim")
 
 
 def _alone(console: Console, result: Audit) -> None:
