@@ -17,13 +17,20 @@ def main() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
     # Imports make many objects and no garbage.
     gc.set_threshold(100_000, 20, 100)
+    kept = None
     try:
+        from trapline.kept_code import KeptCode
+
+        kept = KeptCode(sys.argv[1:])
+        sys.meta_path.insert(0, kept)
         from trapline.cli import entry
 
         code = entry()
     except KeyboardInterrupt:
         sys.stderr.write("trapline: interrupted\n")
         code = 130
+    if kept is not None:
+        kept.keep()
     end(code)
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from tests.engine.test_cache_trouble import run
 from trapline.engine import owned
-from trapline.engine.cache import cache_directory, read_kept
 from trapline.engine.jit.store import RegionStore
+from trapline.engine.kept_files import cache_directory, read_kept
 from trapline.fetch.store import Store
 from trapline.lab.errors import UsageError
 

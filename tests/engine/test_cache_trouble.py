@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from trapline.engine.cache import MAGIC, image_key, read_image, sealed, write_image
+from trapline.engine.cache import MAGIC, image_key, read_image, write_image
 from trapline.engine.jit.template import Template, kept_templates
+from trapline.engine.kept_files import sealed
 from trapline.engine.link import Image
 
 TEMPLATE = Template("text", False, (), ("p.split",))

@@ -125,7 +125,7 @@ class Table:
     """What cyclopts said of the options of commands, in the cache; empty where there is no cache, or another source."""
 
     def __init__(self) -> None:
-        from trapline.engine.cache import kept_file, read_kept
+        from trapline.engine.kept_files import kept_file, read_kept
 
         self._stamp = _stamp()
         self._path = kept_file(f"command-line-{zlib.crc32(os.fsencode(HERE)):08x}.bin")
@@ -139,7 +139,7 @@ class Table:
         """Ask cyclopts about a command, and keep the answer."""
         from trapline.cli.application import app
         from trapline.cli.described import described
-        from trapline.engine.cache import write_whole
+        from trapline.engine.kept_files import write_whole
         from trapline.engine.stamps import packed
 
         if self._path is None or command in self._commands:

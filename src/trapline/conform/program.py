@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 from trapline.engine import owned
-from trapline.engine.cache import MOVES, cache_directory
+from trapline.engine.kept_files import MOVES, cache_directory
 from trapline.lab.errors import UsageError
 
 COMPILER = "riscv64-linux-gnu-gcc"

@@ -10,7 +10,8 @@ import mmap
 from collections.abc import Callable
 from typing import Any
 
-from trapline.engine.cache import image_key, kept_file, read_image, remove_old, write_image
+from trapline.engine.cache import image_key, read_image, write_image
+from trapline.engine.kept_files import kept_file, remove_old
 from trapline.engine.link import Image
 from trapline.lang.host_pages import anonymous
 

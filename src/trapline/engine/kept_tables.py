@@ -6,7 +6,8 @@ import contextlib
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from trapline.engine.cache import image_key, kept_file, read_kept, remove_old, write_whole
+from trapline.engine.cache import image_key
+from trapline.engine.kept_files import kept_file, read_kept, remove_old, write_whole
 from trapline.engine.stamps import packed, unpacked
 from trapline.lang.functions import INSTRUCTIONS
 

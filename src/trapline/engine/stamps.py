@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 
 Stamp = tuple[str, int, int, int]
-_SETTLED = 2_000_000_000  # ns after which another change of a file shows in its times
+SETTLED = 2_000_000_000  # ns after which another change of a file shows in its times
 
 
 # What marshal writes is for one version of Python; the number is that of what trapline keeps this way.
@@ -30,10 +30,10 @@ def stamp(path: str) -> Stamp | None:
     return path, max(found.st_mtime_ns, found.st_ctime_ns), found.st_size, found.st_ino
 
 
-def stamps(paths: Iterable[str]) -> list[Stamp] | None:
+def stamps(paths: Iterable[str], settled: int = SETTLED) -> list[Stamp] | None:
     """The stamps of files; None if one is not there, or was changed so lately that it may change unseen."""
     found = [stamp(path) for path in paths]
-    latest = time.time_ns() - _SETTLED
+    latest = time.time_ns() - settled
     return None if any(one is None or one[1] > latest for one in found) else found  # type: ignore[return-value]
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trapline.engine.cache import MOVES
+from trapline.engine.kept_files import MOVES
 from trapline.fetch import modules as kmod
 from trapline.fetch import ramdisk
 from trapline.fetch.apt import Apt, this_machine

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from trapline.engine import owned
-from trapline.engine.cache import MOVES, cache_directory
+from trapline.engine.kept_files import MOVES, cache_directory
 from trapline.lab.errors import UsageError
 
 MANIFEST = "manifest.json"

@@ -7,14 +7,15 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-from trapline.engine.cache import cache_directory, cache_trouble, image_key
+from trapline.engine.cache import image_key
+from trapline.engine.kept_files import cache_directory, cache_trouble
 from trapline.lab.errors import UsageError
 
 KINDS = {
     "engine": ("native-*.bin",),
     "regions": ("regions-*.sqlite", "regions-*.sqlite-wal", "regions-*.sqlite-shm"),
     "templates": ("templates-*.json",),
-    "start": ("tables-*.bin", "key-*.bin", "command-line-*.bin"),
+    "start": ("tables-*.bin", "key-*.bin", "command-line-*.bin", "code-*.bin"),
 }
 
 

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 from trapline.dataclass import dataclass
 from trapline.digest import blake2b, sha256
 from trapline.engine import owned
-from trapline.engine.cache import image_key, kept_file
+from trapline.engine.cache import image_key
 from trapline.engine.jit.source import ANY, PAGE, WINDOW, Modes, Source, Where, pack, unpack, window_in, window_of
+from trapline.engine.kept_files import kept_file
 
 if TYPE_CHECKING:
     from trapline.engine.code import Covered

@@ -8,7 +8,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from trapline.engine.cache import image_key, kept_file, read_kept, remove_old, sealed, unsealed, write_whole
+from trapline.engine.cache import image_key
+from trapline.engine.kept_files import kept_file, read_kept, remove_old, sealed, unsealed, write_whole
 
 PLAIN = "!"  # behind a name: the template that presumes PLAIN_STATE, which the region looks at
 # What floating-point instructions find nearly always: FS on and dirty, RNE, NX set, a host with subnormal numbers.
