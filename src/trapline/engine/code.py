@@ -312,7 +312,7 @@ class CodeStore:
 
     def change(self, page: CodePage, first: int, end: int) -> None:
         """Bytes of a page change: forget the instructions and the regions that they are part of."""
-        if not any(page.used[first:end]):
+        if bytes(page.used[first:end]) == bytes(end - first):
             return
         with self.lock:
             gone = [region for region in page.regions if region.covers(page, first, end)]

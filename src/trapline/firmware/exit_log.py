@@ -7,6 +7,7 @@ make the number of a counter; Python turns these back into routes.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 from trapline.dataclass import dataclass, replace
 from trapline.firmware.exit_edges import note_edge
@@ -141,6 +142,7 @@ def clear_firmware(hart: Hart) -> None:
         hart.fw_count[n] = 0
 
 
+@cache
 def native_exit(index: int) -> NativeExit:
     """What counter number `index` counts."""
     return NativeExit(index >> 8, index >> 2 & 63, index >> 1 & 1, index & 1)
@@ -170,8 +172,10 @@ def ring_entries(hart: Hart, since: int) -> list[tuple[int, ...]]:
     """Return the words of the exits from number `since` on that the ring still has."""
     end = int(hart.exit_ring_at)
     first = max(since, end - EXIT_RING)
-    out = []
-    for n in range(first, end):
-        at = _RING.index + n % EXIT_RING * RING_WORDS
-        out.append(tuple(hart.mem[at : at + 7].tolist()))
-    return out
+    start, stop = first % EXIT_RING, first % EXIT_RING + end - first
+    words = _ring_words(hart, start, min(stop, EXIT_RING)) + _ring_words(hart, 0, max(stop - EXIT_RING, 0))
+    return [tuple(words[at : at + 7]) for at in range(0, len(words), RING_WORDS)]
+
+
+def _ring_words(hart: Hart, start: int, stop: int) -> list[int]:
+    return hart.mem[_RING.index + start * RING_WORDS : _RING.index + stop * RING_WORDS].tolist()

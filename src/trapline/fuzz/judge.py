@@ -142,18 +142,22 @@ class World:
     def odd(self, programs: Sequence[bytes], log: bytes, answers: Sequence[bytes], among: Sequence[int]) -> list[int]:
         """Return those of a batch's programs that did something that no machine does, nor a hypervisor may do.
 
-        To be asked while the batch is in the VM's memory. With fewer machines than there are, more are odd.
+        To be asked while the batch is in the VM's memory. With fewer machines than there are, more are odd; `among` are
+        those that were with all answers but the last.
         """
         left = []
-        for n in among:
+        for n in self._unlike(log, answers[-1], among):
             part = slice(n * layout.STRIDE, (n + 1) * layout.STRIDE)
-            if any(log[part] == answer[part] for answer in answers):
-                continue
             seen, given = _noted(log[part]), [_noted(answer[part]) for answer in answers]
             same = any(self._same(seen, words) for words in given)
             if not same and not self._piecewise(programs[n], seen, given, n):
                 left.append(n)
         return left
+
+    def _unlike(self, log: bytes, answer: bytes, among: Sequence[int]) -> list[int]:
+        size = layout.STRIDE
+        starts = [size * n for n in among]
+        return [at // size for at in starts if log[at : at + size] != answer[at : at + size]]
 
     def _piecewise(self, program: bytes, seen: Sequence[int], answers: Sequence[Sequence[int]], slot: int = 0) -> bool:
         """Whether each instruction was dealt with as a machine does, or as a hypervisor may, if not all by one."""

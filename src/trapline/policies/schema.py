@@ -7,6 +7,7 @@ holds; resolving a version picks exactly one rule for each cause. A plain file h
 from __future__ import annotations
 
 import enum
+from operator import attrgetter
 from typing import Any, Literal
 
 import msgspec
@@ -29,6 +30,8 @@ from trapline.policies.names import (
     TracepointName,
     known,
 )
+
+_NAME = attrgetter("name")
 
 
 class PolicyError(ValueError):
@@ -294,11 +297,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
     def has_bug(self, name: BugName) -> bool:
         """Whether the hypervisor has the known bug `name`; ValueError if no hypervisor has one of that name."""
-        return any(b.name == name for b in self.bugs) or not known("bug", name, BUG_NAMES)
+        return name in map(_NAME, self.bugs) or not known("bug", name, BUG_NAMES)
 
     def has_feature(self, name: FeatureName) -> bool:
         """Whether the hypervisor can do `name`; ValueError if no feature has that name."""
-        return any(f.name == name for f in self.features) or not known("feature", name, FEATURE_NAMES)
+        return name in map(_NAME, self.features) or not known("feature", name, FEATURE_NAMES)
 
     def knows(self, name: str, since: str) -> bool:
         """Whether the hypervisor knows the ISA extension `name`: a Linux that is older than `since` does not."""

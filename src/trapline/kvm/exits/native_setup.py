@@ -74,6 +74,7 @@ FIRMWARE_EVENTS = {
     "illegal-insn": FirmwareEvent.ILLEGAL_INSN,
 }
 _EVENTS = LAYOUT.fields["kvm_events"]
+_LEAVES = LAYOUT.fields["kvm_leaves"].index
 _EXITS_AT_A_TIME = 1 << 16
 _SERVED = {"TIME": SERVES_TIME, "IPI": SERVES_IPI, "RFENCE": SERVES_RFENCE}
 
@@ -271,9 +272,11 @@ def collect(vcpu: Vcpu) -> None:
     if at != vcpu.native_seen:
         vcpu.vm.note_native(vcpu.id, ring_entries(vcpu.hart, vcpu.native_seen))
         vcpu.native_seen = at
-        for level in range(len(vcpu.vm.gstage.leaves)):
-            vcpu.vm.gstage.leaves[level] += int(vcpu.hart.kvm_leaves[level])
-            vcpu.hart.kvm_leaves[level] = 0
+        leaves = vcpu.vm.gstage.leaves
+        for level, mapped in enumerate(vcpu.hart.mem[_LEAVES : _LEAVES + len(leaves)].tolist()):
+            if mapped:
+                leaves[level] += mapped
+                vcpu.hart.kvm_leaves[level] = 0
 
 
 def check_last(vm: Vm) -> None:

@@ -139,6 +139,7 @@ def _by_route(numbers: Iterable[tuple[NativeExit, int]]) -> Counter[Route]:
     return found
 
 
+@cache
 def route_of(exit_: NativeExit) -> Route:
     """Return the route of an exit that native code handled."""
     kind = KINDS[exit_.kind]
