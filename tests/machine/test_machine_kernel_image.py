@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import lzma
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,20 +41,44 @@ def load(data: bytes) -> str:
     return load_program(regions, data, "Image", BASE).kind
 
 
-PACKERS = {"gzip": gzip.compress, "xz": lzma.compress, "zstd": zstandard.ZstdCompressor().compress}
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "xz": lzma.compress,
+    "zstd": zstandard.ZstdCompressor().compress,
+    "bzip2": bz2.compress,
+    "lzma": lambda data: lzma.compress(data, format=lzma.FORMAT_ALONE),
+}
 
 
 @pytest.mark.parametrize("kind", PACKERS)
 def test_packed_kernels(tmp_path: Path, kind: str) -> None:
-    """A kernel packed with gzip, xz or zstd, bare or as EFI zboot, becomes the Image; a damaged one is named."""
+    """A kernel that Linux's build can pack, bare or as EFI zboot, becomes the Image; a damaged one is named."""
     packed = PACKERS[kind](linux())
     path = tmp_path / "kernel"
-    for data in (packed, zboot(kind.encode(), packed)):
+    for data in (packed, zboot(kind.encode(), packed))[: 1 if kind == "bzip2" else 2]:
         path.write_bytes(data)
         assert read_program(path) == linux()
     path.write_bytes(packed[:-20])
     with pytest.raises(ImageError, match=f"kernel: damaged {kind} data"):
         read_program(path)
+
+
+@pytest.mark.parametrize("kind", PACKERS)
+def test_packed_twice_or_empty(tmp_path: Path, kind: str) -> None:
+    """What is packed a second time, or unpacks to nothing, is no program."""
+    path = tmp_path / "kernel"
+    for inside, says in ((gzip.compress(linux()), "packed a second time"), (b"", f"{kind} data of nothing")):
+        path.write_bytes(PACKERS[kind](inside))
+        with pytest.raises(ImageError, match=says):
+            read_program(path)
+
+
+def test_code_that_begins_like_lzma_or_bzip2(tmp_path: Path) -> None:
+    """Three bytes alone are no compressed kernel: code may begin with them."""
+    path = tmp_path / "code"
+    for data in (b"\x5d\0\0\0" + b"\x13\0\0\0" * 4, b"BZh" + bytes(40), b"\x5d\0\0"):
+        path.write_bytes(data)
+        assert read_program(path) == data
 
 
 @pytest.mark.parametrize(
@@ -87,6 +113,13 @@ def test_a_whole_image() -> None:
         (bytes(56) + b"ARM\x64" + bytes(600), "Image: a kernel for AArch64"),
         (bytes(0x202) + b"HdrS" + bytes(600), "Image: a kernel for x86"),
         (b"\x27\x05\x19\x56" + bytes(600), "Image: a U-Boot uImage"),
+        (b"\x02\x21\x4c\x18" + bytes(600), "Image: a kernel packed with lz4"),
+        (b"\x89LZO" + bytes(600), "Image: a kernel packed with lzo"),
+        (b"\xd0\x0d\xfe\xed" + bytes(600), "Image: a device tree or FIT image"),
+        (b"070701" + bytes(600), "Image: a cpio archive, .* --initrd"),
+        (b"QFI\xfb" + bytes(600), "Image: a qcow2 disk image, .* --drive"),
+        (b"!<arch>\n" + bytes(600), "Image: a static library or a Debian package"),
+        (b"PK\x03\x04" + bytes(600), "Image: a zip archive"),
         (bytes(40) + b"_FVH" + bytes(600), "Image: an EDK2 firmware volume, .* no flash"),
         (b"\xff" * 0x3000 + bytes(40) + b"_FVH" + bytes(600), "Image: an EDK2 firmware volume"),
     ],

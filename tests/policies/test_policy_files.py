@@ -106,7 +106,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda p: p.mkdir(), "is a directory"),
+        (lambda p: p.mkdir(), "Is a directory"),
         (lambda p: os.mkfifo(p), "not a regular file"),
         (lambda p: p.write_bytes(b'default = "k\xff"'), r"not UTF-8 text \(byte 12\)"),
         (lambda p: p.write_bytes(b" " * (1 << 20) + b" "), "more than 1 MiB"),

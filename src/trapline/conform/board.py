@@ -21,6 +21,7 @@ from trapline.machine.console import Console
 from trapline.machine.machine import Machine
 from trapline.machine.memory_map import DEFAULT_TIMEBASE
 from trapline.machine.packed import DamagedError, unpack
+from trapline.named_files import read_input
 from trapline.vmm.guest import Guest
 
 APPEND = "console=ttyS0 cryptomgr.notests=1 loglevel=3 rdinit=/init"
@@ -237,7 +238,7 @@ def _unpacked(name: str, data: bytes, suffix: str) -> bytes:
 def read_file(path: Path) -> bytes:
     """Read a file; UsageError says why it cannot be read."""
     try:
-        return path.read_bytes()
+        return read_input(path)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from None
 

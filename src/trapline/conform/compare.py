@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from trapline.conform.seen import Seen
 from trapline.lab.errors import UsageError
+from trapline.named_files import read_input
 from trapline.privilege.causes import cause_name
 
 T = TypeVar("T")
@@ -110,7 +111,7 @@ def _entries(path: str | Path | None, kind: str, read: Callable[[Mapping[str, An
         if path is None:
             text = resources.files("trapline.conform").joinpath("accepted.toml").read_text()
         else:
-            text = Path(path).read_text()
+            text = read_input(path).decode("utf-8")
         return tuple(_at(kind, n, e, read) for n, e in enumerate(tomllib.loads(text).get(kind, []), 1))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from None

@@ -37,6 +37,7 @@ from trapline.machine.hooks import Hook
 from trapline.machine.loops import loops
 from trapline.machine.machine import Machine
 from trapline.machine.memory_map import RAM_BASE
+from trapline.named_files import read_input
 from trapline.privilege import csr_numbers as csr
 from trapline.privilege.causes import cause_name
 from trapline.privilege.csr import csr_write
@@ -323,7 +324,7 @@ class Board:
 
 def _for_memory(path: Path, folder: Path) -> Path:
     """Return an image that may be loaded: one that is linked for address 0 runs anywhere, and becomes flat."""
-    data = path.read_bytes()
+    data = read_input(path)
     if not is_elf(data):
         return path
     elf = parse(data, str(path))

@@ -11,6 +11,7 @@ from typing import IO, Any
 from trapline.fetch.apt import stanzas
 from trapline.lab.errors import UsageError
 from trapline.machine.packed import DamagedError, MissingLibraryError, PackedReader
+from trapline.named_files import open_input
 
 _MAGIC, _HEADER = b"!<arch>\n", 60
 _KINDS = {".xz": "xz", ".gz": "gzip", ".bz2": "bzip2", ".zst": "zstd", "": ""}
@@ -65,7 +66,7 @@ class Deb:
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> Iterator[tuple[str, bytes]]:
         try:
-            with self.path.open("rb") as file:
+            with open_input(self.path) as file:
                 suffix, size = self._seek(file, member)
                 part = Part(file, size, lambda done: progress(done, size))
                 most = max(self._least, _GROWS * size)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from trapline.lab.checks import FAIL, Finding
 from trapline.lab.errors import UsageError
+from trapline.named_files import read_input
 
 OPTION = "--baseline"
 _KEY = ("property", "policy", "firmware", "host_fwft", "misaligned", "event_id", "from", "what")
@@ -38,7 +38,7 @@ def read(file: str, *, nested: bool = False) -> frozenset[Key]:
     """Return the failures of an earlier `trapline audit --json FILE`; UsageError if it is none of this kind."""
     names = _NESTED_KEY if nested else _KEY
     try:
-        data = json.loads(Path(file).read_text(encoding="utf-8"))
+        data = json.loads(read_input(file))
         found = [f for f in data["findings"] if f["severity"] == FAIL]
         of_nested = "l1" in data
         keys = frozenset(tuple(f[name] for name in names) for f in found) if of_nested == nested else frozenset()

@@ -19,6 +19,7 @@ from trapline.lab.errors import UsageError
 from trapline.lab.output import note_failure, require_writable
 from trapline.lab.symbols import Symbols
 from trapline.lang.elf_format import MAGIC
+from trapline.named_files import read_input
 from trapline.privilege.modes import MODE_NAMES
 
 OPTION = "--coverage"
@@ -58,7 +59,7 @@ def sources_of(programs: Sequence[str | None]) -> dict[str, Source]:
     found: dict[str, Source] = {}
     for path in programs:
         try:
-            data = Path(path).read_bytes() if path is not None else b""
+            data = read_input(path) if path is not None else b""
             if data[:4] != MAGIC:
                 continue
             elf = ELFFile(io.BytesIO(data))

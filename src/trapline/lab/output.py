@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from trapline.lab.errors import UsageError
+from trapline.named_files import require_reader
 
 # Outputs that failed while a guest ran: told behind the result, which is not lost with them.
 failed: list[str] = []
@@ -47,6 +48,7 @@ def require_writable(path: str, option: str) -> None:
             raise UsageError(f"cannot write {path!r}: there is no directory {str(file.parent)!r}", option)
         if not os.access(file if file.exists() else file.parent, os.W_OK):
             raise UsageError(f"cannot write {path!r}: Permission denied", option)
+        require_reader(file)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise UsageError(f"cannot write {path!r}: {reason}", option) from None
@@ -94,6 +96,7 @@ def output_file(path: str | None, option: str, *, encoding: str = "utf-8") -> It
     if path is None:
         yield None
         return
+    require_writable(path, option)
     try:
         file = Path(path).open("w", encoding=encoding)  # noqa: SIM115  (only the opening may fail with UsageError)
     except (OSError, ValueError) as error:

@@ -7,13 +7,13 @@ wrong kind is an error that says where it stands.
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct, field
 
 from trapline.lab.errors import UsageError
+from trapline.named_files import read_input
 
 Count = Annotated[int, Meta(ge=0)]
 Mode = Annotated[str, Meta(pattern=r"^[A-Za-z]{1,6}\Z")]
@@ -309,7 +309,7 @@ def read_result(file: str) -> Result:
 
 def _bytes(file: str) -> bytes:
     try:
-        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return sys.stdin.buffer.read() if file == "-" else read_input(file)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise UsageError(f"cannot read {file!r}: {reason}") from None

@@ -9,11 +9,11 @@ import mmap
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 from trapline.dataclass import dataclass, field
 from trapline.lab.errors import UsageError
 from trapline.machine.elf import Content, ImageError, is_elf, parse
+from trapline.named_files import open_input, read_input
 
 LEVELS = ("M", "HS", "VS", "U", "VU")
 # The trap vector of Linux (arch/riscv/kernel/entry.S), and those of OpenSBI (firmware/fw_base.S).
@@ -91,7 +91,7 @@ class Symbols:
 def symbols_of(path: str | None) -> Symbols:
     """Return the symbols of a guest's own ELF, for its kernel and its user code; none of other files."""
     try:
-        data = Path(path).read_bytes() if path is not None else b""
+        data = read_input(path) if path is not None else b""
         pairs = sorted(_elf_symbols(data, str(path))) if is_elf(data) else []
     except (OSError, UsageError):
         return Symbols()
@@ -119,7 +119,7 @@ def _read(argument: str) -> Table:
 
 def _contents(path: str) -> Content:
     """Read a file, or map a large ELF."""
-    with Path(path).open("rb") as file:
+    with open_input(path) as file:
         data = file.read(_MOST + 1)
         if len(data) <= _MOST:
             return data

@@ -13,6 +13,7 @@ from trapline.dataclass import dataclass, replace
 from trapline.machine.elf import Content, Elf, ImageError, Segment, is_elf, parse
 from trapline.machine.kernel_image import LINUX_HEADER, linux_header, require_kernel, unpacked
 from trapline.machine.packed import MOST
+from trapline.named_files import open_input
 
 _FLAG_BIG_ENDIAN = 1
 _ZEROS = bytes(1 << 20)
@@ -75,7 +76,7 @@ def read_program(path: str | Path, bound: MostBytes = UNBOUND) -> Content:
     """
     most = bound.elf
     try:
-        with Path(path).open("rb") as file:
+        with open_input(path) as file:
             data = file.read(LINUX_HEADER.size)
             status = os.fstat(file.fileno())
             large = stat.S_ISREG(status.st_mode) and status.st_size > most
@@ -96,7 +97,7 @@ def read_program(path: str | Path, bound: MostBytes = UNBOUND) -> Content:
 def read_initrd(path: str | Path, memory: int) -> bytes:
     """Read a file that is not unpacked and must fit into so many bytes; ImageError names the trouble."""
     try:
-        with Path(path).open("rb") as file:
+        with open_input(path) as file:
             size = os.fstat(file.fileno()).st_size
             data = file.read(memory + 1) if size <= memory else b""
     except OSError as error:

@@ -15,13 +15,26 @@ from trapline.machine.packed import MOST, DamagedError, MissingLibraryError, Too
 # Two instructions, text_offset, image_size, flags, version, magics.
 LINUX_HEADER = struct.Struct("<IIQQQIIQ8s4sI")
 LINUX_MAGIC, LINUX_MAGIC2 = b"RISCV\0\0\0", b"RSC\x05"
+_LZMA, _OPEN = struct.Struct("<BIQ"), (1 << 64) - 1  # the header of the lzma format: properties, dictionary, size
 _SECTION = struct.Struct("<8sIIIIIIHHI")
 _PE_RISCV64 = 0x5064
 _PE_MACHINES = {
     0x014C: "x86", 0x8664: "x86-64", 0xAA64: "AArch64", 0x01C2: "ARM", 0x5032: "32-bit RISC-V", 0x6264: "LoongArch",
 }  # fmt: skip
 _FLASH_BLOCK, _FLASH_SEARCH = 0x1000, 4 << 20  # a firmware volume may stand behind padding
-_PACKED = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+_PACKED = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\x5d\0\0": "lzma"}
+_NO_PROGRAMS = {
+    b"\x02\x21\x4c\x18": "a kernel packed with lz4: unpack it first",
+    b"\x04\x22\x4d\x18": "a kernel packed with lz4: unpack it first",
+    b"\x89LZO": "a kernel packed with lzo: unpack it first",
+    b"\x27\x05\x19\x56": "a U-Boot uImage: give the Linux Image that it was made of",
+    b"\xd0\x0d\xfe\xed": "a device tree or FIT image, not a program",
+    b"070701": "a cpio archive, not a program: an initramfs is --initrd",
+    b"070707": "a cpio archive, not a program: an initramfs is --initrd",
+    b"QFI\xfb": "a qcow2 disk image, not a program: a disk is --drive",
+    b"!<arch>\n": "a static library or a Debian package, not a program",
+    b"PK\x03\x04": "a zip archive, not a program",
+}
 _ZBOOT = {"gzip": "gzip", "xz": "xz", "xzkern": "xz", "lzma": "lzma", "zstd": "zstd", "zstd22": "zstd"}
 
 
@@ -30,8 +43,7 @@ def unpacked(data: Content, name: str, most: int | Callable[[bytes], int] = MOST
 
     It has at most `most` bytes; a function says it from the first ones that come out.
     """
-    head = data[:8]
-    kind = next((kind for magic, kind in _PACKED.items() if head.startswith(magic)), "")
+    kind = _packing(data[: _LZMA.size])
     if data[:2] == b"MZ" and data[4:8] == b"zimg" and len(data) >= 64:
         _require_machine(data, name)
         offset, size = struct.unpack_from("<II", data, 8)
@@ -41,14 +53,19 @@ def unpacked(data: Content, name: str, most: int | Callable[[bytes], int] = MOST
         if offset + size > len(data):
             raise ImageError(f"{name}: truncated EFI zboot kernel: {offset + size} bytes declared, {len(data)} there")
         kind, data = _ZBOOT[called], data[offset : offset + size]
-    if not kind:
+    if not kind or not data:
         return data
     try:
-        return unpack(data, kind, most)
+        content = unpack(data, kind, most)
     except TooLargeError as error:
         raise ImageError(f"{name}: {error}: give more --memory if that is what it should be") from None
     except (DamagedError, MissingLibraryError) as error:
         raise ImageError(f"{name}: {error}") from None
+    if not content:
+        raise ImageError(f"{name}: {kind} data of nothing")
+    if _packing(content[: _LZMA.size]):
+        raise ImageError(f"{name}: {kind} data that is packed a second time: unpack it once")
+    return content
 
 
 def linux_header(data: Content) -> tuple[int, int, int] | None:
@@ -64,6 +81,10 @@ def linux_header(data: Content) -> tuple[int, int, int] | None:
 def require_kernel(data: Content, name: str) -> None:
     """Refuse what is a kernel, but not one that can run here, or not all of one; anything else passes."""
     _require_no_flash(data, name)
+    head = data[:8]
+    for magic, what in _NO_PROGRAMS.items():
+        if head.startswith(magic):
+            raise ImageError(f"{name}: {what}")
     _require_machine(data, name)
     if linux_header(data) is None:
         if _pe(data) is not None:
@@ -94,10 +115,21 @@ def _require_machine(data: Content, name: str) -> None:
         other = "AArch64"
     elif data[0x202:0x206] == b"HdrS":
         other = "x86"
-    elif data[:4] == b"\x27\x05\x19\x56":
-        raise ImageError(f"{name}: a U-Boot uImage: give the Linux Image that it was made of")
     if other:
         raise ImageError(f"{name}: a kernel for {other}, not for RISC-V (RV64)")
+
+
+def _packing(head: bytes) -> str:
+    """Return how a file that begins so is compressed, "" if it is not."""
+    kind = next((kind for magic, kind in _PACKED.items() if head.startswith(magic)), "")
+    if kind == "bzip2" and not head[3:4].isdigit():
+        return ""
+    if kind == "lzma":  # three bytes that code may begin with as well: the size that follows is open, or is one
+        if len(head) < _LZMA.size:
+            return ""
+        _, dictionary, size = _LZMA.unpack(head)
+        return kind if dictionary.bit_count() <= 2 and (size == _OPEN or size < 1 << 38) else ""
+    return kind
 
 
 def _pe(data: Content) -> int | None:

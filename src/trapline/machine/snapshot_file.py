@@ -12,13 +12,16 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 import struct
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, BinaryIO, TypedDict
 
 import msgspec
+
+from trapline.named_files import open_input
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -186,34 +189,52 @@ def _remove_leftovers(target: Path) -> None:
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], memoryview]:
-    """Return head and payload, both checked; SnapshotError says what is wrong with the file."""
+    """Return head and payload, both checked; SnapshotError says what is wrong with the file.
+
+    No more of it is read than its head says, which comes first.
+    """
     try:
-        data = memoryview(Path(path).read_bytes())
+        with open_input(path) as file:
+            return _read(file, path)
     except OSError as error:
         raise SnapshotError(f"{path}: {error.strerror or error}") from None
+    except (MemoryError, OverflowError):
+        raise SnapshotError(f"{path}: a snapshot that is larger than the memory of this machine") from None
+
+
+def _read(file: BinaryIO, path: str | Path) -> tuple[dict[str, Any], memoryview]:
     start = len(MAGIC) + _HEAD.size
-    if bytes(data[: len(MAGIC)]) != MAGIC:
-        if bytes(data[: len(_ANY_MAGIC)]) == _ANY_MAGIC:
+    begin = file.read(start)
+    if begin[: len(MAGIC)] != MAGIC:
+        if begin[: len(_ANY_MAGIC)] == _ANY_MAGIC:
             raise SnapshotError(f"{path}: a snapshot in another format than this version's: make a new one")
         raise SnapshotError(f"{path}: not a snapshot (trapline boot|run ... --snapshot FILE makes one)")
-    if len(data) < start:
-        raise SnapshotError(f"{path}: truncated snapshot: {len(data)} bytes")
-    digest, length = _HEAD.unpack_from(data, len(MAGIC))
-    text = data[start : start + length]
+    if len(begin) < start:
+        raise SnapshotError(f"{path}: truncated snapshot: {len(begin)} bytes")
+    digest, length = _HEAD.unpack_from(begin, len(MAGIC))
+    text = _take(file, length)
     if len(text) < length:
-        raise SnapshotError(f"{path}: truncated snapshot: {len(data)} of at least {start + length} bytes")
+        raise SnapshotError(f"{path}: truncated snapshot: {start + len(text)} of at least {start + length} bytes")
     if hashlib.sha256(text).digest() != digest:
         raise SnapshotError(f"{path}: damaged snapshot: its head does not match its checksum")
-    head = _head(bytes(text), path)
-    payload = data[start + length :]
+    head = _head(text, path)
     known = head["payload"]
-    if len(payload) != known["size"]:
-        missing = start + length + known["size"]
-        what = "truncated" if len(payload) < known["size"] else "overlong"
-        raise SnapshotError(f"{path}: {what} snapshot: {len(data)} of {missing} bytes")
+    payload = _take(file, known["size"])
+    if len(payload) < known["size"] or file.read(1):
+        begins = start + length
+        what, there = "truncated", str(begins + len(payload))
+        if len(payload) == known["size"]:
+            what, there = "overlong", f"more than {there}"
+        raise SnapshotError(f"{path}: {what} snapshot: {there} of {begins + known['size']} bytes")
     if hashlib.sha256(payload).hexdigest() != known["sha256"]:
         raise SnapshotError(f"{path}: damaged snapshot: its memory does not match its checksum")
-    return head, payload
+    return head, memoryview(payload)
+
+
+def _take(file: BinaryIO, size: int) -> bytes:
+    """Read so many bytes, or all that are left; a size that the file only claims takes no memory."""
+    status = os.fstat(file.fileno())
+    return file.read(min(size, status.st_size) if stat.S_ISREG(status.st_mode) else size)
 
 
 def _head(text: bytes, path: str | Path) -> dict[str, Any]:

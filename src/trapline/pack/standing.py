@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from trapline.lab.errors import UsageError
+from trapline.named_files import read_input
 from trapline.pack.run import Failure, roots
 
 
@@ -70,7 +70,7 @@ def load(named: Sequence[str]) -> Table:
 
 def _programs(file: str) -> list[tuple[str, list[Failure], tuple[int, int]]]:
     try:
-        data = json.loads(Path(file).read_text())
+        data = json.loads(read_input(file))
         return [
             (
                 str(one["program"]),

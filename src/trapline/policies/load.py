@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import stat
 import tomllib
 from collections.abc import Callable
 from functools import cache
@@ -13,6 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from trapline.named_files import open_input
 from trapline.policies import causes
 from trapline.policies.messages import explain, located
 from trapline.policies.names import nearest, shown
@@ -28,7 +28,6 @@ NESTED_PRESETS = ("xvisor-nested", "kvm-nested-v1")
 _POINT_RELEASE = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}")
 _LARGEST = 1 << 20  # bytes of a policy file
 _DEEPEST = 16  # files that extend one another
-_NAMELESS_FILES = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")  # what a shell gives a program in the place of a file
 
 T = TypeVar("T")
 
@@ -137,10 +136,7 @@ def _read(path: Path) -> str:
     """Return the text of a file; a device or a pipe with a name could give no end, or never begin."""
     where = shown(str(path))
     try:
-        if not stat.S_ISREG(path.stat().st_mode) and not str(path).startswith(_NAMELESS_FILES):
-            kind = "a directory" if path.is_dir() else "not a regular file"
-            raise PolicyError(f"cannot read policy {where}: it is {kind}")
-        with path.open("rb") as file:
+        with open_input(path) as file:
             data = file.read(_LARGEST + 1)
         if len(data) > _LARGEST:
             raise PolicyError(f"policy {where} has more than {_LARGEST >> 20} MiB")

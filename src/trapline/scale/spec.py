@@ -17,6 +17,7 @@ from trapline.lab.firmware_names import ALL, firmware_named
 from trapline.lab.settings import guest_isa, policy_of
 from trapline.machine.aia import parse_aia
 from trapline.machine.people import read_count
+from trapline.named_files import read_input
 from trapline.policies import DEFAULT_POLICY, policy_names
 from trapline.scale.event_guest import EVENT_KEYS, event_guest
 from trapline.scale.unit import Unit, digest_of, file_digest
@@ -107,7 +108,7 @@ def read_spec(path: str | Path, folder: Path) -> Spec:
     """Read a SPEC; UsageError says what is wrong and where. Guests that it asks to be made are written to `folder`."""
     name = str(path)
     try:
-        data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        data = tomllib.loads(read_input(path).decode("utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read {name!r}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -22,6 +22,7 @@ from trapline.lab.executor import Done
 from trapline.lab.guest_run import RunOptions, RunReport, run_guest
 from trapline.lab.settings import Settings
 from trapline.machine.console import Console
+from trapline.named_files import open_input
 from trapline.policies import Policy
 from trapline.privilege.causes import cause_name
 
@@ -133,7 +134,7 @@ def file_digest(path: str) -> str:
 
 @lru_cache(maxsize=256)
 def _file_digest(path: str, _: int, __: int) -> str:
-    with Path(path).open("rb") as file:
+    with open_input(path) as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 

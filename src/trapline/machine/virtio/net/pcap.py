@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+from trapline.named_files import require_reader
+
 _MAGIC, _ETHERNET, _SNAP = 0xA1B2_3C4D, 1, 1 << 18
 _HEADER = struct.Struct("<IHHiIII")
 _RECORD = struct.Struct("<IIII")
@@ -15,6 +17,7 @@ class Pcap:
 
     def __init__(self, path: Path) -> None:
         self._path, self.lost = path, ""  # why it ends early
+        require_reader(path)
         self._file = path.open("wb")
         self._file.write(_HEADER.pack(_MAGIC, 2, 4, 0, 0, _SNAP, _ETHERNET))
         self._file.flush()
