@@ -52,6 +52,12 @@ AT = PROGRAM.symbols
 WORDS = [(f.index, f.index + f.count) for f in LAYOUT.fields.values() if f.kind in (Kind.STATE, Kind.DERIVED)]
 
 
+def architecture(machine: Machine) -> list[int]:
+    """Where a hart stands: pc, attempts, registers and what it has written."""
+    hart = machine.harts[0]
+    return [int(hart.pc), int(hart.instret), *(int(hart.x[n]) for n in range(32)), machine.mem[DATA]]
+
+
 def talking(engine: str, harts: int = 1) -> tuple[Machine, bytearray]:
     """A board with the program, and what it prints."""
     out = bytearray()
@@ -263,3 +269,31 @@ def test_gdb_goes_back(tmp_path: Path) -> None:
         assert f"begin {RAM_BASE:#x}" in said
         assert "exited normally" in said
         assert bytes(out) == b"abcdefghijklmnopqrstuvwxyz"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_system_reset_goes_to_the_beginning(engine: str, tmp_path: Path) -> None:
+    """A run that gdb held from its first instruction on begins again, with the same words; gdb's stops stay."""
+    machine, _ = talking(engine)
+    with behind(machine, tmp_path) as run:
+        gdb = run.client()
+        first = architecture(machine)
+        assert gdb.ask(f"Z0,{AT['call']:x},4") == "OK"
+        assert gdb.ask("c") == "T05thread:1;swbreak:;"
+        assert architecture(machine) != first
+        assert gdb.monitor("system_reset") == "the run is at its beginning\n"
+        assert architecture(machine) == first
+        assert gdb.ask("c") == "T05thread:1;swbreak:;"
+        assert gdb.pc() == AT["call"]
+        assert gdb.monitor("system_reset 1") == "system_reset takes no argument\n"
+
+
+def test_system_reset_of_a_run_that_had_begun_is_refused(tmp_path: Path) -> None:
+    """Where gdb came later, nobody remembers the beginning: one line says what does, and the run stays where it is."""
+    machine, _ = talking("native")
+    machine.run(10)
+    with behind(machine, tmp_path) as run:
+        gdb = run.client()
+        at = gdb.pc()
+        assert "--gdb-wait (-S)" in gdb.monitor("system_reset")
+        assert gdb.pc() == at

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 import select
 import socket
 import xml.etree.ElementTree as ElementTree
@@ -235,6 +236,18 @@ def test_limits_hold_with_a_debugger(tmp_path: Path) -> None:
         assert gdb.ask("c") == "W03"
         result = run.end()
         assert (result.reason, result.instructions) == ("limit", 1000)
+        assert result.message == "the limit of 1 000 instructions was reached"
+
+
+def test_a_run_that_is_held_is_paused(tmp_path: Path) -> None:
+    """The monitor says so while gdb holds the run, as QEMU's does, and lists no command that it does not take."""
+    with behind(spinning(), tmp_path, limit=1000) as run:
+        gdb = run.client()
+        assert gdb.monitor("info status").splitlines()[0] == "VM status: paused (debug)"
+        listed = gdb.monitor("help")
+        for name in re.findall(r"^([a-z_]+)", listed, re.MULTILINE):
+            assert "is for the console" not in gdb.monitor(name), name
+        assert gdb.monitor("cpu 0") == "'cpu' is for the console: here gdb's own thread does it\n"
 
 
 @pytest.mark.parametrize("engine", ENGINES)

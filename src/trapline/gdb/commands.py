@@ -24,7 +24,7 @@ catches                                      what is caught, and how often it wa
 uncatch N|all                                catch it no more
 gpa EXPR                                     where a guest physical address is
 routes                                       how often traps took which way"""
-_OF_THE_CONSOLE = {"stop", "s", "cont", "c", "quit", "q", "system_reset"}
+_OF_THE_CONSOLE = {"stop", "s", "cont", "c", "quit", "q", "cpu"}
 _OWN = ("catch", "catches", "uncatch", "gpa", "routes")
 
 
@@ -65,10 +65,11 @@ class Commands:
                 return self._target.routes()
             case ["catches" | "routes" as name, *_]:
                 return [f"{name} takes no argument"]
-            case ["cpu", *_]:
-                return ["'cpu' is for the console: here gdb's own thread does it"]
+            case ["system_reset", *_]:
+                return ["system_reset takes no argument"]
             case [name, *_] if name in _OF_THE_CONSOLE:
-                return [f"{name!r} is for the console: here gdb's own continue, interrupt and kill do it"]
+                own = "thread does" if name == "cpu" else "continue, interrupt and kill do"
+                return [f"{name!r} is for the console: here gdb's own {own} it"]
         self._target.monitor.cpu = cpu
         return self._target.monitor.run(line)
 
@@ -78,7 +79,8 @@ class Commands:
         if names and not others:
             return own
         shown = self._target.monitor.run(" ".join(["help", *others]))
-        return [*own, *(text for text in shown if not text.startswith("Ctrl-A"))]
+        of_console = () if names else (*_OF_THE_CONSOLE, "Ctrl-A")
+        return [*own, *(text for text in shown if re.split(r"[| ]", text)[0] not in of_console)]
 
     def _uncatch(self, words: Sequence[str]) -> Iterable[str]:
         match words:

@@ -14,6 +14,7 @@ from trapline.gdb.listener import Listener
 from trapline.gdb.packets import ACK, BAD, NAK, STOP_BYTE, Stream, encode
 from trapline.gdb.session import Move, Session
 from trapline.gdb.target import Target
+from trapline.machine.session import limit_reached
 
 _STEPS = 64  # of a range, between two looks at the client
 _DRAIN = 16
@@ -109,7 +110,8 @@ class Debugger:
         while True:
             if self._held:
                 began = time.monotonic()
-                move, ended = self._hold()
+                with self._target.held():
+                    move, ended = self._hold()
                 if ended is not None:
                     return _with_instructions(ended, done)
                 end = None if end is None else end + time.monotonic() - began
@@ -121,6 +123,8 @@ class Debugger:
                 self._report(result.reason)
                 continue
             self._finish(result)
+            if result.reason == "limit":
+                result = replace(result, message=limit_reached(done, max_instructions, max_seconds))
             return _with_instructions(result, done)
 
     def _go(self, move: Move | None, left: int | None, seconds: float | None) -> Any:
@@ -208,6 +212,9 @@ class Debugger:
             client.session.reverse = self._history.begin()
         answer = client.session.handle(packet)
         if isinstance(answer, Move):
+            if answer.how == "restart":
+                client.send(self._history.restart().encode().hex().encode())
+                return None
             if answer.how in ("back-step", "back-continue"):
                 self._go_back(client, answer)
                 return None

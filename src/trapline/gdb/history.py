@@ -113,6 +113,15 @@ class History:
                 self._run(None, (cpu, wanted))
         return True
 
+    def restart(self) -> str:
+        """Go back to the beginning of the run; return what a client is told. What came after is gone."""
+        if not self._places:
+            return "this run cannot go back: start it again\n"
+        if self._places[0].position:
+            return "the beginning of this run is not remembered: --gdb-wait (-S) does that\n"
+        self._to(self._places[0])
+        return "the run is at its beginning\n"
+
     def back_continue(self) -> Stopped | None:
         """Go back to the last stop before now; without one, to the beginning. What the stop was."""
         end = now = self._target.position()

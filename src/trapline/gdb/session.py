@@ -30,7 +30,7 @@ _SIGINT, _SIGTRAP = 2, 5
 class Move:
     """How the run is to go on: `step` one attempt of a CPU, over and over while pc is in the range that is given."""
 
-    how: Literal["continue", "step", "detach", "kill", "back-step", "back-continue"]
+    how: Literal["continue", "step", "detach", "kill", "back-step", "back-continue", "restart"]
     cpu: int = 0
     first: int = 0
     end: int = 0
@@ -278,7 +278,7 @@ class Session:
         self.no_ack = True
         return _OK
 
-    def _query(self, text: str) -> bytes:
+    def _query(self, text: str) -> bytes | Move:
         name, _, rest = text.partition(":")
         threads = range(1, len(self.target.harts) + 1)
         match name:
@@ -301,6 +301,8 @@ class Session:
             return self.target.state(cpu).encode().hex().encode() if self._exists(cpu) else _WRONG
         if text.startswith("Rcmd,"):
             line = _bytes(text.partition(",")[2]).decode("latin-1")
+            if line.split() == ["system_reset"]:
+                return Move("restart")
             return self.commands.run(line, self._cpu).encode("latin-1", "replace").hex().encode() or _OK
         return _UNKNOWN
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from trapline.gdb.description import FIRST_CSR, FIRST_F, PC, PRIV, VIRT, numbers
@@ -116,6 +117,15 @@ class Target(ABC):
         monitor: Monitor | None = later.made if later is not None else None
         assert monitor is not None
         return monitor
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """The run is held for the debugger: the monitor says so, as QEMU's does."""
+        self.monitor.held_for = "debug"
+        try:
+            yield
+        finally:
+            self.monitor.held_for = ""
 
     def current(self) -> int:
         """The CPU that stopped the run, else the one whose turn it is."""

@@ -95,6 +95,7 @@ class Monitor:
         self._back = 0
         self.cpu = 0
         self.stopped = self.quit_requested = self.reset_requested = False
+        self.held_for = ""  # who else holds the machine
         self._commands: dict[str, tuple[str, str, Callable[[list[str]], Iterable[str]]]] = {
             "help": ("[CMD]", "this list, or what CMD takes", self._help),
             "info": ("status|registers|stats|mem|mtree|cpus", "what the machine is and does", self._info),
@@ -210,7 +211,7 @@ class Monitor:
         if words[1:] and "registers".startswith(words[0]):
             return [self._named(word.lstrip("$").lower()) for word in words[1:]]
         found: dict[str, Callable[[], Iterable[str]]] = {
-            "status": lambda: [f"VM status: {'paused' if self.stopped else 'running'}", *target.status()],
+            "status": lambda: [self._state(), *target.status()],
             "cpus": target.status,
             "registers": lambda: target.registers(self.cpu),
             "stats": lambda: list(target.statistics()) or ["no trap so far"],
@@ -225,6 +226,11 @@ class Monitor:
         if words[1:]:
             return [f"info {exact} takes no argument"]
         return found[exact]()
+
+    def _state(self) -> str:
+        if self.held_for:
+            return f"VM status: paused ({self.held_for})"
+        return f"VM status: {'paused' if self.stopped else 'running'}"
 
     def _x(self, words: list[str], *, physical: bool = False) -> Iterable[str]:
         form = words.pop(0) if words and words[0].startswith("/") else ""

@@ -24,6 +24,13 @@ IDLE_STEP = 0.1  # seconds between looks at Ctrl-C while waiting for input
 Ended = tuple[str, int, str]  # reason, code, message
 
 
+def limit_reached(done: int, most: int | None, seconds: float | None) -> str:
+    """Say which limit ended a run that has made so many instructions."""
+    if most is not None and done >= most:
+        return f"the limit of {grouped(most)} instructions was reached"
+    return f"the limit of {seconds} s was reached"
+
+
 class Session(Hooked, ABC):
     """A board or a guest, from the first to the last instruction of a run."""
 
@@ -93,9 +100,9 @@ class Session(Hooked, ABC):
                 while self._ended is None:
                     left = None if max_instructions is None else max_instructions - done
                     if left is not None and left <= 0:
-                        self._end("limit", 0, f"the limit of {grouped(done + left)} instructions was reached")
+                        self._end("limit", 0, limit_reached(done, done + left, None))
                     elif end_time is not None and time.monotonic() >= end_time:
-                        self._end("limit", 0, f"the limit of {max_seconds} s was reached")
+                        self._end("limit", 0, limit_reached(done, None, max_seconds))
                     elif self.console.held:
                         self._hold()
                     else:
