@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from l1 import L1_BASE, NOTES, as_guest, enter, leave, nested_vm, program, tag, words
+from l1 import L1_BASE, NOTES, as_guest, enter, leave, nested_vm, note, program, tag, words
 
 from trapline.isa.assemble import assemble
 from trapline.privilege.isa_string import DEFAULT_ISA
@@ -107,3 +107,13 @@ def test_a_hypervisor_without_sstc(engine: str) -> None:
     vm = nested_vm(assemble(WITHOUT_SSTC, L1_BASE), engine=engine, isa=isa)
     assert vm.run(None, max_instructions=30_000).reason == "exit"
     assert words(vm.read_memory(NOTES, 0x100))[:3] == [2, INTERRUPT | 5, 0x80]
+
+
+@pytest.mark.parametrize("engine", ["native", "reference"])
+def test_a_comparator_that_the_guest_moved(engine: str) -> None:
+    """After the guest has put its timer off, hip and vsip of the hypervisor show no timer; they did before."""
+    body = "li t3, 1\nslli t3, t3, 63\ncsrw henvcfg, t3\nli t3, 0x40\ncsrw hideleg, t3\nli t3, 2\ncsrw hcounteren, t3\n"
+    body += f"csrw vstimecmp, zero\n{note('hip', 'vsip')}la s9, out\n{enter('inside')}inside:\n"
+    body += f"csrw stimecmp, s8\n{leave('out')}out:\n{note('hip', 'vsip')}{tag(7)}"
+    noted = words(as_guest(program(body), engine=engine))
+    assert (noted[:2], noted[2:4], noted[-3:]) == ([0x40, 0x20], [BY_HYPERVISOR, 10], [0, 0, 7])

@@ -30,6 +30,7 @@ from trapline.kvm.nested.world import (
     X,
     get,
     put,
+    settle_timers,
 )
 from trapline.lang.devices import on_hart, traps_on_hart
 from trapline.lang.functions import cold, inline
@@ -49,6 +50,7 @@ TRAP_CAUSE, TRAP_TVAL, TRAP_TVAL2, TRAP_TINST, TRAP_GVA = (
 )
 SYSTEM, SRET, WFI, WRS_NTO, WRS_STO = 0x73, 0x10200073, 0x10500073, 0x00D00073, 0x01D00073
 COUNTERS, TIME = 0xC00, 0xC01
+OF_PENDING = 0x44  # the low bits of hip, vsip and sip
 OF_SRET = MSTATUS_SPIE | MSTATUS_SPP
 CODE_OF_CAUSE = 0x1F
 SV39X4 = 8
@@ -66,6 +68,12 @@ def of_hypervisor(bits: U64) -> bool:
     if bits & 0x7F != SYSTEM or bits == WFI or bits == WRS_NTO or bits == WRS_STO:
         return False
     return not is_csr(bits) or bits >> 28 & 3 == LEVEL_H
+
+
+@inline
+def reads_pending(csr: U64) -> bool:
+    """Whether it is hip, vsip or sip."""
+    return csr & 0xFF == OF_PENDING
 
 
 @inline
@@ -114,6 +122,8 @@ def execute_as_hardware(hart: Hart, virtual: U64, bits: U64) -> bool:
             rd = registers & 31
             rs1 = registers >> 8 & 31
             rs2 = registers >> 16 & 31
+            if is_csr(bits) and reads_pending(bits >> 20):
+                settle_timers(virtual)
             put(virtual, X + rs1 * 8, hart.x[rs1])
             put(virtual, X + rs2 * 8, hart.x[rs2])
             put(virtual, X + rd * 8, hart.x[rd])

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import get_args
 
 from trapline.kvm.nested.bugs import VSCAUSE_LOSES_INTERRUPT_BIT, has_bug
-from trapline.kvm.nested.instruction import CODE_OF_CAUSE, SRET, execute_virtual
+from trapline.kvm.nested.instruction import CODE_OF_CAUSE, SRET, execute_virtual, reads_pending
 from trapline.kvm.nested.shadow import ANY_VMID, BY_PAGE, fence_range, fence_shadows, forget_translations
-from trapline.kvm.nested.world import HSTATUS, PC, SCRATCH, VIRT, VSCAUSE, get, push, put
+from trapline.kvm.nested.world import HSTATUS, PC, SCRATCH, VIRT, VSCAUSE, get, push, put, settle_timers
 from trapline.lang.control import note_store
 from trapline.lang.devices import on_hart
 from trapline.lang.functions import cold, inline
@@ -135,6 +135,8 @@ def show(virtual: U64, at: U64, csr: U64) -> None:
     index = index_of(csr)
     if host_load(at + DIRTY + (index >> 6) * 8, 8) >> (index & 63) & 1 != 0:
         return
+    if reads_pending(csr):
+        settle_timers(virtual)
     on_hart(virtual, read_register, csr)
     host_store(at + CSRS + index * 8, 8, get(virtual, U64(SCRATCH)))
 

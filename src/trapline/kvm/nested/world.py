@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from trapline.kvm.nested.bugs import KEPT_INTERRUPTS_LOST, SIP_MASK_SHIFTED, has_bug
 from trapline.kvm.nested.shadow import settle_fences, shadow_hgatp
+from trapline.lang.devices import on_hart
 from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.memory import host_load, host_store
 from trapline.lang.state import Hart
@@ -43,10 +44,11 @@ _STATUS = ("mstatus", "vsstatus", "hstatus", "mie", "mip", "hvip", "hideleg", "h
 MSTATUS, VSSTATUS, HSTATUS, MIE, MIP, HVIP, HIDELEG, HEDELEG, HCOUNTEREN, HENVCFG = (
     LAYOUT.fields[n].index * 8 for n in _STATUS
 )
-_TIME = ("stimecmp", "vstimecmp", "htimedelta", "instret", "time_offset", "scounteren", "senvcfg", "menvcfg")
-STIMECMP, VSTIMECMP, HTIMEDELTA, INSTRET, TIME_OFFSET, SCOUNTEREN, SENVCFG, MENVCFG = (
+_TIME = ("stimecmp", "vstimecmp", "htimedelta", "instret", "time_offset", "time_ratio", "timer_offset", "timer_ratio")
+STIMECMP, VSTIMECMP, HTIMEDELTA, INSTRET, TIME_OFFSET, TIME_RATIO, TIMER_OFFSET, TIMER_RATIO = (
     LAYOUT.fields[n].index * 8 for n in _TIME
 )
+SCOUNTEREN, SENVCFG, MENVCFG = (LAYOUT.fields[n].index * 8 for n in ("scounteren", "senvcfg", "menvcfg"))
 _MODE = ("pc", "next_pc", "priv", "virt", "x", "insn", "htval", "htinst", "hgatp", "scratch", "hstateen", "mstateen")
 PC, NEXT_PC, PRIV, VIRT, X, INSN, HTVAL, HTINST, HGATP, SCRATCH, HSTATEEN, MSTATEEN = (
     LAYOUT.fields[n].index * 8 for n in _MODE
@@ -101,6 +103,22 @@ def pull_clock(hart: Hart, virtual: U64) -> None:
 
 
 @inline
+def pull_comparator(virtual: U64, field: U64, value: U64) -> None:
+    """A comparator that the guest may have moved: whoever derives what is due recomputes the deadlines then."""
+    if get(virtual, field) != value:
+        put(virtual, field, value)
+        put(virtual, U64(TIMER_RATIO), U64(0))
+
+
+@cold
+def settle_timers(virtual: U64) -> None:
+    """Before hip, sip or vsip of the hart that L1 sees is read: deadlines by its time and comparators."""
+    moved = get(virtual, U64(TIME_OFFSET)) != get(virtual, U64(TIMER_OFFSET))
+    if moved or get(virtual, U64(TIME_RATIO)) != get(virtual, U64(TIMER_RATIO)):
+        on_hart(virtual, update_timers)
+
+
+@inline
 def pull_mode(hart: Hart, virtual: U64) -> None:
     """Where the guest was when it was left."""
     put(virtual, U64(PC), hart.guest_sepc)
@@ -136,7 +154,7 @@ def pull_l1(hart: Hart, virtual: U64) -> None:
     pull_mode(hart, virtual)
     put(virtual, U64(MSTATUS), (get(virtual, U64(MSTATUS)) & ~SWITCHED) | (hart.vsstatus & SWITCHED))
     pull_six(hart, virtual, U64(STVEC))
-    put(virtual, U64(STIMECMP), hart.vstimecmp)
+    pull_comparator(virtual, U64(STIMECMP), hart.vstimecmp)
     enabled = (hart.mie & VS_INTERRUPTS) >> 1
     put(virtual, U64(MIE), (get(virtual, U64(MIE)) & ~S_INTERRUPTS) | enabled)
     if shows_guest(virtual):
@@ -171,7 +189,7 @@ def pull_l2(hart: Hart, virtual: U64) -> None:
     put(virtual, U64(MSTATUS), (get(virtual, U64(MSTATUS)) & ~MSTATUS_FS) | outer)
     put(virtual, U64(VSSTATUS), hart.vsstatus)
     pull_six(hart, virtual, U64(VSTVEC))
-    put(virtual, U64(VSTIMECMP), hart.vstimecmp)
+    pull_comparator(virtual, U64(VSTIMECMP), hart.vstimecmp)
     put(virtual, U64(HVIP), hart.hvip)
     enabled = enabled_of_l2(hart, virtual)
     put(virtual, U64(MIE), (get(virtual, U64(MIE)) & ~enabled) | (hart.mie & enabled))
