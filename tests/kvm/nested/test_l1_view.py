@@ -5,6 +5,7 @@ from __future__ import annotations
 import hypervisors
 import programs
 import pytest
+import random_h
 from l1 import as_guest, difference, given_menvcfg, on_hart, on_spike, program
 
 from trapline.privilege.isa_string import DEFAULT_ISA
@@ -73,3 +74,20 @@ def test_misaligned() -> None:
     code = program(hypervisors.misaligned())
     real = on_hart(code, G39, given_menvcfg(isa), isa, "native", 300_000)
     assert not difference(real, as_guest(code, G39, engine="native", limit=300_000, isa=isa))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_use_of_h(seed: int) -> None:
+    """A hypervisor that writes all H CSRs at random and enters its guest so sees what a hart with H shows."""
+    code = random_h.code(seed)
+    real = on_hart(code, G39, given_menvcfg(), DEFAULT_ISA, "native", 60_000)
+    assert not difference(real, as_guest(code, G39, engine="native", limit=60_000))
+
+
+@pytest.mark.skipif(spike.find_spike() is None, reason="spike is not installed")
+@pytest.mark.parametrize("seed", range(8))
+def test_random_use_of_h_on_spike(seed: int) -> None:
+    """The same with the timer of Sstc on leaves the same notes as on Spike."""
+    code = random_h.code(seed, random_h.STCE)
+    real = on_spike(code, G39, given_menvcfg(), DEFAULT_ISA)
+    assert not difference(real, as_guest(code, G39, engine="native", limit=60_000))
