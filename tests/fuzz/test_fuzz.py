@@ -193,6 +193,13 @@ def test_a_handler_that_cannot_be_fetched_is_left_to_compiled_firmware() -> None
     assert sum(machine.firmware.stats.values()) == 0
 
 
+@pytest.mark.parametrize("call", ["li a7, 8", "li a7, 0x48534d; li a6, 1"])
+def test_a_machine_that_is_off_runs_no_further(call: str) -> None:
+    """A program that powers off the machine it is compared with, or stops its hart, ends its run."""
+    machine = World(settings("proposed"), "VS", DEFAULT_ISA).machines[2]
+    assert machine.run([assemble(f"{call}; ecall", 0)])[0] is False
+
+
 @pytest.mark.parametrize("many", [2, 23])
 @pytest.mark.parametrize("code", ["addi a0, a0, 1", "lw a0, 0(s1)"])  # s1: a device
 def test_a_kernel_that_begins_again_for_ever_is_stopped(code: str, many: int) -> None:

@@ -103,6 +103,8 @@ def fuzz(
             with behind_result():
                 write_junit(junit, fuzz_suites(result))
         finish(result.as_data(), json, lambda console: show_fuzz(console, result, written=out is not None))
+    if result.unwritten:
+        raise UsageError(f"cannot write to {str(folder)!r}: {result.unwritten}", "--out")
     if result.interrupted:
         return EXIT_INTERRUPTED
     return EXIT_FAILED if result.groups else 0

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from trapline.fuzz.findings import Case, Group
+from trapline.fuzz.image import ROOM
 from trapline.lab.errors import UsageError
 
 
@@ -49,8 +50,11 @@ class Folder:
         """Keep how far the search is."""
         data = {"search": self.head, "runs": runs, "times": self.times + 1, "groups": [g.as_data() for g in groups]}
         new = self.path / "search.json.new"
-        new.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-        new.replace(self.path / "search.json")
+        try:
+            new.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+            new.replace(self.path / "search.json")
+        finally:
+            new.unlink(missing_ok=True)
 
     def add(self, program: bytes) -> None:
         """Put a program into the corpus."""
@@ -63,7 +67,7 @@ class Folder:
         names = {path.stem for path in (self.path / "corpus").glob("*.bin")}
         fresh = sorted(names - self._seen)
         self._seen.update(fresh)
-        return [(self.path / "corpus" / f"{name}.bin").read_bytes() for name in fresh]
+        return [program for name in fresh if (program := _program(self.path / "corpus" / f"{name}.bin"))]
 
     # --- what runs now ---
     def _running(self, number: int) -> Path:
@@ -86,3 +90,20 @@ class Folder:
     def forget(self, number: int) -> None:
         """A process has ended well."""
         self._running(number).unlink(missing_ok=True)
+
+    def forget_all(self) -> None:
+        """Whoever ran programs here before was killed."""
+        for path in self.path.glob("running-*.bin"):
+            path.unlink(missing_ok=True)
+
+
+def _program(path: Path) -> bytes:
+    """Return what a file of the corpus holds, as much of it as a program may have; nothing if it is no file to read."""
+    if not path.is_file():
+        return b""
+    try:
+        with path.open("rb") as file:
+            program = file.read(ROOM)
+    except OSError:
+        return b""
+    return program[: len(program) & ~1]

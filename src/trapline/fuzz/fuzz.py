@@ -17,6 +17,7 @@ from trapline.lab.executor import Executor
 from trapline.lab.executor_local import Processes
 
 LEG_RUNS = 2048  # programs of a leg, if the search is for so many
+SAVE = 5.0  # seconds
 _CRASHES = 20  # of legs, after which a search ends
 
 
@@ -32,6 +33,7 @@ class Result:
     corpus: int = 0
     groups: list[Group] = field(default_factory=list)
     interrupted: bool = False
+    unwritten: str = ""  # why the folder could not be written any more, which ended the search
 
     def as_data(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -58,6 +60,7 @@ def fuzz(
     """Search until a limit, or Ctrl-C; the folder holds corpus and state, and goes on where it was left."""
     folder = Folder(directory, _head(plan))
     result = Result(plan, policy, folder.runs, groups=folder.groups)
+    folder.forget_all()
     led = _Led(plan, folder, executor or Processes(workers), max_runs, max_seconds, result)
     began = time.monotonic()
     try:
@@ -68,7 +71,7 @@ def fuzz(
         folder.forget(leg)
     result.seconds = time.monotonic() - began
     result.corpus = sum(1 for _ in (directory / "corpus").glob("*.bin"))
-    folder.save(result.runs, result.groups)
+    led.save()
     return result
 
 
@@ -89,6 +92,7 @@ class _Led:
         self.deadline = None if seconds is None else self.began + seconds
         self.under_way: set[int] = set()
         self.legs = self.crashes = 0
+        self.saved = self.began, len(result.groups)
         self.known = {g.key: g for g in result.groups}
 
     def run(self, run: Callable[[Leg], Heard], progress: Callable[[int, int, str], None]) -> None:
@@ -99,14 +103,29 @@ class _Led:
                     leg: Leg = done.unit
                     if done.value is not None:
                         self._take(done.value.news, done.value.cpu)
+                        self.result.unwritten = self.result.unwritten or done.value.unwritten
                     else:
                         self._crashed(leg, done.error)
                     self.under_way.discard(leg.number)
                     self._show(progress)
+                    self._save_now_and_then()
+
+    def _save_now_and_then(self) -> None:
+        """What a kill -9 loses is a few seconds of the search."""
+        if len(self.result.groups) != self.saved[1] or time.monotonic() > self.saved[0] + SAVE:
+            self.save()
+
+    def save(self) -> None:
+        """Keep how far the search is; a folder that cannot be written ends it."""
+        self.saved = time.monotonic(), len(self.result.groups)
+        try:
+            self.folder.save(self.result.runs, self.result.groups)
+        except OSError as error:
+            self.result.unwritten = error.strerror or str(error)
 
     def _ended(self) -> bool:
         late = self.deadline is not None and time.monotonic() >= self.deadline
-        return late or self.left == 0 or self.crashes > _CRASHES
+        return late or self.left == 0 or self.crashes > _CRASHES or bool(self.result.unwritten)
 
     def _units(self) -> Iterator[Leg]:
         while not self._ended():

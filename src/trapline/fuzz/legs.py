@@ -34,10 +34,11 @@ class Leg:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What a leg brought, and the processor seconds that it took."""
+    """What a leg brought, the processor seconds that it took, and why the folder cannot be used any more."""
 
     news: News
     cpu: float
+    unwritten: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,22 +74,31 @@ def going(leg: Leg) -> tuple[Search, Folder]:
 
 def run_leg(leg: Leg) -> Heard:
     """Run one leg. Its programs are noted in the folder while they run; a process that hangs ends by SIGALRM."""
+    total, cpu = News(), time.process_time()
+    unwritten = ""
+    try:
+        _run(leg, total)
+    except OSError as error:  # what the search itself raises is a finding of its
+        unwritten = error.strerror or str(error)
+    signal.alarm(0)
+    return Heard(total, time.process_time() - cpu, unwritten)
+
+
+def _run(leg: Leg, total: News) -> None:
     search, folder = going(leg)
     search.known.update(leg.known)
     search.corpus += folder.others()
-    total, cpu, began = News(), time.process_time(), time.monotonic()
+    began = time.monotonic()
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     while _goes_on(leg, total.runs, began):
         signal.alarm(SILENCE)
         news = search.step() if leg.most is None else search.step(leg.most - total.runs)
-        for program in news.corpus:
-            folder.add(program)
         total.runs += news.runs
         total.groups += news.groups
         total.again += news.again
-    signal.alarm(0)
+        for program in news.corpus:
+            folder.add(program)
     folder.forget(leg.number)
-    return Heard(total, time.process_time() - cpu)
 
 
 def _goes_on(leg: Leg, runs: int, began: float) -> bool:

@@ -84,6 +84,7 @@ class Search:
         zoo = self.rng.randrange(ZOOS)
         programs = maker.programs(min(most, PROGRAMS), self.corpus)
         news = News()
+        self.before(programs, Case(b"", self.plan.mode, zoo, isa))
         try:
             self._batch(self.world(isa), programs, zoo, news)
         except Exception:  # whatever is wrong in trapline itself is a finding
@@ -91,8 +92,6 @@ class Search:
         return news
 
     def _batch(self, world: World, programs: list[bytes], zoo: int, news: News) -> None:
-        case = Case(b"", world.mode, zoo, world.isa)
-        self.before(programs, case)
         while programs:
             outcome = world.target.run(programs, zoo)
             done = outcome.at
@@ -107,7 +106,7 @@ class Search:
                 self._keep(world, programs[: done + 1], fresh, edges, zoo, news)
             news.runs += min(done + 1, len(programs))
             programs = programs[done + 1 :]
-        self._engines(world, case, news)
+        self._engines(world, news)
 
     # --- what is wrong ---
     def _compare(self, world: World, programs: list[bytes], log: bytes, zoo: int, news: News) -> None:
@@ -180,7 +179,7 @@ class Search:
             self.known.add(key)
             news.groups.append(Group(key, Case(culprit, self.plan.mode, zoo, isa, ahead), 1, tuple(lines)))
 
-    def _engines(self, world: World, case: Case, news: News) -> None:
+    def _engines(self, world: World, news: News) -> None:
         """Let the reference engine run the last program, as often as there is time for."""
         now = time.process_time()
         if self._reference_time > REFERENCE_SHARE * (now - self._began) or not hasattr(self, "_last"):

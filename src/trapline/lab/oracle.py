@@ -14,6 +14,7 @@ from functools import lru_cache, partial
 from trapline.engine.api import Engine, open_engine
 from trapline.firmware.bare import run_bare
 from trapline.firmware.firmware import Firmware
+from trapline.firmware.outcome import HUNG, STOPPED
 from trapline.lab import probe_image as image
 from trapline.lab.probe_image import Entry
 from trapline.lab.routes import GuestSees
@@ -109,7 +110,8 @@ def run_machine(engine: Engine, hart: Hart, firmware: Firmware, limit: int, ende
     while not ended() and int(hart.instret) < end:
         reason = int(hart.call(run_bare, end - int(hart.instret)))
         if reason == EXIT_HOSTED_M:
-            firmware.handle(hart)
+            if firmware.handle(hart).destination in (HUNG, STOPPED):
+                break
         elif reason == EXIT_WFI:
             hart.time_offset = int(hart.time_offset) + 100
             end = min(end, int(hart.instret) + 200)
