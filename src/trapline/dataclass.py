@@ -24,6 +24,7 @@ else:
 
     _MISSING = _Missing()
     _RECORD = "__trapline_fields__"
+    _PLAIN_OBJECTS = 6  # of a class, before its __init__ is compiled: half of the classes of a start have no more
 
     class _Field:
         __slots__ = ("compare", "default", "default_factory", "init", "kw_only", "name", "repr", "type")
@@ -113,12 +114,43 @@ else:
         return made
 
     def _later(cls, frozen):
+        left = _PLAIN_OBJECTS
+
         def __init__(self, *args, **kwargs):  # noqa: N807
-            complete(cls, frozen)
-            cls.__init__(self, *args, **kwargs)
+            nonlocal left
+            left -= 1
+            if left < 0 or (values := _values(vars(cls)[_RECORD].values(), args, kwargs)) is None:
+                complete(cls, frozen)
+                return cls.__init__(self, *args, **kwargs)
+            for name, value in values:
+                object.__setattr__(self, name, value)
+            if hasattr(cls, "__post_init__"):
+                self.__post_init__()
+            return None
 
         __init__.complete = lambda: complete(cls, frozen)
         return __init__
+
+    def _values(known, args, kwargs):
+        """The values of the first objects of a class, for which no code is compiled; None: the arguments are wrong."""
+        found, at, used = [], 0, 0
+        for f in known:
+            if f.init and not f.kw_only and at < len(args):
+                value, at = args[at], at + 1
+                if f.name in kwargs:
+                    return None
+            elif f.init and f.name in kwargs:
+                value, used = kwargs[f.name], used + 1
+            elif f.default_factory is not _MISSING:
+                value = f.default_factory()
+            elif f.default is not _MISSING:
+                value = f.default
+            elif f.init:
+                return None
+            else:
+                continue
+            found.append((f.name, value))
+        return found if at == len(args) and used == len(kwargs) else None
 
     def complete(cls, frozen):
         """Compile what makes an object."""

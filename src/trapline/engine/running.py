@@ -63,7 +63,7 @@ def run_hart(hart: Hart, limit: U64) -> U64:
         hart.next_pc = hart.pc
         enter_code(hart, next_budget(hart))
         settle(hart)
-        if hart.jit_full != 0 or (hart.jit_waits != 0 and hart.sample_count != 0):
+        if hart.jit_full != 0 or (hart.jit_waits != 0 and hart.sample_count > 1):
             serve_run(hart, SERVE_CODE)
         reason = hart.native_exit
         if reason != NATIVE_LIMIT and reason != SEMANTIC:

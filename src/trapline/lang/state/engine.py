@@ -44,7 +44,7 @@ class EngineWords:
     jit_low, jit_high, fn_goto, fn_budget, fn_resume = LAYOUT.words(5)
     # 1: there is no more room for them; the hart leaves native code at the next sampling point
     jit_full = LAYOUT.word()
-    jit_waits = LAYOUT.word()  # 1: the threads that compile are started at the first sample
+    jit_waits = LAYOUT.word()  # 1: the threads that compile start at the second sample; the first is taken at once
     sample_at, sample_count = LAYOUT.words(2)  # the instret of the next sample, and how many were taken
     # Host address of the record to which the last jump went that looked at the budget, and the mode's index there.
     run_start, run_mode = LAYOUT.words(2)
