@@ -17,7 +17,8 @@ from trapline.lang.devices import on_hart
 from trapline.lang.functions import cold, inline
 from trapline.lang.memory import host_load, host_store
 from trapline.lang.state import Hart
-from trapline.lang.values import MASK64, U64, u64
+from trapline.lang.state.words import LAYOUT
+from trapline.lang.values import MASK64, U64, ctz, u64
 from trapline.policies.names import NaclFeature
 from trapline.privilege.csr import LEVEL_H, READ_ONLY, csr_exists, csr_read, csr_write
 from trapline.privilege.csr_numbers import HSTATUS as CSR_HSTATUS
@@ -33,6 +34,7 @@ SERVED = 1 << 4
 EID_BASE, EID_NACL = 0x10, 0x4E41434C
 BASE_PROBE = 3
 PROBE, SET_SHMEM, DO_SYNC_CSR, DO_SYNC_HFENCE, DO_SYNC_SRET = range(5)
+CSR_MAP = LAYOUT.fields["csr_map"].index * 8
 FAILURES = (-2, -3, -5, -9)
 NOT_SUPPORTED, INVALID_PARAM, INVALID_ADDRESS, NO_SHMEM = (code & MASK64 for code in FAILURES)
 # Offsets in the shared memory, and its size on RV64.
@@ -141,16 +143,25 @@ def show(virtual: U64, at: U64, csr: U64) -> None:
     host_store(at + CSRS + index * 8, 8, get(virtual, U64(SCRATCH)))
 
 
+@inline
+def csrs_of(virtual: U64, n: U64) -> U64:
+    """The H CSRs that L1 has among the 64 whose words have the numbers from 64 n on."""
+    return get(virtual, U64(CSR_MAP) + (csr_of(n * 64) >> 6) * 8)
+
+
 @cold
 def sync_csrs(hart: Hart, virtual: U64, at: U64) -> None:
     """Do all writes that L1 has marked, hvip's before hip's."""
     take_dirty(hart, virtual, at, U64(CSR_HVIP))
     for n in range(16):
-        if host_load(at + DIRTY + n * 8, 8) != 0:
-            for i in range(64):
-                csr = csr_of(U64(0) + n * 64 + i)
-                if has_csr(virtual, csr):
-                    take_dirty(hart, virtual, at, csr)
+        marked = host_load(at + DIRTY + n * 8, 8)
+        if marked != 0:
+            marked = marked & csrs_of(virtual, U64(0) + n)
+            for _ in range(64):
+                if marked == 0:
+                    break
+                take_dirty(hart, virtual, at, csr_of(U64(0) + n * 64 + ctz(marked)))
+                marked = marked & (marked - 1)
             host_store(at + DIRTY + n * 8, 8, U64(0))
 
 
@@ -158,10 +169,12 @@ def sync_csrs(hart: Hart, virtual: U64, at: U64) -> None:
 def show_csrs(virtual: U64, at: U64) -> None:
     """Write the values of all H CSRs."""
     for n in range(16):
-        for i in range(64):
-            csr = csr_of(U64(0) + n * 64 + i)
-            if has_csr(virtual, csr):
-                show(virtual, at, csr)
+        left = csrs_of(virtual, U64(0) + n)
+        for _ in range(64):
+            if left == 0:
+                break
+            show(virtual, at, csr_of(U64(0) + n * 64 + ctz(left)))
+            left = left & (left - 1)
 
 
 @cold
