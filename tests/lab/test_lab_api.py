@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -201,14 +202,14 @@ def test_results_show_themselves(tmp_path: Path) -> None:
     """Results are tables of HTML in a notebook, and machines say what they are."""
     machine = board()
     assert repr(machine).startswith("<Machine rv64") and repr(machine).endswith("1 hart, 1 MiB, native engine>")
-    assert "<td>reason</td><td>exit</td>" in machine.run()._repr_html_()
+    assert re.search("<td[^>]*>reason</td><td[^>]*>exit</td>", machine.run()._repr_html_())
     table = trapline.route("linux-6.12", event="fetch-hole")
     assert "VS &gt; M &gt; HS &gt; VMM" in table._repr_html_()
     program = tmp_path / "guest.bin"
     program.write_bytes(assemble_program("li a7, 8\necall\n", 0x8020_0000).code)
     both = trapline.compare("linux-7.1", "linux-7.2", guest=program, memory="16M", max_instructions=1000)
     assert both.names == ("linux-7.1", "linux-7.2")
-    assert "<th>linux-7.2</th>" in both._repr_html_()
+    assert ">linux-7.2</th>" in both._repr_html_()
     assert trapline.compare(program, ["linux-7.1"], memory="16M", max_instructions=10).names == ("linux-7.1",)
 
 

@@ -9,6 +9,7 @@ import trapline
 from trapline.isa.assemble import assemble
 from trapline.kvm.report.death import Death
 from trapline.lab.audit import audit
+from trapline.machine.shown import html_table
 
 JUMP = "li t0, 0x1018000000\njr t0"
 
@@ -35,3 +36,17 @@ def test_a_death_is_one_short_line_and_its_tables() -> None:
     assert re.sub("<[^>]+>", "", shown).count("SEPC=0x1018000000") == 1
     assert "The last traps" in shown and "G-stage walk of" in shown
     assert repr(death)[:12] in result._repr_html_().replace("&lt;", "<")
+
+
+def test_a_title_stands_above_its_table_as_wide_as_the_page() -> None:
+    """A caption would be squeezed to a narrow table's width; a table that is wider than the page scrolls."""
+    shown = html_table(("level", "at"), [(4, "0x1")], "a walk & more")
+    assert shown.startswith('<div>a walk &amp; more</div><div style="overflow-x:auto"><table>')
+    assert "caption" not in shown
+    assert '<td style="text-align:left">4</td>' in shown  # a notebook's own style aligns all to the right
+
+
+def test_a_table_without_rows_is_its_title() -> None:
+    """A walk of a Bare stage has no steps: what is said of it stands alone, without heads of nothing."""
+    assert html_table(("level", "at"), [], "vsatp is Bare") == "<div>vsatp is Bare</div>"
+    assert "<th" in html_table(("level", "at"), [])

@@ -9,13 +9,19 @@ from trapline.dataclass import fields
 
 
 def html_table(head: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> str:
-    """Return a table; everything in it is escaped."""
+    """Return a table with its title above, which stands alone if there are no rows; everything in it is escaped."""
     from html import escape  # not for every start
 
-    caption = f"<caption>{escape(title)}</caption>" if title else ""
-    top = "".join(f"<th>{escape(name)}</th>" for name in head)
-    body = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table>{caption}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+    def cells(tag: str, row: Iterable[object]) -> str:
+        # Jupyter's own style aligns each cell to the right.
+        return "".join(f'<{tag} style="text-align:left">{escape(str(cell))}</{tag}>' for cell in row)
+
+    above = f"<div>{escape(title)}</div>" if title else ""
+    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
+    if title and not body:
+        return above
+    table = f"<table><thead><tr>{cells('th', head)}</tr></thead><tbody>{body}</tbody></table>"
+    return f'{above}<div style="overflow-x:auto">{table}</div>'
 
 
 class Facts:
