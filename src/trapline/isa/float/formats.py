@@ -15,7 +15,16 @@ from trapline.isa.float.compare import soft_eq, soft_le, soft_lt
 from trapline.isa.float.convert import from_integer, from_signed, soft_convert, to_integer
 from trapline.isa.float.exact import exactness
 from trapline.isa.float.fma import soft_fma
-from trapline.isa.float.host import host_may_round, host_reads, inexact_noted, result_stands, sum_stands
+from trapline.isa.float.host import (
+    host_may_round,
+    host_reads,
+    inexact_noted,
+    no_zero,
+    result_stands,
+    sum_stands,
+    zero_product,
+    zero_quotient,
+)
 from trapline.isa.float.parts import RNE, RTZ
 from trapline.lang import floats
 from trapline.lang.functions import cold, inline, named
@@ -121,6 +130,7 @@ def host_arithmetic(fmt: Format, suffix: str) -> SimpleNamespace:
         soft: Operation = getattr(fmt.soft, name)
         exact: Callable[..., bool] = getattr(exactness(suffix, fmt.exponent, fmt.fraction), name)
         stands: Callable[..., bool] = sum_stands if name == "add" else result_stands
+        zero: Callable[..., bool] = {"add": no_zero, "mul": zero_product, "div": zero_quotient}[name]
         e, f = fmt.exponent, fmt.fraction
 
         @inline
@@ -129,6 +139,8 @@ def host_arithmetic(fmt: Format, suffix: str) -> SimpleNamespace:
             if mode == RNE:
                 result = host(a, b)
                 if stands(hart, result, U64(e), U64(f)) and (host_may_round(hart, mode) or exact(hart, a, b, result)):
+                    return result
+                if zero(a, b, result, U64(e), U64(f)):
                     return result
             return soft(hart, a, b, mode)
 

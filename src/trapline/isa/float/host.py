@@ -14,6 +14,9 @@ taken where it has the same bits and the same flags:
   root zero, infinite or NaN, which is turned away too. Only in a * b + c could it hide, so there the
   operands must be normal or zero.
 
+A zero that comes of a zero is exact and raises nothing: 0 * x and 0 / x, where the host says that they are zero.
+Had it read a subnormal x as zero, 0 / x would be a NaN.
+
 Conversions follow the same rules, or are exact: their own conditions stand beside them (isa.float.formats).
 
 Native code tells the host to keep subnormal numbers (`host_subnormals`). Then operands may be anything, and a sum
@@ -22,7 +25,7 @@ only has to be finite: one that is zero or subnormal is exact.
 
 from __future__ import annotations
 
-from trapline.isa.float.parts import NX, RNE
+from trapline.isa.float.parts import NX, RNE, is_zero
 from trapline.lang.functions import inline
 from trapline.lang.state import Hart
 from trapline.lang.values import U64
@@ -69,3 +72,21 @@ def host_reads(hart: Hart, a: U64, b: U64, c: U64, e: U64, f: U64) -> bool:
 def is_normal_or_zero(a: U64, e: U64, f: U64) -> bool:
     """Whether no setting of the host makes it read something else than `a`."""
     return (a >> f) & ((1 << e) - 1) != 0 or a & ((1 << f) - 1) == 0
+
+
+@inline
+def no_zero(a: U64, b: U64, result: U64, e: U64, f: U64) -> bool:
+    """Of a sum nothing more is known than `sum_stands` tells."""
+    return False
+
+
+@inline
+def zero_product(a: U64, b: U64, result: U64, e: U64, f: U64) -> bool:
+    """Whether a product is the zero of a factor that is zero."""
+    return is_zero(result, e, f) and (is_zero(a, e, f) or is_zero(b, e, f))
+
+
+@inline
+def zero_quotient(a: U64, b: U64, result: U64, e: U64, f: U64) -> bool:
+    """Whether a quotient is the zero of a dividend that is zero."""
+    return is_zero(result, e, f) and is_zero(a, e, f)
