@@ -66,7 +66,7 @@ class Accesses:
             unique = f"i{place:x}.find{len(moved)}"
             name, va, size, area, splits = match.groups()
             base = self.bases.get(place, UNKNOWN)
-            slot = f"{area}.{found.operands['rs1']}"
+            slot = f"{area}.{found.operands['rs1']}" if base.table is None else f"{area}.t{base.table}"
             rare = self.rare(unique, va, int(size), int(area), splits == "1", position)
             lines += self.find(unique, f"out{place:x}", name, va, int(size), int(area), rare, base, slot)
             moved[label] = f"{unique}.on"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from trapline.engine.jit.look_ups import tables
 from trapline.isa.lookup import plain_access, written_x
 from trapline.lang.facts import Flow
 
@@ -25,10 +26,11 @@ DENSITY = 10  # instructions for each access, at most, in loops that keep pages
 @dataclass(frozen=True, slots=True)
 class Base:
     """Of one access: whether it is probably in the page of the one before through the same register, and whether its
-    address was just loaded."""
+    address was just loaded; the register with the address of its table, if it has one."""
 
     steady: bool
     chased: bool
+    table: int | None = None
 
 
 def bases(region: Region) -> dict[int, Base]:
@@ -39,12 +41,17 @@ def bases(region: Region) -> dict[int, Base]:
         around = [loop for loop in loops if block.start in loop]
         scope = min(around, key=len) if around else {block.start}
         steady, chased = kinds(region, scope)
+        written = {written_x(found) for start in scope for _, found in region.blocks[start].code}
+        look_ups = tables(block, set(range(32)) - written) if around else {}
         if not around or not is_dense(region, scope):
             steady = set()
         for place, found in block.code:
             if is_access(found):
                 base = found.operands["rs1"]
-                known[place] = Base(base in steady, base in chased and base not in steady)
+                if place in look_ups and base not in steady:
+                    known[place] = Base(steady=True, chased=False, table=look_ups[place])
+                else:
+                    known[place] = Base(base in steady, base in chased and base not in steady)
     return known
 
 

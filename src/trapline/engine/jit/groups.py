@@ -44,7 +44,7 @@ def groups_of(block: Block, bases: Mapping[int, Base]) -> list[Group]:
     found: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
     for place, decoded in block.code:
         access = scalar_access(decoded.instruction) if is_access(decoded) else None
-        if access is not None and access.size and place in bases and bases[place].steady:
+        if access is not None and access.size and place in bases and bases[place].steady and bases[place].table is None:
             base = decoded.operands["rs1"]
             by = moved.get(base, 0)
             if by is not None:
