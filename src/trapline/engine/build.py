@@ -204,15 +204,16 @@ def compile_functions(functions: list[Callable[..., Any]], *, may_trap: bool = T
 
 
 def compile_image(progress: Callable[[str], None] = lambda text: None) -> Image:
-    """Compile everything for this host, half of it in a process beside this one. Imports LLVM; takes seconds."""
+    """Compile everything for this host, half of the work in a process beside this one. Imports LLVM; takes seconds."""
     beside = Beside()
     try:
         progress("translating the semantics")
         text, names = module_text(host_has_fma=host_has_fma())
         progress(f"compiling {len(names)} handlers")
-        handlers, *others = divided(text)
+        handlers, taken_in, cold, behind = divided(text)
+        others = [taken_in, cold]  # as much work as the rest
         beside.submit(others)
-        objects = emitted([handlers])
+        objects = emitted([handlers, behind])
         return link([*objects, *(beside.collect() or emitted(others))], names)
     finally:
         beside.end()
