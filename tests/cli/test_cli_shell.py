@@ -31,13 +31,17 @@ def endless(tmp_path: Path) -> str:
 
 
 def test_bash_completes_commands_and_options(capsys: Capture, tmp_path: Path) -> None:
-    """The script that `trapline completion bash` prints completes a command's name and its options."""
+    """The script that `trapline completion bash` prints completes commands, options, and the names that they take."""
     if shutil.which("bash") is None:
         pytest.skip("bash is not installed")
     assert main(["completion", "bash"]) == 0
     script = tmp_path / "trapline.bash"
     script.write_text(capsys.readouterr().out)
-    for words, wanted in (("ro", "route"), ("run --firmw", "--firmware")):
+    wants = {
+        "ro": "route", "run --firmw": "--firmware", "run --policy linux-7.": "linux-7.2", "boot --tinst z": "zero",
+        "audit --firmware hard": "hard-wired",
+    }  # fmt: skip
+    for words, wanted in wants.items():
         line = words.split()
         code = (
             f"source {script}; COMP_WORDS=(trapline {words}); COMP_CWORD={len(line)}; "
@@ -45,6 +49,24 @@ def test_bash_completes_commands_and_options(capsys: Capture, tmp_path: Path) ->
         )
         done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
         assert wanted in done.stdout.split()
+
+
+def test_bash_completes_files_where_nothing_has_a_name(capsys: Capture) -> None:
+    """A guest or an initrd is a file: bash's own completion goes on where the script knows no word."""
+    assert main(["completion", "bash"]) == 0
+    assert "\ncomplete -o bashdefault -o default -F _trapline trapline" in capsys.readouterr().out
+
+
+def test_zsh_completes_names_and_files(capsys: Capture) -> None:
+    """No specification of an option or an argument ends without saying what it completes."""
+    assert main(["completion", "zsh"]) == 0
+    out = capsys.readouterr().out
+    assert "\n  compdef _cyclopts_trapline trapline\n" in out  # where it is sourced
+    lines = [line.strip() for line in out.splitlines()]
+    assert any(line.startswith("'*--policy[") and ":policy:{compadd linux-5.16 " in line for line in lines)
+    assert [line for line in lines if "--initrd[" in line and ":initrd:_files'" not in line] == []
+    positional = [line.removesuffix(" \\") for line in lines if line[:3] in ("'1:", "'*:")]
+    assert [line for line in positional if not line.endswith(("_files'", "->cmds'", "->args'"))] == []
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
