@@ -10,7 +10,7 @@ import pytest
 from trapline.firmware.models import MODELS
 from trapline.lab.errors import UsageError
 from trapline.lab.events import EVENTS, UNREACHABLE
-from trapline.lab.route import RouteTable, route
+from trapline.lab.route import RouteTable, event_names, route
 from trapline.lab.routes import ENDS, Route
 from trapline.privilege.causes import CAUSE_NAMES
 from trapline.privilege.isa_string import DEFAULT_ISA
@@ -202,3 +202,9 @@ def test_unknown_event(event: str) -> None:
     """An event that fits nothing is an error that says so."""
     with pytest.raises(UsageError, match=r"event|regular expression"):
         route(event=event)
+
+
+def test_a_misspelt_event_is_told_the_nearest() -> None:
+    """An event or cause that nothing fits is refused with the names that it is near to."""
+    with pytest.raises(UsageError, match=r"no event fits 'inst-acess' \(did you mean inst-access"):
+        event_names("inst-acess")

@@ -16,7 +16,7 @@ from trapline.lab.snapshots import SnapshotOptions
 
 BASE = 0x8020_0000
 ROUNDS = 6
-# Redirected, delegated, misaligned (two sizes), SBI, MMIO, emulated by nobody, a new page.
+# Redirected, delegated, misaligned (two sizes), SBI, MMIO, no device, emulated by nobody, a new page.
 GUEST = f"""
     la t0, handler; csrw stvec, t0
     li s0, {ROUNDS}
@@ -27,6 +27,7 @@ GUEST = f"""
     lh t1, 0(s1)
     li a7, 0x10; li a6, 0; ecall
     li t0, 0x10000000; lbu t0, 5(t0)
+    li t0, 0x40000000; lw t0, 0(t0)
     csrr t0, instret
     addi s0, s0, -1
     bnez s0, 1b
@@ -108,6 +109,10 @@ def test_a_restored_run_counts_from_where_it_began(guest: str, tmp_path: Path) -
         if not name.startswith("trapline/gstage/"):
             assert first.counters.get(name, 0) + second.counters.get(name, 0) == value, name
     assert second.counters["exits"] == sum(r.count for r in second.rows if "HS" in r.path)
+    texts = [report.unassigned[0].rpartition(": ") for report in (first, second, whole)]
+    assert {text[0] for text in texts} == {"read of 4 bytes at 0x40000000, where no device is"}
+    times = [int(text[2].split()[0]) for text in texts]
+    assert times[0] + times[1] == times[2] == ROUNDS
     for level, value in whole.instructions.items():
         assert first.instructions[level] + second.instructions[level] == value
     for row in whole.rows:

@@ -24,6 +24,7 @@ class Before:
         self.firmware = guest.vm.firmware_instructions()
         self.levels = retired(guest)
         self.stats = guest.vm.stats()
+        self.unassigned = guest.devices.unassigned.copy()
         self.machine = guest.vm.firmware.estimated_instructions
 
     def spent_since(self, guest: Guest) -> int:

@@ -308,7 +308,7 @@ def _run_once(
         guest.position()[1] - ticks,
         seconds,
         (*guest.vm.notes, *guest.devices.virtio.failures(), *guest.vm.engine.notes()),
-        tuple(guest.devices.unassigned.describe()),
+        tuple(guest.devices.unassigned.since(before.unassigned).describe()),
         tuple(balance(traps, routes, sum(r.m for r in rows), before.spent_since(guest))),
         snapshot=taken,
         seen=seen,

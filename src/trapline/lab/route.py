@@ -10,7 +10,7 @@ from typing import Any
 
 from trapline.engine.api import Engine
 from trapline.firmware.models import DEFAULT_MODEL
-from trapline.lab.errors import UsageError
+from trapline.lab.errors import UsageError, suggest
 from trapline.lab.events import EVENTS, UNREACHABLE
 from trapline.lab.probe import Observation, ProbeVm
 from trapline.lab.routes import Route
@@ -118,7 +118,8 @@ def event_names(pattern: str | None) -> frozenset[str] | None:
             found = {e.id for e in EVENTS if re.search(pattern, e.id) or re.search(pattern, e.text)}
         except (re.error, RecursionError, OverflowError) as error:
             raise UsageError(f"--event {pattern!r} is no regular expression: {error}") from None
-        why = "trapline route without --event shows all"
+        near = suggest(pattern, [*numbers, *(e.id for e in EVENTS)])
+        why = near or "trapline route without --event shows all"
     if not found:
         raise UsageError(f"no event fits {pattern!r}", remedy=why)
     return frozenset(found)

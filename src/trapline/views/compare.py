@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from msgspec import convert
 from rich.text import Text
 
-from trapline.views.run import COSTED, COSTED_FOLD, COSTED_LEGEND, cause_text, costed
+from trapline.views.run import COSTED, COSTED_FOLD, COSTED_MORE, cause_text, costed
 from trapline.views.tables import show, table
 from trapline.views.terminal import facts, number, put, say
 
@@ -49,7 +49,7 @@ def show_comparison(console: Console, result: Comparison) -> None:
     if not any(routes_differ(row[2]) for row in compared):
         say(console, "every trap takes the same route")
     if any(row.total for report in result.reports for row in report.rows):
-        say(console, COSTED_LEGEND, 0, "dim")
+        say(console, COSTED_MORE, 0, "dim")
     _totals(console, result)
 
 

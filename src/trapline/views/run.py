@@ -35,8 +35,9 @@ COSTED = (
 COSTED_FOLD = ("route", "M", "HS", "outcome")
 COSTED_LEGEND = (
     "M, HS: estimated instructions of these traps there; instr.: both, and their percent of all instructions of the "
-    "run; mean: of one trap. A guest's own handlers: --observe"
+    "run; mean: of one trap."
 )
+COSTED_MORE = f"{COSTED_LEGEND} A guest's own handlers: --observe"
 
 
 def costed(row: RunRow, everything: int) -> list[str | Text]:
@@ -101,7 +102,7 @@ def show_run(console: Console, report: RunReport) -> None:
         say(console, "no trap")
     put(console)
     if any(row.total for row in report.rows):
-        say(console, COSTED_LEGEND, 0, "dim")
+        say(console, COSTED_MORE if report.seen is None else COSTED_LEGEND, 0, "dim")
     levels(console, report.instructions, source(report.options.settings.policy.release))
     guest = report.instructions.get("VU", 0) + report.instructions.get("VS", 0)
     counts = (count(report.traps, "trap"), count(guest, "guest instruction"), count(report.ticks, "tick"))

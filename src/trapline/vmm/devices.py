@@ -48,6 +48,15 @@ class Unassigned:
         else:
             self.others += 1
 
+    def since(self, earlier: Unassigned) -> Unassigned:
+        """What has come after `earlier`, a copy of this."""
+        moved = {key: count - earlier.accesses.get(key, 0) for key, count in self.accesses.items()}
+        return Unassigned({key: count for key, count in moved.items() if count}, self.others - earlier.others)
+
+    def copy(self) -> Unassigned:
+        """As it is now."""
+        return Unassigned(dict(self.accesses), self.others)
+
     def describe(self) -> list[str]:
         """One line for each address and width, and one for all others."""
         found = [

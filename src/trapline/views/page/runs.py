@@ -11,7 +11,7 @@ from trapline.views.page.elements import el
 from trapline.views.page.parts import Rows, address, both, facts, folded, items, outcome
 from trapline.views.page.picture import picture
 from trapline.views.page.ways import ways
-from trapline.views.run import COSTED_LEGEND, cause_text
+from trapline.views.run import COSTED_MORE, cause_text
 from trapline.views.terminal import count, number, percent
 
 TOP = 12  # bars of what costs most
@@ -128,7 +128,7 @@ def trap_table(run: Run) -> list[Element]:
         how = ", ".join(word for word in t.how if word != "hardware")
         way: list[Element | str] = [" > ".join(t.way()), el("span", f" {how}" if how else "", class_="faint")]
         made.row(cause_text(t.cause), t.from_, way, outcome(t.outcome()), number(t.count), *estimates, share, mean)
-    return [made.element, el("p", COSTED_LEGEND, class_="faint")]
+    return [made.element, el("p", COSTED_MORE, class_="faint")]
 
 
 def counters(values: dict[str, int]) -> Element:
