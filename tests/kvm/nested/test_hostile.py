@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from itertools import pairwise
 
 import hostile
@@ -100,3 +101,35 @@ def test_sret_to_nowhere(nowhere: int) -> None:
     vm = nested_vm(program(f"la s9, out\n{body}sret\nout:\nnop\n"), engine="native")
     assert vm.run(None, max_instructions=2_000).reason == "exit"
     assert words(vm.read_memory(NOTES, NOTES_SIZE))[1] in (1, 20)
+
+
+def host_changes(seed: int, engine: str) -> tuple[list[object], bytes]:
+    """Four vCPUs with hostile guests while the host changes memory: dirty logs, where each vCPU was, and the notes."""
+    dice, seen, place = random.Random(seed), list[object](), HOLE
+    vm = nested_vm(program(hostile.on_four(seed)), hostile.tables(seed), engine=engine, vcpus=hostile.VCPUS)
+    vm.add_memory(HOLE, 0x4000)
+    ram = vm.slots.find(RAM)
+    assert ram is not None
+    vm.log_dirty(ram, on=True)
+    for _ in range(8):
+        assert vm.run(None, max_instructions=dice.randrange(50, 400)).reason == "limit"
+        seen.append([vcpu.pc for vcpu in vm.vcpus])
+        slot, kind = vm.slots.find(place), dice.randrange(4)
+        if kind == 0 and slot is None:
+            place = HOLE
+            vm.add_memory(place, 0x4000)
+        elif kind == 0 and slot is not None:
+            vm.remove_memory(slot)
+        elif kind == 1 and slot is not None:
+            place ^= 0x10_0000
+            vm.move_memory(slot, place)
+        elif kind == 2:
+            seen.append(vm.dirty_log(ram))
+        else:
+            vm.write_memory(G_ROOT + 8 * dice.randrange(4096), dice.randbytes(8))
+    return seen, vm.read_memory(NOTES, NOTES_SIZE)
+
+
+def test_host_changes_memory() -> None:
+    """Slots that go and move, dirty logs, tables that the host writes while four L2 run: both engines see the same."""
+    assert host_changes(400, "native") == host_changes(400, "reference")
