@@ -9,6 +9,7 @@ from typing import get_args
 import pytest
 
 from trapline.cli.main import main
+from trapline.lab.errors import UsageError
 from trapline.lab.explain import explain, glossary, spans
 from trapline.lab.policies import presets
 from trapline.policies.names import BugName, FeatureName
@@ -73,3 +74,16 @@ def test_the_page_is_of_all_names(capsys: Capture) -> None:
     """--markdown with a name is refused in one line."""
     assert main(["policies", "explain", "wrs", "--markdown"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("linux-7.2", "it is a policy: trapline policies show linux-7.2"),
+        ("inst-access", "it is cause 1: trapline policies show POLICY, trapline route --event inst-access"),
+    ],
+)
+def test_a_policy_and_a_cause_are_told_elsewhere(name: str, said: str) -> None:
+    """Whoever asks for a name of another kind is told which command knows it."""
+    with pytest.raises(UsageError, match=said):
+        explain(name)

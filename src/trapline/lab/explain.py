@@ -11,7 +11,8 @@ from trapline.lab.policies import presets
 from trapline.lab.settings import policy_of
 from trapline.lab.survival import ranges
 from trapline.policies import Policy
-from trapline.policies.load import NESTED_PRESETS
+from trapline.policies.causes import NUMBERS
+from trapline.policies.load import NESTED_PRESETS, policy_names
 from trapline.policies.names import BugName, FeatureName
 from trapline.policies.resolve import nested_bugs
 from trapline.privilege.causes import cause_name
@@ -75,9 +76,18 @@ def explain(name: str) -> list[Term]:
     found = [t for t in terms if t.name == name]
     if not found:
         known = list(dict.fromkeys((*(t.name for t in terms), *get_args(BugName), *get_args(FeatureName))))
-        remedy = suggest(name, known) or "trapline policies explain lists them all"
+        remedy = _elsewhere(name) or suggest(name, known) or "trapline policies explain lists them all"
         raise UsageError(f"no bug, feature or counter is called {name!r}", remedy=remedy)
     return found
+
+
+def _elsewhere(name: str) -> str:
+    """Say which command tells of a name that is a policy's or a cause's."""
+    if name in policy_names():
+        return f"it is a policy: trapline policies show {name}"
+    if name in NUMBERS:
+        return f"it is cause {NUMBERS[name]}: trapline policies show POLICY, trapline route --event {name}"
+    return ""
 
 
 def spans(names: Sequence[str]) -> str:
