@@ -94,6 +94,21 @@ def test_spike_passes(name: str, tmp_path: Path) -> None:
     assert (found.checks, found.skipped) != (None, None)
 
 
+@pytest.mark.parametrize(
+    ("isa", "option"),
+    [("rv64gch_zicntr", "--pmpregions=0"), ("rv64gch", "--pmpregions=16"), ("rv64imah", "--priv=msu")],
+)
+def test_a_core_that_has_less_passes(isa: str, option: str, tmp_path: Path) -> None:
+    """Without PMP, counters, floating point, Sstc or Svadu a legal core passes: what it has not is skipped."""
+    spike = find_spike()
+    if spike is None:
+        pytest.skip("spike is not installed")
+    path = write(tmp_path, programs(Options(isa), ["exceptions"]))[0]
+    found = run([spike, f"--isa={isa}", option, "{elf}"], "exceptions", path, 30)
+    assert (found.failures, found.checks is not None) == ((), True)
+    assert bool(found.skipped) is (option == "--pmpregions=0")
+
+
 QEMU_7_2 = [
     ("exceptions", "illegal from VS", "vscause", "0x1", "0x2"),
     ("exceptions", "illegal from HS", "mstatus.GVA", "0x4000000000", "0x0"),

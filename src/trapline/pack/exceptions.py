@@ -106,7 +106,7 @@ def _case(event: Event, mode: str, medeleg: bool, hedeleg: bool, enabled: bool, 
     setup.append(held("medeleg", bits(medeleg and event.cause != ECALL_M, 1 << event.cause)))
     setup.append(csr("hedeleg", bits(hedeleg, 1 << event.cause)))
     if event.name.endswith("-access"):
-        setup.append("li t0, 0x1f18; csrr t1, pmpcfg0; bne t0, t1, {c}_skip")
+        setup.append("li t0, 0x1f18; la t1, pmp_held; ld t1, 0(t1); bne t0, t1, {c}_skip")
     body = ("nop", *event.code[:-1], "{c}_test:", event.code[-1])
     return Case(
         f"{event.name} from {mode}, medeleg {medeleg:d}, hedeleg {hedeleg:d}", mode, tuple(setup), body,

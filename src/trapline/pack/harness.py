@@ -34,6 +34,9 @@ no_uart:
   csrw pmpaddr0, t0
   li t0, 0x1f18               # entry 0: 64 KiB of nothing; entry 1: all of memory
   csrw pmpcfg0, t0
+  csrr t0, pmpcfg0
+  la t1, pmp_held
+  sd t0, 0(t1)
   .align 2
 no_pmp:
   la s0, {cases}
@@ -372,6 +375,7 @@ fromhost: .dword 0
   .align 6
 noted: .zero 256
 watched: .dword noted
+pmp_held: .dword 0
 """
 
 
