@@ -84,6 +84,7 @@ def test_code_that_begins_like_lzma_or_bzip2(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "says"),
     [
+        (zboot(b"gzip", b""), "damaged gzip data: it ends too early"),
         (zboot(b"lz4", b"?"), "EFI zboot kernel packed with 'lz4', which nothing here unpacks"),
         (zboot(b"gzip", bytes(99))[:-1], "truncated EFI zboot kernel: 163 bytes declared, 162 there"),
         (zboot(b"zstd", b"?"), "damaged zstd data"),

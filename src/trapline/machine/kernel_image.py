@@ -53,7 +53,7 @@ def unpacked(data: Content, name: str, most: int | Callable[[bytes], int] = MOST
         if offset + size > len(data):
             raise ImageError(f"{name}: truncated EFI zboot kernel: {offset + size} bytes declared, {len(data)} there")
         kind, data = _ZBOOT[called], data[offset : offset + size]
-    if not kind or not data:
+    if not kind:
         return data
     try:
         content = unpack(data, kind, most)
