@@ -13,26 +13,27 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from types import NoneType
 from typing import Any
 
 from trapline.engine.api import Engine
 from trapline.firmware.models import FirmwareModel
-from trapline.lab.audit_same import Facts, Known, Results, watched
+from trapline.lab.audit_same import Asked, Facts, Known, Results, watched
 from trapline.lab.audit_shown import ShownAudit
 from trapline.lab.checks import Finding, check
 from trapline.lab.events import UNREACHABLE
 from trapline.lab.executor import Executor, Here, local
 from trapline.lab.firmware_names import ALL, firmware_named
 from trapline.lab.oracle import expected
-from trapline.lab.probe import ProbeError, ProbeVm
+from trapline.lab.probe import Observation, ProbeError, ProbeVm
 from trapline.lab.probe_image import Entry, build
 from trapline.lab.route import event_names, harts, to_route
 from trapline.lab.settings import Settings, guest_isa, policy_of, settings
 from trapline.lang.given import require_kind
 from trapline.policies import Policy
-from trapline.privilege.causes import CAUSE_NAMES, cause_name
+from trapline.privilege.causes import CAUSE_NAMES, INTERRUPT, cause_name
 from trapline.privilege.isa_string import DEFAULT_ISA, extensions
 
 PROPERTIES = {
@@ -45,8 +46,7 @@ PROPERTIES = {
 
 Progress = Callable[[int, int, str], None]
 Found = tuple[list[Finding], int, dict[int, set[str]]]
-Column = list[tuple[int, "Job"]]
-FEW_WORKERS = 4  # more have more done by sharing less
+FEW_PROBES = 20  # of one hart: they stay together, for a VM takes as long as ten of them
 REFERENCE = "linux-7.2"  # the policy under which what firmware makes of harts is compared
 FEW_JOBS = 8  # fewer are done sooner than a worker process is there
 
@@ -109,30 +109,55 @@ class Audit(ShownAudit):
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Every so manieth probe, in all configurations: what follows from a run of a probe is found in the same part."""
+
+    jobs: tuple[Job, ...]
+    number: int
+    parts: int
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What a part found in one configuration: findings by the place of their probe."""
+
+    findings: list[tuple[int, Finding]] = field(default_factory=list)
+    executed: int = 0
+    raises: dict[int, set[str]] = field(default_factory=dict)
+
+
 def run_job(job: Job, results: Results | None = None) -> Found:
     """Execute the events of one configuration: findings, how many were executed, what VU raised.
 
     `results` is what is known from other policies in the same configuration; no probe is run whose result follows.
     Nothing is executed for host-fwft on firmware that does not grant it: that is the same as without.
     """
-    results = Results() if results is None else results
-    found: list[Finding] = []
-    executed = 0
-    raises: dict[int, set[str]] = {}
-    for isa, only in harts(job.isa, job.only):
+    seen = _run_part(job, Results() if results is None else results, 0, 1)
+    return [finding for _, finding in seen.findings], seen.executed, seen.raises
+
+
+def _run_part(job: Job, results: Results, number: int, parts: int) -> _Seen:
+    seen, place = _Seen(), 0
+    for turn, (isa, only) in enumerate(harts(job.isa, job.only)):
         entries = build(frozenset(extensions(isa)), only).entries
-        if not entries:
+        together = len(entries) < FEW_PROBES
+        if not entries or (together and turn % parts != number):
+            place += len(entries)
             continue
         hart = _Probes(job, results, isa, only)
         if job.settings.host_fwft and not hart.granted:
-            return [], 0, {}
+            return _Seen()
         for entry in entries:
-            executed += 1
+            place += 1
+            if not together and place % parts != number:
+                continue
+            seen.executed += 1
             known = hart.run(entry)
-            found += known.findings
+            seen.findings += [(place, finding) for finding in known.findings]
             if known.raised is not None:
-                raises.setdefault(known.raised, set()).add(entry.event.condition)
-    return found, executed, raises
+                seen.raises.setdefault(known.raised, set()).add(entry.event.condition)
+    return seen
 
 
 class _Probes:
@@ -144,7 +169,7 @@ class _Probes:
         def make() -> ProbeVm:
             return self._made(policy_of(REFERENCE), isa)
 
-        ground = results.ground(job.model.name, job.settings.host_fwft, isa, make)
+        ground = results.ground(job.model, job.settings.host_fwft, isa, make)
         self._facts, self.granted = Facts(job.settings.policy, isa, ground), ground.granted
 
     def _made(self, policy: Policy, isa: str) -> ProbeVm:
@@ -163,29 +188,36 @@ class _Probes:
 
     def run(self, entry: Entry) -> Known:
         """Return what a probe gives, from a run if need be."""
-        name, facts = (entry.event.id, entry.mode), self._facts
-        known = self._results.find(name, facts) if facts.can_share else None
+        facts = self._facts
+        known = self._results.find(entry, facts) if facts.can_share else None
         if known is None:
             known = self._raise(entry)
-            if facts.can_share and known.causes:
-                self._results.keep(name, facts, known)
+            if facts.can_share:
+                self._results.keep(entry, facts, known)
         return known
 
     def _raise(self, entry: Entry) -> Known:
-        """Run a probe; without causes where it did not get to its event."""
+        """Run a probe."""
         chosen, firmware, probes = self._job.settings, self._job.model.name, self._vm
         try:
             seen = probes.run(entry)
         except ProbeError as error:
-            return Known(frozenset(), 0, (Finding.broken(chosen, firmware, entry, str(error)),), None)
+            return Known(None, (Finding.broken(chosen, firmware, entry, str(error)),), None)
         row = to_route(seen)
         answers = expected(self._facts.isa, self._only)[entry.event.id, entry.mode]
         findings = check(chosen, firmware, seen, row, answers, self._counters)
         raised = row.cause if row.from_ == "VU" and row.path[1:] else None
-        traps = sum(1 << cause for cause in probes.raised | probes.causes if cause < 64)
-        causes = frozenset(probes.causes)
-        alone = not probes.firmware_came and not self._facts.calls(causes)
-        return Known(causes, traps, tuple(findings), raised, alone)
+        return Known(_asked(probes, seen, any(f.log for f in findings)), tuple(findings), raised)
+
+
+def _asked(probes: ProbeVm, seen: Observation, killed: bool) -> Asked:
+    """For what policy and firmware were asked in the last run."""
+    causes = probes.raised | probes.causes
+    if probes.firmware_came:  # it may hand on another cause than it got
+        causes = causes | {one.cause for one in seen.log}
+    traps = sum(1 << cause for cause in causes if cause < 64)
+    timed = seen.end == "hung" or any(cause & INTERRUPT for cause in causes)
+    return Asked(frozenset(probes.causes), frozenset(probes.own), traps, killed, timed, not probes.firmware_came)
 
 
 def _jobs(
@@ -194,40 +226,47 @@ def _jobs(
     return [Job(Settings(p, m.name, on, misaligned), m, **more) for p in policies for m in models for on in fwft]
 
 
-def _columns(jobs: list[Job], workers: int) -> list[Column]:
-    """Return the jobs in parts, with their places, so that what follows from each other stays in one process.
-
-    Those of one firmware do. So do those of firmware that makes harts alike, unless there are many processes. The
-    largest part comes first.
-    """
-    columns: dict[Any, Column] = {}
-    for place, job in enumerate(jobs):
-        m = job.model
-        apart = m.tied_zero or workers > FEW_WORKERS
-        columns.setdefault(m.name if apart else (m.mideleg, m.menvcfg), []).append((place, job))
-    return sorted(columns.values(), key=len, reverse=True)
-
-
-def _column(jobs: Column) -> list[Found]:
+def run_part(part: Part) -> list[_Seen]:
+    """Execute a part: what it found in each configuration."""
     results = Results()
-    return [run_job(job, results) for _, job in jobs]
+    return [_run_part(job, results, part.number, part.parts) for job in part.jobs]
 
 
-def _results(jobs: list[Job], executor: Executor) -> Generator[tuple[int, Found], None, None]:
-    """Yield the place of each job and what it found; RuntimeError: a worker could not run one of them."""
+def _joined(parts: list[_Seen]) -> Found:
+    """Put together what all parts found in one configuration, in the order of its probes."""
+    found = sorted((one for part in parts for one in part.findings), key=itemgetter(0))
+    raises: dict[int, set[str]] = {}
+    for part in parts:
+        for cause, conditions in part.raises.items():
+            raises.setdefault(cause, set()).update(conditions)
+    return [finding for _, finding in found], sum(part.executed for part in parts), raises
+
+
+def _execute(
+    jobs: list[Job], executor: Executor, note: Progress | None
+) -> Generator[tuple[int, list[_Seen]], None, None]:
+    """Yield what parts of jobs found, with the place of the first of these; RuntimeError: a worker could not run one.
+
+    One process takes a job after the other; several take probes of all jobs.
+    """
+    results, every = Results(), len(jobs)
     if isinstance(executor, Here):
-        results = Results()
-        yield from ((place, run_job(job, results)) for place, job in enumerate(jobs))
+        for place, job in enumerate(jobs):
+            yield place, [_run_part(job, results, 0, 1)]
+            _tell(note, place + 1, every, job)
         return
-    columns = _columns(jobs, executor.workers)
-    for done in executor.execute(_column, columns):
+    parts = executor.workers
+    units = [Part(tuple(jobs), number, parts) for number in range(parts)]
+    for count, done in enumerate(executor.execute(run_part, units), start=1):
         if done.value is None:
-            raise RuntimeError(f"{_where(done.unit[0][1])} was given up after {done.tries} tries: {done.error}")
-        yield from zip((place for place, _ in done.unit), done.value, strict=True)
+            raise RuntimeError(f"part {done.unit.number} was given up after {done.tries} tries: {done.error}")
+        yield 0, done.value
+        _tell(note, count * every // parts, every, jobs[-1])
 
 
-def _where(job: Job) -> str:
-    return f"policy {job.settings.policy.name} on {job.model.name}"
+def _tell(note: Progress | None, done: int, every: int, job: Job) -> None:
+    if note is not None:
+        note(done, every, job.settings.policy.name)
 
 
 def audit(
@@ -255,18 +294,17 @@ def audit(
     jobs = _jobs(chosen, models, host_fwft, misaligned, isa=isa, engine=engine, only=only)
     result = Audit(tuple(p.name for p in chosen), tuple(m.name for m in models), partial=only is not None)
     few = len(jobs) < FEW_JOBS or not isinstance(engine, str)
-    results = _results(jobs, Here() if few else local(workers))
-    found: dict[int, Found] = {}
+    executing = _execute(jobs, Here() if few else local(workers), progress)
+    seen: list[list[_Seen]] = [[] for _ in jobs]
     try:
-        for place, one in results:
-            found[place] = one
-            if progress is not None:
-                progress(len(found), len(jobs), jobs[place].settings.policy.name)
+        for first, found in executing:
+            for place, one in enumerate(found, start=first):
+                seen[place].append(one)
     except KeyboardInterrupt:
         result.interrupted = True
     finally:
-        results.close()
-    for _, (findings, executed, raises) in sorted(found.items()):
+        executing.close()
+    for findings, executed, raises in map(_joined, seen):
         result.findings += findings
         result.executed += executed
         for cause, conditions in raises.items():

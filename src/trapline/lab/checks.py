@@ -71,6 +71,13 @@ class Finding:
             entry.mode, event.cause, what, event.condition if entry.mode == "VU" else "",
         )  # fmt: skip
 
+    def said_of(self, policy: str, firmware: str, host_fwft: bool) -> Finding:
+        """Return the same finding of another configuration."""
+        return Finding(
+            self.prop, self.severity, policy, firmware, host_fwft, self.misaligned, self.event_id, self.event,
+            self.from_, self.cause, self.what, self.condition, self.route, self.errno, self.code, self.log,
+        )  # fmt: skip
+
     def as_data(self) -> dict[str, Any]:
         """Return plain data for JSON."""
         return {

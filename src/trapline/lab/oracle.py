@@ -121,14 +121,22 @@ def run_machine(engine: Engine, hart: Hart, firmware: Firmware, limit: int, ende
         hart.call(update_derived)
 
 
+class Expected:
+    """What hardware may give for each probe of one ISA, with misaligned accesses trapping or done."""
+
+    def __init__(self, isa: str, only: frozenset[str] | None) -> None:
+        self._oracles = [Oracle(isa, misaligned, only=only) for misaligned in ("trap", "hardware")]
+        self._seen: dict[tuple[str, str], frozenset[GuestSees | None]] = {}
+
+    def __getitem__(self, probe: tuple[str, str]) -> frozenset[GuestSees | None]:
+        """Return it for an event's id and the mode that raises it; KeyError if there is no such probe."""
+        if probe not in self._seen:
+            entry = self._oracles[0].image.entry(*probe)
+            self._seen[probe] = frozenset(oracle.sees(entry) for oracle in self._oracles)
+        return self._seen[probe]
+
+
 @lru_cache(maxsize=8)
-def expected(
-    isa: str = DEFAULT_ISA, only: frozenset[str] | None = None
-) -> dict[tuple[str, str], frozenset[GuestSees | None]]:
-    """Return, for every probe, what hardware may give: with misaligned accesses trapping or done."""
-    answers: dict[tuple[str, str], set[GuestSees | None]] = {}
-    for misaligned in ("trap", "hardware"):
-        oracle = Oracle(isa, misaligned, only=only)
-        for entry in oracle.image.entries:
-            answers.setdefault((entry.event.id, entry.mode), set()).add(oracle.sees(entry))
-    return {key: frozenset(seen) for key, seen in answers.items()}
+def expected(isa: str = DEFAULT_ISA, only: frozenset[str] | None = None) -> Expected:
+    """Return what hardware may give for every probe, each computed when it is asked for."""
+    return Expected(isa, only)

@@ -29,7 +29,7 @@ from trapline.lab.probe_image import Entry, Image
 from trapline.lab.routes import Arrival, GuestSees
 from trapline.lab.settings import Settings
 from trapline.lang.state.words import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
-from trapline.privilege.causes import INTERRUPT
+from trapline.privilege.causes import INTERRUPT, STORE_GUEST_PAGE_FAULT
 from trapline.privilege.fields import HSTATUS_GVA, MSTATUS_GVA, MSTATUS_SPP
 from trapline.privilege.isa_string import DEFAULT_ISA, extensions
 from trapline.privilege.modes import MODE_NAMES, MODE_VS, MODE_VU
@@ -103,6 +103,7 @@ class ProbeVm:
         # In the last run, before its mark too: causes that arrived in HS, and those of all traps that the hart took.
         self.causes: set[int] = set()
         self.raised: set[int] = set()
+        self.own: set[int] = set()  # of the causes those that are not the write of MARK or END
         self.firmware_came = False  # one of them went to M-mode
         self.image: Image = self._assemble()
         self._build()
@@ -169,7 +170,10 @@ class ProbeVm:
             now.costs.append(("M", record.m_instructions, record.m_source))
             now.arrivals.append(self._arrival_m(record))
         if "HS" in record.path:
-            self.causes |= {record.cause, int(self.vcpu.hart.scause)}
+            arrived = {record.cause, int(self.vcpu.hart.scause)}
+            self.causes |= arrived
+            if record.gpa != image.FINISHER or record.cause != STORE_GUEST_PAGE_FAULT or record.end != "vmm":
+                self.own |= arrived
             cost = estimate(record.how[-1], record.end, self.settings.policy.release)
             now.costs.append(("HS", cost.hs, cost.source))
             now.arrivals.append(self._arrival_hs(record))
@@ -203,6 +207,7 @@ class ProbeVm:
         vm.write_memory(image.LOG, bytes(image.RECORD * 8))
         self._forget()
         self.causes.clear()
+        self.own.clear()
         self.raised.clear()
         self.firmware_came = False
         self.vcpu.hart.mem[_TRAP_COUNT : _TRAP_COUNT + _TRAP_WORDS] = _NO_TRAPS

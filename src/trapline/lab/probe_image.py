@@ -253,6 +253,13 @@ def build(extensions: frozenset[str], only: frozenset[str] | None = None, extra:
 
 @lru_cache(maxsize=16)
 def parts(data: bytes) -> tuple[tuple[int, bytes], ...]:
-    """Return the pages of an image that are not all zeros, with their offsets: memory that nobody wrote is zero."""
-    pages = ((at, data[at : at + 0x1000]) for at in range(0, len(data), 0x1000))
-    return tuple((at, page) for at, page in pages if any(page))
+    """Return the runs of pages of an image that are not all zeros, with their offsets: memory of nobody is zero."""
+    found: list[tuple[int, bytes]] = []
+    first = None
+    for at in range(0, len(data) + 0x1000, 0x1000):
+        if any(data[at : at + 0x1000]):
+            first = at if first is None else first
+        elif first is not None:
+            found.append((first, data[first:at]))
+            first = None
+    return tuple(found)
