@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from machine_fakes import make_elf
 
-from trapline.machine.elf import ImageError, parse
+from trapline.lab.elf_file import Part, write_elf
+from trapline.machine.elf import SYMBOL, ImageError, parse
 from trapline.machine.image import load_elf, load_program, read_program
 from trapline.machine.kernel_image import linux_header
 from trapline.machine.regions import Regions
@@ -96,3 +97,12 @@ def test_missing_and_empty_files(tmp_path: Path) -> None:
     (tmp_path / "empty").write_bytes(b"")
     with pytest.raises(ImageError, match="the file is empty"):
         read_program(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("kind", [3, 4])
+def test_names_of_files_and_sections_are_no_symbols(kind: int) -> None:
+    """An ELF's STT_FILE symbol has the value 0: it would be the name of every address below the program."""
+    data = write_elf([Part(BASE, b"code")], {"program.c": 0, "start": BASE}, BASE)
+    named = SYMBOL.pack(len("\0.symtab\0.strtab\0"), 0x10, 0, 0xFFF1, 0, 0)
+    assert data.count(named) == 1
+    assert parse(data.replace(named, named[:4] + bytes([kind]) + named[5:]), "it").symbols == {"start": BASE}

@@ -11,6 +11,7 @@ from trapline.lang.elf_format import EM_RISCV, HEADER, MAGIC, PROGRAM, PT_LOAD, 
 Content = bytes | mmap.mmap  # of a file: read, or mapped
 
 _PF_X, _PF_W = 1, 2
+_NO_PLACES = (3, 4)  # STT_SECTION, STT_FILE: a file's name has the value 0, and would name all low addresses
 _STB_GLOBAL = 1
 _MOST_SYMBOLS, _LONGEST_NAME, _MOST_NAMES = 1 << 20, 4096, 64 << 20  # a table of more is damaged
 _MACHINES = {3: "x86", 40: "ARM", 62: "x86-64", 183: "AArch64", 8: "MIPS", 21: "PowerPC64", 258: "LoongArch"}
@@ -158,7 +159,7 @@ def _symbols(data: Content, offset: int, entry_size: int, count: int) -> dict[st
     for at in range(start, start + size - each + 1, each):
         name_at, info, _, section, value, _ = SYMBOL.unpack_from(data, at)
         end = names.find(b"\0", name_at, name_at + _LONGEST_NAME)
-        if name_at and section and end > name_at:
+        if name_at and section and end > name_at and info & 0xF not in _NO_PLACES:
             name = names[name_at:end].decode("latin-1")
             left -= len(name)
             if left < 0:
