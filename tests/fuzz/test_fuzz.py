@@ -193,6 +193,13 @@ def test_a_handler_that_cannot_be_fetched_is_left_to_compiled_firmware() -> None
     assert sum(machine.firmware.stats.values()) == 0
 
 
+def test_behind_a_refused_call_nothing_is_compared() -> None:
+    """A call whose hart mask lies on a device may be refused; what the program does from there on is no difference."""
+    world = World(settings("proposed"), "VS", DEFAULT_ISA)
+    program = assemble("lui a2, 0x80000; li a7, 5; mv a0, sp; ecall; sret", 0)  # sp: a device
+    assert world.judge(program, 0) is None
+
+
 @pytest.mark.parametrize("call", ["li a7, 8", "li a7, 0x48534d; li a6, 1"])
 def test_a_machine_that_is_off_runs_no_further(call: str) -> None:
     """A program that powers off the machine it is compared with, or stops its hart, ends its run."""

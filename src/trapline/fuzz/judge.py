@@ -170,7 +170,17 @@ class World:
         if self.mode == "VS" and layout.ECALL in units(program):  # behind a call, registers are another SBI's
             called = sum(map(len, units(program)[: units(program).index(layout.ECALL)]))
             places = {pc for pc in places if 0 <= pc - first <= called}
+            places = self._before_refusal(mine, others, places)
         return all(self._allowed(pc, mine.get(pc), [other.get(pc) for other in others]) for pc in places)
+
+    def _before_refusal(self, mine: dict[int, _Trap], others: list[dict[int, _Trap]], places: set[int]) -> set[int]:
+        """Those up to a call that the hypervisor alone refuses: behind it, the program goes another way."""
+        so_far = set[int]()
+        for pc, trap in mine.items():  # in their order
+            so_far.add(pc)
+            if self._calls_at(pc) and trap not in [other.get(pc) for other in others]:
+                return places & so_far
+        return places
 
     def _allowed(self, pc: int, mine: _Trap | None, others: list[_Trap | None]) -> bool:
         """Whether hardware does this at a pc, or a hypervisor may.
