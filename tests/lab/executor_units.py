@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +52,16 @@ def sleep_and_tell(folder: str) -> None:
 def echo(unit: Any) -> Any:
     """Return the unit."""
     return unit
+
+
+def count(number: int) -> Generator[int, None, int]:
+    """Say each number below this; its square is the value."""
+    yield from range(number)
+    return number * number
+
+
+def die_between(mark: str) -> Iterator[int]:
+    """Say 1, then be killed with -9 the first time, then say 2."""
+    yield 1
+    die_once(mark)
+    yield 2

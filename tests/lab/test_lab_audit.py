@@ -143,6 +143,21 @@ def test_counterexample_replays(tmp_path: Path, policy: str, event: str, status:
     assert (tmp_path / "replay.sh").read_text().count("trapline run") == 2
 
 
+def test_workers_tell_before_their_part_is_done(audits: dict[str, Audit]) -> None:
+    """Worker processes show what they have done at once, and Ctrl-C at that word keeps what it told."""
+    told: list[int] = []
+
+    def stop(done: int, every: int, name: str) -> None:
+        assert (every, name) == (16, "linux-6.13")
+        told.append(done)
+        raise KeyboardInterrupt
+
+    result = audit("linux-6.13", workers=2, progress=stop)
+    assert result.interrupted
+    assert told[0] < 16
+    assert 0 < result.executed < audits["linux-6.13"].executed
+
+
 def test_workers_change_nothing() -> None:
     """The JSON is the same, byte for byte, from one process and from three."""
     alone, together = (audit(["linux-6.13", "bao"], event="fetch", workers=n) for n in (1, 3))

@@ -113,3 +113,18 @@ def test_order_is_restored() -> None:
 def test_one_worker_needs_no_process() -> None:
     """One worker is this process."""
     assert isinstance(local(1), Here)
+
+
+def test_a_generator_tells_before_it_ends(executor: Executor) -> None:
+    """Each value that a generator yields is told with `more`, in its order, and what it returns ends its unit."""
+    done = list(executor.execute(units.count, [3, 2]))
+    assert [one for one in done if one.unit == 3] == [*(Done(3, n, more=True) for n in range(3)), Done(3, 9)]
+    assert [one for one in done if one.unit == 2] == [*(Done(2, n, more=True) for n in range(2)), Done(2, 4)]
+
+
+def test_a_generator_whose_worker_is_killed_tells_all_again(tmp_path: Path) -> None:
+    """A worker that is killed between two words of a unit costs a try; the next says all of them."""
+    done = list(local(2).execute(units.die_between, [str(tmp_path / "mark")]))
+    assert [(one.value, one.tries, one.more) for one in done] == [
+        (1, 1, True), (1, 2, True), (2, 2, True), (None, 2, False),
+    ]  # fmt: skip

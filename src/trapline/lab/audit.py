@@ -10,7 +10,8 @@ Properties:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from operator import itemgetter
@@ -49,6 +50,7 @@ Found = tuple[list[Finding], int, dict[int, set[str]]]
 FEW_PROBES = 20  # of one hart: they stay together, for a VM takes as long as ten of them
 REFERENCE = "linux-7.2"  # the policy under which what firmware makes of harts is compared
 FEW_JOBS = 8  # fewer are done sooner than a worker process is there
+TELL = 1.0  # seconds between two words of a worker process on what it has found
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,14 +228,19 @@ def _jobs(
     return [Job(Settings(p, m.name, on, misaligned), m, **more) for p in policies for m in models for on in fwft]
 
 
-def run_part(part: Part) -> list[_Seen]:
-    """Execute a part: what it found in each configuration."""
-    results = Results()
-    return [_run_part(job, results, part.number, part.parts) for job in part.jobs]
+def run_part(part: Part) -> Iterator[tuple[int, list[_Seen]]]:
+    """Execute a part: yield what it found in the next configurations, and the place of the first of these."""
+    results, told, found, due = Results(), 0, list[_Seen](), 0.0
+    for job in part.jobs:
+        found.append(_run_part(job, results, part.number, part.parts))
+        if time.monotonic() >= due or told + len(found) == len(part.jobs):
+            yield told, found
+            told, found, due = told + len(found), [], time.monotonic() + TELL
 
 
-def _joined(parts: list[_Seen]) -> Found:
+def _joined(seen: dict[int, _Seen]) -> Found:
     """Put together what all parts found in one configuration, in the order of its probes."""
+    parts = seen.values()
     found = sorted((one for part in parts for one in part.findings), key=itemgetter(0))
     raises: dict[int, set[str]] = {}
     for part in parts:
@@ -244,24 +251,30 @@ def _joined(parts: list[_Seen]) -> Found:
 
 def _execute(
     jobs: list[Job], executor: Executor, note: Progress | None
-) -> Generator[tuple[int, list[_Seen]], None, None]:
-    """Yield what parts of jobs found, with the place of the first of these; RuntimeError: a worker could not run one.
+) -> Generator[tuple[int, int, list[_Seen]], None, None]:
+    """Yield the number of a part, the place of a job, and what the part found in it and those behind it.
+
+    RuntimeError: a worker could not run a part. One that is tried again tells the same again.
 
     One process takes a job after the other; several take probes of all jobs.
     """
     results, every = Results(), len(jobs)
     if isinstance(executor, Here):
         for place, job in enumerate(jobs):
-            yield place, [_run_part(job, results, 0, 1)]
+            yield 0, place, [_run_part(job, results, 0, 1)]
             _tell(note, place + 1, every, job)
         return
     parts = executor.workers
     units = [Part(tuple(jobs), number, parts) for number in range(parts)]
-    for count, done in enumerate(executor.execute(run_part, units), start=1):
-        if done.value is None:
+    ended = [0] * parts
+    for done in executor.execute(run_part, units):
+        if done.error:
             raise RuntimeError(f"part {done.unit.number} was given up after {done.tries} tries: {done.error}")
-        yield 0, done.value
-        _tell(note, count * every // parts, every, jobs[-1])
+        if done.more and done.value is not None:
+            number, (first, found) = done.unit.number, done.value
+            yield number, first, found
+            ended[number] = max(ended[number], first + len(found))
+            _tell(note, sum(ended) // parts, every, jobs[ended[number] - 1])
 
 
 def _tell(note: Progress | None, done: int, every: int, job: Job) -> None:
@@ -295,11 +308,11 @@ def audit(
     result = Audit(tuple(p.name for p in chosen), tuple(m.name for m in models), partial=only is not None)
     few = len(jobs) < FEW_JOBS or not isinstance(engine, str)
     executing = _execute(jobs, Here() if few else local(workers), progress)
-    seen: list[list[_Seen]] = [[] for _ in jobs]
+    seen: list[dict[int, _Seen]] = [{} for _ in jobs]
     try:
-        for first, found in executing:
+        for number, first, found in executing:
             for place, one in enumerate(found, start=first):
-                seen[place].append(one)
+                seen[place][number] = one
     except KeyboardInterrupt:
         result.interrupted = True
     finally:

@@ -2,13 +2,15 @@
 
 A unit is an argument of a pure function that a module defines at its top level. However a unit ends, it
 gives one `Done`: its value, or the error after so many tries. A unit whose worker is killed is tried again.
+On this machine a generator may be the function: each value that it yields is a `Done` that says `more`, and what it
+returns is the unit's value. Where it is tried again, it says all of it again.
 Audits, sweeps and what else has many units stand on `execute`; trapline owns no scheduler.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -20,12 +22,13 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class Done(Generic[Unit, Value]):
-    """A unit that will not be tried again: its `value`, or, where `error` says something, no value."""
+    """A unit that will not be tried again: its `value`, or, at an `error`, no value; `more`: no end yet."""
 
     unit: Unit
     value: Value | None = None
     error: str = ""
     tries: int = 1
+    more: bool = False
 
 
 class Executor(Protocol):
@@ -54,17 +57,34 @@ class Here:
     ) -> Iterator[Done[Any, Any]]:
         """Yield a `Done` for each unit, in their order."""
         for unit in units:
-            yield run_here(function, unit, tries)
+            yield from run_here(function, unit, tries)
 
 
-def run_here(function: Callable[[Any], Any], unit: Any, tries: int) -> Done[Any, Any]:
+def run_here(function: Callable[[Any], Any], unit: Any, tries: int) -> Iterator[Done[Any, Any]]:
     """Run one unit in this process, again if it fails."""
     for attempt in range(1, tries + 1):
-        try:
-            return Done(unit, function(unit), "", attempt)
-        except Exception as error:
-            text = said(error)
-    return Done(unit, None, text, tries)
+        for error, value, more in answers(function, unit):
+            if more or not error or attempt == tries:
+                yield Done(unit, value, error, attempt, more)
+        if not error:
+            return
+
+
+def answers(function: Callable[[Any], Any], unit: Any) -> Iterator[tuple[str, Any, bool]]:
+    """Yield (error, value, more) of one try of a unit; the last alone has no more."""
+    try:
+        value = function(unit)
+        while isinstance(value, Generator):
+            try:
+                said_now = next(value)
+            except StopIteration as end:
+                value = end.value
+                break
+            yield "", said_now, True
+    except Exception as error:
+        yield said(error), None, False
+    else:
+        yield "", value, False
 
 
 def said(error: BaseException) -> str:

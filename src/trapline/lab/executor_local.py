@@ -125,10 +125,13 @@ class _Pool:
         task, gone = worker.has, False
         assert task is not None
         try:
-            error, value = worker.connection.recv()
+            error, value, more = worker.connection.recv()
         except _GONE:
             del self._workers[worker.connection]
-            gone, error, value = True, _death(worker.gone()), None
+            gone, error, value, more = True, _death(worker.gone()), None, False
+        if more:
+            yield Done(task.unit, value, "", task.tries, more)
+            return
         if error and task.tries < self._tries:
             self._again.append(task)
         following = self._next()

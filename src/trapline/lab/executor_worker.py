@@ -1,4 +1,4 @@
-"""A worker process: it takes a function, then units, and answers each with (error, value)."""
+"""A worker process: it takes a function, then units, and answers each with (error, value, more)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
-from trapline.lab.executor import said
+from trapline.lab.executor import answers, said
 
 
 def main(number: int, lifeline: int) -> None:
@@ -45,11 +45,14 @@ class _Unknown:
 
 def _answer(asked: Connection, function: Any) -> None:
     unit = _received(asked)
-    try:
-        answer = ForkingPickler.dumps(("", (unit if isinstance(unit, _Unknown) else function)(unit)))
-    except Exception as error:
-        answer = ForkingPickler.dumps((said(error), None))
-    asked.send_bytes(answer)
+    for answer in answers(unit if isinstance(unit, _Unknown) else function, unit):
+        try:
+            data, more = ForkingPickler.dumps(answer), answer[2]
+        except Exception as error:
+            data, more = ForkingPickler.dumps((said(error), None, False)), False
+        asked.send_bytes(data)
+        if not more:
+            return
 
 
 def _leave_with(lifeline: int) -> None:
