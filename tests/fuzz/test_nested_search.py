@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 
 from trapline.fuzz.findings import Group
-from trapline.fuzz.image import CODE, FCSR, PROGRAMS, REGISTERS, STRIDE
+from trapline.fuzz.image import CODE, FCSR, PROGRAMS, RAM, REGISTERS, SLOT, STRIDE, TABLE
 from trapline.fuzz.judge import World
 from trapline.fuzz.replay import write_all
 from trapline.fuzz.search import News, Plan, Search
 from trapline.fuzz.target import End
 from trapline.isa.assemble import assemble
+from trapline.lab import probe_image as probe
 from trapline.lab.settings import settings
 from trapline.policies import load_policy
+from trapline.privilege.pte import PTE_A, PTE_D, PTE_R, PTE_V, PTE_W, PTE_X
 
 
 def nested_plan(policy: str = "proposed") -> Plan:
@@ -89,3 +91,73 @@ def test_code_outside_of_its_program_is_named() -> None:
     load = int.from_bytes(assemble("flw fa0, 0(sp)", CODE), "little")
     judged = world.judge(assemble(f"li t0, {load:#x}\n sw t0, 64(s0)\n fence.i\n addi t0, s0, 64\n jr t0", CODE), 0)
     assert judged is not None and judged.key.what == "float load"
+
+
+# The last of several programs runs from a page whose entry they have changed, which no fence followed, and reaches a
+# device: L1, which gets no instruction in htinst, cannot read it.
+_OWN_ENTRY = {
+    "amomax on the entry, c.ldsp": (0, 3, (
+        "07bb80ffda15e7037a00", "8261b7d31700b3834301afa583a3", "b703e0ffb3839301a791d301f3730797e7032a00538008f0",
+    )),
+    "sw on the entry, a store": (1, 12, (
+        "af2dea05", "b7030000b3834301e780030003242b00", "b7731d00b383430123a22300", "f3730797e7032a00f3a2b132",
+    )),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", _OWN_ENTRY)
+def test_a_program_may_change_the_entry_it_runs_from(name: str) -> None:
+    """L1 lives when it cannot read L2's instruction, since U-mode code changed the entry of its own page."""
+    isa, zoo, programs = _OWN_ENTRY[name]
+    plan = nested_plan()
+    target = World(plan.settings, "VU", plan.isas[isa], nested=plan.nested).target
+    assert target.run([bytes.fromhex(program) for program in programs], zoo).end is End.DONE
+
+
+_ALIAS = 3 << 30  # an address that has no entry at first
+_GONE = {
+    "nothing": (0, 12),
+    "not executable": (RAM >> 2 & ~0xFFFFFFF | PTE_V | PTE_R | PTE_A | PTE_D, 12),
+    "a table in a hole": (probe.HOLE >> 2 | PTE_V, 1),
+    "a table nowhere": (probe.NO_SLOT_TABLE >> 2 | PTE_V, 1),
+    "a table in no memory": (1 << 45 >> 2 | PTE_V, 1),
+}  # the new entry, and the cause that L2 gets
+_ACCESSES = (
+    "ld a0, 0(s1)", "sd a0, 0(s1)", "c.lw a0, 0(s1)", "c.sw a0, 0(s1)", "amoadd.w a0, a1, (s1)", "lr.w a0, (s1)",
+    "fld fa0, 0(s1)",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("gone", _GONE)
+def test_l2_may_change_the_entry_its_supervisor_runs_from(gone: str) -> None:
+    """L2's next fetch has the exception of the new entry, whatever access L1 could not read the instruction of."""
+    entry, cause = _GONE[gone]
+    plan = nested_plan()
+    target = World(plan.settings, "VS", plan.isas[0], nested=plan.nested).target
+    programs = [_leaving(entry, access, CODE + SLOT * n) for n, access in enumerate(_ACCESSES)]
+    outcome = target.run(programs)
+    assert outcome.end is End.DONE
+    for n, program in enumerate(programs):
+        found = memoryview(outcome.log)[n * STRIDE :][:24].cast("Q").tolist()
+        at = _ALIAS - (2 << 30) + CODE + SLOT * n + program.index(assemble(_ACCESSES[n], 0))
+        assert found == [cause, at, at], _ACCESSES[n]
+
+
+def _leaving(entry: int, access: str, at: int) -> bytes:
+    """Code of VS that goes on at an alias of itself, takes the alias's entry away and makes one access."""
+    return assemble(
+        f"""
+  li t1, {TABLE + 8 * 3:#x}
+  li t2, {2 << 28 | PTE_V | PTE_R | PTE_W | PTE_X | PTE_A | PTE_D:#x}
+  sd t2, 0(t1)
+  sfence.vma
+  li t2, {entry:#x}
+  auipc t0, 0
+  li a2, {1 << 30:#x}
+  add t0, t0, a2
+  jalr zero, 16(t0)
+  sd t2, 0(t1)
+  {access}
+""",
+        at,
+    )

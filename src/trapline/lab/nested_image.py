@@ -14,7 +14,7 @@ from functools import lru_cache
 from trapline.isa.assemble import assemble_program
 from trapline.lab import probe_image as image
 from trapline.policies import Action, Policy, causes
-from trapline.privilege.causes import GUEST_PAGE_FAULTS
+from trapline.privilege.causes import GUEST_PAGE_FAULTS, LOAD_ACCESS, LOAD_GUEST_PAGE_FAULT, LOAD_PAGE_FAULT
 from trapline.privilege.fields import HSTATUS_SPV, HSTATUS_SPVP, HSTATUS_VTW, MSTATUS_SPP
 from trapline.privilege.pte import PTE_A, PTE_D, PTE_R, PTE_U, PTE_V, PTE_W, PTE_X
 
@@ -32,6 +32,7 @@ ACTIONS = {
     Action.EMULATE: EMULATES,
 }
 _LEAF = PTE_V | PTE_U | PTE_A | PTE_D
+_UNREAD = 1 << LOAD_ACCESS | 1 << LOAD_PAGE_FAULT | 1 << LOAD_GUEST_PAGE_FAULT  # what hlvx finds where nothing is
 
 _SOURCE = """
 start:                        # a1: where L2 begins
@@ -71,7 +72,7 @@ start:                        # a1: where L2 begins
   .align 2
 handler:                      # sscratch is 0 while it runs
   csrrw sp, sscratch, sp
-  beqz sp, broken
+  beqz sp, own
 {save}
   csrrw t0, sscratch, zero
   sd t0, 16(sp)
@@ -198,6 +199,7 @@ after4:
 skip:
   andi t0, s4, 1
   bnez t0, skip_known
+read:
   hlvx.hu s4, (s1)            # no instruction in htinst: read it
   andi t0, s4, 3
   addi s1, s1, 2
@@ -209,6 +211,22 @@ skip_known:
   andi t0, s4, 2
   add s1, s1, t0
   addi s1, s1, 2
+  j resume
+
+own:                          # a trap of the handler's own, which only what reads an instruction of L2 may take
+  csrr t0, sepc
+  la t1, read
+  bne t0, t1, broken
+  csrr t0, scause
+  li t1, {unread:#x}
+  srl t1, t1, t0
+  andi t1, t1, 1
+  beqz t1, broken             # it has no such instruction
+  csrrw sp, sscratch, sp
+  hfence.vvma                 # L2 ran from an entry that is no more: its own fetch is to find that
+  hfence.gvma
+  csrw hstatus, s5            # where L2 was
+  csrw sstatus, s6
   j resume
 
 redirect:                     # what hardware does: s0, s1, s2 are cause, epc and tval
@@ -304,7 +322,7 @@ def _program(policy: Policy, watch: str = "", report: str = "") -> str:
         leaf=_LEAF | PTE_R | PTE_W | PTE_X, killed=KILLED, broken=BROKEN, finisher=image.FINISHER,
         save="\n".join(f"  sd x{n}, {8 * n}(sp)" for n in registers),
         restore="\n".join(f"  ld x{n}, {8 * n}(sp)" for n in registers),
-        watch=watch, report=report,
+        watch=watch, report=report, unread=_UNREAD,
         dies="j report" if report else "", actions=_bytes(actions), outside=_bytes(outside), others=_bytes(others),
     )  # fmt: skip
 
