@@ -260,6 +260,8 @@ def _turn(
             vcpu.advance(until)
         elif stop in _ENDS:
             return VmResult(_ENDS[stop], vcpu)
+        if vcpu.is_trace_full():
+            return VmResult("stop", vcpu)
         if words is not None:
             break
         reason = 0

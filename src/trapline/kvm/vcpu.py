@@ -65,6 +65,7 @@ from trapline.privilege.fields import (
     MSTATUS_SPIE,
     MSTATUS_SPP,
 )
+from trapline.privilege.trace import is_much_unread
 from trapline.sbi.numbers import FirmwareEvent
 
 if TYPE_CHECKING:
@@ -333,7 +334,13 @@ class Vcpu(vcpu_state.VcpuWords, VcpuTraps, Named):
             stop = self._came_back(self._run_guest(self._slice()))
             if stop is not None:
                 return stop
+            if self.is_trace_full():
+                return RunStop.STOP
         raise AssertionError("unreachable")
+
+    def is_trace_full(self) -> bool:
+        """Whether the ring of traps must be read before the guest goes on."""
+        return self.hart.trace_base != 0 and bool(self.hart.call(is_much_unread))
 
     def _came_back(self, reason: int) -> RunStop | None:
         collect(self)

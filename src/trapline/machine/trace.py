@@ -15,7 +15,7 @@ from trapline.privilege.derived import update_derived
 from trapline.privilege.modes import DESTINATION_NAMES, MODE_NAMES
 
 _ENTRY = struct.Struct("<8Q")
-_RING, _ENOUGH = 1 << 17, 1 << 16  # entries; and unread ones at which a hart comes back
+_RING = 1 << 17  # entries; a hart comes back when half of them are unread
 MOST_LAST = 1 << 24
 
 
@@ -67,11 +67,14 @@ class TraceRing:
 
 
 class Tracer:
-    """The rings of some harts: everything (`last` None), or the last traps and returns of each alone."""
+    """The rings of some harts: everything (`last` None), or the last traps and returns of each alone.
 
-    def __init__(self, harts: Sequence[Hart], last: int | None = None) -> None:
+    `entries` is what a ring for everything holds, a power of two; a hart comes back to be read when it is half full.
+    """
+
+    def __init__(self, harts: Sequence[Hart], last: int | None = None, entries: int = _RING) -> None:
         self.last, self.lost = last, 0
-        entries, enough = (_RING, _ENOUGH) if last is None else (1 << max(1, last - 1).bit_length(), 0)
+        entries, enough = (entries, entries // 2) if last is None else (1 << max(1, last - 1).bit_length(), 0)
         self._rings = [TraceRing(hart, number, entries, enough) for number, hart in enumerate(harts)]
 
     def take(self) -> list[tuple[int, bytes]]:

@@ -17,6 +17,7 @@ from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import ENVCFG_STCE
 from trapline.privilege.interrupts import interrupt_waits, time_now, update_timers
 from trapline.privilege.memory import NO_RESERVATION
+from trapline.privilege.trace import is_much_unread
 
 NEVER = 1 << 60  # ticks: thousands of years; software writes all ones to switch a timer off
 NO_TICK = 0xFFFF_FFFF_FFFF_FFFF
@@ -160,6 +161,8 @@ def hart_turn(hart: Hart, io: DeviceState, number: U64) -> None:
         hart.turn_end = 0
         io.turn_done = io.turn_done + (hart.instret - before)
         react(hart, io, number, until, reason)
+        if hart.trace_base != 0 and is_much_unread(hart):
+            io.turn_stop = 1  # traps to hosted software leave the engine without a look at the ring
         if io.turn_goal_of == number + 1 and hart.instret >= io.turn_goal:
             io.turn_goal_of = 0
             io.turn_stop = 1

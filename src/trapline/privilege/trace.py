@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from trapline.lang.control import EXIT_STOP, leave
-from trapline.lang.functions import cold
+from trapline.lang.functions import cold, hosted
 from trapline.lang.memory import host_load, host_store
 from trapline.lang.state import Hart
 from trapline.lang.values import U64
@@ -36,12 +36,18 @@ def take_entry(hart: Hart, what: U64) -> U64:
     return entry
 
 
-@cold
-def ask_for_reader(hart: Hart) -> None:
-    """Come back to be read if there is much; not from where hosted software is to go on."""
+@hosted
+def is_much_unread(hart: Hart) -> bool:
+    """Whether a traced hart has to come back before the ring overflows; `trace_base` is not 0."""
     ring = hart.trace_base
     enough = host_load(ring + ENOUGH, 8)
-    if enough != 0 and host_load(ring + COUNT, 8) - host_load(ring + READ, 8) >= enough:
+    return enough != 0 and host_load(ring + COUNT, 8) - host_load(ring + READ, 8) >= enough
+
+
+@cold
+def ask_for_reader(hart: Hart) -> None:
+    """Come back to be read if there is much; not from where hosted software is to go on, which looks by itself."""
+    if is_much_unread(hart):
         leave(hart, EXIT_STOP)
 
 

@@ -73,6 +73,7 @@ from trapline.privilege.fields import (
     MSTATUS_SPP,
 )
 from trapline.privilege.interrupts import time_now
+from trapline.privilege.trace import is_much_unread
 
 # hart.kvm_action: by cause what to do (0 is Python's), and flags; from EVENT_SHIFT 1 + the firmware event that it is.
 # STAT_SHIFT and WRS_SHIFT: numbers of the counters of what is done.
@@ -425,6 +426,8 @@ def hosted_exit(hart: Hart) -> U64:
     if not handled:
         return U64(NOT_HANDLED)
     hart.kvm_exits_left = hart.kvm_exits_left - 1
+    if hart.exit_reason != EXIT_WFI and hart.trace_base != 0 and is_much_unread(hart):
+        hart.exit_reason = EXIT_STOP
     stopped = hart.exit_reason == EXIT_STOP
     timer_tick(hart)
     if hart.exit_reason == EXIT_WFI:  # L2's own
