@@ -10,6 +10,7 @@ from __future__ import annotations
 from trapline.lang.functions import hosted
 from trapline.lang.state import Hart
 from trapline.lang.values import U64
+from trapline.privilege import csr_numbers as csr
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.csr_numbers import HSTATUS, SEPC, SSTATUS
 from trapline.privilege.csr_status import new_hstatus, new_sstatus
@@ -23,6 +24,36 @@ from trapline.privilege.fields import (
     MSTATUS_SPP,
 )
 from trapline.privilege.returns import sret
+
+
+@hosted
+def load_host(hart: Hart, hedeleg: U64, hideleg: U64, henvcfg: U64, hcounteren: U64) -> None:
+    """What KVM has chosen for a vCPU (kvm_arch_vcpu_load)."""
+    csr_write(hart, U64(csr.HEDELEG), hedeleg)
+    csr_write(hart, U64(csr.HIDELEG), hideleg)
+    csr_write(hart, U64(csr.HENVCFG), henvcfg)
+    csr_write(hart, U64(csr.HCOUNTEREN), hcounteren)
+
+
+@hosted
+def load_trap_csrs(hart: Hart, vsie: U64, vstvec: U64, vsscratch: U64, vsepc: U64, vscause: U64, vstval: U64) -> None:
+    """The guest's own registers of its traps."""
+    csr_write(hart, U64(csr.VSIE), vsie)
+    csr_write(hart, U64(csr.VSTVEC), vstvec)
+    csr_write(hart, U64(csr.VSSCRATCH), vsscratch)
+    csr_write(hart, U64(csr.VSEPC), vsepc)
+    csr_write(hart, U64(csr.VSCAUSE), vscause)
+    csr_write(hart, U64(csr.VSTVAL), vstval)
+
+
+@hosted
+def load_csrs(hart: Hart, vsstatus: U64, hvip: U64, vsatp: U64, scounteren: U64, senvcfg: U64) -> None:
+    """The guest's other registers."""
+    csr_write(hart, U64(csr.VSSTATUS), vsstatus)
+    csr_write(hart, U64(csr.HVIP), hvip)
+    csr_write(hart, U64(csr.VSATP), vsatp)
+    csr_write(hart, U64(csr.SCOUNTEREN), scounteren)
+    csr_write(hart, U64(csr.SENVCFG), senvcfg)
 
 
 @hosted

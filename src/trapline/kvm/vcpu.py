@@ -28,7 +28,7 @@ from trapline.kvm.nested.setup import NestedHart
 from trapline.kvm.report.death import Death, autopsy
 from trapline.kvm.report.trace import origin_of
 from trapline.kvm.run_stop import RunStop
-from trapline.kvm.switch import preempt, save_guest
+from trapline.kvm.switch import load_csrs, load_host, load_trap_csrs, preempt, save_guest
 from trapline.kvm.timer import VcpuTimer
 from trapline.kvm.turns import stalls
 from trapline.kvm.uapi.context import GUEST_CSRS, CpuTrap, GuestCsrs, KvmRun, VcpuConfig
@@ -163,16 +163,13 @@ class Vcpu(vcpu_state.VcpuWords, VcpuTraps, Named):
         if self.loaded:
             return
         self.configure_once()
-        call = self.hart.call
-        call(csr_write, csr.HEDELEG, self.config.hedeleg)
-        call(csr_write, csr.HIDELEG, self.config.hideleg)
-        call(csr_write, csr.HENVCFG, self.config.henvcfg)
+        call, has, its = self.hart.call, self.config, self.csrs
+        call(load_host, has.hedeleg, has.hideleg, has.henvcfg, self.policy.hcounteren)
         if self.hart.has_smstateen != 0:
             call(csr_write, csr.HSTATEEN0, self.config.hstateen0)
-        call(csr_write, csr.HCOUNTEREN, self.policy.hcounteren)
         self.vm.update_hgatp(self)
-        for field, number in GUEST_CSRS.items():
-            call(csr_write, number, getattr(self.csrs, field))
+        call(load_trap_csrs, its.vsie, its.vstvec, its.vsscratch, its.vsepc, its.vscause, its.vstval)
+        call(load_csrs, its.vsstatus, its.hvip, its.vsatp, its.scounteren, its.senvcfg)
         self.aia.load()
         self.timer.restore()
         self.loaded = True

@@ -7,8 +7,11 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 _ended = [0]  # runs that Ctrl-C could end, and that are over
+# Without the look whether a handler is one of signal.Handlers: it raises and catches, in each of many short runs.
+_install: Callable[..., Any] = getattr(signal.signal, "__wrapped__", signal.signal)
 DEADLY = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGABRT)
 
 
@@ -27,12 +30,12 @@ def on_ctrl_c(stop: Callable[[], None]) -> Iterator[None]:
         seen = True
         stop()
 
-    previous = signal.signal(signal.SIGINT, on_signal)
+    previous = _install(signal.SIGINT, on_signal)
     try:
         yield
     finally:
         _ended[0] += 1
-        signal.signal(signal.SIGINT, previous)
+        _install(signal.SIGINT, previous)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import TypeVar
 
 from trapline.policies.schema import PolicyError, Ranged
@@ -20,6 +21,7 @@ _VERSION = re.compile(r"([0-9]{1,4})(?:\.([0-9]{1,4})(?:\.([0-9]{1,4}))?)?")
 Series = tuple[int, int]
 
 
+@cache
 def parse(version: str) -> Series:
     """Return the series of a version: (6, 12) of "6.12" and "6.12.35", (2026, 3) of "2026.03", (2025, 0) of "2025"."""
     return split(version)[0]
