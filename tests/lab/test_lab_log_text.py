@@ -93,6 +93,14 @@ def test_without_a_file_it_is_on_standard_error(tmp_path: Path, capfd: pytest.Ca
     assert "int: hart:0, async:0" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["log.txt", "a:b,c.txt"])
+def test_a_colon_names_the_file(name: str, tmp_path: Path) -> None:
+    """`--log ITEMS:FILE` writes what `--log ITEMS --log-file FILE` does; the first colon splits."""
+    expected, file = logged(tmp_path, "int"), tmp_path / name
+    boot(BootOptions(str(tmp_path / "program.bin"), memory="16M", log=f"int:{file}"))
+    assert file.read_text().splitlines() == expected
+
+
 @pytest.mark.parametrize(
     ("log", "file", "said"),
     [
@@ -100,6 +108,11 @@ def test_without_a_file_it_is_on_standard_error(tmp_path: Path, capfd: pytest.Ca
         ("int,", None, r"no item is called '' \(exec, int, mmu, sbi\)"),
         (None, "x", "--log-file needs to know what"),
         ("int", "/nowhere/x", "cannot write"),
+        ("int:/nowhere/x", None, "cannot write"),
+        ("int:", None, "'int:' names no file behind the colon"),
+        ("int:a", "b", r"two files: 'a' and 'b' \(--log-file\)"),
+        ("itn:x", None, r"no item is called 'itn'"),
+        (":x", None, r"no item is called ''"),
     ],
 )
 def test_what_cannot_be_is_said(log: str | None, file: str | None, said: str, tmp_path: Path) -> None:

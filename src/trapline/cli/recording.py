@@ -24,7 +24,7 @@ class Recording:
         Write only some: cause=NAME, from=MODE, to=LEVEL, pc=SYMBOL or pc=LOW..HIGH; several values behind commas; may
         be repeated, and then all must hold.
     log
-        Write lines of text as QEMU's -d does: some of exec,int,mmu,sbi.
+        Write lines of text as QEMU's -d does, ITEMS or ITEMS:FILE: some of exec,int,mmu,sbi.
     log_file
         Write them to a file, not to standard error.
     profile

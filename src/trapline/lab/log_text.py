@@ -38,16 +38,21 @@ class Out(Protocol):
         """Write some."""
 
 
-def parse_log(text: str | None, file: str | None) -> frozenset[str]:
-    """Read the option's value; UsageError says which word is wrong."""
+def parse_log(text: str | None, file: str | None) -> tuple[frozenset[str], str | None]:
+    """Return the items of the option's value, ITEMS[:FILE], and the file; UsageError says which word is wrong."""
     if text is None:
         if file is not None:
             raise UsageError("--log-file needs to know what", "--log-file", f"--log {','.join(ITEMS)}")
-        return frozenset()
-    for word in text.split(","):
+        return frozenset(), None
+    items, colon, named = text.partition(":")
+    if colon and not named:
+        raise UsageError(f"{text[:40]!r} names no file behind the colon", OPTION, "--log ITEMS:FILE")
+    if colon and file is not None:
+        raise UsageError(f"two files: {named[:60]!r} and {file[:60]!r} (--log-file)", OPTION, "give one of them")
+    for word in items.split(","):
         if word not in ITEMS:
             raise UsageError(f"no item is called {word[:40]!r}{nearest(word, ITEMS)}", OPTION, ", ".join(ITEMS))
-    return frozenset(text.split(","))
+    return frozenset(items.split(",")), named if colon else file
 
 
 class LogText:

@@ -49,10 +49,10 @@ def tracing(options: CommonOptions, own: Mapping[str, int]) -> Tracing:
                 raise UsageError(f"{option} needs a file", option, "--trace FILE")
     if last is not None and not 0 < last <= MOST_LAST:
         raise UsageError(f"{last} is not in 1..{MOST_LAST}", "--trace-last")
-    items = parse_log(options.log, options.log_file)
+    items, log_file = parse_log(options.log, options.log_file)
     given = read_symbols(options.observe.symbols) if filters or items else Symbols()
     wanted = parse_filters(filters, names_of(own, given) if filters else {})
-    return Tracing(path, last, wanted, items, options.log_file, given or symbols_among(own))
+    return Tracing(path, last, wanted, items, log_file, given or symbols_among(own))
 
 
 def row(traced: Traced) -> tuple[Any, ...]:
@@ -267,7 +267,7 @@ def traced(options: Tracing, harts: Sequence[Hart]) -> Iterator[Looking | None]:
     if path is None and not options.log:
         yield None
         return
-    with _opened(path) as writer, output_file(options.log_file, "--log-file") as out:
+    with _opened(path) as writer, output_file(options.log_file, "--log") as out:
         log = LogText(options.log, out, options.symbols) if options.log else None
         # A filter and a log have to see everything; without them the ring itself forgets what is not among the last.
         chosen, last = _Chosen(options, writer), options.last if options.wanted is None and log is None else None
