@@ -113,6 +113,15 @@ def test_a_cause_that_firmware_found_itself_is_compared() -> None:
     assert [run_job(j, results) for j in jobs] == [run_job(j) for j in jobs]
 
 
+def test_hcounteren_is_compared_where_it_gates() -> None:
+    """Every probe gives, with each of the low bits of hcounteren taken away and with all, what it gives there alone."""
+    only, results = frozenset(e.id for e in EVENTS if {"zicntr", "zihpm", "sstc"} & set(e.isa)), Results()
+    policy = load_policy("linux-7.2")
+    values = (policy.hcounteren, *(policy.hcounteren & ~(1 << bit) for bit in range(4)), 0)
+    jobs = [job(replace(policy, hcounteren=value), only=only) for value in values]
+    assert [run_job(j, results) for j in jobs] == [run_job(j) for j in jobs]
+
+
 def _one_thing_each() -> dict[str, tuple[Policy, FirmwareModel]]:
     """One policy on one firmware, and the same with one thing changed."""
     base = load_policy("linux-7.2")

@@ -73,7 +73,8 @@ _NARROW = _OF_CALLS | _OF_INSTRUCTIONS | _OF_ACCESSES | _OF_EXITS | _OF_INTERRUP
 _GIVEN = ENVCFG_STCE | ENVCFG_PBMTE | ENVCFG_ADUE | ENVCFG_CBZE | ENVCFG_CBCFE | ENVCFG_CBIE
 _GATED = frozenset(("sstc", "svadu", "svpbmt", "zicbom", "zicboz"))
 _OF_GIVEN = frozenset(("menvcfg", "ctx_base", "stimer_at", "kvm_sstc"))
-_COUNTERS = frozenset(("zicntr", "zihpm"))  # extensions of events that read what hcounteren gives
+# Extensions of events that read what hcounteren gives: counters, stimecmp (its TM), and scountovf.
+_COUNTERS = frozenset(("zicntr", "zihpm", "sstc", "sscofpmf"))
 _ENDS = frozenset((Action.REDIRECT, Action.KILL, Action.EXIT, Action.DEBUG))  # actions that decode no access
 _STATE = [f for f in LAYOUT.fields.values() if not f.host and f.name not in ("medeleg", "medeleg_mask")]
 # Of a firmware model: not its words, what the state of the hart says, how it answers calls and what it costs.
