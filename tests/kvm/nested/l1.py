@@ -147,6 +147,14 @@ def supervised(hart: Hart, *, priv: int = 1) -> None:
     hart.priv = priv
 
 
+class NoEnd(AssertionError):
+    """A program is not over at its limit of instructions; it has these notes so far."""
+
+    def __init__(self, text: str, notes: bytes) -> None:
+        super().__init__(text)
+        self.notes = notes
+
+
 def on_hart(code: bytes, tables: Iterable[tuple[int, bytes]], menvcfg: int, isa: str, engine: str, limit: int) -> bytes:
     """Run the program where H is real: on a hart of trapline."""
     hart, regions = Hart(), Regions()
@@ -170,7 +178,8 @@ def on_hart(code: bytes, tables: Iterable[tuple[int, bytes]], menvcfg: int, isa:
         left -= int(hart.instret) - before
         if reason == EXIT_HOSTED_M:
             break
-        assert reason not in (EXIT_LIMIT, EXIT_WFI), f"no end: pc {int(hart.pc):#x}, reason {reason}"
+        if reason in (EXIT_LIMIT, EXIT_WFI):
+            raise NoEnd(f"no end: pc {int(hart.pc):#x}, reason {reason}", regions.read(NOTES, NOTES_SIZE))
     assert int(hart.mcause) == 9, f"cause {int(hart.mcause)} at {int(hart.mepc):#x}"
     return regions.read(NOTES, NOTES_SIZE)
 
@@ -219,7 +228,10 @@ def as_guest(
     """Run the program as a guest of the hosted KVM."""
     vm = nested_vm(code, tables, engine=engine, **options)
     result = vm.run(None, max_instructions=limit)
-    assert result.reason == "exit", f"{result.reason} at {vm.vcpus[0].pc:#x} {result.death}"
+    text = f"{result.reason} at {vm.vcpus[0].pc:#x} {result.death}"
+    if result.reason == "limit":
+        raise NoEnd(text, vm.read_memory(NOTES, NOTES_SIZE))
+    assert result.reason == "exit", text
     return vm.read_memory(NOTES, NOTES_SIZE)
 
 
