@@ -232,6 +232,7 @@ def _turn(
 ) -> VmResult | None:
     """Run one vCPU up to the tick `until`; with `words`, for one KVM_RUN, which may be under way."""
     reason = 0 if words is None else words.reason()
+    held = vars(vcpu)  # what is written at each KVM_RUN, past the check of names
     if vcpu.yielded and not reason:  # a stop came between
         vcpu.yielded = False
         vcpu.advance(until)
@@ -244,9 +245,9 @@ def _turn(
             if result is not None:
                 return result
             limit = int(vcpu.hart.kvm_run_end) - int(vcpu.hart.instret)
-        vcpu.vmm_waits = vmm is not None
+        held["vmm_waits"] = vmm is not None
         stop = vcpu.resume(reason) if reason else vcpu.run(max(1, limit))
-        vcpu.vmm_waits = False
+        held["vmm_waits"] = False
         end, vcpu.hart.kvm_turn_until = int(vcpu.hart.kvm_turn_until), 0
         if stop is RunStop.EXIT:
             if vmm is None or not vmm(vcpu):

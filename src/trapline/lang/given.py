@@ -51,8 +51,12 @@ class Named:
     _complete = False  # set at the end of the constructor
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name not in self.__dict__ and self._complete and not _has(type(self), name):
-            known = [n for n in (*self.__dict__, *dir(type(self))) if not n.startswith("_")]
+        held = self.__dict__
+        if name in held:  # no data descriptor has the name of what is kept here: written without another call
+            held[name] = value
+            return
+        if self._complete and not _has(type(self), name):
+            known = [n for n in (*held, *dir(type(self))) if not n.startswith("_")]
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{near(name, known)}")
         object.__setattr__(self, name, value)
 
