@@ -73,7 +73,9 @@ FIRMWARE_EVENTS = {
     "access-store": FirmwareEvent.ACCESS_STORE,
     "illegal-insn": FirmwareEvent.ILLEGAL_INSN,
 }
-_EVENTS = LAYOUT.fields["kvm_events"]
+_EVENTS = LAYOUT.fields["kvm_events"].index
+_COUNTED = slice(_EVENTS, _EVENTS + len(FIRMWARE_EVENTS))
+_RING_AT = LAYOUT.fields["exit_ring_at"].index
 _LEAVES = LAYOUT.fields["kvm_leaves"].index
 _EXITS_AT_A_TIME = 1 << 16
 _SERVED = {"TIME": SERVES_TIME, "IPI": SERVES_IPI, "RFENCE": SERVES_RFENCE}
@@ -263,12 +265,13 @@ def _action(vcpu: Vcpu, policy: Policy, cause: int, names: dict[str, int]) -> in
 # --- what native code did ---
 def collect(vcpu: Vcpu) -> None:
     """Note the exits that were handled since the last time among the VM's last traps, and tell who watches."""
-    at = int(vcpu.hart.exit_ring_at)
-    events = vcpu.hart.mem[_EVENTS.index : _EVENTS.index + len(FIRMWARE_EVENTS)].tolist()
-    for event, n in enumerate(events):
-        if n:
-            vcpu.hart.kvm_events[event] = 0
-            vcpu.count_firmware_event(FirmwareEvent(event), n)
+    mem = vcpu.hart.mem
+    at, events = mem[_RING_AT], mem[_COUNTED].tolist()
+    if any(events):
+        for event, n in enumerate(events):
+            if n:
+                vcpu.hart.kvm_events[event] = 0
+                vcpu.count_firmware_event(FirmwareEvent(event), n)
     if at != vcpu.native_seen:
         vcpu.vm.note_native(vcpu.id, ring_entries(vcpu.hart, vcpu.native_seen))
         vcpu.native_seen = at
