@@ -13,7 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from trapline.engine.compiler_names import plain_index
-from trapline.engine.kept_tables import Words, keep_words, known_words
+from trapline.engine.kept_tables import Words, keep_words, kept_plain, known_words
 from trapline.engine.records import (
     ACCESS,
     ACCESS_FLOAT,
@@ -53,7 +53,7 @@ from trapline.engine.records import (
     STEP_BIT,
     STEP_SHIFT,
 )
-from trapline.isa.decode import Decoder, expansion
+from trapline.isa.decode import Decoder, declare, expansion
 from trapline.isa.encoding import Encoding, Field
 from trapline.isa.lookup import scalar_access, scalar_accesses
 from trapline.lang.facts import Flow, Kind
@@ -194,6 +194,25 @@ def _numbers(declared: int) -> dict[int, int]:
 def number_of(instruction: Instruction) -> int:
     """The place of an instruction in the table of all."""
     return _numbers(len(INSTRUCTIONS))[id(instruction)]
+
+
+def _all_numbers() -> dict[str, list[int]]:
+    declare()
+    found: dict[str, list[int]] = {}
+    for n, instruction in enumerate(INSTRUCTIONS):
+        found.setdefault(instruction.name, []).append(n)
+    return found
+
+
+def numbers_of(name: str) -> list[int]:
+    """The places of the instructions of this name in the table of all."""
+    numbers: dict[str, list[int]] = kept_plain("numbers", _all_numbers)
+    return numbers.get(name, [])
+
+
+def scalar_names() -> list[str]:
+    """The names of isa.lookup.scalar_accesses."""
+    return kept_plain("scalars", lambda: [i.name for i in scalar_accesses()])  # type: ignore[no-any-return]
 
 
 def access_word(spelling: Instruction, target: Instruction) -> int:

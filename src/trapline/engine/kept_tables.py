@@ -12,6 +12,7 @@ from trapline.engine.stamps import packed, unpacked
 from trapline.lang.functions import INSTRUCTIONS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 Steps = dict[tuple[str, int], int]
@@ -62,3 +63,13 @@ def keep_words(extensions: str, words: Words) -> None:
     """Keep them, unless they are of other instructions than the steps."""
     if _holds():
         _keep({extensions: words})
+
+
+def kept_plain(name: str, make: Callable[[], Any]) -> Any:
+    """A plain value that follows from the instructions: the kept one, or what `make`, which declares them, returns."""
+    if _holds() and name in _kept():
+        return _kept()[name]
+    value = make()
+    if _holds():
+        _keep({name: value})
+    return value

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from trapline.dataclass import dataclass
-from trapline.isa.lookup import scalar_accesses
+from trapline.engine.decode_table import scalar_names
 
 ILLEGAL, ILLEGAL_TO_VS, CSR_TRIED, CSR_READ = "illegal", "illegal to VS", "illegal csr", "counter read"
 ATOMIC, AMO, ACCESS, PLAIN, MTIMER = "misaligned atomic", "misaligned amo", "access fault", "other redirect", "m-timer"
@@ -77,7 +77,7 @@ NOTHING = Cost(0, "the hart never comes back")
 @cache
 def measurements() -> dict[str, Any]:
     """Return measured.json: `firmware` by version, and `kernels` by version."""
-    data: dict[str, Any] = json.loads(resources.files("trapline.firmware").joinpath("measured.json").read_text())
+    data: dict[str, Any] = json.loads(Path(__file__).with_name("measured.json").read_text(encoding="utf-8"))
     return data
 
 
@@ -113,4 +113,4 @@ def _scale(measured_on: str) -> float:
 
 def firmware_events() -> tuple[str, ...]:
     """What hart.fw_cost holds the prices of, by number of the event (firmware.handler): 0 is none."""
-    return (ILLEGAL, ATOMIC, ACCESS, PLAIN, ILLEGAL_TO_VS, AMO, CSR_READ, *(i.name for i in scalar_accesses()))
+    return (ILLEGAL, ATOMIC, ACCESS, PLAIN, ILLEGAL_TO_VS, AMO, CSR_READ, *scalar_names())

@@ -22,7 +22,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from trapline.engine.compiler.source import SubsetError, definition
 from trapline.lang.functions import COLD, cold
 from trapline.lang.values import U64
 from trapline.policies import Policy, PolicyError
@@ -63,6 +62,8 @@ def check_function(function: Any, where: str) -> ActionFunction:
     """Return the function if it can be an action; PolicyError says why not."""
     if getattr(function, "__subset__", "") != COLD:
         raise PolicyError(f"function {where!r} is not one that @action declares")
+    from trapline.engine.compiler.source import definition
+
     try:
         arguments = [a.arg for a in definition(function).args.args]
     except (SyntaxError, OSError) as error:
@@ -79,6 +80,7 @@ def actions_of(policy: Policy) -> dict[int, ActionFunction]:
 
 def compiled(function: ActionFunction) -> int:
     """Return the address of the compiled function; PolicyError if it is not in the subset."""
+    from trapline.engine.compiler.source import SubsetError
     from trapline.engine.extra_image import native_address
 
     try:

@@ -8,7 +8,6 @@ may drop them at any time, and taking a snapshot drops the translations of the m
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from trapline.dataclass import fields, replace
+from trapline.digest import sha256
 from trapline.lang.layout import Kind
 from trapline.lang.state import Hart
 from trapline.lang.state.words import LAYOUT
@@ -42,7 +42,7 @@ SAVED = tuple(f for f in LAYOUT.fields.values() if not f.host)
 
 def layout_digest() -> str:
     """Return what identifies the layout of a saved hart."""
-    return hashlib.sha256(repr([(f.name, f.count) for f in SAVED]).encode()).hexdigest()[:16]
+    return sha256(repr([(f.name, f.count) for f in SAVED]).encode()).hexdigest()[:16]
 
 
 def save_hart(hart: Hart) -> str:

@@ -9,7 +9,6 @@ pieces of 256 KiB, compressed; those that are all zero are not there.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import stat
@@ -135,12 +134,14 @@ def write(path: str | Path, head: dict[str, Any], payload: list[bytes]) -> int:
 
     What is no regular file (a pipe, a device) is written to and never replaced; a link stays one.
     """
-    digest = hashlib.sha256()
+    from hashlib import sha256
+
+    digest = sha256()
     for piece in payload:
         digest.update(piece)
     head = {**head, "payload": {"size": sum(map(len, payload)), "sha256": digest.hexdigest()}}
     text = json.dumps(head, separators=(",", ":")).encode()
-    pieces = [MAGIC + _HEAD.pack(hashlib.sha256(text).digest(), len(text)) + text, *payload]
+    pieces = [MAGIC + _HEAD.pack(sha256(text).digest(), len(text)) + text, *payload]
     try:
         target = Path(path).resolve()
         if target.exists() and not target.is_file():
@@ -203,6 +204,8 @@ def read(path: str | Path) -> tuple[dict[str, Any], memoryview]:
 
 
 def _read(file: BinaryIO, path: str | Path) -> tuple[dict[str, Any], memoryview]:
+    from hashlib import sha256
+
     start = len(MAGIC) + _HEAD.size
     begin = file.read(start)
     if begin[: len(MAGIC)] != MAGIC:
@@ -215,7 +218,7 @@ def _read(file: BinaryIO, path: str | Path) -> tuple[dict[str, Any], memoryview]
     text = _take(file, length)
     if len(text) < length:
         raise SnapshotError(f"{path}: truncated snapshot: {start + len(text)} of at least {start + length} bytes")
-    if hashlib.sha256(text).digest() != digest:
+    if sha256(text).digest() != digest:
         raise SnapshotError(f"{path}: damaged snapshot: its head does not match its checksum")
     head = _head(text, path)
     known = head["payload"]
@@ -226,7 +229,7 @@ def _read(file: BinaryIO, path: str | Path) -> tuple[dict[str, Any], memoryview]
         if len(payload) == known["size"]:
             what, there = "overlong", f"more than {there}"
         raise SnapshotError(f"{path}: {what} snapshot: {there} of {begins + known['size']} bytes")
-    if hashlib.sha256(payload).hexdigest() != known["sha256"]:
+    if sha256(payload).hexdigest() != known["sha256"]:
         raise SnapshotError(f"{path}: damaged snapshot: its memory does not match its checksum")
     return head, memoryview(payload)
 

@@ -6,8 +6,8 @@ The hart's own walker (privilege.translation) decides what happens.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
+from trapline.dataclass import dataclass
 from trapline.privilege.pte import PPN_MASK, PPN_SHIFT, PTE_LEAF, PTE_V
 
 PAGE_SHIFT = 12

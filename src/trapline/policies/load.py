@@ -6,7 +6,6 @@ import re
 import tomllib
 from collections.abc import Callable
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -100,7 +99,7 @@ def _family_of(name: str) -> tuple[str, str]:
 
 @cache
 def _preset_file(name: str) -> PolicyFile:
-    toml = files("trapline.policies").joinpath(f"presets/{name}.toml").read_text(encoding="utf-8")
+    toml = (Path(__file__).parent / "presets" / f"{name}.toml").read_text(encoding="utf-8")
     return _named(name, lambda: _decode(toml))
 
 

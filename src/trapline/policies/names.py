@@ -5,7 +5,6 @@ They are Literals, so that mypy checks the code that asks for a bug or a feature
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import Literal, get_args
 
@@ -138,6 +137,8 @@ def known(kind: str, name: object, names: frozenset[str]) -> Literal[True]:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Say in brackets which known name was meant, or all of them, as far as a line goes, if none is near."""
+    import difflib
+
     names = list(known)
     near = difflib.get_close_matches(word[:80], names, n=2, cutoff=0.6)
     if near:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -261,7 +261,7 @@ def _bugs(file: PolicyFile, version: str, base: Policy | None) -> tuple[Bug, ...
 @cache
 def nested_bugs() -> tuple[NestedBug, ...]:
     """Return what is known to be wrong with nested guests, and with which [nested] modes."""
-    toml = files("trapline.policies").joinpath("nested.toml").read_text(encoding="utf-8")
+    toml = Path(__file__).with_name("nested.toml").read_text(encoding="utf-8")
     return msgspec.toml.decode(toml, type=NestedBugs).bug
 
 

@@ -94,6 +94,9 @@ ATP_BARE, ATP_SV39, ATP_SV48, ATP_SV57 = 0, 8, 9, 10
 SATP_ASID_SHIFT = 44
 HGATP_VMID_SHIFT = 44
 
+# fflags
+NX, UF, OF, DZ, NV = 1, 2, 4, 8, 16
+
 # pmpcfg
 PMP_R, PMP_W, PMP_X, PMP_L = 1, 2, 4, 0x80
 PMP_A_SHIFT = 3

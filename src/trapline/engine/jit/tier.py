@@ -29,8 +29,8 @@ from trapline.engine.jit.source import PAGE, Pages, window_of
 from trapline.engine.jit.surroundings import handler_of, is_linear, read_data, tables_at
 from trapline.engine.jit.worker import Builder, Job, Made, Worker
 from trapline.engine.records import RECORD_BYTES, RECORD_SLOTS, TABLE_BYTES
-from trapline.isa.float.parts import NX
 from trapline.lang.state.words import LAYOUT
+from trapline.privilege.fields import NX
 
 if TYPE_CHECKING:
     from trapline.engine.code import CodePage, CodeStore

@@ -15,8 +15,8 @@ from trapline.engine.jit.source import PAGE
 from trapline.engine.jit.template import PLAIN_STATE
 from trapline.engine.llvm import CC, LIKELY, UNLIKELY
 from trapline.engine.records import FETCH_AREA, FETCH_BYTES, FETCH_ENTRIES, FETCH_HOST, FETCH_TABLE
-from trapline.isa.float.parts import NX
 from trapline.lang.state.words import LAYOUT
+from trapline.privilege.fields import NX
 
 Register = tuple[str, int]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from trapline.isa.float.parts import (
-    DZ,
     RDN,
     accrue,
     bias,
@@ -26,6 +25,7 @@ from trapline.isa.float.parts import (
 from trapline.lang.functions import inline
 from trapline.lang.state import Hart
 from trapline.lang.values import U64, clz, mulhu, signed, u64, udiv, unsigned, urem
+from trapline.privilege.fields import DZ
 
 
 @inline

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from trapline.isa.float.parts import (
-    NV,
     accrue,
     default_nan,
     exponent_field,
@@ -19,6 +18,7 @@ from trapline.isa.float.parts import (
 from trapline.lang.functions import inline
 from trapline.lang.state import Hart
 from trapline.lang.values import U64, u64
+from trapline.privilege.fields import NV
 
 
 @inline

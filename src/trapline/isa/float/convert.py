@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from trapline.isa.float.parts import (
-    NV,
-    NX,
     bias,
     infinity,
     is_infinite,
@@ -21,6 +19,7 @@ from trapline.isa.float.parts import (
 from trapline.lang.functions import inline
 from trapline.lang.state import Hart
 from trapline.lang.values import U64, clz, signed, u64, unsigned
+from trapline.privilege.fields import NV, NX
 
 TIE = 1 << 63  # one half, of a fraction of 64 bits
 

@@ -25,10 +25,11 @@ only has to be finite: one that is zero or subnormal is exact.
 
 from __future__ import annotations
 
-from trapline.isa.float.parts import NX, RNE, is_zero
+from trapline.isa.float.parts import RNE, is_zero
 from trapline.lang.functions import inline
 from trapline.lang.state import Hart
 from trapline.lang.values import U64
+from trapline.privilege.fields import NX
 
 
 @inline

@@ -11,9 +11,9 @@ from __future__ import annotations
 from trapline.lang.functions import inline
 from trapline.lang.state import Hart
 from trapline.lang.values import S64, U64, clz, signed, u64, unsigned
+from trapline.privilege.fields import NV, NX, OF
 from trapline.privilege.guards import mark_fp_dirty
 
-NX, UF, OF, DZ, NV = 1, 2, 4, 8, 16
 RNE, RTZ, RDN, RUP, RMM = 0, 1, 2, 3, 4
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from trapline.dataclass import dataclass
+from trapline.dataclass import dataclass, fields
 from trapline.kvm.aia.aia_imsic import VcpuImsic
 from trapline.kvm.uapi.numbers import EINVAL, ENOENT, IRQ_VS_EXT
 from trapline.machine.plain_types import U64
@@ -39,7 +39,7 @@ class AiaCsrs:
     iprio2h: int = 0
 
 
-AIA_CSRS = tuple(AiaCsrs.__dataclass_fields__)
+AIA_CSRS = tuple(field.name for field in fields(AiaCsrs))
 _LOADED = {"siselect": csr.VSISELECT, "iprio1": csr.HVIPRIO1, "iprio2": csr.HVIPRIO2}
 
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trapline.engine.decode_table import number_of
+from trapline.engine.decode_table import numbers_of
 from trapline.firmware.cost import cost_of, firmware_events
 from trapline.firmware.exit_log import KINDS, NO_GPA, native_exit, ring_entries
-from trapline.isa.decode import declare
 from trapline.kvm.actions import compiled
 from trapline.kvm.exits.map_native import SLOTS
 from trapline.kvm.exits.native_exit import (
@@ -55,7 +54,6 @@ from trapline.kvm.report.cost import estimate
 from trapline.kvm.report.trace import TrapRecord
 from trapline.kvm.uapi.numbers import MpState
 from trapline.kvm.uapi.slots import SlotKind
-from trapline.lang.functions import INSTRUCTIONS
 from trapline.lang.state.words import LAYOUT, SBI_RULES
 from trapline.policies import Action, Implicit, Policy
 from trapline.privilege.causes import ECALL_VS, GUEST_PAGE_FAULTS, INST_GUEST_PAGE_FAULT
@@ -214,10 +212,9 @@ def _write_policy(vcpu: Vcpu, policy: Policy) -> None:
     hart.kvm_nacl = sum(FEATURES[name] for name in vm.nacl) | SERVED if vm.nacl and vm.nested else 0
     hart.kvm_nested_bugs = sum(bit for name, bit in BITS.items() if policy.has_bug(name))
     known = [0] * len(hart.kvm_mmio_known)
-    declare()
-    for instruction in INSTRUCTIONS:
-        if instruction.name in policy.mmio.instructions:
-            known[number_of(instruction) >> 6] |= 1 << (number_of(instruction) & 63)
+    for name in policy.mmio.instructions:
+        for number in numbers_of(name):
+            known[number >> 6] |= 1 << (number & 63)
     for n, word in enumerate(known):
         hart.kvm_mmio_known[n] = word
     for n, kind in KINDS.items():

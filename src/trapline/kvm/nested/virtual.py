@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from trapline.engine.decode_table import number_of
-from trapline.isa import all as _all  # noqa: F401
 from trapline.isa.decode import declare
 from trapline.lang.control import EXIT_WFI
 from trapline.lang.functions import INSTRUCTIONS, Instruction, Trap, cold, dispatch, generated
+from trapline.lang.late_table import LateTable
 from trapline.lang.state import Hart
 from trapline.lang.values import U64, u64
 from trapline.privilege.deliver import deliver_decoded
@@ -51,14 +51,18 @@ def _runner(declared: Instruction) -> Callable[..., None]:
     return function
 
 
-declare()
-RUN: dict[int, Callable[..., None]] = {number_of(i): _runner(i) for i in INSTRUCTIONS if i.name in EXECUTED}
-GUEST_FENCES: dict[int, Callable[..., None]] = {
-    number: run for number, run in RUN.items() if INSTRUCTIONS[number].name in ("hfence.gvma", "hinval.gvma")
-}
-VIRTUAL_FENCES: dict[int, Callable[..., None]] = {
-    number: run for number, run in RUN.items() if INSTRUCTIONS[number].name in ("hfence.vvma", "hinval.vvma")
-}
+def _runners() -> dict[int, Callable[..., None]]:
+    declare()
+    return {number_of(i): _runner(i) for i in INSTRUCTIONS if i.name in EXECUTED}
+
+
+def _fences(*names: str) -> dict[int, Callable[..., None]]:
+    return {number: run for number, run in RUN.items() if INSTRUCTIONS[number].name in names}
+
+
+RUN = LateTable(_runners)
+GUEST_FENCES = LateTable(lambda: _fences("hfence.gvma", "hinval.gvma"))
+VIRTUAL_FENCES = LateTable(lambda: _fences("hfence.vvma", "hinval.vvma"))
 
 
 @cold

@@ -1,0 +1,37 @@
+"""What a start imports when the native image and its tables are kept."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = str(Path(__file__).resolve().parents[2] / "src")
+CODE = "import sys; from trapline.cli import main; code = main(); print(code, *sys.modules, file=sys.stderr)"
+# SRST's shutdown; and the test finisher's word for a pass.
+GUESTS = {
+    "run": (0x535258B7, 0x3548889B, 0x00000813, 0x00000513, 0x00000593, 0x00000073),
+    "boot": (0x00100537, 0x000055B7, 0x5555859B, 0x00B52023, 0x0000006F),
+}
+# No instruction, no compiler of them, and nothing of Python that takes long.
+NEEDLESS = ("trapline.isa.all", "trapline.isa.i", "trapline.isa.float", "trapline.engine.compiler", "hashlib")
+NEEDLESS += ("dataclasses", "difflib", "fractions", "importlib.resources", "shutil", "tempfile", "cyclopts")
+
+
+@pytest.mark.parametrize(("command", "most"), [("run", 335), ("boot", 200)])
+def test_a_warm_start_imports_no_instruction(command: str, most: int, tmp_path: Path) -> None:
+    """A second start imports no instruction, no compiler and at most so many modules of this package."""
+    image = tmp_path / "image.bin"
+    image.write_bytes(b"".join(word.to_bytes(4, "little") for word in GUESTS[command]))
+    environment = {**os.environ, "PYTHONPATH": SOURCE}
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-S", "-c", f"import sys; sys.path += {sys.path!r}; {CODE}", command, str(image)],
+            env=environment, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    code, *modules = done.stderr.splitlines()[-1].split()
+    assert (code, [name for name in NEEDLESS if name in modules]) == ("0", [])
+    assert sum(name.startswith("trapline") for name in modules) <= most
