@@ -138,7 +138,7 @@ def with_initrd(machine: Machine, kernel: Any) -> Machine:
 
 def kernel_arguments(machine: Machine) -> str:
     """The command line of a fetched kernel: what its console needs, then what the user says."""
-    from trapline.fetch.fetch import APPEND
+    from trapline.fetch.store import APPEND
 
     own = APPEND.replace("ttyS0", "hvc0") if machine.console == "virtio" else APPEND
     return f"{own} {machine.append}".rstrip()

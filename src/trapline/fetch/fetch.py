@@ -19,14 +19,13 @@ from trapline.fetch.archive import ARCHITECTURE, Archive, Package, PackageIndex
 from trapline.fetch.contents import WANTED, KernelFiles, kernel, kind_of
 from trapline.fetch.deb import Deb
 from trapline.fetch.signature import find_verifier
-from trapline.fetch.store import Kernel, Store
+from trapline.fetch.store import APPEND, Kernel, Store
 from trapline.fetch.transport import Progress, Transport
 from trapline.lab.errors import UsageError
 from trapline.machine.packed import DamagedError, MissingLibraryError
 
 DEFAULT_SUITE = "trixie"
 KINDS = ("linux", "opensbi", "busybox")
-APPEND = "console=ttyS0 earlycon=sbi"
 _PACKAGES = {"linux": f"linux-image-{ARCHITECTURE}", "opensbi": "opensbi", "busybox": "busybox-static"}
 _BACKPORTS = "-backports"
 _LAYOUT = "2"  # of a directory in the cache: a new one has everything fetched again

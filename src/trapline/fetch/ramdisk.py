@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from trapline.fetch.cpio import PROGRAM, Cpio
-from trapline.fetch.modules import Module, lists
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trapline.fetch.modules import Module
 
 REVISION = 5  # of what this file writes: a new one has the initramfs built again
 MARKER = "trapline: init is up"
@@ -131,6 +135,8 @@ def base_archive(busybox: bytes) -> bytes:
 
 def modules_archive(version: str, modules: Sequence[Module]) -> bytes:
     """Return an archive of a kernel's modules, to stand behind the first one: an initramfs may be several."""
+    from trapline.fetch.modules import lists  # a boot asks here for REVISION alone
+
     archive, root = Cpio(), f"lib/modules/{version}"
     for name, text in lists(modules).items():
         archive.file(f"{root}/{name}", text.encode())

@@ -11,17 +11,17 @@ import fcntl
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trapline.dataclass import dataclass
 from trapline.engine import owned
 from trapline.engine.kept_files import MOVES, cache_directory
 from trapline.lab.errors import UsageError
 
 MANIFEST = "manifest.json"
+APPEND = "console=ttyS0 earlycon=sbi"  # what the console of a fetched kernel needs
 _NEW, _OLD = ".new-", ".old-"
 
 
@@ -76,7 +76,7 @@ class Store:
     def new(self, name: str, about: dict[str, Any]) -> Iterator[Path]:
         """Yield an empty directory to fill; it becomes `name` when the block ends well, and vanishes otherwise."""
         temporary = self.root / f"{_NEW}{name}"
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove_tree(temporary)
         temporary.mkdir(mode=0o700)
         try:
             yield temporary
@@ -86,7 +86,7 @@ class Store:
             _write_json(temporary / MANIFEST, {**about, "files": files})
             self._put_in_place(temporary, name)
         except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
+            _remove_tree(temporary)
             raise
 
     def add(self, name: str, file: str, data: bytes, about: dict[str, Any]) -> None:
@@ -103,10 +103,10 @@ class Store:
     def _put_in_place(self, temporary: Path, name: str) -> None:
         final, old = self.root / name, self.root / f"{_OLD}{name}"
         if final.exists():
-            shutil.rmtree(old, ignore_errors=True)
+            _remove_tree(old)
             final.rename(old)
         temporary.rename(final)
-        shutil.rmtree(old, ignore_errors=True)
+        _remove_tree(old)
 
     def suite(self, suite: str) -> dict[str, str]:
         """Return which directories a suite's kernel, firmware and busybox are."""
@@ -204,9 +204,15 @@ def version_key(version: str) -> list[tuple[int, str]]:
     return [(int(word), "") if word.isdigit() else (-1, word) for word in re.findall(r"\d+|\D+", version)]
 
 
+def _remove_tree(path: Path) -> None:
+    import shutil  # a boot looks here for its kernel, and removes nothing
+
+    shutil.rmtree(path, ignore_errors=True)
+
+
 def _remove(path: Path) -> None:
     if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
+        _remove_tree(path)
     else:
         path.unlink(missing_ok=True)
 

@@ -262,8 +262,7 @@ def _workload(table: dict[str, Any], where: str, beside: Path, folder: Path) -> 
 
 def _fetched(table: dict[str, Any]) -> bool:
     """Put a fetched kernel in the place of its name (`linux-6.12`), with its initramfs and what its console needs."""
-    from trapline.fetch.fetch import APPEND
-    from trapline.fetch.store import find_kernel
+    from trapline.fetch.store import APPEND, find_kernel
 
     word = table["guest"]
     kernel = None if "/" in word or Path(word).exists() else find_kernel(word)

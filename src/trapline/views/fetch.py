@@ -31,7 +31,7 @@ def show_fetched(console: Console, report: FetchReport) -> None:
 
 
 def _commands(console: Console, report: FetchReport) -> None:
-    from trapline.fetch.fetch import APPEND
+    from trapline.fetch.store import APPEND
 
     kernel = report.kernel
     assert kernel is not None
