@@ -43,7 +43,8 @@ GDB = [
     *(("catch csr -1", "no CSR is called"), ("catch trap -1", "no cause"), (f"catch trap {HUGE}", "no cause")),
     *((f"uncatch {a}".strip(), UNCATCH) for a in ("", "zzz", "-1", HUGE, "9" * 5000, "1 2")),
     *(("catches", "nothing is caught"), ("catches 1", "takes no argument"), ("routes zzz", "takes no argument")),
-    *((f"{name} 1", "is for the console") for name in ("stop", "cont", "system_reset", "quit", "cpu")),
+    *((f"{name} 1", "is for the console") for name in ("stop", "cont", "quit", "cpu")),
+    ("system_reset 1", "system_reset takes no argument"),
     *(("help gpa", "gpa EXPR"), ("zzz", "unknown command 'zzz'")),
 ]
 

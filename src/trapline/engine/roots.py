@@ -28,6 +28,7 @@ ROOTS = (
     "trapline.kvm.nested.exits",
     "trapline.kvm.nested.world",
     "trapline.kvm.nested.shadow",
+    "trapline.privilege.trace",
     "trapline.firmware.redirect",
     "trapline.firmware.handler",
     "trapline.firmware.unprivileged",

@@ -15,6 +15,7 @@ from trapline.lang.values import U64, u64
 _EDGES = LAYOUT.fields["exit_edges"]
 _CODE = 7  # log2 of the bytes of code whose exits follow each other
 _MIX, _KEEP = 0x9E37_79B9_7F4A_7C15, 51  # a multiplier that spreads, and the shift that leaves 13 bits
+_LANE = 64 - (EDGE_LANES.bit_length() - 1)  # the shift that leaves a lane: code and its handler rarely share one
 
 
 @inline
@@ -26,7 +27,7 @@ def note_edge(hart: Hart, index: U64, detail: U64) -> None:
     found = (((index << 12) | (step & 0xFFF)) + (detail << 40)) * U64(_MIX)
     found = found ^ (found >> 29)
     block = hart.scratch[0] >> _CODE
-    lane = (block ^ (block >> 13)) & (EDGE_LANES - 1)
+    lane = (block * U64(_MIX)) >> _LANE
     edge = found
     if hart.edge_code[lane] == block:
         edge = found + hart.edge_before[lane]

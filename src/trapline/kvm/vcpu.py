@@ -337,7 +337,7 @@ class Vcpu(vcpu_state.VcpuWords, VcpuTraps, Named):
 
     def is_trace_full(self) -> bool:
         """Whether the ring of traps must be read before the guest goes on."""
-        return self.hart.trace_base != 0 and bool(self.hart.call(is_much_unread))
+        return bool(self.hart.trace_base != 0 and self.hart.call(is_much_unread) != 0)
 
     def _came_back(self, reason: int) -> RunStop | None:
         collect(self)
