@@ -72,10 +72,12 @@ WRITTEN = {
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("option", READ)
-def test_read(option: str, place: str, tmp_path: Path, capsys: Capture) -> None:
+def test_read(option: str, place: str, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is no file is refused wherever a file is read; nothing waits, and memory does not grow."""
     if (option, place) == ("--share", "a folder"):
         return  # that is what a share is
+    if option == "--from":  # two that fetch into the same cache wait for each other, and say so
+        monkeypatch.setenv("TRAPLINE_CACHE", str(tmp_path / "cache"))
     (tmp_path / "guest").write_bytes(LOOP)
     name = PLACES[place](tmp_path)
     if option == "--policy" and Path(name).parent == tmp_path:
