@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from trapline.engine.jit.region import Block
     from trapline.isa.decode import Decoded
 
-PAGE = 4096
 MOST_SPAN = 1024  # bytes: wider groups would often lie in two pages
 
 

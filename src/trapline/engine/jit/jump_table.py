@@ -14,6 +14,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
+from trapline.engine.jit.source import MASK, PAGE
 from trapline.isa.lookup import written_x
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     Search = Callable[[int], Decoded | None]
 
-PAGE, MASK = 4096, (1 << 64) - 1
 MOST = 256  # entries
 BACK, ON = 8, 10  # instructions that are looked at: in front of the jump, behind the upper half of an address
 

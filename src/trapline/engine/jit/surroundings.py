@@ -6,6 +6,7 @@ import ctypes
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from trapline.engine.jit.source import PAGE
 from trapline.engine.records import (
     CONTEXTS,
     DATA_BYTES,
@@ -21,8 +22,6 @@ from trapline.privilege.modes import MODE_HS, MODE_M, MODE_NAMES, MODE_VS, TO_HS
 
 if TYPE_CHECKING:
     from trapline.lang.state import Hart
-
-PAGE = 4096
 
 
 def tables_at(hart: Hart, va: int) -> list[int]:
