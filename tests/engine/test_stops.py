@@ -10,6 +10,7 @@ from tests.engine.harness import BASE, Bench
 from trapline.lang.control import EXIT_BREAK, EXIT_LIMIT
 from trapline.privilege import csr_numbers as csr
 from trapline.privilege.derived import update_derived
+from trapline.privilege.isa_string import DEFAULT_ISA
 from trapline.privilege.pte import PTE_A, PTE_D, PTE_R, PTE_V, PTE_W, PTE_X
 
 ALL = ("reference", "native", "forced", "tiered")
@@ -172,6 +173,71 @@ def test_each_kind_of_access_is_watched(engine: str) -> None:
     writes = made.engine.stops.watch(DATA + 8, 8, write=True, counting=True)
     assert made.run(20) == EXIT_LIMIT
     assert (reads.count, writes.count) == (3, 4)
+
+
+ONE_HIT = {
+    "an AMO": (" amoadd.w a0, a0, (s0)\n amoswap.d a0, a0, (s0)", DATA, 8),
+    "across pages": (" li t0, 0xffd\n add s1, s0, t0\n ld a0, 0(s1)\n sd a0, 0(s1)", DATA + 0xFF0, 32),
+    "in the other page": (" li t0, 0xffd\n add s1, s0, t0\n ld a0, 0(s1)\n sd a0, 0(s1)", DATA + 0x1004, 8),
+}
+
+
+@pytest.mark.parametrize("physical", [False, True])
+@pytest.mark.parametrize("kind", list(ONE_HIT))
+@pytest.mark.parametrize("engine", ALL)
+def test_an_instruction_hits_a_watchpoint_once(engine: str, kind: str, physical: bool) -> None:
+    """An AMO that reads and writes, and an access with bytes of a range in two pages, are one hit each."""
+    source, at, size = ONE_HIT[kind]
+    made = Bench(engine, source + "\nend: j end", isa=f"{DEFAULT_ISA}_zicclsm")
+    made.hart.x[8] = DATA
+    made.engine.stops.watch(at, size, read=True, write=True, physical=physical)
+    counter = made.engine.stops.watch(at, size, read=True, write=True, physical=physical, counting=True)
+    assert len(hits(made, 60)) == counter.count == 2
+
+
+@pytest.mark.parametrize("engine", ALL)
+def test_accesses_as_another_mode_are_watched(engine: str) -> None:
+    """HLV and HLVX read, HSV writes, and an access with MPRV is one like others."""
+    made = bench(
+        engine, " hsv.d a0, (s0)\n hlv.w a0, (s0)\n hlvx.wu a0, (s0)\n csrs mstatus, t0\n ld a0, 0(s0)\nend: j end"
+    )
+    made.hart.x[5] = 1 << 17 | 3 << 11
+    made.hart.pmpaddr[0], made.hart.pmpcfg[0], made.hart.pmp_active = (1 << 54) - 1, 0x1F, 1
+    made.hart.call(update_derived)
+    reads = made.engine.stops.watch(DATA, 4, read=True, counting=True)
+    made.engine.stops.watch(DATA, 4, write=True, physical=True)
+    assert [pc - BASE for _, pc, _, _ in hits(made, 20)] == [4]
+    assert reads.count == 3
+
+
+@pytest.mark.parametrize("engine", ALL)
+def test_a_page_walk_hits_no_watchpoint(engine: str) -> None:
+    """The hart's own reads of page tables, and its writes of A and D, are no accesses of an instruction."""
+    made = paged(engine)
+    made.hart.menvcfg = 1 << 61
+    made.hart.call(update_derived)
+    leaf = BASE + 0x12000
+    bare = BASE >> 2 | PTE_V | PTE_R | PTE_W | PTE_X
+    made.write(leaf + 8, bare.to_bytes(8, "little"))
+    made.write(leaf + 16, (DATA - BASE + (bare << 2 & ~0xFFF) >> 2 | bare & 0x3FF).to_bytes(8, "little"))
+    made.engine.stops.watch(BASE + 0x10000, 0x3000, read=True, write=True, physical=True)
+    assert hits(made, 40) == []
+    assert made.regions.read(leaf + 16, 1)[0] & (PTE_A | PTE_D) == PTE_A | PTE_D
+
+
+@pytest.mark.parametrize("engine", ALL)
+def test_the_last_bytes_of_the_address_space_are_watched(engine: str) -> None:
+    """A range that ends with the last address holds for its last byte, and an access that ends there hits it."""
+    made = paged(engine)
+    entry = DATA >> 2 | PTE_V | PTE_R | PTE_W | PTE_A | PTE_D
+    for at in (BASE + 0x10000, BASE + 0x11000):
+        made.write(at + 511 * 8, (at + 0x1000 >> 2 | PTE_V).to_bytes(8, "little"))
+    made.write(BASE + 0x12000 + 511 * 8, entry.to_bytes(8, "little"))
+    made.hart.x[8] = (1 << 64) - 72
+    last = made.engine.stops.watch((1 << 64) - 1, 1, read=True, counting=True)
+    made.engine.stops.watch((1 << 64) - 8, 8, write=True)
+    assert len(hits(made, 12)) == 2
+    assert last.count == 2
 
 
 TRAPS = """

@@ -358,11 +358,11 @@ class _Maker:
     def set(self, at: int, value: int) -> None:
         self.words[at // 8] = value & _MASK
 
-    def entry(self, stop: Stop, at: int, key: int, end: int, kind: int) -> None:
+    def entry(self, stop: Stop, at: int, key: int, last: int, kind: int) -> None:
         values = {
             layout.KEY: key,
             layout.KIND: kind,
-            layout.END: end,
+            layout.LAST: last,
             layout.MODES: stop.modes,
             layout.SPACE_MASK: stop.space[0],
             layout.SPACE: stop.space[1],
@@ -388,7 +388,7 @@ class _Maker:
             while self.words[(layout.HASH + slot * layout.ENTRY_BYTES + layout.KIND) // 8]:
                 slot = slot + 1 & mask
             kind = layout.PHYSICAL if stop.physical else layout.VIRTUAL
-            self.entry(stop, layout.HASH + slot * layout.ENTRY_BYTES, key, key + 1, kind)
+            self.entry(stop, layout.HASH + slot * layout.ENTRY_BYTES, key, key, kind)
 
     def ranges(self, found: list[Stop], at: int) -> int:
         self.set(layout.RANGE_COUNT, len(found))
@@ -397,7 +397,7 @@ class _Maker:
             code = stop.how & layout.EXECUTE != 0
             first = self.stops.host_of(stop.address) if stop.physical and code else stop.address
             kind = layout.PHYSICAL if stop.physical else layout.VIRTUAL
-            self.entry(stop, at, first, min(first + stop.size, _MASK), kind)
+            self.entry(stop, at, first, first + stop.size - 1, kind)
             if code:
                 self.stops.ranges.append((first, first + stop.size, stop.physical))
             if code and not stop.physical:

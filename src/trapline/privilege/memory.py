@@ -16,7 +16,7 @@ from trapline.privilege.causes import INST_ACCESS, LOAD_ACCESS, LOAD_MISALIGNED,
 from trapline.privilege.fields import HSTATUS_SPVP
 from trapline.privilege.modes import MACHINE
 from trapline.privilege.protection import KIND_DEVICE, check_physical, region_of
-from trapline.privilege.stops import READ, WRITE, stop_on_access
+from trapline.privilege.stops import READ, WRITE, stop_on_access, stop_on_atomic, stop_on_split
 from trapline.privilege.tlb_misses import count_miss
 from trapline.privilege.translation import ACCESS_FETCH, ACCESS_LOAD, ACCESS_MANAGE, ACCESS_STORE, translate
 
@@ -126,13 +126,12 @@ def load_misaligned(hart: Hart, va: U64, size: U64, priv: U64, virt: U64, hlvx: 
     low = check_split_load(hart, va, pa, first, priv, virt)
     high = low + first
     rest = va + first
+    other = U64(0)
     if first != size:
         other = located(hart, rest, U64(ACCESS_LOAD), priv, virt, hlvx)
         high = check_split_load(hart, rest, other, size - first, priv, virt)
-        if hart.stops_base != 0:
-            stop_on_access(hart, rest, other, size - first, U64(READ))
     if hart.stops_base != 0:
-        stop_on_access(hart, va, pa, first, U64(READ))
+        stop_on_split(hart, va, size, pa, first, other, U64(READ))
     value = U64(0)
     for i in range(8):
         if i < size:
@@ -155,13 +154,12 @@ def store_misaligned(hart: Hart, va: U64, size: U64, value: U64, priv: U64, virt
     low = check_split_store(hart, va, pa, first, priv, virt)
     high = low + first
     rest = va + first
+    other = U64(0)
     if first != size:
         other = located(hart, rest, U64(ACCESS_STORE), priv, virt, U64(0))
         high = check_split_store(hart, rest, other, size - first, priv, virt)
-        if hart.stops_base != 0:
-            stop_on_access(hart, rest, other, size - first, U64(WRITE))
     if hart.stops_base != 0:
-        stop_on_access(hart, va, pa, first, U64(WRITE))
+        stop_on_split(hart, va, size, pa, first, other, U64(WRITE))
     for i in range(8):
         if i < size:
             if i < first:
@@ -233,7 +231,7 @@ def amo_load(hart: Hart, va: U64, size: U64) -> U64:
     """Read for an AMO: the page is writable, so the store that follows cannot trap."""
     pa = atomic_address(hart, va, size)
     if hart.stops_base != 0:
-        stop_on_access(hart, va, pa, size, U64(READ))
+        stop_on_atomic(hart, va, pa, size)
     return read_region(hart, region_of(hart, pa), pa, size)
 
 

@@ -34,7 +34,7 @@ FILTER = 511
 PAGE_SHIFT = 12
 
 # An entry.
-KEY, KIND, END, MODES = 0, 8, 16, 24  # KEY of traps: host address of a bit for each causes.trap_index
+KEY, KIND, LAST, MODES = 0, 8, 16, 24  # KEY of traps: host address of a bit for each causes.trap_index
 SPACE_MASK, SPACE, GUEST_MASK, GUEST = 32, 40, 48, 56
 COUNT, IGNORE, WATCHED = 64, 72, 80
 ENTRY_BYTES = 128
@@ -99,17 +99,27 @@ def any_at(hart: Hart, key: U64, kind: U64, address: U64) -> bool:
     return found
 
 
+@inline
+def overlaps(entry: U64, address: U64, size: U64) -> bool:
+    """Whether an access has a byte of an entry's range."""
+    return address <= host_load(entry + LAST, 8) and address + (size - 1) >= host_load(entry + KEY, 8)
+
+
 @cold
-def any_range(hart: Hart, va: U64, pa: U64, size: U64, how: U64) -> bool:
-    """Count the ranges that an access touches; return whether one of them stops."""
+def any_range(hart: Hart, va: U64, size: U64, pa: U64, first: U64, rest: U64, how: U64) -> bool:
+    """Count the ranges that an access touches, each once; return whether one of them stops.
+
+    Its first bytes, so many, lie at pa; the others, of an access that crosses a page, at rest.
+    """
     found = False
     count = host_load(hart.stops_base + RANGE_COUNT, 8)
     entry = host_load(hart.stops_base + RANGES, 8)
     for i in range(MOST_RANGES):
         if i >= count:
             break
-        address = va if host_load(entry + KIND, 8) == VIRTUAL else pa
-        inside = address < host_load(entry + END, 8) and address + size > host_load(entry + KEY, 8)
+        inside = overlaps(entry, va, size)
+        if host_load(entry + KIND, 8) != VIRTUAL:
+            inside = overlaps(entry, pa, first) or (first != size and overlaps(entry, rest, size - first))
         if inside and host_load(entry + WATCHED, 8) & how != 0 and fits(hart, entry):
             found = counted(hart, entry, va) or found
         entry = entry + ENTRY_BYTES
@@ -149,7 +159,7 @@ def stop_at(hart: Hart, pc: U64, host: U64, csr_entry: U64) -> bool:
     found = any_at(hart, pc, U64(VIRTUAL), pc)
     if host != 0:
         found = any_at(hart, host, U64(PHYSICAL), pc) or found
-    found = any_range(hart, pc, host, U64(1), U64(EXECUTE)) or found
+    found = any_range(hart, pc, U64(1), host, U64(1), U64(0), U64(EXECUTE)) or found
     if csr_entry != 0 and fits(hart, csr_entry):
         found = counted(hart, csr_entry, pc) or found
     hart.stop_pass_pc = pc
@@ -180,20 +190,37 @@ def hosted_now(hart: Hart) -> bool:
     return machine or (hart.priv == SUPERVISOR and hart.virt == 0 and hart.hosted_hs != 0)
 
 
-@cold
-def stop_on_access(hart: Hart, va: U64, pa: U64, size: U64, how: U64) -> None:
-    """An access is about to be made, nothing can refuse it any more: come back behind it if it is watched."""
-    if not hosted_now(hart) and any_range(hart, va, pa, size, how):
-        hart.stop_pc = hart.pc
-        leave(hart, EXIT_BREAK)
-
-
 @inline
 def watched_page(hart: Hart, va: U64, pa: U64) -> bool:
     """Whether an access to this page may be one to look at: it must not be cached."""
     pages = hart.stops_base + DATA_PAGES
     by_va = host_load(pages + ((va >> PAGE_SHIFT) & FILTER) * 8, 8)
     return by_va | host_load(pages + ((pa >> PAGE_SHIFT) & FILTER) * 8, 8) != 0
+
+
+@cold
+def stop_on_access(hart: Hart, va: U64, pa: U64, size: U64, how: U64) -> None:
+    """An access is about to be made, nothing can refuse it any more: come back behind it if it is watched."""
+    if hart.stop_amo != 0 and hart.stop_amo == va + 1:
+        hart.stop_amo = U64(0)
+    else:
+        stop_on_split(hart, va, size, pa, size, U64(0), how)
+
+
+@cold
+def stop_on_split(hart: Hart, va: U64, size: U64, pa: U64, first: U64, rest: U64, how: U64) -> None:
+    """As stop_on_access for one whose bytes behind the first ones lie at rest."""
+    if not hosted_now(hart) and any_range(hart, va, size, pa, first, rest, how):
+        hart.stop_pc = hart.pc
+        leave(hart, EXIT_BREAK)
+
+
+@cold
+def stop_on_atomic(hart: Hart, va: U64, pa: U64, size: U64) -> None:
+    """As stop_on_access for an AMO, which is one hit though it reads and writes: its store comes by, too."""
+    stop_on_split(hart, va, size, pa, size, U64(0), U64(READ | WRITE))
+    if watched_page(hart, va, pa):
+        hart.stop_amo = va + 1
 
 
 @inline

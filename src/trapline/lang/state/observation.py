@@ -23,6 +23,7 @@ class ObservationWords:
     # The entry that was hit, the address, the hosted level whose turn comes next (bit 0 M, bit 1 HS).
     stop_entry, stop_va, stop_then, fn_arm_code = LAYOUT.words(4)
     stop_pc = LAYOUT.word()  # of the instruction that made a watched access
+    stop_amo = LAYOUT.word()  # address + 1 of a watched AMO whose store is still to come
     stop_pass_pc, stop_pass_at = LAYOUT.words(2)  # where the hart was looked at last: pc, instret + 1
 
     trace_base = LAYOUT.word(kind=Kind.HOST)  # the ring of privilege.trace; 0: nobody traces
