@@ -16,9 +16,7 @@ import pytest
 from trapline.cli.main import main
 from trapline.conform.conform import Conformance
 from trapline.lab.results import Routes, read_result
-from trapline.scale.summary import Summary
 from trapline.views.page.bars import Bar, bars
-from trapline.views.page.page import page
 from trapline.views.page.picture import CHARACTER, picture
 from trapline.views.page.ways import ways
 
@@ -45,6 +43,11 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     assert main(["route", "--policy", "linux-6.12", *event, "--json", str(made["before"])]) == 0
     assert main(["route", "--nested", *event, "--json", str(made["nested"])]) == 0
     assert main(["boot", str(bare), "--max-instructions", "1000", "--json", str(made["boot"])]) in (1, 3)
+    made["folder"], made["sweep"] = folder / "swept", folder / "sweep.json"
+    spec = folder / "sweep.toml"
+    spec.write_text('policies = ["linux-6.12", "linux-7.2"]\n[workloads.hole]\nevent = "fetch-hole"\n')
+    swept = ["--workers", "1", "--out", str(made["folder"]), "--json", str(made["sweep"])]
+    assert main(["sweep", str(spec), *swept]) == 1
     return made
 
 
@@ -80,6 +83,7 @@ def test_a_page_of_every_kind(results: dict[str, Path], tmp_path: Path) -> None:
         "run: linux-6.12", "compare: ", "route: linux-7.2", "audit: linux-6.12", "boot: ", "guest hypervisor",
         "The death: inst-guest-page-fault from VU", "Last traps", "VS-stage walk of 0x1018000000", "G-stage walk of",
         "CSRs of VS", "kvm: SCAUSE=0x14", "2 matrices of routes side by side", "runs side by side", "killed -95",
+        "sweep: ",
     ):  # fmt: skip
         assert wanted in seen.text, wanted
     assert seen.tags.count("h1") == 1
@@ -107,7 +111,32 @@ def test_what_differs_comes_first(results: dict[str, Path], tmp_path: Path) -> N
     assert text.index("killed -14", at) < text.index("route: linux-7.2", at)
 
 
-@pytest.mark.parametrize("kind", ["run", "compare", "route", "nested", "audit", "boot"])
+def test_the_folder_of_a_sweep_is_a_page(results: dict[str, Path], tmp_path: Path) -> None:
+    """A sweep's folder shows its groups, the routes of all runs, and how each run that ended badly is run again."""
+    seen = Texts(report(tmp_path, results["folder"])).text
+    for wanted in (
+        "1 of 2 runs did not end well: killed 1", "Which way the traps took", "All 2 groups", "linux-7.2",
+        "VU > M > HS > VMM (kill): killed. inst-access", "Instructions of a run, on average",
+        "linux-6.12, hole on opensbi-1.6, seed 0", "trapline run ",
+    ):  # fmt: skip
+        assert wanted in seen, wanted
+
+
+def test_sweeps_side_by_side_show_the_groups_that_differ(results: dict[str, Path], tmp_path: Path) -> None:
+    """Two sweeps show first the groups whose outcomes are not the same, and those that one has not."""
+    data = json.loads(results["sweep"].read_text())
+    (was := tmp_path / "was.json").write_text(json.dumps(data))
+    first, second = data["groups"]
+    first["outcomes"] = {"ok": 1}
+    (now := tmp_path / "now.json").write_text(json.dumps(data | {"groups": [first, second | {"workload": "other"}]}))
+    text = Texts(report(tmp_path, was, now)).text
+    both = text[text.index("Groups whose outcomes differ") : text.index("sweep: ", text.index("Groups whose"))]
+    assert "linux-6.12, opensbi-1.6, hole" + "killed" + "ok" in both
+    assert "linux-7.2, opensbi-1.6, other" + "-" + "ok" in both
+    assert "No group differs." in Texts(report(tmp_path, was, was)).text
+
+
+@pytest.mark.parametrize("kind", ["run", "compare", "route", "nested", "audit", "boot", "sweep"])
 def test_hostile_strings_are_shown_as_they_are(kind: str, results: dict[str, Path], tmp_path: Path) -> None:
     """Any text in a result is text in the page: no element, no control character comes of it."""
     modes = re.compile(r"[a-zA-Z]{1,6}")
@@ -117,7 +146,7 @@ def test_hostile_strings_are_shown_as_they_are(kind: str, results: dict[str, Pat
             return {k: spoil(v, k) for k, v in value.items()}
         if isinstance(value, list):
             return [spoil(v, key) for v in value]
-        keep = key in ("from", "path", "to", "severity", "property") and modes.fullmatch(str(value))
+        keep = key == "by" or (key in ("from", "path", "to", "severity", "property") and modes.fullmatch(str(value)))
         return HOSTILE + value if isinstance(value, str) and not keep else value
 
     spoilt = tmp_path / "x.json"
@@ -136,12 +165,14 @@ def test_hostile_strings_are_shown_as_they_are(kind: str, results: dict[str, Pat
         (b'{"policy": "linux-7.2", "routes": [', "no JSON"),
         (b"\xff\xfe{}", "no JSON"),
         (b"[" * 100_000, "no"),
-        (b"[1, 2]", "(write one of run, boot, compare, route or audit with --json FILE)"),
+        (b"[1, 2]", "(write one of run, boot, compare, route, audit or sweep with --json FILE)"),
         (b'{"a": 1}', "no result that a report is made of (write one of"),
         (b'{"policy": "x", "routes": [{"cause": "two"}]}', "$.routes[0]"),
         (b'{"policy": "x", "routes": 5}', "$.routes"),
         (b'{"guest": "x", "runs": [{}]}', "$.runs[0]"),
         (b'{"findings": [], "executed": 1, "passed": "maybe"}', "$.passed"),
+        (b'{"by": ["colour"], "groups": []}', "$.by[0]"),
+        (b'{"by": ["policy"], "groups": [{"units": 1, "outcomes": {"ok": "x"}}]}', "$.groups[0].outcomes"),
         (b'{"traps": [{"cause": 1, "from": "VS", "count": -1}], "reason": "x", "instret": 1}', "$.traps[0].count"),
     ],
 )
@@ -159,7 +190,6 @@ def test_what_is_no_result(content: bytes, says: str, tmp_path: Path, capsys: py
     ("data", "command"),
     [
         ({"costs": []}, "compare --nested"),
-        (Summary(("policy",), ()).as_data(), "sweep"),
         (Conformance().as_data(), "conform"),
         ({"passed": True, "guests": []}, "conform"),
         ({"programs": []}, "pack"),
@@ -182,7 +212,7 @@ def test_results_without_a_page(
     [
         ([], "report needs a result"),
         (["missing.json"], "cannot read 'missing.json': No such file"),
-        (["."], "cannot read '.': Is a directory"),
+        (["."], "no records in '.' (trapline sweep SPEC.toml --out DIR makes them)"),
         (["missing.json", "-o", "no/such/x.html"], "-o: cannot write"),
     ],
 )
@@ -299,7 +329,6 @@ def test_a_browser_shows_the_page(results: dict[str, Path], tmp_path: Path) -> N
     assert browse(tmp_path, tmp_path / "wrong.html")[1] != []
 
 
-def test_pages_are_equal_for_equal_results(results: dict[str, Path]) -> None:
+def test_pages_are_equal_for_equal_results(results: dict[str, Path], tmp_path: Path) -> None:
     """The same results make the same page, byte for byte."""
-    read = [read_result(str(file)) for file in results.values()]
-    assert page(read) == page(read)
+    assert report(tmp_path, *results.values()) == report(tmp_path, *results.values())

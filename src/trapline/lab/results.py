@@ -7,7 +7,7 @@ wrong kind is an error that says where it stands.
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -18,8 +18,9 @@ from trapline.named_files import read_input
 Count = Annotated[int, Meta(ge=0)]
 Mode = Annotated[str, Meta(pattern=r"^[A-Za-z]{1,6}\Z")]
 Path_ = Annotated[tuple[Mode, ...], Meta(max_length=64)]
+Axis = Literal["policy", "firmware", "host_fwft", "misaligned", "workload", "options", "seed", "outcome"]
 Levels = Annotated[dict[str, Annotated[float, Meta(ge=0)]], Meta(max_length=32)]
-WANTED = "one of run, boot, compare, route or audit"
+WANTED = "one of run, boot, compare, route, audit or sweep"
 _WRITE = f"write {WANTED} with --json FILE"
 
 
@@ -265,18 +266,69 @@ class Audited(Struct, frozen=True):
     vu_alone: tuple[Alone, ...] = ()
 
 
-Content = Run | Compared | Routes | Audited
+class Unwell(Struct, frozen=True):
+    """A run of a sweep that did not end well."""
+
+    policy: str = ""
+    firmware: str = ""
+    workload: str = ""
+    options: str = ""
+    seed: int = 0
+    outcome: str = ""
+    message: str = ""
+    error: str = ""
+    replay: str = ""
+
+
+class SweptGroup(Struct, frozen=True):
+    """Runs of a sweep that agree in some columns; those that it is not grouped by have their default."""
+
+    units: Count
+    outcomes: dict[str, Count]
+    traps: Count = 0
+    instret: Count = 0
+    hosted: Count = 0
+    instructions: Levels = field(default_factory=dict)
+    seconds: float = 0.0
+    policy: str = ""
+    firmware: str = ""
+    host_fwft: bool = False
+    misaligned: str = ""
+    workload: str = ""
+    options: str = ""
+    seed: int = 0
+    outcome: str = ""
+
+    @property
+    def unwell(self) -> int:
+        """How many did not end well."""
+        return sum(n for outcome, n in self.outcomes.items() if outcome != "ok")
+
+
+class Sweep(Struct, frozen=True):
+    """A sweep by groups. A directory has the routes of all its runs; what `sweep show` wrote, groups alone."""
+
+    by: tuple[Axis, ...]
+    groups: tuple[SweptGroup, ...]
+    spec: str = ""
+    directory: str | None = None
+    interrupted: bool = False
+    ended_badly: tuple[Unwell, ...] = ()
+    routes: tuple[Traps, ...] = ()
+
+
+Content = Run | Compared | Routes | Audited | Sweep
 # What only this kind of result has.
 _KINDS: tuple[tuple[frozenset[str], type[Content]], ...] = (
     (frozenset({"runs", "guest"}), Compared),
     (frozenset({"traps", "reason", "instret"}), Run),
     (frozenset({"routes", "policy"}), Routes),
     (frozenset({"findings", "executed"}), Audited),
+    (frozenset({"by", "groups"}), Sweep),
 )
 # What other commands write, of which no page is made.
 _WITHOUT_PAGE: tuple[tuple[frozenset[str], str], ...] = (
     (frozenset({"costs"}), "compare --nested"),
-    (frozenset({"by", "groups"}), "sweep"),
     *((frozenset({"passed", key}), "conform") for key in ("comparisons", "firmware", "guests")),
     *((frozenset({key}), "pack") for key in ("sections", "programs")),
 )
@@ -305,6 +357,11 @@ def read_result(file: str) -> Result:
         raise UsageError(f"no result that a report is made of: {error}", repr(file), _WRITE) from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise UsageError(f"no JSON: {error or 'nested too deep'}", repr(file)) from None
+
+
+def read_data(name: str, data: dict[str, Any]) -> Result:
+    """Return the result in plain data, which has no file."""
+    return Result(name, msgspec.convert(data, next(kind for keys, kind in _KINDS if keys <= data.keys())))
 
 
 def _bytes(file: str) -> bytes:

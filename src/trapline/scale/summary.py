@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from trapline.lab.errors import UsageError, suggest
-from trapline.scale.store import polars
+from trapline.scale.store import Store, polars
 from trapline.scale.unit import Record
 
 BY = ("policy", "firmware", "workload")
+MOST_BAD = 100  # runs that did not end well are named one by one up to here
+LEVELS = ("VU", "VS", "HS", "M")
 AXES = ("policy", "firmware", "host_fwft", "misaligned", "workload", "options", "seed", "outcome")
 
 
@@ -24,8 +26,13 @@ class Group:
     outcomes: dict[str, int]
     traps: int
     instret: int  # of the guests
-    hosted: int  # instructions of HS and M, estimated
+    levels: dict[str, int]  # instructions by mode; those of HS and M are estimated
     seconds: float
+
+    @property
+    def hosted(self) -> int:
+        """Instructions of HS and M."""
+        return self.levels["HS"] + self.levels["M"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +50,7 @@ class Summary:
         return {
             **dict(zip(self.by, group.key, strict=True)), "units": group.units, "outcomes": group.outcomes,
             "traps": group.traps, "instret": group.instret, "hosted": group.hosted,
-            "seconds": round(group.seconds, 3),
+            "instructions": group.levels, "seconds": round(group.seconds, 3),
         }  # fmt: skip
 
 
@@ -66,10 +73,7 @@ def summary(frame: Any, by: Sequence[str] = BY) -> Summary:
         .group_by(*by, "_outcome")
         .agg(
             pl.len().alias("units"),
-            pl.col("traps").sum(),
-            pl.col("instret").sum(),
-            (pl.col("hs") + pl.col("m")).sum().alias("hosted"),
-            pl.col("seconds").sum(),
+            pl.col("traps", "instret", "seconds", *(level.lower() for level in LEVELS)).sum(),
         )
         .collect()
     )
@@ -86,8 +90,9 @@ def _natural(value: Any) -> Any:
 
 
 def _group(key: tuple[Any, ...], rows: list[dict[str, Any]]) -> Group:
-    total = {name: sum(row[name] for row in rows) for name in ("units", "traps", "instret", "hosted", "seconds")}
-    return Group(key, outcomes={row["_outcome"]: row["units"] for row in rows}, **total)
+    total = {name: sum(row[name] for row in rows) for name in ("units", "traps", "instret", "seconds")}
+    levels = {level: sum(row[level.lower()] for row in rows) for level in LEVELS}
+    return Group(key, outcomes={row["_outcome"]: row["units"] for row in rows}, levels=levels, **total)
 
 
 def bad_records(frame: Any, most: int) -> list[dict[str, Any]]:
@@ -96,3 +101,37 @@ def bad_records(frame: Any, most: int) -> list[dict[str, Any]]:
     columns = [f for f in Record.__struct_fields__ if f != "routes"]
     found = frame.filter(pl.col("exit_status") != 0).select(columns).head(most).collect()
     return list(found.iter_rows(named=True))
+
+
+def all_routes(frame: Any) -> list[dict[str, Any]]:
+    """Return what all traps of a sweep did, as `run --json` says it of one run: the most frequent first."""
+    pl = polars()
+    same = ("cause", "name", "from", "path", "how", "end", "errno")
+    rows = (
+        frame.select(pl.col("routes"))
+        .explode("routes")
+        .drop_nulls()
+        .unnest("routes")
+        .group_by(*same)
+        .agg(pl.col("count", "instructions").sum())
+        .sort("count", *same, descending=[True, *[False] * len(same)])
+        .collect()
+    )
+    return [
+        {
+            **row, "path": row["path"].split(" > "), "how": [row["how"]] if row["how"] else [],
+            "errno": row["errno"] or None, "instructions": {"total": row["instructions"]},
+        }
+        for row in rows.iter_rows(named=True)
+    ]  # fmt: skip
+
+
+def folder_data(store: Store) -> dict[str, Any]:
+    """Return what the records of a directory say, in the form of `sweep --json`."""
+    frame = store.frame()
+    return {
+        "directory": str(store.root),
+        **summary(frame).as_data(),
+        "ended_badly": bad_records(frame, MOST_BAD),
+        "routes": all_routes(frame),
+    }

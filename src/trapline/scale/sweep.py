@@ -15,12 +15,11 @@ from trapline.lab.executor import Executor, processors
 from trapline.lab.executor_local import Processes
 from trapline.scale.spec import Spec, read_spec, spec_of
 from trapline.scale.store import Store
-from trapline.scale.summary import BY, Summary, bad_records, summary
+from trapline.scale.summary import BY, MOST_BAD, Summary, bad_records, summary
 from trapline.scale.unit import Record, Unit, record_of, run_unit
 
 Progress = Callable[[int, int, str], None]
 GUESTS = "guests"  # what the SPEC's events are written to
-MOST_BAD = 100  # runs that did not end well are named one by one up to here
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from trapline.machine.people import grouped
@@ -51,15 +51,17 @@ def show_summary(console: Console, summary: Summary) -> None:
     table = Table([*columns, *(Column(name, "right") for name in right)])
     for group in summary.groups:
         numbers = (group.units, group.traps, group.instret, group.hosted)
-        table.add_row(*(_word(k) for k in group.key), _outcomes(group.outcomes), *(grouped(n) for n in numbers))
+        table.add_row(*(word(k) for k in group.key), outcomes_text(group.outcomes), *(grouped(n) for n in numbers))
     show(console, table)
 
 
-def _word(value: Any) -> str:
+def word(value: Any) -> str:
+    """Return a value of a column as a word."""
     return {True: "on", False: "off"}.get(value, str(value)) if isinstance(value, bool) else str(value) or "-"
 
 
-def _outcomes(outcomes: dict[str, int]) -> str:
+def outcomes_text(outcomes: Mapping[str, int]) -> str:
+    """Return how runs ended, with how many each way if there are several ways."""
     if len(outcomes) == 1:
         return next(iter(outcomes))
     return ", ".join(f"{name} {grouped(n)}" for name, n in outcomes.items())
@@ -95,5 +97,9 @@ def sweep_suites(records: Sequence[dict[str, Any]], summary: Summary) -> list[Su
 
 
 def _case(record: dict[str, Any]) -> str:
-    options = f", {record['options']}" if record["options"] else ""
-    return f"{record['workload']} on {record['firmware']}{options}, seed {record['seed']}"
+    return run_text(*(record[name] for name in ("workload", "firmware", "options", "seed")))
+
+
+def run_text(workload: str, firmware: str, options: str, seed: int) -> str:
+    """Return which run of its policy one is."""
+    return f"{workload} on {firmware}{f', {options}' if options else ''}, seed {seed}"

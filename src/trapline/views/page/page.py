@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from html import escape
 from xml.etree.ElementTree import Element
 
-from trapline.lab.results import Audited, Compared, Result, Routes, Run
+from trapline.lab.results import Audited, Compared, Result, Routes, Run, Sweep
 from trapline.views.page.elements import Child, el, html, shown
 from trapline.views.page.parts import facts
 from trapline.views.page.routes import audit_section, routes_section
 from trapline.views.page.runs import run_name, run_section
 from trapline.views.page.style import PAGE
-from trapline.views.page.together import audits_together, routes_together, runs_together
+from trapline.views.page.sweep import sweep_name, sweep_section, sweeps_together
+from trapline.views.page.together import audits_together, names, routes_together, runs_together
 
 HEAD = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
@@ -55,6 +56,8 @@ def _title(result: Result) -> str:
         return f"{'run' if content.policy else 'boot'}: {run_name(content)}, {content.guest or content.image or ''}"
     if isinstance(content, Routes):
         return f"route: {content.policy}{f', guest hypervisor {content.l1}' if content.l1 else ''}"
+    if isinstance(content, Sweep):
+        return f"sweep: {sweep_name(content)}"
     l1 = f", guest hypervisor {', '.join(content.l1)}" if content.l1 else ""
     return f"audit: {', '.join(content.policies)}{l1}"
 
@@ -69,6 +72,8 @@ def _content(result: Result) -> list[Element]:
         return made
     if isinstance(content, Run):
         return made + run_section(content)
+    if isinstance(content, Sweep):
+        return made + sweep_section(content)
     return made + (routes_section(content) if isinstance(content, Routes) else audit_section(content))
 
 
@@ -91,6 +96,11 @@ def _together(results: Sequence[Result]) -> list[tuple[str, list[Element]]]:
             made.append((f"{len(tables)} matrices of {kind} side by side", routes_together(tables)))
     if len(audits) > 1:
         made.append((f"{len(audits)} audits side by side", audits_together(audits)))
+    for by in dict.fromkeys(c.by for _, c in contents if isinstance(c, Sweep)):
+        sweeps = [(f, c) for f, c in contents if isinstance(c, Sweep) and c.by == by]
+        if len(sweeps) > 1:
+            titles = names([(sweep_name(sweep), file) for file, sweep in sweeps])
+            made.append((f"{len(sweeps)} sweeps side by side", sweeps_together([s for _, s in sweeps], titles)))
     return made
 
 
