@@ -46,6 +46,16 @@ def read_input(path: str | Path, most: int = MOST) -> bytes:
     return data
 
 
+def no_file(path: str | Path) -> str:
+    """Say why a path names no regular file, or nothing if it does."""
+    found = Path(path)
+    if found.is_file():
+        return ""
+    if found.is_dir():
+        return "it is a folder, not a file"
+    return "it is no regular file" if found.exists() else "there is no such file"
+
+
 def require_reader(path: str | Path) -> None:
     """Return if `path` is no pipe, or one that some program reads; OSError if nobody does for half a second."""
     until = time.monotonic() + _PATIENCE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,22 @@ def test_an_image_that_never_starts_s_mode_is_refused_in_one_line(
     assert "never reaches S-mode at 0x80200000" in said
     assert words in said
     assert len(said.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("", "it is a folder, not a file"), ("none.bin", "there is no such file"), ("pipe", "it is no regular file")],
+)
+def test_what_is_no_file_is_named_for_what_it_is(
+    name: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder, a pipe, or nothing in the place of an image is one line that says which, and exit code 2."""
+    os.mkfifo(tmp_path / "pipe")
+    for words in (["--firmware", str(tmp_path / name)], ["--kernel", "linux", "--bios", str(tmp_path / name)]):
+        assert main(["conform", *words]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert f"{(tmp_path / name)}: {says}" in said
 
 
 def test_options_of_kernels_are_refused(tmp_path: Path) -> None:

@@ -172,13 +172,14 @@ def _firmware(
     from trapline.conform.firmware import conform_firmware
     from trapline.lab.errors import UsageError
     from trapline.lab.output import behind_result
+    from trapline.named_files import no_file
     from trapline.views.conform_firmware import firmware_suites, show_firmware
     from trapline.views.junit import write_junit
     from trapline.views.progress import bar
 
     for image in images:
-        if not Path(image).is_file():
-            raise UsageError(f"{image}: there is no such file", "--firmware")
+        if reason := no_file(image):
+            raise UsageError(f"{image}: {reason}", "--firmware")
     native()
     results = []
     for number, image in enumerate(images):

@@ -9,6 +9,7 @@ from trapline.conform.board import Host
 from trapline.conform.program import build
 from trapline.fetch.store import Store, find_kernel
 from trapline.lab.errors import UsageError
+from trapline.named_files import no_file
 
 
 def hosts(
@@ -28,8 +29,8 @@ def hosts(
     UsageError says what is not there.
     """
     for path in (*bios, *modules, *([program] if program else [])):
-        if not Path(path).is_file():
-            raise UsageError(f"{path}: there is no such file")
+        if reason := no_file(path):
+            raise UsageError(f"{path}: {reason}")
     names = [kernel] if kernel is not None else list(wanted) or ["linux"]
     chosen = [_kernel(name, bios, modules, store) for name in names]
     built = Path(program) if program else build()
@@ -52,6 +53,6 @@ def _kernel(
     except UsageError as error:
         raise UsageError(str(error), remedy="or name files: --kernel Image --module kvm.ko --bios FILE") from None
     if fetched is None:
-        raise UsageError(f"{name}: there is no such file")
+        raise UsageError(f"{name}: {no_file(name)}")
     own = tuple(Path(m) for m in modules) or fetched.kvm
     return fetched.image, bios or [fetched.firmware()], own

@@ -23,6 +23,7 @@ from trapline.fetch.store import APPEND, Kernel, Store
 from trapline.fetch.transport import Progress, Transport
 from trapline.lab.errors import UsageError
 from trapline.machine.packed import DamagedError, MissingLibraryError
+from trapline.named_files import no_file
 
 DEFAULT_SUITE = "trixie"
 KINDS = ("linux", "opensbi", "busybox")
@@ -174,8 +175,8 @@ class Fetcher:
         versions: dict[str, str] = {}
         self.report.from_files = True
         for path in self.options.files:
-            if not path.is_file():
-                raise UsageError("there is no such file", str(path), "--from FILE.deb")
+            if reason := no_file(path):
+                raise UsageError(reason, str(path), "--from FILE.deb")
             deb = Deb(path)
             control = deb.control()
             kind = kind_of(control.get("package", ""))
