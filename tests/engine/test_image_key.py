@@ -6,14 +6,14 @@ import inspect
 from pathlib import Path
 
 from trapline.engine import roots
-from trapline.engine.build import whole_module
+from trapline.engine.build import whole_builder
 from trapline.engine.cache import key_of
 from trapline.engine.roots import PACKAGE, hosted_functions, sources
 
 
 def test_every_compiled_file_takes_part_in_the_key() -> None:
     """One more line in the file of any compiled function gives another key."""
-    module, _, _ = whole_module(host_has_fma=True)
+    module, _ = whole_builder(host_has_fma=True)
     compiled = {key[0] for key in module.done if callable(key[0])}
     names = {Path(inspect.getfile(inspect.getmodule(f) or f)).relative_to(PACKAGE).as_posix() for f in compiled}
     files = dict(sources())

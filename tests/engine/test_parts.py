@@ -9,31 +9,40 @@ import sys
 from pathlib import Path
 
 from trapline.engine.beside import Beside
+from trapline.engine.definitions import Constant, Definition
 from trapline.engine.emit import Level, emitted
 from trapline.engine.link import link
-from trapline.engine.parts import Text
+from trapline.engine.parts import Module
 from trapline.lang.host_pages import anonymous
 
-MODULE = """
-!0 = !{!"branch_weights", i32 2000, i32 1}
-@table = internal unnamed_addr constant [2 x i64] [i64 5, i64 7]
-define internal fastcc i64 @item(i64 %n) alwaysinline nounwind {
-  %p = getelementptr inbounds i64, ptr @table, i64 %n
+WORD = ("i64 %n",)
+ITEM = """  %p = getelementptr inbounds i64, ptr @table, i64 %n
   %v = load i64, ptr %p, align 8
-  ret i64 %v
-}
-define internal fastcc i64 @"twice.1"(i64 %n) noinline nounwind {
-  %v = call fastcc i64 @item(i64 %n)
+  ret i64 %v"""
+TWICE = """  %v = call fastcc i64 @item(i64 %n)
   %w = mul i64 %v, 2
-  ret i64 %w
-}
-define i64 @"h.sum"(i64 %n) nounwind {
-  %v = call fastcc i64 @item(i64 %n)
+  ret i64 %w"""
+SUM = """  %v = call fastcc i64 @item(i64 %n)
   %w = call fastcc i64 @"twice.1"(i64 %n)
   %s = add i64 %v, %w
-  ret i64 %s
-}
-"""
+  ret i64 %s"""
+
+
+def function(name: str, body: str, uses: set[str], attributes: str, **more: bool) -> Definition:
+    """A function of one word."""
+    convention = "" if more else "fastcc"
+    return Definition(name, WORD, body, frozenset(uses), "i64", convention, f"{attributes} nounwind", **more)
+
+
+MODULE = Module(
+    '!0 = !{!"branch_weights", i32 2000, i32 1}',
+    [
+        Constant("table", (5, 7)),
+        function("item", ITEM, {"table"}, "alwaysinline"),
+        function("twice.1", TWICE, {"item"}, "noinline"),
+        function("h.sum", SUM, {"item", "twice.1"}, "", exported=True),
+    ],
+)
 
 PROGRAM = """
 import pathlib, sys, time
@@ -53,7 +62,7 @@ print(load_image().symbols["h.step_end"])
 def test_parts_call_each_other_and_share_what_is_compiled_in_place() -> None:
     """A function gives the same where what it calls is in another part, at each level."""
     for level in Level:
-        parts = Text(MODULE).divide(lambda name: int(name.startswith("h.")), 2)
+        parts = MODULE.divide(lambda name: int(name.startswith("h.")), 2)
         image = link(emitted((part, level) for part in parts), ["h.sum"])
         memory = anonymous(len(image.code), executable=True)
         memory[:] = image.code
@@ -63,7 +72,7 @@ def test_parts_call_each_other_and_share_what_is_compiled_in_place() -> None:
 
 def test_a_process_beside_gives_the_object_that_this_one_would() -> None:
     """What the process beside makes of text is what is made here; None, where it cannot."""
-    for text, made in ((MODULE, emitted([(MODULE, Level.FULL)])), ("no LLVM text", None)):
+    for text, made in ((MODULE.text, emitted([(MODULE.text, Level.FULL)])), ("no LLVM text", None)):
         beside = Beside()
         beside.submit([(text, Level.FULL)])
         assert beside.collect() == made

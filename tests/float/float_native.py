@@ -49,14 +49,14 @@ def compile_functions() -> tuple[Any, dict[str, Callable[..., int]]]:
     for name, function in operations().items():
         compiled = builder.function(function)
         given = parameters(function)
-        texts.append(thunk(compiled, given))
+        texts.append(thunk(compiled, given).text)
         signatures[name] = (f"c.{compiled.symbol}", len(given))
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     machine = llvm.Target.from_default_triple().create_target_machine(
         cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=2
     )
-    module = llvm.parse_assembly("\n\n".join([PREAMBLE, *builder.text, *texts]))
+    module = llvm.parse_assembly("\n\n".join([PREAMBLE, *(item.text for item in builder.items), *texts]))
     module.verify()
     passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
     passes.getModulePassManager().run(module, passes)

@@ -9,12 +9,13 @@ from typing import Any
 from trapline.engine.beside import Beside
 from trapline.engine.compiler import facts, handlers, joints
 from trapline.engine.compiler.fast_access import COLD_CALL, FAR, RARE_CALL, SPLIT
-from trapline.engine.compiler.fusion import fused_texts
+from trapline.engine.compiler.fusion import fused_handlers
 from trapline.engine.compiler.module import PREAMBLE, Compiled, ModuleBuilder
 from trapline.engine.compiler.source import SubsetError, has_hart, parameters
+from trapline.engine.definitions import Definition
 from trapline.engine.emit import Level, Part, emitted, host_has_fma
 from trapline.engine.link import Image, link
-from trapline.engine.parts import Text
+from trapline.engine.parts import Module
 from trapline.engine.roots import hosted_functions
 from trapline.isa.lookup import changes_mode
 from trapline.lang.functions import INSTRUCTIONS, Instruction
@@ -83,9 +84,8 @@ def expansion_targets() -> set[str]:
     return {i.expands.split()[0] for i in INSTRUCTIONS if i.expands}
 
 
-def instruction_texts(module: ModuleBuilder) -> tuple[list[str], list[str]]:
-    """Handlers of all instructions: their text and names."""
-    texts, names = [], []
+def instruction_handlers(module: ModuleBuilder) -> Iterator[Definition]:
+    """Handlers of all instructions."""
     short = expansion_targets()
     for instruction in INSTRUCTIONS:
         if instruction.function is None:
@@ -101,20 +101,14 @@ def instruction_texts(module: ModuleBuilder) -> tuple[list[str], list[str]]:
         quick = not (fast.always_bails or fast.late_bail)
         for length in (2, 4) if instruction.name in short else (4,):
             name = f"{instruction.name}_{length}"
-            texts.append(handlers.slow_handler(name, instruction, normal, length, target=target))
-            names.append(f"s.{name}")
+            yield handlers.slow_handler(name, instruction, normal, length, target=target)
             if not quick:
                 continue
-            texts.append(handlers.fast_handler(name, instruction, fast, length, kind="m" if moves else "x", slow=name))
-            names.append(f"h.{name}")
+            yield handlers.fast_handler(name, instruction, fast, length, kind="m" if moves else "x", slow=name)
             if target:
                 inside = module.function(instruction.function, fast=True, assume={"has_c": 1})
                 for kind in ("f", "b"):
-                    texts.append(
-                        handlers.fast_handler(f"{name}{kind}", instruction, inside, length, kind=kind, slow=name)
-                    )
-                    names.append(f"h.{name}{kind}")
-    return texts, names
+                    yield handlers.fast_handler(f"{name}{kind}", instruction, inside, length, kind=kind, slow=name)
 
 
 def csr_readings(module: ModuleBuilder) -> Iterator[tuple[Instruction, str, Compiled, tuple[str, ...]]]:
@@ -138,69 +132,63 @@ def csr_readings(module: ModuleBuilder) -> Iterator[tuple[Instruction, str, Comp
                 yield instruction, suffix, fast, tuple(known)
 
 
-def csr_texts(module: ModuleBuilder) -> tuple[list[str], list[str]]:
+def csr_handlers(module: ModuleBuilder) -> Iterator[Definition]:
     """Handlers of those."""
-    texts, names = [], []
     for instruction, suffix, fast, known in csr_readings(module):
         slow = f"{instruction.name}_4"
-        texts.append(handlers.fast_handler(f"{slow}{suffix}", instruction, fast, 4, kind="x", slow=slow, known=known))
-        names.append(f"h.{slow}{suffix}")
-    return texts, names
+        yield handlers.fast_handler(f"{slow}{suffix}", instruction, fast, 4, kind="x", slow=slow, known=known)
 
 
-def whole_module(*, host_has_fma: bool) -> tuple[ModuleBuilder, list[str], list[str]]:
-    """All functions of the engine, compiled, the texts of its handlers, and the names that must be found in them."""
+def pure_thunks(module: ModuleBuilder) -> Iterator[Definition]:
+    """The C form of the cold functions that fast readings call."""
+    for name, function in sorted(module.pure.items()):
+        yield handlers.thunk(
+            module.function(function),
+            parameters(function),
+            with_hart=has_hart(function),
+            symbol=f"p.{name}",
+            convention=RARE_CALL if name in (SPLIT, FAR) else COLD_CALL,
+        )
+
+
+def whole_builder(*, host_has_fma: bool) -> tuple[ModuleBuilder, list[Definition]]:
+    """All functions of the engine, compiled, and what the image gives by name."""
     importlib.import_module("trapline.isa.all")
-    engine = {n: getattr(importlib.import_module(m), n) for n, m in ENGINE_FUNCTIONS.items()}
+    engine = _engine_functions()
     module = ModuleBuilder(engine, host_has_fma=host_has_fma)
     exports: dict[str, Callable[..., Any]] = {n: getattr(importlib.import_module(m), n) for n, m in EXPORTS.items()}
     exports |= hosted_functions()
     compiled = {name: module.function(function) for name, function in exports.items()}
-    texts, names = instruction_texts(module)
-    hot_texts, hot_names = csr_texts(module)
-    texts, names = texts + hot_texts, names + hot_names
-    pair_texts, pair_names = fused_texts(module, set(names))
-    texts, names = texts + pair_texts, names + pair_names
-    texts += joints.joints(compiled)
-    for name, function in exports.items():
-        texts.append(handlers.thunk(compiled[name], parameters(function), with_hart=has_hart(function)))
-        names.append(f"c.{compiled[name].symbol}")
+    made = [*instruction_handlers(module), *csr_handlers(module)]
+    made += fused_handlers(module, {definition.name for definition in made})
+    made += joints.joints(compiled)
+    made += [handlers.thunk(compiled[n], parameters(f), with_hart=has_hart(f)) for n, f in exports.items()]
     module.pure |= {name: engine[name] for name in (SPLIT, FAR)}
-    for name, function in sorted(module.pure.items()):
-        whole = module.function(function)
-        texts.append(
-            handlers.thunk(
-                whole,
-                parameters(function),
-                with_hart=has_hart(function),
-                symbol=f"p.{name}",
-                convention=RARE_CALL if name in (SPLIT, FAR) else COLD_CALL,
-            )
-        )
-        names.append(f"p.{name}")
-    called = ("budget", "goto", "resume", "stop", "undecoded", "page_end", "step_end", "undefined", "straddle")
-    names += ["run", *[f"h.{n}" for n in called]]
-    return module, texts, names
+    made += pure_thunks(module)
+    return module, made
 
 
-def module_text(*, host_has_fma: bool) -> tuple[str, list[str]]:
-    """The LLVM IR of the whole engine and the names that must be found in it."""
-    module, texts, names = whole_module(host_has_fma=host_has_fma)
-    return "\n\n".join([PREAMBLE, *module.text, *texts]), names
+def whole_module(*, host_has_fma: bool) -> Module:
+    """The whole engine."""
+    module, made = whole_builder(host_has_fma=host_has_fma)
+    return Module(PREAMBLE, [*module.items, *made])
+
+
+def _engine_functions() -> dict[str, Callable[..., Any]]:
+    return {n: getattr(importlib.import_module(m), n) for n, m in ENGINE_FUNCTIONS.items()}
 
 
 def compile_functions(functions: list[Callable[..., Any]], *, may_trap: bool = True) -> Image:
     """Compile subset functions alone, each as a C function `c.NAME`: a policy's actions, tests, experiments."""
-    engine = {n: getattr(importlib.import_module(m), n) for n, m in ENGINE_FUNCTIONS.items()}
-    module = ModuleBuilder(engine, host_has_fma=host_has_fma())
-    texts, names = [], []
+    module = ModuleBuilder(_engine_functions(), host_has_fma=host_has_fma())
+    made = []
     for function in functions:
         compiled = module.function(function)
         if compiled.may_fail and not may_trap:
             raise SubsetError(f"{function.__name__} may trap, or calls something that may")
-        texts.append(handlers.thunk(compiled, parameters(function), with_hart=has_hart(function)))
-        names.append(f"c.{compiled.symbol}")
-    return link(emitted([("\n\n".join([PREAMBLE, *module.text, *texts]), Level.FULL)]), names)
+        made.append(handlers.thunk(compiled, parameters(function), with_hart=has_hart(function)))
+    whole = Module(PREAMBLE, [*module.items, *made])
+    return link(emitted([(whole.text, Level.FULL)]), whole.exported)
 
 
 def compile_image(progress: Callable[[str], None] = lambda text: None) -> Image:
@@ -208,29 +196,28 @@ def compile_image(progress: Callable[[str], None] = lambda text: None) -> Image:
     beside = Beside()
     try:
         progress("translating the semantics")
-        text, names = module_text(host_has_fma=host_has_fma())
-        progress(f"compiling {len(names)} handlers")
-        handlers, taken_in, cold, behind = divided(text)
+        whole = whole_module(host_has_fma=host_has_fma())
+        progress(f"compiling {len(whole.exported)} functions")
+        handlers, taken_in, cold, behind = divided(whole)
         others = [taken_in, cold]  # as much work as the rest
         beside.submit(others)
         objects = emitted([handlers, behind])
-        return link([*objects, *(beside.collect() or emitted(others))], names)
+        return link([*objects, *(beside.collect() or emitted(others))], whole.exported)
     finally:
         beside.end()
 
 
-def divided(text: str) -> list[Part]:
+def divided(whole: Module) -> list[Part]:
     """The engine's text in four parts.
 
     They are the fast handlers; cold functions that others are compiled into where that pays, such as the way of a trap;
     the rest of the cold ones; and what only slow handlers call that stand behind a fast one.
     """
-    whole = Text(text)
 
     def behind(name: str) -> bool:
         return name.endswith("_soft") or name.startswith("p.f") or (name[:2] == "s." and f"h.{name[2:]}" in whole.items)
 
-    often = whole.reached({name for name in whole.named if not behind(name)}, behind)
+    often = whole.reached({name for name in whole.exported if not behind(name)}, behind)
 
     def part_of(name: str) -> int:
         if name.startswith("h."):

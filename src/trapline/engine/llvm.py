@@ -25,6 +25,7 @@ class Builder:
         self.lines: list[str] = []
         self.counter = 0
         self.terminated = False  # what follows a branch is not reached, until a label
+        self.uses: set[str] = set()  # functions and constants of the module
         self._prefix = prefix
 
     # --- text ---
@@ -40,6 +41,12 @@ class Builder:
         if not self.terminated:
             self.lines.append(f"  {name} = {text}")
         return name
+
+    def named(self, symbol: str) -> str:
+        """A function or a constant of the module."""
+        if not self.terminated:
+            self.uses.add(symbol)
+        return f'@"{symbol}"'
 
     def begin(self, label: str) -> None:
         """Begin a block."""
@@ -173,7 +180,10 @@ class Builder:
         return self.value(f"extractvalue {type_} {value}, {number}")
 
     def call(self, target: str, result: str, given: str, *, convention: str = "fastcc ", more: str = "") -> str:
-        """Call a function; `given` are its arguments with their types. Returns the value's name, "" of void."""
+        """Call what is `named`, or a pointer; `given` are its arguments with their types.
+
+        Returns the name of the value, "" where there is none.
+        """
         text = f"call {convention}{result} {target}({given}){more}"
         if result == "void":
             self.emit(text)

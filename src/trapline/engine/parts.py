@@ -1,4 +1,4 @@
-"""The engine's LLVM text in parts that are compiled at the same time.
+"""The engine in parts that are compiled at the same time.
 
 A part holds the definitions of its own functions, the bodies of those that are compiled in place, and declarations of
 the rest, which the linker finds in the other parts.
@@ -6,34 +6,28 @@ the rest, which the linker finds in the other parts.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-_BEGINS = re.compile(r"\n(?=define |declare |@|!)")
-_NAMED = re.compile(r'(?:define |declare )?[^@\n]*?@("[^"]+"|[\w.$-]+)')
-_NAMES = re.compile(r'@("[^"]+"|[\w.$-]+)')
-_PARAMETER = re.compile(r'(ptr(?: noalias)?|i64|i1) %(?:"[^"]*"|[\w.@-]+)')
+from trapline.engine.definitions import Constant, Definition, Item
 
 
-class Text:
-    """A module's text by what it defines."""
+class Module:
+    """Definitions by name, and what stands in front of every part: metadata and LLVM's own functions."""
 
-    def __init__(self, text: str) -> None:
-        self.items: dict[str, str] = {}
-        self.loose: list[str] = []  # metadata
-        for item in _BEGINS.split(f"\n{text}"):
-            found = _NAMED.match(item) if item.startswith(("define ", "declare ", "@")) else None
-            if found is None:
-                self.loose.append(item)
-            else:
-                self.items[found[1].strip('"')] = item.rstrip()
-        self.names = {name: {n.strip('"') for n in _NAMES.findall(item)} for name, item in self.items.items()}
-        self.whole = {name for name, item in self.items.items() if _stands_alone(item)}
+    def __init__(self, front: str, items: Iterable[Item]) -> None:
+        self.front = front
+        self.items = {item.name: item for item in items}
+        self.whole = {name for name, item in self.items.items() if item.stands_alone}
 
     @property
-    def named(self) -> set[str]:
+    def text(self) -> str:
+        """Everything in one part."""
+        return "\n\n".join([self.front, *(item.text for item in self.items.values())])
+
+    @property
+    def exported(self) -> set[str]:
         """The functions that the image gives by name."""
-        return {name for name in self.whole if "define internal " not in self.items[name].partition("\n")[0]}
+        return {name for name, item in self.items.items() if isinstance(item, Definition) and item.exported}
 
     def reached(self, names: set[str], stop: Callable[[str], bool]) -> set[str]:
         """These and what they name, directly or through others, up to where `stop` says so."""
@@ -43,20 +37,21 @@ class Text:
             name = todo.pop()
             if name not in found and name in self.items and not stop(name):
                 found.add(name)
-                todo += self.names[name]
+                todo += self.items[name].uses
         return found
 
     def may_take_in(self, name: str) -> bool:
         """Whether LLVM may choose to compile other functions into this one or into what it is put together from."""
         inside, seen = [name], {name}
         for at in inside:  # which grows meanwhile
-            for used in self.names[at] - seen - self.whole:
-                head = self.items.get(used, "").partition("\n")[0]
-                if head.startswith("define ") and "alwaysinline" not in head:
+            for used in self.items[at].uses - seen - self.whole:
+                item = self.items.get(used)
+                if item is None or isinstance(item, Constant):
+                    continue
+                if not item.is_taken_in:
                     return True
-                if head.startswith("define "):
-                    seen.add(used)
-                    inside.append(used)
+                seen.add(used)
+                inside.append(used)
         return False
 
     def divide(self, part_of: Callable[[str], int], count: int) -> list[str]:
@@ -72,21 +67,12 @@ class Text:
             if name not in needed and name in self.items:
                 needed.add(name)
                 if name in own or name not in self.whole:
-                    todo += self.names[name]
-        items = []
-        for name, item in self.items.items():
-            if name in needed:
-                shared = item.replace("define internal ", "define hidden ", 1)
-                items.append(item if name not in self.whole else shared if name in own else _declaration(item))
-        return "\n".join([*self.loose, *items])
+                    todo += self.items[name].uses
+        texts = [_in_part(item, own) for name, item in self.items.items() if name in needed]
+        return "\n".join([self.front, *texts])
 
 
-def _stands_alone(item: str) -> bool:
-    """Whether a function is called, not compiled in place: it belongs to one part alone."""
-    head = item.partition("\n")[0]
-    return head.startswith("define ") and ("noinline" in head or not head.startswith("define internal "))
-
-
-def _declaration(item: str) -> str:
-    head = item.partition("\n")[0].removesuffix("{").replace(" noinline ", " ")
-    return _PARAMETER.sub(r"\1", re.sub(r"^define (?:internal )?", "declare hidden ", head))
+def _in_part(item: Item, own: set[str]) -> str:
+    if isinstance(item, Definition) and item.stands_alone:
+        return item.shared_text if item.name in own else item.declaration
+    return item.text

@@ -79,13 +79,13 @@ class Calls(Expressions):
     def pure_call(self, compiled: Compiled, target: Callable[..., Any], args: list[str]) -> Value | None:
         """From a template, a cold function is called through its C form (handlers.thunk)."""
         self.wrote |= compiled.writes
-        name = f'@"p.{target.__name__}"'
+        name = f"p.{target.__name__}"
         given = []
         for arg in args if has_hart(target) else ["ptr %hart", *args]:
             type_, _, operand = arg.partition(" ")
             given.append(words(self.widen(operand)) if type_ == "i1" else arg)
         self.module.declare(name, len(given) - 1)
-        result = Word(self.call(name, "i64", ", ".join(given), convention=""))
+        result = Word(self.call(self.named(name), "i64", ", ".join(given), convention=""))
         if compiled.returns == VOID:
             return None
         return (self.narrow(result, "i1") if compiled.returns == B else result), compiled.returns
@@ -128,7 +128,7 @@ class Calls(Expressions):
         result_type = compiled.result_type()
         in_place = not self.fast and self.module.on_trap_path(self.function, compiled.symbol)
         more = " alwaysinline" if in_place else ""
-        result = self.call(f"@{compiled.symbol}", result_type, ", ".join(args), more=more)
+        result = self.call(self.named(compiled.symbol), result_type, ", ".join(args), more=more)
         if not compiled.may_fail:
             self.wrote |= compiled.writes
             return None if compiled.returns == VOID else (result, compiled.returns)

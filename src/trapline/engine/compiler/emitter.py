@@ -115,7 +115,7 @@ class FunctionEmitter(Calls):
         if name == "x":
             self.writes_x = True
         if self.module.markers and name in ("x", "f") and isinstance(target, ast.Subscript):
-            self.call(f"@write.{name}", "void", words(self.as_word(target.slice), operand), convention="")
+            self.call(self.named(f"write.{name}"), "void", words(self.as_word(target.slice), operand), convention="")
             return
         self.store(operand, self.place(target, store=True))
 

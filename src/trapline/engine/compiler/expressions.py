@@ -66,7 +66,7 @@ class Expressions(Constants, ABC):
         if self.fast and name == "next_pc":
             return self.read("%np"), U
         if self.module.markers and name in ("x", "f") and isinstance(node, ast.Subscript):
-            return self.call(f"@read.{name}", "i64", words(self.as_word(node.slice)), convention=""), U
+            return self.call(self.named(f"read.{name}"), "i64", words(self.as_word(node.slice)), convention=""), U
         return self.load(self.place(node)), U
 
     def as_word(self, node: ast.expr) -> Word:
@@ -142,7 +142,7 @@ class Expressions(Constants, ABC):
             table = self.resolve(right)
             if not isinstance(table, dict):
                 raise self.error(node, "`in` takes a module-level dispatch table")
-            found = Flag(self.call(f"@{self.module.membership(table)}", "i1", words(self.as_word(node.left))))
+            found = Flag(self.call(self.named(self.module.membership(table)), "i1", words(self.as_word(node.left))))
             return found if isinstance(op, ast.In) else self.flags("xor", found, "true")
         a, b, type_ = self.both(node, node.left, right)
         literal = self.constant(right)
@@ -224,6 +224,6 @@ class Expressions(Constants, ABC):
         table = self.resolve(node.value)
         if not isinstance(table, tuple):
             raise self.error(node, "only a module-level tuple of ints is indexed")
-        name, count = self.module.table(table), len(table)
-        index = self.as_word(node.slice)
-        return self.read(self.value(f"getelementptr inbounds [{count} x i64], ptr @{name}, i64 0, i64 {index}")), U
+        constant = self.module.table(table)
+        first = Pointer(self.named(constant.name))
+        return self.read(self.item(first, self.as_word(node.slice))), U

@@ -72,7 +72,7 @@ def find(e: Calls, va: Word, size: int, area: int, *, splits: bool) -> Pointer:
         # A region looks the page up in its own way (jit.access).
         e.gives_up_here()
         asks = splits and (size > 1 or area == records.STORE_AREA)
-        delta = Word(e.call("@find", "i64", words(va, size, area, int(asks)), convention=""))
+        delta = Word(e.call(e.named("find"), "i64", words(va, size, area, int(asks)), convention=""))
     else:
         delta = probe(e, va, size, area, splits=splits)
     return e.pointer(e.add(va, delta))

@@ -7,26 +7,25 @@ that. Only the dispatch between the two is saved, so the meaning is that of the 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from trapline.engine.compiler.handlers import IC, IC1, IC2, Handler, perform
 from trapline.engine.compiler.module import ModuleBuilder
 from trapline.engine.compiler_names import FUSED
+from trapline.engine.definitions import Definition
 from trapline.isa.decode import by_name
 
 
-def fused_texts(module: ModuleBuilder, names: set[str]) -> tuple[list[str], list[str]]:
+def fused_handlers(module: ModuleBuilder, names: set[str]) -> Iterator[Definition]:
     """Handlers of all pairs whose parts have fast handlers."""
-    texts, made = [], []
     for first, second in FUSED:
         kinds = ("f", "b") if f"h.{second}f" in names else ("",)
         for kind in kinds:
             if f"h.{first}" in names and f"h.{second}{kind}" in names:
-                name = f"h.{first}+{second}{kind}"
-                texts.append(fused_handler(module, name, first, second, kind))
-                made.append(name)
-    return texts, made
+                yield fused_handler(module, f"h.{first}+{second}{kind}", first, second, kind)
 
 
-def fused_handler(module: ModuleBuilder, name: str, first: str, second: str, kind: str) -> str:
+def fused_handler(module: ModuleBuilder, name: str, first: str, second: str, kind: str) -> Definition:
     """Perform one, then the other; each bails out to its own slow handler."""
     h = Handler(name)
     h.count(1)
@@ -41,4 +40,4 @@ def fused_handler(module: ModuleBuilder, name: str, first: str, second: str, kin
         if part is first:
             h.rec = h.successor(int(length))
     h.next(int(second.rsplit("_", 1)[1]), ic=IC2)
-    return h.text()
+    return h.definition()

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trapline.engine.compiler.module import Compiled
+from trapline.engine.definitions import Definition
 from trapline.engine.llvm import CC, LIKELY, STATE, UNLIKELY, Builder, Flag, Operand, Pointer, Word, words
 from trapline.engine.records import (
     FETCH_AREA,
@@ -29,7 +30,8 @@ from trapline.isa.lookup import changes_mode
 from trapline.lang.functions import Instruction
 from trapline.lang.state.words import LAYOUT
 
-ARGS = "ptr noalias %st, ptr %rec, i64 %ic, ptr %tlb"
+ARGS = ("ptr noalias %st", "ptr %rec", "i64 %ic", "ptr %tlb")
+PLAIN = 'nounwind "no-builtins"'
 IC, IC1, IC2 = Word("%ic"), Word("%ic1"), Word("%ic2")  # instructions left: before the handler's own, and behind them
 TLB = Pointer("%tlb")
 IMMEDIATES = ("imm", "uimm", "shamt", "csr", "rm")
@@ -66,7 +68,7 @@ class Handler(Builder):
     def run(self, compiled: Compiled, *given: Operand, more: str = "") -> str:
         """Call a function of the hart."""
         arguments = f"ptr %st, {words(*given)}" if given else "ptr %st"
-        return self.call(f"@{compiled.symbol}", compiled.result_type(), arguments, more=more)
+        return self.call(self.named(compiled.symbol), compiled.result_type(), arguments, more=more)
 
     def count(self, attempts: int) -> None:
         """Name what is left behind so many attempts: IC1, IC2."""
@@ -76,11 +78,14 @@ class Handler(Builder):
         self.emit("ret void")
 
     def tail(self, target: str, *, rec: Pointer | None = None, ic: Operand = IC, tlb: Pointer = TLB) -> None:
-        self.emit(f"musttail call {CC} void {target}(ptr %st, ptr {rec or self.rec}, i64 {ic}, ptr {tlb})")
+        self.tail_to(self.named(target), rec or self.rec, ic=ic, tlb=tlb)
+
+    def tail_to(self, target: str, rec: Pointer, *, ic: Operand = IC, tlb: Pointer = TLB) -> None:
+        self.emit(f"musttail call {CC} void {target}(ptr %st, ptr {rec}, i64 {ic}, ptr {tlb})")
         self.ret()
 
     def dispatch(self, rec: Pointer, *, ic: Operand = IC1, tlb: Pointer = TLB) -> None:
-        self.tail(self.load_pointer(rec), rec=rec, ic=ic, tlb=tlb)
+        self.tail_to(self.load_pointer(rec), rec, ic=ic, tlb=tlb)
 
     def successor(self, length: int) -> Pointer:
         return self.at(self.rec, length * 8)
@@ -104,7 +109,7 @@ class Handler(Builder):
         self.branch(spent, f"spent{n}", f"look{n}", UNLIKELY)
         self.begin(f"spent{n}")
         self.put("next_pc", pc)
-        self.tail("@h.budget", ic=ic, tlb=tlb)
+        self.tail("h.budget", ic=ic, tlb=tlb)
         self.begin(f"look{n}")
         entry, hit = self.probe(pc, tlb)
         self.branch(hit, f"hit{n}", f"miss{n}", LIKELY)
@@ -117,7 +122,7 @@ class Handler(Builder):
         self.dispatch(rec, ic=ic, tlb=tlb)
         self.begin(f"miss{n}")
         self.put("next_pc", pc)
-        self.tail("@h.fetch_miss", ic=ic, tlb=tlb)
+        self.tail("h.fetch_miss", ic=ic, tlb=tlb)
 
     def begin_run(self, rec: Pointer) -> None:
         """Note where the code begins that runs up to the next look at the budget: a sample counts for its beginning."""
@@ -142,9 +147,10 @@ class Handler(Builder):
         offset = self.shl(self.mask(pc, 4095), 3)
         return self.pointer(self.add(table, offset))
 
-    def text(self) -> str:
-        body = "\n".join(self.lines)
-        return f'define {CC} void @"{self.name}"({ARGS}) nounwind "no-builtins" {{\n{body}\n}}'
+    def definition(self) -> Definition:
+        return Definition(
+            self.name, ARGS, "\n".join(self.lines), frozenset(self.uses), convention=CC, attributes=PLAIN, exported=True
+        )
 
 
 def operands(
@@ -178,7 +184,7 @@ def operands(
     return out
 
 
-def slow_handler(name: str, instruction: Instruction, compiled: Compiled, length: int, *, target: bool) -> str:
+def slow_handler(name: str, instruction: Instruction, compiled: Compiled, length: int, *, target: bool) -> Definition:
     """The normal reading, with pc, next_pc and instret in the state."""
     h = Handler(f"s.{name}")
     pc = h.pc()
@@ -192,18 +198,18 @@ def slow_handler(name: str, instruction: Instruction, compiled: Compiled, length
     if compiled.may_fail:
         h.branch(failed, "trapped", "retired", UNLIKELY)
         h.begin("trapped")
-        h.tail("@h.deliver", ic=IC1)
+        h.tail("h.deliver", ic=IC1)
         h.begin("retired")
     if compiled.jumps:
-        h.tail("@h.resume", ic=IC1)
+        h.tail("h.resume", ic=IC1)
     else:
         wanted = h.compare("ne", h.get("attention"), 0)
         h.branch(wanted, "attend", "on")
         h.begin("attend")
-        h.tail("@h.resume", ic=IC1)
+        h.tail("h.resume", ic=IC1)
         h.begin("on")
         h.next(length)
-    return h.text()
+    return h.definition()
 
 
 def fast_handler(
@@ -215,7 +221,7 @@ def fast_handler(
     kind: str,
     slow: str,
     known: tuple[str, ...] = (),
-) -> str:
+) -> Definition:
     """The fast reading.
 
     `kind` says where a taken branch lands: f forward in the page, b back, x anywhere; m: in another mode.
@@ -225,7 +231,7 @@ def fast_handler(
     perform(h, instruction, compiled, length, kind=kind, slow=slow, known=known)
     if kind != "m":
         h.next(length)
-    return h.text()
+    return h.definition()
 
 
 def perform(
@@ -253,11 +259,11 @@ def perform(
     now = h.sub(h.get("ic_base"), before)
     args = f"ptr %st, {words(*given, pc)}, ptr %np{tag}, ptr %tlb, ptr %jumped{tag}, "
     args += words(now, h.get("priv"), h.get("virt"))
-    bails = Flag(h.call(f"@{compiled.symbol}", compiled.result_type(), args))
+    bails = Flag(h.call(h.named(compiled.symbol), compiled.result_type(), args))
     if compiled.may_fail:
         h.branch(bails, f"bail{tag}", f"good{tag}", UNLIKELY)
         h.begin(f"bail{tag}")
-        h.tail(f"@s.{slow}", ic=before)
+        h.tail(f"s.{slow}", ic=before)
         h.begin(f"good{tag}")
     if kind == "m":
         mode_changed(h, Word(h.read(f"%np{tag}")), after)
@@ -275,7 +281,7 @@ def mode_changed(h: Handler, pc: Word, ic: Word) -> None:
     h.branch(h.is_null(tlb), "search", "found", UNLIKELY)
     h.begin("search")
     h.put("next_pc", pc)
-    h.tail("@h.resume", ic=ic)
+    h.tail("h.resume", ic=ic)
     h.begin("found")
     h.store_pointer(tlb, h.field("tlb_ptr"))
     h.jump_pc(pc, ic=ic, tlb=tlb, new_mode=True)
@@ -290,7 +296,7 @@ def jump_taken(h: Handler, kind: str, np: str, ic: Word) -> None:
         h.branch(h.compare("slt", ic, 0), "spent", "back", UNLIKELY)
         h.begin("spent")
         h.put("next_pc", Word(h.read(np)))
-        h.tail("@h.budget", ic=ic)
+        h.tail("h.budget", ic=ic)
         h.begin("back")
     rec = h.at(h.rec, h.imm32())
     if kind == "b":
@@ -305,16 +311,15 @@ def thunk(
     with_hart: bool = True,
     symbol: str = "",
     convention: str = "",
-) -> str:
+) -> Definition:
     """A C function through which hosted software calls a cold function."""
     b = Builder("%v")
-    head = ", ".join(["ptr %st", *[f"i64 %a{i}" for i in range(len(parameters))]])
     args = ["ptr %st"] if with_hart else []
     for i, (_, type_) in enumerate(parameters):
         given = Word(f"%a{i}")
         args.append(f"i1 {b.narrow(given, 'i1')}" if type_ == "b" else words(given))
     result = compiled.result_type()
-    value = b.call(f"@{compiled.symbol}", result, ", ".join(args)) or "0"
+    value = b.call(b.named(compiled.symbol), result, ", ".join(args)) or "0"
     if compiled.may_fail:
         failed = value
         if compiled.returns == "void":
@@ -324,6 +329,13 @@ def thunk(
         b.store(b.widen(failed), b.at(STATE, LAYOUT.fields["call_failed"].index * 8))
     if compiled.returns == "b":
         value = b.widen(value)
-    body = "\n".join(b.lines)
-    name = symbol or f"c.{compiled.symbol}"
-    return f'define {convention} i64 @"{name}"({head}) nounwind {{\n{body}\n  ret i64 {value}\n}}'
+    b.emit(f"ret i64 {value}")
+    return Definition(
+        symbol or f"c.{compiled.symbol}",
+        ("ptr %st", *[f"i64 %a{i}" for i in range(len(parameters))]),
+        "\n".join(b.lines),
+        frozenset(b.uses),
+        "i64",
+        convention,
+        exported=True,
+    )

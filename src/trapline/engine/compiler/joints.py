@@ -10,6 +10,7 @@ from trapline.engine.compiler.handlers import IC, IC1, TLB, Handler
 from trapline.engine.compiler.module import Compiled
 from trapline.engine.compiler.source import SubsetError
 from trapline.engine.compiler_names import MARGIN, SAMPLE_PERIOD, UNEVEN, UNEVEN_STEP
+from trapline.engine.definitions import Definition
 from trapline.engine.llvm import CC, LIKELY, STATE, UNLIKELY, Builder, Flag, Pointer, Word
 from trapline.engine.records import (
     FETCH_HOST,
@@ -26,7 +27,7 @@ from trapline.privilege.stops import RECORD_CSR, RECORD_HANDLER
 MXCSR = 0x1F80  # every exception masked, to nearest, subnormal numbers kept
 
 
-def joints(functions: dict[str, Compiled]) -> list[str]:
+def joints(functions: dict[str, Compiled]) -> list[Definition]:
     """The handlers that join the others: delivery, resumption, budget, fetch, page ends, exits."""
     return [
         deliver(functions),
@@ -42,14 +43,14 @@ def joints(functions: dict[str, Compiled]) -> list[str]:
     ]
 
 
-def deliver(functions: dict[str, Compiled]) -> str:
+def deliver(functions: dict[str, Compiled]) -> Definition:
     h = Handler("h.deliver")
     h.run(functions["deliver_exception"], more=" alwaysinline")
-    h.tail("@h.resume")
-    return h.text()
+    h.tail("h.resume")
+    return h.definition()
 
 
-def resume(functions: dict[str, Compiled]) -> str:
+def resume(functions: dict[str, Compiled]) -> Definition:
     """Attention: leave, take an interrupt, or go on at next_pc in the context of now."""
     h = Handler("h.resume")
     attention = h.get("attention")
@@ -61,7 +62,7 @@ def resume(functions: dict[str, Compiled]) -> str:
     native = h.compare("ne", h.get("kvm_native"), 0)
     h.branch(native, "try", "leave")
     h.begin("try")
-    h.tail("@h.hosted")
+    h.tail("h.hosted")
     h.begin("leave")
     h.leave(NativeExit.SEMANTIC)
     h.begin("stay")
@@ -71,15 +72,15 @@ def resume(functions: dict[str, Compiled]) -> str:
     h.put("pc", h.get("next_pc"))
     h.instret()
     h.run(functions["take_interrupt"])
-    h.tail("@h.resume")
+    h.tail("h.resume")
     h.begin("go")
     h.run(functions["select_context"], more=" alwaysinline")
     tlb = h.load_pointer(h.field("tlb_ptr"))
     h.jump_pc(h.get("next_pc"), ic=IC, tlb=tlb, new_mode=True)
-    return h.text()
+    return h.definition()
 
 
-def hosted(functions: dict[str, Compiled]) -> str:
+def hosted(functions: dict[str, Compiled]) -> Definition:
     """A hosted mode wants out: the compiled hypervisor may deal with it (kvm.exits.native_exit); then a new budget."""
     h = Handler("h.hosted")
     h.instret()
@@ -102,11 +103,11 @@ def hosted(functions: dict[str, Compiled]) -> str:
     ic = h.select(long_run, turn, -1)
     h.put("ic_margin", h.sub(left, ic))
     h.put("ic_base", h.add(now, ic))
-    h.tail("@h.resume", ic=ic)
-    return h.text()
+    h.tail("h.resume", ic=ic)
+    return h.definition()
 
 
-def budget(functions: dict[str, Compiled]) -> str:
+def budget(functions: dict[str, Compiled]) -> Definition:
     """ic ran out at next_pc: leave (limit, code area full), run the rest one at a time, or note a sample and go on.
 
     With a sample, regions that were offered meanwhile are put in.
@@ -123,7 +124,7 @@ def budget(functions: dict[str, Compiled]) -> str:
     h.begin("few")
     h.put("ic_base", h.sub(h.get("ic_base"), IC))
     h.put("ic_margin", left)
-    h.tail("@h.step", ic=0)
+    h.tail("h.step", ic=0)
     h.begin("sample")
     now = h.sub(h.get("ic_base"), IC)
     start, count = h.get("run_start"), h.get("sample_count")
@@ -149,14 +150,14 @@ def budget(functions: dict[str, Compiled]) -> str:
     h.goto("on")
     h.begin("on")
     h.jump_pc(h.get("next_pc"), ic=turn, new_mode=True)
-    return h.text()
+    return h.definition()
 
 
-def goto() -> str:
+def goto() -> Definition:
     """Where regions go on at next_pc, a page that they know nothing of."""
     h = Handler("h.goto")
     h.jump_pc(h.get("next_pc"), ic=IC, new_mode=True)
-    return h.text()
+    return h.definition()
 
 
 def copy_record(h: Handler, rec: Pointer, copy: Pointer) -> None:
@@ -171,7 +172,7 @@ def copy_record(h: Handler, rec: Pointer, copy: Pointer) -> None:
     h.store(rest, h.at(copy, RECORD_OPERANDS))
 
 
-def step() -> str:
+def step() -> Definition:
     """Run some records from next_pc on out of copies whose successors come back to the budget.
 
     As many as surely may run: every attempt moves on by a record at least, and whatever jumps looks at the budget.
@@ -197,8 +198,8 @@ def step() -> str:
     h.begin("miss")
     h.put("ic_base", h.add(h.get("ic_base"), -1))
     h.put("ic_margin", h.add(h.get("ic_margin"), 1))
-    h.tail("@h.fetch_miss", ic=-1)
-    return h.text()
+    h.tail("h.fetch_miss", ic=-1)
+    return h.definition()
 
 
 def fetch_parcel(h: Handler, functions: dict[str, Compiled], va: Word, fetched: str) -> Word:
@@ -210,12 +211,12 @@ def fetch_parcel(h: Handler, functions: dict[str, Compiled], va: Word, fetched: 
     h.branch(failed, "trapped", fetched)
     h.begin("trapped")
     h.count(1)
-    h.tail("@h.deliver", ic=IC1)
+    h.tail("h.deliver", ic=IC1)
     h.begin(fetched)
     return parcel
 
 
-def fetch_miss(functions: dict[str, Compiled]) -> str:
+def fetch_miss(functions: dict[str, Compiled]) -> Definition:
     """The fetch TLB does not know next_pc: walk, then go on, trap, or ask Python for the page's records."""
     h = Handler("h.fetch_miss")
     pc = h.get("next_pc")
@@ -231,10 +232,10 @@ def fetch_miss(functions: dict[str, Compiled]) -> str:
     code = h.select(h.compare("eq", uncached, 1), NativeExit.SLOW, NativeExit.NEW_PAGE)
     h.put("native_exit", code)
     h.ret()
-    return h.text()
+    return h.definition()
 
 
-def straddle(functions: dict[str, Compiled]) -> str:
+def straddle(functions: dict[str, Compiled]) -> Definition:
     """A 32-bit instruction in the last two bytes of a page: its second half comes from the next one."""
     h = Handler("h.straddle")
     pc = h.pc()
@@ -262,10 +263,10 @@ def straddle(functions: dict[str, Compiled]) -> str:
     h.put("pc", pc)
     h.put("insn", half)
     h.leave(NativeExit.STRADDLE)
-    return h.text()
+    return h.definition()
 
 
-def stop(functions: dict[str, Compiled]) -> str:
+def stop(functions: dict[str, Compiled]) -> Definition:
     """A record with a stop: leave before its instruction, or go on with the handler that it would have.
 
     `rec` may be the copy of a single step; the record itself is that of pc in the current page.
@@ -288,11 +289,11 @@ def stop(functions: dict[str, Compiled]) -> str:
     h.leave(NativeExit.STOPPED)
     h.begin("on")
     handler = h.pointer(h.word_at(place, RECORD_HANDLER))
-    h.tail(handler)
-    return h.text()
+    h.tail_to(handler, h.rec)
+    return h.definition()
 
 
-def undecoded(functions: dict[str, Compiled]) -> str:
+def undecoded(functions: dict[str, Compiled]) -> Definition:
     """Decode from here on, then look the record up again: here it may be the copy of a single step."""
     h = Handler("h.undecoded")
     pc = h.pc()
@@ -307,40 +308,39 @@ def undecoded(functions: dict[str, Compiled]) -> str:
     many = h.compare("sgt", IC, 0)
     h.branch(many, "again", "last")
     h.begin("again")
-    h.tail("@h.resume")
+    h.tail("h.resume")
     h.begin("last")
-    h.tail("@h.budget")
-    return h.text()
+    h.tail("h.budget")
+    return h.definition()
 
 
-def simple_joints(functions: dict[str, Compiled]) -> list[str]:
+def simple_joints(functions: dict[str, Compiled]) -> list[Definition]:
     """Page ends, single steps, undefined instructions, and the way in."""
     page_end = Handler("h.page_end")
     page_end.jump_pc(page_end.pc(), ic=IC)
     step_end = Handler("h.step_end")
     step_end.put("next_pc", step_end.pc())
-    step_end.tail("@h.budget")
+    step_end.tail("h.budget")
     undefined = Handler("h.undefined")
     undefined.put("pc", undefined.pc())
     undefined.instret()
     undefined.count(1)
     undefined.run(functions["raise_illegal"])
-    undefined.tail("@h.resume", ic=IC1)
-    return [undecoded(functions), page_end.text(), step_end.text(), undefined.text(), way_in()]
+    undefined.tail("h.resume", ic=IC1)
+    return [undecoded(functions), *(h.definition() for h in (page_end, step_end, undefined)), way_in()]
 
 
-def way_in() -> str:
+def way_in() -> Definition:
     """Enter a hart, with the host's floating-point unit as IEEE 754 wants it: a library may have left it otherwise."""
     b = Builder("%w")
     was, own = b.room("i32"), b.room("i32")
     kept = b.at(STATE, LAYOUT.fields["host_subnormals"].index * 8)
-    b.call("@llvm.x86.sse.stmxcsr", "void", f"ptr {was}", convention="")
+    b.call(b.named("llvm.x86.sse.stmxcsr"), "void", f"ptr {was}", convention="")
     b.write(MXCSR, own, "i32")
-    b.call("@llvm.x86.sse.ldmxcsr", "void", f"ptr {own}", convention="")
+    b.call(b.named("llvm.x86.sse.ldmxcsr"), "void", f"ptr {own}", convention="")
     b.store(1, kept)
-    b.call("@h.resume", "void", "ptr %st, ptr null, i64 %ic, ptr null", convention=f"{CC} ")
+    b.call(b.named("h.resume"), "void", "ptr %st, ptr null, i64 %ic, ptr null", convention=f"{CC} ")
     b.store(0, kept)
-    b.call("@llvm.x86.sse.ldmxcsr", "void", f"ptr {was}", convention="")
+    b.call(b.named("llvm.x86.sse.ldmxcsr"), "void", f"ptr {was}", convention="")
     b.emit("ret void")
-    head = [f"declare void @llvm.x86.sse.{name}(ptr)" for name in ("stmxcsr", "ldmxcsr")]
-    return "\n".join([*head, "define void @run(ptr %st, i64 %ic) nounwind {", *b.lines, "}"])
+    return Definition("run", ("ptr %st", "i64 %ic"), "\n".join(b.lines), frozenset(b.uses), exported=True)

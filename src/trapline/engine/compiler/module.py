@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from trapline.engine.compiler.emitter import FunctionEmitter
 from trapline.engine.compiler.source import VOID, B, definition, has_hart, kind, parameters, walk
 from trapline.engine.compiler.text import LLVM, to_i64
+from trapline.engine.definitions import Constant, Definition, Item
 from trapline.lang.functions import INLINE
 
 PREAMBLE = """
@@ -26,7 +27,11 @@ declare double @llvm.sqrt.f64(double)
 declare float @llvm.sqrt.f32(float)
 declare double @llvm.fma.f64(double, double, double)
 declare float @llvm.fma.f32(float, float, float)
+declare void @llvm.x86.sse.stmxcsr(ptr)
+declare void @llvm.x86.sse.ldmxcsr(ptr)
 """
+
+FAST = "fastcc"  # of functions that only the module itself calls
 
 # State that a function may not touch when it is called from a fast handler, which keeps pc and time in registers.
 POSITION = {"pc", "next_pc", "insn", "insn_length", "instret", "attention", "exit_reason", "exit_arg"}
@@ -90,11 +95,11 @@ class ModuleBuilder:
     ) -> None:
         self.markers = markers  # registers are named by calls of read.x, write.x, read.f, write.f
         self.pure: dict[str, Callable[..., Any]] = {}  # cold functions that fast readings call
-        self.declared: set[str] = set()
-        self.text: list[str] = []
+        self.declared: dict[str, str] = {}
+        self.items: list[Item] = []
         self.done: dict[Any, Compiled] = {}
         self.names: dict[str, int] = {}
-        self.tables: dict[int, str] = {}
+        self.tables: dict[int, Constant] = {}
         self.keep: list[Any] = []
         self.memberships: dict[int, str] = {}
         self.engine_functions = engine_functions
@@ -120,9 +125,8 @@ class ModuleBuilder:
 
     def declare(self, name: str, words: int, convention: str = "") -> None:
         """Declare a C function of the hart and so many words, once."""
-        if name not in self.declared:
-            self.declared.add(name)
-            self.text.append(f"declare {convention} i64 {name}({', '.join(['ptr', *['i64'] * words])}) nounwind")
+        given = ", ".join(["ptr", *["i64"] * words])
+        self.declared[name] = f'declare {convention} i64 @"{name}"({given}) nounwind'
 
     def touch(self, name: str) -> None:
         """Note a primitive used by the function under compilation."""
@@ -174,11 +178,13 @@ class ModuleBuilder:
             emitter.writes_x, emitter.reads_mode, emitter.jumps, touches,
         )  # fmt: skip
         self.late_bail |= saved
-        self.text.append(self.assemble(function, emitter, compiled, body))
+        self.items.append(self.assemble(function, emitter, compiled, body))
         self.done[key] = compiled
         return compiled
 
-    def assemble(self, function: Callable[..., Any], emitter: FunctionEmitter, compiled: Compiled, body: str) -> str:
+    def assemble(
+        self, function: Callable[..., Any], emitter: FunctionEmitter, compiled: Compiled, body: str
+    ) -> Definition:
         """The whole definition, with returns and failures in their final form."""
         params = ["ptr noalias %hart"] if has_hart(function) else []
         params += [f"{LLVM[t]} %a.{n}" for n, t in emitter.parameters()]
@@ -189,19 +195,24 @@ class ModuleBuilder:
         small = function.__name__ in TRAP_PATH_CALLEES or self.folds(function)
         attributes = "alwaysinline" if inlined else "" if small else "noinline"
         attributes += ' nounwind "no-builtins"'
-        head = (
-            f"define internal fastcc {compiled.result_type()} @{compiled.symbol}({', '.join(params)}) {attributes} {{"
-        )
         lines = [finish(line, compiled, number) for number, line in enumerate(body.split("\n"))]
-        return "\n".join([head, *allocas, *lines, "}"])
+        return self.internal(compiled, params, [*allocas, *lines], emitter.uses, attributes)
 
-    def table(self, table: tuple[int, ...]) -> str:
+    @staticmethod
+    def internal(
+        compiled: Compiled, params: Iterable[str], lines: list[str], uses: Iterable[str], attributes: str = "nounwind"
+    ) -> Definition:
+        """A function that only the module itself calls."""
+        return Definition(
+            compiled.symbol, tuple(params), "\n".join(lines), frozenset(uses), compiled.result_type(), FAST, attributes
+        )
+
+    def table(self, table: tuple[int, ...]) -> Constant:
         """A constant array for a module-level tuple."""
         if id(table) not in self.tables:
-            name = self.symbol("table")
-            items = ", ".join(f"i64 {to_i64(v)}" for v in table)
-            self.text.append(f"@{name} = internal unnamed_addr constant [{len(table)} x i64] [{items}]")
-            self.tables[id(table)] = name
+            constant = Constant(self.symbol("table"), tuple(map(to_i64, table)))
+            self.items.append(constant)
+            self.tables[id(table)] = constant
             self.keep.append(table)
         return self.tables[id(table)]
 
@@ -210,10 +221,8 @@ class ModuleBuilder:
         if id(table) not in self.memberships:
             name = self.symbol("in_table")
             cases = " ".join(f"i64 {to_i64(k)}, label %yes" for k in table)
-            self.text.append(
-                f"define internal fastcc i1 @{name}(i64 %key) nounwind {{\n  switch i64 %key, label %no [ {cases} ]\n"
-                "yes:\n  ret i1 true\nno:\n  ret i1 false\n}"
-            )
+            lines = [f"  switch i64 %key, label %no [ {cases} ]", "yes:", "  ret i1 true", "no:", "  ret i1 false"]
+            self.items.append(self.internal(Compiled(name, B, False), ["i64 %key"], lines, ()))
             self.memberships[id(table)] = name
             self.keep.append(table)
         return self.memberships[id(table)]
@@ -251,11 +260,7 @@ class ModuleBuilder:
             lines.append(f"{labels[symbol]}:")
             args = ", ".join([*(["ptr %hart"] if has_hart(sample) else []), *[f"{LLVM[t]} %a.{n}" for n, t in params]])
             lines += switch_case(compiled, entry, labels[symbol], args)
-        self.text.append(
-            f"define internal fastcc {compiled.result_type()} @{compiled.symbol}({', '.join(head)}) nounwind {{\n"
-            + "\n".join(lines)
-            + "\n}"
-        )
+        self.items.append(self.internal(compiled, head, lines, targets))
         self.done[key] = compiled
         if self.stack:
             self.stack[-1] |= compiled.touches
@@ -265,7 +270,7 @@ class ModuleBuilder:
 def switch_case(compiled: Compiled, entry: Compiled, label: str, args: str) -> list[str]:
     """Call one entry and return its result in the switch's own form."""
     result, own = entry.result_type(), compiled.result_type()
-    call = f"call fastcc {result} @{entry.symbol}({args})"
+    call = f'call {FAST} {result} @"{entry.symbol}"({args})'
     if result == own:
         return [f"  {call}", "  ret void"] if own == "void" else [f"  %r{label} = {call}", f"  ret {own} %r{label}"]
     if result == "void":

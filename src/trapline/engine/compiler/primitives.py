@@ -126,7 +126,7 @@ def _signed_division(e: Calls, node: ast.Call) -> Result:
 def _count_zeros(e: Calls, node: ast.Call) -> Result:
     name = e.resolve(node.func).__name__
     name = {"clz": "ctlz", "ctz": "cttz"}[name]
-    return e.call(f"@llvm.{name}.i64", "i64", f"{words(e.as_word(node.args[0]))}, i1 false", convention=""), U
+    return e.call(e.named(f"llvm.{name}.i64"), "i64", f"{words(e.as_word(node.args[0]))}, i1 false", convention=""), U
 
 
 @lowering("popcount", "byte_reverse")
@@ -210,7 +210,7 @@ def _leave(e: Calls, node: ast.Call) -> Result:
 def _helper(e: Calls, name: str, *args: Operand) -> str:
     function = e.module.engine_function(name)
     compiled = e.module.function(function)
-    return e.call(f"@{compiled.symbol}", compiled.result_type(), of_hart(*args))
+    return e.call(e.named(compiled.symbol), compiled.result_type(), of_hart(*args))
 
 
 @lowering("flush_translations")
@@ -324,7 +324,7 @@ def _on_hart(e: Calls, node: ast.Call) -> Result:
     compiled = e.module.function(target)
     if compiled.may_fail or compiled.returns != VOID:
         raise e.error(node, "on_hart() takes a function that gives no value and cannot trap")
-    e.call(f"@{compiled.symbol}", "void", _for_other(e, node, target))
+    e.call(e.named(compiled.symbol), "void", _for_other(e, node, target))
     e.wrote |= compiled.writes
     return None
 
@@ -336,7 +336,7 @@ def _traps_on_hart(e: Calls, node: ast.Call) -> Result:
     if not compiled.may_fail or compiled.returns != VOID:
         raise e.error(node, "traps_on_hart() takes a function that gives no value and can trap")
     e.wrote |= compiled.writes
-    return e.call(f"@{compiled.symbol}", "i1", _for_other(e, node, target)), B
+    return e.call(e.named(compiled.symbol), "i1", _for_other(e, node, target)), B
 
 
 def _for_other(e: Calls, node: ast.Call, target: Any) -> str:
@@ -358,7 +358,7 @@ def _attempt(e: Calls, node: ast.Call) -> Result:
     e.wrote |= compiled.writes | WROTE
     if not compiled.may_fail:
         raise e.error(node, f"{compiled.symbol} cannot trap")
-    result = e.call(f"@{compiled.symbol}", compiled.result_type(), args)
+    result = e.call(e.named(compiled.symbol), compiled.result_type(), args)
     if compiled.returns == VOID:
         return result, B
     value = e.part(0, compiled.result_type(), result)
@@ -386,7 +386,7 @@ def _run_engine(e: Calls, node: ast.Call) -> Result:
 
 @lowering("enter_code")
 def _enter_code(e: Calls, node: ast.Call) -> Result:
-    e.call("@run", "void", of_hart(e.as_word(node.args[1])), convention="")
+    e.call(e.named("run"), "void", of_hart(e.as_word(node.args[1])), convention="")
     e.wrote |= WROTE
     return None
 
@@ -458,7 +458,7 @@ def _host_float(e: Calls, node: ast.Call, name: str) -> Result:
             return "0", U
         elif op in ("sqrt", "fma"):
             given = ", ".join(f"{type_} {o}" for o in operands)
-            result = e.call(f"@llvm.{op}.{width}", type_, given, convention="")
+            result = e.call(e.named(f"llvm.{op}.{width}"), type_, given, convention="")
         else:
             raise e.error(node, "host float primitive has no lowering")
     bits = e.value(f"bitcast {type_} {result} to {int_}")

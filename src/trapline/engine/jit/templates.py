@@ -101,7 +101,7 @@ def template_module(*, compressed: bool) -> str:
     call = next(i for i in INSTRUCTIONS if i.name == "ecall")
     texts.append(wrapper(call, module.function(environment_call_to, fast=True), PRESUMED, operands=("to",)))
     texts += [wrapper(i, fast, suffix, known) for i, suffix, fast, known in csr_readings(module)]
-    return "\n\n".join([PREAMBLE, MARKERS, *module.text, *texts])
+    return "\n\n".join([PREAMBLE, MARKERS, *module.declared.values(), *(i.text for i in module.items), *texts])
 
 
 def templates(*, compressed: bool) -> dict[str, Template]:
