@@ -17,7 +17,6 @@ INTEGERS = ("w", "wu", "l", "lu")
 
 # Bits 6 and 15 of MXCSR: read and write subnormal numbers as zero, as a library built with -ffast-math leaves it.
 SET_MXCSR = """
-declare void @llvm.x86.sse.ldmxcsr(ptr)
 define i64 @set_mxcsr(ptr %st, i64 %value) nounwind {
   %place = alloca i32
   %narrow = trunc i64 %value to i32
