@@ -10,7 +10,7 @@ import pytest
 from tests.machine.machine_fakes import make_elf
 
 import trapline
-from trapline.isa.assemble import assemble_program
+from trapline.isa.assemble import assemble, assemble_program
 from trapline.machine.hooks import Hit, TakenTrap
 from trapline.machine.machine import Machine
 from trapline.machine.memory_map import RAM_BASE
@@ -185,6 +185,24 @@ def test_memory_is_a_sequence() -> None:
     for wrong in (lambda: machine.mem[0:8], lambda: machine.mem[8:], lambda: machine.mem.put_word(0x8000_2000, 256, 1)):
         with pytest.raises(ValueError, match=r"no memory at 0x0|both given|does not fit"):
             wrong()
+
+
+def test_csrs_and_causes_go_by_name() -> None:
+    """A hook and a stop on writes of a CSR take its name, those on traps the cause's; the write is yet to come."""
+    code = "li t0, 1; 1: csrw mscratch, t0; addi t0, t0, 1; csrr t1, mscratch; ebreak"
+    machine = trapline.Machine(memory=1 << 20)
+    machine.regions.write(0x8000_0000, assemble(code, 0x8000_0000))
+    seen: list[int] = []
+    hook = machine.on_csr("mscratch", lambda hit: seen.append(int(hit.hart.csr.mscratch)))
+    physical = machine.on_access(0x8000_0000, size=64, read=True, physical=True)
+    machine.stops.catch_trap("breakpoint")
+    machine.harts[0].pc = 0x8000_0000
+    machine.run(limit=100)
+    assert machine.stopped_by is not None and machine.stopped_by.stop.kind == "trap"
+    assert (seen, hook.count, physical.count) == ([0], 1, 0)
+    assert machine.stops.catch_csr("satp").address == machine.stops.catch_csr(0x180).address
+    with pytest.raises(ValueError, match=r"no CSR is called 'vsstat'.* \(did you mean vsstatus"):
+        machine.on_csr("vsstat")
 
 
 def test_what_is_not_there_is_said() -> None:

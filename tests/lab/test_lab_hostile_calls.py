@@ -45,7 +45,7 @@ def refused(call: Callable[[], object]) -> str:
 
 
 METHODS = (
-    "address_of load load_elf on_access on_code on_console on_trap restore rewind breakpoint watch catch_trap "
+    "address_of load load_elf on_access on_code on_console on_csr on_trap restore rewind breakpoint watch catch_trap "
     "catch_csr word put_word add_device boot_bios serve_htif device_tree rule csr_rule sbi_rule delegates has_bug "
     "has_feature"
 )

@@ -20,6 +20,7 @@ from trapline.conform.payload import payload
 from trapline.conform.port import Window
 from trapline.lab import probe_image as image
 from trapline.lab.errors import UsageError
+from trapline.machine.shown import html_table
 from trapline.privilege.isa_string import extensions
 from trapline.privilege.modes import MODE_HS, MODE_M, MODE_U, MODE_VS, MODE_VU
 
@@ -40,6 +41,9 @@ QEMU: dict[str, dict[str, float]] = {
 }  # fmt: skip
 
 
+PARTS = ("M", "kvm", "kernel", "user", "guest")
+
+
 @dataclass(frozen=True, slots=True)
 class CostRow:
     """One trap: instructions of a round trip."""
@@ -48,7 +52,7 @@ class CostRow:
     rounds: int
     mean: dict[str, float]  # by mode, over all rounds, with the host's own interrupts
     interrupts: int
-    parts: dict[str, float]  # M, kvm, kernel, user, guest: stepped, without interrupts
+    parts: dict[str, float]  # of PARTS: stepped, without interrupts
     functions: dict[str, float] = field(default_factory=dict)  # the same by symbol
 
     @property
@@ -82,6 +86,16 @@ class CostTable:
     def version(self) -> str:
         """The kernel's version as presets name it."""
         return ".".join(self.release.split("-")[0].split("+")[0].split(".")[:2])
+
+    def __repr__(self) -> str:
+        return f"<CostTable of {self.release}, {self.firmware}: {len(self.rows)} traps>"
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for row in self.rows:
+            parts = (round(row.parts.get(part, 0)) or "" for part in PARTS)
+            rows.append((row.loop.text, *parts, round(row.total), self.qemu(row.loop.name) or ""))
+        return html_table(("trap", *PARTS, "mean", "QEMU"), rows, f"{self.release}, {self.firmware}")
 
     def qemu(self, name: str) -> float | None:
         """Return what was counted on QEMU for a row, with OpenSBI 1.6."""

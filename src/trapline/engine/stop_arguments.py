@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trapline.lang.given import require_kind, short, whole
+from trapline.lang.given import near, require_kind, short, whole
 from trapline.privilege import stops as layout
-from trapline.privilege.causes import INTERRUPT
+from trapline.privilege.causes import CAUSE_NAMES, INTERRUPT, INTERRUPT_NAMES
+from trapline.privilege.csr_numbers import CSR_BY_NAME
 from trapline.privilege.modes import MODE_BY_NAME
 
 ALL_MODES = 0xFF
+CAUSES = {name: code for code, name in CAUSE_NAMES.items()} | {n: INTERRUPT | c for c, n in INTERRUPT_NAMES.items()}
 
 
 def mode_numbers(names: Sequence[str]) -> list[int]:
@@ -27,12 +29,26 @@ def known(what: str, names: Sequence[str], known: tuple[str, ...]) -> list[str]:
     return list(given)
 
 
-def stop_cause(cause: int) -> int:
-    """Return a cause as in xcause; ValueError for one that no hart takes."""
+def stop_cause(cause: str | int) -> int:
+    """Return a cause, which may be a name, as in xcause; ValueError for one that no hart takes."""
+    if isinstance(cause, str):
+        if cause not in CAUSES:
+            raise ValueError(f"no cause is called {short(cause)}{near(cause, CAUSES)}")
+        return CAUSES[cause]
+    require_kind("cause", cause, int, str)
     whole("cause", cause)
     if cause & ~INTERRUPT > 31:
         raise ValueError(f"{cause:#x} is no cause: a hart takes 0 to 31, and {INTERRUPT:#x} more for an interrupt")
     return cause
+
+
+def csr_number(csr: str | int) -> int:
+    """Return the number of a CSR, which may be a name; ValueError for one that is none."""
+    if isinstance(csr, str):
+        if csr not in CSR_BY_NAME:
+            raise ValueError(f"no CSR is called {short(csr)}{near(csr, CSR_BY_NAME)}")
+        return CSR_BY_NAME[csr]
+    return whole("number", csr, 0, 4095)
 
 
 def masked(pair: tuple[int, int]) -> tuple[int, int]:

@@ -9,13 +9,23 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from trapline.dataclass import dataclass, field
-from trapline.engine.stop_arguments import ALL_MODES, known, masked, mode_bits, mode_numbers, passed, stop_cause
+from trapline.engine.stop_arguments import (
+    ALL_MODES,
+    csr_number,
+    known,
+    masked,
+    mode_bits,
+    mode_numbers,
+    passed,
+    stop_cause,
+)
 from trapline.lang.control import EXIT_HOSTED_HS, EXIT_HOSTED_M
 from trapline.lang.functions import Trap
 from trapline.lang.given import Named, require_kind, whole
 from trapline.lang.values import U64
 from trapline.privilege import stops as layout
 from trapline.privilege.causes import INTERRUPT, trap_index
+from trapline.privilege.csr_numbers import CSR_BY_NAME
 from trapline.privilege.derived import update_derived
 from trapline.privilege.protection import region_of
 from trapline.privilege.translation import ACCESS_FETCH, translate
@@ -49,6 +59,11 @@ class Stop:
     action: Callable[[Any], object] | None = None  # of a hook (machine.hooks): asked whether the run ends here
     _words: memoryview | None = field(default=None, repr=False)
     _count: int = 0
+
+    def __repr__(self) -> str:
+        where = {"trap": f"{len(self.traps)} ways of traps", "csr": self.name}.get(self.kind, f"{self.address:#x}")
+        size = f", {self.size} bytes" if self.kind == "watch" else ""
+        return f"<Stop on {self.kind}: {where}{size}, {self.count} times>"
 
     @property
     def count(self) -> int:
@@ -173,7 +188,7 @@ class Stops(Named):
 
     def catch_trap(
         self,
-        causes: Iterable[int] = (),
+        causes: Iterable[str | int] = (),
         *,
         origins: Sequence[str] = (),
         destinations: Sequence[str] = (),
@@ -182,23 +197,26 @@ class Stops(Named):
     ) -> Stop:
         """Come back when the hart has taken a trap, before its handler.
 
-        `causes` as in xcause, 0 to 31 and bit 63 for interrupts; `origins` are modes, `destinations` M, HS, VS; all
-        without. ValueError for others.
+        `causes` are names, or as in xcause, 0 to 31 and bit 63 for interrupts; `origins` are modes, `destinations` M,
+        HS, VS; all without. ValueError for others.
         """
         require_kind("causes", causes, Iterable)
+        given = [causes] if isinstance(causes, str) else causes
         wanted = frozenset(
             trap_index(cause, origin, destination)
-            for cause in ([stop_cause(cause) for cause in causes] or [*range(32), *(INTERRUPT | n for n in range(32))])
+            for cause in ([stop_cause(cause) for cause in given] or [*range(32), *(INTERRUPT | n for n in range(32))])
             for origin in mode_numbers(origins)
             for destination in [_LEVELS.index(name) for name in known("level", destinations, _LEVELS)] or range(3)
         )
         return self.add(Stop("trap", ignore=passed(ignore, counting), traps=wanted))
 
-    def catch_csr(
-        self, number: int, *, name: str = "", modes: Sequence[str] = (), ignore: int = 0, counting: bool = False
-    ) -> Stop:
-        """Come back before an instruction that writes a CSR. Traps and hosted software write without one."""
-        whole("number", number, 0, 4095)
+    def catch_csr(self, csr: str | int, *, modes: Sequence[str] = (), ignore: int = 0, counting: bool = False) -> Stop:
+        """Come back before an instruction that writes a CSR, by the name or number that the instruction has.
+
+        In VS-mode that of vsatp is satp. Traps and hosted software write without an instruction.
+        """
+        number = csr_number(csr)
+        name = next((name for name, known in CSR_BY_NAME.items() if known == number), "")
         return self.add(Stop("csr", number, modes=mode_bits(modes), ignore=passed(ignore, counting), name=name))
 
     def add(self, stop: Stop) -> Stop:

@@ -10,7 +10,6 @@ from trapline.machine.monitor_registers import nearest
 from trapline.machine.people import times
 from trapline.policies import causes
 from trapline.privilege.causes import INTERRUPT, INTERRUPT_NAMES
-from trapline.privilege.csr_numbers import CSR_BY_NAME
 from trapline.privilege.modes import DESTINATION_NAMES, MODE_BY_NAME
 
 if TYPE_CHECKING:
@@ -98,10 +97,8 @@ class Commands:
                 origins, destinations = _ends(rest)
                 numbers = [] if cause == "any" else [_cause(cause)]
                 stop = self._target.stops.catch_trap(numbers, origins=origins, destinations=destinations)
-            case ["csr", name] if name in CSR_BY_NAME:
-                stop = self._target.stops.catch_csr(CSR_BY_NAME[name], name=name)
             case ["csr", name]:
-                raise ValueError(f"no CSR is called {name[:40]!r}{nearest(name, CSR_BY_NAME)}")
+                stop = self._target.stops.catch_csr(name)
             case _:
                 raise ValueError("catch trap CAUSE|any [from MODE] [to LEVEL], or catch csr NAME")
         number, self._next = self._next, self._next + 1

@@ -118,6 +118,9 @@ class Vcpu(vcpu_state.VcpuWords, VcpuTraps, Named):
         self.reset(0, 0)
         self._complete = True
 
+    def __repr__(self) -> str:
+        return f"<Vcpu {self.id} of {self.policy.name}, {self.hart!r}>"
+
     # --- state ---
     def reset(self, pc: int, opaque: int) -> None:
         """Reset to VS-mode at `pc` with a0 the vCPU's id and a1 `opaque` (kvm_riscv_reset_vcpu)."""

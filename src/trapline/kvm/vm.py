@@ -166,6 +166,9 @@ class Vm(VmSlots, VmRunning):
         self.vcpus = [Vcpu(self, n, hart) for n, hart in zip(ids, harts, strict=True)]
         self._complete = True
 
+    def __repr__(self) -> str:
+        return f"<Vm of {self.policy.name}, {len(self.vcpus)} vCPU{'s'[: len(self.vcpus) != 1]}>"
+
     @property
     def time_delta(self) -> int:
         """What is added to the host's time for the guest's."""

@@ -31,6 +31,10 @@ class Comparison:
         """The policies."""
         return tuple(r.options.settings.policy.name for r in self.reports)
 
+    def __repr__(self) -> str:
+        ends = ", ".join(f"{name} {r.result.reason}" for name, r in zip(self.names, self.reports, strict=True))
+        return f"<Comparison of {self.guest}: {ends}>"
+
     def table(self) -> list[tuple[int, str, tuple[tuple[RunRow, ...], ...]]]:
         """Return (cause, origin, the rows under each policy), those whose routes differ first."""
         keys = dict.fromkeys((r.cause, r.origin) for report in self.reports for r in report.rows)

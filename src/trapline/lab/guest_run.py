@@ -35,6 +35,7 @@ from trapline.lab.whereabouts import Place, ended_by, place_at_end, whereabouts
 from trapline.machine.aia import parse_aia
 from trapline.machine.console import Console
 from trapline.machine.result import ENDED_FROM_OUTSIDE
+from trapline.machine.shown import html_table
 from trapline.machine.virtio.options import NO_VIRTIO
 from trapline.privilege.causes import cause_name
 from trapline.vmm.arguments import parse_memory, parse_slot
@@ -93,6 +94,19 @@ class RunReport:
     def all_instructions(self) -> int:
         """Instructions of all levels, estimates among them."""
         return sum(self.instructions.values())
+
+    def __repr__(self) -> str:
+        settings, result = self.options.settings, self.result
+        return f"<RunReport of {settings.policy.name}, {settings.firmware}: {result.reason}, {self.traps} traps>"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (cause_name(r.cause), " > ".join(r.path), ", ".join(r.how), r.outcome(), r.count, round(r.mean), r.total)
+            for r in self.rows
+        ]
+        return html_table(
+            ("trap", "route", "how", "outcome", "count", "mean cost", "cost"), rows, repr(self).strip("<>")
+        )
 
     def as_data(self) -> dict[str, Any]:
         """Return the JSON form."""

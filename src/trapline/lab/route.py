@@ -32,9 +32,15 @@ class RouteTable:
     routes: tuple[Route, ...]
     notes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"<RouteTable of {self._title()}: {len(self.routes)} routes>"
+
+    def _title(self) -> str:
+        return f"{self.settings.policy.name}, {self.settings.firmware}"
+
     def _repr_html_(self) -> str:
         rows = [(r.name, r.event, r.from_, r.arrow(), r.outcome()) for r in self.routes]
-        return html_table(("cause", "event", "from", "route", "outcome"), rows, self.settings.policy.name)
+        return html_table(("cause", "event", "from", "route", "outcome"), rows, self._title())
 
     def as_data(self) -> dict[str, Any]:
         """Return the JSON form."""

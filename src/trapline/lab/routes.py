@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from trapline.machine.shown import html_table
+
 ENDS = ("guest", "emulated", "resumed", "vmm", "killed", "hung", "no-trap")
 
 
@@ -80,6 +82,21 @@ class Route:
             "source": self.source,
             "arrivals": [a.as_data() for a in self.arrivals],
         }
+
+    def _repr_html_(self) -> str:
+        sees = self.guest_sees
+        rows = (
+            ("cause", f"{self.cause} {self.name}"),
+            ("event", self.event),
+            ("route", self.arrow()),
+            ("how", ", ".join(self.how)),
+            ("outcome", self.outcome()),
+            ("the guest sees", f"epc {sees.epc:#x}, tval {sees.tval:#x}, from {sees.privilege}" if sees else ""),
+            ("instructions", ", ".join(f"{level} {n}" for level, n in self.instructions.items() if n)),
+            ("estimates by", self.source),
+            ("counters", ", ".join(f"{name} +{n}" for name, n in self.counters.items())),
+        )
+        return html_table(("Route", f"from {self.from_}"), [row for row in rows if row[1]])
 
     def arrow(self) -> str:
         """Return the path in one line."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from trapline.dataclass import dataclass
+from trapline.engine.stop_arguments import CAUSES
 from trapline.lab.errors import UsageError
 from trapline.lab.symbols import Symbols
-from trapline.machine.hooks import CAUSES
 from trapline.machine.monitor_registers import nearest
 from trapline.machine.trace import Traced
 from trapline.privilege.modes import DESTINATION_NAMES, MODE_NAMES

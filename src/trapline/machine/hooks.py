@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from trapline.dataclass import dataclass, field
-from trapline.lang.given import Named, require_kind
-from trapline.privilege.causes import CAUSE_NAMES, INTERRUPT, INTERRUPT_NAMES, cause_name
+from trapline.lang.given import Named
+from trapline.privilege.causes import cause_name
 from trapline.privilege.fields import HSTATUS_SPV, MSTATUS_MPP_SHIFT, MSTATUS_MPV, MSTATUS_SPP
 from trapline.privilege.modes import MACHINE, MODE_NAMES
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from trapline.lang.state import Hart
     from trapline.machine.console import Console
 
-CAUSES = {name: code for code, name in CAUSE_NAMES.items()} | {n: INTERRUPT | c for c, n in INTERRUPT_NAMES.items()}
 Answer = Callable[[Any], object]
 Until = str | int | bytes | Answer | None
 
@@ -137,11 +136,21 @@ class Hooked:
         read: bool = False,
         write: bool = True,
         modes: Sequence[str] = (),
+        physical: bool = False,
     ) -> Hook:
-        """Tell of accesses to `size` bytes at a virtual address or a symbol, behind each; `function` gets a `Hit`."""
+        """Tell of accesses to `size` bytes at an address, virtual unless `physical`, or a symbol, behind each.
+
+        `function` gets a `Hit`.
+        """
         _require_callable(function)
-        stops, at = self._hook_parts()[0], self.address_of(where)
-        stop = stops.watch(at, size, read=read, write=write, modes=modes, counting=function is None)
+        stops, at, counting = self._hook_parts()[0], self.address_of(where), function is None
+        stop = stops.watch(at, size, read=read, write=write, modes=modes, physical=physical, counting=counting)
+        return self._hook(stop, function)
+
+    def on_csr(self, csr: str | int, function: Answer | None = None, *, modes: Sequence[str] = ()) -> Hook:
+        """Tell of instructions that are about to write a CSR (`Stops.catch_csr`); `function` gets a `Hit`."""
+        _require_callable(function)
+        stop = self._hook_parts()[0].catch_csr(csr, modes=modes, counting=function is None)
         return self._hook(stop, function)
 
     def on_trap(
@@ -158,10 +167,9 @@ class Hooked:
         without.
         """
         _require_callable(function)
-        numbers = [_cause(cause) for cause in _several(causes)]
-        came, went = _several(origins), _several(destinations)
+        wanted, came, went = _several(causes), _several(origins), _several(destinations)
         counting = function is None
-        stop = self._hook_parts()[0].catch_trap(numbers, origins=came, destinations=went, counting=counting)
+        stop = self._hook_parts()[0].catch_trap(wanted, origins=came, destinations=went, counting=counting)
         return self._hook(stop, function)
 
     def on_console(self, text: str | bytes, function: Answer | None = None) -> Hook:
@@ -260,15 +268,3 @@ def _require_callable(function: object) -> None:
 
 def _several(items: Iterable[Any] | str | int) -> list[Any]:
     return list(items) if isinstance(items, Iterable) and not isinstance(items, str) else [items]
-
-
-def _cause(cause: str | int) -> int:
-    if isinstance(cause, int):
-        return cause
-    require_kind("cause", cause, int, str)
-    if cause not in CAUSES:
-        import difflib
-
-        near = difflib.get_close_matches(cause, list(CAUSES), n=3)
-        raise ValueError(f"no cause is called {cause!r} ({', '.join(near) or 'load-access, ecall names, ...'})")
-    return CAUSES[cause]

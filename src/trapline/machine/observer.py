@@ -10,6 +10,7 @@ from functools import cache
 
 from trapline.dataclass import dataclass, field
 from trapline.lang.state import Hart
+from trapline.machine.shown import html_table
 from trapline.privilege import observe as layout
 from trapline.privilege.causes import INTERRUPT, cause_name
 from trapline.privilege.modes import DESTINATION_NAMES, MODE_NAMES
@@ -103,6 +104,17 @@ class Sight:
     handlers: dict[Kind, int]
     lost: int
     places_lost: int
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for t in sorted(self.trips, key=lambda t: -t.total):
+            costs = round(t.mean, 1), t.percentile(50), t.percentile(99), t.most
+            rows.append((t.kind.name, " > ".join(t.path), t.end, t.count, *costs))
+        head = ("trap", "levels", "back", "count", "mean", "median", "99 %", "most")
+        return html_table(head, rows, repr(self).strip("<>"))
+
+    def __repr__(self) -> str:
+        return f"<Sight: {sum(self.counts.values())} traps of {len(self.counts)} kinds, {self.open} open>"
 
     @property
     def open(self) -> int:

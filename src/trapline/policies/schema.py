@@ -319,6 +319,21 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         whole("extension", extension)
         return next((r for r in self.sbi if r.first <= extension <= r.last), None)
 
+    def __repr__(self) -> str:
+        rest = f"{len(self.causes)} rules, {self.default.action.value} for the rest"
+        return f"<Policy {self.name}: hedeleg {self.hedeleg:#x}, {rest}>"
+
+    def _repr_html_(self) -> str:
+        from trapline.machine.shown import html_table
+        from trapline.privilege.causes import cause_name
+
+        bits = (cause for cause in range(64) if self.delegates(cause))
+        rows = [
+            (cause, cause_name(cause), "hedeleg" if self.delegates(cause) else "", self.rule(cause).action.value)
+            for cause in sorted({*self.causes, *bits})
+        ]
+        return html_table(("cause", "name", "delegated", "in HS"), rows, repr(self).strip("<>"))
+
     def as_data(self) -> dict[str, Any]:
         """Return plain data for JSON."""
         data: dict[str, Any] = msgspec.to_builtins(self, str_keys=True)

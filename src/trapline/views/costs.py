@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from trapline.conform.costs import PARTS
 from trapline.views.tables import show, table
 from trapline.views.terminal import number, put, say
 
@@ -22,7 +23,7 @@ def show_costs(out: Console, tables: Sequence[CostTable]) -> None:
         made = table(("trap", "left"), *[(name, "right") for name in numbers])
         for row in costs.rows:
             qemu = costs.qemu(row.loop.name)
-            parts = [number(round(row.parts.get(p, 0)) or None) for p in ("M", "kvm", "kernel", "user", "guest")]
+            parts = [number(round(row.parts.get(p, 0)) or None) for p in PARTS]
             change = "" if qemu is None else f"{100 * (row.total - qemu) / qemu:+.1f} %"
             made.add_row(
                 row.loop.text, *parts, number(round(row.total)), number(qemu), change, number(row.interrupts or None)

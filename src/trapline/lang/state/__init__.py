@@ -118,6 +118,10 @@ class Hart(HartFields):
                 kind = {"x": _XRegisters, "f": _FRegisters}.get(f.name, Words)
                 self.__dict__[f.name] = kind(self.mem, f.index, f.count)
 
+    def __repr__(self) -> str:
+        mode = f"priv {int(self.priv)}, virt {int(self.virt)}"
+        return f"<Hart {int(self.mhartid)} at {int(self.pc):#x}, {mode}, {int(self.instret)} instructions>"
+
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
         """Run a subset function on this hart for hosted software; raises Trap if it traps."""
         return function(self, *subset_arguments(args))
