@@ -13,6 +13,7 @@ from tests.fuzz.crashing_legs import crashes_first
 
 from trapline.fuzz.findings import HOST, KILLED, Group
 from trapline.fuzz.fuzz import fuzz
+from trapline.fuzz.image import REGISTERS
 from trapline.fuzz.judge import World
 from trapline.fuzz.make import Maker, units
 from trapline.fuzz.minimise import minimise
@@ -216,3 +217,23 @@ def test_a_kernel_that_begins_again_for_ever_is_stopped(code: str, many: int) ->
     outcome = target.run([*[plain] * many, again, plain])
     assert outcome.end is End.LIMIT
     assert outcome.at <= many
+
+
+def test_a_store_done_in_part_beside_an_access_of_another_kind_is_no_difference() -> None:
+    """A misaligned store may leave its first half, as firmware does, while another access traps as on hardware."""
+    world = World(settings("proposed"), "VU", DEFAULT_ISA)
+    # s6: four bytes before a page of the other mode; s9: three before the end of a device.
+    program = assemble("sd zero, 0(s6); lw zero, 0(s9); amoand.w a7, s5, (s6)", 0)
+    assert world.judge(program, 0) is None
+
+
+def test_a_register_that_no_machine_gives_is_a_difference() -> None:
+    """Where traps are as on some machine, each register must be as on some machine."""
+    world = World(settings("proposed"), "VU", DEFAULT_ISA)
+    program = assemble("li a7, 4", 0)
+    log = bytearray(world.target.run([program]).log)
+    at = REGISTERS + 8 * 16
+    assert log[at] == 4 and world.difference(program, bytes(log), 0) is None
+    log[at] = 5
+    found = world.difference(program, bytes(log), 0)
+    assert found is not None and found.text == ("the guest sees x17 0x5", "hardware gives x17 0x4")

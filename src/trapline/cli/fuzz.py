@@ -137,7 +137,7 @@ def _with_kernel(
         result = search_kernel(host, load_policy(policy), seed, runs or 16384, progress=update)
     if out is not None:
         with behind_result():
-            write_kernel(result, Path(out))
+            write_kernel(result, policy, Path(out))
     if junit is not None:
         with behind_result():
             write_junit(junit, kernel_suites(result))

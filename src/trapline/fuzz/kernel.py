@@ -26,7 +26,7 @@ from trapline.fuzz.make import SBI
 from trapline.isa.assemble import assemble
 from trapline.lab import probe_image as probe
 from trapline.lab.elf_file import Part, write_elf
-from trapline.lab.replay import write_script, writing
+from trapline.lab.replay import from_anywhere, write_script, writing
 from trapline.lab.settings import Settings
 from trapline.policies import Policy, load_policy
 from trapline.sbi.numbers import Eid
@@ -208,16 +208,19 @@ def guest_of(found: Found) -> bytes:
     return write_elf([Part(RAM, assemble("\n".join(lines), RAM))], {"_start": RAM}, RAM)
 
 
-def write_kernel(result: KernelResult, directory: Path) -> None:
-    """Write an ELF for each finding, and `replay.sh`."""
-    policy = result.settings.policy.name
-    runs = []
+def write_kernel(result: KernelResult, policy: str, directory: Path) -> None:
+    """Write an ELF for each finding, and `replay.sh`; `policy` is what --policy says."""
+    anywhere, runs = from_anywhere(policy), []
     with writing(directory):
         for number, found in enumerate(result.findings, 1):
             found.file = f"{number:03}-kernel-{_NAMES.get(found.extension, f'{found.extension:#x}').lower()}.elf"
             (directory / found.file).write_bytes(guest_of(found))
-            words = ["trapline", "run", found.file, "--policy", policy, "--firmware", result.settings.firmware]
-            words += ["--memory", "16M", "--max-instructions", "1000000"]
-            found.command = shlex.join([*words[:2], str(directory / found.file), *words[3:]])
-            runs.append((found.line(), shlex.join(words)))
+            found.command = _command(str(directory / found.file), policy, result.settings)
+            runs.append((found.line(), _command(found.file, anywhere, result.settings)))
         write_script(directory, ("Calls that the kernel answers otherwise.",), runs)
+
+
+def _command(path: str, policy: str, s: Settings) -> str:
+    words = ["trapline", "run", path, "--policy", policy, "--firmware", s.firmware]
+    words += ["--host-fwft", "on" if s.host_fwft else "off", "--misaligned", s.misaligned]
+    return shlex.join([*words, "--memory", "16M", "--max-instructions", "1000000"])
