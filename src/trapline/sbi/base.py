@@ -57,4 +57,5 @@ BASE = Extension(
         5: get_marchid,
         6: get_mimpid,
     },
+    settled={0: 0, 1: 0, 2: 0, 3: 1, 4: 0, 5: 0, 6: 0},
 )

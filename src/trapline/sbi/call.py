@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 
-from trapline.dataclass import dataclass
+from trapline.dataclass import dataclass, field
 from trapline.lang.functions import Trap
 from trapline.sbi.host import SbiHost
 from trapline.sbi.numbers import SbiError
@@ -86,3 +86,11 @@ class Extension:
     eid: int
     since: tuple[int, int]
     functions: dict[int, Handler]
+    # Functions whose answer follows from so many arguments (0 or 1) and from how the implementation is set up.
+    settled: dict[int, int] = field(default_factory=dict)
+    # Functions of the specification that need not be there and are not here.
+    optional: frozenset[int] = frozenset()
+
+    def keeps(self, fid: int) -> int | None:
+        """Return how many arguments an answer follows from, None if from more; a missing function's from none."""
+        return self.settled.get(fid) if fid in self.functions or fid in self.optional else 0

@@ -45,4 +45,4 @@ def fwft_get(host: SbiHost, call: SbiCall) -> SbiOutcome:
     return failure(feature) if isinstance(feature, SbiError) else success(feature.read())
 
 
-FWFT = Extension("fwft", Eid.FWFT, (3, 0), {0: fwft_set, 1: fwft_get})
+FWFT = Extension("fwft", Eid.FWFT, (3, 0), {0: fwft_set, 1: fwft_get}, settled={1: 1})

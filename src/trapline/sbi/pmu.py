@@ -172,4 +172,6 @@ PMU = Extension(
         5: counter_fw_read,
         6: counter_fw_read_hi,
     },
+    settled={0: 0, 1: 1},
+    optional=frozenset((7, 8)),
 )

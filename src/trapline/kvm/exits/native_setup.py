@@ -12,6 +12,7 @@ from trapline.engine.decode_table import numbers_of
 from trapline.firmware.cost import cost_of, firmware_events
 from trapline.firmware.exit_log import KINDS, NO_GPA, native_exit, ring_entries
 from trapline.kvm.actions import compiled
+from trapline.kvm.exits.kept_answers import forget_answers
 from trapline.kvm.exits.map_native import SLOTS
 from trapline.kvm.exits.native_exit import (
     BY_FUNCTION,
@@ -121,6 +122,7 @@ def _write_slots(vcpu: Vcpu) -> None:
 def refresh_flags(vcpu: Vcpu) -> None:
     """What may change from one exit to the next: SBI extensions, whose calls nobody counts, and who serves MMIO."""
     vm, sbi = vcpu.vm, vcpu.sbi
+    forget_answers(vcpu)
     counted = any(v.sbi.counts_events() for v in vm.vcpus)
     note_stopped(vm)
     given = vcpu.vmm_waits, bool(vm.io_bus), sbi.steal.reports, counted, sbi.v01_left_out, len(vm.vcpus)

@@ -8,6 +8,7 @@ touch nothing but the vCPUs' words. hart.kvm_flags says which extensions are on.
 from __future__ import annotations
 
 from trapline.kvm.entry import REQUEST_TRANSLATIONS, SOFT_BIT, program_timer
+from trapline.kvm.exits.kept_answers import is_kept
 from trapline.kvm.flags import (
     FENCE_RANGE_WRAPS,
     REFUSES_NO_HART,
@@ -94,6 +95,8 @@ def serve_call(hart: Hart, act: U64) -> bool:
     fid = hart.x[16]
     hart.scratch[2] = 0
     hart.scratch[3] = 0
+    if is_kept(hart):
+        return True
     if hart.kvm_flags & REFUSES_UNKNOWN != 0 and not is_offered(hart, eid):
         hart.scratch[2] = NOT_SUPPORTED
         return True

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
+from trapline.kvm.exits.kept_answers import keep_answer
 from trapline.kvm.exits.redirect import access_fault, inject
 from trapline.kvm.exits.sbi_fwft import GuestFeature, guest_features
 from trapline.kvm.exits.sbi_own import own_answer
@@ -74,6 +75,7 @@ def sbi_ecall(vcpu: Vcpu, trap: CpuTrap, rule: CauseRule) -> int:
     if result.effect is Effect.RETURN:
         result.write_to(vcpu.hart.x)
         vcpu.hart.guest_sepc = int(vcpu.hart.guest_sepc) + 4
+        keep_answer(vcpu, call, result)
     return 1
 
 
@@ -117,8 +119,8 @@ def sbi_return(vcpu: Vcpu) -> None:
 class VcpuSbi:
     """SbiHost of one vCPU: harts are vCPUs, addresses are guest physical."""
 
-    snapshot_skips = ("profile", "hartid", "leaving", "native_rules")
-    checkpoint_skips = ("native_rules",)
+    snapshot_skips = ("profile", "hartid", "leaving", "native_rules", "answers_of")
+    checkpoint_skips = ("native_rules", "answers_of")
     snapshot_types: ClassVar = {"counters": Part(lambda sbi: VcpuPmu(sbi.vcpu)), "enabled": dict[str, bool]}
 
     def __init__(self, vcpu: Vcpu) -> None:
@@ -132,6 +134,7 @@ class VcpuSbi:
         self.legacy = False  # KVM counts no firmware events of v0.1 calls
         self.steal = StealTime(vcpu)
         self.native_rules: tuple[SbiRule, ...] | None = None  # what native exits know of
+        self.answers_of: tuple[object, ...] | None = None  # what kept answers follow from
         self.features: dict[int, GuestFeature] = guest_features(vcpu)
         self.profile = self._profile()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trapline.lang.layout import Kind
 from trapline.lang.state.words import (
+    ANSWERS,
     EDGE_LANES,
     EDGE_WORDS,
     EXIT_KINDS,
@@ -94,6 +95,7 @@ class HostedWords:
     kvm_mmio_known = LAYOUT.array(8)  # bits by number of the instruction: those that the policy's MMIO decoder knows
     kvm_stopped = LAYOUT.word()  # 1: the vCPU's mp_state is STOPPED
     kvm_sbi = LAYOUT.array(2 * SBI_RULES)  # first and last identifiers of SBI extensions that are there
+    kvm_answers = LAYOUT.array(6 * ANSWERS)  # to SBI calls (kvm.exits.kept_answers)
     kvm_windows = LAYOUT.array(16)  # pairs of first and last + 1: addresses that the VMM serves at once
     # By window: host addresses of the device's state and compiled functions, 0: the VMM itself answers.
     kvm_window_io = LAYOUT.array(8)

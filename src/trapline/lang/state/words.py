@@ -18,4 +18,5 @@ STORED_PAGES = 64  # that a hart's log of stores has places for
 EXIT_KINDS, EXIT_RING = 32, 64
 EDGE_WORDS, EDGE_LANES = 128, 32  # of pairs of exits (firmware.exit_edges)
 SBI_RULES = 32
+ANSWERS = 64  # to SBI calls, that are kept (kvm.exits.kept_answers)
 HALT_BUCKETS = 32  # HALT_POLL_HIST_COUNT (include/linux/kvm_types.h)
