@@ -21,9 +21,11 @@ from trapline.lang.state import Hart
 from trapline.machine.checkpoint import Checkpoints
 from trapline.machine.regions import Regions
 from trapline.privilege.csr import csr_write
-from trapline.privilege.csr_numbers import MENVCFG
+from trapline.privilege.csr_numbers import MENVCFG, STIMECMP
 from trapline.privilege.isa_string import configure
 from trapline.privilege.reset import reset
+
+NEVER = (1 << 64) - 1
 
 
 class _Finisher(Nothing):
@@ -72,6 +74,7 @@ class Hardware:
         self.firmware = Firmware(firmware_named(firmware))
         self.firmware.setup(hart, image.start)
         hart.call(csr_write, MENVCFG, envcfg)
+        hart.call(csr_write, STIMECMP, NEVER)  # as KVM starts a guest's: no timer is pending
         self._checkpoints = Checkpoints(self.engine, regions, lambda: [hart], list, (), ())
         self._checkpoints.make()
 
