@@ -51,6 +51,14 @@ def test_four_vcpus(seed: int, engines: tuple[str, ...]) -> None:
     assert all(any(seen[0][hostile.SHARE * n : hostile.SHARE * (n + 1)]) for n in range(hostile.VCPUS))
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_random_nacl(seed: int) -> None:
+    """Random calls and memory of NACL, over L1's own code too: both engines leave the same, and no death is L2's."""
+    ends = [hostile.run_accelerated(seed, engine, 3_000) for engine in ("native", "reference")]
+    assert ends[0] == ends[1]
+    assert ends[0][0] is False
+
+
 SAME = [G_ROOT, G_ROOT + 0x4000, G_ROOT + 0x5000, G_ROOT + 0x6000]  # each entry leads to the next, the last to RAM
 
 
