@@ -71,6 +71,7 @@ class Vm(VmSlots, VmRunning):
             "engine",
             "notes",
             "told_of_traps",
+            "told_late",
             "symbols",
             "mem",
             "on_log",
@@ -124,6 +125,7 @@ class Vm(VmSlots, VmRunning):
         self.devices: tuple[tuple[int, int], ...] | None = None  # where the VMM has devices; None if it does not say
         self.log_lines: deque[str] = deque(maxlen=LOG_LINES)
         self.told_of_traps: Callable[[TrapRecord], object] | None = None
+        self.told_late = False  # some exits at a time, in order: it looks at nothing but the records
         self.symbols: dict[str, int] = {}
         self.mem = Memory(VmMemory(self))
         # Asked now and then by a vCPU that takes one exit after another: whether KVM_RUN should come back.

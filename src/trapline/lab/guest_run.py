@@ -158,7 +158,7 @@ class _Routes:
         ):
             return
         if self._last is None:
-            self._file.write(json.dumps(trace_data(r)) + "\n")
+            self._file.write(trace_line(r))
         else:
             self._last[r.vcpu].append(r)
 
@@ -166,7 +166,7 @@ class _Routes:
         """Write what was kept."""
         for kept in (self._last or {}).values():
             for record in kept:
-                self._file.write(json.dumps(trace_data(record)) + "\n")
+                self._file.write(trace_line(record))
 
 
 @contextlib.contextmanager
@@ -176,9 +176,11 @@ def _routes(guest: Guest, file: OutputFile | None, options: Tracing | None) -> I
         yield
         return
     guest.vm.on_trap = routes = _Routes(file, options)
+    guest.vm.told_late = True
     try:
         yield
     finally:
+        guest.vm.told_late = False
         routes.end()
 
 
@@ -198,6 +200,20 @@ def trace_data(r: TrapRecord) -> dict[str, Any]:
         "tval": r.tval,
         "gpa": r.gpa,
     }
+
+
+_LINES: dict[tuple[Any, ...], str] = {}  # what the lines of traps that took the same way have in common
+
+
+def trace_line(r: TrapRecord) -> str:
+    """Return the same as a line of JSON."""
+    way = r.cause, r.origin, r.path, r.how, r.end, r.errno
+    if (of_way := _LINES.get(way)) is None:
+        data = trace_data(r)
+        names = ("cause", "name", "from", "path", "how", "end", "errno")
+        of_way = _LINES[way] = json.dumps({name: data[name] for name in names})[1:-1]
+    gpa = "null" if r.gpa is None else r.gpa
+    return f'{{"instret": {r.instret}, "vcpu": {r.vcpu}, {of_way}, "epc": {r.epc}, "tval": {r.tval}, "gpa": {gpa}}}\n'
 
 
 def make_guest(

@@ -55,7 +55,7 @@ from trapline.kvm.report.cost import estimate
 from trapline.kvm.report.trace import TrapRecord
 from trapline.kvm.uapi.numbers import MpState
 from trapline.kvm.uapi.slots import SlotKind
-from trapline.lang.state.words import LAYOUT, SBI_RULES
+from trapline.lang.state.words import EXIT_RING, LAYOUT, SBI_RULES
 from trapline.policies import Action, Implicit, Policy
 from trapline.privilege.causes import ECALL_VS, GUEST_PAGE_FAULTS, INST_GUEST_PAGE_FAULT
 from trapline.sbi.numbers import FirmwareEvent
@@ -100,8 +100,10 @@ def refresh_actions(vcpu: Vcpu) -> None:
 
 def allow_exits(vcpu: Vcpu) -> None:
     """After how many exits KVM_RUN's loop is to come round."""
-    watched = vcpu.vm.told_of_traps is not None or vcpu.sbi.awaits_overflow()
-    vcpu.hart.kvm_exits_left = 1 if watched else _EXITS_AT_A_TIME
+    vm, most = vcpu.vm, _EXITS_AT_A_TIME
+    if vm.told_of_traps is not None:
+        most = EXIT_RING * 3 // 4 if vm.told_late else 1
+    vcpu.hart.kvm_exits_left = 1 if vcpu.sbi.awaits_overflow() else most
 
 
 def _write_slots(vcpu: Vcpu) -> None:
