@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from trapline.kvm.nested.shadow import ANY_VMID, BY_PAGE, PAGE, ROOT_PAGES, empty_shadows, fence_range, forget_shadows
 from trapline.kvm.nested.world import leave_l2, pull_l1
+from trapline.kvm.timer import NEVER
 from trapline.kvm.uapi.isa_ext import WITHHELD
 from trapline.lang.state import Hart
 from trapline.lang.state.words import SHADOWS, STORED_PAGES
@@ -116,9 +117,10 @@ class NestedHart:
         """The host tick, later than now, of the next event of L1's timer or of L2's, while L2 waits."""
         own, tick = self.vcpu.hart, time_of(self.vcpu.hart)
         now = tick + int(own.kvm_time_delta)
-        ahead = [int(self.hart.stimecmp) - (now & MASK64)]
+        events = [(int(self.hart.stimecmp), now)]
         if own.henvcfg & ENVCFG_STCE != 0:
-            ahead.append(int(own.vstimecmp) - (now + int(self.hart.htimedelta) & MASK64))
+            events.append((int(own.vstimecmp), now + int(self.hart.htimedelta)))
+        ahead = [event - (time & MASK64) for event, time in events if event != NEVER]
         return min((tick + n for n in ahead if n > 0), default=None)
 
     def forget(self) -> None:
