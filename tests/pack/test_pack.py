@@ -109,6 +109,18 @@ def test_a_core_that_has_less_passes(isa: str, option: str, tmp_path: Path) -> N
     assert bool(found.skipped) is (option == "--pmpregions=0")
 
 
+@pytest.mark.parametrize("more", ["smstateen", "smrnmi", "smdbltrp", "smdbltrp_ssdbltrp_smrnmi_smstateen"])
+@pytest.mark.parametrize("name", ["exceptions", "virtual"])
+def test_a_core_that_has_more_passes(name: str, more: str, tmp_path: Path) -> None:
+    """What a core closes at reset is opened first: state by mstateen0, traps by mstatus.MDT and mnstatus.NMIE."""
+    spike = find_spike()
+    if spike is None:
+        pytest.skip("spike is not installed")
+    path = write(tmp_path, programs(Options(DEFAULT_ISA), [name]))[0]
+    found = run([spike, f"--isa={DEFAULT_ISA}_{more}", "{elf}"], name, path, 30)
+    assert (found.verdict, found.failures, found.skipped) == ("passed", (), 0)
+
+
 QEMU_7_2 = [
     ("exceptions", "illegal from VS", "vscause", "0x1", "0x2"),
     ("exceptions", "illegal from HS", "mstatus.GVA", "0x4000000000", "0x0"),

@@ -8,7 +8,7 @@ s0: case, s1: end of the cases, s2: checks that failed, s3: checks, s4: UART or 
 
 from __future__ import annotations
 
-from trapline.pack.rows import GVA, MGVA, MPRV, MPV, NOTED, SPP, SPV, TSR, TVM, TW
+from trapline.pack.rows import GVA, MDT, MGVA, MPRV, MPV, NOTED, SPP, SPV, TSR, TVM, TW
 
 CASE = 64  # name, set-up, code, after, mode, end, checks, number of checks
 CHECK = 48  # noted word, mask, wanted, other, label, rule
@@ -17,7 +17,23 @@ START = """
 _start:
   csrr t0, mhartid
   bnez t0, park
+  li s11, {mdt}               # until something is printed
   li s4, 0
+  la t0, no_nmi
+  csrw mtvec, t0
+  csrc mstatus, s11           # traps go to mtvec also with Smdbltrp, from here on with Smrnmi
+  csrsi 0x744, 8              # mnstatus.NMIE
+  .align 2
+no_nmi:
+  csrc mstatus, s11
+  la t0, no_stateen
+  csrw mtvec, t0
+  li t0, -1
+  csrw 0x30c, t0              # mstateen0, then hstateen0: all state is for all modes
+  csrw 0x60c, t0
+  .align 2
+no_stateen:
+  csrc mstatus, s11
   la t0, no_uart
   csrw mtvec, t0
   li t1, {uart}
@@ -26,6 +42,7 @@ _start:
   mv s4, t1
   .align 2
 no_uart:
+  csrc mstatus, s11
   la t0, no_pmp
   csrw mtvec, t0
   li t0, -1
@@ -39,6 +56,7 @@ no_uart:
   sd t0, 0(t1)
   .align 2
 no_pmp:
+  csrc mstatus, s11
   la s0, {cases}
   la s1, {cases_end}
   li s2, 0
@@ -336,6 +354,8 @@ finish:
   call decimal
   la a0, text_end
   call print
+  li t0, {mdt}
+  csrc mstatus, t0
   la t0, htif
   csrw mtvec, t0
   li t0, {finisher}
@@ -386,7 +406,11 @@ def source(uart: int, finisher: int, noaccess: int, cases: int, cases_end: int) 
         if name not in ("taker", "a1", "hgva", "mgva", "watched"):
             notes.append(f"  csrr t1, {name}; sd t1, {8 * n}(t0)")
     start = START.format(
-        uart=uart, noaccess=noaccess, cases=cases, cases_end=cases_end, spp=SPP, spv=SPV,
-        quiet=MPRV | TVM | TW | TSR | MPV | 0xAA | 3 << 11 | 3 << 13 | 3 << 18,
+        uart=uart, noaccess=noaccess, cases=cases, cases_end=cases_end, mdt=MDT, spp=SPP, spv=SPV,
+        quiet=MDT | MPRV | TVM | TW | TSR | MPV | 0xAA | 3 << 11 | 3 << 13 | 3 << 18,
     )  # fmt: skip
-    return start + _TRAPPED.format(notes="\n".join(notes)) + END.replace("{finisher}", f"{finisher:#x}")
+    return (
+        start
+        + _TRAPPED.format(notes="\n".join(notes))
+        + END.replace("{finisher}", f"{finisher:#x}").replace("{mdt}", f"{MDT:#x}")
+    )

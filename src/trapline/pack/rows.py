@@ -17,7 +17,7 @@ TAKERS = {"M": 0, "HS": 1, "VS": 2, "nobody": 3}
 
 SIE, MIE, SPIE, MPIE, SPP, MPP = 1 << 1, 1 << 3, 1 << 5, 1 << 7, 1 << 8, 3 << 11
 FIOM, ADUE, PBMTE, STCE = 1, 1 << 61, 1 << 62, 1 << 63
-MPRV, TVM, TW, TSR, MGVA, MPV = 1 << 17, 1 << 20, 1 << 21, 1 << 22, 1 << 38, 1 << 39
+MPRV, TVM, TW, TSR, MGVA, MPV, MDT = 1 << 17, 1 << 20, 1 << 21, 1 << 22, 1 << 38, 1 << 39, 1 << 42
 GVA, SPV, SPVP, HU, VTVM, VTW, VTSR = 1 << 6, 1 << 7, 1 << 8, 1 << 9, 1 << 20, 1 << 21, 1 << 22
 ALL = (1 << 64) - 1
 DEFAULT_ISA = "rv64gch_zicntr"
