@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from trapline.cli import main
 from trapline.lab import probe_image as image
 from trapline.lab.errors import UsageError
 from trapline.lab.guest_run import RunOptions, run_guest
-from trapline.lab.nested_audit import NestedAudit, nested_audit
+from trapline.lab.nested_audit import NestedAudit, every_l1, nested_audit
 from trapline.lab.nested_image import hypervisor
 from trapline.lab.nested_replay import write_nested
 from trapline.lab.nested_route import NestedRoute, nested_route
@@ -154,3 +157,23 @@ def test_counters_that_l0_keeps(l1: str) -> None:
     found = audit("linux-7.2", "^(rdcycle|rdinstret|hpmcounter)$", l1)
     assert not found.failures
     assert any("L0 gives this counter to no guest" in f.what for f in found.findings)
+
+
+def test_workers_find_what_one_finds() -> None:
+    """Several processes give the findings of one, in its order."""
+    given: dict[str, Any] = {"firmware": ["opensbi-1.1", "opensbi-1.6"], "event": "^(wfi|rdcycle|ecall-user|hlv)$"}
+    found = [
+        nested_audit(["xvisor-nested", "kvm-nested-v1"], ["linux-7.2", "none"], workers=n, **given) for n in (1, 2)
+    ]
+    assert found[0].failures
+    assert found[0].as_data() == found[1].as_data()
+
+
+def test_every_hypervisor(capsys: pytest.CaptureFixture[str]) -> None:
+    """--l1 all audits each different hypervisor that the presets make."""
+    programs = {hypervisor(load_policy(name)).data for name in every_l1()}
+    assert len(programs) == len(every_l1())
+    assert programs == {hypervisor(load_policy(name)).data for name in PRESETS}
+    chosen = ("--l1", "all", "--firmware", "opensbi-1.6", "--host-fwft", "off", "--event", "^ebreak$")
+    assert main(["audit", "--nested", *chosen, "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["l1"] == every_l1()

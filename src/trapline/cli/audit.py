@@ -57,7 +57,8 @@ def audit(
     nested
         Raise each event in the guest of a guest hypervisor, and in that itself; --all is every policy that nests.
     l1
-        With --nested: the policy of the guest hypervisor, or several (linux-7.2).
+        With --nested: the policy of the guest hypervisor, or several (linux-7.2); all is every preset that makes a
+        hypervisor of its own.
     baseline
         The JSON of an earlier audit: only failures that it does not have make the exit code 1.
     junit
@@ -83,7 +84,7 @@ def audit(
     since_file = None if baseline is None else (baseline, read(baseline, nested=nested))
     native()
     if nested:
-        return _nested(names, list(l1), firmware, fwft, misaligned, event, out, json, since_file, junit)
+        return _nested(names, list(l1), firmware, fwft, misaligned, event, out, workers, json, since_file, junit)
     if l1:
         raise UsageError(f"--l1 {l1[0]}", remedy="it goes with --nested")
     with bar("audit") as update:
@@ -117,11 +118,11 @@ def _conclude(result: Any, changed: Since | None, junit: str | None, json: Json,
 
 def _nested(
     names: list[str], l1: list[str], firmware: Several, fwft: tuple[bool, ...], misaligned: Misaligned,
-    event: str | None, out: str | None, json: Json, since_file: tuple[str, frozenset[tuple[Any, ...]]] | None,
-    junit: str | None,
+    event: str | None, out: str | None, workers: int | None, json: Json,
+    since_file: tuple[str, frozenset[tuple[Any, ...]]] | None, junit: str | None,
 ) -> int:  # fmt: skip
     from trapline.lab.baseline import since
-    from trapline.lab.nested_audit import nested_audit
+    from trapline.lab.nested_audit import every_l1, nested_audit
     from trapline.lab.nested_replay import write_nested
     from trapline.lab.nested_route import DEFAULT_L1, wanted
     from trapline.lab.output import behind_result
@@ -129,14 +130,15 @@ def _nested(
     from trapline.views.nested import show_nested_audit
     from trapline.views.progress import bar
 
+    inner = every_l1() if l1 == ["all"] else l1 or [DEFAULT_L1]
     with bar("audit") as update:
         result = nested_audit(
-            names, l1 or [DEFAULT_L1], firmware=firmware or None, host_fwft=fwft, misaligned=misaligned, event=event,
-            progress=update,
+            names, inner, firmware=firmware or None, host_fwft=fwft, misaligned=misaligned, event=event,
+            workers=workers, progress=update,
         )  # fmt: skip
     replays = None
     if out is not None:
-        said = {policy_of(n).name: n for n in (*names, *(l1 or [DEFAULT_L1]))}
+        said = {policy_of(n).name: n for n in (*names, *inner)}
         with behind_result():
             replays = write_nested(result.failures, out, said)
     asked = {

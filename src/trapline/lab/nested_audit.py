@@ -18,17 +18,19 @@ from typing import Any
 from trapline.engine.api import Engine
 from trapline.firmware.models import FirmwareModel
 from trapline.kvm.nested.instruction import is_counter
-from trapline.lab.audit import Progress
+from trapline.lab.audit import FEW_JOBS, Progress
 from trapline.lab.audit_shown import ShownAudit
 from trapline.lab.checks import FAIL, NOTE, Finding, Result, agreement, disassembled, switched_off
+from trapline.lab.executor import Here, local
 from trapline.lab.firmware_names import ALL, firmware_named
+from trapline.lab.nested_image import hypervisor
 from trapline.lab.nested_oracle import Shown, expected
 from trapline.lab.nested_probe import Levels, NestedProbeVm
 from trapline.lab.nested_route import DEFAULT_L1, NestedRoute, nested_vms, to_nested_route, wanted
 from trapline.lab.probe import Observation, ProbeError, ProbeVm
 from trapline.lab.settings import Settings, guest_isa, policy_of, settings
 from trapline.lang.values import U64
-from trapline.policies import Policy
+from trapline.policies import Policy, policy_names
 from trapline.privilege.causes import VIRTUAL_INST
 from trapline.privilege.isa_string import DEFAULT_ISA
 
@@ -223,6 +225,19 @@ def _finding(
     )  # fmt: skip
 
 
+def run_numbered(unit: tuple[int, Job]) -> tuple[list[NestedFinding], int]:
+    """Run the job of a numbered one."""
+    return run_job(unit[1])
+
+
+def every_l1() -> list[str]:
+    """The presets whose data make L1 different programs, the first of each."""
+    programs = dict[bytes, str]()
+    for name in policy_names():
+        programs.setdefault(hypervisor(policy_of(name)).data, name)
+    return list(programs.values())
+
+
 def nested_audit(
     policies: str | Path | Policy | Sequence[str | Path | Policy] = "linux-7.2",
     l1: Sequence[str | Path | Policy] = (DEFAULT_L1,),
@@ -233,9 +248,13 @@ def nested_audit(
     isa: str = DEFAULT_ISA,
     engine: str | Engine = "native",
     event: str | None = None,
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> NestedAudit:
-    """Execute every event under each L0 policy, L1 policy, firmware model and host-fwft, and check the properties."""
+    """Execute every event under each L0 policy, L1 policy, firmware model and host-fwft, and check the properties.
+
+    RuntimeError: a worker could not run a configuration.
+    """
     several = [policies] if isinstance(policies, (str, Path, Policy)) else list(policies)
     chosen, inner = [policy_of(p) for p in several], [policy_of(p) for p in l1]
     settings(chosen[0], misaligned=misaligned)
@@ -246,13 +265,21 @@ def nested_audit(
         for p in chosen for m in models for on in host_fwft for h in (None, *inner)
     ]  # fmt: skip
     result = NestedAudit(tuple(p.name for p in chosen), tuple(p.name for p in inner), tuple(m.name for m in models))
+    few = len(jobs) < FEW_JOBS or not isinstance(engine, str)
+    executing = (Here() if few else local(workers)).execute(run_numbered, enumerate(jobs))
+    seen: dict[int, tuple[list[NestedFinding], int]] = {}
     try:
-        for done, job in enumerate(jobs, 1):
-            found, executed = run_job(job)
-            result.findings += found
-            result.executed += executed
+        for done in executing:
+            place, job = done.unit
+            if done.value is None:
+                raise RuntimeError(f"configuration {place} was given up after {done.tries} tries: {done.error}")
+            seen[place] = done.value
             if progress is not None:
-                progress(done, len(jobs), job.settings.policy.name)
+                progress(len(seen), len(jobs), job.settings.policy.name)
     except KeyboardInterrupt:
         result.interrupted = True
+    for place in sorted(seen):
+        found, executed = seen[place]
+        result.findings += found
+        result.executed += executed
     return result
