@@ -57,6 +57,31 @@ def test_defects_have_their_own_messages(data: bytes, message: str) -> None:
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize("entry", [0, BASE - 2, BASE + 16, BASE + 0x10_0000, 1 << 63])
+def test_entry_outside_all_segments(entry: int) -> None:
+    """A program that would start where nothing was loaded is refused, with its segments."""
+    with pytest.raises(ImageError) as caught:
+        load_elf(_memory(), parse(make_elf(b"code", memory_size=16, entry=entry), "p"))
+    where = "[0x80000000..0x8000000f]"
+    assert str(caught.value) == (
+        f"p: the ELF's entry {entry:#x} lies in none of its segments, {where}: link it with --entry SYMBOL"
+    )
+
+
+def test_odd_entry() -> None:
+    """An entry in the middle of an instruction's first byte pair is refused."""
+    with pytest.raises(ImageError, match="entry 0x80000001 is odd"):
+        load_elf(_memory(), parse(make_elf(b"code", entry=BASE + 1), "p"))
+
+
+@pytest.mark.parametrize("entry", [0x1000, 0x1002, BASE, BASE + 2])
+def test_entry_by_its_virtual_or_physical_address(entry: int) -> None:
+    """Where a segment is linked at another address than it is loaded at, the entry may be either."""
+    data = bytearray(make_elf(b"code", entry=entry))
+    struct.pack_into("<Q", data, 64 + 16, 0x1000)  # p_vaddr
+    assert load_elf(_memory(), parse(bytes(data), "p")).entry == BASE + (entry & 2)
+
+
 def test_segment_outside_memory_names_both_ranges() -> None:
     """A segment that does not fit is refused with its range and the memory's."""
     elf = parse(make_elf(b"code", memory_size=0x20000), "p")

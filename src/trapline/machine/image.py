@@ -137,10 +137,24 @@ def load_elf(memory: Memory, elf: Elf) -> Loaded:
     elf = replace(elf, segments=tuple(_without_headers(memory, segment) for segment in elf.segments))
     for segment in elf.segments:
         _require_memory(memory, segment.address, segment.size, f"{elf.name}: segment")
+    _require_entry(elf)
     for segment in elf.segments:
         memory.write(segment.address, segment.data)
         _clear(memory, segment.address + len(segment.data), segment.size - len(segment.data))
     return Loaded(elf.entry, elf.low, elf.high, "elf", elf)
+
+
+def _require_entry(elf: Elf) -> None:
+    """The entry is even and in a segment: Spike and QEMU jump anywhere, and the run ends in nothing but traps."""
+    if elf.entry & 1:
+        raise ImageError(f"{elf.name}: the ELF's entry {elf.entry:#x} is odd: instructions lie at even addresses")
+    if not any(segment.address <= elf.entry < segment.end for segment in elf.segments):
+        where = ", ".join(f"[{s.address:#x}..{s.end - 1:#x}]" for s in elf.segments[:3])
+        more = f" and {len(elf.segments) - 3} more" if len(elf.segments) > 3 else ""
+        raise ImageError(
+            f"{elf.name}: the ELF's entry {elf.entry:#x} lies in none of its segments, {where}{more}: "
+            "link it with --entry SYMBOL"
+        )
 
 
 def _without_headers(memory: Memory, segment: Segment) -> Segment:
