@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from trapline.engine.native import NativeEngine
+from trapline.engine.records import DATA_STORES, FIRST_DATA_STORES, PAGE_HOST
 from trapline.machine.console import Console
 from trapline.machine.machine import Machine
 from trapline.verify.spike import find_spike
@@ -55,6 +57,29 @@ def test_same_checksum_everywhere(built: Path, name: str) -> None:
     found = [CHECKSUM.findall(text) for text in outputs]
     assert len(found[0]) == 1
     assert found[0] == found[1] == found[2]
+
+
+def _noticed(elf: Path, most: int = 200_000_000) -> bool:
+    """Whether any store of a program's first instructions went to a page that held code then."""
+    machine = Machine(memory=64 << 20, engine="native")
+    machine.load(elf)
+    assert machine.run(max_instructions=most).reason == ("exit" if most > 1_000_000 else "limit")
+    assert isinstance(machine.engine, NativeEngine)
+    pages = machine.engine.code.by_table.values()
+    assert pages
+    return any(page.epoch or page.words[DATA_STORES - PAGE_HOST >> 3] != FIRST_DATA_STORES for page in pages)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_store_of_a_benchmark_meets_code(built: Path, name: str) -> None:
+    """Notice of stores to code costs a benchmark nothing: none of its stores goes to a page that holds code."""
+    assert not _noticed(built / f"{name}.elf")
+
+
+def test_a_store_beside_code_is_noticed(built: Path) -> None:
+    """A program whose data lies in the page of its code is one whose stores are looked at."""
+    subprocess.run(["make", "-s", "-C", str(GUESTS), "code", f"BUILD={built.parent}", "SCALE=quick"], check=True)
+    assert _noticed(built / "code-mixed.elf", most=1_000_000)
 
 
 def test_unexpected_trap_fails(built: Path, tmp_path: Path) -> None:
