@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from trapline.isa.assemble import assemble
+from trapline.lab import output
 from trapline.lab.boot import BootOptions, boot
 from trapline.lab.errors import UsageError
 from trapline.lab.guest_run import RunOptions, run_guest
@@ -268,7 +269,7 @@ def slices(found: list[Any]) -> list[tuple[str, str, int]]:
             tracks[about.uuid] = f"{above} {about.name}".strip()
         for name in packet.interned_data.event_names:
             names[name.iid] = name.name
-        if packet.HasField("track_event"):
+        if packet.HasField("track_event") and packet.track_event.type != 4:
             event = packet.track_event
             cause = names[event.name_iid] if event.type == 1 else "return"
             seen.append((tracks[event.track_uuid], cause, packet.timestamp // 1000))
@@ -285,7 +286,39 @@ def test_perfettos_own_format(tmp_path: Path) -> None:
     arguments = [p.track_event.debug_annotations for p in found if p.HasField("track_event")]
     names = {n.iid: n.name for n in found[0].interned_data.debug_annotation_names}
     assert [names[a.name_iid] for a in arguments[0]] == ["from", "epc", "tval", "tval2"]
-    assert {a[0].string_value for a in arguments} >= {"U", "HS"}
+    assert {a[0].string_value for a in arguments if a} >= {"U", "HS"}
+
+
+def test_counters_for_perfetto(tmp_path: Path) -> None:
+    """Below each level is a counter of its traps, in both formats, which ends with as many as there were."""
+    found = packets(traced(tmp_path, "trace.pftrace")[0])
+    about = [p.track_descriptor for p in found if p.HasField("track_descriptor")]
+    names = {a.uuid: a.name for a in about if a.HasField("counter")}
+    counts: dict[str, list[int]] = {name: [] for name in names.values()}
+    for event in (p.track_event for p in found if p.HasField("track_event") and p.track_event.type == 4):
+        counts[names[event.track_uuid]].append(event.counter_value)
+    assert counts == {"traps to M": [1, 17, 33, 49, 51], "traps to HS": [1, 17, 33, 49, 65, 81, 97, 101]}
+    events = json.loads(traced(tmp_path, "trace.json")[0].read_text())["traceEvents"]
+    written = [(e["name"], e["args"]["traps"]) for e in events if e["ph"] == "C"]
+    assert Counter(written) == Counter((name, value) for name, values in counts.items() for value in values)
+
+
+@pytest.mark.parametrize("passes", [1, 50])
+def test_parquet_on_a_full_disk(passes: int, tmp_path: Path) -> None:
+    """A Parquet file that cannot be written is one line behind the result, which is not lost."""
+    pytest.importorskip("polars")
+    (tmp_path / "trace.parquet").symlink_to("/dev/full")
+    output.failed.clear()
+    traced(tmp_path, "trace.parquet", passes=passes)
+    told, output.failed[:] = list(output.failed), []
+    assert told == [f"--trace: cannot write {str(tmp_path / 'trace.parquet')!r}: No space left on device"]
+
+
+def test_parquet_of_nothing(tmp_path: Path) -> None:
+    """A Parquet file of a run without traps has its columns all the same."""
+    polars = pytest.importorskip("polars")
+    frame = polars.read_parquet(traced(tmp_path, "trace.parquet", trace_filter=("cause=s-ext",))[0])
+    assert (frame.height, frame.columns[:3], frame["pc"].dtype) == (0, ["hart", "instret", "event"], polars.UInt64)
 
 
 def test_a_guest_in_perfettos_own_format(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
 import queue
 import threading
 from collections import defaultdict, deque
@@ -19,6 +21,7 @@ from trapline.lab.log_text import LogText, exec_log, parse_log
 from trapline.lab.output import OutputFile, note_failure, output_file, require_writable
 from trapline.lab.symbols import Symbols, read_symbols, symbols_among
 from trapline.lab.trace_filter import Filtered, TraceFilter, names_of, parse_filters
+from trapline.lab.trace_perfetto import TRAPS_A_COUNT
 from trapline.lang.state import Hart
 from trapline.machine.trace import MOST_LAST, Traced, Tracer, records
 from trapline.privilege.causes import cause_name
@@ -105,13 +108,14 @@ class _Csv:
 class _Chrome:
     """Chrome's trace events, which Perfetto opens: a track for each level of each hart, a slice from trap to return.
 
-    A microsecond there is an instruction here.
+    Beside them a counter of each level's traps. A microsecond there is an instruction here.
     """
 
     def __init__(self, out: OutputFile) -> None:
         self._out, self._first = out, True
         self._known: set[tuple[int, str]] = set()
         self._open: dict[tuple[int, str], int] = {}
+        self._counts: dict[tuple[int, str], tuple[int, Traced]] = {}  # traps so far, and the last one
         out.write('{"displayTimeUnit": "ns", "traceEvents": [')
 
     def write(self, found: Sequence[Traced]) -> None:
@@ -130,6 +134,10 @@ class _Chrome:
                     "tval2": hex(traced.tval2),
                 }
                 self._event(traced, "B", name=cause_name(traced.cause), args=args)
+                count = self._counts[track][0] + 1 if track in self._counts else 1
+                self._counts[track] = count, traced
+                if count % TRAPS_A_COUNT == 1:
+                    self._count(track)
             elif self._open.get(track, 0):
                 self._open[track] -= 1
                 self._event(traced, "E", args={"to": traced.mode, "pc": hex(traced.epc)})
@@ -146,8 +154,15 @@ class _Chrome:
         self._out.write(("\n" if self._first else ",\n") + json.dumps(event))
         self._first = False
 
+    def _count(self, track: tuple[int, str]) -> None:
+        """Write how many traps a level has had."""
+        count, traced = self._counts[track]
+        self._event(traced, "C", name=f"traps to {traced.level}", args={"traps": count})
+
     def end(self) -> None:
-        """Close the list."""
+        """Write what each level has come to, and close the list."""
+        for track in self._counts:
+            self._count(track)
         self._out.write("\n]}\n")
 
 
@@ -166,16 +181,22 @@ class _Parquet:
 
     def write(self, found: Sequence[Traced]) -> None:
         """Keep some."""
+        self._parts.append(self._frame([row(t) for t in found]))
+
+    def _frame(self, rows: list[tuple[Any, ...]]) -> Any:
+        text = dict.fromkeys(("event", "level", "mode", "name"), self._polars.String)
         large = dict.fromkeys(("cause", "pc", "tval", "tval2", "instret"), self._polars.UInt64)
-        rows = [row(t) for t in found]
-        self._parts.append(self._polars.DataFrame(rows, schema=list(COLUMNS), schema_overrides=large, orient="row"))
+        types = {**text, **large, "hart": self._polars.Int64}
+        return self._polars.DataFrame(rows, schema={name: types[name] for name in COLUMNS}, orient="row")
 
     def end(self) -> None:
         """Write them all."""
         try:
-            (self._polars.concat(self._parts) if self._parts else self._polars.DataFrame()).write_parquet(self._path)
-        except OSError as error:
-            note_failure(UsageError(f"cannot write {self._path!r}: {error.strerror or error}", OPTION))
+            self._polars.concat([self._frame([]), *self._parts]).write_parquet(self._path)
+        except (OSError, self._polars.exceptions.PolarsError) as error:
+            full = "os error 28" in str(error)
+            reason = os.strerror(errno.ENOSPC) if full else getattr(error, "strerror", None) or error
+            note_failure(UsageError(f"cannot write {self._path!r}: {reason}", OPTION))
 
 
 _TEXTS: dict[str, Callable[[OutputFile], Any]] = {".jsonl": _Lines, ".csv": _Csv, ".json": _Chrome}

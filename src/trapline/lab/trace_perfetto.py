@@ -1,7 +1,7 @@
 """A trace in Perfetto's own format (`.pftrace`): protocol buffers, as protos/perfetto/trace/trace_packet.proto says.
 
-A track for each level of each hart, below a track for the hart; a slice from trap to return. Names are written once
-(interned). A microsecond there is an instruction here, as in the JSON.
+A track for each level of each hart, below a track for the hart; a slice from trap to return; below the level a counter
+of its traps. Names are written once (interned). A microsecond there is an instruction here, as in the JSON.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ from trapline.privilege.causes import cause_name
 
 NANOSECONDS = 1000  # of an instruction
 LEVELS = ("M", "HS", "VS")
+TRAPS_A_COUNT = 16  # traps of a level between two values of its counter
 # Fields of the messages, by the names that the .proto files give them.
 PACKET = 1  # of Trace
 TIMESTAMP, SEQUENCE, TRACK_EVENT, INTERNED, FLAGS, TRACK = 8, 10, 11, 12, 13, 60  # of TracePacket
-UUID, NAME, PARENT = 1, 2, 5  # of TrackDescriptor
-ANNOTATION, KIND, NAME_ID, TRACK_UUID = 4, 9, 10, 11  # of TrackEvent
+UUID, NAME, PARENT, COUNTER = 1, 2, 5, 8  # of TrackDescriptor
+ANNOTATION, KIND, NAME_ID, TRACK_UUID, VALUE = 4, 9, 10, 11, 30  # of TrackEvent
 EVENT_NAMES, ANNOTATION_NAMES = 2, 3  # of InternedData
 ANNOTATION_NAME_ID, TEXT, POINTER = 1, 6, 7  # of DebugAnnotation
-BEGIN, END = 1, 2  # of TrackEvent.Type
+BEGIN, END, COUNT = 1, 2, 4  # of TrackEvent.Type
+OF_COUNTER = 8  # in the number of a counter's track
 CLEARED, NEEDED = 1, 2  # of TracePacket.SequenceFlags
 ARGUMENTS = ("from", "epc", "tval", "tval2", "to", "pc")
 
@@ -56,6 +58,7 @@ class Perfetto:
         self._tracks: set[int] = set()
         self._names: dict[str, int] = {}
         self._open: dict[int, int] = {}
+        self._counts: dict[int, tuple[int, int]] = {}  # by track: traps so far, and when the last one was
         names = b"".join(_entry(ANNOTATION_NAMES, n, name) for n, name in enumerate(ARGUMENTS, 1))
         self._packet(number(FLAGS, CLEARED) + piece(INTERNED, names))
 
@@ -68,21 +71,36 @@ class Perfetto:
                 tval, tval2 = _pointer("tval", traced.tval), _pointer("tval2", traced.tval2)
                 more = _text("from", traced.mode) + _pointer("epc", traced.epc) + tval + tval2
                 self._event(traced, BEGIN, track, more)
+                count = self._counts.get(track, (0, 0))[0] + 1
+                self._counts[track] = count, traced.instret
+                if count % TRAPS_A_COUNT == 1:
+                    self._count(track)
             elif self._open.get(track, 0):
                 self._open[track] -= 1
                 self._event(traced, END, track, _text("to", traced.mode) + _pointer("pc", traced.epc))
 
     def end(self) -> None:
-        """Nothing is left to write: a file of packets has no end."""
+        """Write what each level has come to."""
+        for track in self._counts:
+            self._count(track)
+
+    def _count(self, track: int) -> None:
+        """Write how many traps a level has had."""
+        count, instret = self._counts[track]
+        event = number(KIND, COUNT) + number(TRACK_UUID, track | OF_COUNTER) + number(VALUE, count)
+        self._packet(number(TIMESTAMP, instret * NANOSECONDS) + number(FLAGS, NEEDED) + piece(TRACK_EVENT, event))
 
     def _track(self, traced: Traced) -> int:
         hart = (traced.hart + 1) << 4
         track = hart | (LEVELS.index(traced.level) + 1)
-        for uuid, name, parent in ((hart, f"hart {traced.hart}", 0), (track, traced.level, hart)):
-            if uuid not in self._tracks:
-                self._tracks.add(uuid)
-                below = number(PARENT, parent) if parent else b""
-                self._packet(piece(TRACK, number(UUID, uuid) + piece(NAME, name.encode()) + below))
+        if track not in self._tracks:
+            counter = track | OF_COUNTER, f"traps to {traced.level}", track
+            for uuid, name, parent in ((hart, f"hart {traced.hart}", 0), (track, traced.level, hart), counter):
+                if uuid not in self._tracks:
+                    self._tracks.add(uuid)
+                    more = number(PARENT, parent) if parent else b""
+                    more += piece(COUNTER, b"") if uuid & OF_COUNTER else b""
+                    self._packet(piece(TRACK, number(UUID, uuid) + piece(NAME, name.encode()) + more))
         return track
 
     def _event(self, traced: Traced, kind: int, track: int, arguments: bytes) -> None:
