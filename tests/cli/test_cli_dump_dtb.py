@@ -54,6 +54,16 @@ def test_it_is_the_tree_of_the_guest(program: str, tmp_path: Path) -> None:
     assert file.read_bytes() == guest.tree
 
 
+@pytest.mark.parametrize(("words", "there"), [((), False), (("--nested",), True)])
+def test_nested_offers_h(words: tuple[str, ...], there: bool, program: str, tmp_path: Path) -> None:
+    """The guest's device tree has h among its extensions, in both properties, with --nested alone."""
+    file = tmp_path / "guest.dtb"
+    assert main(["run", program, *words, "--dump-dtb", str(file)]) == 0
+    tree = file.read_bytes()
+    assert (b"\0d\0c\0h\0" in tree) is there
+    assert (b"rv64imafdch" in tree) is there
+
+
 @pytest.mark.skipif(shutil.which("dtc") is None, reason="needs dtc")
 def test_the_compiler_of_device_trees_reads_it(tmp_path: Path) -> None:
     """dtc decompiles it, with the harts and the command line that were asked for."""

@@ -54,6 +54,14 @@ def test_hello_on_the_uart_and_shutdown(engine: str) -> None:
     assert made.vm.stats()["mmio_exit_user"] == 1
 
 
+def test_a_guest_hypervisor_finishes_by_hsv(engine: str) -> None:
+    """HSV to the test finisher ends the run there, as a store does."""
+    store = "li t0, 0x100000\n li t1, 0x5555\n hsv.w t1, (t0)\n li s2, 7\n"
+    made = guest(f"{store}{OFF.format(reason=1)}", engine=engine, nested=True)
+    result = made.run(max_instructions=10_000)
+    assert (result.reason, result.code, made.vm.vcpus[0].hart.x[18]) == ("exit", 0, 0)
+
+
 def test_the_guest_gets_its_number_and_a_device_tree() -> None:
     """a0 is the vCPU's number, a1 the tree, which lies in memory and has a FDT's magic."""
     made = guest(f"mv s0, a0\n mv s1, a1\n lwu s2, 0(a1)\n{POWEROFF}")

@@ -8,6 +8,7 @@ from trapline.kvm.nested.shadow import ANY_VMID, BY_PAGE, PAGE, ROOT_PAGES, empt
 from trapline.kvm.nested.world import leave_l2, pull_l1
 from trapline.kvm.timer import NEVER
 from trapline.kvm.uapi.isa_ext import WITHHELD
+from trapline.lang.control import EXIT_STOP, leave
 from trapline.lang.state import Hart
 from trapline.lang.state.words import SHADOWS, STORED_PAGES
 from trapline.lang.values import MASK64, U64
@@ -42,6 +43,9 @@ class _Window:
 
     def store(self, hart: Hart, offset: int, size: int, value: int) -> None:
         self.vcpu.hart.on_mmio(self.base + offset, size | 256, value)
+        poll = self.vcpu.vm.poll
+        if poll is not None and poll():  # the device has ended the run
+            leave(self.vcpu.hart, EXIT_STOP)
 
 
 class NestedHart:
