@@ -15,6 +15,7 @@ import pytest
 
 from trapline.cli.main import main
 from trapline.conform.conform import Conformance
+from trapline.isa.assemble import assemble
 from trapline.lab.results import Routes, read_result
 from trapline.views.page.bars import Bar, bars
 from trapline.views.page.picture import CHARACTER, picture
@@ -109,6 +110,30 @@ def test_what_differs_comes_first(results: dict[str, Path], tmp_path: Path) -> N
     at = text.index("Events that differ")
     assert "fetch from a slot's hole" in text[at:] or "fetch from an address without a slot" in text[at:]
     assert text.index("killed -14", at) < text.index("route: linux-7.2", at)
+
+
+def test_what_was_observed_is_a_table(tmp_path: Path) -> None:
+    """A boot with --observe shows its round trips, the costliest first, by the kernel's name; no cost is made up."""
+    made, image = tmp_path / "boot.json", tmp_path / "bare.bin"
+    loop = "la t0, h; csrw mtvec, t0; 1: ecall; j 1b; .align 2; h: csrr t1, mepc; addi t1, t1, 4; csrw mepc, t1; mret"
+    image.write_bytes(assemble(loop, 0x8000_0000))
+    assert main(["boot", str(image), "--observe", "--max-instructions", "1000", "--json", str(made)]) == 3
+    shown = Texts(report(tmp_path, made)).text
+    trips = json.loads(made.read_text())["observed"]["traps"][0]["round_trips"][0]
+    assert re.search(f"machine-syscall\\s*M > M\\s*next\\s*{trips['count']}\\s*4\\s*4\\s*4\\s*4\\s*100", shown)
+    assert "All 1 route" in shown and "with their costs" not in shown and ": ." not in shown
+    made.write_text(made.read_text().replace('"kernel": null', '"kernel": "Image-6.12"'))
+    assert "boot: Image-6.12" in Texts(report(tmp_path, made)).text
+
+
+def test_failures_side_by_side_can_be_told_apart(tmp_path: Path) -> None:
+    """What failed under two settings of the host is two rows that say which."""
+    files = [tmp_path / f"{policy}.json" for policy in ("linux-6.12", "linux-7.2")]
+    for file in files:
+        main(["audit", file.stem, "--firmware", "opensbi-1.6", "--event", "fetch-hole", "--json", str(file)])
+    shown = Texts(report(tmp_path, *files)).text
+    for fwft in ("off", "on"):
+        assert shown.count(f"fetch from a slot's hole, opensbi-1.6, host-fwft {fwft}") == 2
 
 
 def test_the_folder_of_a_sweep_is_a_page(results: dict[str, Path], tmp_path: Path) -> None:
@@ -315,7 +340,7 @@ def browse(folder: Path, page_file: Path) -> tuple[dict[int, int], list[str]]:
     return dict(zip(WIDTHS, map(int, found[1].split(",")), strict=True)), console
 
 
-WIDTHS = (360, 1000, 1920)
+WIDTHS = (360, 768, 1000, 1920)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")

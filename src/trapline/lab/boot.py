@@ -65,6 +65,7 @@ class BootReport:
         """Return the JSON form."""
         return {
             "image": self.options.image or self.options.bios or self.options.snapshots.restore,
+            "kernel": self.options.kernel,
             "reason": self.result.reason,
             "code": self.result.code,
             "message": self.result.message,

@@ -140,6 +140,36 @@ class Place(Struct, frozen=True):
     what: str = ""
 
 
+class Trip(Struct, frozen=True):
+    """Round trips of a kind of trap that took one way (--observe); `hosted` has the mean with hosted levels' part."""
+
+    path: Path_ = ()
+    returns: str = ""
+    count: Count = 0
+    instructions: Levels = field(default_factory=dict)
+    hosted: Levels | None = None
+
+    @property
+    def mean(self) -> float:
+        """Instructions of one, estimates among them."""
+        return (self.hosted or self.instructions).get("mean", 0.0)
+
+
+class SeenTrap(Struct, frozen=True):
+    """A kind of trap, as an observer saw it."""
+
+    name: str = ""
+    round_trips: tuple[Trip, ...] = ()
+
+
+class Observed(Struct, frozen=True):
+    """What --observe measured."""
+
+    traps: tuple[SeenTrap, ...] = ()
+    open: Count = 0
+    lost: Count = 0
+
+
 class Run(Struct, frozen=True):
     """A run of a guest, or a boot of a board (which has an image, and no policy)."""
 
@@ -153,6 +183,7 @@ class Run(Struct, frozen=True):
     misaligned: str = ""
     guest: str | None = None
     image: str | None = None
+    kernel: str | None = None  # what firmware started
     message: str = ""
     estimated: tuple[str, ...] = ()
     source: str | None = None
@@ -164,6 +195,7 @@ class Run(Struct, frozen=True):
     death: Killed | None = None
     survival: Fates | None = None
     places: tuple[Place, ...] = ()
+    observed: Observed | None = None
 
     @property
     def total(self) -> float:

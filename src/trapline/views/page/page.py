@@ -53,7 +53,8 @@ def _title(result: Result) -> str:
     if isinstance(content, Compared):
         return f"compare: {content.guest}"
     if isinstance(content, Run):
-        return f"{'run' if content.policy else 'boot'}: {run_name(content)}, {content.guest or content.image or ''}"
+        what = content.guest or content.image or ""
+        return f"run: {content.policy}, {what}" if content.policy else f"boot: {content.kernel or what}"
     if isinstance(content, Routes):
         return f"route: {content.policy}{f', guest hypervisor {content.l1}' if content.l1 else ''}"
     if isinstance(content, Sweep):

@@ -74,7 +74,7 @@ def _class(way: Way) -> str:
 def _legend(way: Way, characters: int) -> list[str]:
     causes = sorted(way.causes.items(), key=lambda c: (-c[1], c[0]))
     names = [f"{name} {number(k)}" if len(causes) > 1 else name for name, k in causes if name]
-    text = f"{way.described()}: {way.end}. {', '.join(names)}"
+    text = f"{way.described()}{f': {way.end}.' if way.end else ':'} {', '.join(names)}"
     return textwrap.wrap(shown(text), max(characters, 8), break_on_hyphens=False) or [""]
 
 
@@ -139,7 +139,7 @@ def _line(n: int, way: Way, x: float, at: dict[str, float], most: int, top: floa
             drawn += f"V{y:g}"
     return el(
         "g",
-        el("title", f"{number(way.count)} x {way.described()}: {way.end}"),
+        el("title", f"{number(way.count)} x {way.described()}{f': {way.end}' if way.end else ''}"),
         el("text", str(n), x=start - 4, y=top + 26, class_="number"),
         el("text", number(way.count), x=start - 4, y=top + 40, class_="faint"),
         el("circle", cx=start, cy=at[way.path[0]], r=max(2.5, thick / 2), class_="dot"),

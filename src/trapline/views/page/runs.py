@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
-from trapline.lab.results import Killed, Run
+from trapline.lab.results import Killed, Observed, Run
 from trapline.views.page.bars import KNOWN, Bar, bars
 from trapline.views.page.elements import el
 from trapline.views.page.parts import Rows, address, both, facts, folded, items, outcome
@@ -19,7 +19,7 @@ TOP = 12  # bars of what costs most
 
 def run_name(run: Run) -> str:
     """Return what a run is called beside others."""
-    return run.policy or run.image or "boot"
+    return run.policy or run.kernel or run.image or "boot"
 
 
 def under(run: Run) -> str:
@@ -34,7 +34,12 @@ def run_section(run: Run) -> list[Element]:
     traps = sum(t.count for t in run.traps)
     counted = f"{count(traps, 'trap')}, {count(round(run.total), 'instruction')} of all levels, {run.seconds:.2f} s"
     made = [
-        facts(under(run), f"misaligned {run.misaligned}" if run.misaligned else "", run.guest or run.image or ""),
+        facts(
+            under(run),
+            f"misaligned {run.misaligned}" if run.misaligned else "",
+            run.guest or run.image or "",
+            run.kernel or "",
+        ),
         ended(run),
         facts(counted),
     ]
@@ -45,7 +50,11 @@ def run_section(run: Run) -> list[Element]:
         made.append(both(lambda width: picture(drawn, f"Routes of {run_name(run)}", width), "Which way the traps took"))
     made += [levels([run], "Instructions by level"), *costs(run)]
     if run.traps:
-        made.append(folded(f"All {count(len(run.traps), 'route')} with their costs", *trap_table(run), open_=True))
+        rows = count(len(run.traps), "route")
+        said = f"All {rows} with their costs" if run.policy else f"All {rows}"
+        made.append(folded(said, *trap_table(run), open_=True))
+    if run.observed is not None and run.observed.traps:
+        made.append(folded("Round trips", *round_trips(run.observed), open_=True))
     if run.counters:
         made.append(folded("Counters", counters(run.counters)))
     if run.places:
@@ -129,6 +138,24 @@ def trap_table(run: Run) -> list[Element]:
         way: list[Element | str] = [" > ".join(t.way()), el("span", f" {how}" if how else "", class_="faint")]
         made.row(cause_text(t.cause), t.from_, way, outcome(t.outcome()), number(t.count), *estimates, share, mean)
     return [made.element, el("p", COSTED_MORE, class_="faint")]
+
+
+def round_trips(seen: Observed) -> list[Element]:
+    """Return the table of what each kind of trap cost until its return, the costliest first, and what that means."""
+    made = Rows(
+        "", ("trap", ""), ("way", ""), ("then", "w"), ("count", "n"), ("mean", "n"), ("p50", "n"), ("p99", "n"),
+        ("max", "n"), ("cost, %", "n"),
+    )  # fmt: skip
+    found = [(trap, trip, trip.mean * trip.count) for trap in seen.traps for trip in trap.round_trips]
+    everything = sum(cost for *_, cost in found)
+    for trap, trip, cost in sorted(found, key=lambda f: -f[2]):
+        numbers = (number(round(trip.instructions.get(name, 0))) for name in ("p50", "p99", "max"))
+        mean = f"{'~' if trip.hosted else ''}{number(round(trip.mean))}"
+        end = trip.returns, number(trip.count), mean, *numbers, percent(cost, everything)
+        made.row(trap.name, " > ".join(trip.path), *end)
+    rest = f"{number(seen.open)} did not return" + (f", {number(seen.lost)} lost" if seen.lost else "")
+    said = "Instructions of all levels from the trap to its return; ~: with what hosted levels are estimated to execute"
+    return [made.element, el("p", f"{said}. {rest}.", class_="faint")]
 
 
 def counters(values: dict[str, int]) -> Element:

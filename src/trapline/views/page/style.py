@@ -59,7 +59,8 @@ table{{border-collapse:collapse;font-size:.875rem;margin:.5rem 0}}
 caption{{text-align:left;padding:.2rem 0}}
 th,td{{padding:.2rem .9rem .2rem 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--rule);
 overflow-wrap:anywhere}}
-th{{font-weight:600}}.n{{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}}
+th{{font-weight:600}}tbody th{{min-width:9rem}}
+.n{{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}}
 .w{{white-space:nowrap}}td.m{{white-space:pre-wrap}}
 tr.group th{{padding-top:.7rem}}tr.differs td,tr.differs th{{background:var(--differs)}}
 summary{{cursor:pointer;padding:.3rem 0;font-weight:600}}
@@ -70,6 +71,7 @@ nav ul{{padding-left:1.2rem}}
 .wide{{display:none}}.narrow{{display:block}}
 table,tbody,tr,caption{{display:block}}thead{{position:absolute;left:-99rem}}
 tr{{padding:.4rem 0;border-bottom:1px solid var(--rule)}}
+tbody th{{min-width:0}}
 td,tbody th{{display:grid;grid-template-columns:7.5rem minmax(0,1fr);gap:.5rem;border:0;padding:.05rem .3rem;
 text-align:left;white-space:normal}}
 td::before,tbody th::before{{content:attr(data-label);color:var(--faint);font-weight:400}}

@@ -136,7 +136,8 @@ def audits_together(audits: Sequence[tuple[str, Audited]]) -> list[Element]:
         if not all(has):
             one = next(f for f in has if f)
             cells = [el("span", f.what, class_="bad") if f else el("span", "-", class_="faint") for f in has]
-            made.row(f"{one.property}) {one.event}, {one.firmware}", one.from_, *cells)
+            under = f"{one.firmware}, host-fwft {'on' if one.host_fwft else 'off'}"
+            made.row(f"{one.property}) {one.event}, {under}", one.from_, *cells)
     counted = ", ".join(f"{title}: {number(len(found))}" for title, found in zip(titles, failures, strict=True))
     return [el("p", f"Failures. {counted}"), made.element if made else _no("failure")]
 
