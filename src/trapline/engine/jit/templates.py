@@ -14,6 +14,7 @@ import re
 from trapline.engine.build import ENGINE_FUNCTIONS, csr_readings
 from trapline.engine.compiler.module import PREAMBLE, Compiled, ModuleBuilder
 from trapline.engine.emit import host_has_fma, optimise
+from trapline.engine.jit.doubles import joined
 from trapline.engine.jit.template import PLAIN, PLAIN_STATE, PRESUMED, Template
 from trapline.lang.functions import INSTRUCTIONS, Instruction
 from trapline.privilege.deliver import environment_call_to
@@ -38,9 +39,6 @@ _WRITE = re.compile(r"(?:tail )?call void @write\.([xf])\(i64 (?:noundef )?(\{\w
 _GO_TO = re.compile(r"(?:tail )?call void @go\.to\(i64 (?:noundef )?(\S+)\)")
 _DEFINITION = re.compile(r'^define void @"?T\.([\w.@>!]+)"?\([^\n]*\{\n(.*?)^\}', re.M | re.S)
 _USED = re.compile(r"@(llvm\.[\w.]+)")
-_BITS = re.compile(r"  (%\S+) = bitcast double (%\S+) to i64$")
-_JOINED = re.compile(r"  (%\S+) = phi i64 (.*)$")
-_WAY = re.compile(r"\[ (\S+), (%\S+) \]")
 _COLD = re.compile(r"@p\.(\w+)\(")
 _METADATA = re.compile(r", !(?!prof)[\w.]+ !\d+")
 _PROFILE = re.compile(r", !prof !(\d+)")
@@ -137,32 +135,6 @@ class Aliases:
         return line
 
 
-def numbers(lines: list[str]) -> list[str]:
-    """Where a result is the host's or that of a rare call, join it as a double, so that it stays in such a register."""
-    doubles = {m[1]: m[2] for line in lines if (m := _BITS.match(line))}
-    out = list(lines)
-    for line in lines:
-        phi = _JOINED.match(line)
-        ways = _WAY.findall(phi[2]) if phi else []
-        if phi is None or not any(value in doubles for value, _ in ways):
-            continue
-        joined = []
-        for number, (value, block) in enumerate(ways):
-            given = doubles.get(value, f"{phi[1]}.d{number}")
-            joined.append(f"[ {given}, {block} ]")
-            if value not in doubles:
-                end = out.index(f"{block[1:]}:") + 1
-                while not out[end].startswith("  br "):
-                    end += 1
-                out.insert(end, f"  {given} = bitcast i64 {value} to double")
-        at = out.index(line)
-        out[at] = f"  {phi[1]}.d = phi double {', '.join(joined)}"
-        while " = phi " in out[at]:
-            at += 1
-        out.insert(at, f"  {phi[1]} = bitcast double {phi[1]}.d to i64")
-    return out
-
-
 def parse(body: str, operands: set[str], likely: dict[str, str]) -> Template:
     """Turn the printed body of a wrapper into a format string."""
     fixed = operands | {"pc", "next", "now", "priv", "virt", "to"}
@@ -194,6 +166,6 @@ def parse(body: str, operands: set[str], likely: dict[str, str]) -> Template:
         lines.append(_GO_TO.sub(r"GOTO \1", line))
     if not lines[0].endswith(":"):
         lines.insert(0, "{p}0:")
-    text = "\n".join(numbers(lines))
+    text = "\n".join(joined(lines))
     intrinsics, cold = (tuple(sorted(set(pattern.findall(text)))) for pattern in (_USED, _COLD))
     return Template(text, "{priv}" in text or "{virt}" in text, intrinsics, cold)

@@ -9,12 +9,12 @@ when the target is elsewhere (`fn_goto`), or when the budget is spent (`fn_budge
 from __future__ import annotations
 
 import re
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from trapline.engine.compiler.fast_access import COLD_CALL, FAR, SPLIT
 from trapline.engine.compiler.text import to_i64
 from trapline.engine.jit.access import Accesses
+from trapline.engine.jit.doubles import as_doubles, doubles
 from trapline.engine.jit.groups import groups_of
 from trapline.engine.jit.held import compare_words, held_words, hold, moved
 from trapline.engine.jit.intrinsics import declaration
@@ -79,18 +79,6 @@ def registers(text: str) -> tuple[set[Register], set[Register]]:
             if word.startswith(SLOTS) and word[2:].isdigit():
                 written.add((word[1], int(word[2:])))
     return used, written
-
-
-def doubles(region: Region) -> set[int]:
-    """The floating-point registers that hold doubles mostly: they are kept as such, all others as words."""
-    count: Counter[int] = Counter()
-    for block in region.blocks.values():
-        for _, found in block.code:
-            double = found.instruction.name.endswith((".d", "fld", "fsd"))
-            for name in found.instruction.operands:
-                if found.instruction.is_float(name):
-                    count[found.operands[name]] += 1 if double else -1
-    return {number for number, balance in count.items() if balance > 0}
 
 
 class Translator(Ways):
@@ -184,23 +172,7 @@ class Translator(Ways):
             text = self.cold_calls(text, name, p)
         if self.region.changes_mode:
             text = TLB.sub(f"%tlb{place:x}", text)
-        return self.numbers(text)
-
-    def numbers(self, text: str) -> str:
-        """Turn accesses to registers of doubles into accesses of that type."""
-        lines = []
-        for line in text.split("\n"):
-            word = line.rsplit(" ", 1)[-1]
-            if not word.startswith("%f") or not word[2:].isdigit() or int(word[2:]) not in self.doubles:
-                lines.append(line)
-            elif line.startswith("  store i64 "):
-                unique = self.name("%number")
-                lines.append(f"  {unique} = bitcast i64 {line.split()[2].rstrip(',')} to double")
-                lines.append(f"  store double {unique}, ptr {word}")
-            else:
-                name = line.split()[0]
-                lines += [f"  {name}.n = load double, ptr {word}", f"  {name} = bitcast double {name}.n to i64"]
-        return "\n".join(lines)
+        return as_doubles(text, self.doubles, lambda: self.name("%number"))
 
     def presume_plain(self, text: str, place: int) -> str:
         """Give up where floating point is not as the template presumes."""
