@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from trapline.kvm.nested.shadow import empty_shadows
 from trapline.kvm.snapshot import harts_of, kept, settle
 from trapline.machine.checkpoint import Checkpoints
 from trapline.machine.console import Console
@@ -23,13 +22,6 @@ def make_checkpoints(
     refusal: Callable[[], str] = lambda: "",
 ) -> Checkpoints:
     """Return the checkpoints of a VM, and of what its user space has in `roots`."""
-
-    def forget() -> None:
-        """Shadow tables are caches: they start empty, as translations do."""
-        for vcpu in vm.vcpus:
-            if vcpu.nested is not None:
-                vcpu.hart.call(empty_shadows)
-
     return Checkpoints(
         vm.engine,
         vm.regions,
@@ -40,6 +32,5 @@ def make_checkpoints(
         console=console,
         refusal=refusal,
         settle=lambda: settle(vm),
-        forget=forget,
         same=lambda: (id(vm.policy), tuple(vm.actions.items()), tuple(id(slot) for slot in vm.slots)),
     )

@@ -31,6 +31,7 @@ PAGE = undo.PAGE
 _OF_A_RUN = (
     *("kvm_stat", "exit_count", "exit_firmware", "fw_count", "fw_instructions", "exit_ring_at", "exit_ring"),
     *("exit_edges", "edge_code", "edge_before", "kvm_events", "kvm_leaves"),
+    *("shadow_used", "shadow_next", "shadow_stale", "shadow_of"),
     *("stop_entry", "stop_va", "stop_then", "stop_pc", "stop_pass_pc", "stop_pass_at"),
 )
 _WORDS = [f for f in LAYOUT.fields.values() if not f.host or f.name in _OF_A_RUN]
@@ -131,8 +132,8 @@ class Checkpoints:
     """The checkpoints of one machine, the newest last.
 
     `roots` are the objects that hold its state, `kept` and `tops` those of KeptState. `refusal` says what it has that
-    cannot be put back, `settle` is called before a checkpoint is made, `forget` behind that and behind each return;
-    `same` says what must not change after one.
+    cannot be put back, `settle` is called before a checkpoint is made, `same` says what must not change
+    after one.
     """
 
     def __init__(
@@ -147,12 +148,11 @@ class Checkpoints:
         console: Console | None = None,
         refusal: Callable[[], str] = lambda: "",
         settle: Callable[[], object] = lambda: None,
-        forget: Callable[[], object] = lambda: None,
         same: Callable[[], object] = lambda: None,
     ) -> None:
         self.engine, self.regions, self.harts, self.roots = engine, regions, harts, roots
         self.kept, self.tops, self.console = kept, tops, console
-        self._refusal, self._settle, self._forget, self._same = refusal, settle, forget, same
+        self._refusal, self._settle, self._same = refusal, settle, same
         self._levels: list[_Level] = []
         self._made_of: object = None
         self._told: dict[int, Callable[[int, int], None]] = {}  # by hart: what is told of the stores of CPython
@@ -170,7 +170,6 @@ class Checkpoints:
         if refused:
             raise CheckpointError(f"no checkpoint of a machine with {refused}: that cannot be put back")
         self._settle()
-        self._forget()
         if self.console is not None:
             self.console.flush()
         if self._levels:
@@ -207,7 +206,6 @@ class Checkpoints:
         for hart, words in zip(self.harts(), level.harts, strict=True):
             words.put_back()
             hart.on_flush_translations()
-        self._forget()
         if self.console is not None:
             assert level.console is not None
             self.console.go_back(level.console, quiet=quiet)

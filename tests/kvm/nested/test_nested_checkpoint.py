@@ -41,3 +41,24 @@ def test_shared_memory_goes_back(engine: str) -> None:
     """What the host writes into NACL's shared memory is undone."""
     body = call(1, SHMEM, 0, 0) + write(HEDELEG, 0x100) + write(HVIP, 4) + call(2, (1 << 64) - 1) + shown(HEDELEG)
     again(nested_vm(program(body), nacl=ALL, engine=engine), 0)
+
+
+@pytest.mark.parametrize("engine", ["native", "reference"])
+@pytest.mark.parametrize("at", [400, 1900, 2501])
+def test_a_checkpoint_changes_nothing(at: int, engine: str) -> None:
+    """The run goes on as one without a checkpoint does, to the instruction, and so does each run from there."""
+    ends = []
+    for marked in (False, True):
+        vm = nested_vm(CODE, TABLES, engine=engine)
+        assert vm.run(None, max_instructions=at).reason == "limit"
+        for turn in range(1 + marked):
+            if marked and turn == 0:
+                vm.checkpoint()
+            elif marked:
+                vm.rewind()
+            assert vm.run(None, max_instructions=500).reason == "limit"
+            ends.append((vm.vcpus[0].pc, vm.read_memory(NOTES, NOTES_SIZE), [int(x) for x in vm.vcpus[0].hart.x]))
+            assert vm.run(None, max_instructions=300_000).reason == "exit"
+            ends.append((vm.instructions, vm.read_memory(RAM, RAM_SIZE), []))
+    assert ends[0] == ends[2] == ends[4]
+    assert ends[1] == ends[3] == ends[5]

@@ -16,6 +16,7 @@ from trapline.lang.values import U64
 from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import ATP_MODE_SHIFT, ATP_PPN, HGATP_VMID_SHIFT
 from trapline.privilege.pte import PTE_A, PTE_D, PTE_LEAF, PTE_R, PTE_U, PTE_V, PTE_W, PTE_X
+from trapline.privilege.undo import keep_page
 
 PAGE, ROOT_PAGES = 4096, 4
 USED = 1 << 58  # no bit of hgatp
@@ -24,6 +25,14 @@ VMID_MASK = 0x3FFF
 VMID_OF_NESTED = 1 << (HGATP_VMID_SHIFT + 13)
 PERMISSIONS = PTE_R | PTE_W | PTE_X
 BY_PAGE = 64  # fence so many pages one by one
+
+
+@cold
+def store_entry(hart: Hart, place: U64, entry: U64) -> None:
+    """Write an entry of a shadow; a checkpoint keeps its page."""
+    if hart.undo_base != 0:
+        keep_page(hart, place & ~4095)
+    host_store(place, 8, entry)
 
 
 @cold
@@ -77,7 +86,7 @@ def clear_root(hart: Hart, number: U64) -> None:
     """Empty a root table; the tables below it are taken back with the whole pool."""
     at = hart.shadow_host + number * (ROOT_PAGES * PAGE)
     for i in range(512 * ROOT_PAGES):
-        host_store(at + i * 8, 8, U64(0))
+        store_entry(hart, at + i * 8, U64(0))
 
 
 @cold
@@ -88,7 +97,7 @@ def take_page(hart: Hart) -> U64:
     offset = hart.shadow_used * PAGE
     hart.shadow_used = hart.shadow_used + 1
     for i in range(512):
-        host_store(hart.shadow_host + offset + i * 8, 8, U64(0))
+        store_entry(hart, hart.shadow_host + offset + i * 8, U64(0))
     return hart.shadow_base + offset
 
 
@@ -169,7 +178,7 @@ def add_entry(hart: Hart, gpa: U64, level: U64, entry: U64) -> bool:
         index_mask = U64(0x1FF)
         old = host_load(place, 8)
         if at == level:
-            host_store(place, 8, entry)
+            store_entry(hart, place, entry)
             if old & PTE_V != 0:
                 flush_translations(hart)
             return True
@@ -177,7 +186,7 @@ def add_entry(hart: Hart, gpa: U64, level: U64, entry: U64) -> bool:
             table = take_page(hart)
             if table == 0:
                 return False
-            host_store(place, 8, ((table >> 12) << 10) | PTE_V)
+            store_entry(hart, place, ((table >> 12) << 10) | PTE_V)
             if old & PTE_V != 0:
                 flush_translations(hart)
         else:
@@ -205,7 +214,7 @@ def forget_address(hart: Hart, number: U64, gpa: U64) -> None:
     """Take the entry for `gpa` out of one shadow."""
     mode = mode_of(hart, hart.shadow_of[number] & ~U64(USED))
     if find_leaf(hart, (mode << ATP_MODE_SHIFT) | (root_of(hart, number) >> 12), gpa) != 0:
-        host_store(hart.scratch[5], 8, U64(0))
+        store_entry(hart, hart.scratch[5], U64(0))
 
 
 @cold
