@@ -10,6 +10,7 @@ from trapline.kvm.flags import OVERFLOW_WAKES
 from trapline.kvm.nested.exits import enter_nested, nested_deadline, nested_wakes
 from trapline.kvm.switch import enter_guest
 from trapline.lang.control import flush_translations
+from trapline.lang.devices import on_hart
 from trapline.lang.functions import hosted, inline
 from trapline.lang.state import Hart
 from trapline.lang.values import U64, signed, udiv, urem
@@ -40,12 +41,6 @@ def change_pending(hart: Hart, bit: U64, level: U64) -> None:
     else:
         hart.kvm_irqs = hart.kvm_irqs & ~bit
     hart.kvm_irqs_mask = hart.kvm_irqs_mask | bit
-
-
-@hosted
-def set_pending(hart: Hart, bit: U64, level: U64) -> None:
-    """As change_pending, for hosted software."""
-    change_pending(hart, bit, level)
 
 
 @hosted
@@ -125,6 +120,28 @@ def turn_end(hart: Hart) -> U64:
     if signed(left) > 0 and left * hart.time_ratio > end:
         end = left * hart.time_ratio
     return end if end < hart.kvm_turn_last else hart.kvm_turn_last
+
+
+@hosted
+def cut_turn(hart: Hart) -> None:
+    """A turn of several rounds is to end with the round in which the last attempt began: others may run, or Python."""
+    if hart.kvm_alone_ticks == 0 or hart.kvm_turn_until == 0:
+        return
+    offset = hart.kvm_exit_offset if hart.kvm_exit_at == hart.instret else hart.time_offset
+    began = offset + udiv(hart.instret - 1, hart.time_ratio)
+    rounds = udiv(began - hart.kvm_alone_from, hart.kvm_alone_ticks) + 1
+    end = hart.kvm_alone_from + rounds * hart.kvm_alone_ticks
+    if end < hart.kvm_turn_until:
+        hart.kvm_turn_until = end
+        hart.kvm_run_end = turn_end(hart)
+
+
+@hosted
+def set_pending(hart: Hart, bit: U64, level: U64) -> None:
+    """As change_pending, for hosted software: the vCPU may run now."""
+    change_pending(hart, bit, level)
+    if hart.kvm_waits_for != 0:
+        on_hart(hart.kvm_waits_for, cut_turn)
 
 
 @hosted

@@ -142,6 +142,7 @@ class TurnWords:
         self._vm = vm
         self._io: DeviceState | None = None
         self.answered = False  # the VMM has had its turn: it may have changed anything
+        self.together = NEVER  # rounds that may be one turn of the only vCPU that can run: what a run does is the same
 
     @property
     def io(self) -> DeviceState:
@@ -192,6 +193,7 @@ class TurnWords:
         io.turn_next, io.turn_round, io.turn_now = next_, until, 0
         io.turn_ticks = max(1, QUANTUM // int(vm.vcpus[0].hart.time_ratio))
         io.turn_rounds = max(1, vm.engine.turn // QUANTUM)
+        io.turn_together = self.together
         io.turn_done, io.turn_budget = 0, min(budget, 2 * max(vm.engine.turn, QUANTUM * len(vm.vcpus)))
         io.turn_stop = io.turn_reason = 0
         for number, vcpu in enumerate(vm.vcpus):

@@ -7,14 +7,23 @@ block.
 
 from __future__ import annotations
 
-from trapline.kvm.entry import enter_vcpu, guest_time, runnable, slice_left, sync_pending, sync_timer, timer_tick
+from trapline.kvm.entry import (
+    cut_turn,
+    enter_vcpu,
+    guest_time,
+    runnable,
+    slice_left,
+    sync_pending,
+    sync_timer,
+    timer_tick,
+)
 from trapline.kvm.halts import waited, woke
 from trapline.kvm.switch import preempt
 from trapline.lang.control import EXIT_LIMIT, EXIT_TIMER, EXIT_WFI, run_engine
 from trapline.lang.devices import HARTS, DeviceState, on_hart
 from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.state import Hart
-from trapline.lang.values import U64, urem
+from trapline.lang.values import U64, udiv, urem
 from trapline.machine.devices.clint import pass_time
 from trapline.machine.turns import begin_round
 from trapline.privilege.fields import MSTATUS_FS
@@ -26,7 +35,7 @@ TO_PYTHON, SPENT = 1, 2  # turn_stop
 EXITS_AT_A_TIME = 1 << 16
 FS_CLEAN = 2 << 13
 _NEVER = 0xFFFF_FFFF_FFFF_FFFF
-_FOREVER = 1 << 62
+_AGES, _FOREVER = 1 << 60, 1 << 62
 
 
 @inline
@@ -113,6 +122,19 @@ def stalls(hart: Hart) -> None:
         hart.kvm_blocked_at = time_now(hart)
 
 
+@inline
+def leaves_alone(hart: Hart, io: DeviceState, reason: U64) -> None:
+    """A turn of several rounds ends with this one where others, or Python, may have to do with what comes."""
+    if hart.kvm_alone_ticks == 0:
+        return
+    goes_on = reason == EXIT_LIMIT or reason == EXIT_TIMER
+    if not goes_on or hart.kvm_blocked != 0 or hart.kvm_yielded != 0 or io.turn_done >= io.turn_budget:
+        cut_turn(hart)
+    if hart.kvm_turn_until < io.turn_until:
+        io.turn_until = hart.kvm_turn_until
+        hart.kvm_alone_ticks = 0
+
+
 @hosted
 def vcpu_turn(hart: Hart, io: DeviceState, number: U64) -> None:
     """Let one vCPU run up to the tick turn_until, or to what needs Python (turn_stop, turn_reason)."""
@@ -137,6 +159,9 @@ def vcpu_turn(hart: Hart, io: DeviceState, number: U64) -> None:
         reason = runs(hart, io)
         if reason == EXIT_WFI:
             stalls(hart)
+        leaves_alone(hart, io, reason)
+        if reason == EXIT_WFI:
+            pass
         elif reason != EXIT_LIMIT and reason != EXIT_TIMER:
             io.turn_stop = TO_PYTHON
             io.turn_reason = reason
@@ -150,9 +175,103 @@ def vcpu_turn(hart: Hart, io: DeviceState, number: U64) -> None:
 
 
 @hosted
+def note_alone(hart: Hart, io: DeviceState, number: U64) -> None:
+    """turn_alone: 1 + the vCPU that can run, if no other can; turn_found: the tick before which none of those will."""
+    if io.turn_state[number] == STOPPED or (io.turn_state[number] == QUIET and not may_run(hart)):
+        if io.turn_state[number] != STOPPED and (hart.kvm_sstc != 0 or hart.kvm_next_set != 0):
+            wait = hart.kvm_next_cycles - guest_time(hart)
+            if wait < _AGES and time_now(hart) + wait < io.turn_found:
+                io.turn_found = time_now(hart) + wait
+    elif io.turn_alone == 0 and io.turn_state[number] == QUIET and time_now(hart) < io.turn_round:
+        io.turn_alone = number + 1
+    else:
+        io.turn_found = 0
+
+
+@inline
+def may_run(hart: Hart) -> bool:
+    """Whether the vCPU can run, if it gets a turn."""
+    return hart.kvm_blocked == 0 or runnable(hart)
+
+
+@hosted
+def waits_for(hart: Hart, runs_at: U64) -> None:
+    """While another one runs alone: who makes an interrupt pending here ends its turn."""
+    hart.kvm_waits_for = runs_at
+
+
+@hosted
+def catch_up(hart: Hart, io: DeviceState, tick: U64) -> None:
+    """The time has passed in which another one was alone."""
+    hart.kvm_waits_for = 0
+    passes(hart, tick)
+
+
+@hosted
+def begin_alone(hart: Hart, io: DeviceState) -> None:
+    """A turn of several rounds begins."""
+    hart.kvm_alone_from = io.turn_now
+    hart.kvm_alone_ticks = io.turn_ticks
+    if urem(io.turn_ticks * 1_000_000_000, hart.kvm_timebase) != 0 or hart.stops_base != 0:
+        hart.kvm_alone_ticks = 0  # waits of single rounds have each their rounding; a stop is before an attempt
+        io.turn_alone = 0
+
+
+@hosted
+def end_alone(hart: Hart) -> None:
+    """It is over."""
+    hart.kvm_alone_ticks = 0
+
+
+@inline
+def rounds_alone(io: DeviceState) -> U64:
+    """How many rounds turn_alone may go on by itself."""
+    last = io.turn_found if io.turn_found < io.turn_due else io.turn_due
+    if last <= io.turn_now:
+        return U64(0)
+    rounds = udiv(last - io.turn_now, io.turn_ticks)
+    most = io.turn_rounds if io.turn_rounds < io.turn_together else io.turn_together
+    return rounds if rounds < most else most
+
+
+@cold
+def alone(io: DeviceState) -> None:
+    """Where only one vCPU can run, its turns of the rounds that come are one; the last of them is under way behind it.
+
+    As if each vCPU had had its turns: a round ends where it would, and the others' time has passed up to where it would
+    have before and behind the one that ran.
+    """
+    io.turn_found = _NEVER
+    io.turn_alone = 0
+    for number in range(HARTS):
+        if number < io.clint_harts:
+            on_hart(io.hart_at[number], note_alone, io, number)
+    rounds = rounds_alone(io)
+    if io.turn_alone == 0 or io.turn_tired != 0 or rounds < 2:
+        return
+    runner = io.turn_alone - 1
+    address = io.hart_at[runner]
+    on_hart(address, begin_alone, io)
+    if io.turn_alone == 0:
+        return
+    for number in range(HARTS):
+        if number < io.clint_harts and number != runner:
+            on_hart(io.hart_at[number], waits_for, address)
+    io.turn_until = io.turn_now + rounds * io.turn_ticks
+    on_hart(address, vcpu_turn, io, runner)
+    on_hart(address, end_alone)
+    io.turn_round = io.turn_until
+    for number in range(HARTS):
+        if number < io.clint_harts and number != runner:
+            on_hart(io.hart_at[number], catch_up, io, io.turn_until - (io.turn_ticks if number > runner else U64(0)))
+    io.turn_rounds = io.turn_rounds - udiv(io.turn_until - io.turn_now, io.turn_ticks) + 1
+    io.turn_next = runner + (1 if io.turn_stop != 0 else 2)
+
+
+@hosted
 def note_runs(hart: Hart, io: DeviceState, number: U64) -> None:
     """turn_found: not 0 if a vCPU that was asked can run."""
-    if io.turn_state[number] != STOPPED and (hart.kvm_blocked == 0 or runnable(hart)):
+    if io.turn_state[number] != STOPPED and may_run(hart):
         io.turn_found = 1
 
 
@@ -172,6 +291,9 @@ def take_vcpu_turns(hart: Hart, io: DeviceState) -> None:
     for _ in range(_FOREVER):
         if io.turn_next == 0:
             begin_round(io)
+            alone(io)
+            if io.turn_stop != 0:
+                return
         io.turn_until = io.turn_round
         first = io.turn_next
         for number in range(HARTS):

@@ -74,6 +74,8 @@ class DeviceFields:
     turn_stop = DEVICES.word()  # 1: end at the next boundary
     turn_goal_of, turn_goal = DEVICES.words(2)  # 1 + a hart, and the instret at which the run ends for it
     turn_state = DEVICES.array(HARTS)  # of a vCPU: whether its turns need Python (kvm.turns)
+    turn_alone = DEVICES.word()  # 1 + the only vCPU that can run; 0: there are more, or none
+    turn_together = DEVICES.word()  # how many rounds of it may be one turn
     turn_reason = DEVICES.word()  # why a vCPU came back, where only Python knows what to do; 0: it did not
     turn_found = DEVICES.word()  # what was asked of a hart
     DEVICES.kind = Kind.STATE

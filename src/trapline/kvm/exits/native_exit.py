@@ -27,6 +27,7 @@ from trapline.firmware.exit_log import (
 from trapline.firmware.handler import NOT_SERVED, previous_privilege, serve_trap
 from trapline.firmware.redirect import WENT_TO_HS, WENT_TO_VS
 from trapline.kvm.entry import (
+    cut_turn,
     enter_vcpu,
     runnable,
     slice_left,
@@ -191,6 +192,7 @@ def vmm_access(hart: Hart, window: U64, gpa: U64, size: U64, store: U64, data: U
     """The VMM's device: by its compiled registers, or by the VMM itself."""
     io = hart.kvm_window_io[window]
     if io == 0:
+        cut_turn(hart)
         return user_mmio(hart, gpa, size | (store << 8), data)
     function = hart.kvm_window_load[window] if store == 0 else hart.kvm_window_store[window]
     return call_registers(hart, function, io, gpa - hart.kvm_windows[window * 2], size, data)
@@ -280,6 +282,8 @@ def wait_exit(hart: Hart, cause: U64, wrs: bool) -> None:
         if not runnable(hart):
             hart.kvm_blocked = 1
             hart.kvm_blocked_at = time_now(hart)
+    if hart.kvm_blocked != 0 or hart.kvm_yielded != 0:
+        cut_turn(hart)
     hart.guest_sepc = hart.guest_sepc + 4
     hart.scratch[0] = hart.sepc
     hart.scratch[1] = hart.stval
@@ -417,6 +421,8 @@ def hosted_exit(hart: Hart) -> U64:
     """Handle the exit that native code is about to leave for, the hart's exit_reason."""
     handled = False
     hart.kvm_via = 0
+    hart.kvm_exit_at = hart.instret
+    hart.kvm_exit_offset = hart.time_offset
     if hart.instret >= hart.hpm_due:
         update_derived(hart)  # an overflow is noticed behind the very instruction, as Python's exits notice it
     if hart.exit_reason == EXIT_HOSTED_HS:

@@ -7,7 +7,7 @@ touch nothing but the vCPUs' words. hart.kvm_flags says which extensions are on.
 
 from __future__ import annotations
 
-from trapline.kvm.entry import REQUEST_TRANSLATIONS, SOFT_BIT, program_timer
+from trapline.kvm.entry import REQUEST_TRANSLATIONS, SOFT_BIT, cut_turn, program_timer
 from trapline.kvm.exits.kept_answers import is_kept
 from trapline.kvm.flags import (
     FENCE_RANGE_WRAPS,
@@ -119,6 +119,8 @@ def serve_call(hart: Hart, act: U64) -> bool:
             if act != 0 and (named >> i) & 1 != 0:
                 set_bits(hart.kvm_peers[i] + IRQS, U64(SOFT_BIT))
                 set_bits(hart.kvm_peers[i] + IRQS_MASK, U64(SOFT_BIT))
+        if act != 0:
+            cut_turn(hart)
         return True
     if eid != EID_RFENCE or fid > REMOTE_SFENCE_VMA_ASID or hart.kvm_flags & SERVES_RFENCE == 0:
         return False

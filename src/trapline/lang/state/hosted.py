@@ -83,6 +83,12 @@ class HostedWords:
     kvm_halts = LAYOUT.array(HALT_BUCKETS)
     kvm_run_end = LAYOUT.word()  # instret at which KVM_RUN comes back
     kvm_turn_until, kvm_turn_last = LAYOUT.words(2)  # tick (0: no turn) and instret at which the vCPU's turn ends
+    # Rounds in which no other vCPU can run are one turn (kvm.turns): the tick at which they begin and the length of one
+    # in ticks (0: none); of a vCPU that waits meanwhile, the host address of the one that runs.
+    kvm_alone_from, kvm_alone_ticks, kvm_waits_for = LAYOUT.words(3)
+    kvm_exit_at, kvm_exit_offset = LAYOUT.words(
+        2
+    )  # instret of the last exit, and time_offset before time passed for it
     kvm_native = LAYOUT.word()  # 1: try hosted exits in native code first
     kvm_exits_left = LAYOUT.word()  # native exits until Python looks around
     kvm_flags = LAYOUT.word()
