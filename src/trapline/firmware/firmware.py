@@ -13,7 +13,7 @@ from trapline.firmware import cost, exit_log, outcome
 from trapline.firmware.board import Board, FirmwareSbi, HartRecord, change_bits
 from trapline.firmware.cost import Cost
 from trapline.firmware.dump import dump
-from trapline.firmware.handler import NOT_SERVED, WENT_BACK, serve_trap
+from trapline.firmware.handler import NOT_SERVED, WENT_BACK, leave_machine, serve_trap
 from trapline.firmware.models import ADUE, ALL_ONES, DEFAULT_MODEL, FirmwareModel, model
 from trapline.firmware.outcome import Outcome
 from trapline.firmware.redirect import WENT_TO_HS, WENT_TO_VS, flags_of, redirect_trap
@@ -34,7 +34,6 @@ from trapline.privilege.fields import (
     STIP,
 )
 from trapline.privilege.modes import MACHINE, SUPERVISOR
-from trapline.privilege.returns import mret
 from trapline.sbi.call import Effect, SbiCall
 from trapline.sbi.numbers import Feature, FirmwareEvent, HartState
 from trapline.sbi.serve import name_of, serve
@@ -147,7 +146,7 @@ class Firmware:
         hart.call(csr_write, csr.MSTATUS, SUPERVISOR << MSTATUS_MPP_SHIFT | MSTATUS_FS)
         hart.call(csr_write, csr.MEPC, pc)
         hart.x[A0], hart.x[A1] = int(hart.mhartid), opaque
-        self._return(hart)
+        hart.call(leave_machine)
 
     def start_pending(self, hart: Hart) -> bool:
         """Start a hart that another one asked to start, or whose suspension ended; return whether it runs."""
@@ -160,11 +159,6 @@ class Firmware:
             return record.state is HartState.STARTED
         record.state = HartState.STARTED
         return True
-
-    @staticmethod
-    def _return(hart: Hart) -> None:
-        hart.call(mret)
-        hart.pc = hart.next_pc
 
     # --- traps ---
     def handle(self, hart: Hart) -> Outcome:
@@ -226,7 +220,7 @@ class Firmware:
             return Outcome(outcome.SBI, outcome.STOPPED, trap, price)
         result.write_to(hart.x)
         hart.call(csr_write, csr.MEPC, trap.epc + 4)
-        self._return(hart)
+        hart.call(leave_machine)
         suspended = self.records[int(hart.mhartid)].state is HartState.SUSPENDED
         return Outcome(outcome.SBI, outcome.STOPPED if suspended else outcome.RESUME, trap, price)
 
@@ -235,7 +229,7 @@ class Firmware:
         self.write_model(hart)
         f = fault
         hart.call(redirect_trap, f.cause, f.epc, f.tval, f.tval2, f.tinst, int(f.gva), f.priv, f.virt)
-        self._return(hart)
+        hart.call(leave_machine)
         return Outcome(outcome.REDIRECT, outcome.TO_HS, trap, self.cost_of(cost.PLAIN), fault)
 
     def _interrupt(self, hart: Hart, trap: MachineTrap) -> Outcome:
@@ -244,7 +238,7 @@ class Firmware:
             return self._hang(hart, trap, "unhandled local interrupt", NO_ENTRY)
         change_bits(hart, csr.MIE, clear=MTIP)
         change_bits(hart, csr.MIP, set=STIP)
-        self._return(hart)
+        hart.call(leave_machine)
         return Outcome(outcome.FORWARD, outcome.RESUME, trap, self.cost_of(cost.MTIMER))
 
     def cost_of(self, event: str) -> Cost:

@@ -110,6 +110,12 @@ def serve_trap(hart: Hart) -> U64:
         )
         event = redirect_event(cause, went)
     hart.fw_event = event
+    leave_machine(hart)
+    return went
+
+
+@hosted
+def leave_machine(hart: Hart) -> None:
+    """Return from M-mode to where mepc points."""
     mret(hart)
     hart.pc = hart.next_pc
-    return went

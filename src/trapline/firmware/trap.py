@@ -5,9 +5,7 @@ from __future__ import annotations
 from trapline.dataclass import dataclass
 from trapline.lang.functions import Trap
 from trapline.lang.state import Hart
-from trapline.privilege import csr_numbers as csr
 from trapline.privilege.causes import INTERRUPT
-from trapline.privilege.csr import csr_read
 from trapline.privilege.fields import MSTATUS_GVA, MSTATUS_MPP, MSTATUS_MPP_SHIFT, MSTATUS_MPV
 from trapline.privilege.modes import MACHINE
 
@@ -48,13 +46,10 @@ def last_trap(hart: Hart) -> Trap:
 
 
 def read_trap(hart: Hart) -> MachineTrap:
-    """Read the CSRs that take_trap wrote for M-mode."""
-    call = hart.call
-    mstatus = int(call(csr_read, csr.MSTATUS))
+    """Read what take_trap wrote for M-mode."""
+    mstatus = int(hart.mstatus)
     priv = (mstatus & MSTATUS_MPP) >> MSTATUS_MPP_SHIFT
     virt = 1 if mstatus & MSTATUS_MPV and priv != MACHINE else 0
-    tval2 = tinst = 0
-    if hart.has_h != 0:
-        tval2, tinst = int(call(csr_read, csr.MTVAL2)), int(call(csr_read, csr.MTINST))
-    cause, epc, tval = int(call(csr_read, csr.MCAUSE)), int(call(csr_read, csr.MEPC)), int(call(csr_read, csr.MTVAL))
+    tval2, tinst = (int(hart.mtval2), int(hart.mtinst)) if hart.has_h != 0 else (0, 0)
+    cause, epc, tval = int(hart.mcause), int(hart.mepc), int(hart.mtval)
     return MachineTrap(cause, epc, tval, tval2, tinst, bool(mstatus & MSTATUS_GVA), priv, virt)
