@@ -54,6 +54,8 @@ WITHOUT_DEFAULT = ('default = "kill"\n[rest]', "[rest]", 'extends = "none"\n[res
         (f"hideleg = {'9' * 5000}", "not TOML"),
         (f"hedeleg = 0x{'f' * 99}", "not a 64-bit value"),
         (f"a = {'[' * 3000}{']' * 3000}", "too deeply nested"),
+        (f"hedeleg = 1{'0' * 5000}", "not TOML: a number of too many digits"),
+        ("hedeleg = 2024-02-31", "not TOML"),
         (f"a = {'{a = ' * 3000}1{'}' * 3000}", "too deeply nested"),
         ('default = "exit"', "not TOML: Cannot overwrite a value"),
         ('[cause.5]\naction = "kill"\n[cause.5]\naction = "kill"', "not TOML: Cannot declare"),

@@ -180,8 +180,11 @@ def _decode(toml: str) -> PolicyFile:
         data = tomllib.loads(toml)
     except RecursionError:
         raise PolicyError("not TOML: too deeply nested") from None
-    except ValueError as error:
+    except tomllib.TOMLDecodeError as error:
         raise PolicyError(f"not TOML: {' '.join(str(error).split())[:200]}") from None
+    except ValueError as error:
+        what = "a number of too many digits" if "digits" in str(error) else f"a value that is none: {error}"
+        raise PolicyError(f"not TOML: {what}") from None
     _check_causes(data.get("cause", {}), toml)
     try:
         file = msgspec.convert(data, PolicyFile)
