@@ -59,10 +59,16 @@ def test_speedscope_has_a_profile_for_each_hart(tmp_path: Path) -> None:
         assert names[0] == "M" and names[1] in ("short", "long")
 
 
-def test_a_run_with_a_profile_is_the_same_run(tmp_path: Path) -> None:
-    """Samples change nothing of what the machine does."""
-    plain = boot(options(tmp_path, "x.txt", profile=None, profile_every=None))
-    assert boot(options(tmp_path, "p.txt")).result == plain.result
+@pytest.mark.parametrize("harts", [1, 2])
+def test_a_run_with_a_profile_is_the_same_run(harts: int, tmp_path: Path) -> None:
+    """Samples change nothing of what the machine does, and each hart has its own after each so many instructions."""
+    plain = boot(options(tmp_path, "x.txt", smp=harts, profile=None, profile_every=None))
+    sampled = boot(options(tmp_path, "p.txt", smp=harts))
+    assert sampled.result == plain.result
+    found = counts((tmp_path / "p.txt").read_text())
+    for hart in range(harts):
+        own = sum(n for stack, n in found.items() if stack.startswith(f"hart {hart};"))
+        assert abs(own - plain.result.instructions / harts / 1001) < 2
 
 
 @pytest.mark.parametrize("vcpus", [1, 2])

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from trapline.dataclass import dataclass, field
 from trapline.lab.errors import UsageError
 from trapline.machine.elf import Content, ImageError, is_elf, parse
-from trapline.named_files import open_input, read_input
+from trapline.named_files import open_input
 
 LEVELS = ("M", "HS", "VS", "U", "VU")
 # The trap vector of Linux (arch/riscv/kernel/entry.S), and those of OpenSBI (firmware/fw_base.S).
@@ -91,12 +91,18 @@ class Symbols:
 def symbols_of(path: str | None) -> Symbols:
     """Return the symbols of a guest's own ELF, for its kernel and its user code; none of other files."""
     try:
-        data = read_input(path) if path is not None else b""
-        pairs = sorted(_elf_symbols(data, str(path))) if is_elf(data) else []
+        pairs = sorted(_elf_symbols(data, str(path))) if path is not None and (data := _elf(path)) else []
     except (OSError, UsageError):
         return Symbols()
     addresses, names = [a for a, _ in pairs], [n for _, n in pairs]
     return Symbols(Table(str(path), level, addresses, names) for level in ("VS", "VU") if pairs)
+
+
+def _elf(path: str) -> bytes:
+    """Read a file if it is an ELF: of a kernel's Image, tens of MiB, only the beginning is."""
+    with open_input(path) as file:
+        head = file.read(4)
+        return head + file.read() if is_elf(head) else b""
 
 
 def read_symbols(arguments: Iterable[str]) -> Symbols:

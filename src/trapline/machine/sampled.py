@@ -7,7 +7,9 @@ from typing import Any, cast
 
 from trapline.engine.api import Engine
 from trapline.lang.control import EXIT_LIMIT
+from trapline.lang.devices import DeviceState
 from trapline.lang.state import Hart
+from trapline.machine.turns import take_turns
 
 
 class Sampled:
@@ -23,18 +25,43 @@ class Sampled:
 
     def run(self, hart: Hart, limit: int) -> int:
         """Run until `limit` more attempts or another reason to leave (EXIT_*)."""
-        now, key, every = int(hart.instret), id(hart), self._every
+        now = int(hart.instret)
         end = now + limit
-        due = self._due.get(key, now + every)
         while True:
-            reason = int(self.engine.run(hart, min(end, due) - now))
+            reason = int(self.engine.run(hart, min(end - now, self._left(hart))))
+            self._look_at(hart)
             now = int(hart.instret)
-            if now >= due:
-                self._look(hart)
-                due = now + every
-            self._due[key] = due
             if reason != EXIT_LIMIT or now >= end:
                 return reason
+
+    def call_turns(self, function: Callable[..., Any], hart: Hart, *args: Any) -> None:
+        """Let harts take turns by themselves: a board's in native code, from one look to the next."""
+        native = getattr(type(self.engine), "call_turns", None)
+        if native is None or function is not take_turns:
+            function(hart, *args)
+            return
+        io: DeviceState = args[0]
+        harts = [Hart.at[int(io.hart_at[number])] for number in range(int(io.clint_harts))]
+        budget = int(io.turn_budget)
+        cut = True
+        while cut:
+            # No hart does more than all of them do together.
+            io.turn_budget = min(budget, int(io.turn_done) + min(map(self._left, harts)))
+            try:
+                native(self.engine, function, hart, io)
+            finally:
+                for one in harts:
+                    self._look_at(one)
+            cut = io.turn_stop == 0 and int(io.turn_budget) <= int(io.turn_done) < budget
+
+    def _left(self, hart: Hart) -> int:
+        """How many attempts of a hart are left until it is looked at."""
+        return self._due.setdefault(id(hart), int(hart.instret) + self._every) - int(hart.instret)
+
+    def _look_at(self, hart: Hart) -> None:
+        if self._left(hart) <= 0:
+            self._look(hart)
+            self._due[id(hart)] = int(hart.instret) + self._every
 
 
 def sampled(engine: Engine, every: int, look: Callable[[Hart], None]) -> Engine:
