@@ -9,7 +9,7 @@ from typing import get_args
 
 import pytest
 
-from trapline.isa.decode import expansion
+from trapline.isa.decode import declare, expansion
 from trapline.lang.functions import INSTRUCTIONS
 from trapline.policies import Action, PolicyError, load_policy, parse_policy
 from trapline.policies.causes import unimplemented
@@ -144,6 +144,7 @@ def test_rest_holds_for_every_cause_that_is_not_named() -> None:
 
 def test_the_decoder_knows_exactly_the_instructions_that_may_be_named() -> None:
     """The names that a policy may give its MMIO decoder are the ISA's loads and stores, and what devices ignore."""
+    declare()
     plain = set("lb lbu lh lhu lw lwu ld sb sh sw sd flh flw fld fsh fsw fsd".split())
     real = {i.name for i in INSTRUCTIONS if (expansion(i.expands)[0] if i.expands else i).name in plain}
     assert set(get_args(MmioInstruction)) == real | {"cbo.clean", "cbo.flush", "cbo.inval"}
