@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -236,6 +239,20 @@ def test_a_command_line_tells_how_it_ended(tmp_path: Path, capsys: pytest.Captur
     assert main(["pack", "--only", "mprw", "--list"]) == 2
     assert "did you mean mprv?" in capsys.readouterr().err
     assert '"pack mprv" tests="1" failures="1"' in (tmp_path / "j.xml").read_text()
+
+
+def test_a_simulator_ends_with_the_command_that_runs_it(tmp_path: Path) -> None:
+    """A signal that ends `pack --run` ends the simulator, too, which else would go on without end."""
+    number = tmp_path / "number"
+    simulator = f"sh -c 'echo $$ > {number}; sleep 300' {{elf}}"
+    command = [sys.executable, "-m", "trapline", "pack", "--only", "virtual", "--run", simulator]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as pack:
+        while not number.exists() or not number.read_text():
+            time.sleep(0.05)
+        pack.terminate()
+        assert pack.wait(timeout=30) == -signal.SIGTERM
+    simulated = Path(f"/proc/{number.read_text().strip()}/stat")
+    assert not simulated.exists() or simulated.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 def test_a_verdict_is_read_from_what_was_printed() -> None:

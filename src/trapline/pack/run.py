@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from trapline.lab.errors import UsageError
+from trapline.machine.sigint import on_death
 
 PLACE = "{elf}"
 _BAD = re.compile(r"^BAD (.+?): (.+?) is (0x[0-9a-f]+), must be (0x[0-9a-f]+(?: or 0x[0-9a-f]+)?): (.+)$")
@@ -67,7 +68,7 @@ def run(words: Sequence[str], program: str, path: Path, seconds: float) -> Outco
         )
     except OSError as error:
         raise UsageError(f"cannot start {command[0]!r}: {error.strerror}", "--run") from None
-    with started:
+    with started, on_death(lambda: _end(started)):
         try:
             said, hung = started.communicate(timeout=seconds)[0], False
         except subprocess.TimeoutExpired:
