@@ -90,7 +90,7 @@ def watched(options: RunOptions) -> tuple[RunReport, list[Sample]]:
 def test_a_watched_run_is_the_same_run(place: Path, guest: RunOptions, tmp_path: Path) -> None:
     """With and without a watcher a run has the same instructions, traps, statistics and trace."""
     traces = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
-    limit = replace(guest, max_instructions=400_000_000)
+    limit = replace(guest, max_instructions=4_000_000_000)
     alone = run_guest(replace(limit, offer=False, trace=str(traces[0])))
     report, samples = watched(replace(limit, trace=str(traces[1])))
     assert len(samples) > 1
