@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 from machine_fakes import make_elf
+from snapshot_mutations import write
 
 from trapline.isa.assemble import assemble
 from trapline.lang.layout import Kind
@@ -279,6 +281,18 @@ def test_saved_state_names_no_classes() -> None:
     for kind in ("os:system", "subprocess:Popen", "trapline.machine.machine:Machine", "trapline.nothing:X"):
         with pytest.raises(StateError):
             Loader().load({"$": kind, "v": {}}, None, "place")
+
+
+def test_saved_state_outlives_the_rooms_of_its_classes(tmp_path: Path) -> None:
+    """A snapshot whose tags name modules that are no more, as older versions wrote them, is restored."""
+    made = board("native")
+    made.snapshot(tmp_path / "new")
+    made.close()
+    head, payload = read(tmp_path / "new")
+    old = json.loads(re.sub(r'("\$": ?)":(\w)', r'\1"trapline.attic.thing:\2', json.dumps(head)))
+    assert "trapline.attic" in json.dumps(old["state"])
+    write(tmp_path / "old", old, bytes(payload))
+    Machine.restore(tmp_path / "old").close()
 
 
 def every_board(tmp_path: Path) -> list[dict[str, Any]]:

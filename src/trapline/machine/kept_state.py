@@ -14,10 +14,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from trapline.lang.devices import DeviceState
 from trapline.lang.layout import Field
-from trapline.machine.plain_state import KEPT, frozen
+from trapline.machine.plain_state import KEPT, STATEFUL, frozen
 
-_HERE = "trapline."
-_STATEFUL = tuple(f"{_HERE}{room}." for room in ("machine", "sbi", "firmware", "kvm", "vmm"))
 _LEAVES = (bool, int, float, str, bytes, Enum, type(None))
 
 
@@ -115,7 +113,7 @@ class KeptState:
             self.words.append(KeptWords(value.mem, [(0, len(value.mem))]))
         elif isinstance(value, Undoable):
             self.undoable.append(value)
-        elif type(value).__module__.startswith(_STATEFUL):
+        elif type(value).__module__.startswith(STATEFUL):
             self._walk_object(value)
 
     def _walk_all(self, values: Iterable[Any]) -> None:

@@ -36,7 +36,8 @@ KEPT: tuple[type, ...] = (
 )
 TAG = "$"
 _HERE = "trapline."
-_STATEFUL = (f"{_HERE}lang.devices", *(f"{_HERE}{room}." for room in ("machine", "sbi", "firmware", "kvm", "vmm")))
+STATEFUL = tuple(f"{_HERE}{room}." for room in ("machine", "sbi", "firmware", "kvm", "vmm"))
+_LOADED = (f"{_HERE}lang.devices", *STATEFUL)
 _WORD = 64
 _DEEPEST = 60  # levels of objects in objects; those of a machine are not half as many
 
@@ -172,11 +173,11 @@ class Loader:
 
     def _same(self, data: Any, current: Any, where: str) -> Any:
         """What follows from how the machine is made."""
-        self._require(data, data == Saver(self._kept).save(current, where), where)
+        self._require(data, _roomless(data) == Saver(self._kept).save(current, where), where)
         return current
 
     def _object(self, data: Any, current: Any, where: str) -> Any:
-        if isinstance(current, self._kept) or not type(current).__module__.startswith(_STATEFUL):
+        if isinstance(current, self._kept) or not type(current).__module__.startswith(_LOADED):
             raise StateError(f"{where} is no state")
         if hasattr(current, "state") and hasattr(current, "set_state"):
             own = plain(self._tagged(data, ("own",), where), where)
@@ -216,7 +217,7 @@ class Loader:
         return int(self._require(data, good, where))
 
     def _tagged(self, data: Any, tags: tuple[str, ...], where: str) -> Any:
-        good = isinstance(data, dict) and data.get(TAG) in tags and "v" in data
+        good = isinstance(data, dict) and _bare(data.get(TAG)) in tags and "v" in data
         if good and tags in (("tuple",), ("dict", "Counter")):
             good = isinstance(data["v"], list)
         return self._require(data, good, where)["v"]
@@ -340,4 +341,18 @@ def _enum(value: Enum) -> dict[str, Any]:
 
 
 def _name(cls: type) -> str:
-    return f"{cls.__module__}:{cls.__qualname__}"
+    """The tag of a class: its name without its module, which may move from one version to the next."""
+    return f":{cls.__qualname__}"
+
+
+def _roomless(data: Any) -> Any:
+    """Return saved data whose tags of classes have no modules, as older versions wrote them."""
+    if isinstance(data, list):
+        return [_roomless(v) for v in data]
+    if not isinstance(data, dict):
+        return data
+    return {key: _bare(value) if key == TAG else _roomless(value) for key, value in data.items()}
+
+
+def _bare(tag: Any) -> Any:
+    return tag[tag.index(":") :] if isinstance(tag, str) and ":" in tag else tag
