@@ -260,7 +260,7 @@ class Machine(Rewindable, Session):
 
         SnapshotError if the file cannot be written; a file that was there before stays then.
         """
-        from trapline.machine.snapshot import snapshot_board
+        from trapline.machine.board_snapshot import snapshot_board
 
         return snapshot_board(self, path)
 
@@ -279,7 +279,7 @@ class Machine(Rewindable, Session):
         `virtio` names the drives, shares and network that it has of this host now, as many as it had; of its own
         accord it opens none, unless `trust_files` vouches for whoever made the file.
         """
-        from trapline.machine.snapshot import restore_board
+        from trapline.machine.board_snapshot import restore_board
 
         return restore_board(cls, path, engine, console, virtio, trust_files)
 

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from trapline.machine.console import Console
-from trapline.machine.virtio.bus import VirtioBus
+
+
+class Sockets(Protocol):
+    """Devices that may have sockets of this host."""
+
+    @property
+    def live(self) -> bool:
+        """Whether anything may arrive."""
+
+    def poll(self) -> None:
+        """Take what has arrived."""
+
+    def descriptors(self) -> Iterable[int]:
+        """What to wait for."""
 
 
 class Outside:
     """Joins the console with the devices that have sockets."""
 
-    def __init__(self, console: Console, devices: VirtioBus) -> None:
+    def __init__(self, console: Console, devices: Sockets) -> None:
         self._console, self._devices = console, devices
         # Called whenever the machine looks outside: for a debugger, and for those who only look on.
         self.on_poll: Callable[[], None] | None = None

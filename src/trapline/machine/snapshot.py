@@ -1,4 +1,4 @@
-"""Snapshots of harts, memory and objects: what the board and the VM share, and the board's own.
+"""Snapshots of harts, memory and objects: what the board and the VM share.
 
 A restored machine goes on as the saved one would have, on either engine: everything that decides what
 happens next is in the file. Caches (translations, decoded code) are not; the hardware that they model
@@ -14,28 +14,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
-from trapline.dataclass import fields, replace
+from trapline.dataclass import fields
 from trapline.digest import sha256
 from trapline.lang.layout import Kind
 from trapline.lang.state import Hart
 from trapline.lang.state.words import LAYOUT
 from trapline.machine import snapshot_file
-from trapline.machine.host_files import host_files, uses_host, without_host
 from trapline.machine.plain_state import Loader, Saver, StateError, typed
-from trapline.machine.plain_types import U64
 from trapline.machine.regions import Regions
 from trapline.machine.snapshot_file import SnapshotError
-from trapline.machine.spec import HartSpec, MachineSpec
-from trapline.machine.virtio.bus import VirtioBus
-from trapline.machine.virtio.options import VirtioOptions
 from trapline.privilege.legal import legal_copy, words_of
-from trapline.privilege.protection import KIND_RAM
 
 if TYPE_CHECKING:
-    from trapline.engine.api import Engine
-    from trapline.machine.machine import Machine
+    from _typeshed import DataclassInstance
 
-SpecT = TypeVar("SpecT", bound=HartSpec)
+SpecT = TypeVar("SpecT", bound="DataclassInstance")
 KINDS = ("boot", "run", "vm")
 SAVED = tuple(f for f in LAYOUT.fields.values() if not f.host)
 
@@ -79,7 +72,7 @@ def load_hart(hart: Hart, text: Any) -> None:
 def write(
     path: str | Path,
     kind: str,
-    spec: HartSpec,
+    spec: DataclassInstance,
     harts: Sequence[Hart],
     regions: Regions,
     state: dict[str, Any],
@@ -190,63 +183,3 @@ def fill(
         loader = Loader(kept, without)
         for name, part in state.items():
             loader.load(head["state"][name], part, name)
-
-
-def _parts(machine: Machine) -> dict[str, Any]:
-    """Return everything on a board that may have state; the order is that of the file."""
-    return {"machine": machine, "devices": {r.name: r.device for r in machine.regions if r.device is not None}}
-
-
-def snapshot_board(machine: Machine, path: str | Path) -> int:
-    """`Machine.snapshot`."""
-    from trapline.machine.console import Console
-
-    htif = machine.htif
-    about = {
-        "instructions": [int(h.instret) for h in machine.harts],
-        "ram": sum(r.size for r in machine.regions if r.kind == KIND_RAM),
-        "htif": None if htif is None else [htif.tohost, htif.fromhost],
-    }
-    kept = (Console, type(machine.engine))
-    return write(path, "boot", machine.spec, machine.harts, machine.regions, _parts(machine), kept=kept, about=about)
-
-
-def restore_board(
-    cls: type[Machine], path: str | Path, engine: str | Engine, console: Any, virtio: VirtioOptions, trust_files: bool
-) -> Machine:
-    """`Machine.restore`."""
-
-    head, payload = read(path, "boot")
-    spec = saved_spec(head, path, MachineSpec)
-    devices = host_files(spec.virtio, virtio, trust_files, path)
-    if uses_host(devices):
-        # Nothing of the host is opened for a file that is not good.
-        bare = replace(spec, virtio=without_host(devices))
-        _restored(cls, bare, "reference", None, head, payload, path, without=(VirtioBus,))
-    return _restored(cls, replace(spec, virtio=devices), engine, console, head, payload, path)
-
-
-def _restored(
-    cls: type[Machine],
-    spec: MachineSpec,
-    engine: str | Engine,
-    console: Any,
-    head: dict[str, Any],
-    payload: memoryview,
-    path: str | Path,
-    without: Iterable[type] = (),
-) -> Machine:
-    from trapline.machine.console import Console
-
-    with blamed_on(path):
-        machine = cls(spec, engine=engine, console=console)
-        try:
-            htif = typed(head["about"]["htif"], tuple[U64, U64 | None] | None, "htif")
-            if htif is not None:
-                machine.serve_htif(*htif)
-            kept = (Console, type(machine.engine))
-            fill(head, payload, path, machine.harts, machine.regions, _parts(machine), kept=kept, without=without)
-        except BaseException:
-            machine.close()
-            raise
-    return machine
