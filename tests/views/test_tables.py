@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from trapline.machine.people import times
+from trapline.people import times
 from trapline.views import terminal
 from trapline.views.tables import show, table
 from trapline.views.terminal import count, number, percent, route, say

@@ -32,7 +32,7 @@ def count(low: int, high: int) -> Any:
     """Return the Parameter of an option that takes a count: as `whole`, and k, M and G are thousands."""
 
     def convert(_: Any, tokens: Sequence[Any]) -> int:
-        from trapline.machine.people import read_count
+        from trapline.people import read_count
 
         text = tokens[0].value
         value = read_count(text)

@@ -20,9 +20,9 @@ from trapline.conform.payload import payload
 from trapline.conform.port import Window
 from trapline.lab import probe_image as image
 from trapline.lab.errors import UsageError
-from trapline.machine.shown import html_table
 from trapline.privilege.isa_string import extensions
 from trapline.privilege.modes import MODE_HS, MODE_M, MODE_U, MODE_VS, MODE_VU
+from trapline.shown import html_table
 
 # What QEMU 7.2 has with -cpu rv64,h=true: its device tree's, and what it does not name there (counters, A/D updates).
 ISA = "rv64imafdch_zicsr_zifencei_zicntr_zihpm_zihintpause_zba_zbb_zbc_zbs_sstc_svadu"

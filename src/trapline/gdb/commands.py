@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from trapline.machine.monitor_registers import nearest
-from trapline.machine.people import times
+from trapline.people import times
 from trapline.policies import causes
 from trapline.privilege.causes import INTERRUPT, INTERRUPT_NAMES
 from trapline.privilege.modes import DESTINATION_NAMES, MODE_BY_NAME

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trapline.machine.shown import html_table
+from trapline.shown import html_table
 
 SHOWN = 200  # findings
 _COLUMNS = ("severity", "property", "policy", "firmware", "event", "from", "route", "what")

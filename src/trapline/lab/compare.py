@@ -14,9 +14,9 @@ from trapline.lab.guest_run import RunOptions, RunReport, run_guest
 from trapline.lab.run_rows import RunRow
 from trapline.lab.settings import Settings, policy_of, settings
 from trapline.lang.given import require_kind
-from trapline.machine.shown import html_table
 from trapline.policies import Policy
 from trapline.privilege.causes import cause_name
+from trapline.shown import html_table
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,9 +35,9 @@ from trapline.lab.whereabouts import Place, ended_by, place_at_end, whereabouts
 from trapline.machine.aia import parse_aia
 from trapline.machine.console import Console
 from trapline.machine.result import ENDED_FROM_OUTSIDE
-from trapline.machine.shown import html_table
 from trapline.machine.virtio.options import NO_VIRTIO
 from trapline.privilege.causes import cause_name
+from trapline.shown import html_table
 from trapline.vmm.arguments import parse_memory, parse_slot
 from trapline.vmm.guest import Guest
 from trapline.vmm.interrupts import MODES

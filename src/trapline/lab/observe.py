@@ -15,8 +15,8 @@ from trapline.lab.symbols import Symbols, read_symbols
 from trapline.lang.state import Hart
 from trapline.machine.console import Console
 from trapline.machine.observer import Kind, Observer, RoundTrips, Sight
-from trapline.machine.people import grouped
 from trapline.machine.sampler import Followed, Sampler
+from trapline.people import grouped
 from trapline.privilege.modes import MODE_NAMES
 
 PLACES_SHOWN = 5

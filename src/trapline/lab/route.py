@@ -15,10 +15,10 @@ from trapline.lab.events import EVENTS, UNREACHABLE
 from trapline.lab.probe import Observation, ProbeVm
 from trapline.lab.routes import Route
 from trapline.lab.settings import Settings, guest_isa, settings
-from trapline.machine.shown import html_table
 from trapline.policies import Policy
 from trapline.privilege.causes import CAUSE_NAMES, INTERRUPT, cause_name
 from trapline.privilege.isa_string import DEFAULT_ISA, extensions
+from trapline.shown import html_table
 
 # Instructions that a level executes in software here: their number is a model of the real thing.
 _HOSTED = ("HS", "M")

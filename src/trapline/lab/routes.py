@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from trapline.machine.shown import html_table
+from trapline.shown import html_table
 
 ENDS = ("guest", "emulated", "resumed", "vmm", "killed", "hung", "no-trap")
 

@@ -11,8 +11,8 @@ from typing import Any
 from trapline.dataclass import dataclass, replace
 from trapline.lab.errors import UsageError
 from trapline.lab.output import note_failure
-from trapline.machine.people import grouped, read_count
 from trapline.machine.watch import Watch
+from trapline.people import grouped, read_count
 
 _NUMBER = re.compile(r"[+-]?\d[\w.+-]*")  # what is meant to be one, if perhaps not one of ours
 _MOST = (1 << 63) - 1

@@ -9,10 +9,10 @@ from trapline.isa.decode import Decoder
 from trapline.isa.registers import X_NAMES
 from trapline.machine import memory_map as mm
 from trapline.machine.monitor_registers import control, general
-from trapline.machine.people import grouped
 from trapline.machine.regions import KIND_NAMES
 from trapline.machine.tables import ranges, stage, translate
 from trapline.machine.trap_counts import instructions_by_mode, trap_counts
+from trapline.people import grouped
 from trapline.privilege.causes import cause_name
 from trapline.privilege.csr import csr_read
 from trapline.privilege.csr_numbers import CSR_BY_NAME

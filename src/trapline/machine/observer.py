@@ -10,10 +10,10 @@ from functools import cache
 
 from trapline.dataclass import dataclass, field
 from trapline.lang.state import Hart
-from trapline.machine.shown import html_table
 from trapline.privilege import observe as layout
 from trapline.privilege.causes import INTERRUPT, cause_name
 from trapline.privilege.modes import DESTINATION_NAMES, MODE_NAMES
+from trapline.shown import html_table
 
 ENDS = ("same", "next", "elsewhere")
 

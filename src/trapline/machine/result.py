@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trapline.dataclass import dataclass
-from trapline.machine.shown import Facts
+from trapline.shown import Facts
 
 ENDED_FROM_OUTSIDE = ("limit", "interrupted", "quit")  # reasons of a run that would have gone on
 

@@ -16,8 +16,8 @@ from trapline.machine.console import Console
 from trapline.machine.hooks import Hooked
 from trapline.machine.outside import Outside
 from trapline.machine.panic import PanicCheck
-from trapline.machine.people import grouped
 from trapline.machine.sigint import on_ctrl_c
+from trapline.people import grouped
 
 IDLE_STEP = 0.1  # seconds between looks at Ctrl-C while waiting for input
 

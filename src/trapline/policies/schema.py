@@ -324,8 +324,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         return f"<Policy {self.name}: hedeleg {self.hedeleg:#x}, {rest}>"
 
     def _repr_html_(self) -> str:
-        from trapline.machine.shown import html_table
         from trapline.privilege.causes import cause_name
+        from trapline.shown import html_table
 
         bits = (cause for cause in range(64) if self.delegates(cause))
         rows = [

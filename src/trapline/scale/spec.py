@@ -16,8 +16,8 @@ from trapline.lab.errors import UsageError, suggest
 from trapline.lab.firmware_names import ALL, firmware_named
 from trapline.lab.settings import guest_isa, policy_of
 from trapline.machine.aia import parse_aia
-from trapline.machine.people import read_count
 from trapline.named_files import read_input
+from trapline.people import read_count
 from trapline.policies import DEFAULT_POLICY, policy_names
 from trapline.scale.event_guest import EVENT_KEYS, event_guest
 from trapline.scale.unit import Unit, digest_of, file_digest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trapline.machine.people import times
+from trapline.people import times
 from trapline.views.run import cause_text
 from trapline.views.tables import show, table
 from trapline.views.terminal import count, number, percent, put, say

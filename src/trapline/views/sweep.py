@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from trapline.machine.people import grouped
+from trapline.people import grouped
 from trapline.views.junit import Case, Suite
 from trapline.views.tables import Column, Table, show
 from trapline.views.terminal import put, say

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from trapline.machine.people import grouped
+from trapline.people import grouped
 
 if TYPE_CHECKING:
     from rich.console import Console

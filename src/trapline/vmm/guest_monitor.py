@@ -14,8 +14,8 @@ from trapline.kvm.vcpu import Vcpu
 from trapline.machine import memory_map as mm
 from trapline.machine.board_monitor import in_columns, trap_lines, virtio_lines
 from trapline.machine.monitor_registers import control, general
-from trapline.machine.people import grouped
 from trapline.machine.tables import ranges, stage, translate
+from trapline.people import grouped
 from trapline.privilege.csr import csr_read
 from trapline.privilege.csr_numbers import CSR_BY_NAME
 from trapline.privilege.modes import MODE_NAMES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trapline.dataclass import dataclass
 from trapline.kvm.report.death import Death
-from trapline.machine.shown import Facts
+from trapline.shown import Facts
 
 
 @dataclass(frozen=True, slots=True)

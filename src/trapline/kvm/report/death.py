@@ -13,12 +13,12 @@ from trapline.kvm.report.walks import Walk, gstage_walk, l1_gstage_walk, vs_walk
 from trapline.kvm.uapi.context import CpuTrap
 from trapline.kvm.uapi.numbers import ERRNO_NAMES
 from trapline.lang.functions import Trap
-from trapline.machine.shown import html_table
 from trapline.policies import CauseRule, describe
 from trapline.privilege.causes import CAUSE_NAMES, GUEST_PAGE_FAULTS, WITH_ADDRESS, cause_name
 from trapline.privilege.csr import csr_read
 from trapline.privilege.csr_numbers import CSR_BY_NAME
 from trapline.privilege.memory import guest_load
+from trapline.shown import html_table
 
 if TYPE_CHECKING:
     from trapline.kvm.vcpu import Vcpu
