@@ -10,7 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 from trapline.isa.assemble import assemble
-from trapline.machine.console import Console
+from trapline.session.terminal.console import Console
 from trapline.vmm.guest import Guest
 
 LOOP = """

@@ -17,6 +17,7 @@ ROOMS = [
     "privilege",
     "isa",
     "engine",
+    "session",
     "machine",
     "policies",
     "sbi",

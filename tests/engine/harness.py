@@ -10,9 +10,9 @@ from trapline.engine.native import NativeEngine
 from trapline.engine.reference import ReferenceEngine
 from trapline.isa.assemble import assemble
 from trapline.lang.state import Hart
-from trapline.machine.regions import Regions
 from trapline.privilege.isa_string import DEFAULT_ISA, configure
 from trapline.privilege.reset import reset
+from trapline.session.regions import Regions
 
 BASE = 0x8000_0000
 DEVICE = 0x1000_0000

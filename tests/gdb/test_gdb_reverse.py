@@ -14,10 +14,10 @@ from trapline.isa.assemble import assemble_program
 from trapline.lang.layout import Kind
 from trapline.lang.state import Hart
 from trapline.lang.state.words import LAYOUT
-from trapline.machine.console import Console
 from trapline.machine.machine import Machine
 from trapline.machine.memory_map import RAM_BASE
 from trapline.machine.virtio.options import VirtioOptions
+from trapline.session.terminal.console import Console
 from trapline.vmm.guest import Guest
 
 ENGINES = ["native", "reference"]

@@ -11,8 +11,8 @@ import pytest
 
 from trapline.engine.native import NativeEngine
 from trapline.engine.records import DATA_STORES, FIRST_DATA_STORES, PAGE_HOST
-from trapline.machine.console import Console
 from trapline.machine.machine import Machine
+from trapline.session.terminal.console import Console
 from trapline.verify.spike import find_spike
 
 GUESTS = Path(__file__).resolve().parents[2] / "guests"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from trapline.kvm.gstage import MODES, PAGE, GStage, TableMemory
-from trapline.machine.regions import Regions
 from trapline.privilege.pte import PTE_A, PTE_D, PTE_R, PTE_U, PTE_V, PTE_W, PTE_X
+from trapline.session.regions import Regions
 
 ALL = PTE_V | PTE_R | PTE_W | PTE_X | PTE_U | PTE_A | PTE_D
 MEGA = 2 << 20

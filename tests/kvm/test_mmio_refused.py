@@ -10,8 +10,8 @@ from guest import MMIO, Outcome, run_event
 from trapline.isa.assemble import assemble
 from trapline.kvm.uapi.numbers import Exit
 from trapline.kvm.uapi.slots import SlotKind
-from trapline.machine.console import Console
 from trapline.policies import Policy, load_policy, parse_policy
+from trapline.session.terminal.console import Console
 from trapline.vmm.arguments import SlotArgument
 from trapline.vmm.guest import Guest
 

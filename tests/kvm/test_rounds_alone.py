@@ -6,8 +6,8 @@ import pytest
 
 from trapline.isa.assemble import assemble
 from trapline.lang.state.words import LAYOUT
-from trapline.machine.console import Console
 from trapline.machine.memory_map import RAM_BASE
+from trapline.session.terminal.console import Console
 from trapline.vmm.guest import Guest
 
 GUEST = RAM_BASE + 0x20_0000

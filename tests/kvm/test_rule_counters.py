@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from trapline.isa.assemble import assemble
-from trapline.machine.console import Console
 from trapline.policies.load import load_policy
+from trapline.session.terminal.console import Console
 from trapline.vmm.guest import Guest
 
 NAMES = tuple(f"counted_{n}" for n in range(12))

@@ -11,9 +11,9 @@ from tests.machine.machine_fakes import make_elf
 
 import trapline
 from trapline.isa.assemble import assemble, assemble_program
-from trapline.machine.hooks import Hit, TakenTrap
 from trapline.machine.machine import Machine
 from trapline.machine.memory_map import RAM_BASE
+from trapline.session.hooks import Hit, TakenTrap
 from trapline.vmm.guest import Guest
 
 ENGINES = pytest.mark.parametrize("engine", ["native", "reference"])

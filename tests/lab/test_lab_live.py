@@ -21,7 +21,7 @@ from trapline.lab.observe import beside
 from trapline.lab.settings import settings
 from trapline.lab.symbols import Symbols
 from trapline.lab.whereabouts import ended_by, place_at_end
-from trapline.machine.console import Console
+from trapline.session.terminal.console import Console
 from trapline.views.run import show_run
 from trapline.vmm.guest import Guest
 
@@ -63,7 +63,7 @@ def test_a_live_line_moves_the_prompt_down(terminal_output: Callable[[str], str]
     shown = terminal_output(r"""
         import sys
         from trapline.lab.observe import beside
-        from trapline.machine.console import Console
+        from trapline.session.terminal.console import Console
         def put(data):
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()

@@ -16,7 +16,7 @@ from trapline.lab.guest_run import RunOptions, run_guest
 from trapline.lab.observe import Live, ObserveOptions
 from trapline.lab.settings import settings
 from trapline.lab.symbols import read_symbols
-from trapline.machine.observer import Kind, Observer
+from trapline.session.observe.observer import Kind, Observer
 from trapline.views.observe import show_observation
 from trapline.views.terminal import number
 

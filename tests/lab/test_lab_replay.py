@@ -72,7 +72,7 @@ def test_it_runs_bare_on_the_board(program: tuple[Path, str]) -> None:
     """`trapline boot` runs it as Spike does."""
     path, text = program
     written = bytearray()
-    from trapline.machine.console import Console
+    from trapline.session.terminal.console import Console
 
     report = boot(BootOptions(str(path), max_instructions=1_000_000), Console(written.extend))
     assert report.result.exit_status == 0

@@ -12,7 +12,7 @@ from trapline.conform.loops import LOOPS
 from trapline.isa.assemble import assemble
 from trapline.kvm.report.death import Death
 from trapline.lab.audit import audit
-from trapline.machine.observer import Observer
+from trapline.session.observe.observer import Observer
 from trapline.shown import html_table
 
 JUMP = "li t0, 0x1018000000\njr t0"

@@ -12,7 +12,7 @@ from trapline.isa.assemble import assemble
 from trapline.lab.boot import BootOptions, make_machine, trap_table
 from trapline.lab.guest_run import RunOptions, make_guest
 from trapline.lab.settings import settings
-from trapline.machine.trace import Traced, Tracer, records
+from trapline.session.observe.trace import Traced, Tracer, records
 
 ENTRIES, PASSES = 16, 50  # of a ring; of each guest's loop
 HANDLER = ".align 2; handler: csrr t1, sepc; addi t1, t1, 4; csrw sepc, t1; sret"

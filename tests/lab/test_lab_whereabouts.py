@@ -10,7 +10,7 @@ from tests.small_elf import elf
 from trapline.isa.assemble import assemble
 from trapline.lab.symbols import Symbols, Table
 from trapline.lab.whereabouts import Place, whereabouts
-from trapline.machine.console import Console
+from trapline.session.terminal.console import Console
 from trapline.vmm.guest import Guest
 
 BASE = 0x8020_0000

@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from trapline.machine.console import Console
 from trapline.machine.machine import Machine
-from trapline.machine.snapshot import SAVED
-from trapline.machine.snapshot_file import MAGIC, PIECE, SnapshotError, read
 from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions
+from trapline.session.state.snapshot import SAVED
+from trapline.session.state.snapshot_file import MAGIC, PIECE, SnapshotError, read
+from trapline.session.terminal.console import Console
 from trapline.vmm.guest import Guest
 
 ONES = (1 << 64) - 1

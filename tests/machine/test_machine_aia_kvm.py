@@ -15,8 +15,8 @@ import pytest
 from tests.machine.initramfs import initramfs
 
 from trapline.machine.aia import Aia
-from trapline.machine.console import Console
 from trapline.machine.machine import Machine
+from trapline.session.terminal.console import Console
 from trapline.vmm.guest import Guest
 from trapline.vmm.guest_tree import guest_tree
 

@@ -13,8 +13,8 @@ from machine_fakes import make_elf
 
 from trapline.isa.assemble import assemble
 from trapline.kvm.vm import LOG_LINES, Vm
-from trapline.machine.console import MOST_LOGGED, MOST_UNREAD, Console, FileInput, NoInput
 from trapline.machine.machine import Machine
+from trapline.session.terminal.console import MOST_LOGGED, MOST_UNREAD, Console, FileInput, NoInput
 from trapline.vmm.devices import MOST_UNASSIGNED, Unassigned
 from trapline.vmm.guest import Guest
 

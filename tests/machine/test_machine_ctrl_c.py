@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from trapline.machine.sigint import on_ctrl_c, result_kept
+from trapline.session.terminal.sigint import on_ctrl_c, result_kept
 
 
 def press() -> None:

@@ -12,7 +12,7 @@ from trapline.lab.elf_file import Part, write_elf
 from trapline.machine.elf import SYMBOL, ImageError, parse
 from trapline.machine.image import load_elf, load_program, read_program
 from trapline.machine.kernel_image import linux_header
-from trapline.machine.regions import Regions
+from trapline.session.regions import Regions
 
 BASE = 0x8000_0000
 

@@ -25,7 +25,7 @@ from trapline.cli.main import main
 from trapline.machine.elf import ImageError, parse
 from trapline.machine.image import MostBytes, load_elf, most_of_program, read_initrd, read_program
 from trapline.machine.packed import DamagedError, PackedReader, TooLargeError, unpack
-from trapline.machine.regions import Regions
+from trapline.session.regions import Regions
 
 BASE = 0x8000_0000
 MIB = 1 << 20

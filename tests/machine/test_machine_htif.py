@@ -8,7 +8,7 @@ import pytest
 from machine_fakes import FakeHart
 
 from trapline.machine.devices.htif import Htif
-from trapline.machine.regions import Regions
+from trapline.session.regions import Regions
 
 BASE = 0x8000_0000
 TOHOST, FROMHOST, BLOCK, TEXT = BASE + 0x1000, BASE + 0x1040, BASE + 0x2000, BASE + 0x2100

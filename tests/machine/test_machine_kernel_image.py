@@ -14,7 +14,7 @@ import zstandard
 
 from trapline.machine.elf import ImageError
 from trapline.machine.image import load_program, read_program
-from trapline.machine.regions import Regions
+from trapline.session.regions import Regions
 
 BASE = 0x8020_0000
 TEXT = 0x400

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from tests.machine.initramfs import initramfs
 
-from trapline.machine.console import Console, FileInput, InputSource, NoInput, Script
 from trapline.machine.machine import Machine
 from trapline.machine.result import RunResult
-from trapline.machine.snapshot import SAVED
+from trapline.session.state.snapshot import SAVED
+from trapline.session.terminal.console import Console, FileInput, InputSource, NoInput, Script
 
 pytestmark = pytest.mark.slow
 

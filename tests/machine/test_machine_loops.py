@@ -7,9 +7,9 @@ from machine_fakes import make_elf
 
 from trapline.isa.assemble import assemble
 from trapline.lang.state.words import LAYOUT
-from trapline.machine.console import Console
-from trapline.machine.loops import Loop, loops
 from trapline.machine.machine import Machine
+from trapline.session.loops import Loop, loops
+from trapline.session.terminal.console import Console
 
 BASE = 0x8000_0000
 ROOT = BASE + 0x4000

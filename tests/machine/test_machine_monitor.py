@@ -17,10 +17,10 @@ from machine_fakes import make_elf
 from tests.small_elf import elf
 
 from trapline.isa.assemble import assemble
-from trapline.machine.console import Console, FileInput, NoInput, terminal
 from trapline.machine.machine import Machine
-from trapline.machine.monitor import Monitor
-from trapline.machine.tables import ranges, translate
+from trapline.session.tables import ranges, translate
+from trapline.session.terminal.console import Console, FileInput, NoInput, terminal
+from trapline.session.terminal.monitor import Monitor
 from trapline.vmm.guest import Guest
 
 # Sv39: one gigabyte page that maps 0x80000000 to itself, then an ecall out of user code and a spin.

@@ -7,11 +7,11 @@ from machine_fakes import make_elf
 
 from trapline.isa.assemble import assemble
 from trapline.machine.machine import Machine
-from trapline.machine.observer import Kind, Observer, Sight, bucket_range
-from trapline.machine.sampler import Sampler
 from trapline.privilege import observe
 from trapline.privilege.causes import INTERRUPT
 from trapline.privilege.observe import bucket_of
+from trapline.session.observe.observer import Kind, Observer, Sight, bucket_range
+from trapline.session.observe.sampler import Sampler
 
 BASE = 0x8000_0000
 ECALL_U = 8

@@ -7,8 +7,8 @@ from machine_fakes import make_elf
 
 from trapline.isa.assemble import assemble
 from trapline.machine.machine import Machine
-from trapline.machine.observer import Kind, Observer, Sight
 from trapline.privilege.causes import BREAKPOINT, ECALL_VS, VIRTUAL_INST
+from trapline.session.observe.observer import Kind, Observer, Sight
 
 BASE, TABLE = 0x8000_0000, 0x8001_0000
 ROUNDS = 20

@@ -9,7 +9,7 @@ from machine_fakes import FakeHart
 
 from trapline.lang.memory import host_load
 from trapline.lang.state.words import REGIONS
-from trapline.machine.regions import KIND_DEVICE, KIND_HOLE, KIND_RAM, KIND_ROM, Regions
+from trapline.session.regions import KIND_DEVICE, KIND_HOLE, KIND_RAM, KIND_ROM, Regions
 
 
 class Probe:

@@ -12,10 +12,10 @@ from trapline.engine.reference import ReferenceEngine
 from trapline.isa.assemble import assemble
 from trapline.lang.devices import ASK_SOURCE
 from trapline.machine import memory_map as mm
-from trapline.machine.console import Console
 from trapline.machine.devices.clint import MTIME, MTIMECMP
 from trapline.machine.devices.plic import CONTEXT, ENABLE, PENDING
 from trapline.machine.machine import Machine
+from trapline.session.terminal.console import Console
 
 HARTS = 2
 Step = Callable[[Machine], object]

@@ -6,8 +6,8 @@ import pytest
 
 from trapline.isa.assemble import assemble
 from trapline.machine import memory_map as mm
-from trapline.machine.console import Console
 from trapline.machine.machine import Machine
+from trapline.session.terminal.console import Console
 
 # s0 UART, s1 PLIC, s2 interrupts taken, s3 what is sent, s4 the claim register. The handler is the driver's.
 KERNEL = f"""

@@ -20,12 +20,12 @@ from snapshot_mutations import write
 
 from trapline.isa.assemble import assemble
 from trapline.lang.layout import Kind
-from trapline.machine.console import Console
 from trapline.machine.machine import Machine
-from trapline.machine.plain_state import Loader, Saver, StateError
-from trapline.machine.snapshot import SAVED
-from trapline.machine.snapshot_file import MAGIC, SnapshotError, read
 from trapline.machine.virtio.options import VirtioOptions
+from trapline.session.state.plain_state import Loader, Saver, StateError
+from trapline.session.state.snapshot import SAVED
+from trapline.session.state.snapshot_file import MAGIC, SnapshotError, read
+from trapline.session.terminal.console import Console
 
 BASE = 0x8000_0000
 # Each hart takes timer interrupts and illegal instructions, prints, stores, uses floating point and LR/SC.
@@ -117,7 +117,7 @@ def picture(machine: Machine, output: bytes) -> dict[str, object]:
 CONTINUE = """
 import json, sys
 from test_machine_snapshot import picture
-from trapline.machine.console import Console
+from trapline.session.terminal.console import Console
 from trapline.machine.machine import Machine
 path, engine, instructions = sys.argv[1:]
 out = bytearray()
@@ -218,7 +218,7 @@ def test_a_snapshot_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, mo
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("trapline.machine.snapshot_file.os.fsync", full)
+    monkeypatch.setattr("trapline.session.state.snapshot_file.os.fsync", full)
     with pytest.raises(SnapshotError, match="No space left"):
         made.snapshot(file)
     assert file.read_bytes() == before

@@ -18,9 +18,9 @@ import pytest
 from machine_fakes import make_elf
 
 from trapline.isa.assemble import assemble
-from trapline.machine.console import Console, FileInput, terminal
 from trapline.machine.machine import Machine
-from trapline.machine.terminal_guard import guarded, written
+from trapline.session.terminal.console import Console, FileInput, terminal
+from trapline.session.terminal.terminal_guard import guarded, written
 
 BASE = 0x8000_0000
 ICANON_ECHO = termios.ICANON | termios.ECHO | termios.ISIG
@@ -182,7 +182,7 @@ def test_a_killed_run_leaves_a_sane_terminal(terminals: tuple[int, int], tmp_pat
 
 IN_RAW_MODE = """
 import ctypes, os, resource, signal, sys, time
-from trapline.machine.console import terminal
+from trapline.session.terminal.console import terminal
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 with terminal(0):
     os.write(1, b"!")

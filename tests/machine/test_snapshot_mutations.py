@@ -12,10 +12,10 @@ from test_machine_snapshot import BASE, PROGRAM, board
 
 from trapline.isa.assemble import assemble
 from trapline.machine.machine import Machine
-from trapline.machine.snapshot import load_hart, save_hart
-from trapline.machine.snapshot_file import SnapshotError, read
 from trapline.machine.virtio.options import VirtioOptions
 from trapline.privilege.fields import ATP_MODE_SHIFT, HSTATUS_VGEIN_SHIFT
+from trapline.session.state.snapshot import load_hart, save_hart
+from trapline.session.state.snapshot_file import SnapshotError, read
 from trapline.vmm.guest import Guest
 
 GUEST = "1: addi s0, s0, 1\n li t0, 0x10000000\n sb s0, 0(t0)\n csrr t1, 0x5ff\n j 1b"

@@ -17,13 +17,13 @@ from trapline.cli.main import main
 from trapline.engine.reference import ReferenceEngine
 from trapline.lang.state import Hart
 from trapline.lang.values import U64
-from trapline.machine.console import Console
 from trapline.machine.machine import Machine
 from trapline.pack.build import build
 from trapline.pack.programs import MADE, programs, write
 from trapline.pack.rows import DEFAULT_ISA, Options
 from trapline.pack.run import Failure, Outcome, judge, run, words_of
 from trapline.privilege.isa_string import DEFAULT_ISA as HART_ISA
+from trapline.session.terminal.console import Console
 from trapline.verify.spike import find_spike
 
 Change = Callable[[Hart], None]

@@ -29,10 +29,10 @@ from trapline.lab.settings import settings
 from trapline.lab.survival import Fate, Survival
 from trapline.lab.symbols import Symbols, Table
 from trapline.lab.whereabouts import Place
-from trapline.machine.observer import Kind, RoundTrips
 from trapline.machine.result import RunResult
-from trapline.machine.tables import WalkStep
 from trapline.policies import load_policy, policy_names
+from trapline.session.observe.observer import Kind, RoundTrips
+from trapline.session.tables import WalkStep
 from trapline.views.death import show_death, show_places
 from trapline.views.terminal import number
 from trapline.vmm.result import GuestResult

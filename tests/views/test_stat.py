@@ -22,8 +22,8 @@ import pytest
 from trapline.isa.assemble import assemble
 from trapline.lab.stat_client import Gone, Sample
 from trapline.lab.stat_rates import Rates
-from trapline.machine.aside import MOST_KEPT, Aside
-from trapline.machine.console import Console, Replay
+from trapline.session.terminal.aside import MOST_KEPT, Aside
+from trapline.session.terminal.console import Console, Replay
 from trapline.views.stat import csv_head, csv_lines, log_line
 
 TRAPLINE = [sys.executable, "-m", "trapline"]

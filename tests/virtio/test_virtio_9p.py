@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from p9_client import ROOM, Client, P9Error, text
 
-from trapline.machine.plain_state import StateError
 from trapline.machine.virtio import numbers as n
 from trapline.machine.virtio.p9 import wire as w
 from trapline.machine.virtio.p9.device import P9Device
 from trapline.machine.virtio.share import ShareArgument, open_share, parse_share
+from trapline.session.state.plain_state import StateError
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from trapline.machine.console import Console
 from trapline.machine.machine import Machine
 from trapline.machine.virtio.options import VirtioOptions
+from trapline.session.terminal.console import Console
 from trapline.vmm.guest import Guest
 
 GUESTS = Path(__file__).resolve().parents[2] / "guests"

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from trapline.fetch.store import Kernel, find_kernel
-from trapline.machine.console import Console, Script
 from trapline.machine.machine import Machine
 from trapline.machine.virtio.options import VirtioOptions
+from trapline.session.terminal.console import Console, Script
 from trapline.vmm.guest import Guest
 
 pytestmark = pytest.mark.slow

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from qcow2_image import CLUSTER, qcow2
 from virtio_driver import Driver
 
-from trapline.machine.plain_state import StateError
 from trapline.machine.virtio.blk import S_IOERR, S_OK, T_OUT, BlockDevice
 from trapline.machine.virtio.disk import Disk, Overlay, RawDisk
 from trapline.machine.virtio.drive import DriveArgument, open_drive
 from trapline.machine.virtio.qcow2 import check_complete
+from trapline.session.state.plain_state import StateError
 
 SIZE = 64 << 10
 MIB = 1 << 20

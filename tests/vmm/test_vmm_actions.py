@@ -10,8 +10,8 @@ import pytest
 from trapline.isa.assemble import assemble
 from trapline.kvm.actions import REDIRECT, RESUME, action
 from trapline.lang.values import U64
-from trapline.machine.console import Console
 from trapline.policies import PolicyError
+from trapline.session.terminal.console import Console
 from trapline.vmm.guest import Guest
 
 ENTRY = 0x8020_0000

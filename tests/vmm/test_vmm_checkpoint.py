@@ -8,9 +8,9 @@ from test_vmm_snapshot import guest, picture
 from trapline.isa.assemble import assemble
 from trapline.kvm.snapshot import change_policy
 from trapline.kvm.vm import Vm
-from trapline.machine.checkpoint import CheckpointError
-from trapline.machine.console import Console
-from trapline.machine.plain_state import Saver
+from trapline.session.state.checkpoint import CheckpointError
+from trapline.session.state.plain_state import Saver
+from trapline.session.terminal.console import Console
 from trapline.vmm.guest import Guest
 from trapline.vmm.snapshot import _kept as kept_of_guest
 

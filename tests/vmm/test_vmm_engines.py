@@ -11,7 +11,7 @@ import pytest
 from trapline.fetch.store import find_kernel
 from trapline.lab.probe import Observation, ProbeVm
 from trapline.lab.settings import settings
-from trapline.machine.console import Console
+from trapline.session.terminal.console import Console
 from trapline.vmm.guest import Guest
 
 MEMORY = 64 << 20

@@ -10,7 +10,7 @@ from trapline.firmware.exit_log import FIRMWARE_EMULATE, FIRMWARE_TO_VS, KINDS, 
 from trapline.isa.assemble import assemble
 from trapline.kvm.uapi.slots import SlotKind
 from trapline.kvm.vm import LAST_TRAPS
-from trapline.machine.console import Console
+from trapline.session.terminal.console import Console
 from trapline.vmm.arguments import SlotArgument
 from trapline.vmm.guest import Guest
 

@@ -14,10 +14,10 @@ from trapline.isa.assemble import assemble
 from trapline.kvm.uapi.slots import SlotKind
 from trapline.kvm.vm import Vm
 from trapline.lang.layout import Kind
-from trapline.machine.console import Console
 from trapline.machine.machine import Machine
-from trapline.machine.snapshot import SAVED
-from trapline.machine.snapshot_file import SnapshotError
+from trapline.session.state.snapshot import SAVED
+from trapline.session.state.snapshot_file import SnapshotError
+from trapline.session.terminal.console import Console
 from trapline.vmm.arguments import SlotArgument
 from trapline.vmm.guest import Guest
 
@@ -119,7 +119,7 @@ def picture(made: Guest, output: bytes) -> dict[str, object]:
 CONTINUE = """
 import json, sys
 from test_vmm_snapshot import picture
-from trapline.machine.console import Console
+from trapline.session.terminal.console import Console
 from trapline.vmm.guest import Guest
 path, engine, instructions = sys.argv[1:]
 out = bytearray()

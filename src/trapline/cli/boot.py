@@ -48,7 +48,7 @@ def boot(
         Write the result as JSON to a file, or - for standard output.
     """
     from trapline.lab import boot as lab
-    from trapline.machine.sigint import result_kept
+    from trapline.session.terminal.sigint import result_kept
     from trapline.views.progress import line
 
     snapshots.require_alone(machine, image=image, bios=bios, kernel=kernel, misaligned=misaligned != "trap")

@@ -21,7 +21,7 @@ GUEST_RUNS_BY = 0.25  # seconds after the command was parsed
 if TYPE_CHECKING:
     from trapline.engine.api import Engine
     from trapline.lab.guest_run import RunOptions
-    from trapline.machine.console import Console
+    from trapline.session.terminal.console import Console
 
 
 def settings(under: Under) -> Any:
@@ -100,7 +100,7 @@ def import_beside(module: str) -> None:
 @contextlib.contextmanager
 def console(json: str | None) -> Iterator[Console]:
     """The terminal as the guest's console; with JSON on standard output, the guest writes to standard error."""
-    from trapline.machine.console import READER_GONE, Console, terminal
+    from trapline.session.terminal.console import READER_GONE, Console, terminal
 
     with terminal() as own:
         guest = Console(_to_stderr, own.source) if json == "-" else own

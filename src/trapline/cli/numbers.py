@@ -77,6 +77,6 @@ Harts = Annotated[int, whole(1, 64)]
 Workers = Annotated[int, whole(1, 256)]
 Repeat = Annotated[int, count(1, 100_000)]
 Granularity = Annotated[int, whole(1, 64)]
-TraceLast = Annotated[int, count(1, 1 << 24)]  # machine.trace.MOST_LAST, which help is not to import
+TraceLast = Annotated[int, count(1, 1 << 24)]  # session.observe.trace.MOST_LAST, which help is not to import
 Seconds = Annotated[float, Parameter(converter=_seconds)]
 Isa = Annotated[str, Parameter(converter=_isa)]

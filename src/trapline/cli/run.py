@@ -50,7 +50,7 @@ def run(
         Write the result as JSON to a file, or - for standard output.
     """
     from trapline.lab.guest_run import run_guest
-    from trapline.machine.sigint import result_kept
+    from trapline.session.terminal.sigint import result_kept
     from trapline.views.progress import line
 
     options = run_options(

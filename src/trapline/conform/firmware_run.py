@@ -31,10 +31,7 @@ from trapline.lab.errors import UsageError
 from trapline.lang.control import flush_translations
 from trapline.lang.state import Hart
 from trapline.lang.state.words import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
-from trapline.machine.console import Console
 from trapline.machine.elf import is_elf, parse
-from trapline.machine.hooks import Hook
-from trapline.machine.loops import loops
 from trapline.machine.machine import Machine
 from trapline.machine.memory_map import RAM_BASE
 from trapline.named_files import read_input
@@ -51,6 +48,9 @@ from trapline.privilege.fields import (
     MSTATUS_SPP,
 )
 from trapline.privilege.modes import MACHINE, MODE_NAMES, TO_M
+from trapline.session.hooks import Hook
+from trapline.session.loops import loops
+from trapline.session.terminal.console import Console
 
 MEMORY = 64 << 20
 TO_S_MODE, A_LOOK = 60_000_000, 3_000_000  # instructions that firmware may take, and between looks at what it does

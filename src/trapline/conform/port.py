@@ -13,9 +13,9 @@ from typing import Any
 
 from trapline.lang.state import Hart
 from trapline.lang.state.words import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
-from trapline.machine.regions import Regions
 from trapline.privilege.causes import INTERRUPT
 from trapline.privilege.modes import MODE_NAMES
+from trapline.session.regions import Regions
 
 PORT = 0x10_2000
 MARK, END = 1, 2

@@ -56,7 +56,7 @@ class Stop:
     ignore: int = 0
     traps: frozenset[int] = frozenset()
     name: str = ""
-    action: Callable[[Any], object] | None = None  # of a hook (machine.hooks): asked whether the run ends here
+    action: Callable[[Any], object] | None = None  # of a hook (session.hooks): asked whether the run ends here
     _words: memoryview | None = field(default=None, repr=False)
     _count: int = 0
 

@@ -12,7 +12,6 @@ from trapline.firmware.handler import previous_privilege, previous_virtualizatio
 from trapline.firmware.unprivileged import load_word
 from trapline.lang.control import flush_translations
 from trapline.lang.state import Hart
-from trapline.machine.plain_types import U64
 from trapline.privilege import csr_numbers as csr
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.fields import MTIP, SSIP, STIP
@@ -20,6 +19,7 @@ from trapline.privilege.memory import store
 from trapline.sbi.host import Access, Fence, RemoteFence, SbiProfile
 from trapline.sbi.numbers import HartState, SbiError
 from trapline.sbi.pmu import PmuState
+from trapline.session.state.plain_types import U64
 
 RAM, ROM = 1, 2
 ALL_ONES = (1 << 64) - 1

@@ -18,12 +18,12 @@ from trapline.lab.firmware_names import firmware_named
 from trapline.lab.oracle import Nothing, run_machine, without_hypervisor
 from trapline.lang.control import EXIT_STOP, leave
 from trapline.lang.state import Hart
-from trapline.machine.checkpoint import Checkpoints
-from trapline.machine.regions import Regions
 from trapline.privilege.csr import csr_write
 from trapline.privilege.csr_numbers import MENVCFG, STIMECMP
 from trapline.privilege.isa_string import configure
 from trapline.privilege.reset import reset
+from trapline.session.regions import Regions
+from trapline.session.state.checkpoint import Checkpoints
 
 NEVER = (1 << 64) - 1
 

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from trapline.machine.monitor_registers import nearest
 from trapline.people import times
 from trapline.policies import causes
 from trapline.privilege.causes import INTERRUPT, INTERRUPT_NAMES
 from trapline.privilege.modes import DESTINATION_NAMES, MODE_BY_NAME
+from trapline.session.terminal.monitor_registers import nearest
 
 if TYPE_CHECKING:
     from trapline.engine.stop_points import Stop

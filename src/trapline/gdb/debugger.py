@@ -14,7 +14,7 @@ from trapline.gdb.listener import Listener
 from trapline.gdb.packets import ACK, BAD, NAK, STOP_BYTE, Stream, encode
 from trapline.gdb.session import Move, Session
 from trapline.gdb.target import Target
-from trapline.machine.session import limit_reached
+from trapline.session.session import limit_reached
 
 _STEPS = 64  # of a range, between two looks at the client
 _DRAIN = 16

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trapline.machine.checkpoint import Checkpoint, CheckpointError
+from trapline.session.state.checkpoint import Checkpoint, CheckpointError
 
 if TYPE_CHECKING:
     from trapline.engine.stop_points import Stopped

@@ -11,11 +11,11 @@ from trapline.gdb.description import FIRST_CSR, FIRST_F, PC, PRIV, VIRT, numbers
 from trapline.kvm.uapi.context import GUEST_CSRS
 from trapline.kvm.uapi.numbers import MpState
 from trapline.machine.result import RunResult
-from trapline.machine.tables import translate
 from trapline.policies.causes import name as cause_name
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.derived import update_derived
 from trapline.privilege.modes import MACHINE, MODE_NAMES
+from trapline.session.tables import translate
 from trapline.vmm.guest import Guest
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trapline.kvm.vcpu import Vcpu
     from trapline.lang.state import Hart
     from trapline.machine.machine import Machine
-    from trapline.machine.monitor import Monitor
+    from trapline.session.terminal.monitor import Monitor
 
 _PAGE = 4096
 _ROM = 2

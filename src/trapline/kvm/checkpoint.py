@@ -1,4 +1,4 @@
-"""Checkpoints of a VM (machine.checkpoint)."""
+"""Checkpoints of a VM (session.state.checkpoint)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from trapline.kvm.snapshot import harts_of, kept, settle
-from trapline.machine.checkpoint import Checkpoints
-from trapline.machine.console import Console
+from trapline.session.state.checkpoint import Checkpoints
+from trapline.session.terminal.console import Console
 
 if TYPE_CHECKING:
     from trapline.kvm.vm import Vm

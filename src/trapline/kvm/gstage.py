@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from trapline.kvm.exits.map_native import FRESH
-from trapline.machine.plain_types import U64
-from trapline.machine.regions import Region
 from trapline.privilege.pte import PPN_MASK, PPN_SHIFT, PTE_LEAF, PTE_V, PTE_W
+from trapline.session.regions import Region
+from trapline.session.state.plain_types import U64
 
 PAGE_SHIFT, PAGE = 12, 4096
 ROOT_SIZE = 4 * PAGE

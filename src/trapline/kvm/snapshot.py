@@ -17,12 +17,12 @@ from trapline.kvm.exits.sbi_fwft import guest_features
 from trapline.kvm.spec import VmSpec
 from trapline.kvm.uapi.slots import MemorySlot, SlotKind
 from trapline.machine.host_files import refuse, shown
-from trapline.machine.plain_state import Saver, typed
-from trapline.machine.plain_types import U64
-from trapline.machine.snapshot import SpecT, blamed_on, fill, read, saved_spec, write
 from trapline.policies import Policy, load_policy
 from trapline.policies.schema import CauseRule
 from trapline.privilege.derived import update_derived
+from trapline.session.state.plain_state import Saver, typed
+from trapline.session.state.plain_types import U64
+from trapline.session.state.snapshot import SpecT, blamed_on, fill, read, saved_spec, write
 
 if TYPE_CHECKING:
     from trapline.engine.api import Engine

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trapline.lang.state import Hart
-from trapline.machine.plain_types import U32, U64
+from trapline.session.state.plain_types import U32, U64
 
 CONFIGURED = (
     *("id", "policy", "decoder", "death", "nested", "_complete"),

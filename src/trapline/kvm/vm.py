@@ -33,14 +33,10 @@ from trapline.lang.given import require_kind
 from trapline.lang.state import Hart
 from trapline.lang.state.words import EXIT_RING
 from trapline.lang.values import MASK64
-from trapline.machine.checkpoint import Rewindable
 from trapline.machine.devices.clint import time_of
 from trapline.machine.devices.imsic import ImsicWindow
 from trapline.machine.making import set_up
 from trapline.machine.memory_map import IMSIC_S_BASE
-from trapline.machine.memory_view import Memory
-from trapline.machine.plain_types import U64
-from trapline.machine.regions import Regions
 from trapline.machine.spec import chosen
 from trapline.policies import DEFAULT_POLICY, Action, Policy, PolicyError, load_policy
 from trapline.policies.causes import name, unimplemented
@@ -48,6 +44,10 @@ from trapline.privilege.causes import GUEST_PAGE_FAULTS
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.csr_numbers import HEDELEG, HGATP
 from trapline.privilege.imsic import FILE_S
+from trapline.session.memory_view import Memory
+from trapline.session.regions import Regions
+from trapline.session.state.checkpoint import Rewindable
+from trapline.session.state.plain_types import U64
 
 # Host physical addresses: page tables from here, guest memory from there up.
 TABLES_BASE, TABLES_SIZE = 0x8000_0000, 64 << 20
@@ -60,7 +60,7 @@ class Vm(VmSlots, VmRunning):
     """A VM under a trap policy, on simulated harts of its own.
 
     `on_trap = function` has it called with a TrapRecord for each trap that leaves the guest, its whole route; called,
-    as `on_trap(function, causes=...)`, it is a hook on traps that the hart takes (machine.hooks).
+    as `on_trap(function, causes=...)`, it is a hook on traps that the hart takes (session.hooks).
     """
 
     snapshot_skips = (

@@ -11,8 +11,8 @@ from trapline.kvm.gstage import PAGE, GStage
 from trapline.kvm.uapi.dirty_log import DirtyLogs
 from trapline.kvm.uapi.slots import MemorySlot, SlotKind, SlotTable
 from trapline.lang.control import flush_translations
-from trapline.machine.regions import Regions
 from trapline.privilege.pte import PTE_V
+from trapline.session.regions import Regions
 
 if TYPE_CHECKING:
     from trapline.engine.api import Engine
@@ -197,7 +197,7 @@ class VmSlots:
 
 
 class VmMemory:
-    """Guest memory as the VMM has it mapped, for machine.memory_view."""
+    """Guest memory as the VMM has it mapped, for session.memory_view."""
 
     def __init__(self, vm: Any) -> None:
         self._vm = vm

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, overload
 from trapline.engine.stop_points import Stopped, Stops
 from trapline.kvm.checkpoint import make_checkpoints
 from trapline.kvm.schedule import VmResult, run_vcpus
-from trapline.machine.checkpoint import Checkpoints, Rewindable
-from trapline.machine.hooks import Answer, Hook, Hooked, Until, goes_on
+from trapline.session.hooks import Answer, Hook, Hooked, Until, goes_on
+from trapline.session.state.checkpoint import Checkpoints, Rewindable
 
 if TYPE_CHECKING:
     from trapline.engine.api import Engine
     from trapline.kvm.report.trace import TrapRecord
     from trapline.kvm.vcpu import Vcpu
-    from trapline.machine.console import Console
+    from trapline.session.terminal.console import Console
 
 Told = Callable[["TrapRecord"], object]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from trapline.dataclass import dataclass, field
-from trapline.machine.plain_types import Bits
+from trapline.session.state.plain_types import Bits
 
 
 @dataclass(slots=True)

@@ -21,16 +21,16 @@ from trapline.lab.stat_offer import offered
 from trapline.lab.symbols import Symbols, program_symbols
 from trapline.lang.state.words import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
 from trapline.machine.aia import parse_aia
-from trapline.machine.console import Console
 from trapline.machine.machine import Machine
 from trapline.machine.result import ENDED_FROM_OUTSIDE, RunResult
 from trapline.machine.signature import signature_bounds
 from trapline.machine.virtio.options import NO_VIRTIO
 from trapline.privilege.causes import INTERRUPT, cause_name
 from trapline.privilege.modes import DESTINATION_NAMES, MODE_NAMES
+from trapline.session.terminal.console import Console
 
 if TYPE_CHECKING:
-    from trapline.machine.loops import Loop
+    from trapline.session.loops import Loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,7 @@ def _boot_once(options: BootOptions, console: Console | None, progress: Callable
     notes = (*machine.virtio.failures(), *machine.engine.notes())
     repeated: tuple[Loop, ...] = ()
     if result.reason in ENDED_FROM_OUTSIDE:
-        from trapline.machine.loops import loops
+        from trapline.session.loops import loops
 
         repeated = loops(machine.harts, engine)
     return BootReport(options, result, table, counted, seconds, taken, seen, notes, repeated)

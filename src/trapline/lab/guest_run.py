@@ -33,10 +33,10 @@ from trapline.lab.symbols import Symbols, read_symbols, symbols_of
 from trapline.lab.trace_file import Tracing
 from trapline.lab.whereabouts import Place, ended_by, place_at_end, whereabouts
 from trapline.machine.aia import parse_aia
-from trapline.machine.console import Console
 from trapline.machine.result import ENDED_FROM_OUTSIDE
 from trapline.machine.virtio.options import NO_VIRTIO
 from trapline.privilege.causes import cause_name
+from trapline.session.terminal.console import Console
 from trapline.shown import html_table
 from trapline.vmm.arguments import parse_memory, parse_slot
 from trapline.vmm.guest import Guest
@@ -45,7 +45,7 @@ from trapline.vmm.result import GuestResult
 
 if TYPE_CHECKING:
     from trapline.lab.trace_file import Tracing
-    from trapline.machine.loops import Loop
+    from trapline.session.loops import Loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,7 +356,7 @@ def _examine(guest: Guest, report: RunReport) -> RunReport:
     """Find out who survives what killed the guest, or where it is; last, since the guest's state is spent by that."""
     result, options = report.result, report.options
     if result.reason in ENDED_FROM_OUTSIDE:
-        from trapline.machine.loops import loops
+        from trapline.session.loops import loops
 
         report.loops = loops([vcpu.hart for vcpu in guest.vm.vcpus], guest.vm.engine, "vCPU")
     fatal = result.death is not None or result.reason in ("killed", "debug", "hung")

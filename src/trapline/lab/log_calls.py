@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from trapline.machine.trace import Traced
 from trapline.sbi.legacy import FUNCTIONS as LEGACY
 from trapline.sbi.numbers import Eid, SbiError
 from trapline.sbi.serve import EXTENSIONS
+from trapline.session.observe.trace import Traced
 
 _EID, _ERRORS = {int(e): e.name for e in Eid}, {int(e): e.name for e in SbiError}
 _SIGN = 1 << 63

@@ -10,9 +10,7 @@ from trapline.engine.api import Engine
 from trapline.lab.errors import UsageError
 from trapline.lab.symbols import Symbols
 from trapline.lang.state import Hart
-from trapline.machine.monitor_registers import nearest
 from trapline.machine.sampled import sampled
-from trapline.machine.trace import Traced
 from trapline.privilege.causes import (
     ACCESS_FAULTS,
     ECALL_HS,
@@ -23,6 +21,8 @@ from trapline.privilege.causes import (
     cause_name,
 )
 from trapline.privilege.modes import MODE_NAMES
+from trapline.session.observe.trace import Traced
+from trapline.session.terminal.monitor_registers import nearest
 
 OPTION = "--log"
 ITEMS = ("exec", "int", "mmu", "sbi")

@@ -21,10 +21,10 @@ from trapline.lab.probe_image import Entry
 from trapline.lab.routes import GuestSees
 from trapline.lang.control import EXIT_STOP, leave
 from trapline.lang.state import Hart
-from trapline.machine.regions import Regions
 from trapline.policies import Policy
 from trapline.privilege.isa_string import DEFAULT_ISA, configure, extensions
 from trapline.privilege.reset import reset
+from trapline.session.regions import Regions
 
 
 @dataclass(frozen=True, slots=True)

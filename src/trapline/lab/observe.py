@@ -13,11 +13,11 @@ from trapline.dataclass import dataclass, field
 from trapline.engine.api import Engine
 from trapline.lab.symbols import Symbols, read_symbols
 from trapline.lang.state import Hart
-from trapline.machine.console import Console
-from trapline.machine.observer import Kind, Observer, RoundTrips, Sight
-from trapline.machine.sampler import Followed, Sampler
 from trapline.people import grouped
 from trapline.privilege.modes import MODE_NAMES
+from trapline.session.observe.observer import Kind, Observer, RoundTrips, Sight
+from trapline.session.observe.sampler import Followed, Sampler
+from trapline.session.terminal.console import Console
 
 PLACES_SHOWN = 5
 

@@ -20,12 +20,12 @@ from trapline.lab.probe_image import Entry
 from trapline.lab.routes import GuestSees
 from trapline.lang.control import EXIT_HOSTED_M, EXIT_LIMIT, EXIT_STOP, EXIT_WFI, leave
 from trapline.lang.state import Hart
-from trapline.machine.regions import Regions
 from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import MSTATUS_SPP
 from trapline.privilege.interrupts import update_timers
 from trapline.privilege.isa_string import DEFAULT_ISA, configure, extensions
 from trapline.privilege.reset import reset
+from trapline.session.regions import Regions
 
 LIMIT = 4_000
 

@@ -10,13 +10,13 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from trapline.machine.aside import Aside
+from trapline.session.terminal.aside import Aside
 
 if TYPE_CHECKING:
     import subprocess
 
     from trapline.lab.stat_offer import Offer
-    from trapline.machine.console import Console
+    from trapline.session.terminal.console import Console
 
 _NO_TEXTUAL = b"\r\n[the live view needs textual: pip install 'trapline[watch]']\r\n"
 _NO_PLACE = b"\r\n[no live view: there is no private folder for its socket]\r\n"

@@ -10,8 +10,8 @@ from trapline.dataclass import dataclass
 from trapline.kvm.report.cost import estimate
 from trapline.kvm.uapi.stats import Route
 from trapline.lab.observe import HostedCost, Observation
-from trapline.machine.observer import RoundTrips
 from trapline.privilege.causes import cause_name
+from trapline.session.observe.observer import RoundTrips
 
 
 @dataclass(frozen=True, slots=True)

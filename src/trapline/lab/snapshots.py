@@ -11,8 +11,8 @@ from typing import Any
 from trapline.dataclass import dataclass, replace
 from trapline.lab.errors import UsageError
 from trapline.lab.output import note_failure
-from trapline.machine.watch import Watch
 from trapline.people import grouped, read_count
+from trapline.session.terminal.watch import Watch
 
 _NUMBER = re.compile(r"[+-]?\d[\w.+-]*")  # what is meant to be one, if perhaps not one of ours
 _MOST = (1 << 63) - 1
@@ -149,7 +149,7 @@ def _kept(machine: Any, result: Any, file: str, when: str) -> tuple[Any, Taken |
 
 def _take(machine: Any, file: str) -> Taken | None:
     started = time.perf_counter()
-    from trapline.machine.snapshot_file import SnapshotError  # with msgspec, not for every start
+    from trapline.session.state.snapshot_file import SnapshotError  # with msgspec, not for every start
 
     try:
         size = machine.snapshot(file)

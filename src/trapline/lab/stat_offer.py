@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import select
     import socket
 
-    from trapline.machine.session import Session
+    from trapline.session.session import Session
 
 FIRST, EVERY, NOTED = 0.25, 0.02, 0.1  # seconds: before a run is offered; between looks at the socket; between pcs
 LEAST, MOST = 0.09, 1.0  # seconds between two samples: never less; they are not late by more

@@ -11,9 +11,9 @@ from trapline.kvm.report.trace import origin_of
 from trapline.kvm.uapi.numbers import MpState
 from trapline.lab.counted import Before, instructions_since, rows_since
 from trapline.lab.symbols import LEVELS
-from trapline.machine.trap_counts import instructions_by_mode
 from trapline.privilege.causes import cause_name
 from trapline.privilege.modes import MODE_NAMES
+from trapline.session.observe.trap_counts import instructions_by_mode
 
 if TYPE_CHECKING:
     from trapline.kvm.vcpu import Vcpu

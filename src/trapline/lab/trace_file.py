@@ -23,8 +23,8 @@ from trapline.lab.symbols import Symbols, read_symbols, symbols_among
 from trapline.lab.trace_filter import Filtered, TraceFilter, names_of, parse_filters
 from trapline.lab.trace_perfetto import TRAPS_A_COUNT
 from trapline.lang.state import Hart
-from trapline.machine.trace import MOST_LAST, Traced, Tracer, records
 from trapline.privilege.causes import cause_name
+from trapline.session.observe.trace import MOST_LAST, Traced, Tracer, records
 
 OPTION = "--trace"
 COLUMNS = ("hart", "instret", "event", "level", "mode", "cause", "name", "pc", "tval", "tval2")

@@ -8,9 +8,9 @@ from trapline.dataclass import dataclass
 from trapline.engine.stop_arguments import CAUSES
 from trapline.lab.errors import UsageError
 from trapline.lab.symbols import Symbols
-from trapline.machine.monitor_registers import nearest
-from trapline.machine.trace import Traced
 from trapline.privilege.modes import DESTINATION_NAMES, MODE_NAMES
+from trapline.session.observe.trace import Traced
+from trapline.session.terminal.monitor_registers import nearest
 
 OPTION = "--trace-filter"
 _FORM = "cause=NAME, from=MODE, to=LEVEL or pc=SYMBOL|LOW..HIGH; several values behind commas"

@@ -10,8 +10,8 @@ import functools
 from collections.abc import Sequence
 
 from trapline.lab.output import OutputFile
-from trapline.machine.trace import Traced
 from trapline.privilege.causes import cause_name
+from trapline.session.observe.trace import Traced
 
 NANOSECONDS = 1000  # of an instruction
 LEVELS = ("M", "HS", "VS")

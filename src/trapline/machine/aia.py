@@ -13,8 +13,8 @@ from trapline.machine.devices.aplic import Aplic, Send
 from trapline.machine.devices.imsic import ImsicWindow
 from trapline.machine.devices.plic import Plic
 from trapline.machine.lines import MEIP, SEIP, drive
-from trapline.machine.regions import Regions
 from trapline.privilege.imsic import FILE_M, FILE_S
+from trapline.session.regions import Regions
 
 NONE, APLIC, APLIC_IMSIC = KINDS = ("none", "aplic", "aplic-imsic")
 MAX_GUESTS = IMSIC_FILES - 2

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from trapline.isa.decode import Decoder
 from trapline.isa.registers import X_NAMES
 from trapline.machine import memory_map as mm
-from trapline.machine.monitor_registers import control, general
-from trapline.machine.regions import KIND_NAMES
-from trapline.machine.tables import ranges, stage, translate
-from trapline.machine.trap_counts import instructions_by_mode, trap_counts
 from trapline.people import grouped
 from trapline.privilege.causes import cause_name
 from trapline.privilege.csr import csr_read
 from trapline.privilege.csr_numbers import CSR_BY_NAME
 from trapline.privilege.modes import MODE_NAMES
+from trapline.session.observe.trap_counts import instructions_by_mode, trap_counts
+from trapline.session.regions import KIND_NAMES
+from trapline.session.tables import ranges, stage, translate
+from trapline.session.terminal.monitor_registers import control, general
 
 if TYPE_CHECKING:
     from trapline.lang.state import Hart
@@ -54,7 +54,7 @@ def virtio_lines(bus: VirtioBus, kind: str = "") -> Iterable[str]:
 
 
 class BoardMonitor:
-    """machine.monitor.Target over a Machine."""
+    """session.terminal.monitor.Target over a Machine."""
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from trapline.dataclass import replace
 from trapline.machine.host_files import host_files, uses_host, without_host
-from trapline.machine.plain_state import typed
-from trapline.machine.plain_types import U64
-from trapline.machine.snapshot import blamed_on, fill, read, saved_spec, write
 from trapline.machine.spec import MachineSpec
 from trapline.machine.virtio.bus import VirtioBus
 from trapline.machine.virtio.options import VirtioOptions
 from trapline.privilege.protection import KIND_RAM
+from trapline.session.state.plain_state import typed
+from trapline.session.state.plain_types import U64
+from trapline.session.state.snapshot import blamed_on, fill, read, saved_spec, write
 
 if TYPE_CHECKING:
     from trapline.engine.api import Engine
@@ -28,7 +28,7 @@ def _parts(machine: Machine) -> dict[str, Any]:
 
 def snapshot_board(machine: Machine, path: str | Path) -> int:
     """`Machine.snapshot`."""
-    from trapline.machine.console import Console
+    from trapline.session.terminal.console import Console
 
     htif = machine.htif
     about = {
@@ -65,7 +65,7 @@ def _restored(
     path: str | Path,
     without: Iterable[type] = (),
 ) -> Machine:
-    from trapline.machine.console import Console
+    from trapline.session.terminal.console import Console
 
     with blamed_on(path):
         machine = cls(spec, engine=engine, console=console)

@@ -24,12 +24,12 @@ from trapline.machine.commit_effects import (
     MVIP,
     write_is_refused,
 )
-from trapline.machine.regions import Regions
 from trapline.privilege import csr_numbers as csr
 from trapline.privilege.csr import csr_read, effective_csr
 from trapline.privilege.memory import fetch
 from trapline.privilege.translation import ACCESS_STORE, translate
 from trapline.privilege.trap import take_interrupt
+from trapline.session.regions import Regions
 
 _COUNTERS = (csr.MCYCLE, csr.MINSTRET)  # they run on: the log has what was written, not what is read
 _HVIP_REST = 1 << 6 | 1 << 10  # VSTIP, VSEIP

@@ -10,8 +10,8 @@ import shlex
 from pathlib import Path
 
 from trapline.dataclass import replace
-from trapline.machine.snapshot_file import SnapshotError
 from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions
+from trapline.session.state.snapshot_file import SnapshotError
 
 TRUST = "--trust-snapshot-files"
 

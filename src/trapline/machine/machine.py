@@ -17,9 +17,7 @@ from trapline.lang.given import require_kind
 from trapline.lang.state import Hart
 from trapline.machine import memory_map as mm
 from trapline.machine.aia import install as install_interrupt_controllers
-from trapline.machine.checkpoint import Checkpoints, Rewindable
 from trapline.machine.commit_log import CommitLog
-from trapline.machine.console import Console
 from trapline.machine.device_tree import BoardTree, board_blob
 from trapline.machine.devices.clint import Clint, time_of
 from trapline.machine.devices.htif import Htif
@@ -27,7 +25,6 @@ from trapline.machine.devices.rtc import Rtc
 from trapline.machine.devices.test_finisher import TestFinisher
 from trapline.machine.devices.uart import Uart
 from trapline.machine.elf import Content, ImageError, is_elf, parse
-from trapline.machine.hooks import Until, goes_on
 from trapline.machine.image import (
     Loaded,
     initrd_address,
@@ -37,23 +34,26 @@ from trapline.machine.image import (
     read_initrd,
     read_program,
 )
-from trapline.machine.later_monitor import LaterMonitor
 from trapline.machine.making import require_apart, set_up
-from trapline.machine.memory_view import Memory
-from trapline.machine.outside import Outside
-from trapline.machine.panic import PanicCheck
-from trapline.machine.plain_types import U8, U64
-from trapline.machine.regions import Regions
 from trapline.machine.reset_rom import spike_rom, virt_rom
 from trapline.machine.result import RunResult
 from trapline.machine.schedule import Schedule
-from trapline.machine.session import IDLE_STEP, Session
 from trapline.machine.signature import DEFAULT_GRANULARITY, signature
 from trapline.machine.spec import MachineOptions, MachineSpec, chosen
-from trapline.machine.trap_counts import instructions_by_mode
 from trapline.machine.virtio.bus import VirtioBus
 from trapline.machine.virtio.memory import BoardMemory
 from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions, add_devices
+from trapline.session.hooks import Until, goes_on
+from trapline.session.memory_view import Memory
+from trapline.session.observe.trap_counts import instructions_by_mode
+from trapline.session.outside import Outside
+from trapline.session.regions import Regions
+from trapline.session.session import IDLE_STEP, Session
+from trapline.session.state.checkpoint import Checkpoints, Rewindable
+from trapline.session.state.plain_types import U8, U64
+from trapline.session.terminal.console import Console
+from trapline.session.terminal.later_monitor import LaterMonitor
+from trapline.session.terminal.panic import PanicCheck
 
 PASSED: Final = "passed"
 POWERED_OFF: Final = "the machine powered off"

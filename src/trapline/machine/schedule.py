@@ -15,8 +15,8 @@ from trapline.lang.control import EXIT_BREAK
 from trapline.lang.devices import ASK_ARRIVED, ASK_DEVICES, ASK_LEFT, DeviceState
 from trapline.lang.state import Hart
 from trapline.machine.devices.clint import advance
-from trapline.machine.plain_types import Bits, Limits
 from trapline.machine.turns import NO_TICK, note_awake, note_deadline, take_turns, tick
+from trapline.session.state.plain_types import Bits, Limits
 
 QUANTUM = 20_000  # instructions of a turn when several harts take turns; part of the behaviour
 

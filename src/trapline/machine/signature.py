@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trapline.machine.regions import Regions
+from trapline.session.regions import Regions
 
 DEFAULT_GRANULARITY = 16
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from trapline.lab.errors import UsageError
-from trapline.machine.sigint import on_death
+from trapline.session.terminal.sigint import on_death
 
 PLACE = "{elf}"
 _BAD = re.compile(r"^BAD (.+?): (.+?) is (0x[0-9a-f]+), must be (0x[0-9a-f]+(?: or 0x[0-9a-f]+)?): (.+)$")

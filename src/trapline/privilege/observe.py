@@ -1,7 +1,7 @@
 """Round trips of traps, measured where they happen: from trap entry until the hart is back where the trap came from.
 
 Nothing of this is architecture. `hart.observe_base` is 0, and take_trap, mret and sret pay one test of it; or
-it is the host address of the tables below, which machine.observer allocates, names and reads.
+it is the host address of the tables below, which session.observe.observer allocates, names and reads.
 
 A trap is *open* from its entry to the return to the mode that it came from; in between, software may hand it
 on to the handler of another level (a redirect) or let user space serve it (a VMM). Each mode has a few places for

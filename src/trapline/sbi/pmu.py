@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 from trapline.dataclass import dataclass, field
-from trapline.machine.plain_types import U64
 from trapline.sbi.call import MASK64, Extension, SbiCall, SbiOutcome, failure, result, success
 from trapline.sbi.host import SbiHost
 from trapline.sbi.numbers import Eid, FirmwareEvent, SbiError
+from trapline.session.state.plain_types import U64
 
 FIRMWARE_EVENT_TYPE = 0xF
 SKIP_MATCH, CLEAR_VALUE, AUTO_START = 1 << 0, 1 << 1, 1 << 2

@@ -21,10 +21,10 @@ import msgspec
 from trapline.lab.executor import Done
 from trapline.lab.guest_run import RunOptions, RunReport, run_guest
 from trapline.lab.settings import Settings
-from trapline.machine.console import Console
 from trapline.named_files import open_input
 from trapline.policies import Policy
 from trapline.privilege.causes import cause_name
+from trapline.session.terminal.console import Console
 
 FORMAT = "1"  # of records: what was recorded in another one is run again
 _one_at_a_time = threading.Lock()  # a Dask worker may have several threads

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from trapline.lab.observe import KindReport, Observation
-    from trapline.machine.observer import RoundTrips
+    from trapline.session.observe.observer import RoundTrips
 
 FUNCTIONS_SHOWN = 12
 _ENDS = {"same": "same", "next": "next", "elsewhere": "other"}

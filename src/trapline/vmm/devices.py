@@ -12,10 +12,10 @@ from trapline.machine import memory_map as mm
 from trapline.machine.devices.rtc import Rtc
 from trapline.machine.devices.test_finisher import TestFinisher
 from trapline.machine.devices.uart import Uart
-from trapline.machine.plain_types import U64
-from trapline.machine.regions import Device
 from trapline.machine.virtio.bus import VirtioBus
 from trapline.people import times
+from trapline.session.regions import Device
+from trapline.session.state.plain_types import U64
 from trapline.vmm.interrupts import Controllers
 
 MOST_UNASSIGNED = 64  # addresses that are named

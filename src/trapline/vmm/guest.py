@@ -23,24 +23,24 @@ from trapline.lang.control import EXIT_STOP, leave
 from trapline.lang.given import require_kind
 from trapline.lang.state import Hart
 from trapline.machine import memory_map as mm
-from trapline.machine.checkpoint import Checkpoints, Rewindable
-from trapline.machine.console import Console
 from trapline.machine.devices.clint import time_of
 from trapline.machine.elf import Content, ImageError
-from trapline.machine.hooks import Until
 from trapline.machine.image import Loaded, initrd_address, load_program, most_of_program, read_initrd, read_program
-from trapline.machine.later_monitor import LaterMonitor
-from trapline.machine.memory_view import Memory
-from trapline.machine.outside import Outside
-from trapline.machine.panic import PanicCheck
-from trapline.machine.plain_types import U32
-from trapline.machine.session import IDLE_STEP, Session
 from trapline.machine.spec import chosen
-from trapline.machine.trap_counts import instructions_by_mode
 from trapline.machine.virtio.bus import VirtioBus
 from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions, add_devices
 from trapline.policies import DEFAULT_POLICY, Policy
 from trapline.sbi.numbers import Eid
+from trapline.session.hooks import Until
+from trapline.session.memory_view import Memory
+from trapline.session.observe.trap_counts import instructions_by_mode
+from trapline.session.outside import Outside
+from trapline.session.session import IDLE_STEP, Session
+from trapline.session.state.checkpoint import Checkpoints, Rewindable
+from trapline.session.state.plain_types import U32
+from trapline.session.terminal.console import Console
+from trapline.session.terminal.later_monitor import LaterMonitor
+from trapline.session.terminal.panic import PanicCheck
 from trapline.vmm.arguments import SlotArgument, require_no_overlap
 from trapline.vmm.devices import GuestDevices
 from trapline.vmm.guest_memory import GuestMemory

@@ -13,12 +13,12 @@ from trapline.kvm.uapi.slots import MemorySlot
 from trapline.kvm.vcpu import Vcpu
 from trapline.machine import memory_map as mm
 from trapline.machine.board_monitor import in_columns, trap_lines, virtio_lines
-from trapline.machine.monitor_registers import control, general
-from trapline.machine.tables import ranges, stage, translate
 from trapline.people import grouped
 from trapline.privilege.csr import csr_read
 from trapline.privilege.csr_numbers import CSR_BY_NAME
 from trapline.privilege.modes import MODE_NAMES
+from trapline.session.tables import ranges, stage, translate
+from trapline.session.terminal.monitor_registers import control, general
 
 if TYPE_CHECKING:
     from trapline.vmm.guest import Guest
@@ -27,7 +27,7 @@ CSRS = ("vsstatus", "vsie", "hvip", "vstvec", "vsepc", "vscause", "vstval", "vss
 
 
 class GuestMonitor:
-    """machine.monitor.Target over a Guest."""
+    """session.terminal.monitor.Target over a Guest."""
 
     def __init__(self, guest: Guest) -> None:
         self._guest, self._vm = guest, guest.vm

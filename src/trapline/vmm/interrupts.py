@@ -14,7 +14,7 @@ from trapline.machine.aia import Aia
 from trapline.machine.devices.aplic import Aplic
 from trapline.machine.devices.imsic import PAGE
 from trapline.machine.devices.plic import Plic
-from trapline.machine.regions import Device
+from trapline.session.regions import Device
 
 MODES = {"emul": kvm_aia.MODE_EMUL, "hwaccel": kvm_aia.MODE_HWACCEL, "auto": kvm_aia.MODE_AUTO}
 

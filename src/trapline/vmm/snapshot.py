@@ -12,15 +12,15 @@ from trapline.kvm.exits.native_setup import check_last
 from trapline.kvm.snapshot import about, change_policy, harts_of, kept, match_slots, saved_with, settle
 from trapline.kvm.uapi.slots import SlotKind
 from trapline.machine.host_files import host_files, uses_host, without_host
-from trapline.machine.snapshot import blamed_on, fill, read, write
 from trapline.machine.virtio.bus import VirtioBus
 from trapline.machine.virtio.options import VirtioOptions
 from trapline.policies import Policy
+from trapline.session.state.snapshot import blamed_on, fill, read, write
 from trapline.vmm.spec import GuestSpec
 
 if TYPE_CHECKING:
     from trapline.engine.api import Engine
-    from trapline.machine.console import Console
+    from trapline.session.terminal.console import Console
     from trapline.vmm.guest import Guest
 
 

@@ -15,9 +15,9 @@ from trapline.kvm.vm import Vm
 from trapline.lab.elf_file import Part, write_elf
 from trapline.lang.control import EXIT_HOSTED_M, EXIT_LIMIT, EXIT_WFI
 from trapline.lang.state import Hart
-from trapline.machine.regions import Regions
 from trapline.privilege.isa_string import DEFAULT_ISA, configure
 from trapline.privilege.reset import reset
+from trapline.session.regions import Regions
 from trapline.verify import spike
 
 RAM, RAM_SIZE = 0x8000_0000, 0x80_0000

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from trapline.dataclass import dataclass, fields
 from trapline.kvm.aia.aia_imsic import VcpuImsic
 from trapline.kvm.uapi.numbers import EINVAL, ENOENT, IRQ_VS_EXT
-from trapline.machine.plain_types import U64
 from trapline.privilege import csr_numbers as csr
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.fields import HVICTL_IID_SHIFT, LCOFIP
+from trapline.session.state.plain_types import U64
 
 if TYPE_CHECKING:
     from trapline.kvm.vcpu import Vcpu

@@ -13,7 +13,6 @@ from trapline.lang.state import Hart
 from trapline.lang.state.words import IMSIC_WORDS
 from trapline.lang.values import U64
 from trapline.machine.devices.imsic import PAGE, SETEIPNUM_BE, SETEIPNUM_LE
-from trapline.machine.plain_types import Below, Bits
 from trapline.privilege.fields import HSTATUS_VGEIN, HSTATUS_VGEIN_SHIFT
 from trapline.privilege.imsic import (
     EIDELIVERY,
@@ -26,6 +25,7 @@ from trapline.privilege.imsic import (
     imsic_signal,
     imsic_write,
 )
+from trapline.session.state.plain_types import Below, Bits
 
 if TYPE_CHECKING:
     from trapline.kvm.aia.aia_device import AiaDevice

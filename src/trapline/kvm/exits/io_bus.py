@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trapline.machine.regions import Device
+from trapline.session.regions import Device
 
 
 class IoBus:

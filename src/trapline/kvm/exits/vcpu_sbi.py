@@ -21,7 +21,6 @@ from trapline.kvm.unpriv import read_word
 from trapline.lang.control import flush_translations
 from trapline.lang.functions import Trap
 from trapline.lang.state.words import LAYOUT
-from trapline.machine.plain_types import Part
 from trapline.policies import CauseRule
 from trapline.policies.schema import SbiRule
 from trapline.policies.versions import split
@@ -31,6 +30,7 @@ from trapline.sbi.call import Effect, SbiCall, SbiOutcome
 from trapline.sbi.host import STANDARD, Access, Fence, HfenceService, RemoteFence, SbiProfile
 from trapline.sbi.numbers import Eid, FirmwareEvent, HartState, Implementation, SbiError
 from trapline.sbi.serve import serve
+from trapline.session.state.plain_types import Part
 
 if TYPE_CHECKING:
     from trapline.kvm.vcpu import Vcpu

@@ -13,7 +13,6 @@ from trapline.lang.state import Hart
 from trapline.lang.state.words import SHADOWS, STORED_PAGES
 from trapline.lang.values import MASK64, U64
 from trapline.machine.devices.clint import time_of
-from trapline.machine.regions import Region, Regions
 from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import ENVCFG_STCE
 from trapline.privilege.isa_string import IMPLIES, configure, set_masks
@@ -21,6 +20,7 @@ from trapline.privilege.protection import KIND_DEVICE, KIND_RAM, KIND_ROM
 from trapline.privilege.reset import reset
 from trapline.privilege.stored import log_store
 from trapline.sbi.host import RemoteFence
+from trapline.session.regions import Region, Regions
 
 if TYPE_CHECKING:
     from trapline.kvm.uapi.slots import MemorySlot

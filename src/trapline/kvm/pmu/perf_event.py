@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from trapline.dataclass import dataclass
-from trapline.machine.plain_types import U64, Limits
 from trapline.privilege.counters import write_mhpmevent
 from trapline.privilege.fields import HPMEVENT_NOT_GUEST, HPMEVENT_VSINH, HPMEVENT_VUINH
 from trapline.privilege.hpm import (
@@ -22,6 +21,7 @@ from trapline.privilege.hpm import (
     HPM_END,
     read_hpm,
 )
+from trapline.session.state.plain_types import U64, Limits
 
 if TYPE_CHECKING:
     from trapline.lang.state import Hart

@@ -22,10 +22,10 @@ from trapline.kvm.pmu.perf_event import (
     host_event,
 )
 from trapline.kvm.uapi.numbers import IRQ_PMU_OVF
-from trapline.machine.plain_types import U64, Limits
 from trapline.privilege.hpm import HPM_END
 from trapline.sbi.call import MASK64, SbiCall, SbiOutcome, failure, result, success
 from trapline.sbi.numbers import FirmwareEvent, SbiError
+from trapline.session.state.plain_types import U64, Limits
 
 if TYPE_CHECKING:
     from trapline.kvm.vcpu import Vcpu

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from trapline.dataclass import dataclass, replace
 from trapline.kvm.gstage import PAGE_SHIFT
-from trapline.machine.tables import MODES, NoTable, Read, WalkStep, walk
 from trapline.privilege.pte import PPN_MASK, PTE_V
+from trapline.session.tables import MODES, NoTable, Read, WalkStep, walk
 
 if TYPE_CHECKING:
     from trapline.kvm.vcpu import Vcpu

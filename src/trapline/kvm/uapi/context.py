@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar
 from trapline.dataclass import dataclass, field
 from trapline.kvm.uapi.numbers import Exit, SystemEvent
 from trapline.lang.state import Hart
-from trapline.machine.plain_types import U64, Bits, Limits
 from trapline.privilege import csr_numbers as csr
+from trapline.session.state.plain_types import U64, Bits, Limits
 
 # Fields of GuestCsrs and the CSRs that hold them while the vCPU is loaded; hideleg comes before vsie.
 GUEST_CSRS = {

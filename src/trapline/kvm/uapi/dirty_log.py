@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from trapline.kvm.uapi.numbers import KVM_DIRTY_LOG_INITIALLY_SET, KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE
 from trapline.kvm.uapi.slots import PAGE, MemorySlot
-from trapline.machine.plain_types import Bits
+from trapline.session.state.plain_types import Bits
 
 if TYPE_CHECKING:
     from trapline.kvm.vm import Vm

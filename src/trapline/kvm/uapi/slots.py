@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 from trapline.dataclass import dataclass, field
-from trapline.machine.plain_types import Limits
-from trapline.machine.regions import Region
+from trapline.session.regions import Region
+from trapline.session.state.plain_types import Limits
 
 PAGE = 4096
 

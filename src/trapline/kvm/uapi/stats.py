@@ -15,9 +15,9 @@ from trapline.firmware.exit_log import KINDS, NativeExit, counted, spent
 from trapline.kvm.report.cost import estimate
 from trapline.kvm.uapi.stats_fd import HISTOGRAM_BUCKETS
 from trapline.lang.state.words import LAYOUT, TRAP_DESTINATIONS, TRAP_ORIGINS
-from trapline.machine.plain_types import U64
 from trapline.policies import Policy
 from trapline.privilege.causes import GUEST_PAGE_FAULTS, INST_ACCESS, INTERRUPT, cause_name
+from trapline.session.state.plain_types import U64
 
 if TYPE_CHECKING:
     from trapline.kvm.report.trace import TrapRecord

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from trapline.lang.state import Hart
-from trapline.machine.plain_types import U8, U32, Bits, Each
+from trapline.session.state.plain_types import U8, U32, Bits, Each
 
 DOMAINCFG, SOURCECFG, MSIADDRCFG = 0x0000, 0x0004, 0x1BC0
 SETIP, SETIPNUM, IN_CLRIP, CLRIPNUM = 0x1C00, 0x1CDC, 0x1D00, 0x1DDC

@@ -14,8 +14,8 @@ from typing import ClassVar
 from trapline.lang.given import whole
 from trapline.lang.state import Hart
 from trapline.lang.state.words import WATCHER
-from trapline.machine.plain_types import U8, U64
-from trapline.machine.regions import Regions
+from trapline.session.regions import Regions
+from trapline.session.state.plain_types import U8, U64
 
 PAGE = 4096
 SYS_WRITE, SYS_EXIT = 64, 93

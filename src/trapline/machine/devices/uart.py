@@ -12,7 +12,7 @@ from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.machine.devices.plic import drive_source
 from trapline.machine.memory_map import UART_IRQ
-from trapline.machine.plain_types import U8
+from trapline.session.state.plain_types import U8
 
 RBR_THR, IER_REG, IIR_FCR, LCR_REG, MCR_REG, LSR_REG, MSR_REG, SCR_REG = range(8)
 

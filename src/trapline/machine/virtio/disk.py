@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from trapline.machine.plain_state import StateError
+from trapline.session.state.plain_state import StateError
 
 SECTOR = 512
 _IOV_MAX = 1024
@@ -240,7 +240,7 @@ class Overlay:
             self._file = None
         self._base.close()
 
-    # --- checkpoints (machine.kept_state) ---
+    # --- checkpoints (session.state.kept_state) ---
     def begin_undo(self) -> None:
         """A checkpoint is made."""
         self._journals.append({})

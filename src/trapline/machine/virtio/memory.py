@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from trapline.engine.api import Engine
-from trapline.machine.regions import Regions
 from trapline.privilege.protection import KIND_RAM
+from trapline.session.regions import Regions
 
 
 class DmaMemory(Protocol):

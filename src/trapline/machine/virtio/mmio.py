@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Annotated, ClassVar
 
 from trapline.lang.state import Hart
-from trapline.machine.plain_types import FIXED, U8, U32, Limits
 from trapline.machine.virtio import numbers as n
 from trapline.machine.virtio.device import VirtioDevice
 from trapline.machine.virtio.memory import DmaMemory
 from trapline.machine.virtio.queue import MalformedError, Queue
+from trapline.session.state.plain_types import FIXED, U8, U32, Limits
 
 _ADDRESSES = {
     base + 4 * half: (name, half)

@@ -6,7 +6,6 @@ import struct
 from typing import ClassVar
 
 from trapline.dataclass import dataclass
-from trapline.machine.plain_types import U16, U32, U64
 from trapline.machine.virtio.memory import DmaMemory
 from trapline.machine.virtio.numbers import (
     AVAIL_F_NO_INTERRUPT,
@@ -18,6 +17,7 @@ from trapline.machine.virtio.numbers import (
 )
 from trapline.machine.virtio.span import Span
 from trapline.machine.virtio.turn import DESCRIPTOR, REQUEST, Turn
+from trapline.session.state.plain_types import U16, U32, U64
 
 _DESC = struct.Struct("<QIHH")  # addr, len, flags, next
 _USED = struct.Struct("<II")  # id, len

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ClassVar
 
-from trapline.machine.plain_types import Limits
 from trapline.machine.virtio.device import VirtioDevice
 from trapline.machine.virtio.net.gateway import GUEST_MAC, MOST_FLOWS, Forward, Gateway
 from trapline.machine.virtio.net.pcap import Pcap
@@ -16,6 +15,7 @@ from trapline.machine.virtio.numbers import F_VERSION_1, ID_NET
 from trapline.machine.virtio.queue import Chain, MalformedError, Queue
 from trapline.machine.virtio.span import Span
 from trapline.machine.virtio.turn import DESCRIPTOR
+from trapline.session.state.plain_types import Limits
 
 F_CSUM, F_GUEST_CSUM, F_MAC, F_HOST_TSO4 = 1 << 0, 1 << 1, 1 << 5, 1 << 11
 F_MRG_RXBUF, F_STATUS = 1 << 15, 1 << 16

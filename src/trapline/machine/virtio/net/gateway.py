@@ -16,14 +16,14 @@ from typing import Any
 
 import msgspec
 
-from trapline.machine.plain_state import StateError
-from trapline.machine.plain_types import U16
 from trapline.machine.virtio.net import dhcp
 from trapline.machine.virtio.net import frames as f
 from trapline.machine.virtio.net.frames import Arp, Ethernet, Ipv4, Tcp, Udp
 from trapline.machine.virtio.net.reach import EVERYTHING, Reach
 from trapline.machine.virtio.net.tcp import Key, TcpConnection
 from trapline.machine.virtio.net.udp import LINGER, UdpFlow, UdpForward
+from trapline.session.state.plain_state import StateError
+from trapline.session.state.plain_types import U16
 
 GUEST_MAC = bytes.fromhex("525400123456")
 GATEWAY_MAC = bytes.fromhex("52550a000202")

@@ -10,13 +10,13 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
-from trapline.machine.plain_state import StateError
 from trapline.machine.virtio.p9 import wire as w
 from trapline.machine.virtio.p9.fids import Fid, Fids
 from trapline.machine.virtio.p9.files import GIVEN_MODE, Node, Share, check_name
 from trapline.machine.virtio.p9.wire import Reader, WireError, pack_text
 from trapline.machine.virtio.span import Span
 from trapline.machine.virtio.turn import DESCRIPTOR, FLUSH
+from trapline.session.state.plain_state import StateError
 
 LARGEST_MESSAGE = 512 << 10
 _SMALLEST_MESSAGE = 4096

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from trapline.lang.state import Hart
-from trapline.machine.console import Console
-from trapline.machine.hooks import Hooked
-from trapline.machine.outside import Outside
-from trapline.machine.panic import PanicCheck
-from trapline.machine.sigint import on_ctrl_c
 from trapline.people import grouped
+from trapline.session.hooks import Hooked
+from trapline.session.outside import Outside
+from trapline.session.terminal.console import Console
+from trapline.session.terminal.panic import PanicCheck
+from trapline.session.terminal.sigint import on_ctrl_c
 
 IDLE_STEP = 0.1  # seconds between looks at Ctrl-C while waiting for input
 

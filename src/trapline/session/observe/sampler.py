@@ -12,7 +12,7 @@ from trapline.dataclass import dataclass, field
 from trapline.engine.api import Engine
 from trapline.lang.control import EXIT_LIMIT, EXIT_OBSERVE
 from trapline.lang.state import Hart
-from trapline.machine.observer import Kind, Observer, OpenTrap
+from trapline.session.observe.observer import Kind, Observer, OpenTrap
 
 AGAIN = 16  # the first round trip of a kind is followed, and this one, which is warm
 LONGEST = 50_000  # instructions that are followed; what is longer (a trap that slept) is cut there

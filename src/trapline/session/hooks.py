@@ -20,7 +20,7 @@ from trapline.privilege.modes import MACHINE, MODE_NAMES
 if TYPE_CHECKING:
     from trapline.engine.stop_points import Stop, Stopped, Stops
     from trapline.lang.state import Hart
-    from trapline.machine.console import Console
+    from trapline.session.terminal.console import Console
 
 Answer = Callable[[Any], object]
 Until = str | int | bytes | Answer | None

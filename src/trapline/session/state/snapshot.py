@@ -19,11 +19,11 @@ from trapline.digest import sha256
 from trapline.lang.layout import Kind
 from trapline.lang.state import Hart
 from trapline.lang.state.words import LAYOUT
-from trapline.machine import snapshot_file
-from trapline.machine.plain_state import Loader, Saver, StateError, typed
-from trapline.machine.regions import Regions
-from trapline.machine.snapshot_file import SnapshotError
 from trapline.privilege.legal import legal_copy, words_of
+from trapline.session.regions import Regions
+from trapline.session.state import snapshot_file
+from trapline.session.state.plain_state import Loader, Saver, StateError, typed
+from trapline.session.state.snapshot_file import SnapshotError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

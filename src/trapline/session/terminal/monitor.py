@@ -9,8 +9,8 @@ from typing import Protocol
 
 from trapline.isa.decode import Decoder
 from trapline.isa.text import text
-from trapline.machine.expressions import evaluate
-from trapline.machine.monitor_registers import nearest
+from trapline.session.terminal.expressions import evaluate
+from trapline.session.terminal.monitor_registers import nearest
 
 PROMPT = "(trapline) "
 _MOST = 4096  # items that one x shows

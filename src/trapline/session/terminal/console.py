@@ -16,14 +16,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from trapline.dataclass import dataclass
-from trapline.machine.aside import Aside
-from trapline.machine.panic import PanicWatch
-from trapline.machine.sigint import on_death, on_stop
-from trapline.machine.terminal_guard import guarded
+from trapline.session.terminal.aside import Aside
+from trapline.session.terminal.panic import PanicWatch
+from trapline.session.terminal.sigint import on_death, on_stop
+from trapline.session.terminal.terminal_guard import guarded
 
 if TYPE_CHECKING:
-    from trapline.machine.kept_state import KeptState
-    from trapline.machine.later_monitor import LaterMonitor
+    from trapline.session.state.kept_state import KeptState
+    from trapline.session.terminal.later_monitor import LaterMonitor
 
 CTRL_A = 0x01
 MOST_UNREAD = 64 << 10  # bytes of input that wait for the machine
@@ -333,7 +333,7 @@ class Console:
         self.flush()
         source = self.source.source if isinstance(self.source, Again) else self.source
         kept = () if isinstance(source, FileInput) else (source,)
-        from trapline.machine.kept_state import KeptState  # not part of every start
+        from trapline.session.state.kept_state import KeptState  # not part of every start
 
         return ConsoleMark(self._written, len(self.log), self._logged, self.unfinished, KeptState(kept, (), ()))
 

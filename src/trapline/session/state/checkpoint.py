@@ -23,8 +23,8 @@ from trapline.privilege import undo
 if TYPE_CHECKING:
     from trapline.engine.api import Engine
     from trapline.lang.state import Hart
-    from trapline.machine.console import Console
-    from trapline.machine.regions import Regions
+    from trapline.session.regions import Regions
+    from trapline.session.terminal.console import Console
 
 PAGE = undo.PAGE
 # Words of this process that belong to a run all the same: what native code has counted, and where a hart was stopped.
@@ -118,7 +118,7 @@ class _Level:
 
     def __init__(self, owner: Checkpoints, point: Checkpoint) -> None:
         # What only checkpoints need is not part of every start.
-        from trapline.machine.kept_state import KeptState, KeptWords, spans
+        from trapline.session.state.kept_state import KeptState, KeptWords, spans
 
         self.point = point
         self.pages = PageLog(owner.regions, owner.engine)

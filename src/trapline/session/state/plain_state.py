@@ -8,7 +8,7 @@ object whose attributes are not enough (a socket, an open file) has `state() -> 
 where there is one, when all attributes and all memory are back.
 
 The data may come from anybody. No class is looked up by a name in it: a value goes where the built object has one
-of the same kind (machine.plain_types), and anything else is refused.
+of the same kind (session.state.plain_types), and anything else is refused.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ import msgspec
 
 from trapline.dataclass import fields
 from trapline.lang.state import Hart
-from trapline.machine.plain_types import FIXED, Below, Bits, Each, Limits, Part
-from trapline.machine.regions import Backing, Region, Regions
+from trapline.session.regions import Backing, Region, Regions
+from trapline.session.state.plain_types import FIXED, Below, Bits, Each, Limits, Part
 
 KEPT: tuple[type, ...] = (
     *(Hart, Region, Regions, Backing, memoryview, type, partial, types.ModuleType),
@@ -36,7 +36,7 @@ KEPT: tuple[type, ...] = (
 )
 TAG = "$"
 _HERE = "trapline."
-STATEFUL = tuple(f"{_HERE}{room}." for room in ("machine", "sbi", "firmware", "kvm", "vmm"))
+STATEFUL = tuple(f"{_HERE}{room}." for room in ("session", "machine", "sbi", "firmware", "kvm", "vmm"))
 _LOADED = (f"{_HERE}lang.devices", *STATEFUL)
 _WORD = 64
 _DEEPEST = 60  # levels of objects in objects; those of a machine are not half as many

@@ -6,7 +6,7 @@ import select
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from trapline.machine.console import Console
+from trapline.session.terminal.console import Console
 
 
 class Sockets(Protocol):

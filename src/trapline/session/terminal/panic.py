@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
-from trapline.machine.plain_types import U64
+from trapline.session.state.plain_types import U64
 
 _SEEN, _ENDED = b"Kernel panic - not syncing: ", b"---[ end Kernel panic - not syncing"
 _LONGEST = 1024  # bytes of a line that are looked at

@@ -15,10 +15,10 @@ from trapline.engine.api import Engine
 from trapline.lang.control import EXIT_LIMIT
 from trapline.lang.state import Hart
 from trapline.lang.state.words import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
-from trapline.machine.fault_reason import MISALIGNED_REMEDY, fault_reason
 from trapline.privilege.causes import INTERRUPT, LOAD_MISALIGNED, STORE_MISALIGNED, cause_name
 from trapline.privilege.fields import HSTATUS_GVA, HSTATUS_SPVP, MSTATUS_GVA, MSTATUS_SPP
 from trapline.privilege.modes import DESTINATION_NAMES, MACHINE, MODE_NAMES, SUPERVISOR, TO_HS, TO_M, TO_VS, USER
+from trapline.session.fault_reason import MISALIGNED_REMEDY, fault_reason
 
 _ATTEMPTS = {True: 6_000, False: 1_200}  # by whether the engine is fast
 _GLANCE = {True: 3_000, False: 300}

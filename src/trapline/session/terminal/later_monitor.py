@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trapline.machine.monitor import Monitor
+    from trapline.session.terminal.monitor import Monitor
 
 
 class LaterMonitor:
@@ -21,7 +21,7 @@ class LaterMonitor:
     @cached_property
     def made(self) -> Monitor:
         """The monitor."""
-        from trapline.machine.monitor import Monitor
+        from trapline.session.terminal.monitor import Monitor
 
         target, machine, write = self._parts
         module, _, name = target.partition(":")

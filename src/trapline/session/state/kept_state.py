@@ -1,7 +1,7 @@
 """What the attributes of a machine's objects are at a checkpoint, to be put back within microseconds.
 
-The objects are those that a snapshot saves (machine.plain_state), but nothing is turned into data: an attribute gets
-the value back that it had, and each list, dict, deque, set and bytearray the elements.
+The objects are those that a snapshot saves (session.state.plain_state), but nothing is turned into data: an attribute
+gets the value back that it had, and each list, dict, deque, set and bytearray the elements.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from trapline.lang.devices import DeviceState
 from trapline.lang.layout import Field
-from trapline.machine.plain_state import KEPT, STATEFUL, frozen
+from trapline.session.state.plain_state import KEPT, STATEFUL, frozen
 
 _LEAVES = (bool, int, float, str, bytes, Enum, type(None))
 
