@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from trapline.machine.machine import Machine
     from trapline.policies import Policy, load_policy, policy_names
     from trapline.scale.sweep import Swept, sweep
+    from trapline.session.observe.observer import Observer
     from trapline.vmm.guest import Guest
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Comparison",
     "Guest",
     "Machine",
+    "Observer",
     "Policy",
     "Route",
     "RouteTable",
@@ -43,6 +45,7 @@ _HOMES = {
     "Comparison": "trapline.lab.compare",
     "Guest": "trapline.vmm.guest",
     "Machine": "trapline.machine.machine",
+    "Observer": "trapline.session.observe.observer",
     "Policy": "trapline.policies",
     "Route": "trapline.lab.routes",
     "RouteTable": "trapline.lab.route",
