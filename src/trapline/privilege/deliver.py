@@ -8,6 +8,7 @@ from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege.causes import ILLEGAL_INST, VIRTUAL_INST
 from trapline.privilege.guards import ecall_cause
+from trapline.privilege.mode_change import hosted_level
 from trapline.privilege.trap import destination, take_trap, trap_into
 
 EXPLICIT_ACCESS_CAUSES = 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 13 | 1 << 15 | 1 << 21 | 1 << 23
@@ -65,8 +66,8 @@ def environment_call(hart: Hart) -> None:
 
 @inline
 def environment_call_to(hart: Hart, to: U64) -> None:
-    """The same for compiled code that presumes where it goes (modes.TO_M, TO_HS, TO_VS), and gives up otherwise."""
+    """The same for compiled code that presumes to which code it goes (modes.TO_M, TO_HS, TO_VS), or else gives up."""
     cause = ecall_cause(hart)
-    presumed = destination(hart, cause, U64(0)) == to
+    presumed = destination(hart, cause, U64(0)) == to and hosted_level(hart, to) == 0
     give_up_unless(presumed)
     trap_into(hart, to, cause, hart.pc, U64(0), U64(0), U64(0), U64(0))

@@ -46,26 +46,35 @@ def trap_entry(body: TrapBody) -> TrapBody:
 
     @inline
     def changed(hart: Hart, to: U64, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64, gva: U64) -> None:
-        calm = settled(hart) and hosted_level(hart, to) == 0 and not walked_for_guest(hart, cause)
+        calm = settled(hart) and not walked_for_guest(hart, cause)
         give_up_unless(calm)
         left = hart.virt
+        hosted = hosted_level(hart, to)
         if not calm and walked_for_guest(hart, cause):
             flush_page(hart, tval)
         body(hart, to, cause, epc, tval, tval2, tinst, gva)
         if calm:
             follow_mode(hart, U64(MACHINE) if to == TO_M else U64(SUPERVISOR), u64(to == TO_VS), left)
+            if hosted != 0:
+                leave_to_hosted(hart, to, cause)
         else:
             follow_trap(hart, to, cause, epc, left)
 
     return named(body.__name__)(changed)
 
 
+@inline
+def leave_to_hosted(hart: Hart, to: U64, cause: U64) -> None:
+    """Hosted software handles the trap."""
+    hart.exit_arg = cause
+    leave(hart, EXIT_HOSTED_M if to == TO_M else EXIT_HOSTED_HS)
+
+
 @cold
 def follow_trap(hart: Hart, to: U64, cause: U64, epc: U64, left: U64) -> None:
     """What follows a trap where more than the mode has changed, somebody looks on, or hosted software handles it."""
     if hosted_level(hart, to) != 0:
-        hart.exit_arg = cause
-        leave(hart, EXIT_HOSTED_M if to == TO_M else EXIT_HOSTED_HS)
+        leave_to_hosted(hart, to, cause)
     if settled(hart):
         follow_mode(hart, hart.priv, hart.virt, left)
     else:

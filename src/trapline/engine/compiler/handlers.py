@@ -266,7 +266,7 @@ def perform(
         h.tail(f"s.{slow}", ic=before)
         h.begin(f"good{tag}")
     if kind == "m":
-        mode_changed(h, Word(h.read(f"%np{tag}")), after)
+        mode_changed(h, Word(h.read(f"%np{tag}")), after, leaves=instruction.delivered is not None)
     elif compiled.jumps:
         h.branch(Flag(h.read(f"%jumped{tag}", "i1")), f"jump{tag}", f"fall{tag}")
         h.begin(f"jump{tag}")
@@ -274,8 +274,11 @@ def perform(
         h.begin(f"fall{tag}")
 
 
-def mode_changed(h: Handler, pc: Word, ic: Word) -> None:
-    """Go on at pc in the context of now, where its translation set is known."""
+def mode_changed(h: Handler, pc: Word, ic: Word, *, leaves: bool) -> None:
+    """Go on at pc in the context of now, where its translation set is known and no hosted mode wants out."""
+    if leaves:
+        h.branch(h.compare("ne", h.get("attention"), 0), "search", "stay", UNLIKELY)
+        h.begin("stay")
     place = h.item(h.field("ctx_set"), h.get("ctx_now"), "ptr")
     tlb = h.load_pointer(place)
     h.branch(h.is_null(tlb), "search", "found", UNLIKELY)

@@ -356,7 +356,7 @@ class Translator(Ways):
             if moves:
                 returns = found.instruction.flow is Flow.RETURN
                 targets = self.region.resumed_by(block) if returns else [] if target is None else [target]
-                way = self.change_mode(targets, dirty)
+                way = self.change_mode(targets, dirty, leaves=not returns and not targets)
             else:
                 way = self.leave_by_pc("fn_goto", dirty)
                 targets = self.region.may_go(block) if found.instruction.name == "jalr" else []

@@ -310,14 +310,19 @@ class Ways:
             self.tail(f"store ptr {tlb}, ptr %in{page}")
         self.tail(f"br label %{label}.on")
 
-    def change_mode(self, targets: list[int], dirty: set[Register]) -> str:
-        """Label that goes on at `%to` in the context of now."""
+    def change_mode(self, targets: list[int], dirty: set[Register], *, leaves: bool) -> str:
+        """Label that goes on at `%to` in the context of now; `leaves`: unless a hosted mode wants out."""
         way = away = self.leave_by_pc("fn_goto", dirty)
         mode = self.region.mode(targets[0]) if targets else None
         if mode is not None:
             way = self.enter(targets, dirty, away)
         search = self.leave_by_pc("fn_resume", dirty)
         label = self.tail_label("mode")
+        if leaves:
+            self.tail(f"%{label}.asks = load i64, ptr {self.field(self.tails, 'attention', label)}")
+            self.tail(f"%{label}.leave = icmp ne i64 %{label}.asks, 0")
+            self.tail(f"br i1 %{label}.leave, label %{search}, label %{label}.stay{UNLIKELY}")
+            self.tails.append(f"{label}.stay:")
         self.tail(f"%{label}.n = load i64, ptr {self.slot(self.tails, 'ctx_now', label)}")
         sets = self.field(self.tails, "ctx_set", label)
         self.tail(f"%{label}.p = getelementptr inbounds ptr, ptr {sets}, i64 %{label}.n")
