@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trapline.lab.elf_file import Part, write_elf
+from trapline.lab.replay.elf_file import Part, write_elf
 
 
 def elf(entry: int, segments: Sequence[tuple[int, bytes]]) -> bytes:

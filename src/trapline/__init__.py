@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from trapline.kvm.vcpu import Vcpu
     from trapline.kvm.vm import Vm
-    from trapline.lab.audit import Audit, audit
+    from trapline.lab.audit.audit import Audit, audit
     from trapline.lab.compare import Comparison, compare
     from trapline.lab.route import RouteTable, route
     from trapline.lab.routes import Route
@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Audit": "trapline.lab.audit",
+    "Audit": "trapline.lab.audit.audit",
     "Comparison": "trapline.lab.compare",
     "Guest": "trapline.vmm.guest",
     "Machine": "trapline.machine.machine",
@@ -52,7 +52,7 @@ _HOMES = {
     "Swept": "trapline.scale.sweep",
     "Vcpu": "trapline.kvm.vcpu",
     "Vm": "trapline.kvm.vm",
-    "audit": "trapline.lab.audit",
+    "audit": "trapline.lab.audit.audit",
     "compare": "trapline.lab.compare",
     "load_policy": "trapline.policies",
     "policy_names": "trapline.policies",

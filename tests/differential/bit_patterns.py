@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trapline.isa.assemble import assemble
-from trapline.lab.elf_file import Part, write_elf
+from trapline.lab.replay.elf_file import Part, write_elf
 
 CODE, SLOT, DATA, TOHOST = 0x8000_0000, 0x8080_0000, 0x8090_0000, 0x8070_0000
 BITS, RESULTS = 0x8100_0000, 0x8180_0000

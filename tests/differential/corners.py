@@ -13,7 +13,7 @@ import trapline.isa.all  # noqa: F401  (declares every instruction)
 from trapline.isa.assemble import assemble
 from trapline.isa.decode import extension_enabled
 from trapline.isa.encoding import EncodingError, parse
-from trapline.lab.elf_file import Part, write_elf
+from trapline.lab.replay.elf_file import Part, write_elf
 from trapline.lang.functions import INSTRUCTIONS, Instruction
 
 CODE, RESULTS, TOHOST, ROWS = 0x8000_0000, 0x8040_0000, 0x8070_0000, 0x8080_0000

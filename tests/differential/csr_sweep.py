@@ -5,7 +5,7 @@ from __future__ import annotations
 import trapline.isa.all  # noqa: F401  (declares every instruction)
 from trapline.isa.assemble import assemble
 from trapline.isa.encoding import parse
-from trapline.lab.elf_file import Part, write_elf
+from trapline.lab.replay.elf_file import Part, write_elf
 from trapline.lang.functions import INSTRUCTIONS
 from trapline.privilege.csr_numbers import CSR_BY_NAME
 from trapline.verify.stream_csrs import EXCLUDED, MASKED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trapline.isa.all  # noqa: F401  (declares every instruction)
 from trapline.isa.assemble import assemble_program
-from trapline.lab.elf_file import Part, write_elf
+from trapline.lab.replay.elf_file import Part, write_elf
 
 CODE, RESULTS, TOHOST, SCRATCH = 0x8000_0000, 0x8080_0000, 0x8070_0000, 0x8071_0000
 MODES = {"M": 3 << 11, "HS": 1 << 11, "U": 0, "VS": 1 << 39 | 1 << 11, "VU": 1 << 39}

@@ -15,7 +15,7 @@ from float_values import triple
 import trapline.isa.all  # noqa: F401  (declares the instructions)
 from trapline.isa.assemble import assemble_program
 from trapline.isa.float.instructions import declare
-from trapline.lab.elf_file import Part, write_elf
+from trapline.lab.replay.elf_file import Part, write_elf
 from trapline.lang.functions import INSTRUCTIONS, Instruction
 from trapline.lang.memory import host_load
 from trapline.lang.state import Hart

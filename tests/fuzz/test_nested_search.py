@@ -15,7 +15,7 @@ from trapline.fuzz.replay import write_all
 from trapline.fuzz.search import News, Plan, Search
 from trapline.fuzz.target import End
 from trapline.isa.assemble import assemble
-from trapline.lab import probe_image as probe
+from trapline.lab.probe import image as probe
 from trapline.lab.settings import settings
 from trapline.policies import load_policy
 from trapline.privilege.pte import PTE_A, PTE_D, PTE_R, PTE_V, PTE_W, PTE_X

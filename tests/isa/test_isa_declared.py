@@ -17,7 +17,7 @@ _ISA = "from trapline.privilege.isa_string import DEFAULT_ISA; "
         "from trapline.verify.stream_code import CodeGenerator as C\nfound = C(set('IMAFDCH')).by_name",
         "from trapline.verify.coverage import reachable_instructions\nfound = reachable_instructions({'I', 'M', 'H'})",
         "from trapline.verify.lockstep import _every_extension\nfound = sorted(_every_extension().enabled)",
-        "from trapline.lab.checks import _decoder\nfound = sorted(_decoder().enabled)",
+        "from trapline.lab.audit.checks import _decoder\nfound = sorted(_decoder().enabled)",
     ],
 )
 def test_a_new_process_sees_every_instruction(code: str) -> None:

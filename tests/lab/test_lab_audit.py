@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from trapline.lab.audit import Audit, audit
-from trapline.lab.events import MMIO, READ_ONLY, TAKEN
+from trapline.lab.audit.audit import Audit, audit
 from trapline.lab.guest_run import RunOptions, run_guest
-from trapline.lab.replay import write_all
+from trapline.lab.probe.events import MMIO, READ_ONLY, TAKEN
+from trapline.lab.replay.replay import write_all
 from trapline.lab.settings import settings
 
 

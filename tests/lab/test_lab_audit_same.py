@@ -9,12 +9,12 @@ import pytest
 from msgspec.structs import replace
 
 from trapline.firmware.models import FirmwareModel
-from trapline.lab.audit import Job, run_job
-from trapline.lab.audit_same import Facts, Ground, Results
-from trapline.lab.events import EVENTS
+from trapline.lab.audit.audit import Job, run_job
+from trapline.lab.audit.same import Facts, Ground, Results
 from trapline.lab.firmware_names import ALL
-from trapline.lab.probe import Observation, ProbeVm
-from trapline.lab.probe_image import Entry
+from trapline.lab.probe.events import EVENTS
+from trapline.lab.probe.image import Entry
+from trapline.lab.probe.probe import Observation, ProbeVm
 from trapline.lab.settings import Settings
 from trapline.policies import Action, load_policy, policy_names
 from trapline.policies.schema import Bug, Policy

@@ -10,8 +10,8 @@ from xml.etree import ElementTree as Xml
 import pytest
 
 from trapline.cli.main import main
-from trapline.lab.audit import Audit, audit
-from trapline.lab.baseline import read, since
+from trapline.lab.audit.audit import Audit, audit
+from trapline.lab.audit.baseline import read, since
 from trapline.lab.errors import UsageError
 from trapline.views.junit import Case, Suite, audit_suites, write_junit
 

@@ -22,8 +22,8 @@ from trapline.conform.payload import WARM_UP, parse_manifest, payload
 from trapline.conform.program import COMPILER, build
 from trapline.conform.seen import CSRS, REGISTERS, Seen, from_report, without_end
 from trapline.fetch.store import Store
-from trapline.lab import probe_image
 from trapline.lab.errors import UsageError
+from trapline.lab.probe import image as probe_image
 from trapline.lab.settings import settings
 from trapline.machine.machine import Machine
 from trapline.privilege.isa_string import extensions

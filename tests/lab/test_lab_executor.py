@@ -13,7 +13,7 @@ from typing import Any
 import executor_units as units
 import pytest
 
-from trapline.lab.executor import Done, Executor, Here, in_order, local
+from trapline.lab.executor.api import Done, Executor, Here, in_order, local
 
 
 @pytest.fixture(params=[1, 2], ids=["here", "processes"])
@@ -86,7 +86,7 @@ def test_few_units_are_taken_ahead() -> None:
 def test_closing_ends_the_workers(tmp_path: Path) -> None:
     """Workers in the middle of a unit are ended when their reader is killed with -9."""
     code = (
-        "import executor_units as u; from trapline.lab.executor import local;"
+        "import executor_units as u; from trapline.lab.executor.api import local;"
         f"list(local(2).execute(u.sleep_and_tell, [{str(tmp_path)!r}] * 2))"
     )
     path = os.pathsep.join([str(Path(units.__file__).parent), *sys.path])

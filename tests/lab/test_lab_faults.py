@@ -19,9 +19,9 @@ from trapline.kvm.exits import redirect as kvm_redirect
 from trapline.kvm.uapi.context import CpuTrap
 from trapline.kvm.uapi.stats import VcpuStats
 from trapline.kvm.vm import Vm
-from trapline.lab.checks import FAIL, Finding, check
-from trapline.lab.oracle import expected
-from trapline.lab.probe import ProbeError, ProbeVm
+from trapline.lab.audit.checks import FAIL, Finding, check
+from trapline.lab.probe.oracle import expected
+from trapline.lab.probe.probe import ProbeError, ProbeVm
 from trapline.lab.route import to_route
 from trapline.lab.routes import Route
 from trapline.lab.settings import settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trapline.lab.audit import audit
+from trapline.lab.audit.audit import audit
 from trapline.lab.route import route
 from trapline.lab.routes import Route
 

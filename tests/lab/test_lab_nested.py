@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from trapline.cli import main
-from trapline.lab import probe_image as image
 from trapline.lab.errors import UsageError
 from trapline.lab.guest_run import RunOptions, run_guest
-from trapline.lab.nested_audit import NestedAudit, every_l1, nested_audit
-from trapline.lab.nested_image import hypervisor
-from trapline.lab.nested_replay import write_nested
-from trapline.lab.nested_route import NestedRoute, nested_route
+from trapline.lab.nested.audit import NestedAudit, every_l1, nested_audit
+from trapline.lab.nested.image import hypervisor
+from trapline.lab.nested.replay import write_nested
+from trapline.lab.nested.route import NestedRoute, nested_route
+from trapline.lab.probe import image
 from trapline.lab.settings import settings
 from trapline.policies import load_policy, policy_names
 

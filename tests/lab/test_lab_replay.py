@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from trapline.lab.audit import audit
+from trapline.lab.audit.audit import audit
+from trapline.lab.audit.checks import Finding
 from trapline.lab.boot import BootOptions, boot
-from trapline.lab.checks import Finding
-from trapline.lab.events import EVENTS
 from trapline.lab.guest_run import RunOptions, run_guest
-from trapline.lab.oracle import expected
-from trapline.lab.replay import guest_of, write_all
+from trapline.lab.probe.events import EVENTS
+from trapline.lab.probe.oracle import expected
+from trapline.lab.replay.replay import guest_of, write_all
 from trapline.lab.settings import settings
 from trapline.machine.elf import parse
 from trapline.verify.spike import find_spike

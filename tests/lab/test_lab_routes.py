@@ -9,7 +9,7 @@ import pytest
 
 from trapline.firmware.models import MODELS
 from trapline.lab.errors import UsageError
-from trapline.lab.events import EVENTS, UNREACHABLE
+from trapline.lab.probe.events import EVENTS, UNREACHABLE
 from trapline.lab.route import RouteTable, event_names, route
 from trapline.lab.routes import ENDS, Route
 from trapline.privilege.causes import CAUSE_NAMES

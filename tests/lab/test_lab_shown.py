@@ -11,7 +11,7 @@ from trapline.conform.costs import CostRow, CostTable
 from trapline.conform.loops import LOOPS
 from trapline.isa.assemble import assemble
 from trapline.kvm.report.death import Death
-from trapline.lab.audit import audit
+from trapline.lab.audit.audit import audit
 from trapline.session.observe.observer import Observer
 from trapline.shown import html_table
 

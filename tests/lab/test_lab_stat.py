@@ -17,14 +17,14 @@ from typing import Any
 import pytest
 
 from trapline.isa.assemble import assemble
-from trapline.lab import stat_offer
 from trapline.lab.boot import BootOptions, boot
 from trapline.lab.guest_run import RunOptions, RunReport, run_guest
 from trapline.lab.settings import settings
-from trapline.lab.stat_client import Connection, Gone, Sample, connect, runs
-from trapline.lab.stat_folder import UnsafeFolder, folder, sockets
-from trapline.lab.stat_offer import Offer
-from trapline.lab.stat_rates import Rates, named
+from trapline.lab.stat import offer as stat_offer
+from trapline.lab.stat.client import Connection, Gone, Sample, connect, runs
+from trapline.lab.stat.folder import UnsafeFolder, folder, sockets
+from trapline.lab.stat.offer import Offer
+from trapline.lab.stat.rates import Rates, named
 
 GUEST = """
 again:
@@ -279,7 +279,7 @@ def test_a_run_that_does_not_answer(place: Path) -> None:
 
 def test_a_filter_fits_names() -> None:
     """A filter is a regular expression that fits anywhere in a name."""
-    from trapline.lab.stat_rates import Line
+    from trapline.lab.stat.rates import Line
 
     assert named("mmio")(Line("counter", "mmio_exit_user", 1, 1.0))
     assert not named("^exit")(Line("counter", "mmio_exit_user", 1, 1.0))

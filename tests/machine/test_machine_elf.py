@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from machine_fakes import make_elf
 
-from trapline.lab.elf_file import Part, write_elf
+from trapline.lab.replay.elf_file import Part, write_elf
 from trapline.machine.elf import SYMBOL, ImageError, parse
 from trapline.machine.image import load_elf, load_program, read_program
 from trapline.machine.kernel_image import linux_header

@@ -20,7 +20,7 @@ import pytest
 
 from trapline.cli.main import main
 from trapline.lab.errors import UsageError
-from trapline.lab.executor import TRIES, Done, Here
+from trapline.lab.executor.api import TRIES, Done, Here
 from trapline.scale.spec import spec_of
 from trapline.scale.store import Store, schema
 from trapline.scale.sweep import Swept, sweep

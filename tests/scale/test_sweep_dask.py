@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "lab"))
 import executor_units as units  # noqa: E402
 
 from trapline.lab.errors import UsageError  # noqa: E402
-from trapline.lab.executor import Done, Here  # noqa: E402
-from trapline.lab.executor_dask import Dask  # noqa: E402
+from trapline.lab.executor.api import Done, Here  # noqa: E402
+from trapline.lab.executor.dask import Dask  # noqa: E402
 from trapline.scale.store import Store  # noqa: E402
 from trapline.scale.sweep import sweep  # noqa: E402
 

@@ -14,9 +14,9 @@ from trapline.kvm.report.death import CodeLine, CsrValue, Death, decode_csr
 from trapline.kvm.report.trace import TrapRecord
 from trapline.kvm.report.walks import Walk
 from trapline.kvm.uapi.context import CpuTrap
-from trapline.lab.audit import Audit
+from trapline.lab.audit.audit import Audit
+from trapline.lab.audit.checks import Finding
 from trapline.lab.boot import BootOptions, BootReport
-from trapline.lab.checks import Finding
 from trapline.lab.compare import Comparison
 from trapline.lab.guest_run import RunOptions, RunReport
 from trapline.lab.kept import Kept

@@ -20,8 +20,8 @@ import msgspec
 import pytest
 
 from trapline.isa.assemble import assemble
-from trapline.lab.stat_client import Gone, Sample
-from trapline.lab.stat_rates import Rates
+from trapline.lab.stat.client import Gone, Sample
+from trapline.lab.stat.rates import Rates
 from trapline.session.terminal.aside import MOST_KEPT, Aside
 from trapline.session.terminal.console import Console, Replay
 from trapline.views.stat import csv_head, csv_lines, log_line

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from trapline.fetch.store import find_kernel
-from trapline.lab.probe import Observation, ProbeVm
+from trapline.lab.probe.probe import Observation, ProbeVm
 from trapline.lab.settings import settings
 from trapline.session.terminal.console import Console
 from trapline.vmm.guest import Guest

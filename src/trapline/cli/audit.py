@@ -11,7 +11,7 @@ from trapline.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, Json, Misaligned
 from trapline.cli.parameter import Parameter
 
 if TYPE_CHECKING:
-    from trapline.lab.baseline import Since
+    from trapline.lab.audit.baseline import Since
 
 
 def audit(
@@ -66,11 +66,11 @@ def audit(
     json
         Write the result as JSON to a file, or - for standard output.
     """
-    from trapline.lab.audit import audit as lab
-    from trapline.lab.baseline import read, since
+    from trapline.lab.audit.audit import audit as lab
+    from trapline.lab.audit.baseline import read, since
     from trapline.lab.errors import UsageError
     from trapline.lab.output import behind_result
-    from trapline.lab.replay import write_all
+    from trapline.lab.replay.replay import write_all
     from trapline.lab.route import event_names
     from trapline.lab.settings import policy_of
     from trapline.policies import policy_names
@@ -121,10 +121,10 @@ def _nested(
     event: str | None, out: str | None, workers: int | None, json: Json,
     since_file: tuple[str, frozenset[tuple[Any, ...]]] | None, junit: str | None,
 ) -> int:  # fmt: skip
-    from trapline.lab.baseline import since
-    from trapline.lab.nested_audit import every_l1, nested_audit
-    from trapline.lab.nested_replay import write_nested
-    from trapline.lab.nested_route import DEFAULT_L1, wanted
+    from trapline.lab.audit.baseline import since
+    from trapline.lab.nested.audit import every_l1, nested_audit
+    from trapline.lab.nested.replay import write_nested
+    from trapline.lab.nested.route import DEFAULT_L1, wanted
     from trapline.lab.output import behind_result
     from trapline.lab.settings import policy_of
     from trapline.views.nested import show_nested_audit

@@ -51,7 +51,7 @@ def route(
     if picture is not None and not picture.lower().endswith(".svg"):
         raise UsageError(f"cannot draw {picture!r}: no such format", "--picture", "end the name in .svg")
     if nested:
-        from trapline.lab.nested_route import DEFAULT_L1, nested_route
+        from trapline.lab.nested.route import DEFAULT_L1, nested_route
         from trapline.views.nested import show_nested_routes, show_seen
 
         ways = nested_route(

@@ -14,8 +14,8 @@ from trapline.cli.options import Json
 from trapline.cli.parameter import Parameter
 
 if TYPE_CHECKING:
-    from trapline.lab.stat_client import Connection
-    from trapline.lab.stat_rates import Line, View
+    from trapline.lab.stat.client import Connection
+    from trapline.lab.stat.rates import Line, View
 
 Flag = Annotated[bool, Parameter(negative="")]
 LEAST_INTERVAL = 0.1
@@ -60,7 +60,7 @@ def stat(
     import re
 
     from trapline.lab.errors import UsageError
-    from trapline.lab.stat_rates import named
+    from trapline.lab.stat.rates import named
 
     if sum((log, csv, json is not None)) > 1:
         raise UsageError("--log, --csv and --json: one of them")
@@ -82,7 +82,7 @@ def stat(
 def _chosen(pid: int | None) -> Connection:
     """Connect to the run that is meant."""
     from trapline.lab.errors import UsageError
-    from trapline.lab.stat_client import NONE, connect, described, runs
+    from trapline.lab.stat.client import NONE, connect, described, runs
 
     if pid is not None:
         return connect(pid)
@@ -107,8 +107,8 @@ def _repeat(
 ) -> int:
     """Write a view each interval; the first sample is only where rates begin."""
     from trapline.lab.errors import UsageError
-    from trapline.lab.stat_client import Gone
-    from trapline.lab.stat_rates import Rates
+    from trapline.lab.stat.client import Gone
+    from trapline.lab.stat.rates import Rates
 
     rates = Rates()
     shown = 0
@@ -173,7 +173,7 @@ def _screen(pid: int | None, fields: str | None, interval: float, *, own: bool) 
     from importlib.util import find_spec
 
     from trapline.lab.errors import UsageError
-    from trapline.lab.stat_client import NONE, connect, runs
+    from trapline.lab.stat.client import NONE, connect, runs
 
     found = runs()
     if own and pid not in found:

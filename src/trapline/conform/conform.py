@@ -19,10 +19,10 @@ from trapline.conform.sweep import Sweep
 from trapline.conform.sweep_compare import SweepRow, compare_sweep
 from trapline.conform.sweep_run import SweepSeen, run_hosted_sweeps, run_sweeps
 from trapline.conform.sweeps import named
-from trapline.lab import probe_image as image
 from trapline.lab.errors import UsageError
-from trapline.lab.events import EVENTS
 from trapline.lab.firmware_names import ALL
+from trapline.lab.probe import image
+from trapline.lab.probe.events import EVENTS
 from trapline.lab.route import event_names
 from trapline.lab.settings import Settings, policy_of
 from trapline.policies import Policy

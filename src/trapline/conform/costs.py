@@ -18,8 +18,8 @@ from trapline.conform.board import Host, Run, Session, quietest, run_events
 from trapline.conform.loops import LOOPS, Loop, files, rounds_of
 from trapline.conform.payload import payload
 from trapline.conform.port import Window
-from trapline.lab import probe_image as image
 from trapline.lab.errors import UsageError
+from trapline.lab.probe import image
 from trapline.privilege.isa_string import extensions
 from trapline.privilege.modes import MODE_HS, MODE_M, MODE_U, MODE_VS, MODE_VU
 from trapline.shown import html_table

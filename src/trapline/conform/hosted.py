@@ -7,9 +7,9 @@ from trapline.conform.seen import CSRS, REGISTERS, Seen
 from trapline.engine.api import Engine
 from trapline.kvm.uapi.numbers import Exit
 from trapline.kvm.uapi.onereg import CORE, CSR, get_one_reg, reg_id
-from trapline.lab import probe_image as image
-from trapline.lab.probe import Observation, ProbeError, ProbeVm
-from trapline.lab.probe_image import Entry
+from trapline.lab.probe import image
+from trapline.lab.probe.image import Entry
+from trapline.lab.probe.probe import Observation, ProbeError, ProbeVm
 from trapline.lab.settings import Settings
 
 _OWN = "trapline/"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trapline.isa.assemble import assemble
-from trapline.lab.probe_image import ALL, END, FINISHER, MARK, MMIO_PAGE
+from trapline.lab.probe.image import ALL, END, FINISHER, MARK, MMIO_PAGE
 from trapline.privilege.pte import PTE_U
 
 RAM = 0x8000_0000

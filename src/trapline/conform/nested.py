@@ -12,8 +12,8 @@ from trapline.conform.payload import HOLE_BACKING
 from trapline.conform.port import CSRS, PORT, Port, Snapshot, read_virtual, take
 from trapline.firmware.firmware import Firmware
 from trapline.kvm.uapi.slots import SlotKind
-from trapline.lab import probe_image as image
 from trapline.lab.firmware_names import firmware_named
+from trapline.lab.probe import image
 from trapline.lab.settings import Settings
 from trapline.lang.state import Hart
 from trapline.machine.memory_map import Window

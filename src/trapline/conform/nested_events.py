@@ -17,9 +17,9 @@ from trapline.conform.nested import OF_L1, NestedSession
 from trapline.conform.payload import Payload, payload
 from trapline.conform.seen import Seen
 from trapline.kvm.vm import Vm
-from trapline.lab import probe_image as image
 from trapline.lab.errors import UsageError
-from trapline.lab.events import EVENTS
+from trapline.lab.probe import image
+from trapline.lab.probe.events import EVENTS
 from trapline.lab.route import event_names
 from trapline.lab.settings import Settings, policy_of
 from trapline.policies import Policy

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trapline.isa.assemble import assemble
-from trapline.lab import probe_image as image
-from trapline.lab.probe_image import Entry, Image
+from trapline.lab.probe import image
+from trapline.lab.probe.image import Entry, Image
 
 # Physical addresses where no device and no memory of the board answers: what stands behind the slot with a hole.
 HOLE_BACKING = 0x5000_0000

@@ -1,6 +1,6 @@
 """Sweeps: a guest that makes many calls and accesses in a row, and notes what became of each.
 
-An event (lab.events) is compared in every field, a sweep's item in few: what the guest read, what it trapped
+An event (lab.probe.events) is compared in every field, a sweep's item in few: what the guest read, what it trapped
 with, what KVM_RUN returned. For that there can be thousands: every SBI function, every CSR.
 
 The guest runs in VS-mode with paging off and interrupts off. An item is a row of the table: where its code is,
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from trapline.conform.payload import HOLE_BACKING
 from trapline.isa.assemble import assemble_program
-from trapline.lab import probe_image as probe
+from trapline.lab.probe import image as probe
 
 RAM, RAM_SIZE = probe.RAM, probe.RAM_SIZE
 TABLE = RAM + 0x2_0000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from trapline.conform.sweep import NO_SLOT, NONE, RAM, RAM_SIZE, SCRATCH, Item, Sweep
-from trapline.lab import probe_image as probe
+from trapline.lab.probe import image as probe
 from trapline.sbi.numbers import EXPERIMENTAL, FIRMWARE_SPECIFIC, VENDOR, Eid
 
 ALL = (1 << 64) - 1

@@ -31,8 +31,8 @@ from trapline.kvm.uapi.onereg import CORE, CSR, SBI_EXT, OneRegError, get_one_re
 from trapline.kvm.uapi.slots import SlotKind
 from trapline.kvm.vcpu import Vcpu
 from trapline.kvm.vm import Vm
-from trapline.lab import probe_image as probe
 from trapline.lab.errors import UsageError
+from trapline.lab.probe import image as probe
 from trapline.lab.settings import Settings
 from trapline.lang.values import MASK64
 from trapline.sbi.numbers import Eid

@@ -13,8 +13,8 @@ from trapline.fuzz.findings import HOST, Case, Group, Key
 from trapline.fuzz.folder import Folder
 from trapline.fuzz.legs import Heard, Leg, Trial, run_leg, run_trial
 from trapline.fuzz.search import News, Plan
-from trapline.lab.executor import Executor
-from trapline.lab.executor_local import Processes
+from trapline.lab.executor.api import Executor
+from trapline.lab.executor.local import Processes
 
 LEG_RUNS = 2048  # programs of a leg, if the search is for so many
 SAVE = 5.0  # seconds

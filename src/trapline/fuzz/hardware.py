@@ -13,9 +13,9 @@ from trapline.firmware.firmware import Firmware
 from trapline.fuzz import image as layout
 from trapline.fuzz.image import Image
 from trapline.fuzz.target import LIMIT
-from trapline.lab import probe_image as probe
 from trapline.lab.firmware_names import firmware_named
-from trapline.lab.oracle import Nothing, run_machine, without_hypervisor
+from trapline.lab.probe import image as probe
+from trapline.lab.probe.oracle import Nothing, run_machine, without_hypervisor
 from trapline.lang.control import EXIT_STOP, leave
 from trapline.lang.state import Hart
 from trapline.privilege.csr import csr_write

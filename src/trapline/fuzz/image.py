@@ -3,7 +3,7 @@
 For each program the kernel loads every register from tables, enters the program's mode, notes each exception of it
 (scause, sepc, stval, sstatus), and goes on behind the instruction; an exception outside of the program, or the last
 that is allowed, ends it. Then all registers are noted. Behind the last program it writes END to the test finisher.
-The addresses are those of `lab.probe_image`, so that a hypervisor in the middle (`lab.nested_image`) can run it, too.
+The addresses are those of `lab.probe.image`, so that a hypervisor in the middle (`lab.nested.image`) can run it, too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import lru_cache
 from random import Random
 
 from trapline.isa.assemble import assemble, assemble_program
-from trapline.lab import probe_image as probe
+from trapline.lab.probe import image as probe
 from trapline.privilege.pte import PTE_A, PTE_D, PTE_G, PTE_N, PTE_R, PTE_U, PTE_V, PTE_W, PTE_X
 
 RAM = probe.RAM

@@ -24,9 +24,9 @@ from trapline.conform.sweep_run import SweepSeen, run_hosted_sweeps, run_sweeps
 from trapline.engine.api import Engine
 from trapline.fuzz.make import SBI
 from trapline.isa.assemble import assemble
-from trapline.lab import probe_image as probe
-from trapline.lab.elf_file import Part, write_elf
-from trapline.lab.replay import from_anywhere, write_script, writing
+from trapline.lab.probe import image as probe
+from trapline.lab.replay.elf_file import Part, write_elf
+from trapline.lab.replay.replay import from_anywhere, write_script, writing
 from trapline.lab.settings import Settings
 from trapline.policies import Policy, load_policy
 from trapline.sbi.numbers import Eid

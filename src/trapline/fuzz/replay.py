@@ -11,10 +11,10 @@ from trapline.fuzz.image import build
 from trapline.fuzz.search import Plan
 from trapline.fuzz.target import LIMIT, vcpus_of
 from trapline.isa.assemble import assemble
-from trapline.lab import nested_image as l1
-from trapline.lab import probe_image as probe
-from trapline.lab.elf_file import Part, write_elf
-from trapline.lab.replay import from_anywhere, write_script, writing
+from trapline.lab.nested import image as l1
+from trapline.lab.probe import image as probe
+from trapline.lab.replay.elf_file import Part, write_elf
+from trapline.lab.replay.replay import from_anywhere, write_script, writing
 from trapline.privilege.isa_string import DEFAULT_ISA, extensions
 
 FAILED = 0x1_3333  # to the test finisher: the guest saw something else

@@ -22,9 +22,9 @@ from trapline.kvm.uapi.slots import SlotKind
 from trapline.kvm.uapi.stats import hardware_traps
 from trapline.kvm.vcpu import Vcpu
 from trapline.kvm.vm import Vm
-from trapline.lab import nested_image as l1
-from trapline.lab import probe_image as probe
 from trapline.lab.firmware_names import firmware_named
+from trapline.lab.nested import image as l1
+from trapline.lab.probe import image as probe
 from trapline.lab.settings import Settings
 from trapline.policies import Policy
 

@@ -17,7 +17,7 @@ from trapline.lab.observe import Live, Observation, ObserveOptions, Watching, be
 from trapline.lab.output import behind_result, output_file
 from trapline.lab.recording import asked_trace, check_recording, covered_beside, profiled_beside, traced_beside
 from trapline.lab.snapshots import Taken, check, restored, run_and_keep
-from trapline.lab.stat_offer import offered
+from trapline.lab.stat.offer import offered
 from trapline.lab.symbols import Symbols, program_symbols
 from trapline.lang.state.words import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
 from trapline.machine.aia import parse_aia
@@ -203,7 +203,7 @@ def _boot_once(options: BootOptions, console: Console | None, progress: Callable
 
 
 def _source(machine: Machine, options: BootOptions, traps: Counter[int], executed: Counter[str]) -> Any:
-    from trapline.lab.stat_source import BoardSource
+    from trapline.lab.stat.source import BoardSource
 
     return BoardSource(machine, options, traps, executed)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trapline.firmware.models import DEFAULT_MODEL
-from trapline.lab.probe import Observation, ProbeVm
+from trapline.lab.probe.probe import Observation, ProbeVm
 from trapline.lab.route import RouteTable, route, to_route
 from trapline.lab.routes import Route
 from trapline.lab.settings import settings

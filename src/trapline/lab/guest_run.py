@@ -27,10 +27,10 @@ from trapline.lab.recording import asked_trace, check_recording, covered_beside,
 from trapline.lab.run_rows import RunRow, add_hosted
 from trapline.lab.settings import Settings
 from trapline.lab.snapshots import Taken, check, restored, run_and_keep
-from trapline.lab.stat_offer import offered
+from trapline.lab.stat.offer import offered
 from trapline.lab.survival import Survival, survival
 from trapline.lab.symbols import Symbols, read_symbols, symbols_of
-from trapline.lab.trace_file import Tracing
+from trapline.lab.trace.file import Tracing
 from trapline.lab.whereabouts import Place, ended_by, place_at_end, whereabouts
 from trapline.machine.aia import parse_aia
 from trapline.machine.result import ENDED_FROM_OUTSIDE
@@ -44,7 +44,7 @@ from trapline.vmm.interrupts import MODES
 from trapline.vmm.result import GuestResult
 
 if TYPE_CHECKING:
-    from trapline.lab.trace_file import Tracing
+    from trapline.lab.trace.file import Tracing
     from trapline.session.loops import Loop
 
 
@@ -347,7 +347,7 @@ def _run_once(
 
 
 def _source(guest: Guest, options: RunOptions, before: Before) -> Any:
-    from trapline.lab.stat_source import GuestSource
+    from trapline.lab.stat.source import GuestSource
 
     return GuestSource(guest, options, before)
 

@@ -15,7 +15,7 @@ from trapline.session.terminal.aside import Aside
 if TYPE_CHECKING:
     import subprocess
 
-    from trapline.lab.stat_offer import Offer
+    from trapline.lab.stat.offer import Offer
     from trapline.session.terminal.console import Console
 
 _NO_TEXTUAL = b"\r\n[the live view needs textual: pip install 'trapline[watch]']\r\n"

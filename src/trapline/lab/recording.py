@@ -11,7 +11,7 @@ from trapline.lab.symbols import Symbols, read_symbols
 
 if TYPE_CHECKING:
     from trapline.lab.common_options import CommonOptions
-    from trapline.lab.trace_file import Tracing
+    from trapline.lab.trace.file import Tracing
     from trapline.lang.state import Hart
 
 
@@ -44,7 +44,7 @@ def asked_trace(options: CommonOptions, own: Mapping[str, int]) -> Tracing | Non
     given = options.trace, options.trace_last, options.log, options.log_file
     if given == (None,) * len(given) and not options.trace_filter:
         return None
-    from trapline.lab.trace_file import tracing
+    from trapline.lab.trace.file import tracing
 
     return tracing(options, own)
 
@@ -55,7 +55,7 @@ def traced_beside(trace: Tracing | None, harts: Sequence[Hart], runs: Runs, engi
     if trace is None:
         yield
         return
-    from trapline.lab.trace_file import both, traced
+    from trapline.lab.trace.file import both, traced
 
     with traced(trace, harts) as look:
         if look is not None:

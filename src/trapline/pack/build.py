@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from trapline.isa.assemble import assemble_program
 from trapline.isa.expression import evaluate
-from trapline.lab.elf_file import Part, write_elf
+from trapline.lab.replay.elf_file import Part, write_elf
 from trapline.pack.harness import CASE, CHECK, source
 from trapline.pack.places import BASE, CODE_SIZE, NO_ACCESS, TABLES, TABLES_AT
 from trapline.pack.rows import MODES, NOTED, Case

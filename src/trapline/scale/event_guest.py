@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trapline.lab import probe_image as image
-from trapline.lab.checks import Finding
+from trapline.lab.audit.checks import Finding
 from trapline.lab.errors import UsageError, suggest
-from trapline.lab.events import EVENTS
-from trapline.lab.replay import guest_of, isa_of
+from trapline.lab.probe import image
+from trapline.lab.probe.events import EVENTS
+from trapline.lab.replay.replay import guest_of, isa_of
 from trapline.privilege.isa_string import DEFAULT_ISA
 
 EVENT_KEYS = ("event", "from")

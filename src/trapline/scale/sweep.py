@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from trapline.engine.api import open_engine
-from trapline.lab.executor import Executor, processors
-from trapline.lab.executor_local import Processes
+from trapline.lab.executor.api import Executor, processors
+from trapline.lab.executor.local import Processes
 from trapline.scale.spec import Spec, read_spec, spec_of
 from trapline.scale.store import Store
 from trapline.scale.summary import BY, MOST_BAD, Summary, bad_records, summary
@@ -92,7 +92,7 @@ def sweep(
 
 def _executor(workers: int | None, dask: str | None) -> Executor:
     if dask is not None:
-        from trapline.lab.executor_dask import Dask
+        from trapline.lab.executor.dask import Dask
 
         return Dask(dask)
     open_engine("native")  # compiled once, not by each worker

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from trapline.lab.executor import Done
+from trapline.lab.executor.api import Done
 from trapline.lab.guest_run import RunOptions, RunReport, run_guest
 from trapline.lab.settings import Settings
 from trapline.named_files import open_input

@@ -13,7 +13,7 @@ from operator import attrgetter
 
 from trapline.isa.assemble import assemble
 from trapline.isa.decode import enabled_extensions
-from trapline.lab.executor import in_order, local
+from trapline.lab.executor.api import in_order, local
 from trapline.lang.state import Hart
 from trapline.privilege.isa_string import DEFAULT_ISA, configure
 from trapline.verify import lockstep, spike

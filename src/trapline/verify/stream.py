@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from random import Random
 
-from trapline.lab.elf_file import Part, write_elf
+from trapline.lab.replay.elf_file import Part, write_elf
 from trapline.verify import stream_layout as at
 from trapline.verify.stream_code import INNER, POINTERS, TARGETS, CodeGenerator, Context
 from trapline.verify.stream_csrs import MASKED

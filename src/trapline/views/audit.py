@@ -12,10 +12,10 @@ from trapline.views.terminal import count, number, put, route, say
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from trapline.lab.audit import Audit
-    from trapline.lab.baseline import Since
-    from trapline.lab.checks import Finding
-    from trapline.lab.replay import Replay
+    from trapline.lab.audit.audit import Audit
+    from trapline.lab.audit.baseline import Since
+    from trapline.lab.audit.checks import Finding
+    from trapline.lab.replay.replay import Replay
 
 _SHOWN = 40
 
@@ -74,7 +74,7 @@ def show_audit(
     console: Console, result: Audit, replays: list[Replay] | None = None, changed: Since | None = None
 ) -> None:
     """Print the audit."""
-    from trapline.lab.audit import PROPERTIES
+    from trapline.lab.audit.audit import PROPERTIES
     from trapline.privilege.causes import cause_name
 
     if result.interrupted:

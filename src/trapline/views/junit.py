@@ -13,9 +13,9 @@ from trapline.lab.errors import UsageError
 
 if TYPE_CHECKING:
     from trapline.conform.conform import Comparison, Conformance
-    from trapline.lab.audit import Audit
-    from trapline.lab.checks import Finding
-    from trapline.lab.nested_audit import NestedAudit
+    from trapline.lab.audit.audit import Audit
+    from trapline.lab.audit.checks import Finding
+    from trapline.lab.nested.audit import NestedAudit
 
 OPTION = "--junit"
 _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, section 2.2
@@ -60,9 +60,9 @@ def audit_suites(result: Audit | NestedAudit, failures: Iterable[Finding] | None
 
     `failures` are those that count; all of the audit's if it is None.
     """
-    from trapline.lab.audit import PROPERTIES as OF_GUESTS
-    from trapline.lab.audit import Audit
-    from trapline.lab.nested_audit import PROPERTIES as OF_LEVELS
+    from trapline.lab.audit.audit import PROPERTIES as OF_GUESTS
+    from trapline.lab.audit.audit import Audit
+    from trapline.lab.nested.audit import PROPERTIES as OF_LEVELS
 
     properties = OF_GUESTS if isinstance(result, Audit) else OF_LEVELS
     counted: list[Finding] = list(result.failures if failures is None else failures)

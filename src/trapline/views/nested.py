@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from trapline.lab.baseline import Since
-    from trapline.lab.nested_audit import NestedAudit
-    from trapline.lab.nested_route import NestedRoute, NestedRoutes
-    from trapline.lab.replay import Replay
+    from trapline.lab.audit.baseline import Since
+    from trapline.lab.nested.audit import NestedAudit
+    from trapline.lab.nested.route import NestedRoute, NestedRoutes
+    from trapline.lab.replay.replay import Replay
     from trapline.lab.routes import Arrival
     from trapline.views.audit import Group
 
@@ -127,7 +127,7 @@ def show_nested_audit(
     console: Console, result: NestedAudit, replays: list[Replay] | None = None, changed: Since | None = None
 ) -> None:
     """Print the audit."""
-    from trapline.lab.nested_audit import PROPERTIES
+    from trapline.lab.nested.audit import PROPERTIES
     from trapline.privilege.causes import cause_name
 
     if result.interrupted:

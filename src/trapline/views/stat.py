@@ -15,8 +15,8 @@ from trapline.views.terminal import facts, number, percent, put, say, style_of
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from trapline.lab.stat_client import Sample
-    from trapline.lab.stat_rates import Line, View
+    from trapline.lab.stat.client import Sample
+    from trapline.lab.stat.rates import Line, View
 
 HEAD = ("seconds", "kind", "name", "total", "rate", "cost", "cost_rate")
 BUSIEST = 5

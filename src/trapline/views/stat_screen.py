@@ -21,8 +21,8 @@ from textual.widgets import DataTable, Footer, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from trapline.lab.errors import UsageError
-from trapline.lab.stat_client import Gone, Names, Sample, connect, described, runs
-from trapline.lab.stat_rates import Line, Rates, View, named
+from trapline.lab.stat.client import Gone, Names, Sample, connect, described, runs
+from trapline.lab.stat.rates import Line, Rates, View, named
 from trapline.views.stat import SORTS, rate
 from trapline.views.terminal import number, percent, style_of
 

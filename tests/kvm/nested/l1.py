@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from trapline.engine.api import open_engine
 from trapline.isa.assemble import assemble_program
 from trapline.kvm.vm import Vm
-from trapline.lab.elf_file import Part, write_elf
+from trapline.lab.replay.elf_file import Part, write_elf
 from trapline.lang.control import EXIT_HOSTED_M, EXIT_LIMIT, EXIT_WFI
 from trapline.lang.state import Hart
 from trapline.privilege.isa_string import DEFAULT_ISA, configure

@@ -1,4 +1,4 @@
-"""Running probes as L2 under a bare L1 of any policy (lab.nested_image), and as L1 itself, on a hosted L0."""
+"""Running probes as L2 under a bare L1 of any policy (lab.nested.image), and as L1 itself, on a hosted L0."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from trapline.kvm.report.trace import TrapRecord
-from trapline.lab import nested_image as l1
-from trapline.lab import probe_image as image
-from trapline.lab.nested_events import NESTED_EVENTS
-from trapline.lab.probe import Observation, ProbeVm
-from trapline.lab.probe_image import Entry, Image
+from trapline.lab.nested import image as l1
+from trapline.lab.nested.events import NESTED_EVENTS
+from trapline.lab.probe import image
+from trapline.lab.probe.image import Entry, Image
+from trapline.lab.probe.probe import Observation, ProbeVm
 from trapline.lang.state.words import LAYOUT
 from trapline.policies import Policy
 from trapline.privilege.fields import HSTATUS_GVA, HSTATUS_SPV, HSTATUS_SPVP, MSTATUS_SPP

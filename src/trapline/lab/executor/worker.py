@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
-from trapline.lab.executor import answers, said
+from trapline.lab.executor.api import answers, said
 
 
 def main(number: int, lifeline: int) -> None:

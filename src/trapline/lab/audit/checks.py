@@ -8,9 +8,9 @@ from errno import EFAULT
 from functools import lru_cache
 from typing import Any
 
-from trapline.lab.events import TAKEN
-from trapline.lab.probe import Observation
-from trapline.lab.probe_image import Entry
+from trapline.lab.probe.events import TAKEN
+from trapline.lab.probe.image import Entry
+from trapline.lab.probe.probe import Observation
 from trapline.lab.routes import Arrival, GuestSees, Route
 from trapline.lab.settings import Settings
 from trapline.privilege.causes import (

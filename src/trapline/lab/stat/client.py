@@ -15,8 +15,8 @@ from msgspec import Struct, field
 
 from trapline.lab.errors import UsageError
 from trapline.lab.results import Traps
-from trapline.lab.stat_folder import UnsafeFolder, folder, short, sockets
-from trapline.lab.stat_offer import SAMPLE
+from trapline.lab.stat.folder import UnsafeFolder, folder, short, sockets
+from trapline.lab.stat.offer import SAMPLE
 from trapline.lab.symbols import Symbols, program_symbols, read_symbols, symbols_of
 
 PATIENCE = 3.0  # seconds that a run is waited for

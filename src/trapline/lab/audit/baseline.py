@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trapline.lab.checks import FAIL, Finding
+from trapline.lab.audit.checks import FAIL, Finding
 from trapline.lab.errors import UsageError
 from trapline.named_files import read_input
 

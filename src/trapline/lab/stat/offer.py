@@ -90,7 +90,7 @@ class Offer:
         import select
         import socket
 
-        from trapline.lab.stat_folder import UnsafeFolder, folder, short, sockets
+        from trapline.lab.stat.folder import UnsafeFolder, folder, short, sockets
 
         self._poll = select.poll()
         self._source = self._make()

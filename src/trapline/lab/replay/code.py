@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trapline.isa.assemble import assemble_program
-from trapline.lab import probe_image as image
+from trapline.lab.probe import image
 from trapline.privilege.pte import PTE_V
 
 CODE = image.RAM + 0xE_0000  # within reach of a jump from every event, below the page table

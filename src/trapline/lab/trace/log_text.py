@@ -73,7 +73,7 @@ class LogText:
     def end(self) -> None:
         """Write the calls that have not come back."""
         if "sbi" in self._items:
-            from trapline.lab.log_calls import call_text
+            from trapline.lab.trace.log_calls import call_text
 
             open_ = [t for calls in self._calls.values() for t in calls if t is not None]
             self._out.write("".join(f"{call_text(t)} = ?\n" for t in open_))
@@ -109,7 +109,7 @@ class LogText:
         call = calls.pop() if calls else None
         if call is None:
             return []
-        from trapline.lab.log_calls import call_text, result_text  # the SBI's tables, only where calls are told
+        from trapline.lab.trace.log_calls import call_text, result_text  # the SBI's tables, only where calls are told
 
         return [f"{call_text(call)} = {result_text(call, t)}"]
 

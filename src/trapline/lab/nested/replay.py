@@ -11,15 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from trapline.isa.assemble import assemble_program
-from trapline.lab import nested_image as l1
-from trapline.lab import probe_image as image
-from trapline.lab.checks import Finding
-from trapline.lab.elf_file import Part, write_elf
+from trapline.lab.audit.checks import Finding
 from trapline.lab.errors import UsageError
-from trapline.lab.nested_audit import NestedFinding
-from trapline.lab.nested_events import NESTED_EVENTS
-from trapline.lab.nested_oracle import Shown, expected
-from trapline.lab.replay import Replay, guest_of, write_replays
+from trapline.lab.nested import image as l1
+from trapline.lab.nested.audit import NestedFinding
+from trapline.lab.nested.events import NESTED_EVENTS
+from trapline.lab.nested.oracle import Shown, expected
+from trapline.lab.probe import image
+from trapline.lab.replay.elf_file import Part, write_elf
+from trapline.lab.replay.replay import Replay, guest_of, write_replays
 from trapline.lab.route import with_zcb, without_compressed
 from trapline.lab.settings import policy_of
 from trapline.lang.state import Hart

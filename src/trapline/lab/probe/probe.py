@@ -23,9 +23,9 @@ from trapline.kvm.uapi.numbers import Exit
 from trapline.kvm.uapi.slots import SlotKind
 from trapline.kvm.vcpu import Vcpu
 from trapline.kvm.vm import Vm
-from trapline.lab import probe_image as image
 from trapline.lab.firmware_names import firmware_named
-from trapline.lab.probe_image import Entry, Image
+from trapline.lab.probe import image
+from trapline.lab.probe.image import Entry, Image
 from trapline.lab.routes import Arrival, GuestSees
 from trapline.lab.settings import Settings
 from trapline.lang.state.words import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
@@ -135,7 +135,7 @@ class ProbeVm:
         self._more()
 
     def _more(self) -> None:
-        """What else is in the VM (lab.nested_probe)."""
+        """What else is in the VM (lab.nested.probe)."""
 
     def _start(self, entry: Entry) -> None:
         """Put the vCPU where a probe begins."""

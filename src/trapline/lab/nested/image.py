@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from trapline.isa.assemble import assemble_program
-from trapline.lab import probe_image as image
+from trapline.lab.probe import image
 from trapline.policies import Action, Policy, causes
 from trapline.privilege.causes import GUEST_PAGE_FAULTS, LOAD_ACCESS, LOAD_GUEST_PAGE_FAULT, LOAD_PAGE_FAULT
 from trapline.privilege.fields import HSTATUS_SPV, HSTATUS_SPVP, HSTATUS_VTW, MSTATUS_SPP

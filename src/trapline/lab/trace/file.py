@@ -17,11 +17,11 @@ from trapline.dataclass import dataclass, field
 from trapline.engine.api import Engine
 from trapline.lab.common_options import CommonOptions
 from trapline.lab.errors import UsageError
-from trapline.lab.log_text import LogText, exec_log, parse_log
 from trapline.lab.output import OutputFile, note_failure, output_file, require_writable
 from trapline.lab.symbols import Symbols, read_symbols, symbols_among
-from trapline.lab.trace_filter import Filtered, TraceFilter, names_of, parse_filters
-from trapline.lab.trace_perfetto import TRAPS_A_COUNT
+from trapline.lab.trace.filter import Filtered, TraceFilter, names_of, parse_filters
+from trapline.lab.trace.log_text import LogText, exec_log, parse_log
+from trapline.lab.trace.perfetto import TRAPS_A_COUNT
 from trapline.lang.state import Hart
 from trapline.privilege.causes import cause_name
 from trapline.session.observe.trace import MOST_LAST, Traced, Tracer, records
@@ -211,7 +211,7 @@ def _opened(path: str | None) -> Iterator[Any]:
     if ending == ".parquet":
         yield _Parquet(path)
     elif ending == ".pftrace":
-        from trapline.lab.trace_perfetto import Perfetto
+        from trapline.lab.trace.perfetto import Perfetto
 
         with output_file(path, OPTION, encoding="latin-1") as out:
             assert out is not None

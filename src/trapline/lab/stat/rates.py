@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trapline.lab.results import Traps
-from trapline.lab.stat_client import Cpu, Names, Sample
+from trapline.lab.stat.client import Cpu, Names, Sample
 from trapline.privilege.causes import INTERRUPT
 
 PLACES_SHOWN = 16  # functions

@@ -21,15 +21,15 @@ from typing import Any
 
 from trapline.engine.api import Engine
 from trapline.firmware.models import FirmwareModel
-from trapline.lab.audit_same import Asked, Facts, Known, Results, watched
-from trapline.lab.audit_shown import ShownAudit
-from trapline.lab.checks import Finding, check
-from trapline.lab.events import UNREACHABLE
-from trapline.lab.executor import Executor, Here, local
+from trapline.lab.audit.checks import Finding, check
+from trapline.lab.audit.same import Asked, Facts, Known, Results, watched
+from trapline.lab.audit.shown import ShownAudit
+from trapline.lab.executor.api import Executor, Here, local
 from trapline.lab.firmware_names import ALL, firmware_named
-from trapline.lab.oracle import expected
-from trapline.lab.probe import Observation, ProbeError, ProbeVm
-from trapline.lab.probe_image import Entry, build
+from trapline.lab.probe.events import UNREACHABLE
+from trapline.lab.probe.image import Entry, build
+from trapline.lab.probe.oracle import expected
+from trapline.lab.probe.probe import Observation, ProbeError, ProbeVm
 from trapline.lab.route import event_names, harts, to_route
 from trapline.lab.settings import Settings, guest_isa, policy_of, settings
 from trapline.lang.given import require_kind

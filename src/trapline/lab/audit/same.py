@@ -22,7 +22,7 @@ import msgspec
 from trapline.firmware.models import FirmwareModel
 from trapline.kvm.report.cost import measured_version
 from trapline.kvm.uapi.isa_ext import SINCE
-from trapline.lab.checks import KVM_COUNTERS, Finding
+from trapline.lab.audit.checks import KVM_COUNTERS, Finding
 from trapline.lang.state.words import LAYOUT
 from trapline.policies import Action, Policy
 from trapline.policies.names import BugName, FeatureName
@@ -38,8 +38,8 @@ from trapline.privilege.fields import (
 )
 
 if TYPE_CHECKING:
-    from trapline.lab.probe import ProbeVm
-    from trapline.lab.probe_image import Entry
+    from trapline.lab.probe.image import Entry
+    from trapline.lab.probe.probe import ProbeVm
 
 # Of a rule: what no VM reads, what hedeleg says, and what guest debugging, which is off, would have.
 _TEXT = frozenset(

@@ -1,6 +1,6 @@
 """Units over processes of this machine.
 
-Each worker is a new Python (`trapline.lab.executor_worker`) with a socket of its own: nothing is inherited, the
+Each worker is a new Python (`trapline.lab.executor.worker`) with a socket of its own: nothing is inherited, the
 user's `__main__` is not run again, threads here are no danger, and when a worker dies it is known which unit
 it had. Workers are in a session of their own: Ctrl-C is for this process, which ends them. When this
 process is killed its end of their sockets closes, and they go.
@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from trapline.lab.executor import TRIES, Done
+from trapline.lab.executor.api import TRIES, Done
 
-_START = "import sys; sys.path[:] = {path!r}; from trapline.lab.executor_worker import main; main({number}, {lifeline})"
+_START = "import sys; sys.path[:] = {path!r}; from trapline.lab.executor.worker import main; main({number}, {lifeline})"
 _GONE = (EOFError, ConnectionError, BrokenPipeError)
 
 

@@ -32,7 +32,7 @@ class Done(Generic[Unit, Value]):
 
 
 class Executor(Protocol):
-    """Where units run: made with `local` or `trapline.lab.executor_dask.dask`."""
+    """Where units run: made with `local` or `trapline.lab.executor.dask.dask`."""
 
     @property
     def workers(self) -> int:
@@ -102,7 +102,7 @@ def local(workers: int | None = None) -> Executor:
     count = processors() if workers is None else workers
     if count <= 1:
         return Here()
-    from trapline.lab.executor_local import Processes
+    from trapline.lab.executor.local import Processes
 
     return Processes(count)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from trapline.isa.assemble import assemble_program
-from trapline.lab.events import Event, selected
+from trapline.lab.probe.events import Event, selected
 from trapline.privilege.pte import PTE_A, PTE_D, PTE_R, PTE_U, PTE_V, PTE_W, PTE_X
 
 RAM, RAM_SIZE = 0x8020_0000, 0x40_0000  # behind firmware, where S-mode programs begin

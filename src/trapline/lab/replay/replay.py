@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from trapline.lab import probe_image as image
-from trapline.lab.checks import Finding
-from trapline.lab.elf_file import Part, write_elf
+from trapline.lab.audit.checks import Finding
 from trapline.lab.errors import UsageError
-from trapline.lab.probe_image import Image
-from trapline.lab.replay_code import launcher
+from trapline.lab.probe import image
+from trapline.lab.probe.image import Image
+from trapline.lab.replay.code import launcher
+from trapline.lab.replay.elf_file import Part, write_elf
 from trapline.lab.route import with_zcb, without_compressed
 from trapline.privilege.causes import cause_name
 from trapline.privilege.isa_string import DEFAULT_ISA, extensions
@@ -40,7 +40,7 @@ class Replay:
 
 
 def guest_of(finding: Finding, isa: str = DEFAULT_ISA) -> bytes:
-    """Return the ELF of the probe that a finding is about (lab.replay_code says where it runs)."""
+    """Return the ELF of the probe that a finding is about (lab.replay.code says where it runs)."""
     probes, isa = _image(finding, isa)
     entry = probes.entry(finding.event_id, finding.from_)
     ram = image.RAM

@@ -18,16 +18,16 @@ from typing import Any
 from trapline.engine.api import Engine
 from trapline.firmware.models import FirmwareModel
 from trapline.kvm.nested.instruction import is_counter
-from trapline.lab.audit import FEW_JOBS, Progress
-from trapline.lab.audit_shown import ShownAudit
-from trapline.lab.checks import FAIL, NOTE, Finding, Result, agreement, disassembled, switched_off
-from trapline.lab.executor import Here, local
+from trapline.lab.audit.audit import FEW_JOBS, Progress
+from trapline.lab.audit.checks import FAIL, NOTE, Finding, Result, agreement, disassembled, switched_off
+from trapline.lab.audit.shown import ShownAudit
+from trapline.lab.executor.api import Here, local
 from trapline.lab.firmware_names import ALL, firmware_named
-from trapline.lab.nested_image import hypervisor
-from trapline.lab.nested_oracle import Shown, expected
-from trapline.lab.nested_probe import Levels, NestedProbeVm
-from trapline.lab.nested_route import DEFAULT_L1, NestedRoute, nested_vms, to_nested_route, wanted
-from trapline.lab.probe import Observation, ProbeError, ProbeVm
+from trapline.lab.nested.image import hypervisor
+from trapline.lab.nested.oracle import Shown, expected
+from trapline.lab.nested.probe import Levels, NestedProbeVm
+from trapline.lab.nested.route import DEFAULT_L1, NestedRoute, nested_vms, to_nested_route, wanted
+from trapline.lab.probe.probe import Observation, ProbeError, ProbeVm
 from trapline.lab.settings import Settings, guest_isa, policy_of, settings
 from trapline.lang.values import U64
 from trapline.policies import Policy, policy_names

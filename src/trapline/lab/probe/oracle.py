@@ -15,8 +15,8 @@ from trapline.engine.api import Engine, open_engine
 from trapline.firmware.bare import run_bare
 from trapline.firmware.firmware import Firmware
 from trapline.firmware.outcome import HUNG, STOPPED
-from trapline.lab import probe_image as image
-from trapline.lab.probe_image import Entry
+from trapline.lab.probe import image
+from trapline.lab.probe.image import Entry
 from trapline.lab.routes import GuestSees
 from trapline.lang.control import EXIT_HOSTED_M, EXIT_LIMIT, EXIT_STOP, EXIT_WFI, leave
 from trapline.lang.state import Hart

@@ -11,13 +11,13 @@ from typing import Any
 
 from trapline.engine.api import Engine, open_engine
 from trapline.firmware.firmware import Firmware
-from trapline.lab import nested_image as l1
-from trapline.lab import probe_image as image
-from trapline.lab.nested_events import NESTED_EVENTS
-from trapline.lab.nested_probe import ENDS, LIMIT, HypervisorSees, read_notes
-from trapline.lab.oracle import Nothing, run_machine
-from trapline.lab.probe import read_log
-from trapline.lab.probe_image import Entry
+from trapline.lab.nested import image as l1
+from trapline.lab.nested.events import NESTED_EVENTS
+from trapline.lab.nested.probe import ENDS, LIMIT, HypervisorSees, read_notes
+from trapline.lab.probe import image
+from trapline.lab.probe.image import Entry
+from trapline.lab.probe.oracle import Nothing, run_machine
+from trapline.lab.probe.probe import read_log
 from trapline.lab.routes import GuestSees
 from trapline.lang.control import EXIT_STOP, leave
 from trapline.lang.state import Hart

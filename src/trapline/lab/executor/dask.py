@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from trapline.lab.errors import UsageError
-from trapline.lab.executor import TRIES, Done, said
+from trapline.lab.executor.api import TRIES, Done, said
 
 AHEAD = 3  # units for each thread of a worker: those that run, and those that wait there
 CONNECT_SECONDS = 10

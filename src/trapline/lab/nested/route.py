@@ -10,9 +10,9 @@ from typing import Any
 from trapline.engine.api import Engine
 from trapline.firmware.models import DEFAULT_MODEL, FirmwareModel
 from trapline.kvm.report.trace import TrapRecord
-from trapline.lab.events import EVENTS, OF_A_FLAT_GUEST
-from trapline.lab.nested_events import NESTED_EVENTS
-from trapline.lab.nested_probe import HypervisorSees, Levels, NestedProbeVm
+from trapline.lab.nested.events import NESTED_EVENTS
+from trapline.lab.nested.probe import HypervisorSees, Levels, NestedProbeVm
+from trapline.lab.probe.events import EVENTS, OF_A_FLAT_GUEST
 from trapline.lab.route import event_names, with_zcb, without_compressed
 from trapline.lab.routes import Arrival, GuestSees
 from trapline.lab.settings import Settings, guest_isa, policy_of, settings

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trapline.lab.events import TIMER, Event
+from trapline.lab.probe.events import TIMER, Event
 
 # The guest's own timer interrupt, by L1's; the handler of interrupts leaves 32 in t0.
 _WAIT = f"{TIMER.replace('2000', '300')}; li t0, 32; csrs sstatus, t0"
