@@ -103,7 +103,7 @@ def test_names_that_are_no_text(locale: dict[str, str], odd: Path) -> None:
 
 def test_a_command_line_of_the_guest_is_bytes(odd: Path, capfd: Capture) -> None:
     """What --append says reaches the device tree byte by byte, be it UTF-8 or not."""
-    from trapline.machine.fdt import encode_value
+    from trapline.machine.tree.fdt import encode_value
 
     assert encode_value(os.fsdecode(b"a=\xff")) == b"a=\xff\0"
     assert main(["run", str(odd), "--append", os.fsdecode(b"a=\xff")]) == 0

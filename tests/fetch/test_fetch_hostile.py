@@ -14,7 +14,7 @@ from fake_archive import pack, tar
 from trapline.cli.main import main
 from trapline.fetch.deb import Deb
 from trapline.lab.errors import UsageError
-from trapline.machine.packed import PackedReader
+from trapline.machine.load.packed import PackedReader
 
 MIB = 1 << 20
 

@@ -18,7 +18,7 @@ from trapline.lab.probe.events import EVENTS
 from trapline.lab.probe.oracle import expected
 from trapline.lab.replay.replay import guest_of, write_all
 from trapline.lab.settings import settings
-from trapline.machine.elf import parse
+from trapline.machine.load.elf import parse
 from trapline.verify.spike import find_spike
 
 QEMU = "qemu-system-riscv64"

@@ -141,7 +141,7 @@ def test_overflow_interrupt_comes_at_one_instruction() -> None:
 
 def test_device_tree_names_the_events() -> None:
     """The node riscv,pmu has QEMU's events for every counter, and a raw one for traps; a guest's tree has none."""
-    from trapline.machine.device_tree import BoardTree, board_tree
+    from trapline.machine.tree.device_tree import BoardTree, board_tree
 
     node = board_tree(BoardTree("rv64imac_sscofpmf", [(BASE, 1 << 20)])).find("/pmu")
     assert node.properties["compatible"] == "riscv,pmu"

@@ -9,8 +9,8 @@ import subprocess
 import pytest
 
 from trapline.machine.aia import Aia
-from trapline.machine.device_tree import BoardTree, board_blob, board_tree, isa_extensions, isa_string
-from trapline.machine.fdt import Node, cells64, write_fdt
+from trapline.machine.tree.device_tree import BoardTree, board_blob, board_tree, isa_extensions, isa_string
+from trapline.machine.tree.fdt import Node, cells64, write_fdt
 
 
 def _decompile(blob: bytes) -> tuple[str, str]:

@@ -9,9 +9,9 @@ import pytest
 from machine_fakes import make_elf
 
 from trapline.lab.replay.elf_file import Part, write_elf
-from trapline.machine.elf import SYMBOL, ImageError, parse
-from trapline.machine.image import load_elf, load_program, read_program
-from trapline.machine.kernel_image import linux_header
+from trapline.machine.load.elf import SYMBOL, ImageError, parse
+from trapline.machine.load.image import load_elf, load_program, read_program
+from trapline.machine.load.kernel_image import linux_header
 from trapline.session.regions import Regions
 
 BASE = 0x8000_0000

@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from machine_fakes import make_elf
 
 from trapline.cli.main import main
-from trapline.machine.elf import ImageError, parse
-from trapline.machine.image import MostBytes, load_elf, most_of_program, read_initrd, read_program
-from trapline.machine.packed import DamagedError, PackedReader, TooLargeError, unpack
+from trapline.machine.load.elf import ImageError, parse
+from trapline.machine.load.image import MostBytes, load_elf, most_of_program, read_initrd, read_program
+from trapline.machine.load.packed import DamagedError, PackedReader, TooLargeError, unpack
 from trapline.session.regions import Regions
 
 BASE = 0x8000_0000

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from trapline.machine.elf import ImageError
-from trapline.machine.image import load_program, read_program
+from trapline.machine.load.elf import ImageError
+from trapline.machine.load.image import load_program, read_program
 from trapline.session.regions import Regions
 
 BASE = 0x8020_0000

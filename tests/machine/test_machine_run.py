@@ -13,7 +13,7 @@ from machine_fakes import make_elf
 from trapline.engine.native import NativeEngine
 from trapline.isa.assemble import assemble
 from trapline.lang.state import Hart
-from trapline.machine.elf import ImageError
+from trapline.machine.load.elf import ImageError
 from trapline.machine.machine import Machine
 from trapline.session.terminal.console import Console, Replay, Script
 

@@ -11,7 +11,7 @@ import pytest
 
 from trapline.isa.assemble import assemble
 from trapline.kvm.uapi.slots import SlotKind
-from trapline.machine.elf import ImageError
+from trapline.machine.load.elf import ImageError
 from trapline.session.terminal.console import Console, Replay, Script
 from trapline.vmm.arguments import SlotArgument
 from trapline.vmm.guest import Guest

@@ -17,9 +17,9 @@ from trapline.engine.api import Engine
 from trapline.lab.errors import UsageError
 from trapline.lang.elf_format import MAGIC
 from trapline.lang.state import Hart
+from trapline.machine.load.packed import DamagedError, unpack
 from trapline.machine.machine import Machine
 from trapline.machine.memory_map import DEFAULT_TIMEBASE
-from trapline.machine.packed import DamagedError, unpack
 from trapline.named_files import read_input
 from trapline.session.terminal.console import Console
 from trapline.vmm.guest import Guest

@@ -31,7 +31,7 @@ from trapline.lab.errors import UsageError
 from trapline.lang.control import flush_translations
 from trapline.lang.state import Hart
 from trapline.lang.state.words import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
-from trapline.machine.elf import is_elf, parse
+from trapline.machine.load.elf import is_elf, parse
 from trapline.machine.machine import Machine
 from trapline.machine.memory_map import RAM_BASE
 from trapline.named_files import read_input

@@ -18,8 +18,8 @@ from trapline.conform.sweep import build as build_sweep
 from trapline.conform.sweep_run import BUILT
 from trapline.kvm.vm import Vm
 from trapline.lab.errors import UsageError
-from trapline.machine.device_tree import BoardTree, board_blob, isa_extensions, isa_string
-from trapline.machine.image import load_program, most_of_program, read_program
+from trapline.machine.load.image import load_program, most_of_program, read_program
+from trapline.machine.tree.device_tree import BoardTree, board_blob, isa_extensions, isa_string
 from trapline.vmm.guest_memory import GuestMemory
 
 APPEND = "console=ttyS0 cryptomgr.notests=1 rdinit=/init"

@@ -17,7 +17,7 @@ from trapline.fetch.apt import stanzas
 from trapline.fetch.signature import Verifier, split_clear_signed
 from trapline.fetch.transport import NotThereError, OtherFileError, Transport
 from trapline.lab.errors import UsageError
-from trapline.machine.packed import DamagedError, unpack
+from trapline.machine.load.packed import DamagedError, unpack
 
 ARCHITECTURE = "riscv64"
 _KINDS = {".xz": "xz", ".gz": "gzip", "": ""}

@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from trapline.fetch.apt import stanzas
 from trapline.lab.errors import UsageError
-from trapline.machine.packed import DamagedError, MissingLibraryError, PackedReader
+from trapline.machine.load.packed import DamagedError, MissingLibraryError, PackedReader
 from trapline.named_files import open_input
 
 _MAGIC, _HEADER = b"!<arch>\n", 60

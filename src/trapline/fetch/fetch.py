@@ -22,7 +22,7 @@ from trapline.fetch.signature import find_verifier
 from trapline.fetch.store import APPEND, Kernel, Store
 from trapline.fetch.transport import Progress, Transport
 from trapline.lab.errors import UsageError
-from trapline.machine.packed import DamagedError, MissingLibraryError
+from trapline.machine.load.packed import DamagedError, MissingLibraryError
 from trapline.named_files import no_file
 
 DEFAULT_SUITE = "trixie"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from trapline.machine.packed import unpack
+from trapline.machine.load.packed import unpack
 
 # What a guest or a host on this board can use; a kernel that has one built in has no such module.
 DEFAULT = (

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from trapline.dataclass import dataclass, field
 from trapline.lab.errors import UsageError
-from trapline.machine.elf import Content, ImageError, is_elf, parse
+from trapline.machine.load.elf import Content, ImageError, is_elf, parse
 from trapline.named_files import open_input
 
 LEVELS = ("M", "HS", "VS", "U", "VU")

@@ -18,14 +18,13 @@ from trapline.lang.state import Hart
 from trapline.machine import memory_map as mm
 from trapline.machine.aia import install as install_interrupt_controllers
 from trapline.machine.commit_log import CommitLog
-from trapline.machine.device_tree import BoardTree, board_blob
 from trapline.machine.devices.clint import Clint, time_of
 from trapline.machine.devices.htif import Htif
 from trapline.machine.devices.rtc import Rtc
 from trapline.machine.devices.test_finisher import TestFinisher
 from trapline.machine.devices.uart import Uart
-from trapline.machine.elf import Content, ImageError, is_elf, parse
-from trapline.machine.image import (
+from trapline.machine.load.elf import Content, ImageError, is_elf, parse
+from trapline.machine.load.image import (
     Loaded,
     initrd_address,
     load_elf,
@@ -40,6 +39,7 @@ from trapline.machine.result import RunResult
 from trapline.machine.schedule import Schedule
 from trapline.machine.signature import DEFAULT_GRANULARITY, signature
 from trapline.machine.spec import MachineOptions, MachineSpec, chosen
+from trapline.machine.tree.device_tree import BoardTree, board_blob
 from trapline.machine.virtio.bus import VirtioBus
 from trapline.machine.virtio.memory import BoardMemory
 from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions, add_devices

@@ -24,8 +24,8 @@ from trapline.lang.given import require_kind
 from trapline.lang.state import Hart
 from trapline.machine import memory_map as mm
 from trapline.machine.devices.clint import time_of
-from trapline.machine.elf import Content, ImageError
-from trapline.machine.image import Loaded, initrd_address, load_program, most_of_program, read_initrd, read_program
+from trapline.machine.load.elf import Content, ImageError
+from trapline.machine.load.image import Loaded, initrd_address, load_program, most_of_program, read_initrd, read_program
 from trapline.machine.spec import chosen
 from trapline.machine.virtio.bus import VirtioBus
 from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions, add_devices

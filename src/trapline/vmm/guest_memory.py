@@ -7,7 +7,7 @@ from trapline.kvm.vm import Vm
 
 
 class GuestMemory:
-    """What loaders (machine.image.Memory) and devices (virtio's DmaMemory) need, over the slots of a VM."""
+    """What loaders (machine.load.image.Memory) and devices (virtio's DmaMemory) need, over the slots of a VM."""
 
     def __init__(self, vm: Vm) -> None:
         self._vm = vm

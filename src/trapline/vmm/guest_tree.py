@@ -5,7 +5,7 @@ from __future__ import annotations
 from trapline.kvm.uapi.isa_ext import ISA_EXTENSIONS
 from trapline.kvm.vcpu import Vcpu
 from trapline.machine.aia import Aia
-from trapline.machine.device_tree import BoardTree, board_blob
+from trapline.machine.tree.device_tree import BoardTree, board_blob
 
 # Part of what riscv,isa meant by I before they had names of their own.
 _BASE = ("zicsr", "zifencei")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from trapline.machine import memory_map as mm
 from trapline.machine.aia import Aia
 from trapline.machine.devices.imsic import PAGE
-from trapline.machine.fdt import Node, cells64
+from trapline.machine.tree.fdt import Node, cells64
 from trapline.privilege.imsic import IMSIC_IDENTITIES
 
 _S_EXT, _M_EXT = 9, 11

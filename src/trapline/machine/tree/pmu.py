@@ -6,7 +6,7 @@ each event.
 
 from __future__ import annotations
 
-from trapline.machine.fdt import Node, cells64
+from trapline.machine.tree.fdt import Node, cells64
 from trapline.privilege.hpm import (
     EVENT_CYCLES,
     EVENT_DTLB_LOAD_MISS,

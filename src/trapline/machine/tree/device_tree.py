@@ -12,9 +12,9 @@ from trapline.digest import sha256
 from trapline.lang.given import require_kind, short, whole
 from trapline.machine import memory_map as mm
 from trapline.machine.aia import Aia
-from trapline.machine.aia_tree import add_aia
-from trapline.machine.fdt import Node, cells64, write_fdt
-from trapline.machine.pmu_tree import pmu_node
+from trapline.machine.tree.aia import add_aia
+from trapline.machine.tree.fdt import Node, cells64, write_fdt
+from trapline.machine.tree.pmu import pmu_node
 
 # The same in every run, so that the same inputs give the same trace. No secret depends on it.
 RNG_SEED = sha256(b"trapline").digest()

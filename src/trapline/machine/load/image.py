@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Protocol
 
 from trapline.dataclass import dataclass, replace
-from trapline.machine.elf import Content, Elf, ImageError, Segment, is_elf, parse
-from trapline.machine.kernel_image import LINUX_HEADER, linux_header, require_kernel, unpacked
-from trapline.machine.packed import MOST
+from trapline.machine.load.elf import Content, Elf, ImageError, Segment, is_elf, parse
+from trapline.machine.load.kernel_image import LINUX_HEADER, linux_header, require_kernel, unpacked
+from trapline.machine.load.packed import MOST
 from trapline.named_files import open_input
 
 _FLAG_BIG_ENDIAN = 1

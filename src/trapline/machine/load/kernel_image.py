@@ -9,8 +9,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-from trapline.machine.elf import Content, ImageError
-from trapline.machine.packed import MOST, DamagedError, MissingLibraryError, TooLargeError, unpack
+from trapline.machine.load.elf import Content, ImageError
+from trapline.machine.load.packed import MOST, DamagedError, MissingLibraryError, TooLargeError, unpack
 
 # Two instructions, text_offset, image_size, flags, version, magics.
 LINUX_HEADER = struct.Struct("<IIQQQIIQ8s4sI")
