@@ -130,7 +130,7 @@ def test_places_of_samples_are_bounded() -> None:
 def test_compiled_code_that_is_remembered_is_bounded() -> None:
     """Code that changes all the time fills the memory for regions once, not for ever."""
     store = RegionStore("I", MEMORY)
-    source = Source((), (), (0, 0), (), (), ())
+    source = Source((), (), 0, (), (), ())
     for _ in range(20):
         store.add(source, Identity(b"digest", b""), bytes(MOST_FRESH // 10), 1)
     assert len(store._fresh) == len(store._rows) == 10

@@ -181,7 +181,7 @@ def a_page(data: bytes) -> CodePage:
 def made_of(page: CodePage, covered: list[tuple[int, int]]) -> Source:
     """A region's source in one page, entered at its first byte."""
     content = tuple(page.content(*place) for place in covered)
-    return Source((page,), ((0, 0),), (ANY, ANY), (covered[0][0],), covered, content)
+    return Source((page,), ((0, 0),), ANY, (covered[0][0],), covered, content)
 
 
 def keep(store: RegionStore, source: Source, code: bytes, instructions: int) -> None:

@@ -8,8 +8,10 @@ from tests.engine.call_runs import everything
 from tests.engine.harness import BASE, Bench
 from trapline.engine.jit.held import by_value, held_words, hold
 from trapline.engine.jit.prune import pruned
+from trapline.engine.jit.surroundings import Surroundings
+from trapline.engine.jit.worker import Builder
 from trapline.privilege.derived import update_derived
-from trapline.privilege.modes import MODE_M, MODE_U
+from trapline.privilege.modes import MODE_HS, MODE_M, MODE_U, MODE_VS, MODE_VU
 
 # A loop in U-mode. The numbers in `body` are of all kinds: flags of floating point are found by rare calls.
 LOOP = """
@@ -106,6 +108,107 @@ def test_a_sample_tells_the_mode_in_which_its_code_began() -> None:
     modes = {(pc >= handler, mode) for pc, mode in begun if pc >= user}
     assert count > 30
     assert modes == {(False, MODE_U), (True, MODE_M)}
+
+
+# A call of VU-mode that HS-mode gives to VS-mode, as a hypervisor does.
+REDIRECTED = """
+    li t0, -1
+    csrw pmpaddr0, t0
+    li t0, 31
+    csrw pmpcfg0, t0
+    li t0, 0x100
+    csrw medeleg, t0
+    csrw hedeleg, zero
+    la t0, redirect
+    csrw stvec, t0
+    la t0, guest
+    csrw vstvec, t0
+    la t0, user
+    csrw mepc, t0
+    li t0, 1 << 39
+    csrw mstatus, t0
+    li s1, 100000
+    mret
+user:
+    xor s4, s4, s1
+    ecall
+    addi s1, s1, -1
+    bnez s1, user
+end: j end
+    .align 2
+redirect:
+    csrr t0, scause
+    csrw vscause, t0
+    csrr t0, sepc
+    csrw vsepc, t0
+    csrr t0, vsstatus
+    andi t0, t0, -0x123
+    csrw vsstatus, t0
+    csrr t0, vstvec
+    csrw sepc, t0
+    li t0, 0x100
+    csrs sstatus, t0
+    sret
+    .align 2
+guest:
+    csrr t0, sepc
+    addi t0, t0, 4
+    csrw sepc, t0
+    addi s2, s2, 1
+    sret
+"""
+HEADS = {MODE_VU: "user", MODE_HS: "redirect", MODE_VS: "guest"}
+
+
+def redirected_region(bench: Bench, head: int) -> set[int]:
+    """Make the region that begins where the loop of REDIRECTED enters a mode; the families of its pages."""
+    tier, hart, table = bench.engine.tier, bench.hart, int(bench.hart.code_table)
+    for region in list(bench.engine.code.by_table[table].regions):
+        tier.drop(region)
+    user = BASE + bench.regions.read(BASE, 4096).index(ECALL) - 4
+    entered = {MODE_VU: user, MODE_HS: int(hart.stvec), MODE_VS: int(hart.vstvec)}
+    for mode, pc in entered.items():
+        tier.heat.note(table + (pc - BASE) * 8, hart, pc, mode)
+    tier.done.clear()
+    job = tier.job(table + (entered[head] - BASE) * 8)
+    made = Builder(tier.cold).build(job)
+    assert made is not None and tier.take(job, made)
+    return {family for family, _ in made.source.where}
+
+
+@pytest.mark.parametrize("head", HEADS, ids=HEADS.values())
+def test_a_redirected_trap_stays_in_one_region(head: int) -> None:
+    """Three modes in one region, whichever the loop is entered in, are the interpreter's to the word."""
+    plain, forced = Bench("native", REDIRECTED), Bench("forced", REDIRECTED)
+    for bench in (plain, forced):
+        bench.run(3_000)
+    assert redirected_region(forced, head) == {0, *(1 + mode for mode in HEADS if mode != head)}
+    for length in (2_177, 2_301, 6_000, 1):
+        for bench in (plain, forced):
+            bench.run(length)
+        assert everything(forced) == everything(plain)
+
+
+def test_a_return_leads_only_where_code_runs_often() -> None:
+    """Where no sample fell into a mode, a region does not take its code for what is returned to."""
+    bench = Bench("forced", REDIRECTED)
+    bench.run(3_000)
+    hart, table = bench.hart, int(bench.hart.code_table)
+    here = Surroundings(hart, lambda va, mode: bench.engine.tier.heat.is_reached(table, va, mode))
+    assert here.returns(MODE_HS) == []
+    guest = int(hart.vstvec)
+    bench.engine.tier.heat.note(table + (guest - BASE) * 8, hart, guest, MODE_VS)
+    assert (guest, MODE_VS) in here.returns(MODE_HS)
+
+
+def test_what_hosted_software_handles_leads_nowhere() -> None:
+    """A call that reaches hosted HS-mode has no handler that a region could hold."""
+    bench = Bench("forced", REDIRECTED)
+    bench.run(3_000)
+    here = Surroundings(bench.hart, lambda va, mode: True)
+    assert here.handler(MODE_VU) == (int(bench.hart.stvec), MODE_HS)
+    bench.hart.hosted_hs = 1
+    assert here.handler(MODE_VU) is None
 
 
 TEMPLATE = """{p}0:

@@ -28,7 +28,12 @@ AGAIN = 4  # so many times as hot must a place be whose code a region has alread
 ALONE = 4  # and every place where there is no other CPU for the compiler
 STILL_SAMPLES = 64  # each time it has so many more it is looked at again: its code may be another
 MOST_PATIENCE = 256
-WINDOW_BITS, MOST_NEAR = 16, 32  # what a place calls through registers is looked for in its 64 KiB and those beside
+NEARLY = 16  # where a return leads is made with it if it has at least such a part of its samples
+PAGE_BITS, WINDOW_BITS, MOST_NEAR = (
+    12,
+    16,
+    32,
+)  # what a place calls through registers is looked for in its 64 KiB and those beside
 MOST_PLACES = 1 << 17  # that are remembered, of all that samples fell into
 
 
@@ -118,6 +123,15 @@ class Heat:
         there = [r for r in near if r in self.places and self.places[r][0] is hart and self.places[r][2] == mode]
         hottest = heapq.nlargest(MOST_NEAR, there, key=lambda r: (self.counts.get(r, 0), r))
         return tuple(self.places[r][1] - pc for r in hottest)
+
+    def is_reached(self, record: int, va: int, mode: int) -> bool:
+        """Whether a place in this mode, in the page of an address, has a fair part of the samples of a record."""
+        page, enough = va >> PAGE_BITS, self.counts.get(record, 0) // NEARLY
+        near = (r for r in self.windows.get(va >> WINDOW_BITS, ()) if r in self.places)
+        return any(
+            self.places[r][1] >> PAGE_BITS == page and self.places[r][2] == mode and self.counts.get(r, 0) >= enough
+            for r in near
+        )
 
     def forget_cold(self) -> None:
         """Forget places that are not hot if there are too many: what is hot among them will be again."""

@@ -57,15 +57,16 @@ class Block:
 
 @dataclass(slots=True)
 class Region:
-    """Blocks by their places, the one that was sampled, and where control comes back to or goes by a trap."""
+    """Blocks by their places, the one that was sampled, and where traps and returns lead."""
 
     head: int
     blocks: dict[int, Block]
     returns: list[int]  # behind calls
     pages: Pages
     resumes: list[int] = field(default_factory=list)  # behind ecalls
-    handler: int | None = None
-    by_mode: tuple[bool, bool] = (False, False)  # whether the code presumes the mode of a family
+    handlers: dict[int, int] = field(default_factory=dict)  # where ecalls go, by their places
+    entered: list[int] = field(default_factory=list)  # where returns may go, beside that
+    by_mode: bool = False  # whether the code presumes the mode of the head
     called: list[int] = field(default_factory=list)  # where calls through registers may go
     switched: dict[int, list[int]] = field(default_factory=dict)  # and jumps, by their places
 
@@ -92,9 +93,8 @@ class Region:
     def source(self) -> Source:
         """The bytes that the region was made from."""
         covered = [(block.start, block.end) for block in self.blocks.values()]
-        modes = [self.pages.mode(family) if used else None for family, used in enumerate(self.by_mode)]
-        first, second = (ANY if mode is None else mode for mode in modes)
-        return self.pages.source(self.page_count, (first, second), self.entries(), covered)
+        mode = self.pages.mode(0) if self.by_mode else None
+        return self.pages.source(self.page_count, ANY if mode is None else mode, self.entries(), covered)
 
     def entries(self) -> tuple[int, ...]:
         """Offsets in the first page at which the region is entered: its head, and where calls and traps come back to.
@@ -113,7 +113,7 @@ class Region:
             if len(block.code) > 1:
                 target = far_target(self.pages, block.code[-2], block.code[-1])
         elif last.instruction.name == "ecall":
-            target = self.handler if self.pages.family(place) == 0 else None
+            target = self.handlers.get(place)
         elif block.jumps and not changes_mode(last.instruction):
             target = self.pages.place(place, last.operands["imm"])
         return target if target in self.blocks else None
@@ -132,12 +132,14 @@ class Region:
         return self.called if last.operands["rd"] in RETURN_REGISTERS else []
 
     def resumed_by(self, block: Block) -> list[int]:
-        """Where a return from the handler may go on."""
-        return self.resumes if self.pages.family(block.start) == 1 else []
+        """Where a return may go on: in other modes."""
+        own = self.pages.family(block.start)
+        return [place for place in sorted({*self.resumes, *self.entered}) if self.pages.family(place) != own]
 
     def mode(self, place: int) -> int | None:
-        """The mode in which a place is executed, if that is presumed."""
-        return self.pages.mode(self.pages.family(place))
+        """The mode in which the code takes a place to be executed."""
+        family = self.pages.family(place)
+        return self.pages.mode(family) if family or self.by_mode else None
 
     def successors(self, block: Block) -> list[int]:
         """The blocks that control may go to."""
@@ -197,6 +199,8 @@ class Former:
         self.leaders: set[int] = set()
         self.returns: set[int] = set()
         self.resumes: set[int] = set()
+        self.handlers: dict[int, int] = {}
+        self.entered: set[int] = set()
         self.unknown: list[tuple[int, int]] = []  # calls through registers, and the places behind them
         self.jumps: dict[int, list[Decoded]] = {}  # jumps through registers, and what stands in front of them
         self.near: deque[int] = deque()
@@ -243,13 +247,16 @@ class Former:
         if head not in self.found:
             return None
         blocks = {start: self.block(start) for start in sorted(self.leaders & self.found.keys())}
-        handler = self.pages.handler_place() if self.resumes else None
         resumes = sorted(self.resumes & blocks.keys())
         returns = sorted(self.returns & blocks.keys())
-        inside = handler if handler in blocks else None
-        modes = self.by_mode(inside is not None)
+        handlers = {place: to for place, to in self.handlers.items() if to in blocks}
+        entered = sorted(self.entered & blocks.keys())
+        by_mode = bool(handlers or entered) or self.depends_on_mode()
         inner = {place: kept for place, to in switched.items() if (kept := sorted(blocks.keys() & set(to)))}
-        return Region(head, blocks, returns, self.pages, resumes, inside, modes, sorted(called & blocks.keys()), inner)
+        called &= blocks.keys()
+        return Region(
+            head, blocks, returns, self.pages, resumes, handlers, entered, by_mode, sorted(called), inner
+        )  # fmt: skip
 
     def explore_all(self, limit: int) -> None:
         """Collect what is reached. What other pages hold comes last: the loop around the head must not lack a part."""
@@ -287,11 +294,9 @@ class Former:
         self.explore_all(limit)
         return set(called)
 
-    def by_mode(self, handled: bool) -> tuple[bool, bool]:
-        """Whether there is code of each family that depends on its mode, which is known."""
-        depends = {self.pages.family(p) for p, found in self.found.items() if self.template(found).reads_mode}
-        first = 0 in depends and self.pages.mode(0) is not None
-        return first or handled, handled
+    def depends_on_mode(self) -> bool:
+        """Whether there is code that depends on the head's mode, which is known."""
+        return self.pages.mode(0) is not None and any(self.template(found).reads_mode for found in self.found.values())
 
     def template(self, found: Decoded) -> Template:
         """The template of an instruction that has one."""
@@ -357,8 +362,12 @@ class Former:
             target = self.pages.place(place, found.operands["imm"])
         elif name == "jalr" and before is not None:
             target = far_target(self.pages, before, (place, found))
-        elif name == "ecall" and self.pages.mode(0) is not None and self.pages.family(place) == 0:
-            target = self.pages.handler_place()
+        elif name == "ecall":
+            target = self.pages.handler(place)
+        elif found.instruction.flow is Flow.RETURN:
+            self.entered.update(to := self.pages.returns(place))
+            for somewhere in to:
+                self.lead(place, somewhere)
         self.lead(place, target)
         if name == "jalr" and target is None and following is not None and found.operands["rd"] in RETURN_REGISTERS:
             self.unknown.append((place, following))
@@ -366,6 +375,7 @@ class Former:
             self.lead(place, following)
         elif target is not None and following is not None:
             if name == "ecall":
+                self.handlers[place] = target
                 self.resumes.add(following)
                 self.lead(place, following)
             elif found.operands.get("rd", 0) in RETURN_REGISTERS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from trapline.dataclass import dataclass
@@ -21,8 +21,9 @@ HEAD = (0, 0)
 MASK = (1 << 64) - 1
 Resolve = Callable[[int], "CodePage | None"]
 Where = tuple[int, int]
-Modes = tuple[int, int]  # of the families, or ANY
-ANY = 255
+Somewhere = tuple[int, int]  # a virtual address, and the mode in which code runs there
+ANY = 255  # the mode of a region that presumes none
+FAR = 1 << 31  # pages, and more: no page of a region lies so far from the first of its family
 _PLACES, _WHERE = struct.Struct("<II"), struct.Struct("<Bi")
 
 
@@ -41,13 +42,28 @@ def prefix_words(pages: int) -> int:
     return -(-(pages - 1) // PREFIX) * PREFIX
 
 
+class Around:
+    """Where code lies to which traps and returns go: guesses that compiled code checks. Here nothing is known."""
+
+    def near(self, mode: int) -> int | None:
+        """An address near which code of a mode lies."""
+        return None
+
+    def handler(self, mode: int) -> Somewhere | None:
+        """Where environment calls of a mode go."""
+        return None
+
+    def returns(self, mode: int) -> Iterable[Somewhere]:
+        """Where returns from a mode may go."""
+        return ()
+
+
 class Pages:
     """The pages of a region. Each is known by where it lies: its family, and its distance in pages within that.
 
-    Family 0 is counted from the head's page, family 1 from that of the handler to which environment calls go.
-    What lies where is asked of `resolve` by virtual address; without `base`, the address of the head's page,
-    nothing but that page is known. A family has a mode (its index): that of the head, which may be unknown, and
-    that of the handler.
+    A family is the code of one mode: 0 is the head's, whose mode may be unknown, and is counted from the head's page;
+    1 + a mode is counted from the page of what is known to lie there (`Around.near`). What lies where is asked of
+    `resolve` by virtual address; without `base`, the address of the head's page, nothing but that page is known.
     """
 
     def __init__(
@@ -55,7 +71,7 @@ class Pages:
         page: CodePage,
         base: int | None = None,
         resolve: Resolve = lambda va: None,
-        handler: Callable[[], tuple[int, int] | None] = lambda: None,
+        around: Around | None = None,
         mode: int | None = None,
         read: Callable[[int, int], bytes] = lambda va, size: b"",
     ) -> None:
@@ -64,28 +80,20 @@ class Pages:
         self.data = [page.content(0, PAGE)]  # by page, what it held when it was found
         self.where: list[Where] = [HEAD]
         self.frozen = False
-        self._base, self._resolve, self._ask = base, resolve, handler
-        self._handler: tuple[int, int] | None = None
-        self._asked = False
+        self._base, self._resolve, self.around = base, resolve, around or Around()
+        self._near: dict[int, int | None] = {0: base}
         self._mode = mode
 
-    def _answer(self) -> tuple[int, int] | None:
-        if not self._asked:
-            self._asked, self._handler = True, self._ask()
-        return self._handler
-
-    @property
-    def handler(self) -> int | None:
-        """Virtual address of the handler."""
-        answer = self._answer()
-        return None if answer is None else answer[0]
+    def base(self, family: int) -> int | None:
+        """Virtual address of the page from which a family is counted; its addresses do not move meanwhile."""
+        if family not in self._near:
+            self._near[family] = self.around.near(family - 1)
+        near = self._near[family]
+        return None if near is None else near & -PAGE
 
     def mode(self, family: int) -> int | None:
         """The mode of a family."""
-        if family == 0:
-            return self._mode
-        answer = self._answer()
-        return None if answer is None else answer[1]
+        return family - 1 if family else self._mode
 
     def family(self, place: int) -> int:
         """The family of a place."""
@@ -95,8 +103,8 @@ class Pages:
         """The page that lies there, if it is there and decoded."""
         if (family, distance) == HEAD:
             return self.found[0]
-        base = self.handler if family else self._base
-        return None if base is None else self._resolve(((base & -PAGE) + distance * PAGE) & MASK)
+        base = self.base(family)
+        return None if base is None else self._resolve((base + distance * PAGE) & MASK)
 
     def number(self, family: int, distance: int) -> int | None:
         """The position of a page in the list, to which it is added until that is frozen."""
@@ -122,31 +130,46 @@ class Pages:
     def address(self, place: int) -> int | None:
         """The virtual address of a place, if that of its family is known."""
         family, distance = self.where[place >> 12]
-        base = self.handler if family else self._base
-        return None if base is None else ((base & -PAGE) + distance * PAGE + (place & PAGE - 1)) & MASK
+        base = self.base(family)
+        return None if base is None else (base + distance * PAGE + (place & PAGE - 1)) & MASK
 
-    def source(self, count: int, modes: Modes, entries: tuple[int, ...], covered: Covered) -> Source:
+    def source(self, count: int, mode: int, entries: tuple[int, ...], covered: Covered) -> Source:
         """The first pages, with these bytes as they were."""
         content = tuple(self.data[s >> 12][s & PAGE - 1 : e - (s >> 12 << 12)] for s, e in covered)
-        return Source(tuple(self.found[:count]), tuple(self.where[:count]), modes, entries, covered, content)
+        return Source(tuple(self.found[:count]), tuple(self.where[:count]), mode, entries, covered, content)
 
-    def handler_place(self) -> int | None:
-        """The place of the trap handler."""
-        number = None if self.handler is None else self.number(1, 0)
-        return None if number is None or self.handler is None else number << 12 | self.handler & PAGE - 1
+    def handler(self, place: int) -> int | None:
+        """The place to which an environment call goes."""
+        mode = self.mode(self.family(place))
+        found = None if mode is None or self._mode is None else self.around.handler(mode)
+        return None if found is None else self.somewhere(*found)
+
+    def returns(self, place: int) -> list[int]:
+        """The places to which a return may go, beside those behind calls."""
+        mode = self.mode(self.family(place))
+        found = () if mode is None or self._mode is None else self.around.returns(mode)
+        return [at for to in found if (at := self.somewhere(*to)) is not None]
+
+    def somewhere(self, va: int, mode: int) -> int | None:
+        """The place at an address of a mode."""
+        family = 0 if mode == self._mode else 1 + mode
+        base = self.base(family)
+        distance = FAR if base is None else ((va & -PAGE) - base) // PAGE
+        number = self.number(family, distance) if -FAR < distance < FAR else None
+        return None if number is None else number << 12 | va & PAGE - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """What a region is made from.
 
-    Pages, where they lie; the modes that were presumed; the offsets in the first page at which it can be
+    Pages, where they lie; the head's mode, if it was presumed; the offsets in the first page at which it can be
     entered; first and end places of the bytes, and these.
     """
 
     pages: tuple[CodePage, ...]
     where: tuple[Where, ...]
-    modes: Modes
+    mode: int
     entries: tuple[int, ...]
     covered: Covered
     content: tuple[bytes, ...]
@@ -169,29 +192,25 @@ class Source:
 
     def digest(self) -> bytes:
         """Digest of the bytes and their places."""
-        digest = blake2b(repr((self.where, self.modes, self.entries)).encode(), digest_size=16)
+        digest = blake2b(repr((self.where, self.mode, self.entries)).encode(), digest_size=16)
         for place, data in zip(self.covered, self.content, strict=True):
             digest.update(_PLACES.pack(*place) + data)
         return digest.digest()
 
 
 def pack(source: Source) -> bytes:
-    """Where the pages lie, the modes, the entries and the places, as bytes."""
+    """Where the pages lie, the mode, the entries and the places, as bytes."""
     where = b"".join(_WHERE.pack(*w) for w in source.where)
     entries = struct.pack(f"<{len(source.entries)}H", *source.entries)
-    head = struct.pack("<BBBH", len(source.where), *source.modes, len(source.entries))
+    head = struct.pack("<BBH", len(source.where), source.mode, len(source.entries))
     return head + where + entries + b"".join(_PLACES.pack(*c) for c in source.covered)
 
 
-def unpack(data: bytes) -> tuple[tuple[Where, ...], Modes, tuple[int, ...], Covered]:
+def unpack(data: bytes) -> tuple[tuple[Where, ...], int, tuple[int, ...], Covered]:
     """What `pack` packed."""
-    pages, first, second, count = struct.unpack_from("<BBBH", data)
-    places = 5 + pages * _WHERE.size
+    pages, mode, count = struct.unpack_from("<BBH", data)
+    places = 4 + pages * _WHERE.size
     covered = places + 2 * count
-    where = tuple(_WHERE.iter_unpack(data[5:places]))
-    return (
-        where,
-        (first, second),
-        struct.unpack_from(f"<{count}H", data, places),
-        list(_PLACES.iter_unpack(data[covered:])),
-    )
+    where = tuple(_WHERE.iter_unpack(data[4:places]))
+    entries = struct.unpack_from(f"<{count}H", data, places)
+    return where, mode, entries, list(_PLACES.iter_unpack(data[covered:]))

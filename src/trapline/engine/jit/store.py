@@ -18,7 +18,7 @@ from trapline.dataclass import dataclass
 from trapline.digest import blake2b, sha256
 from trapline.engine import owned
 from trapline.engine.cache import image_key
-from trapline.engine.jit.source import ANY, PAGE, WINDOW, Modes, Source, Where, pack, unpack, window_in, window_of
+from trapline.engine.jit.source import ANY, PAGE, WINDOW, Source, Where, pack, unpack, window_in, window_of
 from trapline.engine.kept_files import kept_file
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Kept:
     key: bytes
     fresh: int
     where: tuple[Where, ...]
-    modes: Modes
+    mode: int
     entries: tuple[int, ...]
     covered: Covered
     digest: bytes
@@ -227,7 +227,7 @@ class RegionStore:
 
     @staticmethod
     def _source(pages: Pages, kept: Kept) -> Source | None:
-        if any(mode not in (ANY, pages.mode(family)) for family, mode in enumerate(kept.modes)):
+        if kept.mode not in (ANY, pages.mode(0)):
             return None
         found = []
         for where in kept.where:
@@ -236,7 +236,7 @@ class RegionStore:
                 return None
             found.append(page)
         content = tuple(found[s >> 12].content(s & PAGE - 1, e - (s >> 12 << 12)) for s, e in kept.covered)
-        return Source(tuple(found), kept.where, kept.modes, kept.entries, kept.covered, content)
+        return Source(tuple(found), kept.where, kept.mode, kept.entries, kept.covered, content)
 
     def add(self, source: Source, identity: Identity, code: bytes, instructions: int) -> None:
         """Remember a region; `flush` writes it. Code that writes itself makes ever more: of these only the first."""
@@ -244,8 +244,8 @@ class RegionStore:
             return
         self._bytes += len(code)
         key = identity.digest + blake2b(self.isa.encode(), digest_size=8).digest()
-        where, modes, entries = source.where, source.modes, source.entries
-        kept = Kept(key, len(self._fresh), where, modes, entries, source.covered, identity.digest, instructions)
+        where, mode, entries = source.where, source.mode, source.entries
+        kept = Kept(key, len(self._fresh), where, mode, entries, source.covered, identity.digest, instructions)
         self._fresh.append(code)
         self._enter(kept, identity.windows)
         covered, now = pack(source), int(time.time())

@@ -6,7 +6,7 @@ import ctypes
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from trapline.engine.jit.source import PAGE
+from trapline.engine.jit.source import PAGE, Around, Somewhere
 from trapline.engine.records import (
     CONTEXTS,
     DATA_BYTES,
@@ -18,9 +18,11 @@ from trapline.engine.records import (
     SET_BYTES,
 )
 from trapline.privilege.causes import ENVIRONMENT_CALLS, trap_index
-from trapline.privilege.modes import MODE_HS, MODE_M, MODE_NAMES, MODE_VS, TO_HS, TO_M, TO_VS
+from trapline.privilege.modes import MODE_HS, MODE_M, MODE_U, MODE_VS, MODE_VU, TO_HS, TO_M, TO_VS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from trapline.lang.state import Hart
 
 
@@ -61,14 +63,38 @@ def is_linear(hart: Hart) -> bool:
     return bool(far) and far.most_common(1)[0][1] * 10 >= far.total() * 9
 
 
-def handler_of(hart: Hart) -> tuple[int, int] | None:
-    """Virtual address and mode of the handler to which most of a hart's ecalls have gone."""
-    calls = [0, 0, 0]
-    for cause in ENVIRONMENT_CALLS:
-        for mode in MODE_NAMES:
+class Surroundings(Around):
+    """What a hart's registers and counts say of other modes; `is_hot` tells which addresses of a mode run often."""
+
+    def __init__(self, hart: Hart, is_hot: Callable[[int, int], bool]) -> None:
+        self.hart, self.is_hot = hart, is_hot
+
+    def near(self, mode: int) -> int | None:
+        """Where the mode is entered: its handler, or what its handler returns to."""
+        hart = self.hart
+        handlers = {MODE_M: hart.mtvec, MODE_HS: hart.stvec, MODE_VS: hart.vstvec}
+        there = handlers | {MODE_U: hart.sepc, MODE_VU: hart.vsepc}
+        return int(there[mode]) if mode in there else None
+
+    def handler(self, mode: int) -> Somewhere | None:
+        """The handler to which most of a mode's ecalls have gone, if it is code."""
+        hart, calls = self.hart, [0, 0, 0]
+        for cause in ENVIRONMENT_CALLS:
             for to in (TO_M, TO_HS, TO_VS):
                 calls[to] += int(hart.trap_count[trap_index(cause, mode, to)])
-    if not any(calls):
-        return None
-    to = calls.index(max(calls))
-    return int((hart.mtvec, hart.stvec, hart.vstvec)[to]) & ~3, (MODE_M, MODE_HS, MODE_VS)[to]
+        to = calls.index(max(calls))
+        if not any(calls) or int((hart.hosted_m, hart.hosted_hs, 0)[to]) != 0:
+            return None
+        return int((hart.mtvec, hart.stvec, hart.vstvec)[to]) & ~3, (MODE_M, MODE_HS, MODE_VS)[to]
+
+    def returns(self, mode: int) -> list[Somewhere]:
+        """What runs often of where the last trap came from, and of where HS-mode sends a guest's trap."""
+        hart = self.hart
+        found = []
+        if mode == MODE_HS:
+            found = [(int(hart.vstvec) & ~3, MODE_VS), *((int(hart.sepc), to) for to in (MODE_U, MODE_VU, MODE_VS))]
+        elif mode == MODE_VS:
+            found = [(int(hart.vsepc), MODE_VU)]
+        elif mode == MODE_M:
+            found = [(int(hart.mepc), to) for to in (MODE_U, MODE_HS, MODE_VU, MODE_VS)]
+        return [(address, to) for address, to in found if self.is_hot(address, to)]

@@ -26,7 +26,7 @@ from trapline.engine.jit.area import CODE_BYTES, CodeArea
 from trapline.engine.jit.heat import AGAIN, MOST_PLACES, TOGETHER_SAMPLES, Heat
 from trapline.engine.jit.offer import Offer
 from trapline.engine.jit.source import PAGE, Pages, window_of
-from trapline.engine.jit.surroundings import handler_of, is_linear, read_data, tables_at
+from trapline.engine.jit.surroundings import Surroundings, is_linear, read_data, tables_at
 from trapline.engine.jit.worker import Builder, Job, Made, Worker
 from trapline.engine.records import RECORD_BYTES, RECORD_SLOTS, TABLE_BYTES
 from trapline.lang.state.words import LAYOUT
@@ -299,7 +299,8 @@ class Tier:
             return Pages(page)
         hart, pc, mode = self.heat.places[record]
         read = partial(read_data, hart, page.host)
-        return Pages(page, pc, partial(self.resolve, hart), partial(handler_of, hart), mode, read)
+        around = Surroundings(hart, partial(self.heat.is_reached, record))
+        return Pages(page, pc, partial(self.resolve, hart), around, mode, read)
 
     def resolve(self, hart: Hart, va: int) -> CodePage | None:
         """The decoded page at a virtual address, if some translation set has it."""

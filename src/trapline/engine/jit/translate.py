@@ -105,14 +105,14 @@ class Translator(Ways):
         self.instances = {start: self.instantiate(block) for start, block in region.blocks.items()}
         self.dirty = self.flow()
 
-    @property
-    def trap_destination(self) -> int:
-        """Where the calls go that stay in the region."""
-        return DESTINATIONS.get(self.region.pages.mode(1) or 0, TO_M)
+    def trap_destination(self, place: int) -> int:
+        """Where a call goes that stays in the region."""
+        handler = self.region.handlers.get(place)
+        return TO_M if handler is None else DESTINATIONS[self.region.pages.mode(self.region.pages.family(handler)) or 0]
 
     def may_hold(self) -> frozenset[int]:
         """The words of the state that are held, where a call, its handler and the return are all inside."""
-        if self.region.handler is None or not self.region.resumes:
+        if not self.region.handlers or not self.region.resumes:
             return frozenset()
         code = (pair for block in self.region.blocks.values() for pair in block.code)
         return held_words(self.pruned(self.template(place, found), place) for place, found in code)
@@ -120,14 +120,14 @@ class Translator(Ways):
     def pruned(self, template: Template, place: int) -> str:
         """The text of a template for a place whose mode is presumed, without what cannot happen there."""
         mode = self.mode_fields(place)
-        return pruned(template.text, str(mode["priv"]), str(mode["virt"]), str(self.trap_destination))
+        return pruned(template.text, str(mode["priv"]), str(mode["virt"]), str(self.trap_destination(place)))
 
     # --- instructions ---
     def template(self, place: int, found: Decoded) -> Template:
         """The template of an instruction that the region holds."""
         name = template_name(found, self.templates)
         assert name is not None
-        if name == "ecall" and self.region.handler is not None and self.region.pages.family(place) == 0:
+        if place in self.region.handlers:
             name += PRESUMED
         elif self.plain and name + PLAIN in self.templates:
             name += PLAIN
@@ -157,7 +157,7 @@ class Translator(Ways):
         fields: dict[str, object] = dict(operands_of(found))
         fields |= {"p": p, "pc": f"%pc{place:x}.pc", "next": f"%nx{place:x}.pc", "now": f"%now{place:x}"}
         fields |= {"on": f"on{place:x}", "out": f"out{place:x}", **self.mode_fields(place)}
-        fields["to"] = self.trap_destination
+        fields["to"] = self.trap_destination(place)
         text = template.text
         if self.held:
             text = hold(self.pruned(template, place), self.held)
@@ -183,15 +183,10 @@ class Translator(Ways):
 
     def mode_fields(self, place: int) -> dict[str, object]:
         """The mode before an instruction: numbers where it is presumed."""
-        mode = self.presumed(place)
+        mode = self.region.mode(place)
         if mode is None:
             return {"priv": f"%priv{place:x}", "virt": f"%virt{place:x}"}
         return {"priv": mode & 3, "virt": mode >> 2}
-
-    def presumed(self, place: int) -> int | None:
-        """The mode in which the code takes a place to be executed."""
-        family = self.region.pages.family(place)
-        return self.region.pages.mode(family) if self.region.by_mode[family] else None
 
     def cold_calls(self, text: str, name: str, p: str) -> str:
         """Call a cold function through its word in the state."""
@@ -404,7 +399,7 @@ class Translator(Ways):
 
     def known_words(self) -> dict[int, int]:
         """The held words whose value the guard has found, by their numbers: the mode and what follows from it."""
-        mode = self.presumed(self.region.head)
+        mode = self.region.mode(self.region.head)
         if mode is None or not self.held:
             return {}
         names = {"priv": mode & 3, "virt": mode >> 2, "data_priv": mode & 3, "data_virt": mode >> 2}
@@ -414,7 +409,7 @@ class Translator(Ways):
 
     def guard(self) -> list[str]:
         """In another mode than that which is presumed, the record's own handler goes on."""
-        mode = self.presumed(self.region.head)
+        mode = self.region.mode(self.region.head)
         if mode is None:
             return ["  br label %start"]
         lines: list[str] = []

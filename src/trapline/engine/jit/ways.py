@@ -312,10 +312,17 @@ class Ways:
 
     def change_mode(self, targets: list[int], dirty: set[Register], *, leaves: bool) -> str:
         """Label that goes on at `%to` in the context of now; `leaves`: unless a hosted mode wants out."""
-        way = away = self.leave_by_pc("fn_goto", dirty)
-        mode = self.region.mode(targets[0]) if targets else None
-        if mode is not None:
-            way = self.enter(targets, dirty, away)
+        onward = away = self.leave_by_pc("fn_goto", dirty)
+        by_mode: dict[int, list[int]] = {}
+        for target in targets:
+            if (mode := self.region.mode(target)) is not None:
+                by_mode.setdefault(mode, []).append(target)
+        for mode, places in by_mode.items():
+            way = self.enter(places, dirty, away)
+            label = self.tail_label("in")
+            self.tails += self.compare_mode(mode, label)
+            self.tail(f"br i1 %{label}.same, label %{way}, label %{onward}{LIKELY}")
+            onward = label
         search = self.leave_by_pc("fn_resume", dirty)
         label = self.tail_label("mode")
         if leaves:
@@ -334,11 +341,7 @@ class Ways:
         if not self.held:
             self.put("tlb_ptr", f"{label}.on", f"%{label}.set", "ptr")
         self.tails += [*self.accesses.forget(), *self.look_plain(label)]
-        if mode is None:
-            self.tail(f"br label %{away}")
-            return label
-        self.tails += self.compare_mode(mode, f"{label}.is")
-        self.tail(f"br i1 %{label}.is.same, label %{way}, label %{away}{LIKELY}")
+        self.tail(f"br label %{onward}")
         return label
 
     def look_plain(self, unique: str) -> list[str]:
