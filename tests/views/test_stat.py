@@ -9,6 +9,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -364,6 +365,34 @@ def test_the_view_of_ones_own_run(environment: dict[str, str], tmp_path: Path) -
 
 
 @needs_tmux
+@pytest.mark.parametrize(
+    "typed",
+    [("C-a", "x"), ("q", "C-a", "x"), ("f", "C-a", "x"), ("h", "C-a", "x"), ("C-a", "l", "C-a", "x")],
+    ids=["alone", "behind q", "in the filter", "in the help", "behind Ctrl-A l"],
+)
+def test_ctrl_a_x_ends_the_run_from_its_own_view(
+    typed: tuple[str, ...], environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Ctrl-A x in the view ends the run, whatever the view does just then, and though other keys come before it."""
+    with own_view(environment, tmp_path) as terminal:
+        terminal.keys(*typed)
+        assert "quit: Ctrl-A x" in terminal.until("the end")
+
+
+@needs_tmux
+def test_keys_that_come_while_the_view_opens(environment: dict[str, str], tmp_path: Path) -> None:
+    """What is typed behind the Ctrl-A l that opens the view is for the view, and Ctrl-A x ends the run even so."""
+    with own_view(environment, tmp_path) as terminal:
+        terminal.keys("q")
+        terminal.until("G", gone="q quit")
+        time.sleep(1)
+        terminal.keys("C-a", "l")
+        time.sleep(0.1)
+        terminal.keys("q", "C-a", "x")
+        assert "quit: Ctrl-A x" in terminal.until("the end")
+
+
+@needs_tmux
 def test_the_view_fills_a_window_that_changes_its_size(environment: dict[str, str], tmp_path: Path) -> None:
     """At another size, taken in the view or at the console, the keys of the view are in the last line."""
     with own_view(environment, tmp_path) as terminal:
@@ -406,3 +435,43 @@ def test_a_console_aside_keeps_what_is_written() -> None:
     console.aside = None
     console.write(b"more\n")
     assert (bytes(shown), console.poll((1, 1))) == (b"more\n", b"typed")
+
+
+@needs_tmux
+def test_ctrl_a_x_while_the_view_ends(environment: dict[str, str], tmp_path: Path) -> None:
+    """What is typed while the view ends, which takes it a moment, is not thrown away with it."""
+    for n, after in enumerate((0.05, 0.15, 0.2, 0.3)):
+        folder = tmp_path / str(n)
+        folder.mkdir()
+        with own_view(environment, folder) as terminal:
+            terminal.keys("q")
+            time.sleep(after)
+            terminal.keys("C-a", "x")
+            assert "quit: Ctrl-A x" in terminal.until("the end")
+
+
+@needs_tmux
+@pytest.mark.parametrize("whose", ["view", "run"])
+def test_a_view_that_is_killed(whose: str, environment: dict[str, str], tmp_path: Path) -> None:
+    """When a signal ends the view, or the run below it, the terminal is on its first screen again."""
+    with own_view(environment, tmp_path) as terminal:
+        found = ["pgrep", "-f", f"stat [0-9]+ --own$|{tmp_path}/guest.bin"]
+        pids = subprocess.run(found, capture_output=True, text=True, check=True)
+        words = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in pids.stdout.split()}
+        run = next(pid for pid, w in words.items() if b"--live" in w and any(x.endswith(b"trapline") for x in w))
+        view = next(pid for pid, w in words.items() if b"--own" in w and str(run).encode() in w)
+        os.kill(view if whose == "view" else run, signal.SIGKILL if whose == "view" else signal.SIGTERM)
+        terminal.until("G" if whose == "view" else "the end", gone="q quit")
+        assert "supervisor-syscall" not in terminal.until("G")
+
+
+def test_keys_behind_the_one_that_opens_the_view() -> None:
+    """Of what came in one piece with Ctrl-A l, Ctrl-A l or q closes the view again; the guest gets none of it."""
+    console = Console(source=Replay([((1, 1), b"a\x01lb\x01lcd\x01leqf\x01l\x01xg")]), escape=True)
+
+    def toggle() -> None:
+        console.aside = Aside() if console.aside is None else None
+
+    console.on_live = toggle
+    assert console.poll((1, 1)) == b"acdf"
+    assert console.aside is not None and console.quit_requested

@@ -188,10 +188,11 @@ def _screen(pid: int | None, fields: str | None, interval: float, *, own: bool) 
         raise UsageError("the full screen needs textual", remedy="pip install 'trapline[watch]', or -1, -l, --csv")
     if not sys.stdout.isatty() or not sys.stdin.isatty():
         raise UsageError("the full screen needs a terminal", remedy="-1, -l, --csv or --json -")
+    from trapline.lab.own_screen import ENDS_RUN, ESCAPE
     from trapline.views.stat_screen import StatScreen
 
     screen = StatScreen(pid, fields=fields or "", interval=interval, own=own)
     screen.run()
     if screen.said and not own:
         print(screen.said)
-    return 0
+    return ENDS_RUN if screen.ends_run else ESCAPE if own and screen.escape else 0

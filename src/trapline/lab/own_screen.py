@@ -1,6 +1,7 @@
 """The live view of one's own run: `trapline stat` on the terminal's other screen, while the run goes on.
 
-The view is a process of its own, so the guest waits for nothing of it. Ctrl-A l opens it and, there, leads back.
+The view is a process of its own, so the guest waits for nothing of it. Ctrl-A l opens it and, there, leads back;
+Ctrl-A x ends the run there too: the view says so by its exit code.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 _NO_TEXTUAL = b"\r\n[the live view needs textual: pip install 'trapline[watch]']\r\n"
 _NO_PLACE = b"\r\n[no live view: there is no private folder for its socket]\r\n"
 PATIENCE = 3.0  # seconds for the view to end with the run
+ENDS_RUN, ESCAPE = 10, 11  # the view's exit codes behind Ctrl-A x, and behind a Ctrl-A with nothing yet
+# What a killed view could not undo: keys, pastes, mouse and focus reported, no line wrap, its screen, no cursor.
+_UNDO = b"\x1b[<u\x1b[?2004l\x1b[?2048l\x1b[?1000;1003;1015;1006;1016;1004l\x1b[?7h\x1b[?1049l\x1b[?25h"
 
 
 def possible(console: Console) -> bool:
@@ -36,7 +40,7 @@ class OwnScreen:
     def __init__(self, console: Console, offer: Offer, *, begin: bool) -> None:
         self._console, self._offer, self._begin = console, offer, begin
         self._child: subprocess.Popen[bytes] | None = None
-        console.on_live = self.open
+        console.on_live, console.on_death = self.switch, self._kill
 
     def __call__(self) -> None:
         """Look whether the view is wanted, or has ended."""
@@ -46,10 +50,24 @@ class OwnScreen:
         if self._child is not None and self._child.poll() is not None:
             self._back()
 
+    def switch(self) -> None:
+        """Open the view; close one that has only been started, for it reads its own keys from then on."""
+        if self._child is None:
+            self.open()
+            return
+        self._child.kill()
+        self._child.wait()
+        self._back()
+
+    def _kill(self) -> None:
+        """The process dies, and the terminal is the shell's."""
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+            self._console.again(_UNDO)
+
     def open(self) -> None:
         """Give the terminal to the view, or say why not."""
-        if self._child is not None:
-            return
         if not possible(self._console):
             self._console.show(_NO_TEXTUAL)
             return
@@ -71,6 +89,7 @@ class OwnScreen:
     def close(self) -> None:
         """The run has ended: so does its view."""
         self._console.on_live = None
+        self._console.on_death = lambda: None
         child = self._child
         if child is None:
             return
@@ -88,7 +107,14 @@ class OwnScreen:
 
     def _back(self) -> None:
         """The terminal is the guest's again: its mode, and what was written meanwhile."""
-        self._child = None
+        child, self._child = self._child, None
+        code = 0 if child is None else child.returncode
+        if code == ENDS_RUN:
+            self._console.quit_requested = True
+        elif code == ESCAPE:
+            self._console.escape_typed()
+        elif code < 0:
+            self._console.again(_UNDO)
         aside, self._console.aside = self._console.aside, None
         self._console.raw_again()
         if aside is not None and aside.kept:

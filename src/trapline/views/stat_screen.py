@@ -15,6 +15,7 @@ from textual import events
 from textual.app import App, ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
+from textual.driver import Driver
 from textual.geometry import Size
 from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, Input, OptionList, Static
@@ -50,6 +51,12 @@ class Asks(Protocol):
 
     def ask(self) -> Sample: ...
     def close(self) -> None: ...
+
+
+def _own_driver() -> type[Driver]:
+    from trapline.views.own_keys import OwnDriver  # where there is a terminal of this kind
+
+    return OwnDriver
 
 
 class Help(ModalScreen[None]):
@@ -122,14 +129,15 @@ class StatScreen(App[None]):
         connect: Callable[[int], Asks] = connect,
         runs: Callable[[], Mapping[int, Path]] = runs,
     ) -> None:
-        super().__init__()
+        super().__init__(_own_driver() if own else None)
         self.pid, self.fields, self.interval, self.own = pid, fields, interval, own
+        self.ends_run = False  # whether Ctrl-A x was typed on the run's own screen
         self._connect, self._runs = connect, runs
         self.order, self.by_second = ORDERS[0], True
         self.said = ""  # what is left on the terminal when it ends
         self.shown: View | None = None
         self._wanted, self._rates, self._asked = named(fields), Rates(), ""
-        self._escape = False
+        self.escape = False  # whether the last key was Ctrl-A
 
     def compose(self) -> ComposeResult:
         yield Static(id="head", markup=False)
@@ -237,11 +245,12 @@ class StatScreen(App[None]):
         return [Text(line.name, style=style), *(Text(n, justify="right") for n in numbers)]
 
     # --- keys ---
-    def on_key(self, event: events.Key) -> None:
-        """On the run's own screen Ctrl-A l leads back to its console, as it leads here."""
-        if self.own and self._escape and event.key in ("l", "L"):
-            self.exit()
-        self._escape = event.key == "ctrl+a"
+    def heard(self, key: str) -> None:
+        """On the run's own screen Ctrl-A l leads back to its console, as it leads here, and Ctrl-A x ends the run."""
+        if self.escape and key in ("l", "L", "x", "X"):
+            self.ends_run = self.ends_run or key in ("x", "X")
+            self.call_later(self.exit)
+        self.escape = key == "ctrl+a"
 
     def action_order(self) -> None:
         self.order = ORDERS[(ORDERS.index(self.order) + 1) % len(ORDERS)]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from trapline.dataclass import dataclass
 from trapline.session.terminal.aside import Aside
+from trapline.session.terminal.console_texts import Watched
 from trapline.session.terminal.panic import PanicWatch
 from trapline.session.terminal.sigint import on_death, on_stop
 from trapline.session.terminal.terminal_guard import guarded
@@ -29,7 +30,6 @@ CTRL_A = 0x01
 MOST_UNREAD = 64 << 10  # bytes of input that wait for the machine
 MOST_LOGGED = 16 << 20  # bytes of input that the log holds
 _MOST_OUT = 64 << 10  # bytes that go out at a time
-_TAIL = 4096
 HELP = (
     b"\r\nCtrl-A x  end the run\r\nCtrl-A c  switch between the guest's console and the monitor\r\n"
     b"Ctrl-A l  the live view, and back\r\nCtrl-A Ctrl-A  send Ctrl-A\r\nCtrl-A h  this help\r\n"
@@ -163,39 +163,6 @@ class Again(NoInput):
 
 
 @dataclass(frozen=True, slots=True)
-class Printed:
-    """A text that has appeared on the console, and the end of what was written up to it."""
-
-    text: bytes
-    tail: bytes
-
-
-@dataclass(eq=False, slots=True)
-class Watched:
-    """A text that somebody waits for. `owner` counts it in its `hits`."""
-
-    owner: Any
-    text: bytes
-    function: Callable[[Any], object]
-    stop: Callable[[], object]
-    _before: bytes = b""
-
-    def restart(self) -> None:
-        """What comes is not behind what came."""
-        self._before = b""
-
-    def feed(self, data: bytes) -> None:
-        """The guest has written something."""
-        seen, at = self._before + data, 0
-        while (found := seen.find(self.text, at)) >= 0:
-            at = found + len(self.text)
-            self.owner.hits += 1
-            if self.function(Printed(self.text, seen[max(0, at - _TAIL) : at])):
-                self.stop()
-        self._before = seen[max(at, len(seen) - max(_TAIL, len(self.text) - 1)) :]
-
-
-@dataclass(frozen=True, slots=True)
 class ConsoleMark:
     """A place in a console's session: bytes written and input logged up to there, and what follows from them."""
 
@@ -278,6 +245,7 @@ class Console:
         self.aside: Aside | None = None  # while another program has the terminal
         self.on_live: Callable[[], object] | None = None  # opens the live view
         self.raw_again: Callable[[], object] = lambda: None  # gives the terminal its mode again
+        self.on_death: Callable[[], object] = lambda: None  # a signal ends the process
         self.panic = PanicWatch()
         self.deliver: Callable[[], object] | None = None  # called when output makes input due at once
 
@@ -411,6 +379,8 @@ class Console:
             if not self._after_escape:
                 if byte == CTRL_A:
                     self._after_escape = True
+                elif self.aside is not None:
+                    self._behind_live(byte)
                 elif self._in_monitor:
                     self._command(byte)
                 else:
@@ -428,6 +398,15 @@ class Console:
             else:
                 self.show(HELP)
         return bytes(passed)
+
+    def escape_typed(self) -> None:
+        """The live view has read a Ctrl-A whose second key is still to come."""
+        self._after_escape = True
+
+    def _behind_live(self, byte: int) -> None:
+        """A key that came in one piece with what opened the live view is for the view: q closes it again."""
+        if byte in b"qQ" and self.on_live is not None:
+            self.on_live()
 
     def _switch(self, monitor: LaterMonitor) -> None:
         self._in_monitor = not self._in_monitor
@@ -458,6 +437,10 @@ def terminal(descriptor: int | None = None) -> Iterator[Console]:
     def leave() -> None:
         termios.tcsetattr(fd, termios.TCSANOW, saved)
 
+    def die() -> None:
+        console.on_death()
+        leave()
+
     def enter() -> None:
         with contextlib.suppress(OSError):
             if os.tcgetpgrp(fd) != os.getpgrp():
@@ -465,7 +448,7 @@ def terminal(descriptor: int | None = None) -> Iterator[Console]:
         termios.tcsetattr(fd, termios.TCSANOW, mode)
 
     console.raw_again = enter
-    with guarded(fd, saved, mode), on_death(leave), on_stop(leave, enter):
+    with guarded(fd, saved, mode), on_death(die), on_stop(leave, enter):
         try:
             termios.tcsetattr(fd, termios.TCSAFLUSH, mode)
             yield console
