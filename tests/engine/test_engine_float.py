@@ -69,6 +69,8 @@ again:
     ld s4, 48(s1)
     ld t0, 64(s1)
     csrc mstatus, t0
+    j body
+body:
 {body()}
     addi s1, s1, 72
     addi s0, s0, -1
@@ -92,12 +94,17 @@ def number(letter: str, rng: random.Random) -> int:
 
 
 def rows(seed: int) -> bytes:
-    """Operands, an integer, fcsr, and the bits of FS that are cleared: mostly RNE, with and without NX."""
+    """Operands, an integer, fcsr, and the bits of FS that are cleared: mostly RNE, with and without NX.
+
+    The regions of an odd seed are compiled while the mode is RNE, and presume it (PLAIN_STATE).
+    """
     rng, out = random.Random(seed), b""
     for _ in range(COUNT):
         words = [number("d", rng) for _ in range(3)] + [number("s", rng) for _ in range(3)]
         whole = rng.getrandbits(64) >> rng.choice((0, 1, 11, 12, 31, 32, 33, 40, 63))
         frm, flags = rng.choice((0, 0, 0, 0, 1, 2, 3, 4)), rng.choice((0, 1, 1, rng.getrandbits(5)))
+        if seed % 2 and not out:
+            frm = 0
         out += struct.pack("<9Q", *words, whole, frm << 5 | flags, rng.choice((0, 0, 0x2000)))
     return out
 
@@ -106,7 +113,7 @@ def results(engine: str, seed: int) -> bytes:
     """What the program stores under an engine."""
     bench = Bench(engine, SOURCE)
     bench.write(OPERANDS, rows(seed))
-    bench.run(COUNT * 160)
+    bench.run(COUNT * 162)
     return bytes(bench.regions.read(RESULTS, COUNT * 100 * 8))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from trapline.engine.jit.inexact import MXCSR, declared
+
 INTRINSICS = {
     "llvm.ctlz.i64": "i64 @llvm.ctlz.i64(i64, i1)",
     "llvm.cttz.i64": "i64 @llvm.cttz.i64(i64, i1)",
@@ -16,6 +18,8 @@ INTRINSICS = {
 
 def declaration(name: str) -> str:
     """Declare an intrinsic: of the list, or one of i64 alone (minimum, funnel shift, ...)."""
+    if name in MXCSR or ".constrained." in name:
+        return f"declare {declared(name)}"
     known = INTRINSICS.get(name)
     if known is None:
         count = 3 if ".fsh" in name else 1 if ".bitreverse" in name else 2

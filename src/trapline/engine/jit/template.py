@@ -12,7 +12,8 @@ from trapline.engine.cache import image_key
 from trapline.engine.kept_files import kept_file, read_kept, remove_old, sealed, unsealed, write_whole
 
 PLAIN = "!"  # behind a name: the template that presumes PLAIN_STATE, which the region looks at
-# What floating-point instructions find nearly always: FS on and dirty, RNE, NX set, a host with subnormal numbers.
+# What floating-point instructions find nearly always: FS on and dirty, RNE, a host with subnormal numbers. NX is the
+# host's, too (jit.inexact): nothing looks whether a result is exact.
 PLAIN_STATE = {"fp_ready": 1, "fp_clean": 0, "frm": 0, "host_subnormals": 1, "inexact_known": 1}
 PRESUMED = ">"  # after ecall: the template that presumes where the trap goes, its operand `to`
 

@@ -15,6 +15,7 @@ from trapline.engine.build import ENGINE_FUNCTIONS, csr_readings
 from trapline.engine.compiler.module import PREAMBLE, Compiled, ModuleBuilder
 from trapline.engine.emit import host_has_fma, optimise
 from trapline.engine.jit.doubles import joined
+from trapline.engine.jit.inexact import raising
 from trapline.engine.jit.template import PLAIN, PLAIN_STATE, PRESUMED, Template
 from trapline.lang.functions import INSTRUCTIONS, Instruction
 from trapline.privilege.deliver import environment_call_to
@@ -109,7 +110,8 @@ def templates(*, compressed: bool) -> dict[str, Template]:
     operands = {i.name: set(i.operands) for i in INSTRUCTIONS}
     found = {}
     for name, body in _DEFINITION.findall(text):
-        found[name] = parse(body, operands.get(re.split(f"[@{PLAIN}]", name)[0], set()), likely)
+        one = parse(body, operands.get(re.split(f"[@{PLAIN}]", name)[0], set()), likely, plain=name.endswith(PLAIN))
+        found[name] = one
     return found
 
 
@@ -135,8 +137,8 @@ class Aliases:
         return line
 
 
-def parse(body: str, operands: set[str], likely: dict[str, str]) -> Template:
-    """Turn the printed body of a wrapper into a format string."""
+def parse(body: str, operands: set[str], likely: dict[str, str], *, plain: bool = False) -> Template:
+    """Turn the printed body of a wrapper into a format string; `plain`: it presumes PLAIN_STATE."""
     fixed = operands | {"pc", "next", "now", "priv", "virt", "to"}
 
     def rename(match: re.Match[str]) -> str:
@@ -161,6 +163,7 @@ def parse(body: str, operands: set[str], likely: dict[str, str]) -> Template:
         line = aliases.mark(_NAME.sub(rename, line))
         line = _READ.sub(r"load i64, ptr %\1\2", line)
         line = _WRITE.sub(r"store i64 \3, ptr %\1\2", line)
+        line = raising(line) if plain else line
         line = line.replace("tail call void @go.on()", "br label %{on}")
         line = line.replace("tail call void @go.out()", "br label %{out}")
         lines.append(_GO_TO.sub(r"GOTO \1", line))

@@ -30,7 +30,6 @@ from trapline.engine.jit.surroundings import Surroundings, is_linear, read_data,
 from trapline.engine.jit.worker import Builder, Job, Made, Worker
 from trapline.engine.records import RECORD_BYTES, RECORD_SLOTS, TABLE_BYTES
 from trapline.lang.state.words import LAYOUT
-from trapline.privilege.fields import NX
 
 if TYPE_CHECKING:
     from trapline.engine.code import CodePage, CodeStore
@@ -355,7 +354,7 @@ class Tier:
         self.done.add((record, where[0].epoch))
         linear = any(is_linear(hart) for hart in self._harts)
         hart = self.heat.places[record][0] if record in self.heat.places else self._harts[0]
-        plain = hart.frm == 0 and hart.fflags & NX != 0
+        plain = hart.frm == 0
         return Job(self.pages(where[0], record), where[1], self.code.decoder, linear, plain, self.heat.around(record))
 
     def take(self, job: Job, made: Made | None) -> bool:

@@ -17,6 +17,7 @@ from trapline.engine.jit.access import Accesses
 from trapline.engine.jit.doubles import as_doubles, doubles
 from trapline.engine.jit.groups import groups_of
 from trapline.engine.jit.held import compare_words, held_words, hold, moved
+from trapline.engine.jit.inexact import MXCSR, cleared, cleared_if_clear, may_overshoot, merged, merged_if_clear
 from trapline.engine.jit.intrinsics import declaration
 from trapline.engine.jit.prune import pruned
 from trapline.engine.jit.region import Block, Region, ends_block, template_name
@@ -65,6 +66,11 @@ def operands_of(found: Decoded) -> dict[str, int]:
     if fields.get("rd") == 0 and not found.instruction.is_float("rd"):
         fields["rd"] = X0_SINK
     return fields
+
+
+def overshoots(found: Decoded) -> bool:
+    """Whether PE may be wrong behind an instruction (jit.inexact)."""
+    return may_overshoot(found.instruction.name, found.operands.get("rm"))
 
 
 def registers(text: str) -> tuple[set[Register], set[Register]]:
@@ -166,20 +172,31 @@ class Translator(Ways):
             text = self.accesses.direct(text, slot)
         elif "@find(" in text:
             text = self.accesses.expand(text, place, found, position)
-        if template is self.templates.get(f"{found.instruction.name}{PLAIN}"):
-            text = self.presume_plain(text, place)
+        plain = self.presumes_plain(found, template)
+        if plain:
+            text = self.presume_plain(text, place, overshoots=overshoots(found))
         for name in (*template.cold, SPLIT, FAR):
-            text = self.cold_calls(text, name, p)
+            text = self.cold_calls(text, name, p, raises=plain and not overshoots(found))
         if self.region.changes_mode:
             text = TLB.sub(f"%tlb{place:x}", text)
         return as_doubles(text, self.doubles, lambda: self.name("%number"))
 
-    def presume_plain(self, text: str, place: int) -> str:
+    def presumes_plain(self, found: Decoded, template: Template) -> bool:
+        """Whether the template presumes PLAIN_STATE."""
+        return template is self.templates.get(f"{found.instruction.name}{PLAIN}")
+
+    def presume_plain(self, text: str, place: int, *, overshoots: bool) -> str:
         """Give up where floating point is not as the template presumes."""
         self.looks_plain = True
+        self.intrinsics.update(MXCSR)
         lines = [f"i{place:x}.plain:", f"  %i{place:x}.is = load i1, ptr %plain"]
         first = text[: text.index(":")]
-        return "\n".join([*lines, f"  br i1 %i{place:x}.is, label %{first}, label %out{place:x}{LIKELY}", text])
+        if overshoots:
+            lines.append(f"  br i1 %i{place:x}.is, label %i{place:x}.nx, label %out{place:x}{LIKELY}")
+            lines += [f"i{place:x}.nx:", *merged_if_clear(f"i{place:x}"), f"  br label %{first}"]
+        else:
+            lines.append(f"  br i1 %i{place:x}.is, label %{first}, label %out{place:x}{LIKELY}")
+        return "\n".join([*lines, text])
 
     def mode_fields(self, place: int) -> dict[str, object]:
         """The mode before an instruction: numbers where it is presumed."""
@@ -188,8 +205,8 @@ class Translator(Ways):
             return {"priv": f"%priv{place:x}", "virt": f"%virt{place:x}"}
         return {"priv": mode & 3, "virt": mode >> 2}
 
-    def cold_calls(self, text: str, name: str, p: str) -> str:
-        """Call a cold function through its word in the state."""
+    def cold_calls(self, text: str, name: str, p: str, *, raises: bool) -> str:
+        """Call a cold function through its word in the state; `raises`: among operations that the host keeps NX of."""
         lines: list[str] = []
         count = 0
         for line in text.split("\n"):
@@ -199,6 +216,8 @@ class Translator(Ways):
                 lines.append(f"  {pointer}.f = load ptr, ptr {pointer}, align 8")
                 line = line.replace(f"@p.{name}(", f"{pointer}.f(")
                 lines += self.before_call(name, pointer)
+                keeps = raises and name not in (SPLIT, FAR)
+                lines += merged(pointer[1:]) if keeps else []
                 if name == SPLIT:
                     line += " nounwind willreturn memory(read, inaccessiblemem: readwrite)"
                 elif name == FAR:
@@ -207,6 +226,7 @@ class Translator(Ways):
                     line = line.replace("tail call i64", f"call {COLD_CALL} i64") + " nounwind"
                     line += RARELY.get(name[-5:], "")
                     lines += [line, *moved(self.held, f"{pointer[1:]}.after", back=True)]
+                    lines += cleared(pointer[1:]) if keeps else []
                     continue
             lines.append(line)
         return "\n".join(lines)
@@ -293,6 +313,8 @@ class Translator(Ways):
             self.lines.append(text)
             if f"%on{place:x}" in text:
                 self.lines.append(f"on{place:x}:")
+            if f"i{place:x}.nx:" in text:
+                self.lines += cleared_if_clear(f"on{place:x}")
             if "csr" in found.operands:
                 self.lines += self.look_plain(f"csr{place:x}")
 
@@ -381,7 +403,8 @@ class Translator(Ways):
         head += [f"  %table0 = load i64, ptr {table}, align 8"]
         head += ["  %pc.r = lshr i64 %table0, 3", f"  %pc.k = load i64, ptr {k}", "  %pc0 = add i64 %pc.r, %pc.k"]
         if self.looks_plain:
-            slots.append("  %plain = alloca i1")
+            slots += ["  %plain = alloca i1", "  %mx = alloca i32"]
+            head += cleared_if_clear("head")
         head += self.look_plain("head")
         if self.several:
             slots += self.page_slots()
@@ -462,6 +485,6 @@ def translate(
 ) -> str:
     """The LLVM text of a region, the function `region`; `cold` numbers the C functions in `cold_function`.
 
-    `linear`: guest addresses probably lie at one distance from the host's. `plain`: NX is set, rounding is to nearest.
+    `linear`: guest addresses probably lie at one distance from the host's. `plain`: rounding is to nearest.
     """
     return Translator(region, templates, cold, linear=linear, plain=plain).text()

@@ -10,13 +10,13 @@ is known in the set of now needs one comparison; otherwise the fetch entry has t
 from __future__ import annotations
 
 from trapline.engine.jit.access import Accesses
+from trapline.engine.jit.inexact import merged_if_clear
 from trapline.engine.jit.region import Block, Region
 from trapline.engine.jit.source import PAGE
 from trapline.engine.jit.template import PLAIN_STATE
 from trapline.engine.llvm import CC, LIKELY, UNLIKELY
 from trapline.engine.records import FETCH_AREA, FETCH_BYTES, FETCH_ENTRIES, FETCH_HOST, FETCH_TABLE
 from trapline.lang.state.words import LAYOUT
-from trapline.privilege.fields import NX
 
 Register = tuple[str, int]
 
@@ -102,7 +102,9 @@ class Ways:
         return (number if bank == "w" else LAYOUT.fields[bank].index + number) * 8
 
     def spill(self, registers_: set[Register], unique: str) -> None:
-        """Write registers and held words back to the state."""
+        """Write registers, held words and what the host knows of NX back to the state."""
+        if self.looks_plain:
+            self.tails += merged_if_clear(unique)
         for bank, number in sorted(registers_):
             value = f"%{unique}.{bank}{number}"
             type_ = self.type_of((bank, number))
@@ -349,12 +351,11 @@ class Ways:
         lines: list[str] = []
         if not self.looks_plain:
             return lines
-        state = {("fflags" if name == "inexact_known" else name): value for name, value in PLAIN_STATE.items()}
+        state = {name: value for name, value in PLAIN_STATE.items() if name != "inexact_known"}  # jit.inexact
         for name, value in state.items():
             pointer = self.field(lines, name, f"{unique}.plain")
             lines.append(f"  {pointer}.v = load i64, ptr {pointer}, align 8")
-            lines.append(f"  {pointer}.m = and i64 {pointer}.v, {NX if name == 'fflags' else -1}")
-            lines.append(f"  {pointer}.d = xor i64 {pointer}.m, {value}")
+            lines.append(f"  {pointer}.d = xor i64 {pointer}.v, {value}")
         found = [f"%{unique}.plain.{name}.d" for name in state]
         for i, other in enumerate(found[1:]):
             lines.append(f"  %{unique}.plain{i} = or i64 {found[0] if i == 0 else f'%{unique}.plain{i - 1}'}, {other}")

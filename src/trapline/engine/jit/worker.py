@@ -28,7 +28,7 @@ class Job:
     """A place to compile: the pages around it, its offset in the first, and the decoder of the hart.
 
     `linear` says whether guest memory may be reached by one distance (jit.surroundings), `plain` whether floating
-    point rounds to nearest, and NX is set. `hot` says how far from the place others lie where samples fell.
+    point rounds to nearest. `hot` says how far from the place others lie where samples fell.
     """
 
     pages: Pages
