@@ -14,7 +14,9 @@ from trapline.lab.debugging import DebugOptions
 from trapline.lab.errors import UsageError
 from trapline.lab.guest_run import RunOptions, run_guest
 from trapline.lab.observe import ObserveOptions
+from trapline.lab.replay.elf_file import Part, write_elf
 from trapline.lab.settings import settings
+from trapline.lab.symbols import read_symbols, symbols_of
 
 # Two loops, the second three times as long as the first, then the end.
 LOOPS = "li t0, 20000; 1: addi t0, t0, -1; bnez t0, 1b; li t0, 60000; 2: addi t0, t0, -1; bnez t0, 2b; {end}"
@@ -98,3 +100,12 @@ def test_what_cannot_be_is_said(more: dict[str, object], said: str, tmp_path: Pa
     """An ending without a format, a number without a file, a folder that is not there, a debugger."""
     with pytest.raises(UsageError, match=said):
         boot(options(tmp_path, "p.txt", **more))
+
+
+def test_numbers_are_no_names_of_code(tmp_path: Path) -> None:
+    """A constant of an assembler is a symbol that lies in no segment: it names no pc."""
+    path = tmp_path / "program.elf"
+    path.write_bytes(write_elf([Part(0x8000_0000, bytes(64))], {"SIZE": 0x1000, "_start": 0x8000_0000}, 0x8000_0000))
+    for symbols in (read_symbols([str(path)]), symbols_of(str(path))):
+        assert symbols.name("VS", 0x1004) is None
+        assert symbols.name("VS", 0x8000_0004) == "_start+0x4"

@@ -141,7 +141,10 @@ def _elf_symbols(data: Content, path: str) -> list[tuple[int, str]]:
         raise UsageError(str(error), "--symbols", "for a module take /proc/kallsyms of the running kernel") from None
     if not elf.symbols:
         raise UsageError(f"{path}: the ELF is stripped: it names nothing", "--symbols")
-    return [(address, name) for name, address in elf.symbols.items() if not name.startswith(_LOCAL)]
+    named = [(address, name) for name, address in elf.symbols.items() if not name.startswith(_LOCAL)]
+    places = [(s.virtual, s.virtual + s.size) for s in elf.segments]
+    # Constants of an assembler are symbols too, and would name what lies below the program.
+    return [(a, name) for a, name in named if any(low <= a <= high for low, high in places)] or named
 
 
 def _text_symbols(data: bytes, path: str) -> list[tuple[int, str]]:
