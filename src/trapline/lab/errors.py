@@ -18,8 +18,9 @@ class UsageError(Exception):
 
 
 def suggest(word: str, known: list[str] | tuple[str, ...]) -> str:
-    """Return "did you mean ...?" for a misspelt word, or nothing."""
+    """Return "did you mean ...?" for a misspelt word, whatever its case, or nothing."""
     import difflib
 
-    near = difflib.get_close_matches(word, known, n=2, cutoff=0.6)
+    lower = {name.casefold(): name for name in known}
+    near = [lower[name] for name in difflib.get_close_matches(word[:80].casefold(), list(lower), n=2, cutoff=0.6)]
     return f"did you mean {' or '.join(near)}?" if near else ""

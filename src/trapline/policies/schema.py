@@ -131,6 +131,7 @@ class Counter(Ranged, frozen=True, kw_only=True):
     """A statistics counter, in the hypervisor's own order."""
 
     name: str
+    note: str = ""
 
 
 class Named(Ranged, frozen=True, kw_only=True):
