@@ -6,7 +6,7 @@ mypy, so a pointer is never added to and a word never branched on; at run time i
 
 from __future__ import annotations
 
-from typing import NewType
+from typing import NewType, Self, overload
 
 Word = NewType("Word", str)  # i64
 Flag = NewType("Flag", str)  # i1
@@ -15,6 +15,7 @@ Operand = Word | int
 
 CC = "preserve_nonecc"  # of handlers and regions: their four arguments stay in registers
 UNLIKELY, LIKELY = ", !prof !1", ", !prof !0"  # of a branch; the metadata stands in front of each module
+STEADY = ", !invariant.load !5"  # of a load: the same whenever it is made (jit.translate.TRAILER)
 STATE = Pointer("%st")
 
 
@@ -27,6 +28,7 @@ class Builder:
         self.terminated = False  # what follows a branch is not reached, until a label
         self.uses: set[str] = set()  # functions and constants of the module
         self._prefix = prefix
+        self._name = ""  # of the next value, where it has one of its own
 
     # --- text ---
     def emit(self, text: str) -> None:
@@ -36,11 +38,30 @@ class Builder:
 
     def value(self, text: str) -> str:
         """An instruction that gives a value: its name."""
-        self.counter += 1
-        name = f"{self._prefix}{self.counter}"
+        if name := self._name:
+            self._name = ""
+        else:
+            self.counter += 1
+            name = f"{self._prefix}{self.counter}"
         if not self.terminated:
             self.lines.append(f"  {name} = {text}")
         return name
+
+    def called(self, name: str) -> Self:
+        """The next value has this name: `b.called("%pc").add(base, 4)`."""
+        self._name = name
+        return self
+
+    def take(self, text: str) -> None:
+        """Lines that are there already; what follows goes on behind them."""
+        self.lines.append(text)
+        self.terminated = False
+
+    def taken(self) -> str:
+        """All lines, of which none stay here."""
+        text = "\n".join(self.lines)
+        self.lines = []
+        return text
 
     def named(self, symbol: str) -> str:
         """A function or a constant of the module."""
@@ -132,9 +153,9 @@ class Builder:
         """A pointer as a host address."""
         return Word(self.value(f"ptrtoint ptr {place} to i64"))
 
-    def load(self, place: Pointer, align: int = 8) -> Word:
+    def load(self, place: Pointer, align: int = 8, marks: str = "") -> Word:
         """A word of memory."""
-        return Word(self.value(f"load i64, ptr {place}, align {align}"))
+        return Word(self.value(f"load i64, ptr {place}, align {align}{marks}"))
 
     def load_pointer(self, place: Pointer) -> Pointer:
         """A pointer in memory."""
@@ -156,6 +177,10 @@ class Builder:
         """A place on the stack."""
         return Pointer(self.value(f"alloca {type_}"))
 
+    @overload
+    def read(self, slot: str) -> Word: ...
+    @overload
+    def read(self, slot: str, type_: str) -> str: ...
     def read(self, slot: str, type_: str = "i64") -> str:
         """What a slot of the stack holds."""
         return self.value(f"load {type_}, ptr {slot}")

@@ -12,13 +12,15 @@ What is kept lives no longer than one stay in the region, and a change of mode f
 
 from __future__ import annotations
 
-import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trapline.engine import records
 from trapline.engine.compiler.fast_access import FAR, RARE_CALL, SPLIT
 from trapline.engine.jit.bases import Base, bases
 from trapline.engine.jit.source import PAGE
+from trapline.engine.llvm import LIKELY, STATE, STEADY, Builder, Flag, Pointer, Word, words
+from trapline.engine.llvm_lines import FIND
 from trapline.lang.state.words import LAYOUT
 
 if TYPE_CHECKING:
@@ -28,7 +30,39 @@ if TYPE_CHECKING:
 
 NO_PAGE = -1
 UNKNOWN = Base(steady=False, chased=False)
-_FIND = re.compile(r"  (%\S+) = (?:tail )?call i64 @find\(i64 (\S+), i64 (\d+), i64 (\d+), i64 (\d+)\)")
+LINEAR = Pointer("%linear")  # the slot of the last distance
+TLB, ATTEMPTS = Pointer("%tlb"), Pointer("%ic")
+
+
+def page_of(slot: str) -> Pointer:
+    """The slot for the address of a page that is kept."""
+    return Pointer(f"%page.{slot}")
+
+
+def far_of(slot: str) -> Pointer:
+    """The slot for its distance."""
+    return Pointer(f"%far.{slot}")
+
+
+@dataclass(slots=True)
+class LookUp:
+    """One `find`: a stem for labels and where to go without the page, the name of the distance; address, size, area."""
+
+    label: str
+    out: str
+    name: str
+    va: Word
+    size: int
+    area: int
+    splits: bool  # whether the access may lie across two entries
+    position: int  # of the instruction in its block
+    base: Base
+    slot: str
+
+    @property
+    def is_rare(self) -> bool:
+        """Whether there is a way to the distance where the page's entry does not match."""
+        return self.splits or self.area == records.LOAD_AREA
 
 
 class Accesses:
@@ -44,118 +78,106 @@ class Accesses:
         pages = [f"{what}.{slot}" for slot in sorted(self.kept) for what in ("page", "far")]
         return [*pages, "linear"] if self.linear else pages
 
-    def forget(self) -> list[str]:
-        """Lines that forget what is kept."""
-        lines = [f"  store i64 {NO_PAGE}, ptr %page.{slot}" for slot in sorted(self.kept)]
-        return [*lines, "  store i64 0, ptr %linear"] if self.linear else lines
+    def forget(self, b: Builder) -> None:
+        """Forget what is kept."""
+        for slot in sorted(self.kept):
+            b.write(NO_PAGE, page_of(slot))
+        if self.linear:
+            b.write(0, LINEAR)
 
-    def expand(self, text: str, place: int, found: Decoded, position: int) -> str:
+    def expand(self, b: Builder, text: str, place: int, found: Decoded, position: int) -> str:
         """Replace `find` in an instruction's text; `position` is its number in the block."""
-        lines: list[str] = []
         label = ""
         moved: dict[str, str] = {}
         for line in text.split("\n"):
-            match = _FIND.match(line)
+            match = FIND.match(line)
             if match is None:
                 if line.endswith(":"):
                     label = line[:-1]
                 for before, after in moved.items():
                     line = line.replace(f"%{before} ]", f"%{after} ]")
-                lines.append(line)
+                b.lines.append(line)
                 continue
             unique = f"i{place:x}.find{len(moved)}"
             name, va, size, area, splits = match.groups()
             base = self.bases.get(place, UNKNOWN)
             slot = f"{area}.{found.operands['rs1']}" if base.table is None else f"{area}.t{base.table}"
-            rare = self.rare(unique, va, int(size), int(area), splits == "1", position)
-            lines += self.find(unique, f"out{place:x}", name, va, int(size), int(area), rare, base, slot)
+            out, last = f"out{place:x}", splits == "1"
+            self.find(b, LookUp(unique, out, name, Word(va), int(size), int(area), last, position, base, slot))
             moved[label] = f"{unique}.on"
             label = moved[label]
-        return "\n".join(lines)
+        return b.taken()
 
-    @staticmethod
-    def rare(u: str, va: str, size: int, area: int, splits: bool, position: int) -> list[str]:
-        """How a distance is found for which the page's entry does not match, if there is such a way."""
-        if area != records.LOAD_AREA:
-            call = f"  %{u}.rare = call {RARE_CALL} i64 @p.{SPLIT}(ptr %st, i64 {va}, i64 {size}, i64 {area})"
-            return [call] if splits else []
-        return [
-            f"  %{u}.b = getelementptr inbounds i8, ptr %st, i64 {LAYOUT.fields['ic_base'].index * 8}",
-            f"  %{u}.base = load i64, ptr %{u}.b, align 8",
-            f"  %{u}.ic = load i64, ptr %ic",
-            f"  %{u}.then = sub i64 %{u}.base, %{u}.ic",
-            f"  %{u}.now = add i64 %{u}.then, {position}",
-            f"  %{u}.rare = call {RARE_CALL} i64 @p.{FAR}(ptr %st, i64 {va}, i64 {size}, i64 %{u}.now)",
-        ]
-
-    def direct(self, text: str, slot: str) -> str:
+    def direct(self, b: Builder, text: str, slot: str) -> str:
         """Replace `find` by the distance of the kept page, in which the access is known to lie (jit.groups)."""
         self.kept.add(slot)
-        return _FIND.sub(rf"  \1 = load i64, ptr %far.{slot}", text)
+        for line in text.split("\n"):
+            if match := FIND.match(line):
+                b.called(match[1]).read(far_of(slot))
+            else:
+                b.take(line)
+        return b.taken()
 
-    def is_kept(self, group: Group) -> list[str]:
-        """Whether all of a group lies in the kept page and is aligned: text that ends in `%kept.SLOT`."""
-        g, last = f"kept.{group.slot}", PAGE - group.span
-        return [
-            f"  %{g}.b = load i64, ptr %x{group.base}",
-            f"  %{g}.va = add i64 %{g}.b, {group.low}",
-            f"  %{g}.w = and i64 %{g}.va, {-PAGE | (group.size - 1)}",
-            f"  %{g}.page = load i64, ptr %page.{group.slot}",
-            f"  %{g}.same = icmp eq i64 %{g}.w, %{g}.page",
-            f"  %{g}.o = and i64 %{g}.va, {PAGE - 1}",
-            f"  %{g}.fits = icmp ule i64 %{g}.o, {last}",
-            f"  %{g} = and i1 %{g}.same, %{g}.fits",
-        ]
+    def is_kept(self, b: Builder, group: Group) -> Flag:
+        """Whether all of a group lies in the kept page and is aligned."""
+        va = b.add(b.read(f"%x{group.base}"), group.low)
+        same = b.compare("eq", b.mask(va, -PAGE | (group.size - 1)), b.read(page_of(group.slot)))
+        return b.flags("and", same, b.compare("ule", b.mask(va, PAGE - 1), PAGE - group.span))
 
-    def find(
-        self, u: str, out: str, name: str, va: str, size: int, area: int, rare: list[str], base: Base, slot: str
-    ) -> list[str]:
-        """The text of one look-up; it ends in the block `u.on` with the distance in `name`."""
-        lines = [f"  %{u}.w = and i64 {va}, {-4096 | (size - 1)}"]
-        ways = []
-        if base.steady:
-            self.kept.add(slot)
-            lines.append(f"  %{u}.page = load i64, ptr %page.{slot}")
-            lines.append(f"  %{u}.same = icmp eq i64 %{u}.w, %{u}.page")
-            lines.append(f"  br i1 %{u}.same, label %{u}.again, label %{u}.look, !prof !0")
-            lines += [f"{u}.again:", f"  %{u}.last = load i64, ptr %far.{slot}", f"  br label %{u}.on", f"{u}.look:"]
-            ways.append(f"[ %{u}.last, %{u}.again ]")
-        lines.append(f"  %{u}.s = lshr i64 {va}, 8")
-        lines.append(f"  %{u}.i = and i64 %{u}.s, {(records.DATA_ENTRIES - 1) * records.DATA_BYTES}")
-        lines.append(f"  %{u}.t = getelementptr inbounds i8, ptr %tlb, i64 %{u}.i")
-        lines.append(f"  %{u}.e = getelementptr inbounds i8, ptr %{u}.t, i64 {area}")
-        lines.append(f"  %{u}.tag = load i64, ptr %{u}.e, align 16, !invariant.load !5")
-        lines.append(f"  %{u}.hit = icmp eq i64 %{u}.tag, %{u}.w")
-        miss = f"{u}.miss" if rare else out
-        lines.append(f"  br i1 %{u}.hit, label %{u}.found, label %{miss}, !prof !0")
-        if rare:
-            lines += [f"{u}.miss:", *rare, f"  %{u}.no = icmp eq i64 %{u}.rare, 0"]
-            lines.append(f"  br i1 %{u}.no, label %{out}, label %{u}.on")
-            ways.append(f"[ %{u}.rare, %{u}.miss ]")
-        lines.append(f"{u}.found:")
-        lines.append(f"  %{u}.d = getelementptr inbounds i8, ptr %{u}.e, i64 {records.DATA_FAR}")
-        lines.append(f"  %{u}.far = load i64, ptr %{u}.d, align 8, !invariant.load !5")
-        if base.steady:
-            lines.append(f"  %{u}.whole = and i64 {va}, -4096")
-            lines.append(f"  store i64 %{u}.whole, ptr %page.{slot}")
-            lines.append(f"  store i64 %{u}.far, ptr %far.{slot}")
-        if self.linear and base.chased:
-            lines += self.agree(u)
-            ways.append(f"[ %{u}.line, %{u}.found ]")
-            ways.append(f"[ %{u}.far, %{u}.other ]")
-            return [*lines, f"{u}.on:", f"  {name} = phi i64 {', '.join(ways)}"]
-        lines.append(f"  br label %{u}.on")
-        ways.append(f"[ %{u}.far, %{u}.found ]")
-        return [*lines, f"{u}.on:", f"  {name} = phi i64 {', '.join(ways)}"]
+    def find(self, b: Builder, look: LookUp) -> None:
+        """The text of one look-up; it ends in the block `LABEL.on` with the distance in its name."""
+        on, found = f"{look.label}.on", f"{look.label}.found"
+        wanted = b.mask(look.va, -PAGE | (look.size - 1))
+        ways = [self.kept_page(b, look, wanted)] if look.base.steady else []
+        at = b.mask(b.lshr(look.va, 8), (records.DATA_ENTRIES - 1) * records.DATA_BYTES)
+        entry = b.at(b.at(TLB, at), look.area)
+        hit = b.compare("eq", b.load(entry, 16, STEADY), wanted)
+        miss = f"{look.label}.miss"
+        b.branch(hit, found, miss if look.is_rare else look.out, LIKELY)
+        if look.is_rare:
+            b.begin(miss)
+            rare = self.rare(b, look)
+            b.branch(b.compare("eq", rare, 0), look.out, on)
+            ways.append((rare, miss))
+        b.begin(found)
+        far = b.load(b.at(entry, records.DATA_FAR), 8, STEADY)
+        if look.base.steady:
+            b.write(b.mask(look.va, -PAGE), page_of(look.slot))
+            b.write(far, far_of(look.slot))
+        if self.linear and look.base.chased:
+            ways += [(self.agree(b, look, far), found), (far, f"{look.label}.other")]
+        else:
+            ways.append((far, found))
+        b.goto(on)
+        b.begin(on)
+        b.called(look.name).phi(*ways)
+
+    def kept_page(self, b: Builder, look: LookUp, wanted: Word) -> tuple[Word, str]:
+        """Use the kept page's distance, if the access lies there; go on with the look-up otherwise."""
+        self.kept.add(look.slot)
+        again, onward = f"{look.label}.again", f"{look.label}.look"
+        b.branch(b.compare("eq", wanted, b.read(page_of(look.slot))), again, onward, LIKELY)
+        b.begin(again)
+        last = b.read(far_of(look.slot))
+        b.goto(f"{look.label}.on")
+        b.begin(onward)
+        return last, again
 
     @staticmethod
-    def agree(u: str) -> list[str]:
+    def rare(b: Builder, look: LookUp) -> Word:
+        """The distance where the page's entry does not match, or 0."""
+        name, last = SPLIT, Word(str(look.area))
+        if look.area == records.LOAD_AREA:
+            base = b.load(b.at(STATE, LAYOUT.fields["ic_base"].index * 8))
+            name, last = FAR, b.add(b.sub(base, b.read(ATTEMPTS)), look.position)
+        given = f"ptr {STATE}, {words(look.va, look.size, last)}"
+        return Word(b.call(f"@p.{name}", "i64", given, convention=f"{RARE_CALL} "))
+
+    @staticmethod
+    def agree(b: Builder, look: LookUp, far: Word) -> Word:
         """Use the last distance if the look-up agrees; keep the new one otherwise."""
-        return [
-            f"  %{u}.line = load i64, ptr %linear",
-            f"  %{u}.agrees = icmp eq i64 %{u}.far, %{u}.line",
-            f"  br i1 %{u}.agrees, label %{u}.on, label %{u}.other, !prof !0",
-            f"{u}.other:",
-            f"  store i64 %{u}.far, ptr %linear",
-            f"  br label %{u}.on",
-        ]
+        line, other = b.read(LINEAR), f"{look.label}.other"
+        b.branch(b.compare("eq", far, line), f"{look.label}.on", other, LIKELY)
+        b.begin(other)
+        b.write(far, LINEAR)
+        return line

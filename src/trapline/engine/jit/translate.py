@@ -25,7 +25,7 @@ from trapline.engine.jit.rotates import ROTATE, Rotates
 from trapline.engine.jit.source import PAGE, prefix_words
 from trapline.engine.jit.template import PLAIN, PRESUMED
 from trapline.engine.jit.ways import Register, Ways
-from trapline.engine.llvm import CC, LIKELY
+from trapline.engine.llvm import CC, LIKELY, Builder
 from trapline.engine.records import X0_SINK
 from trapline.isa.lookup import changes_mode
 from trapline.lang.facts import Flow
@@ -159,7 +159,7 @@ class Translator(Ways):
         """The text of one instruction; with a slot, of one whose access lies in the page that is kept there."""
         template = self.template(place, found)
         self.intrinsics.update(template.intrinsics)
-        p = f"i{place:x}."
+        p, b = f"i{place:x}.", Builder(f"%i{place:x}-")
         fields: dict[str, object] = dict(operands_of(found))
         fields |= {"p": p, "pc": f"%pc{place:x}.pc", "next": f"%nx{place:x}.pc", "now": f"%now{place:x}"}
         fields |= {"on": f"on{place:x}", "out": f"out{place:x}", **self.mode_fields(place)}
@@ -169,9 +169,9 @@ class Translator(Ways):
             text = hold(self.pruned(template, place), self.held)
         text = text.format_map(fields)
         if slot:
-            text = self.accesses.direct(text, slot)
+            text = self.accesses.direct(b, text, slot)
         elif "@find(" in text:
-            text = self.accesses.expand(text, place, found, position)
+            text = self.accesses.expand(b, text, place, found, position)
         plain = self.presumes_plain(found, template)
         if plain:
             text = self.presume_plain(text, place, overshoots=overshoots(found))
@@ -298,9 +298,9 @@ class Translator(Ways):
         """To the text of a block for kept pages where all of its groups lie in these, else to the other."""
         for number, group in enumerate(groups):
             onward = f"kept{number}.{block.start:x}" if group is not groups[-1] else f"all{block.start:x}"
-            lines = renamed(self.accesses.is_kept(group), suffix=f".{block.start:x}")
-            branch = f"  br i1 %kept.{group.slot}.{block.start:x}, label %{onward}, label %each{block.start:x}{LIKELY}"
-            self.lines += [*lines, branch]
+            b = Builder(f"%kept{number}.{block.start:x}-")
+            b.branch(self.accesses.is_kept(b, group), onward, f"each{block.start:x}", LIKELY)
+            self.lines += b.lines
             if group is not groups[-1]:
                 self.lines.append(f"{onward}:")
 
@@ -389,7 +389,9 @@ class Translator(Ways):
         registers_ = sorted(self.used | {("x", 0), ("x", X0_SINK)})
         slots = [f"  %{bank}{number} = alloca {self.type_of((bank, number))}" for bank, number in registers_]
         slots += [f"  %{slot} = alloca i64" for slot in ("ic", "to", "out.rec", "out.ic", *self.accesses.slots())]
-        head = ["start:", "  store i64 %ic0, ptr %ic", "  store i64 0, ptr %x0", *self.accesses.forget()]
+        b = Builder("%start-")
+        self.accesses.forget(b)
+        head = ["start:", "  store i64 %ic0, ptr %ic", "  store i64 0, ptr %x0", *b.lines]
         for bank, number in sorted(self.used - {("x", 0), ("x", X0_SINK)}):
             head.append(f"  %in.{bank}{number} = getelementptr inbounds i8, ptr %st, i64 {self.offset((bank, number))}")
             type_ = self.type_of((bank, number))

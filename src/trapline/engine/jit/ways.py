@@ -14,7 +14,7 @@ from trapline.engine.jit.inexact import merged_if_clear
 from trapline.engine.jit.region import Block, Region
 from trapline.engine.jit.source import PAGE
 from trapline.engine.jit.template import PLAIN_STATE
-from trapline.engine.llvm import CC, LIKELY, UNLIKELY
+from trapline.engine.llvm import CC, LIKELY, UNLIKELY, Builder
 from trapline.engine.records import FETCH_AREA, FETCH_BYTES, FETCH_ENTRIES, FETCH_HOST, FETCH_TABLE
 from trapline.lang.state.words import LAYOUT
 
@@ -342,7 +342,9 @@ class Ways:
         self.tail(f"store ptr %{label}.set, ptr %set")
         if not self.held:
             self.put("tlb_ptr", f"{label}.on", f"%{label}.set", "ptr")
-        self.tails += [*self.accesses.forget(), *self.look_plain(label)]
+        b = Builder(f"%{label}-")
+        self.accesses.forget(b)
+        self.tails += [*b.lines, *self.look_plain(label)]
         self.tail(f"br label %{onward}")
         return label
 
