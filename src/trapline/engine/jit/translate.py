@@ -177,7 +177,7 @@ class Translator(Ways):
             text = self.presume_plain(text, place, overshoots=overshoots(found))
         for name in (*template.cold, SPLIT, FAR):
             text = self.cold_calls(text, name, p, raises=plain and not overshoots(found))
-        if self.region.changes_mode:
+        if self.changes_mode:
             text = TLB.sub(f"%tlb{place:x}", text)
         return as_doubles(text, self.doubles, lambda: self.name("%number"))
 
@@ -331,7 +331,7 @@ class Translator(Ways):
             if f"%{name}{place:x}" in text:
                 pointer = self.slot(self.lines, name, f"m{place:x}")
                 self.emit(f"%{name}{place:x} = load i64, ptr {pointer}, align 8")
-        if self.region.changes_mode and f"%tlb{place:x}" in text:
+        if self.changes_mode and f"%tlb{place:x}" in text:
             self.emit(f"%tlb{place:x} = load ptr, ptr %set")
 
     def fall(self, block: Block, dirty: set[Register]) -> str:

@@ -50,7 +50,8 @@ class Ways:
         self.region = region
         self.pages = region.used_pages
         self.entries = region.entries()
-        self.several = len(self.pages) > 1 or region.changes_mode
+        self.changes_mode = region.changes_mode
+        self.several = len(self.pages) > 1 or self.changes_mode
         self.lines: list[str] = []
         self.tails: list[str] = []
         self.doubles: set[int] = set()  # floating-point registers that are kept as such
@@ -114,7 +115,7 @@ class Ways:
 
     def set_of_now(self, unique: str) -> str:
         """The translation set: a parameter, or a slot where the region changes modes."""
-        if not self.region.changes_mode:
+        if not self.changes_mode:
             return "%tlb"
         self.tail(f"%{unique}.tlb = load ptr, ptr %set")
         return f"%{unique}.tlb"
@@ -170,7 +171,7 @@ class Ways:
         self.tail(f"%{unique}.r = inttoptr i64 %{unique}.a to ptr")
         if begins or self.several:
             self.put("run_start", unique, f"%{unique}.r", "ptr")
-        if self.region.changes_mode:
+        if self.changes_mode:
             self.note_mode(f"{unique}.mode")
         return f"%{unique}.r"
 
@@ -255,7 +256,7 @@ class Ways:
         base = self.base(page, label)
         same = f"%{label}.same"
         self.tail(f"{same} = icmp eq i64 {base}, %{label}.page")
-        if self.region.changes_mode:
+        if self.changes_mode:
             self.tail(f"%{label}.in = load ptr, ptr %in{page}")
             tlb = self.set_of_now(label)
             self.tail(f"{same}.set = icmp eq ptr %{label}.in, {tlb}")
@@ -289,7 +290,7 @@ class Ways:
     def probe(self, page: int, label: str, elsewhere: str) -> None:
         """Look whether the page is where `%to` points."""
         self.tails.append(f"{label}.probe:")
-        tlb = f"%{label}.tlb" if self.region.changes_mode else "%tlb"
+        tlb = f"%{label}.tlb" if self.changes_mode else "%tlb"
         self.tail(f"%{label}.x = lshr i64 %{label}.pc, 7")
         self.tail(f"%{label}.i = and i64 %{label}.x, {(FETCH_ENTRIES - 1) * FETCH_BYTES}")
         self.tail(f"%{label}.s = getelementptr inbounds i8, ptr {tlb}, i64 %{label}.i")
@@ -308,7 +309,7 @@ class Ways:
         self.tail(f"%{label}.h = load i64, ptr %{label}.hp, align 8")
         self.tail(f"store i64 %{label}.h, ptr %host{page}")
         self.tail(f"store i64 %{label}.page, ptr %base{page}")
-        if self.region.changes_mode:
+        if self.changes_mode:
             self.tail(f"store ptr {tlb}, ptr %in{page}")
         self.tail(f"br label %{label}.on")
 
