@@ -219,17 +219,24 @@ def test_what_is_no_result(content: bytes, says: str, tmp_path: Path, capsys: py
         ({"passed": True, "guests": []}, "conform"),
         ({"programs": []}, "pack"),
         ({"sections": [], "programs": {}}, "pack"),
+        ([{"kernel": "7.2", "rows": {}, "machine": {}}], "conform --costs"),
+        ({"pid": 1, "passed": 0.5, "vcpus": []}, "stat"),
+        ({"corpus": 3, "seed": 0, "findings": []}, "fuzz"),
+        ({"left": "linux-6.12", "right": "linux-7.2"}, "policies"),
+        ([{"name": "linux-6.12", "hedeleg": 0}], "policies"),
+        ([{"name": "wrs", "meaning": "", "presets": []}], "policies explain"),
+        ([{"name": "linux-7.2", "suites": [], "directory": ""}], "fetch"),
+        ({"directory": "", "kinds": {}}, "cache"),
     ],
 )
-def test_results_without_a_page(
-    data: dict[str, Any], command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_results_without_a_page(data: object, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A result of a command of which no report is made is refused in one line that names the command."""
     file = tmp_path / "x.json"
-    file.write_text(json.dumps(data))
-    assert main(["report", str(file), "-o", str(tmp_path / "r.html")]) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1 and f"no report is made of what {command} writes" in error
+    for text in (json.dumps(data), json.dumps(data) + "\n" + json.dumps(data)):
+        file.write_text(text)
+        assert main(["report", str(file), "-o", str(tmp_path / "r.html")]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and f"no report is made of what {command} writes" in error
 
 
 @pytest.mark.parametrize(
