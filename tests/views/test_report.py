@@ -360,7 +360,7 @@ WIDTHS = (360, 768, 1000, 1160, 1920)
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 def test_a_browser_shows_the_page(results: dict[str, Path], tmp_path: Path) -> None:
-    """From 360 to 1920 px nothing is cut off, pictures are as large as they were drawn, and the console has no error."""
+    """From 360 to 1920 px nothing is cut off, pictures are as large as drawn, and the console has no error."""
     data = json.loads(results["sweep"].read_text())
     (tmp_path / "long.json").write_text(json.dumps({**data, "spec": f"/{'long' * 60}.toml"}))
     report(tmp_path, *results.values(), tmp_path / "long.json")
