@@ -74,15 +74,11 @@ class Handler(Builder):
         """Name what is left behind so many attempts: IC1, IC2."""
         self.emit(f"%ic{attempts} = add i64 %ic, -{attempts}")
 
-    def ret(self) -> None:
-        self.emit("ret void")
-
     def tail(self, target: str, *, rec: Pointer | None = None, ic: Operand = IC, tlb: Pointer = TLB) -> None:
         self.tail_to(self.named(target), rec or self.rec, ic=ic, tlb=tlb)
 
     def tail_to(self, target: str, rec: Pointer, *, ic: Operand = IC, tlb: Pointer = TLB) -> None:
-        self.emit(f"musttail call {CC} void {target}(ptr %st, ptr {rec}, i64 {ic}, ptr {tlb})")
-        self.ret()
+        self.go_on(target, rec, ic, tlb)
 
     def dispatch(self, rec: Pointer, *, ic: Operand = IC1, tlb: Pointer = TLB) -> None:
         self.tail_to(self.load_pointer(rec), rec, ic=ic, tlb=tlb)
