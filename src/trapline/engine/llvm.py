@@ -260,6 +260,11 @@ class Builder:
         self.emit(f"switch i64 {word}, label %{other} [ {ways} ]")
         self.terminated = True
 
+    def unreachable(self) -> None:
+        """Nothing comes here."""
+        self.emit("unreachable")
+        self.terminated = True
+
     def ret(self) -> None:
         """Come back without a value."""
         self.emit("ret void")

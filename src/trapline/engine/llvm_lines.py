@@ -20,6 +20,15 @@ CHOSEN_OFFSET = re.compile(r"^  (%\S+) = select i1 (\S+), i64 (\d+), i64 (\d+)$"
 CHOSEN_POINTER = re.compile(r"^  (%\S+) = select i1 (\S+), ptr (%\S+), ptr (%\S+)$")
 TAKES_STATE = "ptr %st,"
 
+# --- what is known ---
+VALUE = re.compile(r"^  (%\S+) = (\w+) ?(.*)$")
+TWO = re.compile(r"^(?:(?:nuw|nsw|disjoint|exact|samesign) )*(?:(\w+) )?(i1|i64) (\S+), (\S+)$")
+CHOICE = re.compile(r"^i1 (true|false), \w+ (\S+), \w+ (\S+)$")
+BRANCH = re.compile(r"^  br i1 (true|false), label %(\S+), label %([-{}\w.$]+).*$")
+SWITCH = re.compile(r"^  switch i64 (-?\d+), label %(\S+) \[(.*)\]$")
+CASE = re.compile(r"i64 (-?\d+), label %([-{}\w.$]+)")
+TARGET = re.compile(r"label %([-{}\w.$]+)")
+
 # --- numbers ---
 BITS = re.compile(r"  (%\S+) = bitcast double (%\S+) to i64$")
 JOINED = re.compile(r"  (%\S+) = phi i64 (.*)$")
@@ -27,6 +36,18 @@ WAY = re.compile(r"\[ (\S+), (%\S+) \]")
 BINARY = re.compile(r"  (%\S+) = (fadd|fsub|fmul|fdiv) (double|float) (\S+), (\S+)$")
 CONVERSION = re.compile(r"  (%\S+) = (sitofp|uitofp|fptosi|fptrunc) (?:nneg )?(\w+) (\S+) to (\w+)$")
 FLOAT_CALL = re.compile(r"  (%\S+) = (?:tail )?call (double|float) @llvm\.(fma|sqrt)\.f\d\d\((.*)\)$")
+
+# --- what LLVM printed, of a template ---
+MARKED_READ = re.compile(r"  (%\S+) = (?:tail )?call i64 @read\.([xf])\(i64 (?:noundef )?(\{\w+\}|\d+)\)$")
+MARKED_WRITE = re.compile(
+    r"  (?:tail )?call void @write\.([xf])\(i64 (?:noundef )?(\{\w+\}|\d+), i64 (?:noundef )?(\S+)\)$"
+)
+MARKED_GO = re.compile(r"  (?:tail )?call void @go\.(on|out|to)\((?:i64 (?:noundef )?(\S+))?\)$")
+
+
+def one_line_switches(text: str) -> str:
+    """A text whose switches are lines."""
+    return re.sub(r"\[\n((?:    .*\n)+)  \]", lambda m: f"[{m[1].replace(chr(10), ' ')}]", text)
 
 
 def accessed_at(line: str, pointer: str, slot: str) -> str:
