@@ -157,6 +157,19 @@ class Builder:
         """One of LLVM's operations of two flags."""
         return Flag(self.value(f"{operation} i1 {a}, {b}"))
 
+    # --- values of other types ---
+    def operate(self, operation: str, type_: str, a: str, b: str) -> str:
+        """One of LLVM's operations of two values, comparisons among them."""
+        return self.value(f"{operation} {type_} {a}, {b}")
+
+    def convert(self, how: str, type_: str, value: str, to: str) -> str:
+        """A value as one of another type."""
+        return self.value(f"{how} {type_} {value} to {to}")
+
+    def succeeded(self, both: str, type_: str, value: str) -> str:
+        """A value, and that it did not fail (`part`)."""
+        return self.value(f"insertvalue {both} {{ {type_} poison, i1 false }}, {type_} {value}, 0")
+
     # --- doubles ---
     def bits(self, number: Double) -> Word:
         """The bits of a double."""
@@ -215,13 +228,13 @@ class Builder:
         """Write a pointer to memory."""
         self.emit(f"store ptr {pointer}, ptr {place}, align 8")
 
-    def load_as(self, type_: str, place: Pointer) -> str:
-        """Eight bytes of memory: a word, or a double."""
-        return self.value(f"load {type_}, ptr {place}, align 8")
+    def load_as(self, type_: str, place: Pointer, align: int = 8) -> str:
+        """A value of another type, or at any address, from memory."""
+        return self.value(f"load {type_}, ptr {place}, align {align}")
 
-    def store_as(self, type_: str, value: str, place: Pointer) -> None:
-        """Write a word or a double to memory."""
-        self.emit(f"store {type_} {value}, ptr {place}, align 8")
+    def store_as(self, type_: str, value: Operand | str, place: Pointer, align: int = 8) -> None:
+        """Write such a value to memory."""
+        self.emit(f"store {type_} {value}, ptr {place}, align {align}")
 
     def room(self, type_: str) -> Pointer:
         """A place on the stack."""
@@ -265,9 +278,9 @@ class Builder:
         self.emit("unreachable")
         self.terminated = True
 
-    def ret(self) -> None:
-        """Come back without a value."""
-        self.emit("ret void")
+    def ret(self, type_: str = "void", value: str = "") -> None:
+        """Come back, with a value or without one."""
+        self.emit(f"ret {type_} {value}".rstrip())
         self.terminated = True
 
     def go_on(self, handler: str, rec: Pointer, ic: Operand, tlb: Pointer) -> None:
