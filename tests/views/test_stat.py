@@ -259,6 +259,7 @@ def test_without_a_screen(guest: subprocess.Popen[bytes], environment: dict[str,
     data = json.loads(out)
     assert code == 0 and data["traps"] == [] and data["counters"][0]["rate"] > 0 and data["vcpus"][0]["mode"] == "VS"
     for words, says in (
+        (("-1", "-s", "0.1", "--json", "/dev/full"), "--json: cannot write '/dev/full': No space left on device"),
         (("99999999",), f"process 99999999 is no run of trapline that can be watched (there are: {guest.pid})"),
         (("-1", "-s", "0"), "Invalid value for -s"),
         (("-l", "-f", "("), "'(' is no regular expression"),
