@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from trapline.dataclass import dataclass
 from trapline.session.terminal.aside import Aside
-from trapline.session.terminal.console_texts import Watched
 from trapline.session.terminal.panic import PanicWatch
 from trapline.session.terminal.sigint import on_death, on_stop
 from trapline.session.terminal.terminal_guard import guarded
 
 if TYPE_CHECKING:
     from trapline.session.state.kept_state import KeptState
+    from trapline.session.terminal.console_texts import Watched
     from trapline.session.terminal.later_monitor import LaterMonitor
 
 CTRL_A = 0x01
@@ -273,6 +273,8 @@ class Console:
         """Call a function whenever the guest has written a text, and `stop` if it returns True."""
         if not text:
             raise ValueError("an empty text is always there: name one")
+        from trapline.session.terminal.console_texts import Watched  # not part of every start
+
         self._told.append(Watched(owner, text, function, stop))
 
     def forget(self, owner: Any) -> None:
