@@ -53,7 +53,6 @@ TRAP_PATH = {
     "mret": {"require_machine", "mret"},
     "sret": {"require_sret", "sret"},
     "environment_call": {"take_trap"},
-    "follow_time": {"update_timers"},
     "supervisor_exit": {"redirect_exit"},
     "enter_guest": {"sret"},
 }

@@ -16,11 +16,11 @@ from trapline.engine.compiler.module import PREAMBLE, Compiled, ModuleBuilder
 from trapline.engine.emit import host_has_fma, optimise
 from trapline.engine.jit.doubles import joined
 from trapline.engine.jit.inexact import raising
-from trapline.engine.jit.template import PLAIN, PLAIN_STATE, PRESUMED, Template
+from trapline.engine.jit.template import HOSTED, PLAIN, PLAIN_STATE, PRESUMED, Template
 from trapline.engine.llvm import STATE, UNLIKELY, Builder, Flag, Pointer, Word, words
 from trapline.engine.llvm_lines import MARKED_GO, MARKED_READ, MARKED_WRITE
 from trapline.lang.functions import INSTRUCTIONS, Instruction
-from trapline.privilege.deliver import environment_call_to
+from trapline.privilege.deliver import environment_call_hosted, environment_call_to
 
 MARKERS = """
 declare i64 @read.x(i64) nounwind willreturn memory(inaccessiblemem: read)
@@ -111,7 +111,8 @@ def template_module(*, compressed: bool) -> str:
             plain = module.function(meaning, fast=True, assume=PLAIN_STATE)
             texts.append(wrapper(instruction, plain, PLAIN))
     call = next(i for i in INSTRUCTIONS if i.name == "ecall")
-    texts.append(wrapper(call, module.function(environment_call_to, fast=True), PRESUMED, operands=("to",)))
+    for suffix, function in ((PRESUMED, environment_call_to), (HOSTED, environment_call_hosted)):
+        texts.append(wrapper(call, module.function(function, fast=True), suffix, operands=("to",)))
     texts += [wrapper(i, fast, suffix, known) for i, suffix, fast, known in csr_readings(module)]
     return "\n\n".join([PREAMBLE, MARKERS, *module.declared.values(), *(i.text for i in module.items), *texts])
 

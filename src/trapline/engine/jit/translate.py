@@ -23,7 +23,7 @@ from trapline.engine.jit.prune import pruned
 from trapline.engine.jit.region import Block, Region, ends_block, template_name
 from trapline.engine.jit.rotates import ROTATE, Rotates
 from trapline.engine.jit.source import PAGE, prefix_words
-from trapline.engine.jit.template import PLAIN, PRESUMED
+from trapline.engine.jit.template import HOSTED, PLAIN, PRESUMED
 from trapline.engine.jit.ways import AS_PRESUMED, IC, OUT_IC, OUT_REC, PC, REC, SET, TABLE, TLB, TO, Register, Ways
 from trapline.engine.llvm import CC, LIKELY, STATE, Builder, Flag, Word
 from trapline.engine.llvm_lines import STORES, called_through
@@ -117,11 +117,14 @@ class Translator(Ways):
     def trap_destination(self, place: int) -> int:
         """Where a call goes that stays in the region."""
         handler = self.region.handlers.get(place)
+        if place in self.region.hosted:
+            return self.region.hosted[place]
         return TO_M if handler is None else DESTINATIONS[self.region.pages.mode(self.region.pages.family(handler)) or 0]
 
     def may_hold(self) -> frozenset[int]:
         """The words of the state that are held, where a call, its handler and the return are all inside."""
-        if not self.region.handlers or not self.region.resumes:
+        region = self.region
+        if not (region.handlers and region.resumes) and not (region.hosted and region.entered):
             return frozenset()
         code = (pair for block in self.region.blocks.values() for pair in block.code)
         return held_words(self.pruned(self.template(place, found), place) for place, found in code)
@@ -138,6 +141,8 @@ class Translator(Ways):
         assert name is not None
         if place in self.region.handlers:
             name += PRESUMED
+        elif place in self.region.hosted:
+            name += HOSTED
         elif self.plain and name + PLAIN in self.templates:
             name += PLAIN
         return self.templates[name]
@@ -355,7 +360,9 @@ class Translator(Ways):
                 b.goto(self.go(place, target, dirty))
                 continue
             b.write(line.split()[1], TO)
-            if moves:
+            if place in self.region.hosted:
+                way = self.leave_by_pc("fn_resume", dirty)
+            elif moves:
                 returns = found.instruction.flow is Flow.RETURN
                 targets = self.region.resumed_by(block) if returns else [] if target is None else [target]
                 way = self.change_mode(targets, dirty, leaves=not returns and not targets)
