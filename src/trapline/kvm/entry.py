@@ -15,10 +15,10 @@ from trapline.lang.functions import hosted, inline
 from trapline.lang.state import Hart
 from trapline.lang.values import U64, signed, udiv, urem
 from trapline.privilege.csr import csr_read, csr_write
-from trapline.privilege.csr_numbers import HVICTL, HVIP, VSIE, VSTIMECMP
+from trapline.privilege.csr_numbers import HVICTL, HVIP, VSTIMECMP
 from trapline.privilege.derived import follow_time, update_derived
 from trapline.privilege.fields import HVICTL_IID_SHIFT
-from trapline.privilege.interrupts import deadline, next_timer, time_now
+from trapline.privilege.interrupts import deadline, guest_enabled, next_timer, time_now
 
 SOFT_BIT, TIMER_BIT, OVERFLOW_BIT = 1 << 2, 1 << 6, 1 << 13
 IRQ_S_EXT, IRQ_VS_EXT = 9, 10
@@ -63,7 +63,7 @@ def sync_pending(hart: Hart) -> None:
     """After an exit: learn vsie, and whether the guest changed its software interrupt or took its PMU's back."""
     if hart.kvm_world != 0:
         return
-    hart.kvm_vsie = csr_read(hart, U64(VSIE))
+    hart.kvm_vsie = guest_enabled(hart)
     hvip = csr_read(hart, U64(HVIP))
     changed = hart.kvm_hvip ^ hvip
     if changed & SOFT_BIT != 0 and hart.kvm_irqs_mask & SOFT_BIT == 0:
