@@ -59,7 +59,7 @@ TRAP_PATH = {
 # Steps of an exit that hosted software handles, in place wherever they are taken (kvm.exits.native_exit).
 EXIT_STEPS = {
     "save_guest", "begin_exit", "move_counters", "sync_pending", "trap_redirect", "note_exit", "spend_time",
-    "timer_tick", "enter_vcpu", "flush_pending", "enter_guest", "slice_left", "next_timer",
+    "timer_tick", "enter_vcpu", "flush_pending", "enter_guest", "slice_left",
 }  # fmt: skip
 TRAP_PATH_CALLEES = {"environment_call", "select_context", *EXIT_STEPS}.union(*TRAP_PATH.values())
 KEY = Word("%key")  # by which a dispatch table is asked
