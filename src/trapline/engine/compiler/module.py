@@ -53,6 +53,7 @@ TRAP_PATH = {
     "mret": {"require_machine", "mret"},
     "sret": {"require_sret", "sret"},
     "environment_call": {"take_trap"},
+    "hosted_exit": {"supervisor_exit"},
     "supervisor_exit": {"redirect_exit"},
     "enter_guest": {"sret"},
 }
