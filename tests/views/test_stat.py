@@ -24,7 +24,8 @@ from trapline.isa.assemble import assemble
 from trapline.lab.stat.client import Gone, Sample
 from trapline.lab.stat.rates import Rates
 from trapline.session.terminal.aside import MOST_KEPT, Aside
-from trapline.session.terminal.console import Console, Replay
+from trapline.session.terminal.console import Console
+from trapline.session.terminal.sources import Replay
 from trapline.views.stat import csv_head, csv_lines, log_line
 
 TRAPLINE = [sys.executable, "-m", "trapline"]
