@@ -145,8 +145,20 @@ def _of_cyclopts(error: Exception) -> str | None:
     chain = [word for word in error.command_chain or () if word != "trapline"]
     said = " ".join(str(error).split())
     if isinstance(error, library.UnusedCliTokensError):
-        said = f"{', '.join(map(repr, error.unused_tokens or ()))}: more than {' '.join(chain)} takes"
+        takes = _positional(error.target) or "options alone"
+        said = f"{', '.join(map(repr, error.unused_tokens or ()))}: {' '.join(chain)} takes {takes}"
     return f"{said} ({' '.join(('trapline', *chain, '--help'))})"
+
+
+def _positional(command: object) -> str:
+    """What a command takes besides options."""
+    import inspect
+
+    if not callable(command):
+        return ""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    found = [p.name.strip("_").upper() for p in inspect.signature(command).parameters.values() if p.kind in kinds]
+    return f"{' '.join(found)} and options" if found else ""
 
 
 def _complain(text: str) -> None:
