@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 from tests.machine.initramfs import initramfs
 
-from trapline.session.terminal.console import Console
-from trapline.session.terminal.sources import Script
+from trapline.session.terminal.console import Console, Script
 from trapline.vmm.guest import Guest
 from trapline.vmm.result import GuestResult
 

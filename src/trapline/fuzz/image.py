@@ -39,6 +39,7 @@ END, MARK = probe.END, 0x1111
 ECALL, EBREAK = (0x73).to_bytes(4, "little"), (0x10_0073).to_bytes(4, "little")
 # Where the words of the kernel's variables lie.
 _T0, _T1, _T2, _RECORD, _BASE, _FIRST, _LAST, _INDEX, _COUNT, _LEFT, _WINDOW = (8 * n for n in range(11))
+INDEX = CONTROL + _INDEX  # how many programs have begun
 REGISTERS, FCSR, FLOATS = 256, 504, 512  # in a program's log
 _ALL = PTE_V | PTE_R | PTE_W | PTE_X | PTE_A | PTE_D
 
@@ -208,26 +209,29 @@ class Image:
     parts: tuple[tuple[int, bytes], ...]  # (guest physical address, bytes), without programs
     window: int  # added to addresses in the programs' mode
     symbols: dict[str, int]
-    last: list[tuple[Sequence[bytes], int, list[tuple[int, bytes]]]] = field(default_factory=list, compare=False)
+    last: list[tuple[Sequence[bytes], int, int, list[tuple[int, bytes]]]] = field(default_factory=list, compare=False)
 
     @property
     def start(self) -> int:
         """Where the kernel begins."""
         return RAM
 
-    def batch(self, programs: Sequence[bytes], zoo: int = 0) -> list[tuple[int, bytes]]:
-        """Return what puts programs into memory: their code, where each begins and ends, how many; and odd entries."""
-        for known, number, parts in self.last:  # asked once for each machine
-            if known is programs and number == zoo:
+    def batch(self, programs: Sequence[bytes], zoo: int = 0, begun: int = 0) -> list[tuple[int, bytes]]:
+        """Return what puts programs into memory: their code, where each begins and ends, how many; and odd entries.
+
+        The first `begun` of them are passed over.
+        """
+        for known, *numbers, parts in self.last:  # asked once for each machine
+            if known is programs and numbers == [zoo, begun]:
                 return parts
         ends = array("Q")
         for first, program in zip(range(CODE + self.window, 1 << 63, SLOT), programs, strict=False):
             ends.extend((first, first + len(program)))
         fill = _FILL[self.mode]
         code = b"".join([(program + fill)[:SLOT] for program in programs])
-        count = bytes(8) + len(programs).to_bytes(8, "little")
-        parts = [(CODE, code), (DESCRIPTORS, ends.tobytes()), (CONTROL + _INDEX, count), (ZOO, odd_entries(zoo))]
-        self.last[:] = [(programs, zoo, parts)]
+        count = begun.to_bytes(8, "little") + len(programs).to_bytes(8, "little")
+        parts = [(CODE, code), (DESCRIPTORS, ends.tobytes()), (INDEX, count), (ZOO, odd_entries(zoo))]
+        self.last[:] = [(programs, zoo, begun, parts)]
         return parts
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from trapline.engine.api import Engine
 from trapline.fuzz import image as layout
@@ -12,6 +13,7 @@ from trapline.fuzz.findings import DIFFERS, ENGINES, HUNG, KILLED, Key
 from trapline.fuzz.hardware import Hardware
 from trapline.fuzz.image import Image, build
 from trapline.fuzz.make import units
+from trapline.fuzz.mixed import Mixed
 from trapline.fuzz.target import DEADLY, End, Outcome, Target
 from trapline.isa.decode import Decoded, Decoder, enabled_extensions
 from trapline.isa.text import text
@@ -19,24 +21,19 @@ from trapline.lab.settings import Settings
 from trapline.lang.facts import Kind
 from trapline.policies import Policy, describe
 from trapline.privilege.causes import (
-    ILLEGAL_INST,
     INST_ACCESS,
     INST_GUEST_PAGE_FAULT,
     INST_MISALIGNED,
     INST_PAGE_FAULT,
     LOAD_ACCESS,
-    LOAD_MISALIGNED,
     STORE_ACCESS,
-    STORE_MISALIGNED,
     cause_name,
 )
 
 _WORDS = layout.STRIDE // 8
 _TRAPS = 4 * layout.RECORDS
-_Trap = tuple[int, int]  # cause, tval
 _FETCHES = (INST_MISALIGNED, INST_ACCESS, INST_PAGE_FAULT, INST_GUEST_PAGE_FAULT)
 _OF_L2 = ("vVS", "vVU")
-_TIMES = (*range(0xC00, 0xC20), 0x14D)
 
 
 @dataclass(slots=True)
@@ -62,6 +59,7 @@ class World:
     machines: list[Hardware] = field(init=False)
     decoder: Decoder = field(init=False)
     _reference: Target | None = None
+    _mixed: Mixed | None = None
 
     def __post_init__(self) -> None:
         self.image = build(self.mode)
@@ -80,6 +78,14 @@ class World:
         if self._reference is None:
             self._reference = Target(self.settings, self.image, isa=self.isa, engine="reference", nested=self.nested)
         return self._reference
+
+    @property
+    def mixed(self) -> Mixed:
+        """The machine that deals with each access in a way of its own."""
+        if self._mixed is None:
+            envcfg, firmware = self.target.henvcfg, self.settings.firmware
+            self._mixed = Mixed(self.image, envcfg, isa=self.isa, firmware=firmware, engine=self.engine)
+        return self._mixed
 
     # --- judging ---
     def judge(self, program: bytes, zoo: int, ahead: Sequence[bytes] = ()) -> Judged | None:
@@ -120,102 +126,48 @@ class World:
         return self.mnemonic(code, 0) if code else "fetch"
 
     def difference(self, program: bytes, log: bytes, zoo: int) -> Judged | None:
-        """Say how what the guest noted differs from what each machine gives; None if one gives just that.
-
-        Each instruction may be dealt with as any of the machines does: firmware emulates some misaligned accesses only.
-        """
+        """Say how what the guest noted differs from what hardware gives, in whatever way; None if it does not."""
         if self.nested is not None:  # what L1 maps and serves is its own
             return None
-        seen, answers = _noted(log), []
-        for machine in self.machines:
-            ended, given_log = machine.run([program], zoo)
-            given = _noted(given_log)
-            if not ended or self._same(seen, given):
-                return None
-            answers.append(given)
-        best = answers[0]
-        if self._piecewise(program, seen, answers):
+        seen = _noted(log)
+        if self.mixed.gives(program, zoo, partial(self._wrong, seen)):
             return None
+        best = _noted(self.machines[0].run([program], zoo)[1])
         at = self._first(seen, best)
         return Judged(self._key(DIFFERS, program, seen, best, at), self._say(seen, best), (at, best[at]))
 
     def odd(self, programs: Sequence[bytes], log: bytes, answers: Sequence[bytes], among: Sequence[int]) -> list[int]:
-        """Return those of a batch's programs that did something that no machine does, nor a hypervisor may do.
+        """Return those of a batch's programs that did something that none of these machines does.
 
-        To be asked while the batch is in the VM's memory. With fewer machines than there are, more are odd; `among` are
-        those that were with all answers but the last.
+        `among` are those that were with all answers but the last.
         """
         left = []
         for n in self._unlike(log, answers[-1], among):
             part = slice(n * layout.STRIDE, (n + 1) * layout.STRIDE)
             seen, given = _noted(log[part]), [_noted(answer[part]) for answer in answers]
-            same = any(self._same(seen, words) for words in given)
-            if not same and not self._piecewise(programs[n], seen, given, n):
+            code = self._up_to_call(programs[n], n)
+            if not any(self._same(seen, words, code) for words in given):
                 left.append(n)
         return left
+
+    def _up_to_call(self, program: bytes, slot: int) -> range | None:
+        """Where a program of VS is, up to its first call; None if it makes none."""
+        parts = units(program)
+        if self.mode != "VS" or layout.ECALL not in parts:
+            return None
+        first = self.image.window + layout.CODE + slot * layout.SLOT
+        return range(first, first + 1 + sum(map(len, parts[: parts.index(layout.ECALL)])))
 
     def _unlike(self, log: bytes, answer: bytes, among: Sequence[int]) -> list[int]:
         size = layout.STRIDE
         starts = [size * n for n in among]
         return [at // size for at in starts if log[at : at + size] != answer[at : at + size]]
 
-    def _piecewise(self, program: bytes, seen: Sequence[int], answers: Sequence[Sequence[int]], slot: int = 0) -> bool:
-        """Whether each instruction was dealt with as a machine does, or as a hypervisor may, if not all by one."""
-        mine, others = _traps(seen), [_traps(words) for words in answers]
-        if mine in others:  # registers differ: a store may be done in part as by one machine, others trap as by another
-            return self._compared() == _WORDS and all(
-                word in given for word, *given in zip(seen, *answers, strict=True)
-            )
-        full = seen[_TRAPS - 3] != 0  # no room for what came later
-        places = set(mine) if full else set(mine).union(*others)
-        first = self.image.window + layout.CODE + slot * layout.SLOT
-        if self.mode == "VS" and layout.ECALL in units(program):  # behind a call, registers are another SBI's
-            called = sum(map(len, units(program)[: units(program).index(layout.ECALL)]))
-            places = {pc for pc in places if 0 <= pc - first <= called}
-            places = self._before_refusal(mine, others, places)
-        return all(self._allowed(pc, mine.get(pc), [other.get(pc) for other in others]) for pc in places)
-
-    def _before_refusal(self, mine: dict[int, _Trap], others: list[dict[int, _Trap]], places: set[int]) -> set[int]:
-        """Those up to a call that the hypervisor alone refuses: behind it, the program goes another way."""
-        so_far = set[int]()
-        for pc, trap in mine.items():  # in their order
-            so_far.add(pc)
-            if self._calls_at(pc) and trap not in [other.get(pc) for other in others]:
-                return places & so_far
-        return places
-
-    def _allowed(self, pc: int, mine: _Trap | None, others: list[_Trap | None]) -> bool:
-        """Whether hardware does this at a pc, or a hypervisor may.
-
-        It may keep a counter to itself, and hand an access to where nothing is to user space, which serves it. A device
-        need not do what is misaligned, nor give its hart masks to the SBI.
-        """
-        if mine in others:
-            return True
-        if mine is None:
-            return any(other is not None and other[0] in (LOAD_ACCESS, STORE_ACCESS) for other in others)
-        cause, tval = mine
-        if cause in (LOAD_MISALIGNED, STORE_MISALIGNED) and tval % self._size_at(pc) != 0:
-            return True  # any access that is misaligned may trap, before or after its translation
-        if cause in (LOAD_ACCESS, STORE_ACCESS) and 0 <= tval - self.image.window - layout.MMIO < 0x1000:
-            return tval % self._size_at(pc) != 0 or self._calls_at(pc)
-        return cause == ILLEGAL_INST and tval & 0x7F == 0x73 and tval >> 20 in _TIMES
-
-    def _calls_at(self, pc: int) -> bool:
-        return self._code_at(pc) == layout.ECALL
-
     def _code_at(self, pc: int) -> bytes:
         """Return four bytes of code; none where the guest has no memory: programs may write into their log."""
         with suppress(ValueError):
             return bytes(self.target.vm.read_memory(pc - self.image.window, 4))
         return b""
-
-    def _size_at(self, pc: int) -> int:
-        """Bytes that the instruction at a pc of the batch's first program accesses, at least 1."""
-        bits = int.from_bytes(self._code_at(pc), "little")
-        found = self.decoder.decode(bits if bits & 3 == 3 else bits & 0xFFFF)
-        access = found.instruction.access if found is not None else None
-        return max(1, access.size) if access is not None else 1
 
     def engines(self, program: bytes, zoo: int) -> Judged | None:
         """Say how the reference engine and the native one disagree; None if they do not."""
@@ -234,15 +186,35 @@ class World:
         """How many words of a log are compared: registers of VS hold what its hypervisor shows it."""
         return _WORDS if self.mode == "VU" and self.nested is None else _TRAPS
 
-    def _same(self, seen: Sequence[int], given: Sequence[int]) -> bool:
-        if self.mode == "VU" and self.nested is None:
+    def _same(self, seen: Sequence[int], given: Sequence[int], code: range | None) -> bool:
+        """Whether all is alike; of programs of VS the traps, those in `code` alone if they make a call."""
+        if self._compared() == _WORDS:
             return list(seen) == list(given)
         for n in range(0, _TRAPS, 4):
+            if code is not None and seen[n + 1] not in code and given[n + 1] not in code:
+                return True
             if list(seen[n : n + 3]) != list(given[n : n + 3]):
                 return False
             if n and seen[n + 1] == 0:
                 return True
         return True
+
+    def _wrong(self, seen: Sequence[int], given: Sequence[int], traps: int) -> int | None:
+        """Return which of so many traps is not the guest's; RECORDS if a register is not, None if nothing differs.
+
+        A call that hardware serves may fault if its hart mask lies on a device.
+        """
+        known = 4 if self._compared() == _WORDS else 3  # of a trap
+        for n in range(0, 4 * traps, 4):
+            if list(seen[n : n + known]) != list(given[n : n + known]):
+                return n // 4
+            if seen[n + 1] == 0:
+                break
+        if traps < layout.RECORDS:
+            cause, epc, tval = seen[4 * traps : 4 * traps + 3]
+            device = cause in (LOAD_ACCESS, STORE_ACCESS) and 0 <= tval - self.image.window - layout.MMIO < 0x1000
+            return traps if epc and epc == self.mixed.served and not device else None
+        return layout.RECORDS if known == 4 and list(seen[_TRAPS:]) != list(given[_TRAPS:]) else None
 
     def _first(self, seen: Sequence[int], given: Sequence[int]) -> int:
         return next((n for n in range(self._compared()) if seen[n] != given[n]), 0)
@@ -320,15 +292,6 @@ def family(found: Decoded) -> str:
 
 def _noted(log: bytes) -> list[int]:
     return memoryview(log).cast("Q").tolist()
-
-
-def _traps(words: Sequence[int]) -> dict[int, _Trap]:
-    """Return the first trap at each pc: its cause and tval."""
-    found: dict[int, _Trap] = {}
-    for n in range(0, _TRAPS, 4):
-        if words[n + 1]:
-            found.setdefault(words[n + 1], (words[n], words[n + 2]))
-    return found
 
 
 def _cause(words: Sequence[int]) -> str:

@@ -26,7 +26,6 @@ CORPUS = 2000  # programs
 LOOKED_FIRST, LOOKED_SHARE = 4096, 0.04  # programs that may run again to find which reaches a new edge
 _TURNS = (0, 0, 1, 0, 0, 2, 0, 1)  # which of the plan's harts a batch is for
 _STARTERS = 40  # programs that a turn may have run behind the one that started another vCPU
-_CLOSER = 8  # programs of a batch that are looked at alone because their logs differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +113,11 @@ class Search:
         answers: list[bytes] = []
         odd: Sequence[int] = range(len(programs))
         for machine in world.machines:  # most programs need the first alone
-            answers.append(machine.run(programs, zoo)[1])
+            answers.append(machine.log_of(programs, zoo))
             odd = world.odd(programs, log, answers, odd)
             if not odd:
                 return
-        for n in odd[:_CLOSER]:
+        for n in odd:
             judged = world.judge(programs[n], zoo)
             if judged is not None:
                 self._found(world, judged, programs[n], zoo, news)

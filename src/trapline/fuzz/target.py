@@ -115,7 +115,7 @@ class Target:
         self.vcpu.reset(start, opaque)
         self.vcpu.vmm_waits = True  # devices are served while KVM_RUN waits
         self._log = vm.memory_view(layout.LOG, layout.LOG_SIZE)
-        self._index = vm.memory_view(layout.CONTROL + 56, 8).cast("Q")
+        self._index = vm.memory_view(layout.INDEX, 8).cast("Q")
         self.vcpu.run(2)  # what is decided when a vCPU first runs is not to be decided behind each return
         vm.checkpoint()
 
