@@ -121,3 +121,24 @@ def test_a_snapshot_of_what_has_ended_is_not_promised(guest: str, tmp_path: Path
     code, _, _ = said(capsys, "run", guest, "--snapshot", str(file), "--json", str(result))
     assert (code, file.exists()) == (0, False)
     assert json.loads(result.read_text())["message"].endswith("no snapshot: nothing is left to go on with")
+
+
+@pytest.mark.parametrize("words", [("--json", "--trace"), ("--trace", "--log-file"), ("--coverage", "--json")])
+def test_two_outputs_in_one_file_are_refused(
+    words: tuple[str, str], guest: str, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two options that name one file, however they spell it, are refused: one would write over the other."""
+    monkeypatch.chdir(tmp_path)
+    one, other = words
+    code, out, err = said(capsys, "run", guest, one, "t.csv", other, str(tmp_path / "t.csv"), "--log", "int")
+    assert (code, out) == (2, "")
+    assert "is written by --" in err and "too (name two files)" in err
+    assert not (tmp_path / "t.csv").exists()
+
+
+@pytest.mark.parametrize("command", ["run", "boot"])
+def test_a_trace_of_no_known_format_is_refused(command: str, guest: str, tmp_path: Path, capsys: Capture) -> None:
+    """A trace whose name ends in what is no format is one line that names those there are, before anything runs."""
+    code, out, err = said(capsys, command, guest, "--trace", str(tmp_path / "t.parqet"))
+    assert (code, out) == (2, "")
+    assert "does not say in which format (its name ends in .jsonl, .csv, .parquet" in err

@@ -83,8 +83,8 @@ def test_other_shells_get_a_script(capsys: Capture, shell: str) -> None:
         (["route", "--firmwear", "x"], "trapline route --help", "--firmware"),
         (["policies", "diff", "one"], "trapline policies diff --help", ""),
         (["runn"], "trapline --help", "run"),
-        (["policies", "linux-7.2", "bao"], "trapline policies --help", "'bao': more than policies takes"),
-        (["run", "a", "b", "c"], "trapline run --help", "'b', 'c': more than run takes"),
+        (["policies", "linux-7.2", "bao"], "trapline policies --help", "'bao': policies takes NAME and options"),
+        (["run", "a", "b", "c"], "trapline run --help", "'b', 'c': run takes GUEST and options"),
     ],
 )
 def test_errors_point_to_the_help_of_their_command(capsys: Capture, words: list[str], help_of: str, near: str) -> None:

@@ -10,8 +10,10 @@ from trapline.engine.jit.held import by_value, held_words, hold
 from trapline.engine.jit.prune import pruned
 from trapline.engine.jit.surroundings import Surroundings
 from trapline.engine.jit.worker import Builder
+from trapline.lang.control import EXIT_HOSTED_HS
 from trapline.privilege.derived import update_derived
-from trapline.privilege.modes import MODE_HS, MODE_M, MODE_U, MODE_VS, MODE_VU
+from trapline.privilege.modes import MODE_HS, MODE_M, MODE_U, MODE_VS, MODE_VU, TO_HS
+from trapline.privilege.returns import sret
 
 # A loop in U-mode. The numbers in `body` are of all kinds: flags of floating point are found by rare calls.
 LOOP = """
@@ -201,14 +203,36 @@ def test_a_return_leads_only_where_code_runs_often() -> None:
     assert (guest, MODE_VS) in here.returns(MODE_HS)
 
 
+def test_a_region_leaves_to_hosted_software() -> None:
+    """A call that hosted HS-mode handles leaves its region with the interpreter's state, and comes back behind it."""
+    plain, forced = Bench("native", REDIRECTED), Bench("forced", REDIRECTED)
+    for bench in (plain, forced):
+        bench.run(3_000)
+        bench.hart.hosted_hs = 1
+        while bench.hart.exit_reason != EXIT_HOSTED_HS:
+            bench.run(100)
+    assert redirected_region(forced, MODE_VU) == {0}
+    for _ in range(30):
+        for bench in (plain, forced):
+            hart = bench.hart
+            hart.sepc = int(hart.sepc) + 4
+            sret(hart)
+            hart.pc, hart.exit_reason = int(hart.next_pc), 0
+            bench.run(1_000)
+            assert hart.exit_reason == EXIT_HOSTED_HS
+        assert everything(forced) == everything(plain)
+
+
 def test_what_hosted_software_handles_leads_nowhere() -> None:
-    """A call that reaches hosted HS-mode has no handler that a region could hold."""
+    """A call that reaches hosted HS-mode has no handler that a region could hold; the level is known."""
     bench = Bench("forced", REDIRECTED)
     bench.run(3_000)
     here = Surroundings(bench.hart, lambda va, mode: True)
     assert here.handler(MODE_VU) == (int(bench.hart.stvec), MODE_HS)
+    assert here.hosted(MODE_VU) is None
     bench.hart.hosted_hs = 1
     assert here.handler(MODE_VU) is None
+    assert here.hosted(MODE_VU) == TO_HS
 
 
 TEMPLATE = """{p}0:

@@ -32,3 +32,24 @@ def test_a_void_call_has_no_name() -> None:
     b = Builder("%v")
     assert (b.call("@f", "void", words(1)), b.call("@g", "i64", words(2))) == ("", "%v1")
     assert b.lines == ["  call fastcc void @f(i64 1)", "  %v1 = call fastcc i64 @g(i64 2)"]
+
+
+def test_a_value_may_have_a_name_of_its_own() -> None:
+    """A called value has its name, whatever is computed for it before."""
+    b = Builder("%v")
+    assert b.called("%pc", b.add, b.read("%page"), 4) == "%pc"
+    assert b.lines == ["  %v1 = load i64, ptr %page", "  %pc = add i64 %v1, 4"]
+
+
+def test_text_that_is_there_is_gone_on_with() -> None:
+    """Behind lines that were taken, the builder writes on, even where it had ended a block."""
+    b = Builder("%v")
+    b.goto("on")
+    b.take("on:")
+    b.go_on("%h", STATE, 0, STATE)
+    assert b.taken().split("\n")[1:] == [
+        "on:",
+        "  musttail call preserve_nonecc void %h(ptr %st, ptr %st, i64 0, ptr %st)",
+        "  ret void",
+    ]
+    assert b.lines == []

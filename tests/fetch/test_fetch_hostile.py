@@ -78,6 +78,7 @@ def test_a_sparse_file_of_a_terabyte(tmp_path: Path) -> None:
         list(archive(tmp_path / "x.deb", member("data.tar", data)).files(lambda name: True))
 
 
+@pytest.mark.no_cover  # no stack is left for whoever measures
 def test_a_name_of_names(tmp_path: Path) -> None:
     """Long names that are followed by long names, without end, are no recursion without end."""
     head = tarfile.TarInfo("././@LongLink")

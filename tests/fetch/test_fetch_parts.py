@@ -253,14 +253,14 @@ def test_a_kernel_without_firmware(capsys: Capture, cache: Path) -> None:
 
 def test_a_damaged_stream() -> None:
     """Compressed data that ends early is an error that names its kind."""
-    from trapline.machine.load.packed import DamagedError, unpack, zstd_reader
+    from trapline.machine.load.packed import DamagedError, PackedReader, unpack
 
     for kind, data in (("xz", lzma.compress(b"x" * 999)), ("zstd", pack(b"x" * 999, ".zst"))):
         assert unpack(data, kind) == b"x" * 999
         with pytest.raises(DamagedError, match=f"damaged {kind} data"):
             unpack(data[:-4], kind)
     with pytest.raises(DamagedError):
-        zstd_reader(io.BytesIO(b"nothing like it")).read()
+        PackedReader(io.BytesIO(b"nothing like it"), "zstd").read()
 
 
 @pytest.mark.parametrize(

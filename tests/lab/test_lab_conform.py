@@ -18,7 +18,7 @@ from trapline.conform.cpio import initramfs
 from trapline.conform.hosted import run_hosted
 from trapline.conform.hosts import hosts
 from trapline.conform.linux import boot_guest
-from trapline.conform.payload import WARM_UP, parse_manifest, payload
+from trapline.conform.payload import WARM_UP, payload
 from trapline.conform.program import COMPILER, build
 from trapline.conform.seen import CSRS, REGISTERS, Seen, from_report, without_end
 from trapline.fetch.store import Store
@@ -34,6 +34,16 @@ REPORT = {
     "log": [[2, 0x1000, 11, 0x100]], "stats": {"exits": 2, "mmio_exit_user": 1},
     "x": list(range(len(REGISTERS))), "csrs": list(range(len(CSRS))), "kernel": ["kvm [1]: VCPU exit error -14"],
 }  # fmt: skip
+
+
+def parse_manifest(text: str) -> list[tuple[str, str, int, int]]:
+    """Return the entries of a manifest: event, mode, start, the page that only this entry touches."""
+    found = []
+    for line in text.splitlines():
+        kind, *words = line.split()
+        if kind == "entry":
+            found.append((words[0], words[1], int(words[2], 16), int(words[3], 16)))
+    return found
 
 
 def test_both_sides_get_the_same_probes() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -160,7 +161,7 @@ def test_a_policy_is_asked_by_numbers_and_known_names() -> None:
     policy = trapline.load_policy("linux-7.2")
     for asked, value in (
         (policy.rule, 64),
-        (policy.rule, "inst-access"),
+        (policy.rule, "inst-acces"),
         (policy.delegates, -1),
         (policy.csr_rule, 0x1000),
         (policy.sbi_rule, "TIME"),
@@ -177,3 +178,51 @@ def test_a_name_that_the_package_lacks_is_refused_with_the_nearest() -> None:
     """`trapline.Machin` says that Machine may be meant."""
     with pytest.raises(AttributeError, match=r"no attribute 'Machin' \(did you mean Machine"):
         _ = trapline.Machin
+
+
+def test_what_is_of_another_kind_is_a_type_error(guest: Guest) -> None:
+    """A value of another kind is a TypeError that says what is needed; also where a file or policy is meant."""
+    machine = board()
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: machine.load(None),
+        lambda: guest.load(None), lambda: machine.rewind(5), lambda: trapline.load_policy(5),
+        lambda: trapline.Machine(memory="16M"), lambda: trapline.load_policy("none").has_bug(1),
+        lambda: trapline.load_policy("none").rule(1.5),
+    )  # type: ignore[arg-type, assignment, no-untyped-call]  # fmt: skip
+    for call in calls:
+        with pytest.raises(TypeError, match=r"needed|is no number"):
+            call()
+
+
+def test_a_cause_goes_by_its_name() -> None:
+    """A policy's rule and delegation are asked for by a cause's number or name."""
+    policy = trapline.load_policy("linux-7.2")
+    assert policy.rule("inst-access") == policy.rule(1)
+    assert policy.delegates("syscall") == policy.delegates(8)
+    with pytest.raises(ValueError, match=r"no cause is called 'inst-acces' \(did you mean inst-access"):
+        policy.rule("inst-acces")
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        ("linux-6.12", "linux-7.2", "GUEST"),
+        ("GUEST", "linux-6.12", "linux-7.2"),
+        (["linux-6.12", "linux-7.2"], "GUEST"),
+    ],
+    ids=["last", "first", "behind a list"],
+)
+def test_a_guest_among_policies_is_pointed_at(what: tuple[Any, ...], tmp_path: Path) -> None:
+    """`compare` says the call that was meant, with its policies and its guest, where guest= is not written."""
+    path = tmp_path / "guest.bin"
+    path.write_bytes(b"x")
+    for given in (path, str(path)):
+        with pytest.raises(TypeError) as error:
+            trapline.compare(*(given if part == "GUEST" else part for part in what))
+        assert f"compare('linux-6.12', 'linux-7.2', guest={str(path)!r})" in str(error.value)
+
+
+def test_policies_as_an_option_are_pointed_at() -> None:
+    """`compare(policies=...)` says how policies are given."""
+    with pytest.raises(TypeError, match=r"policies come first.*compare\('linux-6.12', 'linux-7.2', guest=PATH\)"):
+        trapline.compare(policies=["linux-6.12", "linux-7.2"], guest="guest.bin")

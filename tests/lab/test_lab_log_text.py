@@ -106,7 +106,7 @@ def test_a_colon_names_the_file(name: str, tmp_path: Path) -> None:
     [
         ("exce", None, r"no item is called 'exce': did you mean exec"),
         ("int,", None, r"no item is called '' \(exec, int, mmu, sbi\)"),
-        (None, "x", "--log-file needs to know what"),
+        (None, "x", "--log-file: needs to know what"),
         ("int", "/nowhere/x", "cannot write"),
         ("int:/nowhere/x", None, "cannot write"),
         ("int:", None, "'int:' names no file behind the colon"),

@@ -91,7 +91,7 @@ def test_a_guest(vcpus: int, tmp_path: Path) -> None:
     ("more", "said"),
     [
         ({"profile": "p.svg"}, r"does not say in which format \(its name ends in .txt or .folded"),
-        ({"profile": None}, "--profile-every needs a file"),
+        ({"profile": None}, "--profile-every: needs a file"),
         ({"profile": "/nowhere/p.txt"}, "there is no directory"),
         ({"debug": DebugOptions("1234")}, "goes without a debugger"),
     ],

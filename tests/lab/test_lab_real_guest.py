@@ -10,7 +10,8 @@ import pytest
 from trapline.lab.compare import compare, routes_differ
 from trapline.lab.guest_run import RunOptions, run_guest
 from trapline.lab.settings import settings
-from trapline.session.terminal.console import Console, Script
+from trapline.session.terminal.console import Console
+from trapline.session.terminal.sources import Script
 
 UBOOT = Path("/usr/lib/u-boot/qemu-riscv64_smode/uboot.elf")
 TYPED = [(b"autoboot", b" "), (b"=> ", b"version\n"), (b"=> ", b"bdinfo\n"), (b"=> ", b"poweroff\n")]

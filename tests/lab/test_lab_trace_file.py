@@ -135,9 +135,9 @@ def test_what_cannot_be_is_said(tmp_path: Path) -> None:
     """An ending that names no format, a number without a file, a folder that is not there."""
     for options, said in (
         ({"trace": "x.txt"}, r"does not say in which format \(its name ends in .jsonl, .csv"),
-        ({"trace_last": 5}, r"--trace-last needs a file"),
+        ({"trace_last": 5}, r"--trace-last: needs a file"),
         ({"trace": "x.csv", "trace_last": 0}, r"0 is not in 1\.\."),
-        ({"trace_filter": ("from=U",)}, r"--trace-filter needs a file"),
+        ({"trace_filter": ("from=U",)}, r"--trace-filter: needs a file"),
         ({"trace": "x.csv", "trace_filter": ("cause=load-page-falt",)}, r"did you mean load-page-fault"),
         ({"trace": "x.csv", "trace_filter": ("cuase=3",)}, r"did you mean cause\?"),
         ({"trace": "x.csv", "trace_filter": ("from=X",)}, r"no from is called 'X': one of U, HS, M"),

@@ -14,7 +14,8 @@ from machine_fakes import make_elf
 from trapline.isa.assemble import assemble
 from trapline.kvm.vm import LOG_LINES, Vm
 from trapline.machine.machine import Machine
-from trapline.session.terminal.console import MOST_LOGGED, MOST_UNREAD, Console, FileInput, NoInput
+from trapline.session.terminal.console import MOST_LOGGED, MOST_UNREAD, Console
+from trapline.session.terminal.sources import FileInput, NoInput
 from trapline.vmm.devices import MOST_UNASSIGNED, Unassigned
 from trapline.vmm.guest import Guest
 

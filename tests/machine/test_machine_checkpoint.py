@@ -13,7 +13,8 @@ from trapline.isa.assemble import assemble
 from trapline.machine.machine import Machine
 from trapline.machine.virtio.options import VirtioOptions
 from trapline.session.state.checkpoint import CheckpointError
-from trapline.session.terminal.console import Console, Replay, Script
+from trapline.session.terminal.console import Console
+from trapline.session.terminal.sources import Replay, Script
 
 BASE = 0x8000_0000
 ENGINES = pytest.mark.parametrize("engine", ["native", "reference"])
@@ -243,7 +244,7 @@ def test_a_pipe_is_read_again_from_the_log() -> None:
     """Bytes that came from outside after a checkpoint come again at the same instruction."""
     import os
 
-    from trapline.session.terminal.console import FileInput
+    from trapline.session.terminal.sources import FileInput
 
     reading, writing = os.pipe()
     out = bytearray()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from trapline.session.terminal.console import Console, FileInput, Replay, Script
+from trapline.session.terminal.console import Console
+from trapline.session.terminal.sources import FileInput, Replay, Script
 
 
 def test_output_goes_out_by_lines_and_at_flush() -> None:

@@ -18,7 +18,8 @@ from tests.machine.initramfs import initramfs
 from trapline.machine.machine import Machine
 from trapline.machine.result import RunResult
 from trapline.session.state.snapshot import SAVED
-from trapline.session.terminal.console import Console, FileInput, InputSource, NoInput, Script
+from trapline.session.terminal.console import Console
+from trapline.session.terminal.sources import FileInput, InputSource, NoInput, Script
 
 pytestmark = pytest.mark.slow
 

@@ -19,8 +19,9 @@ from tests.small_elf import elf
 from trapline.isa.assemble import assemble
 from trapline.machine.machine import Machine
 from trapline.session.tables import ranges, translate
-from trapline.session.terminal.console import Console, FileInput, NoInput, terminal
+from trapline.session.terminal.console import Console, terminal
 from trapline.session.terminal.monitor import Monitor
+from trapline.session.terminal.sources import FileInput, NoInput
 from trapline.vmm.guest import Guest
 
 # Sv39: one gigabyte page that maps 0x80000000 to itself, then an ecall out of user code and a spin.

@@ -11,7 +11,8 @@ from machine_fakes import make_elf
 from trapline.isa.assemble import assemble
 from trapline.machine.machine import Machine
 from trapline.machine.virtio.options import VirtioOptions
-from trapline.session.terminal.console import Console, NoInput
+from trapline.session.terminal.console import Console
+from trapline.session.terminal.sources import NoInput
 from trapline.vmm.guest import Guest
 
 # Sv39: one gigabyte page that maps 0x80000000 to itself, then a spin.

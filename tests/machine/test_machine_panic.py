@@ -7,8 +7,9 @@ from machine_fakes import make_elf
 
 from trapline.isa.assemble import assemble
 from trapline.machine.machine import Machine
-from trapline.session.terminal.console import Console, Script
+from trapline.session.terminal.console import Console
 from trapline.session.terminal.panic import PanicCheck, PanicWatch
+from trapline.session.terminal.sources import Script
 from trapline.vmm.guest import Guest
 
 WORDS = "[    0.5] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)\n"

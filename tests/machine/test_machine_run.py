@@ -15,7 +15,8 @@ from trapline.isa.assemble import assemble
 from trapline.lang.state import Hart
 from trapline.machine.load.elf import ImageError
 from trapline.machine.machine import Machine
-from trapline.session.terminal.console import Console, Replay, Script
+from trapline.session.terminal.console import Console
+from trapline.session.terminal.sources import Replay, Script
 
 BASE = 0x8000_0000
 PASS = "li t0, 0x100000\n li t1, 0x5555\n sw t1, 0(t0)\n9: j 9b\n"

@@ -19,7 +19,8 @@ from machine_fakes import make_elf
 
 from trapline.isa.assemble import assemble
 from trapline.machine.machine import Machine
-from trapline.session.terminal.console import Console, FileInput, terminal
+from trapline.session.terminal.console import Console, terminal
+from trapline.session.terminal.sources import FileInput
 from trapline.session.terminal.terminal_guard import guarded, written
 
 BASE = 0x8000_0000

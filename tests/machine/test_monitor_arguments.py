@@ -11,7 +11,8 @@ from trapline.gdb.target import target_of
 from trapline.isa.assemble import assemble
 from trapline.machine.machine import Machine
 from trapline.machine.memory_map import RAM_BASE
-from trapline.session.terminal.console import Console, NoInput
+from trapline.session.terminal.console import Console
+from trapline.session.terminal.sources import NoInput
 from trapline.vmm.guest import Guest
 
 HUGE = "0x" + "f" * 40

@@ -108,6 +108,15 @@ def test_time_short_of_a_deadline_leaves_a_hart_settled() -> None:
     assert seen == [True, True, True, False]
 
 
+def test_a_timer_that_has_come_stays_when_time_moves() -> None:
+    """A comparator that was reached long ago is pending still, and the other's deadline comes nearer."""
+    board = timed_board(0, 40)
+    h = board.hart
+    h.time_offset = h.time_offset + 10
+    follow_time(h)
+    assert (int(h.stimer_at), int(h.vstimer_at), int(h.timer_due)) == (0, *[30 * int(h.time_ratio)] * 2)
+
+
 def timed_board(own: int, guest: int) -> Board:
     """Return a board with both comparators of Sstc on, set to these times."""
     board = Board()

@@ -219,17 +219,24 @@ def test_what_is_no_result(content: bytes, says: str, tmp_path: Path, capsys: py
         ({"passed": True, "guests": []}, "conform"),
         ({"programs": []}, "pack"),
         ({"sections": [], "programs": {}}, "pack"),
+        ([{"kernel": "7.2", "rows": {}, "machine": {}}], "conform --costs"),
+        ({"pid": 1, "passed": 0.5, "vcpus": []}, "stat"),
+        ({"corpus": 3, "seed": 0, "findings": []}, "fuzz"),
+        ({"left": "linux-6.12", "right": "linux-7.2"}, "policies"),
+        ([{"name": "linux-6.12", "hedeleg": 0}], "policies"),
+        ([{"name": "wrs", "meaning": "", "presets": []}], "policies explain"),
+        ([{"name": "linux-7.2", "suites": [], "directory": ""}], "fetch"),
+        ({"directory": "", "kinds": {}}, "cache"),
     ],
 )
-def test_results_without_a_page(
-    data: dict[str, Any], command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_results_without_a_page(data: object, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A result of a command of which no report is made is refused in one line that names the command."""
     file = tmp_path / "x.json"
-    file.write_text(json.dumps(data))
-    assert main(["report", str(file), "-o", str(tmp_path / "r.html")]) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1 and f"no report is made of what {command} writes" in error
+    for text in (json.dumps(data), json.dumps(data) + "\n" + json.dumps(data)):
+        file.write_text(text)
+        assert main(["report", str(file), "-o", str(tmp_path / "r.html")]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and f"no report is made of what {command} writes" in error
 
 
 @pytest.mark.parametrize(
@@ -317,12 +324,17 @@ def test_nested_results_have_their_hypervisor_in_the_title(results: dict[str, Pa
     assert "route: linux-7.2, guest hypervisor " in texts
 
 
-def browse(folder: Path, page_file: Path) -> tuple[dict[int, int], list[str]]:
-    """Open a page in Chromium in frames of three widths: how wide each document is, and what the console says."""
+def browse(folder: Path, page_file: Path) -> tuple[dict[int, int], dict[int, float], list[str]]:
+    """Open a page in Chromium in frames of several widths.
+
+    Returns how wide each document is, how large the smallest picture in it is shown, and what the console says.
+    """
     frames = "".join(f'<iframe src="{page_file.name}" style="width:{w}px;height:900px"></iframe>' for w in WIDTHS)
     measure = (
-        "onload=()=>{document.body.dataset.w=[...document.querySelectorAll('iframe')]"
-        ".map(f=>f.contentDocument.documentElement.scrollWidth).join()}"
+        "onload=()=>{const d=[...document.querySelectorAll('iframe')].map(f=>f.contentDocument);"
+        "document.body.dataset.w=d.map(f=>f.documentElement.scrollWidth).join();"
+        "document.body.dataset.s=d.map(f=>Math.min(9,...[...f.querySelectorAll('svg')].map(s=>"
+        "s.getBoundingClientRect().width/s.viewBox.baseVal.width).filter(n=>n))).join()}"
     )
     frame = folder / "frame.html"
     frame.write_text(f'<meta charset="utf-8"><body>{frames}<script>{measure}</script>')
@@ -337,21 +349,27 @@ def browse(folder: Path, page_file: Path) -> tuple[dict[int, int], list[str]]:
     found = re.search(r'data-w="([\d,]+)"', done.stdout)
     assert found, done.stderr[-2000:]
     console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    return dict(zip(WIDTHS, map(int, found[1].split(",")), strict=True)), console
+    shown = re.search(r'data-s="([\d.,]+)"', done.stdout)
+    assert shown
+    sizes = dict(zip(WIDTHS, map(float, shown[1].split(",")), strict=True))
+    return dict(zip(WIDTHS, map(int, found[1].split(",")), strict=True)), sizes, console
 
 
-WIDTHS = (360, 768, 1000, 1920)
+WIDTHS = (360, 768, 1000, 1160, 1920)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 def test_a_browser_shows_the_page(results: dict[str, Path], tmp_path: Path) -> None:
-    """From 360 to 1920 px nothing is cut off at the side, and the console of a real browser has no error."""
-    report(tmp_path, *results.values())
-    widths, console = browse(tmp_path, tmp_path / "report.html")
+    """From 360 to 1920 px nothing is cut off, pictures are as large as drawn, and the console has no error."""
+    data = json.loads(results["sweep"].read_text())
+    (tmp_path / "long.json").write_text(json.dumps({**data, "spec": f"/{'long' * 60}.toml"}))
+    report(tmp_path, *results.values(), tmp_path / "long.json")
+    widths, sizes, console = browse(tmp_path, tmp_path / "report.html")
     assert console == []
     assert all(is_ <= asked for asked, is_ in widths.items()), widths
+    assert min(sizes.values()) > 0.95, sizes
     (tmp_path / "wrong.html").write_text("<script>nothing.here</script>")
-    assert browse(tmp_path, tmp_path / "wrong.html")[1] != []
+    assert browse(tmp_path, tmp_path / "wrong.html")[2] != []
 
 
 def test_pages_are_equal_for_equal_results(results: dict[str, Path], tmp_path: Path) -> None:

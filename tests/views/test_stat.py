@@ -24,7 +24,8 @@ from trapline.isa.assemble import assemble
 from trapline.lab.stat.client import Gone, Sample
 from trapline.lab.stat.rates import Rates
 from trapline.session.terminal.aside import MOST_KEPT, Aside
-from trapline.session.terminal.console import Console, Replay
+from trapline.session.terminal.console import Console
+from trapline.session.terminal.sources import Replay
 from trapline.views.stat import csv_head, csv_lines, log_line
 
 TRAPLINE = [sys.executable, "-m", "trapline"]
@@ -259,6 +260,7 @@ def test_without_a_screen(guest: subprocess.Popen[bytes], environment: dict[str,
     data = json.loads(out)
     assert code == 0 and data["traps"] == [] and data["counters"][0]["rate"] > 0 and data["vcpus"][0]["mode"] == "VS"
     for words, says in (
+        (("-1", "-s", "0.1", "--json", "/dev/full"), "--json: cannot write '/dev/full': No space left on device"),
         (("99999999",), f"process 99999999 is no run of trapline that can be watched (there are: {guest.pid})"),
         (("-1", "-s", "0"), "Invalid value for -s"),
         (("-l", "-f", "("), "'(' is no regular expression"),

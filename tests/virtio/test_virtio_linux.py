@@ -18,7 +18,8 @@ import pytest
 from trapline.fetch.store import Kernel, find_kernel
 from trapline.machine.machine import Machine
 from trapline.machine.virtio.options import VirtioOptions
-from trapline.session.terminal.console import Console, Script
+from trapline.session.terminal.console import Console
+from trapline.session.terminal.sources import Script
 from trapline.vmm.guest import Guest
 
 pytestmark = pytest.mark.slow

@@ -383,6 +383,8 @@ def test_no_frame_breaks_the_gateway(data: bytes, wrapped: str) -> None:
     else:
         kind = {"arp": f.ETH_ARP, "ip": f.ETH_IPV4}.get(wrapped)
         wire.gateway.receive(Ethernet(GATEWAY_MAC, GUEST_MAC, kind, data).pack() if kind else data)
+    wire.gateway.poll()
+    assert not wire.gateway.live and not wire.gateway.descriptors()
     wire.gateway.close()
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from trapline.machine.machine import Machine
 from trapline.machine.virtio.options import VirtioOptions
-from trapline.session.terminal.console import Console, Script
+from trapline.session.terminal.console import Console
+from trapline.session.terminal.sources import Script
 from trapline.vmm.guest import Guest
 
 FIRMWARE = Path("/usr/lib/riscv64-linux-gnu/opensbi/generic/fw_jump.elf")

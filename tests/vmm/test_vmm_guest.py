@@ -12,7 +12,8 @@ import pytest
 from trapline.isa.assemble import assemble
 from trapline.kvm.uapi.slots import SlotKind
 from trapline.machine.load.elf import ImageError
-from trapline.session.terminal.console import Console, Replay, Script
+from trapline.session.terminal.console import Console
+from trapline.session.terminal.sources import Replay, Script
 from trapline.vmm.arguments import SlotArgument
 from trapline.vmm.guest import Guest
 

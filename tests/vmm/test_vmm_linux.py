@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from tests.machine.initramfs import initramfs
 
-from trapline.session.terminal.console import Console, Script
+from trapline.session.terminal.console import Console
+from trapline.session.terminal.sources import Script
 from trapline.vmm.guest import Guest
 from trapline.vmm.result import GuestResult
 

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from trapline.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
@@ -16,6 +17,9 @@ from trapline.cli.version import version_line
 from trapline.cli.words import COMMANDS, Parsed, Table, parsed
 
 WRITTEN_AT_THE_END = ("json", "plot", "picture", "console", "record", "junit", "csv")
+WRITTEN = (
+    *WRITTEN_AT_THE_END, "trace", "log_file", "profile", "coverage", "snapshot", "dump_dtb", "log_commits", "signature",
+)  # fmt: skip
 _ENDLESS = re.compile(r"\S{600,}")
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
@@ -46,10 +50,32 @@ def _check_outputs(arguments: dict[str, Any]) -> None:
 
     if isinstance(folder := arguments.get("out"), str):
         output.require_folder(folder, "--out")
+    _require_apart(arguments)
     for name, value in arguments.items():
         path = value.snapshot if isinstance(value, Snapshots) else value if name in WRITTEN_AT_THE_END else None
         if isinstance(path, str) and path != "-":
             output.require_writable(path, f"--{'snapshot' if isinstance(value, Snapshots) else name}")
+
+
+def _require_apart(arguments: dict[str, Any]) -> None:
+    """Refuse two options that write the same file: one would be gone, or both mixed."""
+    from trapline.lab.errors import UsageError
+
+    grouped = (vars(value) for value in arguments.values() if hasattr(value, "__dataclass_fields__"))
+    every = {**arguments, **{name: path for group in grouped for name, path in group.items()}}
+    seen: dict[str, str] = {}
+    for name in WRITTEN:
+        path = every.get(name)
+        if (
+            not isinstance(path, str)
+            or path == "-"
+            or "\0" in path
+            or (Path(path).exists() and not Path(path).is_file())
+        ):
+            continue
+        option = f"--{name.replace('_', '-')}"
+        if (other := seen.setdefault(os.path.realpath(path), option)) != option:
+            raise UsageError(f"{path!r} is written by {other} too", option, "name two files")
 
 
 def _main(words: list[str]) -> int:
@@ -119,8 +145,20 @@ def _of_cyclopts(error: Exception) -> str | None:
     chain = [word for word in error.command_chain or () if word != "trapline"]
     said = " ".join(str(error).split())
     if isinstance(error, library.UnusedCliTokensError):
-        said = f"{', '.join(map(repr, error.unused_tokens or ()))}: more than {' '.join(chain)} takes"
+        takes = _positional(error.target) or "options alone"
+        said = f"{', '.join(map(repr, error.unused_tokens or ()))}: {' '.join(chain)} takes {takes}"
     return f"{said} ({' '.join(('trapline', *chain, '--help'))})"
+
+
+def _positional(command: object) -> str:
+    """What a command takes besides options."""
+    import inspect
+
+    if not callable(command):
+        return ""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    found = [p.name.strip("_").upper() for p in inspect.signature(command).parameters.values() if p.kind in kinds]
+    return f"{' '.join(found)} and options" if found else ""
 
 
 def _complain(text: str) -> None:

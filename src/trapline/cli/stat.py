@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 from trapline.cli.numbers import Count, Seconds
 from trapline.cli.options import Json
@@ -154,7 +154,9 @@ def _json_file(path: str) -> Iterator[Callable[[Any], None]]:
     from trapline.lab.errors import UsageError
 
     with contextlib.ExitStack() as open_files:
-        target = sys.stdout if path == "-" else open_files.enter_context(Path(path).open("w", encoding="utf-8"))
+        target = sys.stdout if path == "-" else Path(path).open("w", encoding="utf-8")  # noqa: SIM115  (closed by _closed)
+        if path != "-":
+            open_files.callback(_closed, target)
 
         def write(view: Any) -> None:
             try:
@@ -166,6 +168,12 @@ def _json_file(path: str) -> Iterator[Callable[[Any], None]]:
                 raise UsageError(f"cannot write {path!r}: {error.strerror}", "--json") from None
 
         yield write
+
+
+def _closed(file: IO[str]) -> None:
+    """Close a file; what it could not take was said when it was written."""
+    with contextlib.suppress(OSError):
+        file.close()
 
 
 def _screen(pid: int | None, fields: str | None, interval: float, *, own: bool) -> int:

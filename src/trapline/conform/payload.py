@@ -49,16 +49,6 @@ def manifest(probes: Image) -> str:
     return "\n".join(lines) + "\n"
 
 
-def parse_manifest(text: str) -> list[tuple[str, str, int, int]]:
-    """Return the entries of a manifest: event, mode, start, the page that only this entry touches."""
-    found = []
-    for line in text.splitlines():
-        kind, *words = line.split()
-        if kind == "entry":
-            found.append((words[0], words[1], int(words[2], 16), int(words[3], 16)))
-    return found
-
-
 def _warm_up() -> str:
     """Read every page that the probes have in common, so that no probe is the first to touch one."""
     common = range(image.RAM, image.RAM + _COMMON_CODE, 0x1000)

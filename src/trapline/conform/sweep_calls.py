@@ -13,7 +13,6 @@ CALL = "  ecall\n  jr ra\n"
 # Indexes of KVM's SBI extensions (enum KVM_RISCV_SBI_EXT_ID) that are off until the VMM enables them.
 DBCN, SUSP, MPXY = 9, 11, 13
 OFF = (DBCN, SUSP, MPXY)
-_A1 = frozenset(("a1",))
 _FENCE_FUNCTIONS, _PMU_FUNCTIONS = 8, 12
 # Addresses of every kind of memory, for calls that take one.
 PLACES = {

@@ -6,17 +6,26 @@ mypy, so a pointer is never added to and a word never branched on; at run time i
 
 from __future__ import annotations
 
-from typing import NewType, Self, overload
+from collections.abc import Callable, Iterable
+from typing import NewType, ParamSpec, TypeVar, overload
 
 Word = NewType("Word", str)  # i64
 Flag = NewType("Flag", str)  # i1
 Pointer = NewType("Pointer", str)  # ptr
+Double = NewType("Double", str)
 Operand = Word | int
+Given = ParamSpec("Given")
+T = TypeVar("T")
 
 CC = "preserve_nonecc"  # of handlers and regions: their four arguments stay in registers
 UNLIKELY, LIKELY = ", !prof !1", ", !prof !0"  # of a branch; the metadata stands in front of each module
 STEADY = ", !invariant.load !5"  # of a load: the same whenever it is made (jit.translate.TRAILER)
 STATE = Pointer("%st")
+
+
+def beside(symbol: str, distance: int) -> Pointer:
+    """A place so many bytes from a symbol of the module, known when it is linked."""
+    return Pointer(f"getelementptr (i8, ptr {symbol}, i64 {distance})")
 
 
 class Builder:
@@ -47,10 +56,10 @@ class Builder:
             self.lines.append(f"  {name} = {text}")
         return name
 
-    def called(self, name: str) -> Self:
-        """The next value has this name: `b.called("%pc").add(base, 4)`."""
+    def called(self, name: str, make: Callable[Given, T], *given: Given.args, **more: Given.kwargs) -> T:
+        """A value with a name of its own: `b.called("%pc", b.add, base, 4)`."""
         self._name = name
-        return self
+        return make(*given, **more)
 
     def take(self, text: str) -> None:
         """Lines that are there already; what follows goes on behind them."""
@@ -95,6 +104,14 @@ class Builder:
         """a | b."""
         return Word(self.value(f"or i64 {a}, {b}"))
 
+    def differ(self, a: Operand, b: Operand) -> Word:
+        """a ^ b."""
+        return Word(self.value(f"xor i64 {a}, {b}"))
+
+    def mul(self, a: Operand, b: Operand) -> Word:
+        """a * b."""
+        return Word(self.value(f"mul i64 {a}, {b}"))
+
     def shl(self, a: Operand, b: Operand) -> Word:
         """a << b."""
         return Word(self.value(f"shl i64 {a}, {b}"))
@@ -128,6 +145,10 @@ class Builder:
         """A comparison of words as icmp names it."""
         return Flag(self.value(f"icmp {how} i64 {a}, {b}"))
 
+    def same_place(self, a: Pointer, b: Pointer) -> Flag:
+        """Whether two pointers are one."""
+        return Flag(self.value(f"icmp eq ptr {a}, {b}"))
+
     def is_null(self, place: Pointer) -> Flag:
         """Whether a pointer leads nowhere."""
         return Flag(self.value(f"icmp eq ptr {place}, null"))
@@ -135,6 +156,32 @@ class Builder:
     def flags(self, operation: str, a: Flag, b: Flag | str) -> Flag:
         """One of LLVM's operations of two flags."""
         return Flag(self.value(f"{operation} i1 {a}, {b}"))
+
+    # --- values of other types ---
+    def operate(self, operation: str, type_: str, a: str, b: str) -> str:
+        """One of LLVM's operations of two values, comparisons among them."""
+        return self.value(f"{operation} {type_} {a}, {b}")
+
+    def convert(self, how: str, type_: str, value: str, to: str) -> str:
+        """A value as one of another type."""
+        return self.value(f"{how} {type_} {value} to {to}")
+
+    def succeeded(self, both: str, type_: str, value: str) -> str:
+        """A value, and that it did not fail (`part`)."""
+        return self.value(f"insertvalue {both} {{ {type_} poison, i1 false }}, {type_} {value}, 0")
+
+    # --- doubles ---
+    def bits(self, number: Double) -> Word:
+        """The bits of a double."""
+        return Word(self.value(f"bitcast double {number} to i64"))
+
+    def number(self, bits: Word) -> Double:
+        """The double that has these bits."""
+        return Double(self.value(f"bitcast i64 {bits} to double"))
+
+    def join_doubles(self, *ways: tuple[str, str]) -> Double:
+        """A double by the block from which control came."""
+        return Double(self.value(f"phi double {', '.join(f'[ {number}, %{label} ]' for number, label in ways)}"))
 
     # --- memory ---
     def at(self, place: Pointer, offset: Operand) -> Pointer:
@@ -153,6 +200,10 @@ class Builder:
         """A pointer as a host address."""
         return Word(self.value(f"ptrtoint ptr {place} to i64"))
 
+    def choose(self, condition: Flag, a: Pointer, b: Pointer) -> Pointer:
+        """A pointer by a condition."""
+        return Pointer(self.value(f"select i1 {condition}, ptr {a}, ptr {b}"))
+
     def load(self, place: Pointer, align: int = 8, marks: str = "") -> Word:
         """A word of memory."""
         return Word(self.value(f"load i64, ptr {place}, align {align}{marks}"))
@@ -169,9 +220,21 @@ class Builder:
         """Write a word to memory."""
         self.emit(f"store i64 {word}, ptr {place}, align {align}")
 
+    def store_narrow(self, word: Word, place: Pointer, bits: int) -> None:
+        """Write the low bits of a word to memory, aligned."""
+        self.emit(f"store i{bits} {self.narrow(word, f'i{bits}')}, ptr {place}, align {bits // 8}")
+
     def store_pointer(self, pointer: Pointer, place: Pointer) -> None:
         """Write a pointer to memory."""
         self.emit(f"store ptr {pointer}, ptr {place}, align 8")
+
+    def load_as(self, type_: str, place: Pointer, align: int = 8) -> str:
+        """A value of another type, or at any address, from memory."""
+        return self.value(f"load {type_}, ptr {place}, align {align}")
+
+    def store_as(self, type_: str, value: Operand | str, place: Pointer, align: int = 8) -> None:
+        """Write such a value to memory."""
+        self.emit(f"store {type_} {value}, ptr {place}, align {align}")
 
     def room(self, type_: str) -> Pointer:
         """A place on the stack."""
@@ -180,10 +243,14 @@ class Builder:
     @overload
     def read(self, slot: str) -> Word: ...
     @overload
-    def read(self, slot: str, type_: str) -> str: ...
-    def read(self, slot: str, type_: str = "i64") -> str:
+    def read(self, slot: str, type_: str, marks: str = "") -> str: ...
+    def read(self, slot: str, type_: str = "i64", marks: str = "") -> str:
         """What a slot of the stack holds."""
-        return self.value(f"load {type_}, ptr {slot}")
+        return self.value(f"load {type_}, ptr {slot}{marks}")
+
+    def read_pointer(self, slot: str) -> Pointer:
+        """A pointer that a slot of the stack holds."""
+        return Pointer(self.value(f"load ptr, ptr {slot}"))
 
     def write(self, value: str | int, slot: str, type_: str = "i64") -> None:
         """Set a slot of the stack."""
@@ -199,6 +266,27 @@ class Builder:
         """Go to a block."""
         self.emit(f"br label %{label}")
         self.terminated = True
+
+    def switch(self, word: Word, cases: Iterable[tuple[int, str]], other: str) -> None:
+        """Go to the block of a number."""
+        ways = " ".join(f"i64 {number}, label %{label}" for number, label in cases)
+        self.emit(f"switch i64 {word}, label %{other} [ {ways} ]")
+        self.terminated = True
+
+    def unreachable(self) -> None:
+        """Nothing comes here."""
+        self.emit("unreachable")
+        self.terminated = True
+
+    def ret(self, type_: str = "void", value: str = "") -> None:
+        """Come back, with a value or without one."""
+        self.emit(f"ret {type_} {value}".rstrip())
+        self.terminated = True
+
+    def go_on(self, handler: str, rec: Pointer, ic: Operand, tlb: Pointer) -> None:
+        """Go on in a handler or a region, for good: its four arguments are in its registers."""
+        self.emit(f"musttail call {CC} void {handler}(ptr {STATE}, ptr {rec}, i64 {ic}, ptr {tlb})")
+        self.ret()
 
     def part(self, number: int, type_: str, value: str) -> str:
         """One of the two that a function gave: its value, and whether it failed."""

@@ -101,13 +101,15 @@ def note_exit(hart: Hart, kind: U64, cause: U64, origin: U64, where: U64, gpa: U
         instructions = hart.fw_cost[event - 1]
         raised = hart.mcause
     index = (kind << 8) | (cause << 2) | (origin << 1) | where
+    epc = hart.scratch[0]
+    tval = hart.scratch[1]
     hart.exit_count[index] = hart.exit_count[index] + 1
     hart.exit_firmware[index] = hart.exit_firmware[index] + instructions
     at = (hart.exit_ring_at & (EXIT_RING - 1)) * RING_WORDS
     hart.exit_ring[at] = hart.instret
     hart.exit_ring[at + 1] = index
-    hart.exit_ring[at + 2] = hart.scratch[0]
-    hart.exit_ring[at + 3] = hart.scratch[1]
+    hart.exit_ring[at + 2] = epc
+    hart.exit_ring[at + 3] = tval
     hart.exit_ring[at + 4] = gpa
     hart.exit_ring[at + 5] = event
     hart.exit_ring[at + 6] = raised

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 PC, FIRST_F, FIRST_CSR = 32, 33, 65  # gdb's own numbers
 PRIV, VIRT = FIRST_CSR + 4096, FIRST_CSR + 4096 + 1000  # the second is ours
+FIRST_DWARF_F = 32  # DWARF's number of ft0 (RISC-V ELF psABI), which lldb asks for
 _FLOAT_CSRS = (1, 2, 3)
 
 
@@ -34,11 +35,14 @@ def numbers(hart: Hart) -> set[int]:
 def description(hart: Hart) -> str:
     """The XML that gdb reads as target.xml."""
     found = csrs(hart)
-    cpu = [_register(name, number, kind=_X_TYPES.get(name, "int")) for number, name in enumerate(X_NAMES)]
+    cpu = [_register(name, n, kind=_X_TYPES.get(name, "int"), dwarf=n) for n, name in enumerate(X_NAMES)]
     cpu.append(_register("pc", PC, kind="code_ptr"))
     features = [_feature("cpu", cpu)]
     if 1 in found:
-        floats = [_register(name, FIRST_F + n, kind="ieee_double", group="float") for n, name in enumerate(F_NAMES)]
+        floats = [
+            _register(name, FIRST_F + n, kind="ieee_double", group="float", dwarf=FIRST_DWARF_F + n)
+            for n, name in enumerate(F_NAMES)
+        ]
         controls = [_register(found[n], FIRST_CSR + n, group="float") for n in _FLOAT_CSRS]
         features.append(_feature("fpu", floats + controls))
     rest = [_register(name, FIRST_CSR + n, group="csr") for n, name in found.items() if n not in _FLOAT_CSRS]
@@ -62,11 +66,12 @@ def _feature(name: str, registers: list[str]) -> str:
 _GENERIC = {"pc": "pc", "sp": "sp", "ra": "ra", "fp": "fp", **{f"a{n}": f"arg{n + 1}" for n in range(8)}}
 
 
-def _register(name: str, number: int, *, kind: str = "int", group: str = "") -> str:
+def _register(name: str, number: int, *, kind: str = "int", group: str = "", dwarf: int | None = None) -> str:
     name = {"s0": "fp"}.get(name, name)
+    debug = f' dwarf_regnum="{dwarf}" ehframe_regnum="{dwarf}"' if dwarf is not None else ""
     grouped = f' group="{group}"' if group else ""
     generic = f' generic="{_GENERIC[name]}"' if name in _GENERIC else ""
-    return f'  <reg name="{name}" bitsize="64" regnum="{number}" type="{kind}"{grouped}{generic}/>\n'
+    return f'  <reg name="{name}" bitsize="64" regnum="{number}" type="{kind}"{grouped}{generic}{debug}/>\n'
 
 
 def memory_map(roms: list[tuple[int, int]]) -> str:

@@ -15,10 +15,10 @@ from trapline.lang.functions import hosted, inline
 from trapline.lang.state import Hart
 from trapline.lang.values import U64, signed, udiv, urem
 from trapline.privilege.csr import csr_read, csr_write
-from trapline.privilege.csr_numbers import HVICTL, HVIP, VSIE, VSTIMECMP
+from trapline.privilege.csr_numbers import HVICTL, HVIP, VSTIMECMP
 from trapline.privilege.derived import follow_time, update_derived
 from trapline.privilege.fields import HVICTL_IID_SHIFT
-from trapline.privilege.interrupts import deadline, next_timer, time_now
+from trapline.privilege.interrupts import deadline, guest_enabled, time_now
 
 SOFT_BIT, TIMER_BIT, OVERFLOW_BIT = 1 << 2, 1 << 6, 1 << 13
 IRQ_S_EXT, IRQ_VS_EXT = 9, 10
@@ -63,7 +63,7 @@ def sync_pending(hart: Hart) -> None:
     """After an exit: learn vsie, and whether the guest changed its software interrupt or took its PMU's back."""
     if hart.kvm_world != 0:
         return
-    hart.kvm_vsie = csr_read(hart, U64(VSIE))
+    hart.kvm_vsie = guest_enabled(hart)
     hvip = csr_read(hart, U64(HVIP))
     changed = hart.kvm_hvip ^ hvip
     if changed & SOFT_BIT != 0 and hart.kvm_irqs_mask & SOFT_BIT == 0:
@@ -161,11 +161,10 @@ def spend_time(hart: Hart, instructions: U64) -> None:
 
 @hosted
 def slice_left(hart: Hart) -> U64:
-    """How many attempts may run before kvm_run_end or a timer that must be looked at; at least 1."""
+    """How many attempts may run, once the guest is entered, before kvm_run_end or a timer to look at; at least 1."""
     end = hart.kvm_run_end
-    timer = next_timer(hart)
-    if timer < end:
-        end = timer
+    if hart.timer_due < end:
+        end = hart.timer_due
     if hart.kvm_sstc == 0 and hart.kvm_next_set != 0 and hart.kvm_next_cycles != NEVER:
         due = deadline(hart, guest_time(hart), hart.kvm_next_cycles)
         if due != 0 and due < end:

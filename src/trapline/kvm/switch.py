@@ -62,7 +62,8 @@ def enter_guest(hart: Hart) -> None:
     changes = ((hart.hstatus ^ hart.guest_hstatus) & HSTATUS_VGEIN) | (
         (hart.mstatus ^ hart.guest_sstatus) & MSTATUS_MXR
     )
-    hart.hstatus = new_hstatus(hart, hart.guest_hstatus)
+    if hart.hstatus != hart.guest_hstatus:
+        hart.hstatus = new_hstatus(hart, hart.guest_hstatus)
     hart.mstatus = new_sstatus(hart, hart.guest_sstatus)
     if changes != 0:
         update_derived(hart)

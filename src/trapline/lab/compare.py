@@ -124,6 +124,9 @@ def compare(
 def _require_known(options: dict[str, Any]) -> None:
     known = [field.name for field in fields(RunOptions) if field.name != "settings"]
     for name in options:
+        if name == "policies":
+            names = ", ".join(map(_shown, options[name])) if isinstance(options[name], (list, tuple)) else ""
+            raise TypeError(f"policies come first, as in compare({names or 'POLICY, POLICY'}, guest=PATH)")
         if name not in known:
             near = get_close_matches(name, known, n=1)
             hint = f": did you mean {near[0]}?" if near else f" ({', '.join(known)})"
@@ -132,14 +135,24 @@ def _require_known(options: dict[str, Any]) -> None:
         options["memory"] = str(options["memory"])
 
 
+def _is_guest(part: object) -> bool:
+    """Whether what stands for a policy is a file of another kind."""
+    return isinstance(part, (str, Path)) and not str(part).endswith(".toml") and Path(part).is_file()
+
+
+def _shown(policy: object) -> str:
+    return repr(policy) if isinstance(policy, str) else repr(getattr(policy, "name", "..."))
+
+
 def _asked(what: Sequence[Any], guest: Any) -> tuple[str | Path | RunOptions, list[PolicyLike]]:
     """The guest and the policies of a call."""
     if guest is None and len(what) == 2 and isinstance(what[1], (list, tuple)):
         guest, *what = what
-    elif guest is None:
-        names = ", ".join(repr(part) if isinstance(part, str) else "..." for part in what) or "POLICY, POLICY"
-        raise TypeError(f"compare runs a guest: say which, as in compare({names}, guest=PATH)")
     policies = [policy for part in what for policy in (part if isinstance(part, (list, tuple)) else (part,))]
+    if guest is None:
+        path = next((repr(str(part)) for part in policies if _is_guest(part)), "PATH")
+        names = ", ".join(_shown(part) for part in policies if not _is_guest(part)) or "POLICY, POLICY"
+        raise TypeError(f"compare runs a guest: say which, as in compare({names}, guest={path})")
     if not policies:
         raise TypeError('compare needs policies: compare("linux-6.12", "linux-6.14", guest=PATH)')
     return guest, policies

@@ -75,7 +75,7 @@ def check_profile(path: str | None, every: int | None, *, debugged: bool) -> Non
     """Refuse what makes no sense, or cannot be written, before anything runs."""
     if path is None:
         if every is not None:
-            raise UsageError("--profile-every needs a file", "--profile-every", "--profile FILE")
+            raise UsageError("needs a file", "--profile-every", "--profile FILE")
         return
     if Path(path).suffix.lower() not in (*COLLAPSED, SPEEDSCOPE):
         endings = ".txt or .folded for collapsed stacks, .json for speedscope"

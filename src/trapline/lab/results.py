@@ -358,12 +358,6 @@ _KINDS: tuple[tuple[frozenset[str], type[Content]], ...] = (
     (frozenset({"findings", "executed"}), Audited),
     (frozenset({"by", "groups"}), Sweep),
 )
-# What other commands write, of which no page is made.
-_WITHOUT_PAGE: tuple[tuple[frozenset[str], str], ...] = (
-    (frozenset({"costs"}), "compare --nested"),
-    *((frozenset({"passed", key}), "conform") for key in ("comparisons", "firmware", "guests")),
-    *((frozenset({key}), "pack") for key in ("sections", "programs")),
-)
 
 
 class Result(Struct, frozen=True):
@@ -377,17 +371,22 @@ def read_result(file: str) -> Result:
     """Return the result in a file, or on standard input for "-"; UsageError if there is none that is known."""
     data = _bytes(file)
     try:
-        parts: dict[str, Any] = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
-        kind = next((kind for keys, kind in _KINDS if keys <= parts.keys()), None)
-        other = next((command for keys, command in _WITHOUT_PAGE if keys <= parts.keys()), None)
-        if kind is None and other is not None:
-            raise UsageError(f"no report is made of what {other} writes", repr(file), _WRITE)
+        parts: dict[str, Any] | list[Any] = msgspec.json.decode(data, type=dict[str, msgspec.Raw] | list[msgspec.Raw])
+        kind = next((kind for keys, kind in _KINDS if isinstance(parts, dict) and keys <= parts.keys()), None)
         if kind is None:
-            raise UsageError("no result that a report is made of", repr(file), _WRITE)
+            from trapline.lab.results_without_page import command_of
+
+            other = command_of(data)
+            what = f"no report is made of what {other} writes" if other else "no result that a report is made of"
+            raise UsageError(what, repr(file), _WRITE)
         return Result(file, msgspec.json.decode(data, type=kind))
     except msgspec.ValidationError as error:
         raise UsageError(f"no result that a report is made of: {error}", repr(file), _WRITE) from None
     except (msgspec.DecodeError, RecursionError) as error:
+        from trapline.lab.results_without_page import command_of
+
+        if other := command_of(data.partition(b"\n")[0]):
+            raise UsageError(f"no report is made of what {other} writes", repr(file), _WRITE) from None
         raise UsageError(f"no JSON: {error or 'nested too deep'}", repr(file)) from None
 
 

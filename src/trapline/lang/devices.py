@@ -21,7 +21,7 @@ from trapline.lang.values import U64
 from trapline.lang.words import Words, word
 
 DEVICES = Layout()
-HARTS, SOURCES, SOURCE_WORDS, FIFO = 64, 128, 2, 64
+HARTS, SOURCES, SOURCE_WORDS, FIFO, LINE = 64, 128, 2, 64, 256
 
 
 class DeviceFields:
@@ -60,8 +60,12 @@ class DeviceFields:
     rtc_timebase = DEVICES.word(kind=Kind.MADE)
     rtc_high = DEVICES.word(most=4294967295)
 
-    # The schedule of the harts (machine.turns), while it runs; between runs machine.schedule holds it.
     DEVICES.kind = Kind.HOST
+    # Of the UART: what it has transmitted and the host does not have yet, and how much that may be.
+    uart_line = DEVICES.array(LINE)
+    uart_held, uart_most = DEVICES.words(2)
+
+    # The schedule of the harts (machine.turns), while it runs; between runs machine.schedule holds it.
     turn_asleep = DEVICES.array(HARTS)  # 1: waits for an interrupt
     # Ticks: where the last round ended, where the one under way ends by itself, and where it ends now.
     turn_now, turn_round, turn_until = DEVICES.words(3)

@@ -125,6 +125,7 @@ class Machine(Rewindable, Session):
         self.clint = Clint(self.harts, self.io)
         self.plic = install_interrupt_controllers(self.aia, regions, self.harts, self.io)
         self.uart = Uart(self.harts[0], self.io, self.console.write)
+        self.console.connect(self.uart)
         finisher = TestFinisher(self._finish, self._reset)
         self.rom = regions.rom("reset ROM", mm.RESET_ROM.base, mm.RESET_ROM.size)
         regions.device("test finisher", mm.TEST_FINISHER.base, mm.TEST_FINISHER.size, finisher)

@@ -115,4 +115,5 @@ def require_count(name: str, count: int) -> None:
 def require_bytes(memory: object) -> None:
     """ValueError if a machine's memory is no number of bytes."""
     if not isinstance(memory, int) or memory <= 0:
-        raise ValueError(f"memory: {memory!r} is no number of bytes (16 << 20 is 16 MiB)")
+        wrong = ValueError if isinstance(memory, int) and not isinstance(memory, bool) else TypeError
+        raise wrong(f"memory: {memory!r} is no number of bytes (16 << 20 is 16 MiB)")

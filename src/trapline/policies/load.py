@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from trapline.lang.given import require_kind
 from trapline.named_files import open_input
 from trapline.policies import causes
 from trapline.policies.messages import explain, located
@@ -58,6 +59,7 @@ def load_policy(name: str | Path) -> Policy:
 
     Raises PolicyError, with the bad value, for anything that is wrong.
     """
+    require_kind("policy", name, str, Path)
     text = str(name)
     if isinstance(name, Path) or text.endswith(".toml") or "/" in text:
         return _load_path(Path(text), ())

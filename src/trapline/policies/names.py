@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, get_args
 
+from trapline.lang.given import require_kind
+
 # What is wrong with nested guests under a hypervisor (policies/nested.toml, kvm/nested/bugs.py).
 NestedBugName = Literal[
     "nested-counter-illegal",
@@ -131,6 +133,7 @@ LONGEST_LIST = 800  # characters of names in one line
 def known(kind: str, name: object, names: frozenset[str]) -> Literal[True]:
     """Return True; ValueError, with the nearest names, if `name` is no name of a `kind`."""
     if not isinstance(name, str) or name not in names:
+        require_kind(kind, name, str)
         raise ValueError(f"no {kind} is called {name!r} {nearest(str(name), sorted(names))}")
     return True
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from trapline.lang.given import whole
+from trapline.lang.given import near, short, whole
 from trapline.policies.names import (
     BUG_NAMES,
     FEATURE_NAMES,
@@ -256,6 +256,16 @@ class PolicyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     note: tuple[Named, ...] = ()
 
 
+def _cause(cause: int | str) -> int:
+    if not isinstance(cause, str):
+        return whole("cause", cause, most=63)
+    from trapline.policies.causes import NUMBERS
+
+    if cause not in NUMBERS:
+        raise ValueError(f"no cause is called {short(cause)}{near(cause, NUMBERS)}")
+    return NUMBERS[cause]
+
+
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """A resolved policy: one answer for every cause, no versions left."""
 
@@ -288,13 +298,13 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         """The release of Linux that this is or extends; nothing for other hypervisors."""
         return self.version if self.family == "linux" else ""
 
-    def rule(self, cause: int) -> CauseRule:
-        """Return what is done with `cause`, 0 to 63, when it arrives in HS-mode (ValueError, TypeError for others)."""
-        return self.causes.get(whole("cause", cause, most=63), self.default)
+    def rule(self, cause: int | str) -> CauseRule:
+        """Return what is done with `cause`, 0 to 63 or a name, in HS-mode (ValueError, TypeError for others)."""
+        return self.causes.get(_cause(cause), self.default)
 
-    def delegates(self, cause: int) -> bool:
-        """Whether hedeleg has the bit of `cause`, 0 to 63 (ValueError, TypeError for others)."""
-        return bool(self.hedeleg >> whole("cause", cause, most=63) & 1)
+    def delegates(self, cause: int | str) -> bool:
+        """Whether hedeleg has the bit of `cause`, 0 to 63 or a name (ValueError, TypeError for others)."""
+        return bool(self.hedeleg >> _cause(cause) & 1)
 
     def has_bug(self, name: BugName) -> bool:
         """Whether the hypervisor has the known bug `name`; ValueError if no hypervisor has one of that name."""

@@ -71,3 +71,12 @@ def environment_call_to(hart: Hart, to: U64) -> None:
     presumed = destination(hart, cause, U64(0)) == to and hosted_level(hart, to) == 0
     give_up_unless(presumed)
     trap_into(hart, to, cause, hart.pc, U64(0), U64(0), U64(0), U64(0))
+
+
+@inline
+def environment_call_hosted(hart: Hart, to: U64) -> None:
+    """The same for compiled code that presumes which hosted level handles it."""
+    cause = ecall_cause(hart)
+    presumed = destination(hart, cause, U64(0)) == to and hosted_level(hart, to) != 0
+    give_up_unless(presumed)
+    trap_into(hart, to, cause, hart.pc, U64(0), U64(0), U64(0), U64(0))

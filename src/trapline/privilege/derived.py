@@ -9,8 +9,9 @@ from __future__ import annotations
 from trapline.lang.control import ATTENTION_RESUME
 from trapline.lang.functions import cold, inline
 from trapline.lang.state import Hart
-from trapline.lang.values import U64
+from trapline.lang.values import U64, mulhu
 from trapline.privilege.fields import (
+    ALL_ONES,
     ENVCFG_ADUE,
     ENVCFG_PBMTE,
     MSTATUS_FS,
@@ -179,8 +180,32 @@ def update_derived(hart: Hart) -> None:
 def follow_time(hart: Hart) -> None:
     """What is derived, after time_offset has moved: at once, or where a timer fell due, before the next change of mode.
 
-    A deadline that stays ahead moves, and nothing else follows from the time.
+    A deadline that stays ahead moves, and nothing else follows from the time; one out of reach stays there.
     """
+    ticks = hart.time_offset - hart.timer_offset
+    moved = ticks * hart.time_ratio
+    first = timer_ahead(hart)
+    short = hart.instret < hart.timer_due and moved < first - hart.instret
+    if short and mulhu(ticks, hart.time_ratio) == 0 and hart.time_ratio == hart.timer_ratio:
+        hart.stimer_at = nearer(hart, hart.stimer_at, moved)
+        hart.vstimer_at = nearer(hart, hart.vstimer_at, moved)
+        hart.timer_due = nearer(hart, first, moved)
+        hart.timer_offset = hart.time_offset
+    else:
+        follow_far_time(hart)
+
+
+@inline
+def nearer(hart: Hart, at: U64, moved: U64) -> U64:
+    """A deadline after so much time has passed, which does not reach it."""
+    if at <= hart.instret:
+        return U64(0)
+    return at if at == ALL_ONES else at - moved
+
+
+@cold
+def follow_far_time(hart: Hart) -> None:
+    """The same where a timer is reached, or may be."""
     before = timers_pending(hart)
     seen = hart.instret < hart.timer_due
     update_timers(hart)

@@ -116,6 +116,7 @@ class Guest(Rewindable, Session):
             self._reset,
             virtio_bus,
         )
+        self.console.connect(self.devices.uart)
         self.tell_devices()
         self.hvc = add_devices(self.devices.virtio, spec.virtio, self.console.write, self._nanoseconds)
         self._outside = Outside(self.console, self.devices.virtio)

@@ -149,7 +149,7 @@ class Expressions(Constants, ABC):
         if type_ == U and literal is not None and literal < 0:
             raise self.error(node, "a negative literal is not compared with a U64")
         if type(op) in EQUALITY:
-            return Flag(self.value(f"icmp {EQUALITY[type(op)]} {LLVM[type_]} {a}, {b}"))
+            return Flag(self.operate(f"icmp {EQUALITY[type(op)]}", LLVM[type_], a, b))
         if type_ == B or type(op) not in COMPARE:
             raise self.error(node, "comparison is not in the subset")
         return self.compare(f"{'s' if type_ == S else 'u'}{COMPARE[type(op)]}", Word(a), Word(b))

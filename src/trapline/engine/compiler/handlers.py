@@ -72,17 +72,13 @@ class Handler(Builder):
 
     def count(self, attempts: int) -> None:
         """Name what is left behind so many attempts: IC1, IC2."""
-        self.emit(f"%ic{attempts} = add i64 %ic, -{attempts}")
-
-    def ret(self) -> None:
-        self.emit("ret void")
+        self.called(f"%ic{attempts}", self.add, IC, -attempts)
 
     def tail(self, target: str, *, rec: Pointer | None = None, ic: Operand = IC, tlb: Pointer = TLB) -> None:
         self.tail_to(self.named(target), rec or self.rec, ic=ic, tlb=tlb)
 
     def tail_to(self, target: str, rec: Pointer, *, ic: Operand = IC, tlb: Pointer = TLB) -> None:
-        self.emit(f"musttail call {CC} void {target}(ptr %st, ptr {rec}, i64 {ic}, ptr {tlb})")
-        self.ret()
+        self.go_on(target, rec, ic, tlb)
 
     def dispatch(self, rec: Pointer, *, ic: Operand = IC1, tlb: Pointer = TLB) -> None:
         self.tail_to(self.load_pointer(rec), rec, ic=ic, tlb=tlb)
@@ -251,8 +247,8 @@ def perform(
     h.counter += 1
     tag = h.counter
     pc = h.pc()
-    h.emit(f"%np{tag} = alloca i64")
-    h.emit(f"%jumped{tag} = alloca i1")
+    h.called(f"%np{tag}", h.room, "i64")
+    h.called(f"%jumped{tag}", h.room, "i1")
     h.write(h.add(pc, length), f"%np{tag}")
     h.write("false", f"%jumped{tag}", "i1")
     given = operands(h, instruction, slow=False, target=target, known=known)
@@ -332,7 +328,7 @@ def thunk(
         b.store(b.widen(failed), b.at(STATE, LAYOUT.fields["call_failed"].index * 8))
     if compiled.returns == "b":
         value = b.widen(value)
-    b.emit(f"ret i64 {value}")
+    b.ret("i64", value)
     return Definition(
         symbol or f"c.{compiled.symbol}",
         ("ptr %st", *[f"i64 %a{i}" for i in range(len(parameters))]),

@@ -342,5 +342,5 @@ def way_in() -> Definition:
     b.call(b.named("h.resume"), "void", "ptr %st, ptr null, i64 %ic, ptr null", convention=f"{CC} ")
     b.store(0, kept)
     b.call(b.named("llvm.x86.sse.ldmxcsr"), "void", f"ptr {was}", convention="")
-    b.emit("ret void")
+    b.ret()
     return Definition("run", ("ptr %st", "i64 %ic"), "\n".join(b.lines), frozenset(b.uses), exported=True)

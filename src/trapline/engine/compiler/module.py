@@ -12,6 +12,7 @@ from trapline.engine.compiler.emitter import FunctionEmitter
 from trapline.engine.compiler.source import VOID, B, definition, has_hart, kind, parameters, walk
 from trapline.engine.compiler.text import LLVM, to_i64
 from trapline.engine.definitions import Constant, Definition, Item
+from trapline.engine.llvm import Builder, Word
 from trapline.lang.functions import INLINE
 
 PREAMBLE = """
@@ -52,16 +53,17 @@ TRAP_PATH = {
     "mret": {"require_machine", "mret"},
     "sret": {"require_sret", "sret"},
     "environment_call": {"take_trap"},
-    "follow_time": {"update_timers"},
+    "hosted_exit": {"supervisor_exit"},
     "supervisor_exit": {"redirect_exit"},
     "enter_guest": {"sret"},
 }
 # Steps of an exit that hosted software handles, in place wherever they are taken (kvm.exits.native_exit).
 EXIT_STEPS = {
     "save_guest", "begin_exit", "move_counters", "sync_pending", "trap_redirect", "note_exit", "spend_time",
-    "timer_tick", "enter_vcpu", "flush_pending", "enter_guest", "slice_left", "next_timer",
+    "timer_tick", "enter_vcpu", "flush_pending", "enter_guest", "slice_left",
 }  # fmt: skip
 TRAP_PATH_CALLEES = {"environment_call", "select_context", *EXIT_STEPS}.union(*TRAP_PATH.values())
+KEY = Word("%key")  # by which a dispatch table is asked
 
 
 @dataclass(slots=True)
@@ -190,13 +192,16 @@ class ModuleBuilder:
         params += [f"{LLVM[t]} %a.{n}" for n, t in emitter.parameters()]
         if compiled.fast:
             params += ["i64 %pc", "ptr %np", "ptr %tlb", "ptr %jumped", "i64 %now", "i64 %priv", "i64 %virt"]
-        allocas = [f"  {slot} = alloca {LLVM[t]}" for slot, t in dict.fromkeys(emitter.locals.values())]
+        b = Builder("")
+        for slot, type_ in dict.fromkeys(emitter.locals.values()):
+            b.called(slot, b.room, LLVM[type_])
         inlined = compiled.fast or kind(function) == INLINE
         small = function.__name__ in TRAP_PATH_CALLEES or self.folds(function)
         attributes = "alwaysinline" if inlined else "" if small else "noinline"
         attributes += ' nounwind "no-builtins"'
-        lines = [finish(line, compiled, number) for number, line in enumerate(body.split("\n"))]
-        return self.internal(compiled, params, [*allocas, *lines], emitter.uses, attributes)
+        for number, line in enumerate(body.split("\n")):
+            finish(b, line, compiled, number)
+        return self.internal(compiled, params, b.lines, emitter.uses, attributes)
 
     @staticmethod
     def internal(
@@ -220,9 +225,12 @@ class ModuleBuilder:
         """A function that tells whether a key is in a dispatch table."""
         if id(table) not in self.memberships:
             name = self.symbol("in_table")
-            cases = " ".join(f"i64 {to_i64(k)}, label %yes" for k in table)
-            lines = [f"  switch i64 %key, label %no [ {cases} ]", "yes:", "  ret i1 true", "no:", "  ret i1 false"]
-            self.items.append(self.internal(Compiled(name, B, False), ["i64 %key"], lines, ()))
+            b = Builder("")
+            b.switch(KEY, [(to_i64(k), "yes") for k in table], "no")
+            for label, answer in (("yes", "true"), ("no", "false")):
+                b.begin(label)
+                b.ret("i1", answer)
+            self.items.append(self.internal(Compiled(name, B, False), ["i64 %key"], b.lines, ()))
             self.memberships[id(table)] = name
             self.keep.append(table)
         return self.memberships[id(table)]
@@ -254,32 +262,30 @@ class ModuleBuilder:
         ]
         targets = {e.symbol: e for e in entries.values()}
         labels = {symbol: f"T{i}" for i, symbol in enumerate(targets)}
-        cases = " ".join(f"i64 {to_i64(k)}, label %{labels[e.symbol]}" for k, e in entries.items())
-        lines = [f"  switch i64 %key, label %none [ {cases} ]", "none:", "  unreachable"]
+        b = Builder("")
+        b.switch(KEY, [(to_i64(k), labels[e.symbol]) for k, e in entries.items()], "none")
+        b.begin("none")
+        b.unreachable()
         for symbol, entry in targets.items():
-            lines.append(f"{labels[symbol]}:")
+            b.begin(labels[symbol])
             args = ", ".join([*(["ptr %hart"] if has_hart(sample) else []), *[f"{LLVM[t]} %a.{n}" for n, t in params]])
-            lines += switch_case(compiled, entry, labels[symbol], args)
-        self.items.append(self.internal(compiled, head, lines, targets))
+            switch_case(b, compiled, entry, labels[symbol], args)
+        self.items.append(self.internal(compiled, head, b.lines, targets))
         self.done[key] = compiled
         if self.stack:
             self.stack[-1] |= compiled.touches
         return compiled
 
 
-def switch_case(compiled: Compiled, entry: Compiled, label: str, args: str) -> list[str]:
+def switch_case(b: Builder, compiled: Compiled, entry: Compiled, label: str, args: str) -> None:
     """Call one entry and return its result in the switch's own form."""
     result, own = entry.result_type(), compiled.result_type()
-    call = f'call {FAST} {result} @"{entry.symbol}"({args})'
-    if result == own:
-        return [f"  {call}", "  ret void"] if own == "void" else [f"  %r{label} = {call}", f"  ret {own} %r{label}"]
     if result == "void":
-        return [f"  {call}", "  ret i1 false"]
-    return [
-        f"  %r{label} = {call}",
-        f"  %s{label} = insertvalue {own} {{ {result} poison, i1 false }}, {result} %r{label}, 0",
-        f"  ret {own} %s{label}",
-    ]
+        b.call(b.named(entry.symbol), result, args)
+        b.ret(*(() if own == "void" else ("i1", "false")))
+        return
+    given = b.called(f"%r{label}", b.call, b.named(entry.symbol), result, args)
+    b.ret(own, given if result == own else b.called(f"%s{label}", b.succeeded, own, result, given))
 
 
 @functools.cache
@@ -292,22 +298,21 @@ def fields_of(function: Callable[..., Any]) -> frozenset[str]:
     )
 
 
-def finish(line: str, compiled: Compiled, number: int) -> str:
-    """Turn the RETURN and FAIL marks into LLVM returns."""
+def finish(b: Builder, line: str, compiled: Compiled, number: int) -> None:
+    """A line, with LLVM's returns in place of the RETURN and FAIL marks."""
     mark, _, operand = line.strip().partition(" ")
     type_ = LLVM.get(compiled.returns, "void")
+    both = f"{{ {type_}, i1 }}"
     if mark == "FAIL":
-        if compiled.returns == VOID:
-            return "  ret i1 true"
-        return f"  ret {{ {type_}, i1 }} {{ {type_} poison, i1 true }}"
-    if mark != "RETURN":
-        return line
-    if not compiled.may_fail:
-        return f"  ret {type_} {operand}" if operand else "  ret void"
-    if compiled.returns == VOID:
-        return "  ret i1 false"
-    both, name = f"{{ {type_}, i1 }}", f"%ret{number}"
-    return f"  {name} = insertvalue {both} {{ {type_} poison, i1 false }}, {type_} {operand}, 0\n  ret {both} {name}"
+        b.ret(*(("i1", "true") if compiled.returns == VOID else (both, f"{{ {type_} poison, i1 true }}")))
+    elif mark != "RETURN":
+        b.take(line)
+    elif not compiled.may_fail:
+        b.ret(*((type_, operand) if operand else ()))
+    elif compiled.returns == VOID:
+        b.ret("i1", "false")
+    else:
+        b.ret(both, b.called(f"%ret{number}", b.succeeded, both, type_, operand))
 
 
 __all__ = ["B", "Compiled", "ModuleBuilder"]

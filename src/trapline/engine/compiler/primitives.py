@@ -101,9 +101,9 @@ def _multiply_high(e: Calls, node: ast.Call) -> Result:
     a, b = _words(e, node)
     first = "zext" if name == "mulhu" else "sext"
     second = "sext" if name == "mulh" else "zext"
-    wide_a, wide_b = e.value(f"{first} i64 {a} to i128"), e.value(f"{second} i64 {b} to i128")
-    high = e.value(f"lshr i128 {e.value(f'mul i128 {wide_a}, {wide_b}')}, 64")
-    return e.value(f"trunc i128 {high} to i64"), U
+    wide_a, wide_b = e.convert(first, "i64", str(a), "i128"), e.convert(second, "i64", str(b), "i128")
+    high = e.operate("lshr", "i128", e.operate("mul", "i128", wide_a, wide_b), "64")
+    return e.convert("trunc", "i128", high, "i64"), U
 
 
 @lowering("udiv", "urem")
@@ -145,7 +145,7 @@ def _host_load(e: Calls, node: ast.Call) -> Result:
 
 def load_bytes(e: Calls, place: Pointer, size: int) -> Word:
     """Load little-endian bytes, zero-extended."""
-    value = e.value(f"load {INT[size]}, ptr {place}, align 1")
+    value = e.load_as(INT[size], place, 1)
     return Word(value) if size == 8 else e.widen(value, INT[size])
 
 
@@ -160,7 +160,7 @@ def _host_store(e: Calls, node: ast.Call) -> Result:
 def store_bytes(e: Calls, place: Pointer, size: int, word: Operand) -> None:
     """Store the low bytes of a word."""
     value = word if size == 8 else e.narrow(word, INT[size])
-    e.emit(f"store {INT[size]} {value}, ptr {place}, align 1")
+    e.store_as(INT[size], value, place, 1)
 
 
 @lowering("jump")
@@ -433,8 +433,8 @@ COMPARISONS = {"ordered": "ord", "eq": "oeq", "lt": "olt", "le": "ole"}
 def _host_number(e: Calls, word: Word, width: str) -> str:
     """A number of the host from its bits."""
     if width == "f32":
-        return e.value(f"bitcast i32 {e.narrow(word, 'i32')} to float")
-    return e.value(f"bitcast i64 {word} to double")
+        return e.convert("bitcast", "i32", e.narrow(word, "i32"), "float")
+    return e.number(word)
 
 
 def _host_float(e: Calls, node: ast.Call, name: str) -> Result:
@@ -442,18 +442,18 @@ def _host_float(e: Calls, node: ast.Call, name: str) -> Result:
     type_, int_ = FLOATS[width]
     words = _words(e, node)
     if op in ("from_i64", "from_u64"):
-        result = e.value(f"{'sitofp' if op == 'from_i64' else 'uitofp'} i64 {words[0]} to {type_}")
+        result = e.convert("sitofp" if op == "from_i64" else "uitofp", "i64", words[0], type_)
     elif op.startswith("from_f"):
         given = _host_number(e, words[0], op[5:])
-        result = e.value(f"{'fptrunc' if width == 'f32' else 'fpext'} {FLOATS[op[5:]][0]} {given} to {type_}")
+        result = e.convert("fptrunc" if width == "f32" else "fpext", FLOATS[op[5:]][0], given, type_)
     else:
         operands = [_host_number(e, word, width) for word in words]
         if op == "to_i64":
-            return e.value(f"fptosi {type_} {operands[0]} to i64"), U
+            return e.convert("fptosi", type_, operands[0], "i64"), U
         if op in COMPARISONS:
-            return e.value(f"fcmp {COMPARISONS[op]} {type_} {operands[0]}, {operands[1]}"), B
+            return e.operate(f"fcmp {COMPARISONS[op]}", type_, *operands), B
         if op in ARITHMETIC:
-            result = e.value(f"{ARITHMETIC[op]} {type_} {operands[0]}, {operands[1]}")
+            result = e.operate(ARITHMETIC[op], type_, *operands)
         elif op == "fma" and not e.module.host_has_fma:
             return "0", U
         elif op in ("sqrt", "fma"):
@@ -461,5 +461,5 @@ def _host_float(e: Calls, node: ast.Call, name: str) -> Result:
             result = e.call(e.named(f"llvm.{op}.{width}"), type_, given, convention="")
         else:
             raise e.error(node, "host float primitive has no lowering")
-    bits = e.value(f"bitcast {type_} {result} to {int_}")
+    bits = e.convert("bitcast", type_, result, int_)
     return (bits if width == "f64" else e.widen(bits, "i32")), U

@@ -60,8 +60,7 @@ class FunctionText(Builder):
 
     def place_label(self, label: str) -> None:
         """Begin a block, where what stands before it leads, too."""
-        if not self.terminated:
-            self.lines.append(f"  br label %{label}")
+        self.goto(label)
         self.begin(label)
 
     def error(self, node: ast.AST, message: str) -> SubsetError:

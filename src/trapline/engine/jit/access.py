@@ -73,10 +73,10 @@ class Accesses:
         self.bases = bases(region)
         self.kept: set[str] = set()  # area and base register of the accesses that keep their page
 
-    def slots(self) -> list[str]:
-        """Names of the slots for what is kept."""
-        pages = [f"{what}.{slot}" for slot in sorted(self.kept) for what in ("page", "far")]
-        return [*pages, "linear"] if self.linear else pages
+    def slots(self) -> list[Pointer]:
+        """The slots for what is kept."""
+        pages = [of(slot) for slot in sorted(self.kept) for of in (page_of, far_of)]
+        return [*pages, LINEAR] if self.linear else pages
 
     def forget(self, b: Builder) -> None:
         """Forget what is kept."""
@@ -113,7 +113,7 @@ class Accesses:
         self.kept.add(slot)
         for line in text.split("\n"):
             if match := FIND.match(line):
-                b.called(match[1]).read(far_of(slot))
+                b.called(match[1], b.read, far_of(slot))
             else:
                 b.take(line)
         return b.taken()
@@ -150,7 +150,7 @@ class Accesses:
             ways.append((far, found))
         b.goto(on)
         b.begin(on)
-        b.called(look.name).phi(*ways)
+        b.called(look.name, b.phi, *ways)
 
     def kept_page(self, b: Builder, look: LookUp, wanted: Word) -> tuple[Word, str]:
         """Use the kept page's distance, if the access lies there; go on with the look-up otherwise."""

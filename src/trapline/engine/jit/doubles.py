@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from trapline.engine.llvm import Builder, Double, Word
+from trapline.engine.llvm_lines import BITS, JOINED, STORED, WAY
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from collections.abc import Set as AbstractSet
 
     from trapline.engine.jit.region import Region
-
-_BITS = re.compile(r"  (%\S+) = bitcast double (%\S+) to i64$")
-_JOINED = re.compile(r"  (%\S+) = phi i64 (.*)$")
-_WAY = re.compile(r"\[ (\S+), (%\S+) \]")
 
 
 def doubles(region: Region) -> set[int]:
@@ -29,52 +26,52 @@ def doubles(region: Region) -> set[int]:
     return {number for number, balance in count.items() if balance > 0}
 
 
-def as_doubles(text: str, chosen: AbstractSet[int], new_name: Callable[[], str]) -> str:
+def as_doubles(b: Builder, text: str, chosen: AbstractSet[int]) -> str:
     """Turn accesses to chosen registers into accesses of doubles.
 
     A double whose bits are written stays one: LLVM might make words of a loop's numbers for the sake of its bits.
     """
-    lines = []
+    if "%f" not in text:
+        return text
     known: dict[str, str] = {}
     for line in text.split("\n"):
-        if bits := _BITS.match(line):
+        if bits := BITS.match(line):
             known[bits[1]] = bits[2]
         word = line.rsplit(" ", 1)[-1]
         if not word.startswith("%f") or not word[2:].isdigit() or int(word[2:]) not in chosen:
-            lines.append(line)
-        elif line.startswith("  store i64 "):
-            value = line.split()[2].rstrip(",")
-            number = known.get(value) or new_name()
-            if value not in known:
-                lines.append(f"  {number} = bitcast i64 {value} to double")
-            lines.append(f"  store double {number}, ptr {word}")
+            b.lines.append(line)
+        elif stored := STORED.match(line):
+            b.write(known.get(stored[1]) or b.number(Word(stored[1])), word, "double")
         else:
-            name = line.split()[0]
-            lines += [f"  {name}.n = load double, ptr {word}", f"  {name} = bitcast double {name}.n to i64"]
-    return "\n".join(lines)
+            number = Double(b.read(word, "double"))
+            b.called(line.split()[0], b.bits, number)
+    return b.taken()
 
 
 def joined(lines: list[str]) -> list[str]:
     """Where a result is the host's or that of a rare call, join it as a double, so that it stays in such a register."""
-    doubles = {m[1]: m[2] for line in lines if (m := _BITS.match(line))}
-    out = list(lines)
+    doubles = {m[1]: m[2] for line in lines if (m := BITS.match(line))}
+    out, b = list(lines), Builder("")
     for line in lines:
-        phi = _JOINED.match(line)
-        ways = _WAY.findall(phi[2]) if phi else []
+        phi = JOINED.match(line)
+        ways = WAY.findall(phi[2]) if phi else []
         if phi is None or not any(value in doubles for value, _ in ways):
             continue
         ends = []
         for number, (value, block) in enumerate(ways):
             given = doubles.get(value, f"{phi[1]}.d{number}")
-            ends.append(f"[ {given}, {block} ]")
+            ends.append((given, block[1:]))
             if value not in doubles:
                 end = out.index(f"{block[1:]}:") + 1
                 while not out[end].startswith("  br "):
                     end += 1
-                out.insert(end, f"  {given} = bitcast i64 {value} to double")
+                b.called(given, b.number, Word(value))
+                out.insert(end, b.taken())
         at = out.index(line)
-        out[at] = f"  {phi[1]}.d = phi double {', '.join(ends)}"
+        joint = b.called(f"{phi[1]}.d", b.join_doubles, *ends)
+        out[at] = b.taken()
         while " = phi " in out[at]:
             at += 1
-        out.insert(at, f"  {phi[1]} = bitcast double {phi[1]}.d to i64")
+        b.called(phi[1], b.bits, joint)
+        out.insert(at, b.taken())
     return out

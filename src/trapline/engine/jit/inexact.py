@@ -9,39 +9,45 @@ stands between `merged` and `cleared`.
 
 from __future__ import annotations
 
-import re
+import contextlib
+from typing import TYPE_CHECKING
 
+from trapline.engine.llvm import STATE, Builder, Pointer, Word
+from trapline.engine.llvm_lines import BINARY, CONVERSION, FLOAT_CALL
 from trapline.lang.state.words import LAYOUT
 from trapline.privilege.fields import NX
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 PE = 0x20  # of MXCSR: a result was inexact
 RNE, STRICT = 'metadata !"round.tonearest"', 'metadata !"fpexcept.strict"'
+MX = Pointer("%mx")  # the slot through which MXCSR is read and written
 MXCSR = ("llvm.x86.sse.stmxcsr", "llvm.x86.sse.ldmxcsr")
 _NAMES = {"double": "f64", "float": "f32", "i64": "i64"}
-_BINARY = re.compile(r"= (fadd|fsub|fmul|fdiv) (double|float) (\S+), (\S+)$")
-_CONVERSION = re.compile(r"= (sitofp|uitofp|fptosi|fptrunc) (?:nneg )?(\w+) (\S+) to (\w+)$")
-_CALL = re.compile(r"= (?:tail )?call (double|float) @llvm\.(fma|sqrt)\.f\d\d\((.*)\)$")
 
 
 def raising(line: str) -> str:
     """An operation whose result may be inexact, as one that raises the host's flags."""
-    if found := _BINARY.search(line):
-        name, type_, a, b = found.groups()
-        return line[: found.start()] + constrained(name, type_, f"{type_} {a}, {type_} {b}")
-    if found := _CONVERSION.search(line):
-        name, source, value, type_ = found.groups()
-        return line[: found.start()] + constrained(name, type_, f"{source} {value}", source)
-    if found := _CALL.search(line):
-        type_, name, operands = found.groups()
-        return line[: found.start()] + constrained(name, type_, operands)
+    if found := BINARY.match(line):
+        value, name, type_, a, b = found.groups()
+        return constrained(value, name, type_, f"{type_} {a}, {type_} {b}")
+    if found := CONVERSION.match(line):
+        value, name, source, operand, type_ = found.groups()
+        return constrained(value, name, type_, f"{source} {operand}", source)
+    if found := FLOAT_CALL.match(line):
+        value, type_, name, operands = found.groups()
+        return constrained(value, name, type_, operands)
     return line
 
 
-def constrained(name: str, type_: str, operands: str, source: str = "") -> str:
-    """The right side of such an operation; `source`: the type that a conversion begins with."""
+def constrained(value: str, name: str, type_: str, operands: str, source: str = "") -> str:
+    """The line of such an operation; `source`: the type that a conversion begins with."""
     intrinsic = f"llvm.experimental.constrained.{name}.{_NAMES[type_]}{f'.{_NAMES[source]}' if source else ''}"
     rounding = "" if name == "fptosi" else f"{RNE}, "
-    return f"= call {type_} @{intrinsic}({operands}, {rounding}{STRICT})"
+    b = Builder("")
+    b.called(value, b.call, f"@{intrinsic}", type_, f"{operands}, {rounding}{STRICT}", convention="")
+    return b.taken()
 
 
 def declared(name: str) -> str:
@@ -61,74 +67,57 @@ def may_overshoot(name: str, rm: int | None) -> bool:
     return name.startswith(("fcvt.w", "fcvt.l")) and not truncates
 
 
-def _fflags(unique: str) -> list[str]:
-    place = LAYOUT.fields["fflags"].index * 8
-    return [
-        f"  %{unique}.nx.p = getelementptr inbounds i8, ptr %st, i64 {place}",
-        f"  %{unique}.nx.f = load i64, ptr %{unique}.nx.p, align 8",
-    ]
+def _fflags(b: Builder) -> tuple[Pointer, Word]:
+    place = b.at(STATE, LAYOUT.fields["fflags"].index * 8)
+    return place, b.load(place)
 
 
-def merged(unique: str) -> list[str]:
+def _mxcsr(b: Builder) -> Word:
+    b.call(f"@{MXCSR[0]}", "void", f"ptr {MX}", convention="")
+    return b.load_narrow(MX, 32)
+
+
+def _set_mxcsr(b: Builder, word: Word) -> None:
+    b.store_narrow(word, MX, 32)
+    b.call(f"@{MXCSR[1]}", "void", f"ptr {MX}", convention="")
+
+
+def merged(b: Builder) -> None:
     """Put what the host has raised into fflags."""
-    return [*_fflags(unique), *_raised(unique)]
+    _raised(b, *_fflags(b))
 
 
-def _raised(unique: str) -> list[str]:
-    return [
-        f"  call void @{MXCSR[0]}(ptr %mx)",
-        f"  %{unique}.nx.m = load i32, ptr %mx, align 4",
-        f"  %{unique}.nx.w = zext i32 %{unique}.nx.m to i64",
-        f"  %{unique}.nx.s = lshr i64 %{unique}.nx.w, {PE.bit_length() - NX.bit_length()}",
-        f"  %{unique}.nx.1 = and i64 %{unique}.nx.s, {NX}",
-        f"  %{unique}.nx.n = or i64 %{unique}.nx.f, %{unique}.nx.1",
-        f"  store i64 %{unique}.nx.n, ptr %{unique}.nx.p, align 8",
-    ]
+def _raised(b: Builder, fflags: Pointer, before: Word) -> None:
+    raised = b.mask(b.lshr(_mxcsr(b), PE.bit_length() - NX.bit_length()), NX)
+    b.store(b.either(before, raised), fflags)
 
 
-def _if_clear(unique: str, lines: list[str]) -> list[str]:
-    """Do something where fflags has no NX."""
-    return [
-        *_fflags(unique),
-        f"  %{unique}.nx.b = and i64 %{unique}.nx.f, {NX}",
-        f"  %{unique}.nx.c = icmp eq i64 %{unique}.nx.b, 0",
-        f"  br i1 %{unique}.nx.c, label %{unique}.nx.do, label %{unique}.nx.done",
-        f"{unique}.nx.do:",
-        *lines,
-        f"  br label %{unique}.nx.done",
-        f"{unique}.nx.done:",
-    ]
+@contextlib.contextmanager
+def _if_clear(b: Builder, unique: str) -> Iterator[tuple[Pointer, Word]]:
+    """Do something where fflags has no NX: fflags."""
+    fflags, before = _fflags(b)
+    b.branch(b.compare("eq", b.mask(before, NX), 0), f"{unique}.nx.do", f"{unique}.nx.done")
+    b.begin(f"{unique}.nx.do")
+    yield fflags, before
+    b.goto(f"{unique}.nx.done")
+    b.begin(f"{unique}.nx.done")
 
 
-def merged_if_clear(unique: str) -> list[str]:
+def merged_if_clear(b: Builder, unique: str) -> None:
     """The same where it may change something: in blocks of its own."""
-    return _if_clear(unique, _raised(unique))
+    with _if_clear(b, unique) as fflags:
+        _raised(b, *fflags)
 
 
-def cleared(unique: str) -> list[str]:
+def cleared(b: Builder) -> None:
     """Forget what the host has raised."""
-    return [
-        f"  call void @{MXCSR[0]}(ptr %mx)",
-        f"  %{unique}.pe.m = load i32, ptr %mx, align 4",
-        f"  %{unique}.pe.n = and i32 %{unique}.pe.m, {~PE}",
-        f"  store i32 %{unique}.pe.n, ptr %mx, align 4",
-        f"  call void @{MXCSR[1]}(ptr %mx)",
-    ]
+    _set_mxcsr(b, b.mask(_mxcsr(b), ~PE))
 
 
-def cleared_if_clear(unique: str) -> list[str]:
+def cleared_if_clear(b: Builder, unique: str) -> None:
     """The same where NX is not set, and PE is: in blocks of its own."""
-    return _if_clear(
-        unique,
-        [
-            f"  call void @{MXCSR[0]}(ptr %mx)",
-            f"  %{unique}.pe.m = load i32, ptr %mx, align 4",
-            f"  %{unique}.pe.b = and i32 %{unique}.pe.m, {PE}",
-            f"  %{unique}.pe.c = icmp ne i32 %{unique}.pe.b, 0",
-            f"  br i1 %{unique}.pe.c, label %{unique}.pe.do, label %{unique}.nx.done",
-            f"{unique}.pe.do:",
-            f"  %{unique}.pe.n = xor i32 %{unique}.pe.m, {PE}",
-            f"  store i32 %{unique}.pe.n, ptr %mx, align 4",
-            f"  call void @{MXCSR[1]}(ptr %mx)",
-        ],
-    )
+    with _if_clear(b, unique):
+        now = _mxcsr(b)
+        b.branch(b.compare("ne", b.mask(now, PE), 0), f"{unique}.pe.do", f"{unique}.nx.done")
+        b.begin(f"{unique}.pe.do")
+        _set_mxcsr(b, b.differ(now, PE))

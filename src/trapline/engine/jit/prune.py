@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import functools
 import operator
-import re
 from collections import Counter
 from collections.abc import Callable
+from re import Match
+
+from trapline.engine.llvm import Builder
+from trapline.engine.llvm_lines import (
+    BRANCH,
+    CASE,
+    CHOICE,
+    NAME,
+    SWITCH,
+    TARGET,
+    TWO,
+    VALUE,
+    WAY,
+    one_line_switches,
+)
 
 _MASK = (1 << 64) - 1
-_DEFINED = re.compile(r"^  (%\S+) = (\w+) ?(.*)$")
-_NAME = re.compile(r"%[-{}\w.$]+")
-_TWO = re.compile(r"^(?:(?:nuw|nsw|disjoint|exact|samesign) )*(?:(\w+) )?(i1|i64) (\S+), (\S+)$")
-_CHOICE = re.compile(r"^i1 (true|false), \w+ (\S+), \w+ (\S+)$")
-_WAY = re.compile(r"\[ (\S+), %(\S+) \]")
-_BRANCH = re.compile(r"^  br i1 (true|false), label (%\S+), label (%[-{}\w.$]+).*$")
-_SWITCH = re.compile(r"^  switch i64 (-?\d+), label (%\S+) \[(.*)\]$")
-_CASE = re.compile(r"i64 (-?\d+), label (%[-{}\w.$]+)")
-_TARGET = re.compile(r"label %([-{}\w.$]+)")
 _WORD: dict[str, Callable[[int, int], int]] = {
     "add": operator.add,
     "sub": operator.sub,
@@ -53,9 +58,9 @@ def folded(kind: str, rest: str) -> str | None:
     if kind == "zext" and rest.startswith(("i1 true to", "i1 false to")):
         return str(int(rest.startswith("i1 true")))
     if kind == "select":
-        choice = _CHOICE.match(rest)
+        choice = CHOICE.match(rest)
         return None if choice is None else choice[2] if choice[1] == "true" else choice[3]
-    two = _TWO.match(rest)
+    two = TWO.match(rest)
     if two is None or (kind not in _WORD and kind != "icmp"):
         return None
     a, b = number(two[3]), number(two[4])
@@ -72,20 +77,22 @@ def folded(kind: str, rest: str) -> str | None:
 
 def straightened(line: str) -> str:
     """A branch or switch whose way is known as a jump."""
-    branch = _BRANCH.match(line)
-    if branch:
-        return f"  br label {branch[2] if branch[1] == 'true' else branch[3]}"
-    switch = _SWITCH.match(line)
-    if switch:
-        return f"  br label {dict(_CASE.findall(switch[3])).get(switch[1], switch[2])}"
-    return line
+    b = Builder("")
+    if branch := BRANCH.match(line):
+        b.goto(branch[2] if branch[1] == "true" else branch[3])
+    elif switch := SWITCH.match(line):
+        ways: dict[str, str] = dict(CASE.findall(switch[3]))
+        b.goto(ways.get(switch[1]) or switch[2])
+    else:
+        return line
+    return b.taken()
 
 
 def blocks_of(text: str) -> dict[str, list[str]]:
     """The blocks by their labels, in order; a switch is one line."""
     blocks: dict[str, list[str]] = {}
     lines: list[str] = []
-    for line in re.sub(r"\[\n((?:    .*\n)+)  \]", lambda m: f"[{m[1].replace(chr(10), ' ')}]", text).split("\n"):
+    for line in one_line_switches(text).split("\n"):
         if line.endswith(":"):
             lines = blocks[line[:-1]] = []
         else:
@@ -100,7 +107,7 @@ def reachable(blocks: dict[str, list[str]]) -> dict[str, Counter[str]]:
     work = [first]
     while work:
         label = work.pop()
-        for target in _TARGET.findall(blocks[label][-1]):
+        for target in TARGET.findall(blocks[label][-1]):
             if target not in blocks:
                 continue
             if target not in edges:
@@ -115,7 +122,8 @@ def joined(line: str, edges: Counter[str]) -> tuple[str, str | None]:
     head = line[: line.index("[")]
     left = Counter(edges)
     ways = []
-    for value, label in _WAY.findall(line):
+    for value, way in WAY.findall(line):
+        label = way[1:]
         if left[label] > 0:
             left[label] -= 1
             ways.append((value, label))
@@ -134,7 +142,7 @@ def pruned(text: str, priv: str, virt: str, to: str) -> str:
         for label in [label for label in blocks if label in edges]:
             kept[label] = []
             for line in blocks[label]:
-                value, found = None, _DEFINED.match(line)
+                value, found = None, VALUE.match(line)
                 if found and found[2] == "phi":
                     line, value = joined(line, edges[label])
                 elif found:
@@ -151,10 +159,10 @@ def pruned(text: str, priv: str, virt: str, to: str) -> str:
 def substituted(line: str, known: dict[str, str]) -> str:
     """A line with what is known in place of names."""
 
-    def replace(match: re.Match[str]) -> str:
+    def replace(match: Match[str]) -> str:
         name = match[0]
         while name in known:
             name = known[name]
         return name
 
-    return _NAME.sub(replace, line) if "%" in line else line
+    return NAME.sub(replace, line) if "%" in line else line

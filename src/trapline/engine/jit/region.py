@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from trapline.engine.jit import jump_table
-from trapline.engine.jit.source import ANY, PAGE, Source
+from trapline.engine.jit.source import ANY, HOSTED_BIT, PAGE, Source
 from trapline.isa.lookup import changes_mode, is_branch
 from trapline.lang.facts import Flow
 
@@ -65,6 +65,7 @@ class Region:
     pages: Pages
     resumes: list[int] = field(default_factory=list)  # behind ecalls
     handlers: dict[int, int] = field(default_factory=dict)  # where ecalls go, by their places
+    hosted: dict[int, int] = field(default_factory=dict)  # ecalls that a hosted level handles, and which
     entered: list[int] = field(default_factory=list)  # where returns may go, beside that
     by_mode: bool = False  # whether the code presumes the mode of the head
     called: list[int] = field(default_factory=list)  # where calls through registers may go
@@ -94,7 +95,8 @@ class Region:
         """The bytes that the region was made from."""
         covered = [(block.start, block.end) for block in self.blocks.values()]
         mode = self.pages.mode(0) if self.by_mode else None
-        return self.pages.source(self.page_count, ANY if mode is None else mode, self.entries(), covered)
+        mode = ANY if mode is None else mode | HOSTED_BIT if self.hosted else mode
+        return self.pages.source(self.page_count, mode, self.entries(), covered)
 
     def entries(self) -> tuple[int, ...]:
         """Offsets in the first page at which the region is entered: its head, and where calls and traps come back to.
@@ -200,6 +202,7 @@ class Former:
         self.returns: set[int] = set()
         self.resumes: set[int] = set()
         self.handlers: dict[int, int] = {}
+        self.hosted: dict[int, int] = {}
         self.entered: set[int] = set()
         self.unknown: list[tuple[int, int]] = []  # calls through registers, and the places behind them
         self.jumps: dict[int, list[Decoded]] = {}  # jumps through registers, and what stands in front of them
@@ -251,11 +254,11 @@ class Former:
         returns = sorted(self.returns & blocks.keys())
         handlers = {place: to for place, to in self.handlers.items() if to in blocks}
         entered = sorted(self.entered & blocks.keys())
-        by_mode = bool(handlers or entered) or self.depends_on_mode()
+        by_mode = bool(handlers or self.hosted or entered) or self.depends_on_mode()
         inner = {place: kept for place, to in switched.items() if (kept := sorted(blocks.keys() & set(to)))}
         called &= blocks.keys()
         return Region(
-            head, blocks, returns, self.pages, resumes, handlers, entered, by_mode, sorted(called), inner
+            head, blocks, returns, self.pages, resumes, handlers, self.hosted, entered, by_mode, sorted(called), inner
         )  # fmt: skip
 
     def explore_all(self, limit: int) -> None:
@@ -364,6 +367,10 @@ class Former:
             target = far_target(self.pages, before, (place, found))
         elif name == "ecall":
             target = self.pages.handler(place)
+            if (level := self.pages.hosted(place)) is not None and following is not None:
+                self.hosted[place] = level
+                self.resumes.add(following)
+                self.lead(place, following)
         elif found.instruction.flow is Flow.RETURN:
             self.entered.update(to := self.pages.returns(place))
             for somewhere in to:

@@ -6,17 +6,17 @@ goes where nothing uses it.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from trapline.engine.llvm import Builder, Word
+from trapline.engine.llvm_lines import READ_SLOT
 from trapline.isa.lookup import written_x
 
 if TYPE_CHECKING:
     from trapline.isa.decode import Decoded
 
 ROTATE = "llvm.fshl.i32"
-_READ = re.compile(r"^  (%\S+) = load i64, ptr %x(\d+)$", re.M)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Rotates:
         """The shift that an instruction is."""
         if found.instruction.name not in ("slliw", "srliw"):
             return None
-        source, read = found.operands["rs1"], _READ.search(text)
+        source, read = found.operands["rs1"], READ_SLOT.search(text)
         if read is None or int(read[2]) != source:
             return None
         left = found.instruction.name == "slliw"
@@ -67,14 +67,10 @@ class Rotates:
         a, b = (self.shifts.get(found.operands[name]) for name in ("rs1", "rs2"))
         if a is None or b is None or a.left == b.left or a.of != b.of or a.by + b.by != 32:
             return ""
-        left, p = (a if a.left else b), f"i{place:x}"
-        return "\n".join(
-            [
-                f"{p}.0:",
-                f"  %{p}.t = trunc i64 {left.name} to i32",
-                f"  %{p}.r = call i32 @{ROTATE}(i32 %{p}.t, i32 %{p}.t, i32 {left.by})",
-                f"  %{p}.w = sext i32 %{p}.r to i64",
-                f"  store i64 %{p}.w, ptr %x{found.operands['rd']}",
-                f"  br label %on{place:x}",
-            ]
-        )
+        left, by = a if a.left else b, Builder(f"%i{place:x}-")
+        by.begin(f"i{place:x}.0")
+        half = by.narrow(Word(left.name), "i32")
+        turned = by.call(f"@{ROTATE}", "i32", f"i32 {half}, i32 {half}, i32 {left.by}", convention="")
+        by.write(by.widen(turned, "i32", "sext"), f"%x{found.operands['rd']}")
+        by.goto(f"on{place:x}")
+        return by.taken()

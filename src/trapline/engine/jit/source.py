@@ -23,6 +23,7 @@ Resolve = Callable[[int], "CodePage | None"]
 Where = tuple[int, int]
 Somewhere = tuple[int, int]  # a virtual address, and the mode in which code runs there
 ANY = 255  # the mode of a region that presumes none
+HOSTED_BIT = 1 << 4  # beside the mode: the region presumes that a hosted level handles calls
 FAR = 1 << 31  # pages, and more: no page of a region lies so far from the first of its family
 _PLACES, _WHERE = struct.Struct("<II"), struct.Struct("<Bi")
 
@@ -51,6 +52,14 @@ class Around:
 
     def handler(self, mode: int) -> Somewhere | None:
         """Where environment calls of a mode go."""
+        return None
+
+    def any_hosted(self) -> bool:
+        """Whether there is a hosted level."""
+        return False
+
+    def hosted(self, mode: int) -> int | None:
+        """The hosted level that environment calls of a mode go to (modes.TO_M, TO_HS)."""
         return None
 
     def returns(self, mode: int) -> Iterable[Somewhere]:
@@ -138,11 +147,20 @@ class Pages:
         content = tuple(self.data[s >> 12][s & PAGE - 1 : e - (s >> 12 << 12)] for s, e in covered)
         return Source(tuple(self.found[:count]), tuple(self.where[:count]), mode, entries, covered, content)
 
+    def mode_with_hosted(self) -> int | None:
+        """The head's mode as a region has it that presumes a hosted level, if there is one."""
+        return None if self._mode is None or not self.around.any_hosted() else self._mode | HOSTED_BIT
+
     def handler(self, place: int) -> int | None:
         """The place to which an environment call goes."""
         mode = self.mode(self.family(place))
         found = None if mode is None or self._mode is None else self.around.handler(mode)
         return None if found is None else self.somewhere(*found)
+
+    def hosted(self, place: int) -> int | None:
+        """The hosted level to which an environment call goes."""
+        mode = self.mode(self.family(place))
+        return None if mode is None or self._mode is None else self.around.hosted(mode)
 
     def returns(self, place: int) -> list[int]:
         """The places to which a return may go, beside those behind calls."""

@@ -227,7 +227,7 @@ class RegionStore:
 
     @staticmethod
     def _source(pages: Pages, kept: Kept) -> Source | None:
-        if kept.mode not in (ANY, pages.mode(0)):
+        if kept.mode not in (ANY, pages.mode(0), pages.mode_with_hosted()):
             return None
         found = []
         for where in kept.where:

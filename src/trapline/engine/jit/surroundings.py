@@ -78,14 +78,31 @@ class Surroundings(Around):
 
     def handler(self, mode: int) -> Somewhere | None:
         """The handler to which most of a mode's ecalls have gone, if it is code."""
+        hart, to = self.hart, self.destination(mode)
+        if to is None or self.is_hosted(to):
+            return None
+        return int((hart.mtvec, hart.stvec, hart.vstvec)[to]) & ~3, (MODE_M, MODE_HS, MODE_VS)[to]
+
+    def hosted(self, mode: int) -> int | None:
+        """The same, if hosted software is there."""
+        to = self.destination(mode)
+        return to if to is not None and self.is_hosted(to) else None
+
+    def any_hosted(self) -> bool:
+        """Whether hosted software handles anything."""
+        return self.is_hosted(TO_M) or self.is_hosted(TO_HS)
+
+    def is_hosted(self, to: int) -> bool:
+        """Whether hosted software handles what goes there."""
+        return int((self.hart.hosted_m, self.hart.hosted_hs, 0)[to]) != 0
+
+    def destination(self, mode: int) -> int | None:
+        """Where most of a mode's ecalls have gone, if there were any."""
         hart, calls = self.hart, [0, 0, 0]
         for cause in ENVIRONMENT_CALLS:
             for to in (TO_M, TO_HS, TO_VS):
                 calls[to] += int(hart.trap_count[trap_index(cause, mode, to)])
-        to = calls.index(max(calls))
-        if not any(calls) or int((hart.hosted_m, hart.hosted_hs, 0)[to]) != 0:
-            return None
-        return int((hart.mtvec, hart.stvec, hart.vstvec)[to]) & ~3, (MODE_M, MODE_HS, MODE_VS)[to]
+        return calls.index(max(calls)) if any(calls) else None
 
     def returns(self, mode: int) -> list[Somewhere]:
         """What runs often of where the last trap came from, and of where HS-mode sends a guest's trap."""

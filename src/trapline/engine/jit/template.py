@@ -15,7 +15,8 @@ PLAIN = "!"  # behind a name: the template that presumes PLAIN_STATE, which the 
 # What floating-point instructions find nearly always: FS on and dirty, RNE, a host with subnormal numbers. NX is the
 # host's, too (jit.inexact): nothing looks whether a result is exact.
 PLAIN_STATE = {"fp_ready": 1, "fp_clean": 0, "frm": 0, "host_subnormals": 1, "inexact_known": 1}
-PRESUMED = ">"  # after ecall: the template that presumes where the trap goes, its operand `to`
+# After ecall: the templates that presume where the trap goes, their operand `to`: to code, or to hosted software.
+PRESUMED, HOSTED = ">", ">>"
 
 
 @dataclass(frozen=True, slots=True)

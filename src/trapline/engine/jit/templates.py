@@ -16,9 +16,11 @@ from trapline.engine.compiler.module import PREAMBLE, Compiled, ModuleBuilder
 from trapline.engine.emit import host_has_fma, optimise
 from trapline.engine.jit.doubles import joined
 from trapline.engine.jit.inexact import raising
-from trapline.engine.jit.template import PLAIN, PLAIN_STATE, PRESUMED, Template
+from trapline.engine.jit.template import HOSTED, PLAIN, PLAIN_STATE, PRESUMED, Template
+from trapline.engine.llvm import STATE, UNLIKELY, Builder, Flag, Pointer, Word, words
+from trapline.engine.llvm_lines import MARKED_GO, MARKED_READ, MARKED_WRITE
 from trapline.lang.functions import INSTRUCTIONS, Instruction
-from trapline.privilege.deliver import environment_call_to
+from trapline.privilege.deliver import environment_call_hosted, environment_call_to
 
 MARKERS = """
 declare i64 @read.x(i64) nounwind willreturn memory(inaccessiblemem: read)
@@ -35,9 +37,6 @@ declare void @go.to(i64) noreturn nounwind
 LEFT_OUT = frozenset({"ebreak", "wfi"})
 
 _NAME = re.compile(r'%("[^"]*"|[-\w.$]+)')
-_READ = re.compile(r"(?:tail )?call i64 @read\.([xf])\(i64 (?:noundef )?(\{\w+\}|\d+)\)")
-_WRITE = re.compile(r"(?:tail )?call void @write\.([xf])\(i64 (?:noundef )?(\{\w+\}|\d+), i64 (?:noundef )?(\S+)\)")
-_GO_TO = re.compile(r"(?:tail )?call void @go\.to\(i64 (?:noundef )?(\S+)\)")
 _DEFINITION = re.compile(r'^define void @"?T\.([\w.@>!]+)"?\([^\n]*\{\n(.*?)^\}', re.M | re.S)
 _USED = re.compile(r"@(llvm\.[\w.]+)")
 _COLD = re.compile(r"@p\.(\w+)\(")
@@ -54,29 +53,43 @@ def wrapper(
     operands: tuple[str, ...] | None = None,
 ) -> str:
     """One instruction's fast reading as a function of its operands, pc and the next pc."""
-    names = [f"i64 %{name}" for name in (instruction.operands if operands is None else operands) if name not in known]
-    call = f"call fastcc {compiled.result_type()} @{compiled.symbol}({', '.join(['ptr %st', *names])}"
-    call += ", i64 %pc, ptr %np, ptr %tlb, ptr %jumped, i64 %now, i64 %priv, i64 %virt)"
-    lines = [
-        "  %np = alloca i64",
-        "  %jumped = alloca i1",
-        "  store i64 %next, ptr %np",
-        "  store i1 false, ptr %jumped",
-    ]
+    names = [name for name in (instruction.operands if operands is None else operands) if name not in known]
+    b = Builder("%w")
+    np, jumped = b.called("%np", b.room, "i64"), b.called("%jumped", b.room, "i1")
+    b.write("%next", np)
+    b.write("false", jumped, "i1")
+    given = f"{words(*operands_of(names), Word('%pc'))}, ptr {np}, ptr %tlb, ptr {jumped}, "
+    given += words(Word("%now"), Word("%priv"), Word("%virt"))
+    gives_up = b.call(f"@{compiled.symbol}", compiled.result_type(), f"ptr {STATE}, {given}")
     if compiled.may_fail:
-        lines += [f"  %gives.up = {call}", "  br i1 %gives.up, label %out, label %done, !prof !1"]
-        lines += ["out:", "  call void @go.out()", "  unreachable"]
+        b.branch(Flag(gives_up), "out", "done", UNLIKELY)
+        marked(b, "out")
     else:
-        lines += [f"  {call}", "  br label %done"]
-    lines += ["done:", "  %taken = load i1, ptr %jumped", "  br i1 %taken, label %jump, label %on"]
-    lines += ["jump:", "  %target = load i64, ptr %np", "  call void @go.to(i64 %target)", "  unreachable"]
-    lines += ["on:", "  call void @go.on()", "  unreachable"]
+        b.goto("done")
+    b.begin("done")
+    b.branch(Flag(b.read(jumped, "i1")), "jump", "on")
+    marked(b, "jump", np)
+    marked(b, "on")
     params = ", ".join(
-        ["ptr noalias %st", *names, "i64 %pc", "i64 %next", "ptr noalias %tlb", "i64 %now", "i64 %priv", "i64 %virt"]
+        ["ptr noalias %st", *(f"i64 %{n}" for n in (*names, "pc", "next")), "ptr noalias %tlb"]
+        + [f"i64 %{n}" for n in ("now", "priv", "virt")]
     )
-    return (
-        f'define void @"T.{instruction.name}{suffix}"({params}) nounwind "no-builtins" {{\n' + "\n".join(lines) + "\n}"
-    )
+    return f'define void @"T.{instruction.name}{suffix}"({params}) nounwind "no-builtins" {{\n{b.taken()}\n}}'
+
+
+def operands_of(names: list[str]) -> list[Word]:
+    """The parameters of a wrapper that are operands."""
+    return [Word(f"%{name}") for name in names]
+
+
+def marked(b: Builder, label: str, target: Pointer | None = None) -> None:
+    """A block that ends in a marker: of its own name, or of a jump to what a slot holds."""
+    b.begin(label)
+    if target is None:
+        b.call(f"@go.{label}", "void", "", convention="")
+    else:
+        b.call("@go.to", "void", words(b.read(target)), convention="")
+    b.unreachable()
 
 
 def template_module(*, compressed: bool) -> str:
@@ -98,7 +111,8 @@ def template_module(*, compressed: bool) -> str:
             plain = module.function(meaning, fast=True, assume=PLAIN_STATE)
             texts.append(wrapper(instruction, plain, PLAIN))
     call = next(i for i in INSTRUCTIONS if i.name == "ecall")
-    texts.append(wrapper(call, module.function(environment_call_to, fast=True), PRESUMED, operands=("to",)))
+    for suffix, function in ((PRESUMED, environment_call_to), (HOSTED, environment_call_hosted)):
+        texts.append(wrapper(call, module.function(function, fast=True), suffix, operands=("to",)))
     texts += [wrapper(i, fast, suffix, known) for i, suffix, fast, known in csr_readings(module)]
     return "\n\n".join([PREAMBLE, MARKERS, *module.declared.values(), *(i.text for i in module.items), *texts])
 
@@ -137,6 +151,21 @@ class Aliases:
         return line
 
 
+def slotted(b: Builder, line: str) -> None:
+    """A line with slots and labels in place of markers."""
+    if read := MARKED_READ.match(line):
+        b.called(read[1], b.read, f"%{read[2]}{read[3]}")
+    elif write := MARKED_WRITE.match(line):
+        b.write(write[3], f"%{write[1]}{write[2]}")
+    elif go := MARKED_GO.match(line):
+        if go[1] == "to":
+            b.take(f"  GOTO {go[2]}")
+        else:
+            b.goto("{" + go[1] + "}")
+    else:
+        b.take(line)
+
+
 def parse(body: str, operands: set[str], likely: dict[str, str], *, plain: bool = False) -> Template:
     """Turn the printed body of a wrapper into a format string; `plain`: it presumes PLAIN_STATE."""
     fixed = operands | {"pc", "next", "now", "priv", "virt", "to"}
@@ -150,7 +179,7 @@ def parse(body: str, operands: set[str], likely: dict[str, str], *, plain: bool 
     def weights(match: re.Match[str]) -> str:
         return f", !prof {likely[match[1]]}" if match[1] in likely else ""
 
-    lines = []
+    b = Builder("")
     aliases = Aliases()
     for raw in body.replace("{", "{{").replace("}", "}}").splitlines():
         line = raw.partition(" ; ")[0].partition(";")[0].rstrip()
@@ -158,17 +187,13 @@ def parse(body: str, operands: set[str], likely: dict[str, str], *, plain: bool 
             continue
         line = re.sub(r" #\d+$", "", _PROFILE.sub(weights, _METADATA.sub("", line)))
         if line.endswith(":"):
-            lines.append("{p}" + line.strip('":') + ":")
+            b.begin("{p}" + line.strip('":'))
             continue
-        line = aliases.mark(_NAME.sub(rename, line))
-        line = _READ.sub(r"load i64, ptr %\1\2", line)
-        line = _WRITE.sub(r"store i64 \3, ptr %\1\2", line)
-        line = raising(line) if plain else line
-        line = line.replace("tail call void @go.on()", "br label %{on}")
-        line = line.replace("tail call void @go.out()", "br label %{out}")
-        lines.append(_GO_TO.sub(r"GOTO \1", line))
-    if not lines[0].endswith(":"):
-        lines.insert(0, "{p}0:")
+        line = _NAME.sub(rename, line)
+        slotted(b, aliases.mark(raising(line) if plain else line))
+    if not b.lines[0].endswith(":"):
+        b.lines.insert(0, "{p}0:")
+    lines = b.lines
     text = "\n".join(joined(lines))
     intrinsics, cold = (tuple(sorted(set(pattern.findall(text)))) for pattern in (_USED, _COLD))
     return Template(text, "{priv}" in text or "{virt}" in text, intrinsics, cold)

@@ -17,15 +17,16 @@ from trapline.engine.jit.access import Accesses
 from trapline.engine.jit.doubles import as_doubles, doubles
 from trapline.engine.jit.groups import groups_of
 from trapline.engine.jit.held import compare_words, held_words, hold, moved
-from trapline.engine.jit.inexact import MXCSR, cleared, cleared_if_clear, may_overshoot, merged, merged_if_clear
+from trapline.engine.jit.inexact import MX, MXCSR, cleared, cleared_if_clear, may_overshoot, merged, merged_if_clear
 from trapline.engine.jit.intrinsics import declaration
 from trapline.engine.jit.prune import pruned
 from trapline.engine.jit.region import Block, Region, ends_block, template_name
 from trapline.engine.jit.rotates import ROTATE, Rotates
 from trapline.engine.jit.source import PAGE, prefix_words
-from trapline.engine.jit.template import PLAIN, PRESUMED
-from trapline.engine.jit.ways import Register, Ways
-from trapline.engine.llvm import CC, LIKELY, Builder
+from trapline.engine.jit.template import HOSTED, PLAIN, PRESUMED
+from trapline.engine.jit.ways import AS_PRESUMED, IC, OUT_IC, OUT_REC, PC, REC, SET, TABLE, TLB, TO, Register, Ways
+from trapline.engine.llvm import CC, LIKELY, STATE, Builder, Flag, Word
+from trapline.engine.llvm_lines import STORES, called_through
 from trapline.engine.records import X0_SINK
 from trapline.isa.lookup import changes_mode
 from trapline.lang.facts import Flow
@@ -40,8 +41,10 @@ if TYPE_CHECKING:
 SIGNATURE = "ptr noalias %st, ptr noalias %rec, i64 %ic0, ptr noalias %tlb"
 RARELY = {"_soft": " cold", "dirty": " cold"}  # how the names of functions end that are called where all else fails
 DESTINATIONS = {MODE_M: TO_M, MODE_HS: TO_HS, MODE_VS: TO_VS}
+NO_UNWIND = " nounwind willreturn"  # of a look-up of a page
+NO_WRITES = f"{NO_UNWIND} memory(read, inaccessiblemem: readwrite)"
 SLOTS = ("%x", "%f", "%w")  # of registers, and of words of the state that are held
-TLB = re.compile(r"%tlb\b")
+_TLB = re.compile(r"%tlb\b")
 _DEFINED = re.compile(r"^(?:  %([-\w.$]+) = .*|([-\w.$]+):)$", re.M)
 _LOCAL = re.compile(r"(?:%|^(?=[-\w.$]+:$))([-\w.$]+)", re.M)
 TRAILER = """!0 = !{!"branch_weights", i32 2000, i32 1}
@@ -80,7 +83,7 @@ def registers(text: str) -> tuple[set[Register], set[Register]]:
         if word.startswith(SLOTS) and word.rstrip(",")[2:].isdigit():
             used.add((word[1], int(word.rstrip(",")[2:])))
     for line in text.split("\n"):
-        if line.startswith(("  store i64", "  store double")):
+        if line.startswith(STORES):
             word = line.rsplit(" ", 1)[1]
             if word.startswith(SLOTS) and word[2:].isdigit():
                 written.add((word[1], int(word[2:])))
@@ -114,11 +117,14 @@ class Translator(Ways):
     def trap_destination(self, place: int) -> int:
         """Where a call goes that stays in the region."""
         handler = self.region.handlers.get(place)
+        if place in self.region.hosted:
+            return self.region.hosted[place]
         return TO_M if handler is None else DESTINATIONS[self.region.pages.mode(self.region.pages.family(handler)) or 0]
 
     def may_hold(self) -> frozenset[int]:
         """The words of the state that are held, where a call, its handler and the return are all inside."""
-        if not self.region.handlers or not self.region.resumes:
+        region = self.region
+        if not (region.handlers and region.resumes) and not (region.hosted and region.entered):
             return frozenset()
         code = (pair for block in self.region.blocks.values() for pair in block.code)
         return held_words(self.pruned(self.template(place, found), place) for place, found in code)
@@ -135,6 +141,8 @@ class Translator(Ways):
         assert name is not None
         if place in self.region.handlers:
             name += PRESUMED
+        elif place in self.region.hosted:
+            name += HOSTED
         elif self.plain and name + PLAIN in self.templates:
             name += PLAIN
         return self.templates[name]
@@ -159,9 +167,9 @@ class Translator(Ways):
         """The text of one instruction; with a slot, of one whose access lies in the page that is kept there."""
         template = self.template(place, found)
         self.intrinsics.update(template.intrinsics)
-        p, b = f"i{place:x}.", Builder(f"%i{place:x}-")
+        b = Builder(f"%i{place:x}-")
         fields: dict[str, object] = dict(operands_of(found))
-        fields |= {"p": p, "pc": f"%pc{place:x}.pc", "next": f"%nx{place:x}.pc", "now": f"%now{place:x}"}
+        fields |= {"p": f"i{place:x}.", "pc": f"%pc{place:x}.pc", "next": f"%nx{place:x}.pc", "now": f"%now{place:x}"}
         fields |= {"on": f"on{place:x}", "out": f"out{place:x}", **self.mode_fields(place)}
         fields["to"] = self.trap_destination(place)
         text = template.text
@@ -174,29 +182,31 @@ class Translator(Ways):
             text = self.accesses.expand(b, text, place, found, position)
         plain = self.presumes_plain(found, template)
         if plain:
-            text = self.presume_plain(text, place, overshoots=overshoots(found))
+            text = self.presume_plain(b, text, place, overshoots=overshoots(found))
         for name in (*template.cold, SPLIT, FAR):
-            text = self.cold_calls(text, name, p, raises=plain and not overshoots(found))
+            if f"@p.{name}(" in text:
+                text = self.cold_calls(b, text, name, raises=plain and not overshoots(found))
         if self.changes_mode:
-            text = TLB.sub(f"%tlb{place:x}", text)
-        return as_doubles(text, self.doubles, lambda: self.name("%number"))
+            text = _TLB.sub(f"%tlb{place:x}", text)
+        return as_doubles(b, text, self.doubles)
 
     def presumes_plain(self, found: Decoded, template: Template) -> bool:
         """Whether the template presumes PLAIN_STATE."""
         return template is self.templates.get(f"{found.instruction.name}{PLAIN}")
 
-    def presume_plain(self, text: str, place: int, *, overshoots: bool) -> str:
+    def presume_plain(self, b: Builder, text: str, place: int, *, overshoots: bool) -> str:
         """Give up where floating point is not as the template presumes."""
         self.looks_plain = True
         self.intrinsics.update(MXCSR)
-        lines = [f"i{place:x}.plain:", f"  %i{place:x}.is = load i1, ptr %plain"]
-        first = text[: text.index(":")]
+        p, first = f"i{place:x}", text[: text.index(":")]
+        b.begin(f"{p}.plain")
+        b.branch(Flag(b.read(AS_PRESUMED, "i1")), f"{p}.nx" if overshoots else first, f"out{place:x}", LIKELY)
         if overshoots:
-            lines.append(f"  br i1 %i{place:x}.is, label %i{place:x}.nx, label %out{place:x}{LIKELY}")
-            lines += [f"i{place:x}.nx:", *merged_if_clear(f"i{place:x}"), f"  br label %{first}"]
-        else:
-            lines.append(f"  br i1 %i{place:x}.is, label %{first}, label %out{place:x}{LIKELY}")
-        return "\n".join([*lines, text])
+            b.begin(f"{p}.nx")
+            merged_if_clear(b, p)
+            b.goto(first)
+        b.take(text)
+        return b.taken()
 
     def mode_fields(self, place: int) -> dict[str, object]:
         """The mode before an instruction: numbers where it is presumed."""
@@ -205,40 +215,28 @@ class Translator(Ways):
             return {"priv": f"%priv{place:x}", "virt": f"%virt{place:x}"}
         return {"priv": mode & 3, "virt": mode >> 2}
 
-    def cold_calls(self, text: str, name: str, p: str, *, raises: bool) -> str:
+    def cold_calls(self, b: Builder, text: str, name: str, *, raises: bool) -> str:
         """Call a cold function through its word in the state; `raises`: among operations that the host keeps NX of."""
-        lines: list[str] = []
-        count = 0
+        finds = name in (SPLIT, FAR)
         for line in text.split("\n"):
-            if f"@p.{name}(" in line:
-                count += 1
-                pointer = self.field(lines, "cold_function", f"{p}c{count}.{name}", self.cold[f"p.{name}"])
-                lines.append(f"  {pointer}.f = load ptr, ptr {pointer}, align 8")
-                line = line.replace(f"@p.{name}(", f"{pointer}.f(")
-                lines += self.before_call(name, pointer)
-                keeps = raises and name not in (SPLIT, FAR)
-                lines += merged(pointer[1:]) if keeps else []
-                if name == SPLIT:
-                    line += " nounwind willreturn memory(read, inaccessiblemem: readwrite)"
-                elif name == FAR:
-                    line += " nounwind willreturn"
-                else:
-                    line = line.replace("tail call i64", f"call {COLD_CALL} i64") + " nounwind"
-                    line += RARELY.get(name[-5:], "")
-                    lines += [line, *moved(self.held, f"{pointer[1:]}.after", back=True)]
-                    lines += cleared(pointer[1:]) if keeps else []
-                    continue
-            lines.append(line)
-        return "\n".join(lines)
-
-    def before_call(self, name: str, pointer: str) -> list[str]:
-        """Write to the state what a cold function may look at: the translation set, or all that is held."""
-        if not self.held:
-            return []
-        lines: list[str] = []
-        place = self.field(lines, "tlb_ptr", f"{pointer[1:]}.set")
-        lines.append(f"  store ptr %tlb, ptr {place}, align 8")
-        return lines if name in (SPLIT, FAR) else [*lines, *moved(self.held, f"{pointer[1:]}.before", back=False)]
+            if f"@p.{name}(" not in line:
+                b.lines.append(line)
+                continue
+            function = b.load_pointer(self.field(b, "cold_function", self.cold[f"p.{name}"]))
+            if self.held:
+                b.store_pointer(TLB, self.field(b, "tlb_ptr"))
+            if finds:
+                b.lines.append(called_through(line, name, function, NO_WRITES if name == SPLIT else NO_UNWIND))
+                continue
+            moved(b, self.held, back=False)
+            if raises:
+                merged(b)
+            more = f" nounwind{RARELY.get(name[-5:], '')}"
+            b.lines.append(called_through(line, name, function, more, convention=COLD_CALL))
+            moved(b, self.held, back=True)
+            if raises:
+                cleared(b)
+        return b.taken()
 
     def flow(self) -> dict[int, set[Register]]:
         """By block: the registers that may differ from the state when it begins."""
@@ -258,8 +256,9 @@ class Translator(Ways):
     # --- blocks ---
     def block(self, block: Block) -> None:
         """One block: its instructions, the count, and where it goes."""
+        b, here = self.code, f"{block.start:x}"
         dirty = self.dirty[block.start] | self.written[block.start]
-        self.lines.append(f"b{block.start:x}:")
+        b.begin(f"b{here}")
         straight = len(block.code) - block.jumps
         groups = groups_of(block, self.accesses.bases)
         slots = {place: group.slot for group in groups for place in group.places}
@@ -270,69 +269,75 @@ class Translator(Ways):
                 self.instance(place, found, position, slots[place]) if place in slots else texts[position]
                 for position, (place, found) in enumerate(block.code)
             ]
-            self.lines, before = [f"all{block.start:x}:"], self.lines
+            b.lines, before = [], b.lines
+            b.begin(f"all{here}")
             self.straight(block, direct[:straight])
-            self.emit(f"br label %then{block.start:x}")
-            self.lines, again = before, self.lines
-            self.lines += [*renamed(again, keep=f"all{block.start:x}"), f"each{block.start:x}:"]
+            b.goto(f"then{here}")
+            b.lines, again = before, b.lines
+            b.lines += renamed(again, keep=f"all{here}")
+            b.begin(f"each{here}")
         self.straight(block, texts[:straight])
         if slots:
-            self.emit(f"br label %then{block.start:x}")
-            self.lines.append(f"then{block.start:x}:")
+            b.goto(f"then{here}")
+            b.begin(f"then{here}")
         places = [(p, -n) for n, (p, _) in enumerate(block.code[:straight]) if f"%out{p:x}" in texts[n]]
-        self.count(len(block.code))
+        b.write(b.sub(b.read(IC), len(block.code)), IC)
         if block.jumps:
             place, found = block.code[-1]
             self.needs(texts[-1], place, found, -1)
-            self.emit(f"br label %{texts[-1][: texts[-1].index(':')]}")
+            b.goto(texts[-1][: texts[-1].index(":")])
             if f"%out{place:x}" in texts[-1]:
                 places.append((place, 1))
-            self.lines.append(self.jumping(texts[-1], block, dirty))
+            self.jumping(texts[-1], block, dirty)
             if f"%on{place:x}" in texts[-1]:
-                self.lines.append(f"on{place:x}:")
+                b.begin(f"on{place:x}")
         if not ends_block(block.last):
-            self.emit(f"br label %{self.fall(block, dirty)}")
+            b.goto(self.fall(block, dirty))
         self.give_up(block, dirty, places)
 
     def choose(self, block: Block, groups: list[Group]) -> None:
         """To the text of a block for kept pages where all of its groups lie in these, else to the other."""
+        b = self.code
         for number, group in enumerate(groups):
             onward = f"kept{number}.{block.start:x}" if group is not groups[-1] else f"all{block.start:x}"
-            b = Builder(f"%kept{number}.{block.start:x}-")
             b.branch(self.accesses.is_kept(b, group), onward, f"each{block.start:x}", LIKELY)
-            self.lines += b.lines
             if group is not groups[-1]:
-                self.lines.append(f"{onward}:")
+                b.begin(onward)
 
     def straight(self, block: Block, texts: list[str]) -> None:
         """The instructions of a block before its jump."""
+        b = self.code
         for position, text in enumerate(texts):
             place, found = block.code[position]
             self.needs(text, place, found, position)
-            self.emit(f"br label %{text[: text.index(':')]}")
-            self.lines.append(text)
+            b.goto(text[: text.index(":")])
+            b.take(text)
             if f"%on{place:x}" in text:
-                self.lines.append(f"on{place:x}:")
+                b.begin(f"on{place:x}")
             if f"i{place:x}.nx:" in text:
-                self.lines += cleared_if_clear(f"on{place:x}")
+                cleared_if_clear(b, f"on{place:x}")
             if "csr" in found.operands:
-                self.lines += self.look_plain(f"csr{place:x}")
+                self.look_plain(b)
 
     def needs(self, text: str, place: int, found: Decoded, position: int) -> None:
         """What an instruction's text takes from outside: pc, the next pc, instret, the translation set."""
+        b, offset = self.code, place & PAGE - 1
         if f"%pc{place:x}.pc" in text:
-            self.pc(place, f"pc{place:x}", self.lines)
+            page = self.base(place >> 12, b)
+            b.called(f"%pc{place:x}.pc", b.add, page, offset)
         if f"%nx{place:x}.pc" in text:
-            base = self.base(place >> 12, f"nx{place:x}", self.lines)
-            self.emit(f"%nx{place:x}.pc = add i64 {base}, {(place & PAGE - 1) + found.length}")
+            page = self.base(place >> 12, b)
+            b.called(f"%nx{place:x}.pc", b.add, page, offset + found.length)
         if f"%now{place:x}" in text:
-            self.instret(place, position)
+            # The instret of an instruction that is so many behind the last one that was counted.
+            counted = b.sub(b.load(self.field(b, "ic_base")), b.read(IC))
+            b.called(f"%now{place:x}", b.add, counted, position)
         for name in ("priv", "virt"):
             if f"%{name}{place:x}" in text:
-                pointer = self.slot(self.lines, name, f"m{place:x}")
-                self.emit(f"%{name}{place:x} = load i64, ptr {pointer}, align 8")
+                pointer = self.slot(b, name)
+                b.called(f"%{name}{place:x}", b.load, pointer)
         if self.changes_mode and f"%tlb{place:x}" in text:
-            self.emit(f"%tlb{place:x} = load ptr, ptr %set")
+            b.called(f"%tlb{place:x}", b.read_pointer, SET)
 
     def fall(self, block: Block, dirty: set[Register]) -> str:
         """Label that continues behind a block."""
@@ -342,35 +347,22 @@ class Translator(Ways):
             return self.leave_by_record(place >> 12, (place & PAGE - 1) + last.length, dirty)
         return self.go(place, following, dirty)
 
-    def instret(self, place: int, position: int) -> None:
-        """The instret of an instruction that is so many behind the last one that was counted."""
-        unique = f"at{place:x}"
-        pointer = self.field(self.lines, "ic_base", unique)
-        self.emit(f"%{unique}.base = load i64, ptr {pointer}, align 8")
-        self.emit(f"%{unique}.ic = load i64, ptr %ic")
-        self.emit(f"%{unique}.then = sub i64 %{unique}.base, %{unique}.ic")
-        self.emit(f"%now{place:x} = add i64 %{unique}.then, {position}")
-
-    def count(self, instructions: int) -> None:
-        before, after = self.name(), self.name()
-        self.emit(f"{before} = load i64, ptr %ic")
-        self.emit(f"{after} = sub i64 {before}, {instructions}")
-        self.emit(f"store i64 {after}, ptr %ic")
-
-    def jumping(self, text: str, block: Block, dirty: set[Register]) -> str:
-        """Replace the template's jump by the way to its target."""
+    def jumping(self, text: str, block: Block, dirty: set[Register]) -> None:
+        """The text of a block's last instruction, with the way to its target in place of the template's jump."""
+        b = self.code
         place, found = block.code[-1]
         target, moves = self.region.target(block), changes_mode(found.instruction)
-        lines = []
         for line in text.split("\n"):
             if not line.startswith("  GOTO"):
-                lines.append(line)
+                b.take(line)
                 continue
             if target is not None and not moves:
-                lines.append(f"  br label %{self.go(place, target, dirty)}")
+                b.goto(self.go(place, target, dirty))
                 continue
-            lines.append(f"  store i64 {line.split()[1]}, ptr %to")
-            if moves:
+            b.write(line.split()[1], TO)
+            if place in self.region.hosted:
+                way = self.leave_by_pc("fn_resume", dirty)
+            elif moves:
                 returns = found.instruction.flow is Flow.RETURN
                 targets = self.region.resumed_by(block) if returns else [] if target is None else [target]
                 way = self.change_mode(targets, dirty, leaves=not returns and not targets)
@@ -379,48 +371,62 @@ class Translator(Ways):
                 targets = self.region.may_go(block) if found.instruction.name == "jalr" else []
                 if targets:
                     way = self.enter(targets, dirty, way)
-            lines.append(f"  br label %{way}")
-        return "\n".join(lines)
+            b.goto(way)
 
     # --- the whole ---
     def entry(self) -> list[str]:
         """Slots of registers and pages (LLVM promotes those of the first block), and what they hold at first."""
         self.used |= {("w", offset // 8) for offset in self.held}
-        registers_ = sorted(self.used | {("x", 0), ("x", X0_SINK)})
-        slots = [f"  %{bank}{number} = alloca {self.type_of((bank, number))}" for bank, number in registers_]
-        slots += [f"  %{slot} = alloca i64" for slot in ("ic", "to", "out.rec", "out.ic", *self.accesses.slots())]
-        b = Builder("%start-")
+        b = Builder("%e")
+        b.begin("entry")
+        self.slots(b)
+        self.guard(b)
+        b.begin("start")
+        b.write("%ic0", IC)
+        b.write(0, "%x0")
         self.accesses.forget(b)
-        head = ["start:", "  store i64 %ic0, ptr %ic", "  store i64 0, ptr %x0", *b.lines]
-        for bank, number in sorted(self.used - {("x", 0), ("x", X0_SINK)}):
-            head.append(f"  %in.{bank}{number} = getelementptr inbounds i8, ptr %st, i64 {self.offset((bank, number))}")
-            type_ = self.type_of((bank, number))
+        for register in sorted(self.used - {("x", 0), ("x", X0_SINK)}):
+            bank, number = register
+            place = b.at(STATE, self.offset(register))
+            type_ = self.type_of(register)
             known = self.known_words().get(number) if bank == "w" else None
-            if known is not None:
-                head.append(f"  store i64 {known}, ptr %w{number}")
-                continue
-            head.append(f"  %was.{bank}{number} = load {type_}, ptr %in.{bank}{number}, align 8")
-            head.append(f"  store {type_} %was.{bank}{number}, ptr %{bank}{number}")
-        k, table = self.field(head, "code_k", "k"), self.field(head, "code_table", "k")
-        head += [f"  %table0 = load i64, ptr {table}, align 8"]
-        head += ["  %pc.r = lshr i64 %table0, 3", f"  %pc.k = load i64, ptr {k}", "  %pc0 = add i64 %pc.r, %pc.k"]
+            b.write(b.load_as(type_, place) if known is None else known, f"%{bank}{number}", type_)
+        k, table = self.field(b, "code_k"), self.field(b, "code_table")
+        b.called(TABLE, b.load, table)
+        by_record = b.lshr(TABLE, 3)
+        b.called(PC, b.add, by_record, b.read(k))
         if self.looks_plain:
-            slots += ["  %plain = alloca i1", "  %mx = alloca i32"]
-            head += cleared_if_clear("head")
-        head += self.look_plain("head")
+            cleared_if_clear(b, "head")
+        self.look_plain(b)
         if self.several:
-            slots += self.page_slots()
-            head += self.first_pages()
-        return ["entry:", *slots, *self.guard(), *head, *self.way_in()]
+            self.first_pages(b)
+        self.way_in(b)
+        return b.lines
 
-    def way_in(self) -> list[str]:
+    def slots(self, b: Builder) -> None:
+        """All slots."""
+        for register in sorted(self.used | {("x", 0), ("x", X0_SINK)}):
+            b.called(f"%{register[0]}{register[1]}", b.room, self.type_of(register))
+        for slot in (IC, TO, OUT_REC, OUT_IC, *self.accesses.slots()):
+            b.called(slot, b.room, "i64")
+        if self.looks_plain:
+            b.called(AS_PRESUMED, b.room, "i1")
+            b.called(MX, b.room, "i32")
+        if not self.several:
+            return
+        for page in sorted({0, *self.pages}):
+            for name, type_ in (("base", "i64"), ("host", "i64"), ("in", "ptr")):
+                b.called(f"%{name}{page}", b.room, type_)
+        b.called(SET, b.room, "ptr")
+
+    def way_in(self, b: Builder) -> None:
         """To the block whose record led here."""
         first = self.region.head
-        others = " ".join(f"i64 {e * 8}, label %b{e:x}" for e in self.entries if e != first)
-        if not others:
-            return [f"  br label %b{first:x}"]
-        lines = ["  %place = ptrtoint ptr %rec to i64", "  %way = sub i64 %place, %table0"]
-        return [*lines, f"  switch i64 %way, label %b{first:x} [ {others} ]"]
+        others = [(e * 8, f"b{e:x}") for e in self.entries if e != first]
+        if others:
+            b.switch(b.sub(b.address(REC), TABLE), others, f"b{first:x}")
+        else:
+            b.goto(f"b{first:x}")
 
     def known_words(self) -> dict[int, int]:
         """The held words whose value the guard has found, by their numbers: the mode and what follows from it."""
@@ -432,37 +438,25 @@ class Translator(Ways):
             names["ctx_now"] = mode
         return {LAYOUT.fields[name].index: value for name, value in names.items()}
 
-    def guard(self) -> list[str]:
+    def guard(self, b: Builder) -> None:
         """In another mode than that which is presumed, the record's own handler goes on."""
         mode = self.region.mode(self.region.head)
         if mode is None:
-            return ["  br label %start"]
-        lines: list[str] = []
-        lines += self.compare_mode(mode, "guard", at_entry=True)
-        same = compare_words(lines, self.known_words(), "%guard.same")
-        lines.append(f"  br i1 {same}, label %start, label %other{LIKELY}")
-        lines.append("other:")
-        own = self.own_handler(lines, "%rec", "own")
-        lines.append(f"  musttail call {CC} void {own}(ptr %st, ptr %rec, i64 %ic0, ptr %tlb)")
-        return [*lines, "  ret void"]
+            b.goto("start")
+            return
+        same = compare_words(b, self.known_words(), self.compare_mode(b, mode, at_entry=True))
+        b.branch(same, "start", "other", LIKELY)
+        b.begin("other")
+        b.go_on(self.own_handler(b, REC), REC, Word("%ic0"), TLB)
 
-    def page_slots(self) -> list[str]:
-        """The slots of pages."""
-        slots = []
-        for page in sorted({0, *self.pages}):
-            slots += [f"  %base{page} = alloca i64", f"  %host{page} = alloca i64", f"  %in{page} = alloca ptr"]
-        return [*slots, "  %set = alloca ptr"]
-
-    def first_pages(self) -> list[str]:
+    def first_pages(self, b: Builder) -> None:
         """The head's page is known at first, and no other."""
-        head: list[str] = []
-        host = self.field(head, "code_host", "head")
-        head.append(f"  %head.host = load i64, ptr {host}, align 8")
+        host = b.load(self.field(b, "code_host"))
         for page in sorted({0, *self.pages}):
-            head.append(f"  store i64 {-1 if page else '%pc0'}, ptr %base{page}")
-            head.append(f"  store i64 {0 if page else '%head.host'}, ptr %host{page}")
-            head.append(f"  store ptr {'null' if page else '%tlb'}, ptr %in{page}")
-        return [*head, "  store ptr %tlb, ptr %set"]
+            b.write(-1 if page else PC, f"%base{page}")
+            b.write(0 if page else host, f"%host{page}")
+            b.write("null" if page else TLB, f"%in{page}", "ptr")
+        b.write(TLB, SET, "ptr")
 
     def text(self) -> str:
         """The whole module."""
@@ -474,7 +468,7 @@ class Translator(Ways):
         attributes = f'nounwind {tables}"no-builtins" {prefix}'
         head = f"define dso_local {CC} void @region({SIGNATURE}) {attributes} {{"
         declares = [declaration(n) for n in sorted(self.intrinsics)]
-        return "\n".join([*declares, head, *self.entry(), *self.lines, *self.tails, "}", TRAILER])
+        return "\n".join([*declares, head, *self.entry(), *self.code.lines, *self.tails.lines, "}", TRAILER])
 
 
 def translate(

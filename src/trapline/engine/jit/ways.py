@@ -9,17 +9,22 @@ is known in the set of now needs one comparison; otherwise the fetch entry has t
 
 from __future__ import annotations
 
+import functools
+
 from trapline.engine.jit.access import Accesses
 from trapline.engine.jit.inexact import merged_if_clear
 from trapline.engine.jit.region import Block, Region
 from trapline.engine.jit.source import PAGE
 from trapline.engine.jit.template import PLAIN_STATE
-from trapline.engine.llvm import CC, LIKELY, UNLIKELY, Builder
+from trapline.engine.llvm import LIKELY, STATE, UNLIKELY, Builder, Flag, Operand, Pointer, Word, beside
 from trapline.engine.records import FETCH_AREA, FETCH_BYTES, FETCH_ENTRIES, FETCH_HOST, FETCH_TABLE
 from trapline.lang.state.words import LAYOUT
 
 Register = tuple[str, int]
-
+TLB, REC, TABLE, PC = Pointer("%tlb"), Pointer("%rec"), Word("%table0"), Word("%pc0")
+# Slots: what is left of the budget, the translation set of now, a jump's target; of a way out, the record and what
+# `ic` lacks; whether floating point is as presumed.
+IC, SET, TO, OUT_REC, OUT_IC, AS_PRESUMED = "%ic", "%set", "%to", "%out.rec", "%out.ic", "%plain"
 
 COMPARED = 4  # places that a jump is compared with one by one, at most
 HASHED = 32  # bits of the product by which it is found among more
@@ -42,7 +47,7 @@ def hashed(offsets: list[int]) -> tuple[int, int]:
 
 
 class Ways:
-    """Text of the ways; `lines` are the blocks, `tails` what they branch to."""
+    """Text of the ways."""
 
     accesses: Accesses
 
@@ -52,45 +57,41 @@ class Ways:
         self.entries = region.entries()
         self.changes_mode = region.changes_mode
         self.several = len(self.pages) > 1 or self.changes_mode
-        self.lines: list[str] = []
-        self.tails: list[str] = []
+        self.code = Builder("%c")  # the blocks
+        self.tails = Builder("%t")  # what they branch to
         self.doubles: set[int] = set()  # floating-point registers that are kept as such
         self.looks_plain = False  # whether there is floating point that presumes PLAIN_STATE
         self.held: frozenset[int] = frozenset()  # offsets of words of the state that have slots (jit.held)
         self.n = 0
 
     # --- text ---
-    def emit(self, text: str) -> None:
-        self.lines.append("  " + text)
-
-    def tail(self, text: str) -> None:
-        self.tails.append("  " + text)
-
-    def name(self, stem: str = "%n") -> str:
+    def name(self, stem: str) -> str:
         self.n += 1
         return f"{stem}{self.n}"
 
     def tail_label(self, stem: str) -> str:
         """Begin a block of the tails."""
         label = self.name(stem)
-        self.tails.append(f"{label}:")
+        self.tails.begin(label)
         return label
 
     @staticmethod
-    def field(lines: list[str], name: str, unique: str, index: int = 0) -> str:
+    def field(b: Builder, name: str, index: int = 0) -> Pointer:
         """A pointer to a word of the state."""
-        pointer = f"%{unique}.{name}"
-        lines.append(f"  {pointer} = getelementptr inbounds i8, ptr %st, i64 {(LAYOUT.fields[name].index + index) * 8}")
-        return pointer
+        return b.at(STATE, (LAYOUT.fields[name].index + index) * 8)
 
-    def slot(self, lines: list[str], name: str, unique: str) -> str:
+    def slot(self, b: Builder, name: str) -> Pointer:
         """A pointer to a word as the region has it: its slot, if it is held."""
         index = LAYOUT.fields[name].index
-        return f"%w{index}" if index * 8 in self.held else self.field(lines, name, unique)
+        return Pointer(f"%w{index}") if index * 8 in self.held else self.field(b, name)
 
-    def put(self, name: str, unique: str, operand: str, type_: str = "i64") -> None:
+    def put(self, name: str, word: Word) -> None:
         """Store to a word of the state."""
-        self.tail(f"store {type_} {operand}, ptr {self.field(self.tails, name, unique)}, align 8")
+        self.tails.store(word, self.field(self.tails, name))
+
+    def put_pointer(self, name: str, pointer: Pointer) -> None:
+        """Store a pointer to a word of the state."""
+        self.tails.store_pointer(pointer, self.field(self.tails, name))
 
     def type_of(self, register: Register) -> str:
         """The type of a register's slot."""
@@ -102,110 +103,85 @@ class Ways:
         bank, number = register
         return (number if bank == "w" else LAYOUT.fields[bank].index + number) * 8
 
-    def spill(self, registers_: set[Register], unique: str) -> None:
+    def spill(self, registers_: set[Register], label: str) -> None:
         """Write registers, held words and what the host knows of NX back to the state."""
+        b = self.tails
         if self.looks_plain:
-            self.tails += merged_if_clear(unique)
-        for bank, number in sorted(registers_):
-            value = f"%{unique}.{bank}{number}"
-            type_ = self.type_of((bank, number))
-            self.tail(f"{value} = load {type_}, ptr %{bank}{number}")
-            self.tail(f"{value}.p = getelementptr inbounds i8, ptr %st, i64 {self.offset((bank, number))}")
-            self.tail(f"store {type_} {value}, ptr {value}.p, align 8")
+            merged_if_clear(b, label)
+        for register in sorted(registers_):
+            bank, number = register
+            type_ = self.type_of(register)
+            value = b.read(f"%{bank}{number}", type_)
+            b.store_as(type_, value, b.at(STATE, self.offset(register)))
 
-    def set_of_now(self, unique: str) -> str:
+    def set_of_now(self) -> Pointer:
         """The translation set: a parameter, or a slot where the region changes modes."""
-        if not self.changes_mode:
-            return "%tlb"
-        self.tail(f"%{unique}.tlb = load ptr, ptr %set")
-        return f"%{unique}.tlb"
+        return self.tails.read_pointer(SET) if self.changes_mode else TLB
 
-    def tail_call(self, target: str, rec: str, ic: str, unique: str) -> None:
-        tlb = self.set_of_now(unique)
+    def tail_call(self, target: str, rec: Pointer, ic: Word) -> None:
+        tlb = self.set_of_now()
         if self.held:
-            self.put("tlb_ptr", f"{unique}.now", tlb, "ptr")
-        self.tail(f"musttail call {CC} void {target}(ptr %st, ptr {rec}, i64 {ic}, ptr {tlb})")
-        self.tail("ret void")
+            self.put_pointer("tlb_ptr", tlb)
+        self.tails.go_on(target, rec, ic, tlb)
 
-    def note_mode(self, unique: str) -> None:
+    def note_mode(self) -> None:
         """Say in which mode the run that begins there is: a sample tells it, and a region presumes it."""
-        for name in ("priv", "virt"):
-            self.tail(f"%{unique}.{name}.v = load i64, ptr {self.slot(self.tails, name, unique)}")
-        self.tail(f"%{unique}.above = shl i64 %{unique}.virt.v, 2")
-        self.tail(f"%{unique}.now = or i64 %{unique}.above, %{unique}.priv.v")
-        self.put("run_mode", f"{unique}.put", f"%{unique}.now")
+        b = self.tails
+        priv, virt = (b.read(self.slot(b, name)) for name in ("priv", "virt"))
+        self.put("run_mode", b.either(b.shl(virt, 2), priv))
 
     # --- where things are ---
-    def table(self, page: int, unique: str) -> str:
+    def table(self, page: int) -> Word:
         """Host address of a page's records."""
-        if page == 0:
-            return "%table0"
-        self.tail(f"%{unique}.t = load i64, ptr getelementptr (i8, ptr @region, i64 {-8 * page})")
-        return f"%{unique}.t"
+        return self.tails.read(beside("@region", -8 * page)) if page else TABLE
 
-    def base(self, page: int, unique: str, lines: list[str] | None = None) -> str:
+    def base(self, page: int, b: Builder) -> Word:
         """Virtual address of a page."""
-        if not self.several:
-            return "%pc0"
-        (self.tails if lines is None else lines).append(f"  %{unique}.b = load i64, ptr %base{page}")
-        return f"%{unique}.b"
+        return b.read(f"%base{page}") if self.several else PC
 
-    def pc(self, place: int, unique: str, lines: list[str] | None = None) -> str:
+    def pc(self, place: int) -> Word:
         """The virtual address of a place whose page is known."""
-        base = self.base(place >> 12, unique, lines)
-        (self.tails if lines is None else lines).append(f"  %{unique}.pc = add i64 {base}, {place & PAGE - 1}")
-        return f"%{unique}.pc"
+        return self.tails.add(self.base(place >> 12, self.tails), place & PAGE - 1)
 
-    def record(self, page: int, unique: str, offset: str | int, *, begins: bool = False) -> str:
+    def record(self, page: int, offset: Operand, *, begins: bool = False) -> Pointer:
         """The record at a byte offset of a page's records, and the words of that page; `begins`: a run begins there."""
-        table = self.table(page, unique)
+        b = self.tails
+        table = self.table(page)
         if self.several:
-            base = self.base(page, unique)
-            self.tail(f"%{unique}.q = lshr i64 {table}, 3")
-            self.tail(f"%{unique}.k = sub i64 {base}, %{unique}.q")
-            self.tail(f"%{unique}.host = load i64, ptr %host{page}")
-            self.put("code_table", unique, table)
-            self.put("code_k", unique, f"%{unique}.k")
-            self.put("code_host", unique, f"%{unique}.host")
-        self.tail(f"%{unique}.a = add i64 {table}, {offset}")
-        self.tail(f"%{unique}.r = inttoptr i64 %{unique}.a to ptr")
+            base = self.base(page, b)
+            k, host = b.sub(base, b.lshr(table, 3)), b.read(f"%host{page}")
+            self.put("code_table", table)
+            self.put("code_k", k)
+            self.put("code_host", host)
+        rec = b.pointer(b.add(table, offset))
         if begins or self.several:
-            self.put("run_start", unique, f"%{unique}.r", "ptr")
+            self.put_pointer("run_start", rec)
         if self.changes_mode:
-            self.note_mode(f"{unique}.mode")
-        return f"%{unique}.r"
+            self.note_mode()
+        return rec
 
     # --- out ---
     def leave_by_record(self, page: int, offset: int, dirty: set[Register]) -> str:
         """Label of a way out to the record of an offset of a page; 4096 is the page's end."""
         label = self.tail_label("rec")
         self.spill(dirty, label)
-        rec = self.record(page, label, offset * 8, begins=True)
-        self.tail(f"%{label}.h = load ptr, ptr {rec}, align 8")
-        self.tail(f"%{label}.ic = load i64, ptr %ic")
-        self.tail_call(f"%{label}.h", rec, f"%{label}.ic", label)
+        rec = self.record(page, offset * 8, begins=True)
+        self.tail_call(self.tails.load_pointer(rec), rec, self.tails.read(IC))
         return label
 
     def leave_by_pc(self, function: str, dirty: set[Register], place: int | None = None) -> str:
         """Label of a way out to `%to`, or to a place of a known page, through one of the joints."""
-        label = self.tail_label("goto")
+        b, label = self.tails, self.tail_label("goto")
         self.spill(dirty, label)
-        if place is None:
-            self.tail(f"%{label}.pc = load i64, ptr %to")
-            pc = f"%{label}.pc"
-        else:
-            pc = self.pc(place, label)
-        self.put("next_pc", label, pc)
-        self.tail(f"%{label}.f = load ptr, ptr {self.field(self.tails, function, label)}, align 8")
-        self.tail(f"%{label}.ic = load i64, ptr %ic")
-        self.tail_call(f"%{label}.f", "%rec", f"%{label}.ic", label)
+        self.put("next_pc", b.read(TO) if place is None else self.pc(place))
+        joint = b.load_pointer(self.field(b, function))
+        self.tail_call(joint, REC, b.read(IC))
         return label
 
-    def in_budget(self, label: str, spent: str, onward: str) -> None:
+    def in_budget(self, spent: str, onward: str) -> None:
         """Go on, or leave where the budget is spent."""
-        self.tail(f"%{label}.ic = load i64, ptr %ic")
-        self.tail(f"%{label}.spent = icmp slt i64 %{label}.ic, 0")
-        self.tail(f"br i1 %{label}.spent, label %{spent}, label %{onward}{UNLIKELY}")
+        b = self.tails
+        b.branch(b.compare("slt", b.read(IC), 0), spent, onward, UNLIKELY)
 
     # --- on ---
     def go(self, source: int, target: int, dirty: set[Register]) -> str:
@@ -218,7 +194,7 @@ class Ways:
             return onward
         spent = self.leave_by_pc("fn_budget", dirty, target)
         label = self.tail_label("back")
-        self.in_budget(label, spent, onward)
+        self.in_budget(spent, onward)
         return label
 
     def cross(self, source: int, target: int, dirty: set[Register]) -> str:
@@ -227,11 +203,9 @@ class Ways:
         way = self.leave_by_pc("fn_goto", dirty)
         if target in self.region.blocks:
             way = self.enter([target], dirty, way)
-        label = self.tail_label("cross")
-        base = self.base(source >> 12, label)
-        self.tail(f"%{label}.pc = add i64 {base}, {distance * PAGE + (target & PAGE - 1)}")
-        self.tail(f"store i64 %{label}.pc, ptr %to")
-        self.tail(f"br label %{way}")
+        b, label = self.tails, self.tail_label("cross")
+        b.write(b.add(self.base(source >> 12, b), distance * PAGE + (target & PAGE - 1)), TO)
+        b.goto(way)
         return label
 
     def enter(self, targets: list[int], dirty: set[Register], elsewhere: str) -> str:
@@ -243,75 +217,58 @@ class Ways:
         for page, places in by_page.items():
             onward = self.enter_page(page, places, onward)
         label = self.tail_label("enter")
-        self.in_budget(label, elsewhere, onward)
+        self.in_budget(elsewhere, onward)
         return label
 
     def enter_page(self, page: int, places: list[int], elsewhere: str) -> str:
         """Label that goes to the block at `%to` in a page, if it is one of these."""
-        label = self.name("page")
+        b, label = self.tails, self.tail_label("page")
         found, probe = f"{label}.on", f"{label}.probe"
-        self.tails.append(f"{label}:")
-        self.tail(f"%{label}.pc = load i64, ptr %to")
-        self.tail(f"%{label}.page = and i64 %{label}.pc, {-PAGE}")
-        base = self.base(page, label)
-        same = f"%{label}.same"
-        self.tail(f"{same} = icmp eq i64 {base}, %{label}.page")
+        pc = b.read(TO)
+        first = b.mask(pc, -PAGE)
+        same = b.compare("eq", self.base(page, b), first)
+        tlb = TLB
         if self.changes_mode:
-            self.tail(f"%{label}.in = load ptr, ptr %in{page}")
-            tlb = self.set_of_now(label)
-            self.tail(f"{same}.set = icmp eq ptr %{label}.in, {tlb}")
-            self.tail(f"{same}.both = and i1 {same}, {same}.set")
-            same += ".both"
-        self.tail(f"br i1 {same}, label %{found}, label %{probe if self.several else elsewhere}")
+            known = b.read_pointer(f"%in{page}")
+            tlb = self.set_of_now()
+            same = b.flags("and", same, b.same_place(known, tlb))
+        b.branch(same, found, probe if self.several else elsewhere)
         if self.several:
-            self.probe(page, label, elsewhere)
-        self.tails.append(f"{found}:")
-        self.tail(f"%{label}.o = and i64 %{label}.pc, {PAGE - 1}")
+            self.probe(page, label, pc, first, tlb, elsewhere)
+        b.begin(found)
+        offset = b.mask(pc, PAGE - 1)
         if len(places) > COMPARED and self.region.switched:
-            self.choose_case(label, places, elsewhere)
-            return label
-        cases = " ".join(f"i64 {place & PAGE - 1}, label %b{place:x}" for place in places)
-        self.tail(f"switch i64 %{label}.o, label %{elsewhere} [ {cases} ]")
+            self.choose_case(label, places, offset, elsewhere)
+        else:
+            b.switch(offset, [(place & PAGE - 1, f"b{place:x}") for place in places], elsewhere)
         return label
 
-    def choose_case(self, label: str, places: list[int], elsewhere: str) -> None:
-        """Go on at the one of many places that is at `%LABEL.o`, by one jump through a table and one comparison."""
+    def choose_case(self, label: str, places: list[int], offset: Word, elsewhere: str) -> None:
+        """Go on at the one of many places that is at an offset, by one jump through a table and one comparison."""
+        b = self.tails
         factor, bits = hashed([place & PAGE - 1 for place in places])
-        self.tail(f"%{label}.product = mul i64 %{label}.o, {factor}")
-        self.tail(f"%{label}.up = lshr i64 %{label}.product, {HASHED - bits}")
-        self.tail(f"%{label}.slot = and i64 %{label}.up, {(1 << bits) - 1}")
-        cases = " ".join(f"i64 {slot_of(place & PAGE - 1, factor, bits)}, label %{label}.{place:x}" for place in places)
-        self.tail(f"switch i64 %{label}.slot, label %{elsewhere} [ {cases} ]")
+        slot = b.mask(b.lshr(b.mul(offset, factor), HASHED - bits), (1 << bits) - 1)
+        b.switch(slot, [(slot_of(p & PAGE - 1, factor, bits), f"{label}.{p:x}") for p in places], elsewhere)
         for place in places:
-            self.tails.append(f"{label}.{place:x}:")
-            self.tail(f"%{label}.{place:x}.is = icmp eq i64 %{label}.o, {place & PAGE - 1}")
-            self.tail(f"br i1 %{label}.{place:x}.is, label %b{place:x}, label %{elsewhere}{LIKELY}")
+            b.begin(f"{label}.{place:x}")
+            b.branch(b.compare("eq", offset, place & PAGE - 1), f"b{place:x}", elsewhere, LIKELY)
 
-    def probe(self, page: int, label: str, elsewhere: str) -> None:
-        """Look whether the page is where `%to` points."""
-        self.tails.append(f"{label}.probe:")
-        tlb = f"%{label}.tlb" if self.changes_mode else "%tlb"
-        self.tail(f"%{label}.x = lshr i64 %{label}.pc, 7")
-        self.tail(f"%{label}.i = and i64 %{label}.x, {(FETCH_ENTRIES - 1) * FETCH_BYTES}")
-        self.tail(f"%{label}.s = getelementptr inbounds i8, ptr {tlb}, i64 %{label}.i")
-        self.tail(f"%{label}.e = getelementptr inbounds i8, ptr %{label}.s, i64 {FETCH_AREA}")
-        self.tail(f"%{label}.tag = load i64, ptr %{label}.e, align 16")
-        self.tail(f"%{label}.hit = icmp eq i64 %{label}.tag, %{label}.page")
-        self.tail(f"br i1 %{label}.hit, label %{label}.look, label %{elsewhere}{LIKELY}")
-        self.tails.append(f"{label}.look:")
-        self.tail(f"%{label}.tp = getelementptr inbounds i8, ptr %{label}.e, i64 {FETCH_TABLE}")
-        self.tail(f"%{label}.has = load i64, ptr %{label}.tp, align 8")
-        table = self.table(page, label)
-        self.tail(f"%{label}.ours = icmp eq i64 %{label}.has, {table}")
-        self.tail(f"br i1 %{label}.ours, label %{label}.take, label %{elsewhere}{LIKELY}")
-        self.tails.append(f"{label}.take:")
-        self.tail(f"%{label}.hp = getelementptr inbounds i8, ptr %{label}.e, i64 {FETCH_HOST}")
-        self.tail(f"%{label}.h = load i64, ptr %{label}.hp, align 8")
-        self.tail(f"store i64 %{label}.h, ptr %host{page}")
-        self.tail(f"store i64 %{label}.page, ptr %base{page}")
+    def probe(self, page: int, label: str, pc: Word, first: Word, tlb: Pointer, elsewhere: str) -> None:
+        """Look whether the page is where `%to` points, and note where it is."""
+        b = self.tails
+        b.begin(f"{label}.probe")
+        at = b.mask(b.lshr(pc, 7), (FETCH_ENTRIES - 1) * FETCH_BYTES)
+        entry = b.at(b.at(tlb, at), FETCH_AREA)
+        b.branch(b.compare("eq", b.load(entry, 16), first), f"{label}.look", elsewhere, LIKELY)
+        b.begin(f"{label}.look")
+        has = b.load(b.at(entry, FETCH_TABLE))
+        b.branch(b.compare("eq", has, self.table(page)), f"{label}.take", elsewhere, LIKELY)
+        b.begin(f"{label}.take")
+        b.write(b.load(b.at(entry, FETCH_HOST)), f"%host{page}")
+        b.write(first, f"%base{page}")
         if self.changes_mode:
-            self.tail(f"store ptr {tlb}, ptr %in{page}")
-        self.tail(f"br label %{label}.on")
+            b.write(tlb, f"%in{page}", "ptr")
+        b.goto(f"{label}.on")
 
     def change_mode(self, targets: list[int], dirty: set[Register], *, leaves: bool) -> str:
         """Label that goes on at `%to` in the context of now; `leaves`: unless a hosted mode wants out."""
@@ -320,107 +277,76 @@ class Ways:
         for target in targets:
             if (mode := self.region.mode(target)) is not None:
                 by_mode.setdefault(mode, []).append(target)
+        b = self.tails
         for mode, places in by_mode.items():
             way = self.enter(places, dirty, away)
             label = self.tail_label("in")
-            self.tails += self.compare_mode(mode, label)
-            self.tail(f"br i1 %{label}.same, label %{way}, label %{onward}{LIKELY}")
+            b.branch(self.compare_mode(b, mode), way, onward, LIKELY)
             onward = label
         search = self.leave_by_pc("fn_resume", dirty)
         label = self.tail_label("mode")
         if leaves:
-            self.tail(f"%{label}.asks = load i64, ptr {self.field(self.tails, 'attention', label)}")
-            self.tail(f"%{label}.leave = icmp ne i64 %{label}.asks, 0")
-            self.tail(f"br i1 %{label}.leave, label %{search}, label %{label}.stay{UNLIKELY}")
-            self.tails.append(f"{label}.stay:")
-        self.tail(f"%{label}.n = load i64, ptr {self.slot(self.tails, 'ctx_now', label)}")
-        sets = self.field(self.tails, "ctx_set", label)
-        self.tail(f"%{label}.p = getelementptr inbounds ptr, ptr {sets}, i64 %{label}.n")
-        self.tail(f"%{label}.set = load ptr, ptr %{label}.p, align 8")
-        self.tail(f"%{label}.none = icmp eq ptr %{label}.set, null")
-        self.tail(f"br i1 %{label}.none, label %{search}, label %{label}.on{UNLIKELY}")
-        self.tails.append(f"{label}.on:")
-        self.tail(f"store ptr %{label}.set, ptr %set")
+            asks = b.read(self.field(b, "attention"))
+            b.branch(b.compare("ne", asks, 0), search, f"{label}.stay", UNLIKELY)
+            b.begin(f"{label}.stay")
+        now = b.read(self.slot(b, "ctx_now"))
+        tlb = b.load_pointer(b.item(self.field(b, "ctx_set"), now, "ptr"))
+        b.branch(b.is_null(tlb), search, f"{label}.on", UNLIKELY)
+        b.begin(f"{label}.on")
+        b.write(tlb, SET, "ptr")
         if not self.held:
-            self.put("tlb_ptr", f"{label}.on", f"%{label}.set", "ptr")
-        b = Builder(f"%{label}-")
+            self.put_pointer("tlb_ptr", tlb)
         self.accesses.forget(b)
-        self.tails += [*b.lines, *self.look_plain(label)]
-        self.tail(f"br label %{onward}")
+        self.look_plain(b)
+        b.goto(onward)
         return label
 
-    def look_plain(self, unique: str) -> list[str]:
+    def look_plain(self, b: Builder) -> None:
         """Note in `%plain` whether floating point is as templates presume (PLAIN_STATE)."""
-        lines: list[str] = []
         if not self.looks_plain:
-            return lines
+            return
         state = {name: value for name, value in PLAIN_STATE.items() if name != "inexact_known"}  # jit.inexact
-        for name, value in state.items():
-            pointer = self.field(lines, name, f"{unique}.plain")
-            lines.append(f"  {pointer}.v = load i64, ptr {pointer}, align 8")
-            lines.append(f"  {pointer}.d = xor i64 {pointer}.v, {value}")
-        found = [f"%{unique}.plain.{name}.d" for name in state]
-        for i, other in enumerate(found[1:]):
-            lines.append(f"  %{unique}.plain{i} = or i64 {found[0] if i == 0 else f'%{unique}.plain{i - 1}'}, {other}")
-        lines.append(f"  %{unique}.plain.is = icmp eq i64 %{unique}.plain{len(found) - 2}, 0")
-        return [*lines, f"  store i1 %{unique}.plain.is, ptr %plain"]
+        found = [b.differ(b.load(self.field(b, name)), value) for name, value in state.items()]
+        b.write(b.compare("eq", functools.reduce(b.either, found), 0), AS_PRESUMED, "i1")
 
-    def compare_mode(self, mode: int, unique: str, *, at_entry: bool = False) -> list[str]:
-        """Whether the hart is in a mode: `%unique.same`."""
-        lines: list[str] = []
-        for name, value in (("priv", mode & 3), ("virt", mode >> 2)):
-            pointer = self.field(lines, name, unique) if at_entry else self.slot(lines, name, unique)
-            lines.append(f"  %{unique}.{name}.v = load i64, ptr {pointer}, align 8")
-            lines.append(f"  %{unique}.{name}.is = icmp eq i64 %{unique}.{name}.v, {value}")
-        lines.append(f"  %{unique}.same = and i1 %{unique}.priv.is, %{unique}.virt.is")
-        return lines
+    def compare_mode(self, b: Builder, mode: int, *, at_entry: bool = False) -> Flag:
+        """Whether the hart is in a mode."""
+        place = self.field if at_entry else self.slot
+        priv = b.compare("eq", b.load(place(b, "priv")), mode & 3)
+        return b.flags("and", priv, b.compare("eq", b.load(place(b, "virt")), mode >> 2))
 
     def give_up(self, block: Block, dirty: set[Register], places: list[tuple[int, int]]) -> None:
         """The ways out of a block's instructions that give up: (place, what `ic` still lacks)."""
-        label, entries = f"up{block.start:x}", self.entries
+        b, label, entries = self.tails, f"up{block.start:x}", self.entries
         for place, correction in places:
-            self.tails.append(f"out{place:x}:")
-            self.tail(f"store i64 {correction}, ptr %out.ic")
+            b.begin(f"out{place:x}")
+            b.write(correction, OUT_IC)
             if place in entries:
                 # Its record leads here again.
-                self.tail(f"br label %{label}.head")
+                b.goto(f"{label}.head")
                 continue
-            self.tail(f"store i64 {(place & PAGE - 1) * 8}, ptr %out.rec")
-            self.tail(f"br label %{label}")
+            b.write((place & PAGE - 1) * 8, OUT_REC)
+            b.goto(label)
         if any(place in entries for place, _ in places):
-            self.tails.append(f"{label}.head:")
+            b.begin(f"{label}.head")
             self.spill(dirty, f"{label}.head")
-            rec = self.record(0, f"{label}.head", block.start * 8)
-            own = self.own_handler(self.tails, rec, f"{label}.own")
-            self.tail_call(own, rec, self.corrected(f"{label}.head"), f"{label}.head")
+            rec = self.record(0, block.start * 8)
+            self.tail_call(self.own_handler(b, rec), rec, self.corrected())
         if any(place not in entries for place, _ in places):
-            self.tails.append(f"{label}:")
+            b.begin(label)
             self.spill(dirty, label)
-            self.tail(f"%{label}.o = load i64, ptr %out.rec")
-            rec = self.record(block.start >> 12, label, f"%{label}.o")
-            self.tail(f"%{label}.h = load ptr, ptr {rec}, align 8")
-            self.tail_call(f"%{label}.h", rec, self.corrected(label), label)
+            offset = b.read(OUT_REC)
+            rec = self.record(block.start >> 12, offset)
+            self.tail_call(b.load_pointer(rec), rec, self.corrected())
 
-    def own_handler(self, lines: list[str], rec: str, unique: str) -> str:
+    def own_handler(self, b: Builder, rec: Pointer) -> Pointer:
         """The interpreter's handler of a record, whatever stands in its place (CodeArea.stub)."""
-        low, high = self.field(lines, "jit_low", unique), self.field(lines, "jit_high", unique)
-        lines += [
-            f"  %{unique}.now = load i64, ptr {rec}, align 8",
-            f"  %{unique}.from = load i64, ptr {low}, align 8",
-            f"  %{unique}.to = load i64, ptr {high}, align 8",
-            f"  %{unique}.at = sub i64 %{unique}.now, %{unique}.from",
-            f"  %{unique}.size = sub i64 %{unique}.to, %{unique}.from",
-            f"  %{unique}.stub = icmp ult i64 %{unique}.at, %{unique}.size",
-            f"  %{unique}.before = add i64 %{unique}.now, -8",
-            f"  %{unique}.word = inttoptr i64 %{unique}.before to ptr",
-            f"  %{unique}.place = select i1 %{unique}.stub, ptr %{unique}.word, ptr {rec}",
-            f"  %{unique}.h = load ptr, ptr %{unique}.place, align 8",
-        ]
-        return f"%{unique}.h"
+        low, high = self.field(b, "jit_low"), self.field(b, "jit_high")
+        now, first, end = b.load(rec), b.load(low), b.load(high)
+        is_stub = b.compare("ult", b.sub(now, first), b.sub(end, first))
+        return b.load_pointer(b.choose(is_stub, b.pointer(b.add(now, -8)), rec))
 
-    def corrected(self, unique: str) -> str:
+    def corrected(self) -> Word:
         """The instructions left, as the one that gives up finds them."""
-        self.tail(f"%{unique}.d = load i64, ptr %out.ic")
-        self.tail(f"%{unique}.ic0 = load i64, ptr %ic")
-        self.tail(f"%{unique}.ic = add i64 %{unique}.ic0, %{unique}.d")
-        return f"%{unique}.ic"
+        lacks = self.tails.read(OUT_IC)
+        return self.tails.add(self.tails.read(IC), lacks)

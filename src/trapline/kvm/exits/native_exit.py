@@ -391,8 +391,7 @@ def nested_exit(hart: Hart) -> bool:
 def machine_exit(hart: Hart) -> bool:
     """A trap of the guest that entered M-mode; False, with nothing done, if it is Python's.
 
-    Where firmware hands it to HS-mode it goes on there, and what HS-mode leaves to Python is an exit to HS-mode that
-    came through firmware.
+    Where firmware hands it to HS-mode it is not done either: it is an exit to HS-mode then that came through firmware.
     """
     cause = hart.mcause
     origin = previous_privilege(hart)
@@ -407,7 +406,7 @@ def machine_exit(hart: Hart) -> bool:
     if went == WENT_TO_HS:
         hart.kvm_via = VIA_FIRMWARE
         hart.exit_reason = EXIT_HOSTED_HS
-        return supervisor_exit(hart)
+        return False
     hart.scratch[0] = epc
     hart.scratch[1] = tval
     kind = U64(FIRMWARE_TO_VS) if went == WENT_TO_VS else U64(FIRMWARE_EMULATE)
@@ -425,10 +424,10 @@ def hosted_exit(hart: Hart) -> U64:
     hart.kvm_exit_offset = hart.time_offset
     if hart.instret >= hart.hpm_due:
         update_derived(hart)  # an overflow is noticed behind the very instruction, as Python's exits notice it
-    if hart.exit_reason == EXIT_HOSTED_HS:
-        handled = supervisor_exit(hart)
-    elif hart.exit_reason == EXIT_HOSTED_M:
+    if hart.exit_reason == EXIT_HOSTED_M:
         handled = machine_exit(hart)
+    if not handled and hart.exit_reason == EXIT_HOSTED_HS:
+        handled = supervisor_exit(hart)
     if not handled:
         return U64(NOT_HANDLED)
     hart.kvm_exits_left = hart.kvm_exits_left - 1

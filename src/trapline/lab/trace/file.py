@@ -49,7 +49,9 @@ def tracing(options: CommonOptions, own: Mapping[str, int]) -> Tracing:
     if path is None:
         for option, wrong in (("--trace-last", last is not None), ("--trace-filter", bool(filters))):
             if wrong:
-                raise UsageError(f"{option} needs a file", option, "--trace FILE")
+                raise UsageError("needs a file", option, "--trace FILE")
+    elif Path(path).suffix.lower() not in (*_ENDINGS, ""):
+        raise _no_format(path)
     if last is not None and not 0 < last <= MOST_LAST:
         raise UsageError(f"{last} is not in 1..{MOST_LAST}", "--trace-last")
     items, log_file = parse_log(options.log, options.log_file)
@@ -200,6 +202,7 @@ class _Parquet:
 
 
 _TEXTS: dict[str, Callable[[OutputFile], Any]] = {".jsonl": _Lines, ".csv": _Csv, ".json": _Chrome}
+_ENDINGS = (*_TEXTS, ".parquet", ".pftrace")
 
 
 @contextlib.contextmanager
@@ -221,8 +224,12 @@ def _opened(path: str | None) -> Iterator[Any]:
             assert out is not None
             yield _TEXTS[ending](out)
     else:
-        endings = ".jsonl, .csv, .parquet, or .json or .pftrace for Perfetto"
-        raise UsageError(f"{path!r} does not say in which format", OPTION, f"its name ends in {endings}")
+        raise _no_format(path)
+
+
+def _no_format(path: str) -> UsageError:
+    endings = ".jsonl, .csv, .parquet, or .json or .pftrace for Perfetto"
+    return UsageError(f"{path!r} does not say in which format", OPTION, f"its name ends in {endings}")
 
 
 class _Chosen:

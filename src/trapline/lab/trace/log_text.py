@@ -42,7 +42,7 @@ def parse_log(text: str | None, file: str | None) -> tuple[frozenset[str], str |
     """Return the items of the option's value, ITEMS[:FILE], and the file; UsageError says which word is wrong."""
     if text is None:
         if file is not None:
-            raise UsageError("--log-file needs to know what", "--log-file", f"--log {','.join(ITEMS)}")
+            raise UsageError("needs to know what", "--log-file", f"--log {','.join(ITEMS)}")
         return frozenset(), None
     items, colon, named = text.partition(":")
     if colon and not named:

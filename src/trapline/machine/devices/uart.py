@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import ClassVar
 
-from trapline.lang.devices import ASK_REFILL, ASK_TRANSMIT, FIFO, DeviceState, Registers, ask_host
+from trapline.lang.devices import ASK_REFILL, ASK_TRANSMIT, DEVICES, FIFO, LINE, DeviceState, Registers, ask_host
 from trapline.lang.functions import cold, hosted
 from trapline.lang.state import Hart
 from trapline.lang.values import U64
@@ -27,6 +27,7 @@ MSR_CTS, MSR_DSR, MSR_RI, MSR_DCD = 0x10, 0x20, 0x40, 0x80
 
 _TRIGGER = (1, 4, 8, 14)
 _REAL_FIFO = 16  # with no more than that in the FIFO, the host hands out what it holds
+_NEWLINE = 10
 _LINES = MSR_CTS | MSR_DSR | MSR_DCD
 
 
@@ -126,13 +127,16 @@ def uart_calm(hart: Hart, io: DeviceState, offset: U64, size: U64) -> bool:
 
 @cold
 def uart_transmit(hart: Hart, io: DeviceState, byte: U64) -> None:
-    """THR: the byte leaves at once."""
+    """THR: the byte leaves at once. The host gets whole lines, unless somebody waits for each byte."""
     io.uart_thr_empty = 0
     uart_update(hart, io)
     if io.uart_mcr & MCR_LOOP != 0:
         uart_put(io, byte)
     else:
-        ask_host(hart, io, ASK_TRANSMIT, byte)
+        io.uart_line[io.uart_held] = byte
+        io.uart_held = io.uart_held + 1
+        if byte == _NEWLINE or io.uart_held >= io.uart_most:
+            ask_host(hart, io, ASK_TRANSMIT, io.uart_held)
     io.uart_thr_empty = 1
     uart_update(hart, io)
 
@@ -207,7 +211,8 @@ def uart_store(hart: Hart, io: DeviceState, offset: U64, size: U64, value: U64) 
 class Uart(Registers):
     """The serial port: transmits at once, receives from a queue that never overruns.
 
-    `output` gets each transmitted byte. Its pin is source UART_IRQ of the interrupt controller.
+    `output` gets what is transmitted: each byte at once, or whole lines where a console has
+    connected it (`hold`). Its pin is source UART_IRQ of the interrupt controller.
     """
 
     on_load, on_store, on_calm = uart_load, uart_store, uart_calm
@@ -217,10 +222,23 @@ class Uart(Registers):
         super().__init__(io)
         self._hart = hart  # for what arrives from outside: any hart of the machine
         self._waiting: deque[int] = deque()  # received, but not in the FIFO yet
-        io.answers[ASK_TRANSMIT] = lambda byte: output(bytes((byte,)))
+        self._output = output
+        io.answers[ASK_TRANSMIT] = lambda _: self.drain()
         io.answers[ASK_REFILL] = lambda _: self._refill()
         io.uart_divisor = 12
         io.uart_modem = _LINES
+
+    def hold(self, *, lines: bool) -> None:
+        """Hand on what is transmitted when a line ends or at `drain`, or each byte."""
+        self.io.uart_most = LINE if lines else 1
+
+    def drain(self) -> None:
+        """Hand on what is held."""
+        count = int(self.io.uart_held)
+        if count:
+            self.io.uart_held = 0
+            at = DEVICES.fields["uart_line"].index
+            self._output(bytes(self.io.mem[at : at + count].tolist()))
 
     def _refill(self) -> None:
         while self._waiting and self.io.uart_count < FIFO:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from trapline.dataclass import dataclass, replace
+from trapline.lang.given import require_kind
 from trapline.machine.load.elf import Content, Elf, ImageError, Segment, is_elf, parse
 from trapline.machine.load.kernel_image import LINUX_HEADER, linux_header, require_kernel, unpacked
 from trapline.machine.load.packed import MOST
@@ -75,6 +76,7 @@ def read_program(path: str | Path, bound: MostBytes = UNBOUND) -> Content:
     and a larger file are only mapped.
     """
     most = bound.elf
+    require_kind("path", path, str, Path)
     try:
         with open_input(path) as file:
             data = file.read(LINUX_HEADER.size)

@@ -75,11 +75,6 @@ class PackedReader:
         return len(self._rest) != 0
 
 
-def zstd_reader(source: Any, most: int = MOST) -> PackedReader:
-    """Return a file object that unpacks zstd from bytes or from a file; MissingLibraryError if nothing can."""
-    return PackedReader(io.BytesIO(source) if isinstance(source, bytes) else source, "zstd", most)
-
-
 class _View(io.RawIOBase):
     """A file over memory that is not copied whole."""
 

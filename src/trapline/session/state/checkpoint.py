@@ -12,10 +12,11 @@ import ctypes
 import mmap
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from trapline.engine.undo import put_pages_back
-from trapline.lang.given import Named
+from trapline.lang.given import Named, require_kind
 from trapline.lang.host_pages import anonymous
 from trapline.lang.state.words import LAYOUT
 from trapline.privilege import undo
@@ -186,6 +187,7 @@ class Checkpoints:
 
     def rewind(self, point: Checkpoint | None = None, *, quiet: bool = False) -> None:
         """`Machine.rewind`."""
+        require_kind("checkpoint", point, Checkpoint, NoneType)
         if not self._levels:
             raise CheckpointError("there is no checkpoint to rewind to")
         if point is not None and point not in self:

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
-import stat
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from trapline.dataclass import dataclass
 from trapline.session.terminal.aside import Aside
-from trapline.session.terminal.console_texts import Watched
 from trapline.session.terminal.panic import PanicWatch
 from trapline.session.terminal.sigint import on_death, on_stop
+from trapline.session.terminal.sources import Again, FileInput, InputSource, NoInput, Position, listens
 from trapline.session.terminal.terminal_guard import guarded
 
 if TYPE_CHECKING:
     from trapline.session.state.kept_state import KeptState
+    from trapline.session.terminal.console_texts import Watched
     from trapline.session.terminal.later_monitor import LaterMonitor
 
 CTRL_A = 0x01
@@ -34,132 +33,18 @@ HELP = (
     b"\r\nCtrl-A x  end the run\r\nCtrl-A c  switch between the guest's console and the monitor\r\n"
     b"Ctrl-A l  the live view, and back\r\nCtrl-A Ctrl-A  send Ctrl-A\r\nCtrl-A h  this help\r\n"
 )
-Position = tuple[int, int]  # instructions retired, ticks
 
 
-class InputSource(Protocol):
-    """Where typed bytes come from."""
+class Line(Protocol):
+    """A serial port that may hold what the guest has transmitted."""
 
-    keyboard: bool  # a person's terminal: Ctrl-A is understood
-    live: bool  # someone may still write: an idle machine waits for real
-
-    def poll(self, position: Position) -> bytes:
-        """Return what has arrived by now, without waiting."""
+    def hold(self, *, lines: bool) -> None:
+        """Hand on whole lines, or each byte at once."""
         ...
 
-    def wait(self, seconds: float | None) -> bool:
-        """Wait for input, for at most `seconds`; return whether more can ever come."""
+    def drain(self) -> None:
+        """Hand on what is held."""
         ...
-
-    def next_position(self) -> Position | None:
-        """Return the position at which the next bytes are due, if that is known."""
-        ...
-
-    def on_output(self, data: bytes) -> bool:
-        """The guest wrote `data`; return whether that makes input due at once."""
-        ...
-
-
-class NoInput:
-    """Nothing is ever typed."""
-
-    keyboard = False
-    live = False
-
-    def poll(self, position: Position) -> bytes:
-        """Return nothing."""
-        return b""
-
-    def wait(self, seconds: float | None) -> bool:
-        """Return that nothing comes."""
-        return False
-
-    def next_position(self) -> Position | None:
-        """Return that nothing is due."""
-        return None
-
-    def on_output(self, data: bytes) -> bool:
-        """Ignore it."""
-        return False
-
-
-class Replay(NoInput):
-    """Bytes at recorded positions: the log of an earlier session, or a schedule made by hand."""
-
-    def __init__(self, events: Sequence[tuple[Position, bytes]]) -> None:
-        self._events = list(events)
-
-    def poll(self, position: Position) -> bytes:
-        """Return the bytes that were due up to `position`."""
-        data = b""
-        while self._events and position >= self._events[0][0]:
-            data += self._events.pop(0)[1]
-        return data
-
-    def next_position(self) -> Position | None:
-        """Return the next recorded position."""
-        return self._events[0][0] if self._events else None
-
-
-class Script(NoInput):
-    """Answers to prompts: each (expected, answer) pair sends `answer` once the guest has written `expected`."""
-
-    def __init__(self, steps: Sequence[tuple[bytes, bytes]]) -> None:
-        self._steps = list(steps)
-        self._seen = b""
-        self._due = b""
-
-    @property
-    def finished(self) -> bool:
-        """Whether every expected text has appeared."""
-        return not self._steps
-
-    def on_output(self, data: bytes) -> bool:
-        """Match the output so far against the next prompt."""
-        self._seen += data
-        while self._steps and (at := self._seen.find(self._steps[0][0])) >= 0:
-            expected, answer = self._steps.pop(0)
-            self._seen = self._seen[at + len(expected) :]
-            self._due += answer
-        return bool(self._due)
-
-    def poll(self, position: Position) -> bytes:
-        """Return the answers whose prompts have appeared."""
-        data, self._due = self._due, b""
-        return data
-
-    def wait(self, seconds: float | None) -> bool:
-        """Return whether an answer is waiting to be read."""
-        return bool(self._due)
-
-
-class Again(NoInput):
-    """Input that came before, at the same positions, and then what still comes from where it came."""
-
-    def __init__(self, events: Sequence[tuple[Position, bytes]], source: InputSource) -> None:
-        self.left, self.source = list(events), source
-        self.keyboard, self.live = source.keyboard, source.live
-
-    def poll(self, position: Position) -> bytes:
-        """Return what had arrived up to `position`; behind the last of it, what arrives."""
-        if not self.left:
-            return self.source.poll(position)
-        data = b""
-        while self.left and position >= self.left[0][0]:
-            data += self.left.pop(0)[1]
-        return data
-
-    def wait(self, seconds: float | None) -> bool:
-        """Wait for new input, if nothing old is left."""
-        return bool(self.left) or self.source.wait(seconds)
-
-    def next_position(self) -> Position | None:
-        """Return where the next bytes came."""
-        return self.left[0][0] if self.left else self.source.next_position()
-
-    def on_output(self, data: bytes) -> bool:
-        """Tell the source."""
-        return self.source.on_output(data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,45 +56,6 @@ class ConsoleMark:
     logged: int
     unfinished: bytes
     source: KeptState
-
-
-class FileInput(NoInput):
-    """A file descriptor: terminal, pipe or file.
-
-    Behind an open pipe is a program that answers in its own time, as a person does: it is live until its end.
-    """
-
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
-        self._ended = False
-        self.keyboard = os.isatty(descriptor)
-        kind = os.fstat(descriptor).st_mode
-        self.live = self.keyboard or stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind)
-
-    def poll(self, position: Position) -> bytes:
-        """Read what is there."""
-        if self._ended or not self._ready(0):
-            return b""
-        data = os.read(self.descriptor, 4096)
-        if not data:
-            self._end()
-        return data
-
-    def wait(self, seconds: float | None) -> bool:
-        """Wait for input; at the end of a file no more comes."""
-        if not self._ended:
-            self._ready(seconds)
-        return not self._ended
-
-    def _ready(self, seconds: float | None) -> bool:
-        try:
-            return bool(select.select([self.descriptor], [], [], seconds)[0])
-        except (OSError, ValueError):
-            self._end()
-            return False
-
-    def _end(self) -> None:
-        self._ended, self.live = True, False
 
 
 READER_GONE = "nobody reads the console any more"
@@ -226,7 +72,9 @@ class Console:
         escape: bool | None = None,
     ) -> None:
         self._output = output or (lambda data: None)
-        self.source: InputSource = source or NoInput()
+        self._line: Line | None = None
+        self._told: list[Watched] = []
+        self.source = source or NoInput()
         self._escape = self.source.keyboard if escape is None else escape
         self._after_escape = False
         self._buffer = bytearray()
@@ -239,7 +87,6 @@ class Console:
         self.unfinished = b""  # what the guest has written since its last newline, of a long line the end
         self.lost = ""  # why the rest of the guest's output could not be handed on
         self._reader_gone = False
-        self._told: list[Watched] = []
         self.monitor: LaterMonitor | None = None
         self._in_monitor = False
         self.aside: Aside | None = None  # while another program has the terminal
@@ -249,8 +96,30 @@ class Console:
         self.panic = PanicWatch()
         self.deliver: Callable[[], object] | None = None  # called when output makes input due at once
 
+    @property
+    def source(self) -> InputSource:
+        """Where typed bytes come from."""
+        return self._source
+
+    @source.setter
+    def source(self, source: InputSource) -> None:
+        self._source = source
+        self._listen()
+
+    def connect(self, line: Line) -> None:
+        """Take a serial port's output, by lines where nobody waits for each byte."""
+        self._line = line
+        self._listen()
+
+    def _listen(self) -> None:
+        if self._line is not None:
+            self._line.drain()
+            self._line.hold(lines=not self._told and not listens(self._source))
+
     def write(self, data: bytes) -> None:
         """The guest transmits; lines go out at once, the rest at the next `flush`."""
+        if self._line is not None:
+            self._line.drain()
         self._buffer += data
         if data[-1:] == b"\n" or len(self._buffer) >= 4096:
             self.flush()
@@ -261,6 +130,8 @@ class Console:
 
     def flush(self) -> None:
         """Hand on what the guest has transmitted."""
+        if self._line is not None:
+            self._line.drain()
         if self._buffer:
             data, self._buffer = bytes(self._buffer), bytearray()
             for at in range(0, len(data), _MOST_OUT):
@@ -273,11 +144,15 @@ class Console:
         """Call a function whenever the guest has written a text, and `stop` if it returns True."""
         if not text:
             raise ValueError("an empty text is always there: name one")
+        from trapline.session.terminal.console_texts import Watched  # not part of every start
+
         self._told.append(Watched(owner, text, function, stop))
+        self._listen()
 
     def forget(self, owner: Any) -> None:
         """Call what an owner asked for no more."""
         self._told = [watched for watched in self._told if watched.owner is not owner]
+        self._listen()
 
     def _hand_on(self, data: bytes, known: int = 0) -> None:
         """Write to the sink what is not `known`; without a reader the run ends, with a full disk it goes on unseen."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from trapline.session.terminal.console import InputSource, Position
+from trapline.session.terminal.sources import InputSource, Position
 
 
 class Watch:

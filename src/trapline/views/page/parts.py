@@ -1,4 +1,4 @@
-"""What sections of a report are made of: tables that become cards on a narrow screen, pictures in two widths."""
+"""What sections of a report are made of: tables that become cards on a narrow screen, pictures in three widths."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element
 
 from trapline.views.page.elements import Child, el
 
-WIDE, NARROW = 1100, 320  # px: what a picture is drawn for
+WIDE, MIDDLE, NARROW = 1100, 690, 320  # px: what a picture is drawn for
 
 Cell = Child | Sequence[Child]
 
@@ -43,9 +43,9 @@ class Rows:
 
 
 def both(draw: Callable[[int], Element], caption: str) -> Element:
-    """Return a figure that is drawn for wide and for narrow screens."""
-    wide, narrow = draw(WIDE), draw(NARROW)
-    return el("figure", el("figcaption", caption, class_="faint"), _in("wide", wide), _in("narrow", narrow))
+    """Return a figure that is drawn for wide and narrow places, and for those between."""
+    drawn = [_in(kind, draw(width)) for kind, width in (("wide", WIDE), ("middle", MIDDLE), ("narrow", NARROW))]
+    return el("figure", el("figcaption", caption, class_="faint"), *drawn)
 
 
 def _in(kind: str, picture: Element) -> Element:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from trapline.views.page.parts import MIDDLE, WIDE
+
 _LIGHT = (
     "--ground:#fff;--ink:#1b1f24;--faint:#57606a;--rule:#d0d7de;--soft:#f3f5f7;--link:#0550ae;--differs:#fff3c4;"
     "--guest:#0a58ca;--emulated:#12795c;--resumed:#5f6b76;--vmm:#8a5a00;--dead:#c1121f;"
@@ -44,7 +46,7 @@ PAGE = (
 *{{box-sizing:border-box}}
 body{{margin:0 auto;padding:1rem;max-width:100rem;background:var(--ground);color:var(--ink);
 font:1rem/1.5 system-ui,'Liberation Sans','DejaVu Sans',sans-serif}}
-a{{color:var(--link)}}
+a{{color:var(--link);overflow-wrap:anywhere}}
 h1{{font-size:1.5rem;margin:.2em 0}}h2{{font-size:1.25rem;margin:2rem 0 .3rem;padding-top:.6rem;
 border-top:2px solid var(--rule);overflow-wrap:anywhere}}h3{{font-size:1.05rem;margin:1.4rem 0 .3rem}}
 :focus-visible{{outline:3px solid var(--link);outline-offset:2px}}
@@ -53,8 +55,10 @@ p{{margin:.3rem 0;max-width:60rem;overflow-wrap:anywhere}}
 .faint,caption{{color:var(--faint);font-size:.875rem}}.bad{{color:var(--dead);font-weight:600}}.good{{color:var(--emulated)}}
 code,pre,.m{{font-family:{_MONO};font-size:.8125rem}}
 pre{{background:var(--soft);padding:.6rem;overflow-x:auto;white-space:pre-wrap;overflow-wrap:anywhere}}
-figure{{margin:.8rem 0}}figure svg{{display:block;max-width:100%;height:auto}}
-.narrow{{display:none}}
+figure{{margin:.8rem 0;container-type:inline-size}}figure svg{{display:block;max-width:100%;height:auto}}
+.middle,.narrow{{display:none}}
+@container (max-width:{WIDE - 1}px){{.wide{{display:none}}.middle{{display:block}}}}
+@container (max-width:{MIDDLE - 1}px){{.middle{{display:none}}.narrow{{display:block}}}}
 table{{border-collapse:collapse;font-size:.875rem;margin:.5rem 0}}
 caption{{text-align:left;padding:.2rem 0}}
 th,td{{padding:.2rem .9rem .2rem 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--rule);
@@ -68,7 +72,6 @@ nav ul{{padding-left:1.2rem}}
 .pair{{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(28rem,100%),1fr));gap:0 2rem}}
 .pair>*{{min-width:0}}
 @media (max-width:46rem){{
-.wide{{display:none}}.narrow{{display:block}}
 table,tbody,tr,caption{{display:block}}thead{{position:absolute;left:-99rem}}
 tr{{padding:.4rem 0;border-bottom:1px solid var(--rule)}}
 tbody th{{min-width:0}}
