@@ -174,7 +174,12 @@ def _boot_once(options: BootOptions, console: Console | None, progress: Callable
             covered_beside(options, engine, _programs(options), lambda: _symbols(options)),
             debugged(machine, options.debug, progress) as run,
             offered(
-                machine, options.offer, lambda: _source(machine, options, traps, executed), live=options.observe.live
+                machine,
+                options.offer,
+                lambda: _source(machine, options, traps, executed),
+                machine.harts,
+                guest=False,
+                live=options.observe.live,
             ),
         ):
             result, taken = run_and_keep(

@@ -311,7 +311,9 @@ def _run_once(
         output_file(None if of_hardware else options.trace, "--trace") as file,
         _routes(guest, file, trace),
         profiled_beside(options, harts, guest.vm, lambda: symbols_of(options.guest)),
-        offered(guest, options.offer, lambda: _source(guest, options, before), live=options.observe.live),
+        offered(
+            guest, options.offer, lambda: _source(guest, options, before), harts, guest=True, live=options.observe.live
+        ),
         covered_beside(options, engine, (options.guest,), lambda: symbols_of(options.guest)),
     ):
         started, ticks = time.perf_counter(), guest.position()[1]

@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     import select
     import socket
 
+    from trapline.lab.own_screen import OwnScreen
+    from trapline.lang.state import Hart
     from trapline.session.session import Session
 
 FIRST, EVERY, NOTED = 0.25, 0.02, 0.1  # seconds: before a run is offered; between looks at the socket; between pcs
 LEAST, MOST = 0.09, 1.0  # seconds between two samples: never less; they are not late by more
 COST = 0.003  # what part of the run's own processor time its samples may take, where they would come more often
 CLIENTS, QUESTION = 8, 64  # clients at a time; bytes of a question
+LATER = 0.5  # seconds until it is looked whether the run is stuck
 WATCHED = 5.0  # seconds for which a client that asked is there: pcs are noted
 PLACES = 512  # different pcs that are kept
 SAMPLE = b"sample"
@@ -223,22 +226,34 @@ class Offer:
 
 
 @contextlib.contextmanager
-def offered(run: Session, wanted: bool, make: Callable[[], Source], *, live: bool = False) -> Iterator[Offer | None]:
+def offered(
+    run: Session, wanted: bool, make: Callable[[], Source], harts: Sequence[Hart], *, guest: bool, live: bool = False
+) -> Iterator[Offer | None]:
     """Offer a run to watchers in the block, if that is wanted; `live`: open the view of it on its own terminal."""
     if not wanted:
         yield None
         return
     offer = Offer(make)
-    look: Callable[[], None] = offer
-    screen = None
+    screen: OwnScreen | None = None
+    stuck: Callable[[], None] | None = None
+    later = time.monotonic() + LATER
     if run.console.source.keyboard:
         from trapline.lab.own_screen import OwnScreen, possible
 
         screen = OwnScreen(run.console, offer, begin=live and possible(run.console))
 
-        def look() -> None:
-            offer()
+    def look() -> None:
+        nonlocal stuck
+        offer()
+        if screen is not None:
             screen()
+        if stuck is not None:
+            stuck()
+        elif time.monotonic() > later:
+            from trapline.lab.observe import beside
+            from trapline.lab.stuck import Stuck  # a short run does without
+
+            stuck = Stuck(harts, beside(run.console), guest=guest)
 
     run.show_to(look)
     try:
