@@ -129,3 +129,27 @@ def test_a_machine_goes_on_behind_a_program_that_ends_it() -> None:
     first = [memoryview(log[1024 * n :]).cast("Q")[0] for n in (0, 2, 5)]
     assert first == [3, 3, 3]
     assert not world.odd(programs, log, [log], range(6))
+
+
+@pytest.mark.parametrize(("mode", "policy"), [("VS", "linux-6.12"), ("VU", "linux-6.12"), ("VU", "proposed")])
+@pytest.mark.parametrize("counter", [0xC00, 0xC0E, 0xC1F])
+def test_a_hypervisor_may_keep_any_counter_to_itself(mode: str, policy: str, counter: int) -> None:
+    """A counter that the guest may not read is no difference, nor one that no user code may read."""
+    world = World(settings(policy), mode, DEFAULT_ISA)
+    program = (counter << 20 | 3 << 12 | 0x73).to_bytes(4, "little")  # csrrc zero, counter, zero
+    assert world.judge(program, 0) is None
+
+
+@pytest.mark.parametrize(
+    ("mode", "policy", "code", "what", "rule"),
+    [
+        ("VU", "linux-7.2", "lr.d zero, (s9); sw zero, -4(s4)", "store", "15 store-page-fault"),
+        ("VS", "linux-6.12", "sd zero, -1(s0); lui a0, 0x18000; li a7, 6; ecall", "ecall", "5 load-access"),
+        ("VS", "linux-6.12", "sb zero, 0(s2); lui a0, 0x18000; li a7, 6; ecall", "ecall", "5 load-access"),
+    ],
+)
+def test_the_access_that_differs_is_named(mode: str, policy: str, code: str, what: str, rule: str) -> None:
+    """Beside an access that some machines do otherwise, the one that no machine does so is named."""
+    judged = World(settings(policy), mode, DEFAULT_ISA).judge(assemble(code, 0), 0)
+    assert judged is not None
+    assert (judged.key.what, judged.key.rule) == (what, f"hardware gives {rule}")
