@@ -161,3 +161,14 @@ def _leaving(entry: int, access: str, at: int) -> bytes:
 """,
         at,
     )
+
+
+def test_no_hardware_is_asked_what_l2_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What L1 maps is its own: no machine is made, and no program runs alone for what its guest has noted."""
+    judged = list[bytes]()
+    monkeypatch.setattr(World, "judge", lambda self, program, *more: judged.append(program))
+    search = Search(nested_plan())
+    world = search.world(search.plan.isas[0])
+    search._batch(world, [assemble("lw a0, 0(s2)", CODE)] * 8, 0, News())  # s2: where nothing is
+    assert not judged
+    assert not world.machines

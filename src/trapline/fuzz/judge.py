@@ -67,9 +67,14 @@ class World:
         self.target.run([b""])
         envcfg = self.target.henvcfg
         made = (("hardware", "delegates-all"), ("trap", "delegates-all"), ("trap", self.settings.firmware))
-        self.machines = [
-            Hardware(self.image, envcfg, isa=self.isa, misaligned=m, firmware=f, engine=self.engine) for m, f in made
-        ]
+        self.machines = (
+            []
+            if self.nested is not None
+            else [
+                Hardware(self.image, envcfg, isa=self.isa, misaligned=m, firmware=f, engine=self.engine)
+                for m, f in made
+            ]
+        )
         self.decoder = Decoder(enabled_extensions(self.target.vcpu.hart))
 
     @property
