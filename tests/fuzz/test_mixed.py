@@ -153,3 +153,18 @@ def test_the_access_that_differs_is_named(mode: str, policy: str, code: str, wha
     judged = World(settings(policy), mode, DEFAULT_ISA).judge(assemble(code, 0), 0)
     assert judged is not None
     assert (judged.key.what, judged.key.rule) == (what, f"hardware gives {rule}")
+
+
+@pytest.mark.parametrize("code", ["ecall; sret", "flh fs8, 0(s9); lr.d zero, (s9); ecall; sret"])
+def test_a_way_back_to_a_call_is_no_fault_of_it(code: str) -> None:
+    """Behind a call that hardware serves, an sret to it faults in the mode of users: another SBI decides whether."""
+    world = World(settings("proposed"), "VS", DEFAULT_ISA)
+    program = assemble(f"li a7, 2; {code}", 0)
+    log = bytearray(world.target.run([program]).log)
+    assert world.difference(program, bytes(log), 0) is None
+    traps = memoryview(log).cast("Q")
+    at = next(n for n in range(0, 28, 4) if traps[n] == 12)
+    traps[at + 1] = 0x8021_0000 + program.index(assemble("ecall", 0))
+    assert world.difference(program, bytes(log), 0) is None
+    traps[at] = 21
+    assert world.difference(program, bytes(log), 0) is not None

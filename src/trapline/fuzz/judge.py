@@ -219,7 +219,8 @@ class World:
         if traps < layout.RECORDS:
             cause, epc, tval = seen[4 * traps : 4 * traps + 3]
             device = cause in (LOAD_ACCESS, STORE_ACCESS) and 0 <= tval - self.image.window - layout.MMIO < 0x1000
-            return 4 * traps if epc and epc == self.mixed.served and not device else None
+            faults = epc and epc == self.mixed.served and cause not in _FETCHES  # an sret may have led back there
+            return 4 * traps if faults and not device else None
         return _TRAPS if len(known) == 4 and list(seen[_TRAPS:]) != list(given[_TRAPS:]) else None
 
     def _first(self, seen: Sequence[int], given: Sequence[int]) -> int:
