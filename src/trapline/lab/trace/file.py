@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
+import functools
 import os
 import queue
 import threading
@@ -28,6 +28,10 @@ from trapline.session.observe.trace import MOST_LAST, Traced, Tracer, records
 
 OPTION = "--trace"
 COLUMNS = ("hart", "instret", "event", "level", "mode", "cause", "name", "pc", "tval", "tval2")
+_LINE = (
+    '{"hart": %d, "instret": %d, "event": "%s", "level": "%s", "mode": "%s", "cause": %d, "name": "%s", '
+    '"pc": %d, "tval": %d, "tval2": %d}\n'
+)
 Write = Callable[[Sequence[Traced]], None]
 
 
@@ -60,9 +64,12 @@ def tracing(options: CommonOptions, own: Mapping[str, int]) -> Tracing:
     return Tracing(path, last, wanted, items, log_file, given or symbols_among(own))
 
 
+_name = functools.lru_cache(maxsize=256)(cause_name)
+
+
 def row(traced: Traced) -> tuple[Any, ...]:
     """The values of COLUMNS."""
-    name = "" if traced.returns else cause_name(traced.cause)
+    name = "" if traced.returns else _name(traced.cause)
     event = "return" if traced.returns else "trap"
     where = traced.level, traced.mode, traced.cause, name, traced.epc, traced.tval, traced.tval2
     return traced.hart, traced.instret, event, *where
@@ -79,14 +86,14 @@ class _Nothing:
 
 
 class _Lines:
-    """JSON lines."""
+    """JSON lines, as json.dumps would write them: the thread that writes has to keep up with the guest."""
 
     def __init__(self, out: OutputFile) -> None:
         self._out = out
 
     def write(self, found: Sequence[Traced]) -> None:
         """Write some."""
-        self._out.write("".join(json.dumps(dict(zip(COLUMNS, row(t), strict=True))) + "\n" for t in found))
+        self._out.write("".join([_LINE % row(t) for t in found]))
 
     def end(self) -> None:
         """Nothing stands at the end."""
@@ -118,6 +125,7 @@ class _Chrome:
         self._known: set[tuple[int, str]] = set()
         self._open: dict[tuple[int, str], int] = {}
         self._counts: dict[tuple[int, str], tuple[int, Traced]] = {}  # traps so far, and the last one
+        self._made: list[str] = []
         out.write('{"displayTimeUnit": "ns", "traceEvents": [')
 
     def write(self, found: Sequence[Traced]) -> None:
@@ -126,45 +134,42 @@ class _Chrome:
             track = traced.hart, traced.level
             if track not in self._known:
                 self._known.add(track)
-                self._event(traced, "M", name="thread_name", args={"name": f"hart {traced.hart} {traced.level}"})
+                name = f'{{"name": "hart {traced.hart} {traced.level}"}}'
+                self._event(traced, "M", f'"name": "thread_name", "args": {name}')
             if not traced.returns:
                 self._open[track] = self._open.get(track, 0) + 1
-                args = {
-                    "from": traced.mode,
-                    "epc": hex(traced.epc),
-                    "tval": hex(traced.tval),
-                    "tval2": hex(traced.tval2),
-                }
-                self._event(traced, "B", name=cause_name(traced.cause), args=args)
+                epc, tval, tval2 = traced.epc, traced.tval, traced.tval2
+                args = f'{{"from": "{traced.mode}", "epc": "{epc:#x}", "tval": "{tval:#x}", "tval2": "{tval2:#x}"}}'
+                self._event(traced, "B", f'"name": "{_name(traced.cause)}", "args": {args}')
                 count = self._counts[track][0] + 1 if track in self._counts else 1
                 self._counts[track] = count, traced
                 if count % TRAPS_A_COUNT == 1:
                     self._count(track)
             elif self._open.get(track, 0):
                 self._open[track] -= 1
-                self._event(traced, "E", args={"to": traced.mode, "pc": hex(traced.epc)})
+                self._event(traced, "E", f'"args": {{"to": "{traced.mode}", "pc": "{traced.epc:#x}"}}')
+        self._hand_on()
 
-    def _event(self, traced: Traced, kind: str, **more: Any) -> None:
-        level = ("M", "HS", "VS").index(traced.level)
-        event = {
-            "ph": kind,
-            "pid": traced.hart + 1,
-            "tid": 10 * (traced.hart + 1) + level,
-            "ts": traced.instret,
-            **more,
-        }
-        self._out.write(("\n" if self._first else ",\n") + json.dumps(event))
-        self._first = False
+    def _event(self, traced: Traced, kind: str, more: str) -> None:
+        hart = traced.hart + 1
+        tid = 10 * hart + ("M", "HS", "VS").index(traced.level)
+        self._made.append(f'{{"ph": "{kind}", "pid": {hart}, "tid": {tid}, "ts": {traced.instret}, {more}}}')
+
+    def _hand_on(self) -> None:
+        if self._made:
+            self._out.write(("\n" if self._first else ",\n") + ",\n".join(self._made))
+            self._made, self._first = [], False
 
     def _count(self, track: tuple[int, str]) -> None:
         """Write how many traps a level has had."""
         count, traced = self._counts[track]
-        self._event(traced, "C", name=f"traps to {traced.level}", args={"traps": count})
+        self._event(traced, "C", f'"name": "traps to {traced.level}", "args": {{"traps": {count}}}')
 
     def end(self) -> None:
         """Write what each level has come to, and close the list."""
         for track in self._counts:
             self._count(track)
+        self._hand_on()
         self._out.write("\n]}\n")
 
 

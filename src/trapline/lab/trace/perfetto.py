@@ -24,13 +24,13 @@ ANNOTATION, KIND, NAME_ID, TRACK_UUID, VALUE = 4, 9, 10, 11, 30  # of TrackEvent
 EVENT_NAMES, ANNOTATION_NAMES = 2, 3  # of InternedData
 ANNOTATION_NAME_ID, TEXT, POINTER = 1, 6, 7  # of DebugAnnotation
 BEGIN, END, COUNT = 1, 2, 4  # of TrackEvent.Type
+_cause = functools.lru_cache(maxsize=256)(cause_name)
 OF_COUNTER = 8  # in the number of a counter's track
 CLEARED, NEEDED = 1, 2  # of TracePacket.SequenceFlags
 ARGUMENTS = ("from", "epc", "tval", "tval2", "to", "pc")
 
 
-@functools.lru_cache(maxsize=1 << 15)  # addresses, tags and sizes come again and again
-def varint(value: int) -> bytes:
+def new_varint(value: int) -> bytes:
     """Seven bits a byte, the lowest first."""
     made = bytearray()
     while value > 0x7F:
@@ -38,6 +38,15 @@ def varint(value: int) -> bytes:
         value >>= 7
     made.append(value)
     return bytes(made)
+
+
+varint = functools.lru_cache(maxsize=1 << 15)(new_varint)  # addresses, tags and sizes come again and again
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def known(tag: int, value: int) -> bytes:
+    """The same of numbers that come again and again."""
+    return number(tag, value)
 
 
 def number(tag: int, value: int) -> bytes:
@@ -55,12 +64,14 @@ class Perfetto:
 
     def __init__(self, out: OutputFile) -> None:
         self._out = out
+        self._made: list[bytes] = []
         self._tracks: set[int] = set()
         self._names: dict[str, int] = {}
         self._open: dict[int, int] = {}
         self._counts: dict[int, tuple[int, int]] = {}  # by track: traps so far, and when the last one was
         names = b"".join(_entry(ANNOTATION_NAMES, n, name) for n, name in enumerate(ARGUMENTS, 1))
         self._packet(number(FLAGS, CLEARED) + piece(INTERNED, names))
+        self._hand_on()
 
     def write(self, found: Sequence[Traced]) -> None:
         """Write some."""
@@ -78,11 +89,13 @@ class Perfetto:
             elif self._open.get(track, 0):
                 self._open[track] -= 1
                 self._event(traced, END, track, _text("to", traced.mode) + _pointer("pc", traced.epc))
+        self._hand_on()
 
     def end(self) -> None:
         """Write what each level has come to."""
         for track in self._counts:
             self._count(track)
+        self._hand_on()
 
     def _count(self, track: int) -> None:
         """Write how many traps a level has had."""
@@ -104,18 +117,22 @@ class Perfetto:
         return track
 
     def _event(self, traced: Traced, kind: int, track: int, arguments: bytes) -> None:
-        event, interned = number(KIND, kind) + number(TRACK_UUID, track) + arguments, b""
+        event, interned = known(KIND, kind) + known(TRACK_UUID, track) + arguments, b""
         if kind == BEGIN:
-            name = cause_name(traced.cause)
+            name = _cause(traced.cause)
             if name not in self._names:
                 self._names[name] = len(self._names) + 1
                 interned = piece(INTERNED, _entry(EVENT_NAMES, self._names[name], name))
-            event += number(NAME_ID, self._names[name])
-        at = number(TIMESTAMP, traced.instret * NANOSECONDS)
-        self._packet(at + number(FLAGS, NEEDED) + interned + piece(TRACK_EVENT, event))
+            event += known(NAME_ID, self._names[name])
+        at = varint(TIMESTAMP << 3) + new_varint(traced.instret * NANOSECONDS)
+        self._packet(at + known(FLAGS, NEEDED) + interned + piece(TRACK_EVENT, event))
 
     def _packet(self, fields: bytes) -> None:
-        self._out.write(piece(PACKET, number(SEQUENCE, 1) + fields).decode("latin-1"))
+        self._made.append(piece(PACKET, known(SEQUENCE, 1) + fields))
+
+    def _hand_on(self) -> None:
+        self._out.write(b"".join(self._made).decode("latin-1"))
+        self._made = []
 
 
 def _entry(kind: int, place: int, name: str) -> bytes:
