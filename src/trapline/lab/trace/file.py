@@ -32,6 +32,7 @@ _LINE = (
     '{"hart": %d, "instret": %d, "event": "%s", "level": "%s", "mode": "%s", "cause": %d, "name": "%s", '
     '"pc": %d, "tval": %d, "tval2": %d}\n'
 )
+_CSV_LINE = "%d,%d,%s,%s,%s,%d,%s,%d,%d,%d\n"
 Write = Callable[[Sequence[Traced]], None]
 
 
@@ -108,7 +109,7 @@ class _Csv:
 
     def write(self, found: Sequence[Traced]) -> None:
         """Write some."""
-        self._out.write("".join(",".join(map(str, row(t))) + "\n" for t in found))
+        self._out.write("".join([_CSV_LINE % row(t) for t in found]))
 
     def end(self) -> None:
         """Nothing stands at the end."""
