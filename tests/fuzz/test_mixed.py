@@ -168,3 +168,9 @@ def test_a_way_back_to_a_call_is_no_fault_of_it(code: str) -> None:
     assert world.difference(program, bytes(log), 0) is None
     traps[at] = 21
     assert world.difference(program, bytes(log), 0) is not None
+
+
+def test_a_kernel_that_moves_tp_is_not_compared() -> None:
+    """A program of VS that writes tp notes what it sees elsewhere, so nothing is said of it."""
+    world = World(settings("proposed"), "VS", DEFAULT_ISA)
+    assert world.judge(assemble("hlv.h zero, (s9); c.addi tp, 8; ecall", 0), 0) is None
