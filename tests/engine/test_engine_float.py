@@ -22,33 +22,27 @@ COMPARED = ("feq", "flt", "fle")
 INTEGERS = ("w", "wu", "l", "lu")
 
 
+def instructions(conversions: tuple[tuple[str, str], ...]) -> list[tuple[str, bool]]:
+    """Each instruction, and whether its result is a number; `conversions`: operand and mode of those to integers."""
+    found = []
+    for letter, (a, b, c) in {"d": ("fa0", "fa1", "fa2"), "s": ("fa3", "fa4", "fa5")}.items():
+        of = {"a": a, "b": b, "c": c}
+        found += [(f"{name}.{letter} ft0, {a}, {b}, {c}", True) for name in THREE]
+        found += [(f"{name}.{letter} ft0, {a}, {b}", True) for name in TWO]
+        found += [(f"fsqrt.{letter} ft0, {a}", True)]
+        found += [(f"{name}.{letter} t0, {a}, {b}", False) for name in COMPARED]
+        found += [(f"fclass.{letter} t0, {c}", False)]
+        for name in INTEGERS:
+            found += [(f"fcvt.{name}.{letter} t0, {of[operand]}{mode}", False) for operand, mode in conversions]
+            found += [(f"fcvt.{letter}.{name} ft0, s4", True)]
+    return [*found, ("fcvt.s.d ft0, fa2", True), ("fcvt.d.s ft0, fa5", True)]
+
+
 def body() -> str:
     """Every instruction on the operands of one row, its result stored, with the flags behind all of them."""
-    lines, at = [], 0
-
-    def keep(text: str, store: str) -> None:
-        nonlocal at
-        lines.extend((text, f"{store} {'ft0' if store == 'fsd' else 't0'}, {at * 8}(s2)"))
-        at += 1
-
-    for letter, (a, b, c) in {"d": ("fa0", "fa1", "fa2"), "s": ("fa3", "fa4", "fa5")}.items():
-        for name in THREE:
-            keep(f"{name}.{letter} ft0, {a}, {b}, {c}", "fsd")
-        for name in TWO:
-            keep(f"{name}.{letter} ft0, {a}, {b}", "fsd")
-        keep(f"fsqrt.{letter} ft0, {a}", "fsd")
-        for name in COMPARED:
-            keep(f"{name}.{letter} t0, {a}, {b}", "sd")
-        keep(f"fclass.{letter} t0, {c}", "sd")
-        for name in INTEGERS:
-            keep(f"fcvt.{name}.{letter} t0, {b}, rtz", "sd")
-            keep(f"fcvt.{name}.{letter} t0, {c}", "sd")
-            keep(f"fcvt.{letter}.{name} ft0, s4", "fsd")
-    keep("fcvt.s.d ft0, fa2", "fsd")
-    keep("fcvt.d.s ft0, fa5", "fsd")
-    keep("csrr t0, fcsr", "sd")
-    keep("csrr t0, mstatus", "sd")
-    return "\n".join([*lines, f"addi s2, s2, {at * 8}"])
+    lines = [*instructions((("b", ", rtz"), ("c", ""))), ("csrr t0, fcsr", False), ("csrr t0, mstatus", False)]
+    text = [f"{text}\n{'fsd ft0' if number else 'sd t0'}, {at * 8}(s2)" for at, (text, number) in enumerate(lines)]
+    return "\n".join([*text, f"addi s2, s2, {len(lines) * 8}"])
 
 
 SOURCE = f"""

@@ -8,23 +8,14 @@ import struct
 import pytest
 
 from tests.engine.harness import Bench
-from tests.engine.test_engine_float import COMPARED, INTEGERS, OPERANDS, RESULTS, THREE, TWO, rows
+from tests.engine.test_engine_float import OPERANDS, RESULTS, instructions, rows
 
 COUNT = 60
 
 
 def operations() -> list[tuple[str, bool]]:
-    """Each instruction, and whether its result is a number."""
-    found = []
-    for letter, (a, b, c) in {"d": ("fa0", "fa1", "fa2"), "s": ("fa3", "fa4", "fa5")}.items():
-        found += [(f"{name}.{letter} ft0, {a}, {b}, {c}", True) for name in THREE]
-        found += [(f"{name}.{letter} ft0, {a}, {b}", True) for name in TWO]
-        found += [(f"fsqrt.{letter} ft0, {a}", True)]
-        found += [(f"{name}.{letter} t0, {a}, {b}", False) for name in COMPARED]
-        for name in INTEGERS:
-            found += [(f"fcvt.{name}.{letter} t0, {x}{mode}", False) for x in (a, b) for mode in (", rtz", ", rne", "")]
-            found += [(f"fcvt.{letter}.{name} ft0, s4", True)]
-    return [*found, ("fcvt.s.d ft0, fa2", True), ("fcvt.d.s ft0, fa5", True)]
+    """Each instruction, conversions in three modes, and whether its result is a number."""
+    return instructions(tuple((operand, mode) for operand in "ab" for mode in (", rtz", ", rne", "")))
 
 
 def alone() -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING
 
+from trapline.engine.jit.source import PAGE
 from trapline.lang.state.words import LAYOUT, SAMPLES
 
 if TYPE_CHECKING:
@@ -29,11 +30,7 @@ ALONE = 4  # and every place where there is no other CPU for the compiler
 STILL_SAMPLES = 64  # each time it has so many more it is looked at again: its code may be another
 MOST_PATIENCE = 256
 NEARLY = 16  # where a return leads is made with it if it has at least such a part of its samples
-PAGE_BITS, WINDOW_BITS, MOST_NEAR = (
-    12,
-    16,
-    32,
-)  # what a place calls through registers is looked for in its 64 KiB and those beside
+WINDOW_BITS, MOST_NEAR = 16, 32  # what a place calls through registers is looked for in its 64 KiB and those beside
 MOST_PLACES = 1 << 17  # that are remembered, of all that samples fell into
 
 
@@ -126,10 +123,10 @@ class Heat:
 
     def is_reached(self, record: int, va: int, mode: int) -> bool:
         """Whether a place in this mode, in the page of an address, has a fair part of the samples of a record."""
-        page, enough = va >> PAGE_BITS, self.counts.get(record, 0) // NEARLY
+        page, enough = va // PAGE, self.counts.get(record, 0) // NEARLY
         near = (r for r in self.windows.get(va >> WINDOW_BITS, ()) if r in self.places)
         return any(
-            self.places[r][1] >> PAGE_BITS == page and self.places[r][2] == mode and self.counts.get(r, 0) >= enough
+            self.places[r][1] // PAGE == page and self.places[r][2] == mode and self.counts.get(r, 0) >= enough
             for r in near
         )
 
