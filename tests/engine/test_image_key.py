@@ -5,10 +5,9 @@ from __future__ import annotations
 import inspect
 from pathlib import Path
 
-from trapline.engine import roots
 from trapline.engine.build import whole_builder
 from trapline.engine.cache import key_of
-from trapline.engine.roots import PACKAGE, hosted_functions, sources
+from trapline.engine.roots import PACKAGE, files, hosted_functions, sources
 
 
 def test_every_compiled_file_takes_part_in_the_key() -> None:
@@ -30,11 +29,17 @@ def test_constants_of_compiled_functions_take_part() -> None:
 
 
 def test_roots_register_themselves() -> None:
-    """Every function marked as hosted stands in a module that the engine imports for its image."""
-    marked = {
-        f"trapline.{path.relative_to(PACKAGE).with_suffix('').as_posix().replace('/', '.')}"
-        for path in PACKAGE.rglob("*.py")
-        if "\n@hosted\n" in path.read_text()
+    """A function marked as hosted is compiled, and its file is among those that a start looks at."""
+    marked = {p.relative_to(PACKAGE).as_posix() for p in PACKAGE.rglob("*.py") if "\n@hosted\n" in p.read_text()}
+    found = {
+        Path(inspect.getfile(function)).relative_to(PACKAGE).as_posix() for function in hosted_functions().values()
     }
-    assert marked == set(roots.ROOTS)
-    assert {"hosted_exit", "trap_redirect", "redirect_trap", "enter_guest"} <= hosted_functions().keys()
+    assert marked == found
+    assert marked <= set(files()) & {name for name, _ in sources()}
+    assert {
+        "hosted_exit",
+        "trap_redirect",
+        "redirect_trap",
+        "enter_guest",
+        "flush_all_sets",
+    } <= hosted_functions().keys()

@@ -16,34 +16,9 @@ from trapline.engine.definitions import Definition
 from trapline.engine.emit import Level, Part, emitted, host_has_fma
 from trapline.engine.link import Image, link
 from trapline.engine.parts import Module
-from trapline.engine.roots import hosted_functions
+from trapline.engine.roots import ROOMS, hosted_functions
 from trapline.isa.lookup import changes_mode
 from trapline.lang.functions import INSTRUCTIONS, Instruction
-
-ENGINE_FUNCTIONS = {
-    "flush_all_sets": "trapline.engine.tlb",
-    "flush_page_sets": "trapline.engine.tlb",
-    "fill_translation": "trapline.engine.tlb",
-    "bytes_stored": "trapline.engine.code_bytes",
-    "split_access": "trapline.engine.tlb",
-    "far_load": "trapline.engine.tlb",
-    "known_table": "trapline.engine.tlb",
-    "remember_table": "trapline.engine.tlb",
-    "known_guest_table": "trapline.engine.tlb",
-    "remember_guest_table": "trapline.engine.tlb",
-    "select_context": "trapline.engine.tlb",
-    "bits_at_pc": "trapline.engine.tlb",
-    "decode_block": "trapline.engine.decode_block",
-    "mark_code": "trapline.engine.code_bytes",
-    "release_code": "trapline.engine.code_bytes",
-    "forget_bytes": "trapline.engine.code_bytes",
-    "take_offers": "trapline.engine.code_bytes",
-    "put_pages_back": "trapline.engine.undo",
-    "keep_page": "trapline.privilege.undo",
-    "stop_at": "trapline.privilege.stops",
-    "record_place": "trapline.privilege.stops",
-    "run_hart": "trapline.engine.running",
-}
 
 # sstatus, sscratch, sepc, scause, stval; the same of VS, M; what HS reads of a guest's trap; cycle, time, instret.
 HOT_CSRS = (
@@ -51,29 +26,21 @@ HOT_CSRS = (
     *(0x300, 0x340, 0x341, 0x342, 0x343, 0x34A, 0x34B, 0x600, 0x643, 0x64A, 0xC00, 0xC01, 0xC02),
 )
 
-# Cold functions that hosted software and the engine call by name.
+# Cold functions of the specification that hosted software and the engine call by name, beside the roots.
 EXPORTS = {
-    **ENGINE_FUNCTIONS,
     "deliver_exception": "trapline.privilege.deliver",
     "raise_illegal": "trapline.privilege.deliver",
     "take_trap": "trapline.privilege.trap",
     "take_interrupt": "trapline.privilege.trap",
-    "mret": "trapline.privilege.returns",
-    "sret": "trapline.privilege.returns",
     "check_csr": "trapline.privilege.csr",
     "csr_read": "trapline.privilege.csr",
     "csr_write": "trapline.privilege.csr",
-    "effective_csr": "trapline.privilege.csr",
     "update_derived": "trapline.privilege.derived",
-    "pending": "trapline.privilege.interrupts",
     "translate": "trapline.privilege.translation",
-    "load": "trapline.privilege.memory",
     "store": "trapline.privilege.memory",
     "guest_load": "trapline.privilege.memory",
-    "guest_store": "trapline.privilege.memory",
     "fetch_parcel": "trapline.privilege.memory",
     "update_timers": "trapline.privilege.interrupts",
-    "next_timer": "trapline.privilege.interrupts",
     "imsic_message": "trapline.privilege.imsic",
     "imsic_signal": "trapline.privilege.imsic",
 }
@@ -154,16 +121,16 @@ def pure_thunks(module: ModuleBuilder) -> Iterator[Definition]:
 def whole_builder(*, host_has_fma: bool) -> tuple[ModuleBuilder, list[Definition]]:
     """All functions of the engine, compiled, and what the image gives by name."""
     importlib.import_module("trapline.isa.all")
-    engine = _engine_functions()
-    module = ModuleBuilder(engine, host_has_fma=host_has_fma)
+    hosted = hosted_functions()
+    module = ModuleBuilder(hosted, host_has_fma=host_has_fma)
     exports: dict[str, Callable[..., Any]] = {n: getattr(importlib.import_module(m), n) for n, m in EXPORTS.items()}
-    exports |= hosted_functions()
+    exports |= hosted
     compiled = {name: module.function(function) for name, function in exports.items()}
     made = [*instruction_handlers(module), *csr_handlers(module)]
     made += fused_handlers(module, {definition.name for definition in made})
     made += joints.joints(compiled)
     made += [handlers.thunk(compiled[n], parameters(f), with_hart=has_hart(f)) for n, f in exports.items()]
-    module.pure |= {name: engine[name] for name in (SPLIT, FAR)}
+    module.pure |= {name: hosted[name] for name in (SPLIT, FAR)}
     made += pure_thunks(module)
     return module, made
 
@@ -174,13 +141,9 @@ def whole_module(*, host_has_fma: bool) -> Module:
     return Module(PREAMBLE, [*module.items, *made])
 
 
-def _engine_functions() -> dict[str, Callable[..., Any]]:
-    return {n: getattr(importlib.import_module(m), n) for n, m in ENGINE_FUNCTIONS.items()}
-
-
 def compile_functions(functions: list[Callable[..., Any]], *, may_trap: bool = True) -> Image:
     """Compile subset functions alone, each as a C function `c.NAME`: a policy's actions, tests, experiments."""
-    module = ModuleBuilder(_engine_functions(), host_has_fma=host_has_fma())
+    module = ModuleBuilder(hosted_functions(ROOMS), host_has_fma=host_has_fma())
     made = []
     for function in functions:
         compiled = module.function(function)

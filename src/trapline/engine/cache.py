@@ -26,7 +26,7 @@ from trapline.engine.kept_files import (
     write_whole,
 )
 from trapline.engine.link import Image
-from trapline.engine.roots import PACKAGE, sources
+from trapline.engine.roots import PACKAGE, files, sources
 
 MAGIC = b"trapline native image 2\n"
 
@@ -91,8 +91,7 @@ def image_key() -> str:
     known = stamps.unpacked(read_kept(path))
     if known is not None and known[0] == host and stamps.unchanged(known[1]):
         return str(known[2])
-    found = list(sources())
-    before = stamps.stamps([*compiler, *_places(name for name, _ in found)])
+    before = stamps.stamps([*compiler, *_places({*files(), *(name for name, _ in sources())})])
     key = key_of(sources())
     if path is not None and before is not None:
         with contextlib.suppress(OSError):

@@ -49,7 +49,7 @@ from trapline.engine.records import (
     USED,
 )
 from trapline.lang.control import forget_code
-from trapline.lang.functions import cold, inline
+from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.memory import host_load, host_store
 from trapline.lang.state import Hart
 from trapline.lang.state.words import LAYOUT, STEP_SLOTS
@@ -137,7 +137,7 @@ def note_plain_stores(table: U64, va: U64) -> None:
     host_store(table + ANYWHERE, 8, U64(1))
 
 
-@cold
+@hosted
 def mark_code(table: U64, first: U64, end: U64, kind: U64) -> None:
     """Bytes of a page, pairs of them, are DECODED or HELD from now on."""
     if host_load(table + CODE_COUNT, 8) == 0:
@@ -155,7 +155,7 @@ def mark_code(table: U64, first: U64, end: U64, kind: U64) -> None:
     host_store(table + CODE_COUNT, 8, count)
 
 
-@cold
+@hosted
 def release_code(table: U64) -> None:
     """No byte of a page is HELD any more."""
     count = U64(0)
@@ -181,7 +181,7 @@ def forget_place(table: U64, offset: U64, undecoded: U64) -> None:
             host_store(record + RECORD_OPERANDS, 8, host_load(record + RECORD_OPERANDS, 8) & ~U64(STEP_NUMBER))
 
 
-@cold
+@hosted
 def forget_bytes(table: U64, first: U64, end: U64) -> None:
     """Bytes of a page change: the records that they are part of become undecoded."""
     undecoded = host_load(table + UNDECODED, 8)
@@ -211,7 +211,7 @@ def data_stored(hart: Hart, table: U64) -> None:
     forget_code(hart, table, U64(0), U64(PAGE))
 
 
-@cold
+@hosted
 def bytes_stored(hart: Hart, pa: U64, region: U64, size: U64) -> None:
     """lang.control.note_store: bytes of one page are about to be written."""
     if hart.undo_base != 0:
@@ -312,7 +312,7 @@ def take_offer(offer: U64) -> None:
         at = at + HEAD_BYTES
 
 
-@cold
+@hosted
 def take_offers(hart: Hart) -> None:
     """Look at the regions that were offered to this hart."""
     offer = hart.offers

@@ -48,7 +48,7 @@ from trapline.engine.records import (
     X0_SINK,
 )
 from trapline.lang.control import arm_code
-from trapline.lang.functions import cold, inline
+from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.memory import host_load, host_store
 from trapline.lang.state import Hart
 from trapline.lang.values import U64
@@ -181,7 +181,7 @@ def write_record(hart: Hart, record: U64, offset: U64, bits: U64) -> U64:
     return flags & ENDS
 
 
-@cold
+@hosted
 def decode_block(hart: Hart, table: U64, host: U64, start: U64) -> None:
     """Decode from a page offset until straight-line code ends; `host` is where the page's bytes are."""
     undecoded = word(hart.decode_base, U64(AT_UNDECODED))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from trapline.engine.compiler_names import MARGIN
 from trapline.engine.records import NATIVE_LIMIT, SEMANTIC
 from trapline.lang.control import EXIT_LIMIT, SERVE_CODE, SERVE_EXIT, enter_code, serve_run
-from trapline.lang.functions import cold, inline
+from trapline.lang.functions import hosted, inline
 from trapline.lang.state import Hart
 from trapline.lang.values import U64, signed
 from trapline.privilege.derived import update_derived
@@ -49,7 +49,7 @@ def next_budget(hart: Hart) -> U64:
     return turn
 
 
-@cold
+@hosted
 def run_hart(hart: Hart, limit: U64) -> U64:
     """Run until `limit` more attempts or another reason to leave (EXIT_*)."""
     if hart.time_offset != hart.timer_offset or hart.time_ratio != hart.timer_ratio:

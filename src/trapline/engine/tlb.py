@@ -30,7 +30,7 @@ from trapline.engine.records import (
 )
 from trapline.lang.control import arm_code, fill_ones
 from trapline.lang.devices import call_registers
-from trapline.lang.functions import cold, inline
+from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.memory import host_load, host_store
 from trapline.lang.state import Hart
 from trapline.lang.values import U64
@@ -77,7 +77,7 @@ def fill_device(hart: Hart, va: U64, place: U64, region: U64) -> None:
     host_store(entry + DATA_FAR, 8, place | region)
 
 
-@cold
+@hosted
 def fill_translation(hart: Hart, va: U64, pa: U64, access: U64, region: U64, priv: U64) -> None:
     """Install a translation in the current context's set when one answer holds for the whole page."""
     if hart.tlb_ptr == 0:
@@ -134,6 +134,7 @@ def fill_translation(hart: Hart, va: U64, pa: U64, access: U64, region: U64, pri
 
 
 @inline
+@hosted
 def known_table(hart: Hart, pa: U64) -> U64:
     """lang.control.known_table."""
     if hart.tlb_base == 0:
@@ -142,7 +143,7 @@ def known_table(hart: Hart, pa: U64) -> U64:
     return host_load(entry + DATA_FAR, 8) + pa if host_load(entry, 8) == pa & ~4095 else U64(0)
 
 
-@cold
+@hosted
 def remember_table(hart: Hart, pa: U64, region: U64) -> None:
     """lang.control.remember_table: where one answer holds for the whole page."""
     page = pa & ~4095
@@ -164,6 +165,7 @@ def other_g_stage(hart: Hart) -> bool:
 
 
 @inline
+@hosted
 def known_guest_table(hart: Hart, gpa: U64) -> U64:
     """lang.control.known_guest_table."""
     if hart.tlb_base == 0 or other_g_stage(hart):
@@ -172,7 +174,7 @@ def known_guest_table(hart: Hart, gpa: U64) -> U64:
     return host_load(entry + DATA_FAR, 8) + gpa if host_load(entry, 8) == gpa & ~4095 else U64(0)
 
 
-@cold
+@hosted
 def remember_guest_table(hart: Hart, gpa: U64, pa: U64) -> None:
     """lang.control.remember_guest_table."""
     place = known_table(hart, pa)
@@ -186,7 +188,7 @@ def remember_guest_table(hart: Hart, gpa: U64, pa: U64) -> None:
         host_store(entry + DATA_FAR, 8, place - gpa)
 
 
-@cold
+@hosted
 def split_access(hart: Hart, va: U64, size: U64, area: U64) -> U64:
     """Host address minus va of an access inside a cached page that the plain look-up refuses, or 0 where it may not be.
 
@@ -204,7 +206,7 @@ def split_access(hart: Hart, va: U64, size: U64, area: U64) -> U64:
     return U64(0) if host == 0 else host - (va & ~4095)
 
 
-@cold
+@hosted
 def far_load(hart: Hart, va: U64, size: U64, now: U64) -> U64:
     """For a load that its page's entry does not match: host address minus va of the value, or 0.
 
@@ -227,7 +229,7 @@ def far_load(hart: Hart, va: U64, size: U64, now: U64) -> U64:
     return hart.far_place - va
 
 
-@cold
+@hosted
 def flush_all_sets(hart: Hart) -> None:
     """Forget every translation of this hart, and where page tables lie."""
     if hart.tlb_base != 0:
@@ -242,7 +244,7 @@ def flush_all_sets(hart: Hart) -> None:
     forget_known_sets(hart)
 
 
-@cold
+@hosted
 def flush_page_sets(hart: Hart, va: U64) -> None:
     """Forget one page in every set, or everything where larger pages may be cached around it."""
     half = va >> 63
@@ -319,7 +321,7 @@ def forget_known_sets(hart: Hart) -> None:
         hart.ctx_set[i] = 0
 
 
-@cold
+@hosted
 def select_context(hart: Hart) -> None:
     """Make tlb_ptr follow the context of now."""
     known = hart.ctx_set[hart.ctx_now]
@@ -329,7 +331,7 @@ def select_context(hart: Hart) -> None:
         find_context(hart)
 
 
-@cold
+@hosted
 def bits_at_pc(hart: Hart) -> U64:
     """The instruction's bits, read again from the page that native code runs in."""
     offset = hart.pc & 4095

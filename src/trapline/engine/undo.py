@@ -5,7 +5,7 @@ from __future__ import annotations
 from trapline.engine.code_bytes import HELD_BYTES, forget_bytes, marks
 from trapline.engine.records import CODE_COUNT
 from trapline.lang.control import forget_code
-from trapline.lang.functions import cold
+from trapline.lang.functions import cold, hosted
 from trapline.lang.memory import copy_bytes, host_load, host_store
 from trapline.lang.state import Hart
 from trapline.lang.values import U64
@@ -50,7 +50,7 @@ def put_page_back(hart: Hart, area: U64, page: U64) -> None:
     host_store(host_load(area + AREA_MARKS, 8) + (offset >> 12), 1, U64(KEPT))
 
 
-@cold
+@hosted
 def put_pages_back(hart: Hart) -> None:
     """Undo what was written since the checkpoint of hart.undo_base. Translations have to be forgotten after that."""
     undo = hart.undo_base

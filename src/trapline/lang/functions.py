@@ -104,7 +104,7 @@ def generated(text: str, **space: Any) -> Any:
 
 
 def hosted(function: F) -> F:
-    """A cold function of hosted software that is called by name: a root of what is compiled (engine.roots)."""
+    """A cold function that is called by name: a root of what is compiled (engine.roots)."""
     function.__hosted__ = True  # type: ignore[attr-defined]
     return cold(function)
 

@@ -8,7 +8,7 @@ engine.stop_points writes. Whoever finds an entry that is hit says so in `stop_e
 from __future__ import annotations
 
 from trapline.lang.control import EXIT_BREAK, leave
-from trapline.lang.functions import cold, inline
+from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.memory import host_load, host_store
 from trapline.lang.state import Hart
 from trapline.lang.values import U64, u64
@@ -146,7 +146,7 @@ def note_executed(hart: Hart, pc: U64) -> None:
     host_store(hart.stops_base + COVER_LOST, 8, host_load(hart.stops_base + COVER_LOST, 8) + 1)
 
 
-@cold
+@hosted
 def stop_at(hart: Hart, pc: U64, host: U64, csr_entry: U64) -> bool:
     """Whether the run comes back before the instruction at pc, whose bytes are at a host address (0: nobody asks).
 
@@ -167,7 +167,7 @@ def stop_at(hart: Hart, pc: U64, host: U64, csr_entry: U64) -> bool:
     return found
 
 
-@cold
+@hosted
 def record_place(hart: Hart, record: U64) -> U64:
     """The place of a record in their table, or 0."""
     table = host_load(hart.stops_base + RECORDS, 8)

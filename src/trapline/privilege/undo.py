@@ -7,7 +7,7 @@ The table at `hart.undo_base`: words, then five of each area of memory.
 
 from __future__ import annotations
 
-from trapline.lang.functions import cold
+from trapline.lang.functions import cold, hosted
 from trapline.lang.memory import copy_bytes, host_load, host_store
 from trapline.lang.state import Hart
 from trapline.lang.values import U64
@@ -34,7 +34,7 @@ def area_of(table: U64, page: U64) -> U64:
     return U64(0)
 
 
-@cold
+@hosted
 def keep_page(hart: Hart, page: U64) -> None:
     """The page at a host address may be written from now on."""
     table = hart.undo_base

@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import re
 
-from trapline.engine.build import ENGINE_FUNCTIONS, csr_readings
+from trapline.engine.build import csr_readings
 from trapline.engine.compiler.module import PREAMBLE, Compiled, ModuleBuilder
 from trapline.engine.emit import host_has_fma, optimise
 from trapline.engine.jit.doubles import joined
@@ -19,6 +19,7 @@ from trapline.engine.jit.inexact import raising
 from trapline.engine.jit.template import HOSTED, PLAIN, PLAIN_STATE, PRESUMED, Template
 from trapline.engine.llvm import STATE, UNLIKELY, Builder, Flag, Pointer, Word, words
 from trapline.engine.llvm_lines import MARKED_GO, MARKED_READ, MARKED_WRITE
+from trapline.engine.roots import ROOMS, hosted_functions
 from trapline.lang.functions import INSTRUCTIONS, Instruction
 from trapline.privilege.deliver import environment_call_hosted, environment_call_to
 
@@ -95,8 +96,7 @@ def marked(b: Builder, label: str, target: Pointer | None = None) -> None:
 def template_module(*, compressed: bool) -> str:
     """The LLVM text of all wrappers before optimisation; `compressed`: harts with C, where every target is aligned."""
     importlib.import_module("trapline.isa.all")
-    engine = {n: getattr(importlib.import_module(m), n) for n, m in ENGINE_FUNCTIONS.items()}
-    module = ModuleBuilder(engine, host_has_fma=host_has_fma(), markers=True)
+    module = ModuleBuilder(hosted_functions(ROOMS), host_has_fma=host_has_fma(), markers=True)
     texts = []
     for instruction in INSTRUCTIONS:
         if instruction.function is None or instruction.name in LEFT_OUT:
