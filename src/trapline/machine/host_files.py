@@ -7,10 +7,14 @@ writes no file: it says which it was made with, and whoever restores it says whi
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 from trapline.dataclass import replace
+from trapline.machine.virtio.bus import VirtioBus
 from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions
+from trapline.session.state.snapshot import blamed_on
 from trapline.session.state.snapshot_file import SnapshotError
 
 TRUST = "--trust-snapshot-files"
@@ -54,14 +58,44 @@ def host_files(saved: VirtioOptions, given: VirtioOptions, trust: bool, path: st
     return replace(saved, drive=chosen["drive"], net=net, share=chosen["share"])
 
 
-def uses_host(options: VirtioOptions) -> bool:
-    """Whether devices use anything of this host."""
-    return bool(options.drive or options.share or _card(options))
+class Closable(Protocol):
+    """What holds files and sockets of this host."""
+
+    def close(self) -> object:
+        """Give them back."""
 
 
-def without_host(options: VirtioOptions) -> VirtioOptions:
-    """Return the devices that use nothing of this host."""
-    return replace(options, drive=(), net=NO_VIRTIO.net, share=())
+Made = TypeVar("Made", bound=Closable)
+
+
+def restored(
+    spec: Any,
+    given: VirtioOptions,
+    trust: bool,
+    path: str | Path,
+    make: Callable[[Any, bool], Made],
+    fill: Callable[[Made, tuple[type, ...]], None],
+) -> Made:
+    """Return the machine of a snapshot, made of its specification by `make(spec, trial)` and `fill`ed.
+
+    `fill` leaves out objects of the types that it is given. Nothing of the host is opened for a file that is not
+    good: where devices use something of it, one that uses nothing is made and filled before, on trial.
+    """
+    devices = host_files(spec.virtio, given, trust, path)
+
+    def made(virtio: VirtioOptions, trial: bool, *without: type) -> Made:
+        with blamed_on(path):
+            found = make(replace(spec, virtio=virtio), trial)
+            try:
+                fill(found, without)
+            except BaseException:
+                found.close()
+                raise
+        return found
+
+    if devices.drive or devices.share or _card(devices):
+        made(replace(devices, drive=(), net=NO_VIRTIO.net, share=()), True, VirtioBus)
+    return made(devices, False)
 
 
 def _card(options: VirtioOptions) -> tuple[str, ...]:

@@ -23,13 +23,14 @@ from trapline.machine.devices.htif import Htif
 from trapline.machine.devices.rtc import Rtc
 from trapline.machine.devices.test_finisher import TestFinisher
 from trapline.machine.devices.uart import Uart
-from trapline.machine.load.elf import Content, ImageError, is_elf, parse
+from trapline.machine.load.elf import Content, is_elf, parse
 from trapline.machine.load.image import (
     Loaded,
     initrd_address,
     load_elf,
     load_program,
     most_of_program,
+    place_initrd,
     read_initrd,
     read_program,
 )
@@ -234,25 +235,16 @@ class Machine(Rewindable, Session):
             entry, low = stage.entry, stage.low
         if initrd is not None:
             initrd_data = read_initrd(initrd, self.memory)
-        ramdisk = self._place_initrd(initrd or "initrd", initrd_data, low, taken) if initrd_data is not None else None
+        ramdisk = None
+        if initrd_data is not None:
+            name = str(initrd or "initrd")
+            ramdisk = place_initrd(self.regions, name, initrd_data, initrd_address(low, self.memory))
+            require_apart(taken, *ramdisk, name)
         blob = self.device_tree(append, ramdisk)
         at = (self.ram.base + self.memory - len(blob)) & -(2 << 20)  # QEMU since 10.0; before, below 3 GiB
         require_apart(taken, at, at + len(blob), "the device tree")
         self.regions.write(at, blob)
         self._write_rom(virt_rom(firmware.entry, at, entry))
-
-    def _place_initrd(
-        self, path: str | Path, data: bytes, kernel: int, taken: list[tuple[int, int, str]]
-    ) -> tuple[int, int]:
-        start = initrd_address(kernel, self.memory)
-        try:
-            self.regions.write(start, data)
-        except ValueError as error:
-            raise ImageError(
-                f"{path}: the initrd ({len(data):#x} bytes) does not fit into memory: more --memory ({error})"
-            ) from error
-        require_apart(taken, start, start + len(data), str(path))
-        return start, start + len(data)
 
     # --- snapshots ---
 

@@ -25,7 +25,15 @@ from trapline.lang.state import Hart
 from trapline.machine import memory_map as mm
 from trapline.machine.devices.clint import time_of
 from trapline.machine.load.elf import Content, ImageError
-from trapline.machine.load.image import Loaded, initrd_address, load_program, most_of_program, read_initrd, read_program
+from trapline.machine.load.image import (
+    Loaded,
+    initrd_address,
+    load_program,
+    most_of_program,
+    place_initrd,
+    read_initrd,
+    read_program,
+)
 from trapline.machine.spec import chosen
 from trapline.machine.virtio.bus import VirtioBus
 from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions, add_devices
@@ -176,7 +184,12 @@ class Guest(Rewindable, Session):
         loaded = load_program(memory, data, name, mm.RAM_BASE + mm.KERNEL_OFFSET)
         if loaded.elf is not None:
             self.vm.symbols = loaded.elf.symbols
-        ramdisk = self._place_initrd(memory, initrd, loaded) if initrd is not None else None
+        ramdisk = None
+        if initrd is not None:
+            start = initrd_address(mm.RAM_BASE + mm.KERNEL_OFFSET, self.memory)
+            if loaded.high > mm.RAM_BASE:
+                start = max(start, loaded.high + 0xFFF & -0x1000)
+            ramdisk = place_initrd(memory, initrd, read_initrd(initrd, self.memory), start)
         blob = self.device_tree(append, ramdisk)
         at = self._place_tree(memory, blob, loaded, ramdisk)
         self.vm.vcpus[0].reset(loaded.entry, at)
@@ -188,18 +201,6 @@ class Guest(Rewindable, Session):
         timebase = self.vm.timebase
         self.tree = guest_tree(vcpus[0], ram, len(vcpus), timebase, bootargs, initrd, virtio=windows, aia=self.aia)
         return self.tree
-
-    def _place_initrd(self, memory: GuestMemory, path: str | Path, loaded: Loaded) -> tuple[int, int]:
-        data = read_initrd(path, self.memory)
-        wanted = initrd_address(mm.RAM_BASE + mm.KERNEL_OFFSET, self.memory)
-        start = max(wanted, loaded.high + 0xFFF & -0x1000) if loaded.high > mm.RAM_BASE else wanted
-        try:
-            memory.write(start, data)
-        except ValueError:
-            raise ImageError(
-                f"{path}: the initrd ({len(data):#x} bytes at {start:#x}) does not fit into memory: give more --memory"
-            ) from None
-        return start, start + len(data)
 
     def _place_tree(self, memory: GuestMemory, blob: bytes, loaded: Loaded, ramdisk: tuple[int, int] | None) -> int:
         """Put the tree as high in memory, below 3 GiB, as there is room for it."""

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from trapline.dataclass import replace
 from trapline.firmware.firmware import Firmware
 from trapline.kvm.exits.native_setup import check_last
 from trapline.kvm.snapshot import about, change_policy, harts_of, kept, match_slots, saved_with, settle
 from trapline.kvm.uapi.slots import SlotKind
-from trapline.machine.host_files import host_files, uses_host, without_host
-from trapline.machine.virtio.bus import VirtioBus
+from trapline.machine.host_files import restored
 from trapline.machine.virtio.options import VirtioOptions
 from trapline.policies import Policy
-from trapline.session.state.snapshot import blamed_on, fill, read, write
+from trapline.session.state.snapshot import fill, read, write
 from trapline.vmm.spec import GuestSpec
 
 if TYPE_CHECKING:
@@ -48,42 +46,25 @@ def restore_guest(
     """`Guest.restore`."""
     head, payload = read(path, "run")
     spec, own, firmware = saved_with(head, path, GuestSpec, own_policy=policy is None, trust=trust_files)
-    devices = host_files(spec.virtio, virtio, trust_files, path)
-    if uses_host(devices):
-        # Nothing of the host is opened for a file that is not good.
-        bare = replace(spec, virtio=without_host(devices))
-        alone = Firmware(firmware.model)
-        _restored(cls, bare, own, alone, "reference", None, head, payload, path, without=(VirtioBus,))
-    guest = _restored(cls, replace(spec, virtio=devices), own, firmware, engine, console, head, payload, path)
+    # What files behind slots held is in the snapshot.
+    spec = replace(spec, memslots=[replace(s, kind=_without_file(s.kind)) for s in spec.memslots])
+
+    def make(spec: GuestSpec, trial: bool) -> Guest:
+        if trial:
+            return cls(own, firmware=Firmware(firmware.model), spec=spec, engine="reference")
+        return cls(own, firmware=firmware, spec=spec, engine=engine, console=console)
+
+    def give(guest: Guest, without: tuple[type, ...]) -> None:
+        vm = guest.vm
+        match_slots(vm, head)
+        fill(head, payload, path, harts_of(vm), vm.regions, {"guest": guest}, kept=_kept(guest), without=without)
+        check_last(vm)
+
+    guest = restored(spec, virtio, trust_files, path, make, give)
     if policy is not None:
         change_policy(guest.vm, policy)
     return guest
 
 
-def _restored(
-    cls: type[Guest],
-    spec: GuestSpec,
-    policy: Policy,
-    firmware: Firmware,
-    engine: str | Engine,
-    console: Console | None,
-    head: dict[str, Any],
-    payload: memoryview,
-    path: str | Path,
-    without: Iterable[type] = (),
-) -> Guest:
-    with blamed_on(path):
-        # What files behind slots held is in the snapshot.
-        slots = [replace(s, kind=SlotKind.RAM) if s.kind is SlotKind.FILE else s for s in spec.memslots]
-        spec = replace(spec, memslots=slots)
-        guest = cls(policy, firmware=firmware, spec=spec, engine=engine, console=console)
-        vm = guest.vm
-        try:
-            match_slots(vm, head)
-            harts = harts_of(vm)
-            fill(head, payload, path, harts, vm.regions, {"guest": guest}, kept=_kept(guest), without=without)
-            check_last(vm)
-        except BaseException:
-            guest.close()
-            raise
-    return guest
+def _without_file(kind: SlotKind) -> SlotKind:
+    return SlotKind.RAM if kind is SlotKind.FILE else kind

@@ -134,6 +134,17 @@ def initrd_address(kernel: int, memory: int) -> int:
     return kernel + min(memory // 2, 512 << 20)
 
 
+def place_initrd(memory: Memory, name: str | Path, data: bytes, start: int) -> tuple[int, int]:
+    """Copy an initrd to `start`; return its first byte and the first one behind it."""
+    try:
+        memory.write(start, data)
+    except ValueError as error:
+        raise ImageError(
+            f"{name}: the initrd ({len(data):#x} bytes at {start:#x}) does not fit into memory: give more --memory"
+        ) from error
+    return start, start + len(data)
+
+
 def load_elf(memory: Memory, elf: Elf) -> Loaded:
     """Copy the segments into memory and clear what they declare beyond their file bytes."""
     elf = replace(elf, segments=tuple(_without_headers(memory, segment) for segment in elf.segments))
