@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from trapline.isa.assemble import assemble
-from trapline.lab.boot import BootOptions, make_machine, trap_table
+from trapline.lab.boot import BootOptions, make_machine
 from trapline.lab.guest_run import RunOptions, make_guest
 from trapline.lab.settings import settings
 from trapline.session.observe.trace import Traced, Tracer, records
+from trapline.session.observe.trap_counts import summed, trap_rows
 
 ENTRIES, PASSES = 16, 50  # of a ring; of each guest's loop
 HANDLER = ".align 2; handler: csrr t1, sepc; addi t1, t1, 4; csrw sepc, t1; sret"
@@ -116,5 +117,5 @@ def test_harts_of_a_board_lose_nothing(engine: str, tmp_path: Path) -> None:
     machine.on_round()
     assert tracer.lost == 0
     traps = Counter((t.cause, t.mode, t.level) for t in found if not t.returns)
-    assert traps == {(c, o, d): n for c, o, d, n in trap_table(machine)}
+    assert traps == {(c, o, d): n for c, o, d, n in trap_rows(summed(machine.harts))}
     assert all(sum(t.hart == hart for t in found) > 4 * ENTRIES for hart in (0, 1))

@@ -30,7 +30,6 @@ from trapline.firmware.outcome import HANG, Outcome
 from trapline.lab.errors import UsageError
 from trapline.lang.control import flush_translations
 from trapline.lang.state import Hart
-from trapline.lang.state.words import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
 from trapline.machine.load.elf import is_elf, parse
 from trapline.machine.machine import Machine
 from trapline.machine.memory_map import RAM_BASE
@@ -47,9 +46,10 @@ from trapline.privilege.fields import (
     MSTATUS_SPIE,
     MSTATUS_SPP,
 )
-from trapline.privilege.modes import MACHINE, MODE_NAMES, TO_M
+from trapline.privilege.modes import MACHINE, MODE_NAMES, mode_name
 from trapline.session.hooks import Hook
 from trapline.session.loops import loops
+from trapline.session.observe.trap_counts import counted, instructions_by_mode, trap_at
 from trapline.session.terminal.console import Console
 
 MEMORY = 64 << 20
@@ -187,7 +187,7 @@ class Board:
 
     def _place(self, reason: str) -> str:
         hart = self.hart
-        mode = MODE_NAMES[int(hart.priv) | int(hart.virt) << 2]
+        mode = mode_name(hart)
         found = loops(self.machine.harts, self.machine.engine)
         last = bytes(self.printed).decode(errors="replace").strip().splitlines()
         what = found[0].describe() if found else f"the hart is in {mode} at pc {int(hart.pc):#x}"
@@ -206,11 +206,7 @@ class Board:
         return bool(found)
 
     def _in_machine_mode(self) -> int:
-        hart = self.hart
-        total = int(hart.mode_instret[_MODE_NUMBERS["M"]])
-        if int(hart.priv) == MACHINE:
-            total += int(hart.instret) - int(hart.not_retired) - int(hart.mode_since)
-        return total
+        return instructions_by_mode(self.hart)["M"]
 
     def set_up(self) -> tuple[tuple[str, int], ...]:
         """Return the registers of M-mode, and those of HS-mode that firmware gives a value."""
@@ -354,8 +350,7 @@ class _Run:
 
 
 def _traps_to_m(hart: Hart) -> int:
-    start, size = LAYOUT.fields["trap_count"].index, TRAP_CAUSES * TRAP_ORIGINS * TRAP_DESTINATIONS
-    return int(sum(hart.mem[start + TO_M : start + size : TRAP_DESTINATIONS].tolist()))
+    return sum(n for index, n in counted(hart).items() if trap_at(index)[2] == "M")
 
 
 def _fields(hart: Hart, test: int) -> Iterator[tuple[str, int]]:

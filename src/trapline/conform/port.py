@@ -7,25 +7,23 @@ halves and its size; the one at 24 a byte that its guest wrote on its console.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from trapline.lang.state import Hart
-from trapline.lang.state.words import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
+from trapline.lang.state.words import LAYOUT
 from trapline.privilege.causes import INTERRUPT
-from trapline.privilege.modes import MODE_NAMES
+from trapline.session.observe.trap_counts import Trap, counted, instructions_by_mode, trap_at
 from trapline.session.regions import Regions
 
 PORT = 0x10_2000
 MARK, END = 1, 2
 CSRS = ("medeleg", "mideleg", "mcounteren", "menvcfg", "hedeleg", "hideleg", "hcounteren", "henvcfg")
-_TRAPS, _TRAP_WORDS = LAYOUT.fields["trap_count"].index, TRAP_CAUSES * TRAP_ORIGINS * TRAP_DESTINATIONS
 _MODES = LAYOUT.fields["mode_instret"].index
-_DESTINATIONS = ("M", "HS", "VS")
 
 Step = tuple[int, int]  # pc and mode index of an instruction that retired
-Trap = tuple[int, str, str]  # cause, origin, destination of the hardware entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +31,7 @@ class Snapshot:
     """A hart at one instruction."""
 
     code: int
-    traps: tuple[int, ...]
+    traps: Counter[int]  # by causes.trap_index
     modes: dict[str, int]
     csrs: dict[str, int]
 
@@ -60,21 +58,13 @@ class Window:
 
 def take(hart: Hart, code: int) -> Snapshot:
     """Return the hart's counters, up to and with the last instruction."""
-    modes = {name: int(hart.mode_instret[mode]) for mode, name in MODE_NAMES.items()}
-    here = MODE_NAMES[int(hart.priv) | int(hart.virt) << 2]
-    modes[here] += int(hart.instret) - int(hart.not_retired) - int(hart.mode_since)
-    traps = tuple(hart.mem[_TRAPS : _TRAPS + _TRAP_WORDS].tolist())
-    return Snapshot(code, traps, modes, {name: int(getattr(hart, name)) for name in CSRS})
+    csrs = {name: int(getattr(hart, name)) for name in CSRS}
+    return Snapshot(code, Counter(counted(hart)), instructions_by_mode(hart), csrs)
 
 
 def between(first: Snapshot, last: Snapshot, profile: tuple[Step, ...] = ()) -> Window:
     """Return what happened from one snapshot to another."""
-    traps: dict[Trap, int] = {}
-    for index, (old, new) in enumerate(zip(first.traps, last.traps, strict=True)):
-        if old != new:
-            code, origin, destination = index >> 5, index >> 2 & 7, index & 3
-            cause = INTERRUPT | code - 32 if code >= 32 else code
-            traps[cause, MODE_NAMES.get(origin, "?"), _DESTINATIONS[destination]] = new - old
+    traps = {trap_at(index): n for index, n in (last.traps - first.traps).items()}
     modes = {name: n - first.modes[name] for name, n in last.modes.items() if n != first.modes[name]}
     return Window(modes, traps, first.csrs, profile)
 

@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from trapline.conform.port import Trap, Window
+from trapline.conform.port import Window
 from trapline.privilege.causes import STORE_GUEST_PAGE_FAULT
+from trapline.session.observe.trap_counts import Trap
 
 REGISTERS = (
     "pc", "ra", "sp", "gp", "tp", "t0", "t1", "t2", "s0", "s1", "a0", "a1", "a2", "a3", "a4", "a5", "a6", "a7",

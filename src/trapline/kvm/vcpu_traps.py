@@ -7,6 +7,7 @@ from trapline.kvm.report.trace import TrapRecord, origin_of
 from trapline.lang.state import Hart
 from trapline.policies import Policy
 from trapline.privilege.fields import HSTATUS_SPV, MSTATUS_SPP
+from trapline.privilege.modes import mode_name
 
 
 class VcpuTraps:
@@ -30,6 +31,10 @@ class VcpuTraps:
         """The mode of the hart in which the guest was left."""
         virt = int(self.hart.guest_hstatus) & HSTATUS_SPV != 0
         return origin_of(int(int(self.hart.guest_sstatus) & MSTATUS_SPP != 0), int(virt))
+
+    def present_mode(self) -> str:
+        """The guest's mode, wherever its registers are."""
+        return mode_name(self.hart) if self.hart.kvm_in_guest != 0 else self.guest_mode()
 
     def level_mode(self) -> str:
         """The same; vVS and vVU for the guest of a guest hypervisor."""

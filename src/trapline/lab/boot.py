@@ -19,14 +19,13 @@ from trapline.lab.recording import asked_trace, check_recording, covered_beside,
 from trapline.lab.snapshots import Taken, check, restored, run_and_keep
 from trapline.lab.stat.offer import offered
 from trapline.lab.symbols import Symbols, program_symbols
-from trapline.lang.state.words import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
 from trapline.machine.aia import parse_aia
 from trapline.machine.machine import Machine
 from trapline.machine.result import ENDED_FROM_OUTSIDE, RunResult
 from trapline.machine.signature import signature_bounds
 from trapline.machine.virtio.options import NO_VIRTIO
-from trapline.privilege.causes import INTERRUPT, cause_name
-from trapline.privilege.modes import DESTINATION_NAMES, MODE_NAMES
+from trapline.privilege.causes import cause_name
+from trapline.session.observe.trap_counts import instructions_by_mode, summed, trap_rows
 from trapline.session.terminal.console import Console
 
 if TYPE_CHECKING:
@@ -162,10 +161,12 @@ def _boot_once(options: BootOptions, console: Console | None, progress: Callable
         if log is not None:
             machine.log_commits(log.write)
         watching = _watch(machine, options.observe)
-        traps, executed = _trap_counts(machine), instructions(machine)
+        traps, executed = summed(machine.harts), instructions(machine)
 
         def source() -> Any:
-            return _source(machine, options, traps, executed)
+            from trapline.lab.stat.source import BoardSource
+
+            return BoardSource(machine, options, traps, executed)
 
         started = time.perf_counter()
         with (
@@ -173,14 +174,7 @@ def _boot_once(options: BootOptions, console: Console | None, progress: Callable
             traced_beside(trace, machine.harts, machine, machine.schedule),
             covered_beside(options, engine, _programs(options), lambda: _symbols(options)),
             debugged(machine, options.debug, progress) as run,
-            offered(
-                machine,
-                options.offer,
-                lambda: _source(machine, options, traps, executed),
-                machine.harts,
-                guest=False,
-                live=options.observe.live,
-            ),
+            offered(machine, options.offer, source, machine.harts, guest=False, live=options.observe.live),
         ):
             result, taken = run_and_keep(
                 run,
@@ -195,7 +189,7 @@ def _boot_once(options: BootOptions, console: Console | None, progress: Callable
                 signature.write(machine.signature(options.signature_granularity))
     levels = instructions(machine)
     levels.subtract(executed)
-    table = trap_table(machine, traps)
+    table = trap_rows(summed(machine.harts) - traps)
     seen = watching.finish() if watching is not None else None
     counted = {n: v for n, v in levels.items() if v}
     notes = (*machine.virtio.failures(), *machine.engine.notes())
@@ -205,12 +199,6 @@ def _boot_once(options: BootOptions, console: Console | None, progress: Callable
 
         repeated = loops(machine.harts, engine)
     return BootReport(options, result, table, counted, seconds, taken, seen, notes, repeated)
-
-
-def _source(machine: Machine, options: BootOptions, traps: Counter[int], executed: Counter[str]) -> Any:
-    from trapline.lab.stat.source import BoardSource
-
-    return BoardSource(machine, options, traps, executed)
 
 
 @contextlib.contextmanager
@@ -242,30 +230,9 @@ def _watch(machine: Machine, options: ObserveOptions) -> Watching | None:
     return watching
 
 
-def _trap_counts(machine: Machine) -> Counter[int]:
-    start, size = LAYOUT.fields["trap_count"].index, TRAP_CAUSES * TRAP_ORIGINS * TRAP_DESTINATIONS
-    counts: Counter[int] = Counter()
-    for hart in machine.harts:
-        counts.update({n: v for n, v in enumerate(hart.mem[start : start + size].tolist()) if v})
-    return counts
-
-
-def trap_table(machine: Machine, before: Counter[int] | None = None) -> list[tuple[int, str, str, int]]:
-    """Return the compiled counters, summed over harts, less those of `before`."""
-    rows = []
-    for index, count in sorted((_trap_counts(machine) - (before or Counter())).items()):
-        code, origin, destination = index >> 5, index >> 2 & 7, index & 3
-        cause = INTERRUPT | code - 32 if code >= 32 else code
-        rows.append((cause, MODE_NAMES.get(origin, "?"), DESTINATION_NAMES[destination], count))
-    return rows
-
-
 def instructions(machine: Machine) -> Counter[str]:
     """Return the instructions of each mode, summed over harts."""
     total: Counter[str] = Counter()
     for hart in machine.harts:
-        for mode, name in MODE_NAMES.items():
-            total[name] += int(hart.mode_instret[mode])
-        mode = int(hart.priv) | int(hart.virt) << 2
-        total[MODE_NAMES[mode]] += int(hart.instret) - int(hart.not_retired) - int(hart.mode_since)
+        total.update(instructions_by_mode(hart))
     return total

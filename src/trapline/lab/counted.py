@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from trapline.firmware.exit_log import HARDWARE_MODE
 from trapline.kvm.uapi.stats import Route, hardware_traps
 from trapline.lab.run_rows import RunRow, delegated, left_guest
-from trapline.privilege.modes import MODE_NAMES, MODE_VS, MODE_VU
+from trapline.session.observe.trap_counts import instructions_by_mode
 from trapline.vmm.guest import Guest
 
 # Statistics that say how something is now, and do not count.
@@ -54,15 +54,8 @@ def counted(guest: Guest) -> Counter[tuple[int, str, str]]:
 
 def retired(guest: Guest) -> Counter[str]:
     """Return the instructions that the guest's modes have executed."""
-    total = Counter(dict.fromkeys(("VU", "VS"), 0))
-    for vcpu in guest.vm.vcpus:
-        hart = vcpu.hart
-        for mode in (MODE_VU, MODE_VS):
-            total[MODE_NAMES[mode]] += int(hart.mode_instret[mode])
-        mode = int(hart.priv) | int(hart.virt) << 2
-        if mode in (MODE_VU, MODE_VS):
-            total[MODE_NAMES[mode]] += int(hart.instret) - int(hart.not_retired) - int(hart.mode_since)
-    return total
+    found = [instructions_by_mode(vcpu.hart) for vcpu in guest.vm.vcpus]
+    return Counter({mode: sum(of[mode] for of in found) for mode in ("VU", "VS")})
 
 
 def instructions_since(guest: Guest, rows: list[RunRow], before: Before) -> dict[str, int]:

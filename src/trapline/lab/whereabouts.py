@@ -14,7 +14,7 @@ from trapline.dataclass import dataclass, field
 from trapline.isa.decode import Decoded
 from trapline.isa.registers import X_NAMES
 from trapline.kvm.report.death import disassemble, fetch
-from trapline.kvm.report.trace import TrapRecord, origin_of
+from trapline.kvm.report.trace import TrapRecord
 from trapline.kvm.report.walks import vs_walk
 from trapline.kvm.run_stop import RunStop
 from trapline.kvm.uapi.numbers import Exit, MpState
@@ -84,7 +84,7 @@ def whereabouts(guest: Guest, symbols: Symbols) -> list[Place]:
 
 
 def _place(guest: Guest, vcpu: Vcpu, symbols: Symbols) -> Place:
-    mode, pc = _mode(vcpu), vcpu.pc
+    mode, pc = vcpu.present_mode(), vcpu.pc
     name = symbols.name(mode, pc)
     if vcpu.mp_state is MpState.STOPPED:
         return Place(vcpu.id, mode, pc, name, "stopped: no vCPU has started it")
@@ -92,13 +92,9 @@ def _place(guest: Guest, vcpu: Vcpu, symbols: Symbols) -> Place:
         return Place(vcpu.id, mode, pc, name, _waits(guest, vcpu))
     trail = _follow(guest, vcpu)
     if vcpu.blocked and not vcpu.runnable() and len(set(trail.pcs)) <= LONGEST_LOOP:
-        return Place(vcpu.id, mode, vcpu.pc, symbols.name(_mode(vcpu), vcpu.pc), _waits(guest, vcpu))
+        return Place(vcpu.id, mode, vcpu.pc, symbols.name(vcpu.present_mode(), vcpu.pc), _waits(guest, vcpu))
     what, loop = _runs(guest, vcpu, trail, symbols)
     return Place(vcpu.id, mode, pc, name, what, _code(vcpu, loop))
-
-
-def _mode(vcpu: Vcpu) -> str:
-    return origin_of(vcpu.hart.priv, vcpu.hart.virt) if vcpu.in_guest else vcpu.guest_mode()
 
 
 # --- a vCPU that blocks ---
@@ -216,7 +212,7 @@ def _touches(guest: Guest, vcpu: Vcpu, loop: list[int], at: list[tuple[int, ...]
             continue
         name, operands = found.instruction.name, found.operands
         access = found.instruction.access
-        if name == "ecall" and _mode(vcpu) == "VS":
+        if name == "ecall" and vcpu.present_mode() == "VS":
             yield f"calls SBI {_EIDS.get(x[A7], f'extension {x[A7]:#x}')} function {x[A6]}"
         elif name == "wfi":
             pending = _enabled(vcpu, pending=True)
@@ -240,7 +236,7 @@ def _memory(guest: Guest, vcpu: Vcpu, va: int, store: bool, symbols: Symbols) ->
 
 def _interruptible(vcpu: Vcpu) -> str:
     """Whether an interrupt could end a loop that looks at nothing."""
-    mode, enabled = _mode(vcpu), _enabled(vcpu)
+    mode, enabled = vcpu.present_mode(), _enabled(vcpu)
     status = int(vcpu.csrs.vsstatus)
     if not enabled or (mode == "VS" and not status & MSTATUS_SIE):
         return "it looks at nothing, and no interrupt is enabled: it never ends"

@@ -12,8 +12,8 @@ from trapline.people import grouped
 from trapline.privilege.causes import cause_name
 from trapline.privilege.csr import csr_read
 from trapline.privilege.csr_numbers import CSR_BY_NAME
-from trapline.privilege.modes import MODE_NAMES
-from trapline.session.observe.trap_counts import instructions_by_mode, trap_counts
+from trapline.privilege.modes import mode_name
+from trapline.session.observe.trap_counts import instructions_by_mode, summed, trap_rows
 from trapline.session.regions import KIND_NAMES
 from trapline.session.tables import ranges, stage, translate
 from trapline.session.terminal.monitor_registers import control, general
@@ -69,9 +69,6 @@ class BoardMonitor:
         """How many harts there are."""
         return len(self._machine.harts)
 
-    def _mode(self, hart: Hart) -> str:
-        return MODE_NAMES[int(hart.priv) | int(hart.virt) << 2]
-
     def pc(self, cpu: int) -> int:
         """Return a hart's pc."""
         return int(self._machine.harts[cpu].pc)
@@ -87,12 +84,12 @@ class BoardMonitor:
         for n, hart in enumerate(self._machine.harts):
             state = "waits for an interrupt" if self._machine.schedule.asleep[n] else "runs"
             count = grouped(int(hart.instret))
-            yield f"hart {n}: {state} in {self._mode(hart)} at {int(hart.pc):#x}, {count} instructions"
+            yield f"hart {n}: {state} in {mode_name(hart)} at {int(hart.pc):#x}, {count} instructions"
 
     def registers(self, cpu: int) -> Iterable[str]:
         """List pc, mode, general registers and the CSRs of every level."""
         hart = self._machine.harts[cpu]
-        yield f"hart {cpu}   pc {int(hart.pc):#018x}   mode {self._mode(hart)}"
+        yield f"hart {cpu}   pc {int(hart.pc):#018x}   mode {mode_name(hart)}"
         yield from in_columns((name, int(hart.x[n])) for n, name in enumerate(X_NAMES))
         levels = "mshv" if hart.has_h != 0 else "ms"
         names = [n for n in CSRS if n[0] in levels]
@@ -100,7 +97,7 @@ class BoardMonitor:
 
     def statistics(self) -> Iterable[str]:
         """List every trap by cause, origin and destination, and instructions by mode."""
-        rows = trap_counts(self._machine.harts)
+        rows = trap_rows(summed(self._machine.harts))
         yield from trap_lines((f"{cause_name(c)} {origin} > {to}", n) for c, origin, to, n in rows)
         total: dict[str, int] = {}
         for hart in self._machine.harts:

@@ -25,6 +25,11 @@ def mode_index(hart: Hart) -> U64:
     return hart.priv | (hart.virt << 2)
 
 
+def mode_name(hart: Hart) -> str:
+    """Name of the hart's mode."""
+    return MODE_NAMES[int(hart.priv) | int(hart.virt) << 2]
+
+
 @inline
 def change_mode(hart: Hart, priv: U64, virt: U64, attempt: U64) -> None:
     """Enter a mode, and account the instructions that retired in the old one.

@@ -14,11 +14,12 @@ from trapline.dataclass import dataclass
 from trapline.engine.api import Engine
 from trapline.lang.control import EXIT_LIMIT
 from trapline.lang.state import Hart
-from trapline.lang.state.words import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
+from trapline.lang.state.words import LAYOUT
 from trapline.privilege.causes import INTERRUPT, LOAD_MISALIGNED, STORE_MISALIGNED, cause_name
 from trapline.privilege.fields import HSTATUS_GVA, HSTATUS_SPVP, MSTATUS_GVA, MSTATUS_SPP
 from trapline.privilege.modes import DESTINATION_NAMES, MACHINE, MODE_NAMES, SUPERVISOR, TO_HS, TO_M, TO_VS, USER
 from trapline.session.fault_reason import MISALIGNED_REMEDY, fault_reason
+from trapline.session.observe.trap_counts import counted, trap_at
 
 _ATTEMPTS = {True: 6_000, False: 1_200}  # by whether the engine is fast
 _GLANCE = {True: 3_000, False: 300}
@@ -104,9 +105,9 @@ def loop_of(hart: Hart, engine: Engine) -> _Taken | None:
     """Return the trap that a hart takes again and again, or None; the hart's registers stay as they are."""
     fast = engine.turn > _ATTEMPTS[True]
     with _set_aside(hart, engine), contextlib.suppress(_DeviceTouched):
-        before, traps = _saved(hart), sum(_counted(hart))
+        before, traps = _saved(hart), sum(counted(hart).values())
         engine.run(hart, _GLANCE[fast])
-        if sum(_counted(hart)) - traps < 2:
+        if sum(counted(hart).values()) - traps < 2:
             return None
         _put_back(hart, before)
         return _repeated(hart, engine, _ATTEMPTS[fast])
@@ -117,12 +118,12 @@ def _repeated(hart: Hart, engine: Engine, attempts: int) -> _Taken | None:
     """Step until a trap has been seen often enough, with nothing retired in between but its handler."""
     seen: dict[_Taken, int] = {}
     retired: set[int] = set()  # after the return from the last trap
-    counts, returned = _counted(hart), True
+    counts, returned = counted(hart), True
     for _ in range(attempts):
         pc, mode, data = int(hart.pc), (int(hart.priv), int(hart.virt)), (int(hart.data_priv), int(hart.data_virt))
         if engine.run(hart, 1) != EXIT_LIMIT:
             return None
-        if (now := _counted(hart)) == counts:
+        if (now := counted(hart)) == counts:
             if returned:
                 retired.add(pc)
             returned = returned or hart.pc in (hart.mepc, hart.sepc, hart.vsepc)
@@ -138,11 +139,6 @@ def _repeated(hart: Hart, engine: Engine, attempts: int) -> _Taken | None:
         retired.clear()
         returned = False
     return None
-
-
-def _counted(hart: Hart) -> list[int]:
-    start = LAYOUT.fields["trap_count"].index
-    return hart.mem[start : start + TRAP_CAUSES * TRAP_ORIGINS * TRAP_DESTINATIONS].tolist()
 
 
 def _taken(hart: Hart, mode: tuple[int, int], data: tuple[int, int]) -> _Taken:
@@ -189,9 +185,9 @@ def _describe(hart: Hart, who: str, number: int, trap: _Taken) -> Loop:
 def _beginning(hart: Hart, trap: _Taken) -> Iterator[str]:
     """What went to the missing handler first, out of the counters of traps."""
     others = {
-        index >> 5
-        for index, count in enumerate(_counted(hart))
-        if count and index & 3 == trap.destination and index >> 5 < 32 and index >> 5 != trap.cause
+        cause
+        for cause, _, to in map(trap_at, counted(hart))
+        if to == DESTINATION_NAMES[trap.destination] and not cause & INTERRUPT and cause != trap.cause
     }
     if len(others) == 1:
         yield f"it began with {cause_name(next(iter(others)))}"

@@ -16,7 +16,7 @@ from trapline.lang.functions import INSTRUCTIONS, Instruction, Trap
 from trapline.lang.state import Hart
 from trapline.machine.machine import Machine
 from trapline.privilege.causes import ACCESS_FAULTS, CAUSE_NAMES, GUEST_PAGE_FAULTS, INTERRUPT, PAGE_FAULTS, trap_index
-from trapline.privilege.modes import DESTINATION_NAMES, MODE_NAMES
+from trapline.privilege.modes import DESTINATION_NAMES, MODE_NAMES, mode_name
 from trapline.privilege.translation import translate
 from trapline.verify import stream_layout as at
 from trapline.verify.stream_code import STALLS
@@ -84,7 +84,7 @@ class Observer:
         hart = self.hart
         bits = int.from_bytes(self.memory[place : place + 4], "little")
         found = self.decoder.decode(bits if bits & 3 == 3 else bits & 0xFFFF)
-        mode = MODE_NAMES[int(hart.priv) | int(hart.virt) << 2]
+        mode = mode_name(hart)
         access = self._access(found) if found else None
         before = int(hart.not_retired)
         self.machine.engine.run(hart, 1)
@@ -100,7 +100,7 @@ class Observer:
 
     def _elsewhere(self) -> None:
         """A fetch from somewhere else: it faults, or finds an illegal instruction."""
-        mode = MODE_NAMES[int(self.hart.priv) | int(self.hart.virt) << 2]
+        mode = mode_name(self.hart)
         before = int(self.hart.not_retired)
         self.machine.engine.run(self.hart, 1)
         if int(self.hart.not_retired) != before:

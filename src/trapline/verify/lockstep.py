@@ -23,7 +23,7 @@ from trapline.machine.machine import Machine
 from trapline.privilege import csr_numbers as csr
 from trapline.privilege.csr import csr_read
 from trapline.privilege.csr_table import CSR_READ
-from trapline.privilege.modes import MODE_NAMES
+from trapline.privilege.modes import mode_name
 from trapline.verify import spike
 from trapline.verify.stream_layout import BODY, RAM_SIZE
 
@@ -72,11 +72,6 @@ _SHOWN = (
     "satp", "scause", "sepc", "stval", "hstatus", "htval", "hedeleg", "hideleg", "hgatp", "henvcfg",
     "vsstatus", "vscause", "vsepc", "vstval", "vsatp",
 )  # fmt: skip
-
-
-def mode_name(hart: Hart) -> str:
-    """Return the mode a hart is in."""
-    return MODE_NAMES[int(hart.priv) | int(hart.virt) << 2]
 
 
 def make_machine(elf: bytes, isa: str, engine: str | Engine, misaligned: str = "trap", htif: bool = False) -> Machine:

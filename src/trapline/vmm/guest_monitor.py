@@ -16,7 +16,6 @@ from trapline.machine.board_monitor import in_columns, trap_lines, virtio_lines
 from trapline.people import grouped
 from trapline.privilege.csr import csr_read
 from trapline.privilege.csr_numbers import CSR_BY_NAME
-from trapline.privilege.modes import MODE_NAMES
 from trapline.session.tables import ranges, stage, translate
 from trapline.session.terminal.monitor_registers import control, general
 
@@ -57,12 +56,12 @@ class GuestMonitor:
                 continue
             state = "blocks in WFI" if vcpu.blocked else "runs"
             count = grouped(int(vcpu.hart.instret))
-            yield f"vcpu {vcpu.id}: {state} in {_mode(vcpu)} at {vcpu.pc:#x}, {count} instructions"
+            yield f"vcpu {vcpu.id}: {state} in {vcpu.present_mode()} at {vcpu.pc:#x}, {count} instructions"
 
     def registers(self, cpu: int) -> Iterable[str]:
         """List pc, mode, general registers and the guest's CSRs."""
         vcpu = self._vm.vcpus[cpu]
-        yield f"vcpu {cpu}   pc {vcpu.pc:#018x}   mode {_mode(vcpu)}"
+        yield f"vcpu {cpu}   pc {vcpu.pc:#018x}   mode {vcpu.present_mode()}"
         yield from in_columns((name, int(vcpu.hart.x[n])) for n, name in enumerate(X_NAMES))
         yield from in_columns((name, _csr(vcpu, name)) for name in CSRS)
 
@@ -139,9 +138,3 @@ def _slot(slot: MemorySlot) -> str:
 def _csr(vcpu: Vcpu, name: str) -> int:
     """Return a VS-level CSR, wherever it is now."""
     return int(vcpu.hart.call(csr_read, GUEST_CSRS[name])) if vcpu.loaded else int(getattr(vcpu.csrs, name))
-
-
-def _mode(vcpu: Vcpu) -> str:
-    if not vcpu.in_guest:
-        return vcpu.guest_mode()
-    return MODE_NAMES[int(vcpu.hart.priv) | int(vcpu.hart.virt) << 2]

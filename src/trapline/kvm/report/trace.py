@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from trapline.dataclass import dataclass
 from trapline.privilege.causes import cause_name
-
-ORIGINS = {(0, 1): "VU", (1, 1): "VS", (0, 0): "U", (1, 0): "HS", (3, 0): "M"}
+from trapline.privilege.modes import MODE_NAMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,4 +50,4 @@ class TrapRecord:
 
 def origin_of(priv: int, virt: int) -> str:
     """Name a mode."""
-    return ORIGINS.get((int(priv), int(virt)), f"priv {int(priv)} virt {int(virt)}")
+    return MODE_NAMES.get(int(priv) | int(virt) << 2, f"priv {int(priv)} virt {int(virt)}")

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, ClassVar
 from trapline.firmware.exit_log import KINDS, NativeExit, counted, spent
 from trapline.kvm.report.cost import estimate
 from trapline.kvm.uapi.stats_fd import HISTOGRAM_BUCKETS
-from trapline.lang.state.words import LAYOUT, TRAP_DESTINATIONS, TRAP_ORIGINS
+from trapline.lang.state.words import LAYOUT
 from trapline.policies import Policy
-from trapline.privilege.causes import GUEST_PAGE_FAULTS, INST_ACCESS, INTERRUPT, cause_name
+from trapline.privilege.causes import GUEST_PAGE_FAULTS, INST_ACCESS, cause_name
+from trapline.session.observe.trap_counts import Trap, trap_at
+from trapline.session.observe.trap_counts import counted as counted_traps
 from trapline.session.state.plain_types import U64
 
 if TYPE_CHECKING:
@@ -28,11 +30,7 @@ Route = tuple[int, str, tuple[str, ...], tuple[str, ...], str, int]  # cause, or
 GENERIC_VCPU = ("halt_wakeup", "halt_wait_ns", "blocking")
 GENERIC_VM = ("remote_tlb_flush", "remote_tlb_flush_requests")
 
-_DESTINATIONS = {0: "M", 1: "HS", 2: "VS"}
-_GUEST_ORIGINS = {4: "VU", 5: "VS"}
 _KVM_STAT = LAYOUT.fields["kvm_stat"].index
-_TRAP_COUNT, _ROW = LAYOUT.fields["trap_count"].index, TRAP_ORIGINS * TRAP_DESTINATIONS
-_NO_ROW = bytes(_ROW * 8)
 
 
 class VcpuStats:
@@ -146,20 +144,10 @@ def route_of(exit_: NativeExit) -> Route:
     return exit_.cause, exit_.path[0], exit_.path, kind.how, kind.end, 0
 
 
-def hardware_traps(hart: Hart) -> dict[tuple[int, str, str], int]:
-    """Return the compiled counters of guest traps: (cause, origin, destination of the hardware entry)."""
-    counts: dict[tuple[int, str, str], int] = {}
-    raw = bytes(hart.mem[_TRAP_COUNT : _TRAP_COUNT + 64 * _ROW])
-    for code in range(64):
-        if raw.startswith(_NO_ROW, code * _ROW * 8):
-            continue
-        row = hart.mem[_TRAP_COUNT + code * _ROW : _TRAP_COUNT + (code + 1) * _ROW].tolist()
-        cause = INTERRUPT | code - 32 if code >= 32 else code
-        for mode, origin in _GUEST_ORIGINS.items():
-            for destination, name in _DESTINATIONS.items():
-                if n := row[mode * TRAP_DESTINATIONS + destination]:
-                    counts[cause, origin, name] = n
-    return counts
+def hardware_traps(hart: Hart) -> dict[Trap, int]:
+    """Return the compiled counters of guest traps."""
+    found = ((trap_at(index), n) for index, n in counted_traps(hart).items())
+    return {trap: n for trap, n in found if trap[1] in ("VU", "VS")}
 
 
 def total(snapshots: Iterable[dict[str, int]]) -> dict[str, int]:

@@ -28,11 +28,13 @@ from trapline.lab.probe import image
 from trapline.lab.probe.image import Entry, Image
 from trapline.lab.routes import Arrival, GuestSees
 from trapline.lab.settings import Settings
-from trapline.lang.state.words import LAYOUT, TRAP_CAUSES, TRAP_DESTINATIONS, TRAP_ORIGINS
+from trapline.lang.state.words import LAYOUT
 from trapline.privilege.causes import INTERRUPT, STORE_GUEST_PAGE_FAULT
 from trapline.privilege.fields import HSTATUS_GVA, MSTATUS_GVA, MSTATUS_SPP
 from trapline.privilege.isa_string import DEFAULT_ISA, extensions
 from trapline.privilege.modes import MODE_NAMES, MODE_VS, MODE_VU
+from trapline.session.observe.trap_counts import WORDS as TRAP_WORDS
+from trapline.session.observe.trap_counts import counted, trap_at, trap_words
 
 if TYPE_CHECKING:
     from trapline.lang.state import Hart
@@ -40,15 +42,13 @@ if TYPE_CHECKING:
 LIMIT = 4_000  # instructions that a probe may take from its entry to its end
 _PIECE, _FOR_EVER = 200, 100  # of them at a time; of a trap that comes back as often, nothing new is to be learned
 GUEST_MODES = (MODE_VU, MODE_VS)
-_ROW = TRAP_ORIGINS * TRAP_DESTINATIONS
-_TRAP_WORDS, _NO_ROW = TRAP_CAUSES * _ROW, bytes(_ROW * 8)
 # The hart's counters of traps and exits, and as many zeros.
 _COUNTED = tuple(
     (LAYOUT.fields[name].index, memoryview(bytes(LAYOUT.fields[name].count * 8)).cast("Q"))
     for name in ("trap_count", "exit_count", "exit_firmware")
 )
-_NO_TRAPS = memoryview(bytes(_TRAP_WORDS * 8)).cast("Q")
-_TRAP_COUNT, _MODE_INSTRET = LAYOUT.fields["trap_count"].index, LAYOUT.fields["mode_instret"].index
+_NO_TRAPS = memoryview(bytes(TRAP_WORDS * 8)).cast("Q")
+_MODE_INSTRET = LAYOUT.fields["mode_instret"].index
 
 
 class ProbeError(Exception):
@@ -210,7 +210,7 @@ class ProbeVm:
         self.own.clear()
         self.raised.clear()
         self.firmware_came = False
-        self.vcpu.hart.mem[_TRAP_COUNT : _TRAP_COUNT + _TRAP_WORDS] = _NO_TRAPS
+        trap_words(vcpu.hart)[:] = _NO_TRAPS
         if vm.gstage.unmap(entry.virgin, PAGE):
             vm.flush_all()
         self._start(entry)
@@ -276,7 +276,7 @@ class ProbeVm:
     def _begin_counting(self) -> tuple[list[int], dict[str, int]]:
         """Forget the traps and exits of before: what is counted from now on is the event's."""
         hart, stats = self.vcpu.hart, self.vcpu.stats
-        self._note(_traps(hart.mem[_TRAP_COUNT : _TRAP_COUNT + _TRAP_WORDS], None))
+        self._note(_traps(hart, None))
         for index, nothing in _COUNTED:
             hart.mem[index : index + len(nothing)] = nothing
         stats.routes.clear()
@@ -302,7 +302,7 @@ class ProbeVm:
                     now.arrivals.pop()
                     now.costs.pop()
         hart = self.vcpu.hart
-        now.traps = _traps(hart.mem[_TRAP_COUNT : _TRAP_COUNT + _TRAP_WORDS], skip)
+        now.traps = _traps(hart, skip)
         modes = hart.mem[_MODE_INSTRET : _MODE_INSTRET + 8].tolist()
         now.instructions = {MODE_NAMES[m]: modes[m] - before[0][m] for m in GUEST_MODES}
         counters = self.vcpu.stats.snapshot(hart)
@@ -329,27 +329,12 @@ def _goes_round(records: list[TrapRecord]) -> bool:
     return len(last) == _FOR_EVER and len({(record.cause, record.epc) for record in last}) == 1
 
 
-def _traps(counted: memoryview, skip: TrapRecord | None) -> list[GuestTrap]:
-    found = []
-    raw = bytes(counted)
-    rows = [n for n in range(0, _TRAP_WORDS, _ROW) if not raw.startswith(_NO_ROW, n * 8)]
-    for index in (n + m for n in rows for m in range(_ROW)):
-        count = counted[index]
-        if not count:
-            continue
-        code, origin, destination = index >> 5, index >> 2 & 7, index & 3
-        cause = INTERRUPT | code - 32 if code >= 32 else code
-        origin_name = MODE_NAMES.get(origin, "?")
-        where = ("M", "HS", "VS")[destination]
-        if skip is not None and (cause, origin_name, where) == (
-            skip.cause,
-            HARDWARE_MODE.get(skip.origin, skip.origin),
-            skip.path[1],
-        ):
-            count -= 1
-        if count:
-            found.append(GuestTrap(cause, origin_name, where, count))
-    return found
+def _traps(hart: Hart, skip: TrapRecord | None) -> list[GuestTrap]:
+    found = {trap_at(index): n for index, n in counted(hart).items()}
+    if skip is not None:
+        trap = skip.cause, HARDWARE_MODE.get(skip.origin, skip.origin), skip.path[1]
+        found[trap] = found.get(trap, 1) - 1
+    return [GuestTrap(*trap, n) for trap, n in found.items() if n]
 
 
 def _without(counters: dict[str, int], skip: TrapRecord) -> None:

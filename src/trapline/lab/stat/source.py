@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trapline.kvm.report.trace import origin_of
 from trapline.kvm.uapi.numbers import MpState
 from trapline.lab.counted import Before, instructions_since, rows_since
 from trapline.lab.symbols import LEVELS
 from trapline.privilege.causes import cause_name
-from trapline.privilege.modes import MODE_NAMES
-from trapline.session.observe.trap_counts import instructions_by_mode
+from trapline.privilege.modes import mode_name
+from trapline.session.observe.trap_counts import instructions_by_mode, summed, trap_rows
 
 if TYPE_CHECKING:
     from trapline.kvm.vcpu import Vcpu
@@ -56,13 +55,13 @@ class GuestSource:
         """Yield (mode, pc) of each vCPU that runs."""
         for vcpu in self._guest.vm.vcpus:
             if _state(vcpu) == "runs":
-                yield _mode(vcpu), vcpu.pc
+                yield vcpu.present_mode(), vcpu.pc
 
     def _vcpu(self, vcpu: Vcpu) -> dict[str, Any]:
         handler = int(vcpu.hart.vstvec) if vcpu.loaded else int(vcpu.csrs.vstvec)
         return {
             "id": vcpu.id,
-            "mode": _mode(vcpu),
+            "mode": vcpu.present_mode(),
             "pc": vcpu.pc,
             "state": _state(vcpu),
             "instructions": int(vcpu.hart.instret),
@@ -76,10 +75,6 @@ def _state(vcpu: Vcpu) -> str:
     return "waits" if vcpu.blocked else "runs"
 
 
-def _mode(vcpu: Vcpu) -> str:
-    return origin_of(vcpu.hart.priv, vcpu.hart.virt) if vcpu.in_guest else vcpu.guest_mode()
-
-
 class BoardSource:
     """A board with real M-mode code."""
 
@@ -90,7 +85,7 @@ class BoardSource:
 
     def sample(self) -> dict[str, Any]:
         """Return counts since the run began, and where each hart is."""
-        from trapline.lab.boot import instructions, trap_table
+        from trapline.lab.boot import instructions
 
         machine, options = self._machine, self._options
         levels = instructions(machine)
@@ -105,13 +100,13 @@ class BoardSource:
             "instructions": {name: n for name, n in levels.items() if n},
             "traps": [
                 {"cause": cause, "name": cause_name(cause), "from": origin, "to": to, "count": n}
-                for cause, origin, to, n in trap_table(machine, self._traps)
+                for cause, origin, to, n in trap_rows(summed(machine.harts) - self._traps)
             ],
             "counters": {},
             "vcpus": [
                 {
                     "id": number,
-                    "mode": MODE_NAMES[int(hart.priv) | int(hart.virt) << 2],
+                    "mode": mode_name(hart),
                     "pc": int(hart.pc),
                     "state": "waits" if machine.schedule.asleep[number] else "runs",
                     "instructions": sum(instructions_by_mode(hart).values()),
@@ -129,7 +124,7 @@ class BoardSource:
         """Yield (mode, pc) of each hart that runs."""
         for hart, asleep in zip(self._machine.harts, self._machine.schedule.asleep, strict=True):
             if not asleep:
-                yield MODE_NAMES[int(hart.priv) | int(hart.virt) << 2], int(hart.pc)
+                yield mode_name(hart), int(hart.pc)
 
 
 def _whole(arguments: Any) -> list[str]:

@@ -20,7 +20,7 @@ from trapline.privilege.causes import (
     PAGE_FAULTS,
     cause_name,
 )
-from trapline.privilege.modes import MODE_NAMES
+from trapline.privilege.modes import mode_name
 from trapline.session.observe.trace import Traced
 from trapline.session.terminal.monitor_registers import nearest
 
@@ -122,7 +122,7 @@ def exec_log(engine: Engine, harts: Sequence[Hart], symbols: Symbols, line: Call
         (number, last), pc = before[id(hart)], int(hart.pc)
         before[id(hart)] = number, pc
         if pc - last not in (2, 4):
-            mode = MODE_NAMES[int(hart.priv) | int(hart.virt) << 2]
+            mode = mode_name(hart)
             name = symbols.name(mode, pc)
             line(f"exec: hart:{number}, {mode}, pc:{pc:#018x}" + (f" {name}" if name else ""))
 

@@ -11,8 +11,9 @@ from functools import cache
 from trapline.dataclass import dataclass, field
 from trapline.lang.state import Hart
 from trapline.privilege import observe as layout
-from trapline.privilege.causes import INTERRUPT, cause_name
-from trapline.privilege.modes import DESTINATION_NAMES, MODE_NAMES
+from trapline.privilege.causes import cause_name
+from trapline.privilege.modes import DESTINATION_NAMES
+from trapline.session.observe.trap_counts import trap_at
 from trapline.shown import html_table
 
 ENDS = ("same", "next", "elsewhere")
@@ -35,9 +36,7 @@ class Kind:
 @cache
 def kind_of(index: int) -> Kind:
     """Read an index of the compiled counters (causes.trap_index)."""
-    code = index >> 5
-    cause = INTERRUPT | code - 32 if code >= 32 else code
-    return Kind(cause, MODE_NAMES.get(index >> 2 & 7, "?"), DESTINATION_NAMES[index & 3])
+    return Kind(*trap_at(index))
 
 
 @dataclass(slots=True)
