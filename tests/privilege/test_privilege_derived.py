@@ -6,12 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from privilege_board import Board
 
+from trapline.engine.settled import settled
 from trapline.engine.tlb import describe_context
 from trapline.lang.values import U64
 from trapline.privilege import fields
 from trapline.privilege.csr import csr_exists
 from trapline.privilege.csr_numbers import CSR_BY_NAME, CSR_NAMES
-from trapline.privilege.derived import follow_time, settled, update_derived
+from trapline.privilege.derived import follow_time, update_derived
 from trapline.privilege.interrupts import update_timers
 from trapline.privilege.isa_string import DEFAULT_ISA
 from trapline.privilege.protection import update_pmp

@@ -1,7 +1,7 @@
 """What is compiled beside the specification: functions marked `@hosted` of the engine, hosted software and devices.
 
-These are the roots; what they call and name is compiled with them. The engine imports no room above it: it looks for the
-mark in the rooms' files, and imports these by name when the image is made.
+These are the roots; what they call and name is compiled with them. The engine imports no room above it: it looks for
+the mark in the rooms' files, and imports these by name when the image is made.
 """
 
 from __future__ import annotations

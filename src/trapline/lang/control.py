@@ -43,14 +43,6 @@ def jump(hart: Hart, target: U64) -> None:
 
 
 @primitive
-def give_up_unless(condition: bool) -> None:
-    """A fast handler goes no further than this where `condition`, a local, is false: the slow one does it all.
-
-    Nothing under CPython and in the normal reading; in the fast reading the condition holds from here on.
-    """
-
-
-@primitive
 def attempt(hart: Hart, function: Callable[..., Any], *args: Any) -> bool:
     """Call `function(hart, *args)` for hosted software, which expects that it may trap; True if it did.
 

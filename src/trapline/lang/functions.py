@@ -65,12 +65,6 @@ def primitive(function: F) -> F:
     return function
 
 
-def quick(function: F) -> F:
-    """A cold function that fast handlers compile in place; it gives up before it writes (control.give_up_unless)."""
-    function.__quick__ = True  # type: ignore[attr-defined]
-    return cold(function)
-
-
 def named(name: str) -> Callable[[F], F]:
     """Name a function of a family: the compiled code shows this name."""
 
@@ -107,16 +101,6 @@ def hosted(function: F) -> F:
     """A cold function that is called by name: a root of what is compiled (engine.roots)."""
     function.__hosted__ = True  # type: ignore[attr-defined]
     return cold(function)
-
-
-def fast_path(name: str) -> Callable[[F], F]:
-    """A cold function that the engine may replace by an inline TLB probe of this name."""
-
-    def mark(function: F) -> F:
-        function.__fast_path__ = name  # type: ignore[attr-defined]
-        return function
-
-    return mark
 
 
 @dataclass(slots=True)

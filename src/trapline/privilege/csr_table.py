@@ -11,13 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 from trapline.dataclass import dataclass
-from trapline.lang.control import give_up_unless
 from trapline.lang.functions import cold, generated
 from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege import aia, counters, csr_control, csr_interrupts, csr_status, hpm, protection
 from trapline.privilege.csr_numbers import CSR_BY_NAME
-from trapline.privilege.derived import settled, update_derived
+from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import HSTATUS_VGEIN, MSTATUS_FS, MSTATUS_MPRV, MSTATUS_MXR, MSTATUS_SUM
 from trapline.privilege.guards import require_fp
 
@@ -29,7 +28,7 @@ Guard = Callable[[Any, U64], None]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One CSR. `guard` raises where the mode alone does not decide."""
+    """One CSR. `guard` raises where the mode alone does not decide; `value` is `write` without what it derives."""
 
     name: str
     number: int
@@ -37,6 +36,8 @@ class Row:
     write: Write
     exists: Exists
     guard: Guard | None = None
+    derives: tuple[str, int] | None = None
+    value: Write | None = None
 
 
 ROWS: dict[int, Row] = {}
@@ -44,8 +45,6 @@ ROWS: dict[int, Row] = {}
 
 _SPACE: dict[str, Any] = {
     "__name__": __name__,
-    "settled": settled,
-    "give_up_unless": give_up_unless,
     "update_derived": update_derived,
     "write_pmpaddr": protection.write_pmpaddr,
     "read_pmpcfg": protection.read_pmpcfg,
@@ -76,17 +75,8 @@ def _writer(name: str, *statements: str) -> Write:
 
 def _derived(name: str, write: Write, derives: tuple[str, int]) -> Write:
     """Return the write of a register from which more follows (see row())."""
-    word, mask = derives
-    lines = ["write(hart, value)", "update_derived(hart)"]
-    if word:
-        lines = [
-            "new = write(hart, value)",
-            f"calm = settled(hart) and (hart.{word} ^ new) & {mask:#x} == 0",
-            "give_up_unless(calm)",
-            f"hart.{word} = new",
-            "if not calm:\n        update_derived(hart)",
-        ]
-    body = "".join(f"    {line}\n" for line in lines)
+    word, _ = derives
+    body = f"    {f'hart.{word} = ' * bool(word)}write(hart, value)\n    update_derived(hart)\n"
     result: Write = _make(f"def write_{name}(hart: Hart, value: U64) -> None:\n{body}", write=write)
     return result
 
@@ -129,14 +119,13 @@ def row(
     """A register: what is not given is the whole word of that name.
 
     `derives` says what follows from a write (privilege.derived): ANYTHING, or (word, mask), where `write` returns
-    the new value of that word of the hart and a change outside `mask` is nothing to a settled hart.
+    the new value of that word of the hart, of which nothing but the bits of `mask` matters elsewhere.
     """
     number = CSR_BY_NAME[name]
     if write is None:
         write = write_ignored if number >> 10 == 3 else _writer(name, f"hart.{name} = value")
-    if derives is not None:
-        write = _derived(name, write, derives)
-    ROWS[number] = Row(name, number, read or _reader(name, f"hart.{name}"), write, exists, guard)
+    whole = write if derives is None else _derived(name, write, derives)
+    ROWS[number] = Row(name, number, read or _reader(name, f"hart.{name}"), whole, exists, guard, derives, write)
 
 
 def masked(name: str, exists: Exists, mask: int | str, guard: Guard | None = None) -> None:

@@ -1,15 +1,14 @@
-"""From a raised exception to the trap registers: what both engines do when an instruction traps."""
+"""From a raised exception to the trap registers: what the hart does when an instruction traps."""
 
 from __future__ import annotations
 
-from trapline.lang.control import give_up_unless, instruction_bits, transformed_instruction
+from trapline.lang.control import instruction_bits, transformed_instruction
 from trapline.lang.functions import cold, inline
 from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege.causes import ILLEGAL_INST, VIRTUAL_INST
 from trapline.privilege.guards import ecall_cause
-from trapline.privilege.mode_change import hosted_level
-from trapline.privilege.trap import destination, take_trap, trap_into
+from trapline.privilege.trap import take_trap
 
 EXPLICIT_ACCESS_CAUSES = 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 13 | 1 << 15 | 1 << 21 | 1 << 23
 
@@ -62,21 +61,3 @@ def raise_illegal(hart: Hart) -> None:
 def environment_call(hart: Hart) -> None:
     """The trap that ECALL always raises, and its delivery."""
     take_trap(hart, ecall_cause(hart), hart.pc, U64(0), U64(0), U64(0), U64(0))
-
-
-@inline
-def environment_call_to(hart: Hart, to: U64) -> None:
-    """The same for compiled code that presumes to which code it goes (modes.TO_M, TO_HS, TO_VS), or else gives up."""
-    cause = ecall_cause(hart)
-    presumed = destination(hart, cause, U64(0)) == to and hosted_level(hart, to) == 0
-    give_up_unless(presumed)
-    trap_into(hart, to, cause, hart.pc, U64(0), U64(0), U64(0), U64(0))
-
-
-@inline
-def environment_call_hosted(hart: Hart, to: U64) -> None:
-    """The same for compiled code that presumes which hosted level handles it."""
-    cause = ecall_cause(hart)
-    presumed = destination(hart, cause, U64(0)) == to and hosted_level(hart, to) != 0
-    give_up_unless(presumed)
-    trap_into(hart, to, cause, hart.pc, U64(0), U64(0), U64(0), U64(0))

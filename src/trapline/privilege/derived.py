@@ -213,23 +213,3 @@ def follow_far_time(hart: Hart) -> None:
         hart.timer_due = timer_ahead(hart)
     else:
         hart.unsettled = 1
-
-
-@inline
-def settled(hart: Hart) -> bool:
-    """Whether a change of mode changes nothing but what follow_mode recomputes.
-
-    No interrupt waits, no timer is due, loads and stores are made in the hart's own mode, and nobody observes.
-    """
-    return hart.unsettled | hart.observe_base == 0 and hart.instret < hart.timer_due
-
-
-@inline
-def follow_mode(hart: Hart, priv: U64, virt: U64, left: U64) -> None:
-    """What is derived, after a trap or a return of a settled hart into this mode; `left` is V as it was before."""
-    if virt != left:
-        derive_fp(hart, virt)
-    hart.data_priv = priv
-    hart.data_virt = virt
-    # No MPRV: traps from where it is on, and returns to there, find no hart settled.
-    hart.ctx_now = context_number(hart, priv, virt)

@@ -6,7 +6,7 @@ Virtual instruction is raised where the instruction would have run in HS-mode wi
 
 from __future__ import annotations
 
-from trapline.lang.functions import IllegalInstruction, Trap, VirtualInstruction, cold, inline, quick
+from trapline.lang.functions import IllegalInstruction, Trap, VirtualInstruction, cold, inline
 from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege.causes import BREAKPOINT
@@ -27,14 +27,14 @@ from trapline.privilege.fields import (
 from trapline.privilege.modes import MACHINE, SUPERVISOR, USER
 
 
-@quick
+@cold
 def require_machine(hart: Hart) -> None:
     """Only M-mode: MRET."""
     if hart.priv != MACHINE:
         raise IllegalInstruction()
 
 
-@quick
+@cold
 def require_sret(hart: Hart) -> None:
     """SRET: mstatus.TSR traps it in HS-mode, hstatus.VTSR in VS-mode."""
     if hart.virt != 0:
@@ -160,7 +160,7 @@ def require_cbo_clean(hart: Hart) -> None:
     require_envcfg(hart, U64(ENVCFG_CBCFE))
 
 
-@quick
+@cold
 def require_cbo_zero(hart: Hart) -> None:
     """CBO.ZERO (Zicboz): xenvcfg.CBZE."""
     require_envcfg(hart, U64(ENVCFG_CBZE))

@@ -7,7 +7,7 @@ synchronous exception priority): a misaligned access that traps does so before t
 from __future__ import annotations
 
 from trapline.lang.control import cache_translation, note_store
-from trapline.lang.functions import Trap, cold, fast_path, inline
+from trapline.lang.functions import Trap, cold, inline
 from trapline.lang.memory import device_load, device_store, host_load, host_store
 from trapline.lang.state import Hart
 from trapline.lang.state.words import WATCHER
@@ -168,7 +168,6 @@ def store_misaligned(hart: Hart, va: U64, size: U64, value: U64, priv: U64, virt
                 host_store(high + (i - first), 1, value >> (i * 8))
 
 
-@fast_path("load")
 @cold
 def load(hart: Hart, va: U64, size: U64) -> U64:
     """Load `size` bytes, zero-extended, in the hart's effective data mode (MPRV applies)."""
@@ -187,7 +186,6 @@ def load(hart: Hart, va: U64, size: U64) -> U64:
     return read_region(hart, region, pa, size)
 
 
-@fast_path("store")
 @cold
 def store(hart: Hart, va: U64, size: U64, value: U64) -> None:
     """Store the low `size` bytes of value in the hart's effective data mode."""
@@ -225,7 +223,6 @@ def atomic_address(hart: Hart, va: U64, size: U64) -> U64:
     return pa
 
 
-@fast_path("amo_load")
 @cold
 def amo_load(hart: Hart, va: U64, size: U64) -> U64:
     """Read for an AMO: the page is writable, so the store that follows cannot trap."""
@@ -316,7 +313,6 @@ def guest_store(hart: Hart, va: U64, size: U64, value: U64) -> None:
     store_as(hart, va, size, value, guest_privilege(hart), U64(1))
 
 
-@fast_path("zero")
 @cold
 def zero_block(hart: Hart, va: U64) -> None:
     """cbo.zero: store zeros to the cache block that holds va; faults report va itself."""

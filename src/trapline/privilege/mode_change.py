@@ -1,26 +1,29 @@
 """What a change of mode brings with it, kept out of the text of traps and returns.
 
 A body that enters a mode as the manual says becomes the function that is called: `@trap_entry` and `@trap_return` add
-what follows from the new mode. A settled hart follows it in a few stores, and compiled code does that in place.
+what follows from the new mode.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from trapline.lang.control import EXIT_HOSTED_HS, EXIT_HOSTED_M, flush_page, give_up_unless, leave
-from trapline.lang.functions import cold, inline, named, quick
+from trapline.lang.control import EXIT_HOSTED_HS, EXIT_HOSTED_M, flush_page, leave
+from trapline.lang.functions import cold, inline, named
 from trapline.lang.state import Hart
-from trapline.lang.values import U64, u64
+from trapline.lang.values import U64
 from trapline.privilege.causes import INST_GUEST_PAGE_FAULT, VIRTUAL_INST
-from trapline.privilege.derived import follow_mode, settled, update_derived
+from trapline.privilege.derived import update_derived
 from trapline.privilege.hpm import count_trap_event
-from trapline.privilege.modes import MACHINE, SUPERVISOR, TO_HS, TO_M, TO_VS, mode_index
+from trapline.privilege.modes import MACHINE, TO_HS, TO_M, TO_VS, mode_index
 from trapline.privilege.observe import observe_return, observe_trap, origin_of_trap
 from trapline.privilege.stops import stop_on_trap
 from trapline.privilege.trace import trace_return, trace_trap
 
 TrapBody = Callable[[Hart, U64, U64, U64, U64, U64, U64, U64], None]
+
+BODIES: dict[Callable[..., None], Callable[..., Any]] = {}  # of the functions that are made here
 
 
 @inline
@@ -44,23 +47,16 @@ def trap_entry(body: TrapBody) -> TrapBody:
     """Make a trap's entry of a body (hart, destination, cause, epc, tval, tval2, tinst, gva)."""
     inline(body)
 
+    @named(body.__name__)
     @inline
     def changed(hart: Hart, to: U64, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64, gva: U64) -> None:
-        calm = settled(hart) and not walked_for_guest(hart, cause)
-        give_up_unless(calm)
-        left = hart.virt
-        hosted = hosted_level(hart, to)
-        if not calm and walked_for_guest(hart, cause):
+        if walked_for_guest(hart, cause):
             flush_page(hart, tval)
         body(hart, to, cause, epc, tval, tval2, tinst, gva)
-        if calm:
-            follow_mode(hart, U64(MACHINE) if to == TO_M else U64(SUPERVISOR), u64(to == TO_VS), left)
-            if hosted != 0:
-                leave_to_hosted(hart, to, cause)
-        else:
-            follow_trap(hart, to, cause, epc, left)
+        follow_trap(hart, to, cause, epc)
 
-    return named(body.__name__)(changed)
+    BODIES[changed] = body
+    return changed
 
 
 @inline
@@ -71,19 +67,10 @@ def leave_to_hosted(hart: Hart, to: U64, cause: U64) -> None:
 
 
 @cold
-def follow_trap(hart: Hart, to: U64, cause: U64, epc: U64, left: U64) -> None:
-    """What follows a trap where more than the mode has changed, somebody looks on, or hosted software handles it."""
+def follow_trap(hart: Hart, to: U64, cause: U64, epc: U64) -> None:
+    """What follows a trap: hosted software may handle it, somebody may look on, and what is derived is another."""
     if hosted_level(hart, to) != 0:
         leave_to_hosted(hart, to, cause)
-    if settled(hart):
-        follow_mode(hart, hart.priv, hart.virt, left)
-    else:
-        follow_unsettled(hart, to, cause, epc)
-
-
-@cold
-def follow_unsettled(hart: Hart, to: U64, cause: U64, epc: U64) -> None:
-    """The same where somebody looks on, or more may be due; a settled hart has nobody who looks on."""
     if hart.observe_base != 0:
         observe_trap(hart, cause, epc)
     if hart.trace_base != 0:
@@ -99,23 +86,20 @@ def trap_return(body: Callable[[Hart], U64]) -> Callable[[Hart], None]:
     """Make a return from a trap of a body that gives the index of the mode that it enters."""
     inline(body)
 
-    @quick
+    @named(body.__name__)
+    @cold
     def changed(hart: Hart) -> None:
-        calm = settled(hart)
-        give_up_unless(calm)
         left = mode_index(hart)
-        mode = body(hart)
-        if calm:
-            follow_mode(hart, mode & 3, mode >> 2, left >> 2)
-        else:
-            follow_return(hart, left)
+        body(hart)
+        follow_return(hart, left)
 
-    return named(body.__name__)(changed)
+    BODIES[changed] = body
+    return changed
 
 
 @cold
 def follow_return(hart: Hart, left: U64) -> None:
-    """What follows a return from the mode `left` where more than the mode has changed, or somebody looks on."""
+    """What follows a return from the mode `left`."""
     if hart.observe_base != 0:
         level = U64(TO_VS) if left >> 2 != 0 else U64(TO_HS)
         observe_return(hart, U64(TO_M) if left == MACHINE else level)

@@ -7,7 +7,7 @@ or hypervisor, writes CSRs instead and returns with mret or sret.
 from __future__ import annotations
 
 from trapline.lang.control import jump
-from trapline.lang.functions import cold, inline, quick
+from trapline.lang.functions import cold, inline
 from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege.causes import INTERRUPT
@@ -130,7 +130,7 @@ def destination(hart: Hart, code: U64, interrupt: U64) -> U64:
     return U64(TO_VS)
 
 
-@quick
+@cold
 def take_trap(hart: Hart, cause: U64, epc: U64, tval: U64, tval2: U64, tinst: U64, gva: U64) -> None:
     """Deliver a synchronous exception or an interrupt (bit 63) to M, HS or VS; next_pc is its handler.
 

@@ -22,6 +22,7 @@ from trapline.engine.compiler.source import (
     parameters,
 )
 from trapline.engine.compiler.text import LLVM, WROTE_MODE, Value
+from trapline.engine.forms import form_of
 from trapline.engine.llvm import UNLIKELY, Flag, Word, words
 from trapline.lang import values
 from trapline.lang.functions import COLD, dispatch
@@ -46,13 +47,13 @@ class Calls(Expressions):
             return primitives.lower(self, node, target)
         if not callable(target) or not is_subset(target):
             raise self.error(node, "call of something that is not in the subset")
-        hot = getattr(target, "__fast_path__", None)
-        if self.fast and hot is not None:
-            return fast_access.fast_access(self, node, hot)
+        if self.fast and target in fast_access.PROBES:
+            return fast_access.fast_access(self, node, fast_access.PROBES[target])
         return self.subset_call(node, target)
 
     def subset_call(self, node: ast.Call, target: Callable[..., Any]) -> Value | None:
         """Call a subset function in the reading that fits this one."""
+        target = form_of(target)
         folds = (bool(self.keys) and self.module.folds(target)) or is_quick(target)
         if self.fast and kind(target) == COLD and not folds:
             compiled = self.module.function(target)

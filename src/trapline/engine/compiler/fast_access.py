@@ -10,10 +10,13 @@ from trapline.engine.compiler.primitives import Result, literal, load_bytes, sto
 from trapline.engine.compiler.source import U
 from trapline.engine.compiler.text import WROTE
 from trapline.engine.llvm import LIKELY, Pointer, Word, words
+from trapline.privilege import memory
 
 if TYPE_CHECKING:
     from trapline.engine.compiler.calls import Calls
 
+# What handlers have in place: a look into the translation set.
+PROBES = {memory.load: "load", memory.store: "store", memory.amo_load: "amo_load", memory.zero_block: "zero"}
 SPLIT, FAR, RARE_CALL = "split_access", "far_load", "preserve_mostcc"  # accesses whose page's entry does not match
 COLD_CALL = "preserve_allcc"  # of other cold functions, from regions: numbers stay in the host's registers
 BLOCK = 64  # bytes of the cache block that fast handlers know

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import trapline.engine.settled  # the forms that are compiled instead  # noqa: F401
 from trapline.engine.compiler.emitter import FunctionEmitter
 from trapline.engine.compiler.source import VOID, B, definition, has_hart, kind, parameters, walk
 from trapline.engine.compiler.text import LLVM, to_i64
 from trapline.engine.definitions import Constant, Definition, Item
+from trapline.engine.forms import form_of
 from trapline.engine.llvm import Builder, Word
 from trapline.lang.functions import INLINE
 
@@ -158,7 +160,7 @@ class ModuleBuilder:
 
         `assume` fixes fields of the hart, `known` parameters, `keys` what dispatch can be asked for.
         """
-        assume, known = assume or {}, known or {}
+        assume, known, function = assume or {}, known or {}, form_of(function)
         key = (function, fast, tuple(sorted(assume.items())) if fast else (), tuple(sorted(known.items())), keys)
         if key in self.done:
             found = self.done[key]

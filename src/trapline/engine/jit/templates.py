@@ -20,8 +20,8 @@ from trapline.engine.jit.template import HOSTED, PLAIN, PLAIN_STATE, PRESUMED, T
 from trapline.engine.llvm import STATE, UNLIKELY, Builder, Flag, Pointer, Word, words
 from trapline.engine.llvm_lines import MARKED_GO, MARKED_READ, MARKED_WRITE
 from trapline.engine.roots import ROOMS, hosted_functions
+from trapline.engine.settled import environment_call_hosted, environment_call_to
 from trapline.lang.functions import INSTRUCTIONS, Instruction
-from trapline.privilege.deliver import environment_call_hosted, environment_call_to
 
 MARKERS = """
 declare i64 @read.x(i64) nounwind willreturn memory(inaccessiblemem: read)
