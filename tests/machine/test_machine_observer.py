@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from machine_fakes import make_elf
 
+from trapline.engine.observe import trips as observe
+from trapline.engine.observe.trips import bucket_of
 from trapline.isa.assemble import assemble
 from trapline.machine.machine import Machine
-from trapline.privilege import observe
 from trapline.privilege.causes import INTERRUPT
-from trapline.privilege.observe import bucket_of
 from trapline.session.observe.observer import Kind, Observer, Sight, bucket_range
 from trapline.session.observe.sampler import Sampler
 

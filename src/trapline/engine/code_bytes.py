@@ -48,6 +48,7 @@ from trapline.engine.records import (
     UNDECODED,
     USED,
 )
+from trapline.engine.undo_log import keep_page
 from trapline.lang.control import forget_code
 from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.memory import host_load, host_store
@@ -55,7 +56,6 @@ from trapline.lang.state import Hart
 from trapline.lang.state.words import LAYOUT, STEP_SLOTS
 from trapline.lang.values import U64
 from trapline.privilege.stored import log_store
-from trapline.privilege.undo import keep_page
 
 EMPTY = 0xFFFF_FFFF_FFFF_FFFF
 PAGE = 4096

@@ -7,6 +7,7 @@ halves of an instruction lie in two pages, Python decodes it.
 from __future__ import annotations
 
 from trapline.engine.code_bytes import mark_code
+from trapline.engine.observe.stops import ANY_CSR
 from trapline.engine.records import (
     AT_ODD,
     AT_PAIRS,
@@ -52,7 +53,6 @@ from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.memory import host_load, host_store
 from trapline.lang.state import Hart
 from trapline.lang.values import U64
-from trapline.privilege.stops import ANY_CSR
 
 PAGE = 4096
 END = 0xFFFF_FFFF_FFFF_FFFF

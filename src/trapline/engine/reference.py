@@ -6,6 +6,7 @@ import mmap
 from typing import TYPE_CHECKING
 
 from trapline.engine import decode_table
+from trapline.engine.observe.notes import NOTES
 from trapline.engine.stop_points import Stops
 from trapline.isa.decode import Decoder
 from trapline.isa.transform import transformed
@@ -44,6 +45,7 @@ class ReferenceEngine:
             hart.decode_base = self._tables[id(hart)][0]
         self._decoders[id(hart)] = decoder
         self.stops.attach(hart)
+        hart.on_note = lambda what, *args: NOTES[what](hart, *args)  # type: ignore[method-assign]
         hart.on_transform = lambda: transformed(hart, decoder)  # type: ignore[method-assign]
 
     def registers_of(self, device: object) -> tuple[int, int, int, int]:

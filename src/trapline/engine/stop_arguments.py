@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from trapline.engine.observe import stops as layout
 from trapline.lang.given import near, require_kind, short, whole
-from trapline.privilege import stops as layout
 from trapline.privilege.causes import CAUSE_NAMES, INTERRUPT, INTERRUPT_NAMES
 from trapline.privilege.csr_numbers import CSR_BY_NAME
 from trapline.privilege.modes import MODE_BY_NAME

@@ -1,4 +1,4 @@
-"""Stops as people set them, and the block of privilege.stops that is made of them; one for the harts of an engine."""
+"""Stops as people set them, and the block of engine.observe.stops that is made of them; one for an engine's harts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from trapline.dataclass import dataclass, field
+from trapline.engine.observe import stops as layout
 from trapline.engine.stop_arguments import (
     ALL_MODES,
     csr_number,
@@ -23,7 +24,6 @@ from trapline.lang.control import EXIT_HOSTED_HS, EXIT_HOSTED_M
 from trapline.lang.functions import Trap
 from trapline.lang.given import Named, require_kind, whole
 from trapline.lang.values import U64
-from trapline.privilege import stops as layout
 from trapline.privilege.causes import INTERRUPT, trap_index
 from trapline.privilege.csr_numbers import CSR_BY_NAME
 from trapline.privilege.derived import update_derived
@@ -449,7 +449,7 @@ class _Maker:
 
 
 def hashed(key: int) -> int:
-    """privilege.stops.mixed."""
+    """engine.observe.stops.mixed."""
     return (key * _GOLDEN & _MASK) >> 32
 
 

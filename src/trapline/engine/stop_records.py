@@ -10,9 +10,9 @@ import ctypes
 import mmap
 from typing import TYPE_CHECKING
 
+from trapline.engine.observe import stops as layout
 from trapline.engine.records import NOWHERE, RECORD_BYTES, STEP_BIT, STEP_NUMBER, STOPS
 from trapline.engine.stop_points import hashed, written_csr
-from trapline.privilege import stops as layout
 
 if TYPE_CHECKING:
     from trapline.engine.code import CodePage, CodeStore

@@ -7,6 +7,7 @@ privilege.derived). Each has a set of its own, so a switch of V or privilege flu
 from __future__ import annotations
 
 from trapline.engine.code_bytes import beside_code, note_plain_stores
+from trapline.engine.observe.stops import code_page, watched_page
 from trapline.engine.records import (
     CODE_COUNT,
     CODE_TAG,
@@ -28,6 +29,7 @@ from trapline.engine.records import (
     TABLES,
     TLB_BYTES,
 )
+from trapline.engine.undo_log import keep_page
 from trapline.lang.control import arm_code, fill_ones
 from trapline.lang.devices import call_registers
 from trapline.lang.functions import cold, hosted, inline
@@ -38,9 +40,7 @@ from trapline.privilege.derived import CONTEXT_MPRV
 from trapline.privilege.fields import ENVCFG_ADUE, ENVCFG_PBMTE, MSTATUS_MXR
 from trapline.privilege.modes import SUPERVISOR
 from trapline.privilege.protection import pmp_page_uniform
-from trapline.privilege.stops import code_page, watched_page
 from trapline.privilege.translation import ACCESS_FETCH, ACCESS_LOAD, ACCESS_STORE
-from trapline.privilege.undo import keep_page
 
 EMPTY = 0xFFFF_FFFF_FFFF_FFFF
 OF_HOST = MSTATUS_MXR | ENVCFG_ADUE | ENVCFG_PBMTE  # of ctx_base[0]: what matters at V=0

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from trapline.engine.code_bytes import HELD_BYTES, forget_bytes, marks
 from trapline.engine.records import CODE_COUNT
-from trapline.lang.control import forget_code
-from trapline.lang.functions import cold, hosted
-from trapline.lang.memory import copy_bytes, host_load, host_store
-from trapline.lang.state import Hart
-from trapline.lang.values import U64
-from trapline.privilege.undo import (
+from trapline.engine.undo_log import (
     AREA_COPIES,
     AREA_FIRST,
     AREA_INFOS,
@@ -20,6 +15,11 @@ from trapline.privilege.undo import (
     PAGE,
     area_of,
 )
+from trapline.lang.control import forget_code
+from trapline.lang.functions import cold, hosted
+from trapline.lang.memory import copy_bytes, host_load, host_store
+from trapline.lang.state import Hart
+from trapline.lang.values import U64
 
 MOST_PAGES = 1 << 40
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
+from trapline.engine.observe.trace import is_much_unread
 from trapline.engine.stop_points import hosted_then
 from trapline.firmware import outcome as firmware_outcome
 from trapline.firmware.cost import firmware_events
@@ -65,7 +66,6 @@ from trapline.privilege.fields import (
     MSTATUS_SPIE,
     MSTATUS_SPP,
 )
-from trapline.privilege.trace import is_much_unread
 from trapline.sbi.numbers import FirmwareEvent
 
 if TYPE_CHECKING:

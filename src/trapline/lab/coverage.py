@@ -1,8 +1,8 @@
 """`--coverage FILE`: which instructions of a run were executed, how often, and what lines they are of.
 
 A file that ends in .info is lcov's, by the DWARF line tables of the program; .txt and .csv have an instruction a line.
-The counts are the engine's own (privilege.stops.note_executed): an instruction counts when it begins, again if it is
-begun again behind a trap. Code without memory behind it, such as a device, is not in them.
+The counts are the engine's own (engine.observe.stops.note_executed): an instruction counts when it begins, again if it
+is begun again behind a trap. Code without memory behind it, such as a device, is not in them.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class Exit(IntEnum):
     TIMER = 5  # a CSR write moved a timer deadline; run again
     STOP = 6  # a device or hook asked to stop
     OBSERVE = 7  # the trap that an observer has waited for was taken
-    BREAK = 8  # a stop was hit (privilege.stops)
+    BREAK = 8  # a stop was hit (engine.observe.stops)
 
 
 EXIT_LIMIT, EXIT_HOSTED_M, EXIT_HOSTED_HS, EXIT_WFI, EXIT_TIMER, EXIT_STOP, EXIT_OBSERVE, EXIT_BREAK = map(int, Exit)
@@ -121,6 +121,36 @@ def note_store(hart: Hart, pa: U64, region: U64, size: U64) -> None:
     if hart.stored_log != 0:
         hart.on_log_store(int(pa))
     hart.on_store(int(hart.region_host[region] + (pa - hart.region_base[region])), int(size))
+
+
+@primitive
+def note_trap(hart: Hart, to: U64, cause: U64, epc: U64) -> None:
+    """A trap was taken to a level (modes.TO_M and others): whoever looks on hears of it."""
+    hart.on_note("note_trap", to, cause, epc)
+
+
+@primitive
+def note_return(hart: Hart, left: U64) -> None:
+    """A mode (modes.mode_index) was left by a return."""
+    hart.on_note("note_return", left)
+
+
+@primitive
+def note_access(hart: Hart, va: U64, pa: U64, size: U64, access: int) -> None:
+    """An access is about to be made, and nothing can refuse it any more."""
+    hart.on_note("note_access", va, pa, size, U64(access))
+
+
+@primitive
+def note_split(hart: Hart, va: U64, size: U64, pa: U64, first: U64, rest: U64, access: int) -> None:
+    """The same, of which only the first bytes lie at `pa`, and the others at `rest`."""
+    hart.on_note("note_split", va, size, pa, first, rest, U64(access))
+
+
+@primitive
+def note_atomic(hart: Hart, va: U64, pa: U64, size: U64) -> None:
+    """The same of an AMO, which reads now; its store is noted, too."""
+    hart.on_note("note_atomic", va, pa, size)
 
 
 @primitive

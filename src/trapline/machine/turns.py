@@ -7,6 +7,7 @@ instructions. The words are those of lang.devices (`turn_`); machine.schedule pu
 
 from __future__ import annotations
 
+from trapline.engine.observe.trace import is_much_unread
 from trapline.lang.control import EXIT_BREAK, EXIT_HOSTED_M, EXIT_LIMIT, EXIT_STOP, EXIT_TIMER, EXIT_WFI, run_engine
 from trapline.lang.devices import ASK_ARRIVED, ASK_DEVICES, ASK_LEFT, HARTS, DeviceState, ask_host, on_hart
 from trapline.lang.functions import cold, hosted, inline
@@ -17,7 +18,6 @@ from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import ENVCFG_STCE
 from trapline.privilege.interrupts import interrupt_waits, time_now, update_timers
 from trapline.privilege.memory import NO_RESERVATION
-from trapline.privilege.trace import is_much_unread
 
 NEVER = 1 << 60  # ticks: thousands of years; software writes all ones to switch a timer off
 NO_TICK = 0xFFFF_FFFF_FFFF_FFFF

@@ -6,7 +6,7 @@ synchronous exception priority): a misaligned access that traps does so before t
 
 from __future__ import annotations
 
-from trapline.lang.control import cache_translation, note_store
+from trapline.lang.control import cache_translation, note_access, note_atomic, note_split, note_store
 from trapline.lang.functions import Trap, cold, inline
 from trapline.lang.memory import device_load, device_store, host_load, host_store
 from trapline.lang.state import Hart
@@ -16,7 +16,6 @@ from trapline.privilege.causes import INST_ACCESS, LOAD_ACCESS, LOAD_MISALIGNED,
 from trapline.privilege.fields import HSTATUS_SPVP
 from trapline.privilege.modes import MACHINE
 from trapline.privilege.protection import KIND_DEVICE, check_physical, region_of
-from trapline.privilege.stops import READ, WRITE, stop_on_access, stop_on_atomic, stop_on_split
 from trapline.privilege.tlb_misses import count_miss
 from trapline.privilege.translation import ACCESS_FETCH, ACCESS_LOAD, ACCESS_MANAGE, ACCESS_STORE, translate
 
@@ -130,8 +129,7 @@ def load_misaligned(hart: Hart, va: U64, size: U64, priv: U64, virt: U64, hlvx: 
     if first != size:
         other = located(hart, rest, U64(ACCESS_LOAD), priv, virt, hlvx)
         high = check_split_load(hart, rest, other, size - first, priv, virt)
-    if hart.stops_base != 0:
-        stop_on_split(hart, va, size, pa, first, other, U64(READ))
+    note_split(hart, va, size, pa, first, other, ACCESS_LOAD)
     value = U64(0)
     for i in range(8):
         if i < size:
@@ -158,8 +156,7 @@ def store_misaligned(hart: Hart, va: U64, size: U64, value: U64, priv: U64, virt
     if first != size:
         other = located(hart, rest, U64(ACCESS_STORE), priv, virt, U64(0))
         high = check_split_store(hart, rest, other, size - first, priv, virt)
-    if hart.stops_base != 0:
-        stop_on_split(hart, va, size, pa, first, other, U64(WRITE))
+    note_split(hart, va, size, pa, first, other, ACCESS_STORE)
     for i in range(8):
         if i < size:
             if i < first:
@@ -181,8 +178,7 @@ def load(hart: Hart, va: U64, size: U64) -> U64:
     cache_translation(hart, va, pa, ACCESS_LOAD, region, priv)
     if va & (size - 1) != 0:
         return load_misaligned(hart, va, size, priv, virt, U64(0))
-    if hart.stops_base != 0:
-        stop_on_access(hart, va, pa, size, U64(READ))
+    note_access(hart, va, pa, size, ACCESS_LOAD)
     return read_region(hart, region, pa, size)
 
 
@@ -201,8 +197,7 @@ def store(hart: Hart, va: U64, size: U64, value: U64) -> None:
     if va & (size - 1) != 0:
         store_misaligned(hart, va, size, value, priv, virt)
         return
-    if hart.stops_base != 0:
-        stop_on_access(hart, va, pa, size, U64(WRITE))
+    note_access(hart, va, pa, size, ACCESS_STORE)
     write_region(hart, region, pa, size, value)
 
 
@@ -227,8 +222,7 @@ def atomic_address(hart: Hart, va: U64, size: U64) -> U64:
 def amo_load(hart: Hart, va: U64, size: U64) -> U64:
     """Read for an AMO: the page is writable, so the store that follows cannot trap."""
     pa = atomic_address(hart, va, size)
-    if hart.stops_base != 0:
-        stop_on_atomic(hart, va, pa, size)
+    note_atomic(hart, va, pa, size)
     return read_region(hart, region_of(hart, pa), pa, size)
 
 
@@ -247,8 +241,7 @@ def load_reserved(hart: Hart, va: U64, size: U64) -> U64:
     if hart.region_kind[region] == KIND_DEVICE:
         raise Trap(LOAD_ACCESS, va, 0, 0, virt)
     hart.reservation = pa
-    if hart.stops_base != 0:
-        stop_on_access(hart, va, pa, size, U64(READ))
+    note_access(hart, va, pa, size, ACCESS_LOAD)
     return read_region(hart, region, pa, size)
 
 
@@ -260,8 +253,7 @@ def store_conditional(hart: Hart, va: U64, size: U64, value: U64) -> U64:
     hart.reservation = NO_RESERVATION
     if held != pa:
         return U64(1)
-    if hart.stops_base != 0:
-        stop_on_access(hart, va, pa, size, U64(WRITE))
+    note_access(hart, va, pa, size, ACCESS_STORE)
     write_region(hart, region_of(hart, pa), pa, size, value)
     return U64(0)
 
@@ -276,8 +268,7 @@ def load_as(hart: Hart, va: U64, size: U64, priv: U64, virt: U64, hlvx: U64) -> 
     region = check_load(hart, va, pa, size, priv, virt)
     if hlvx != 0 and not check_physical(hart, pa, size, U64(ACCESS_FETCH), priv):
         raise Trap(LOAD_ACCESS, va, 0, 0, virt)
-    if hart.stops_base != 0:
-        stop_on_access(hart, va, pa, size, U64(READ))
+    note_access(hart, va, pa, size, ACCESS_LOAD)
     return read_region(hart, region, pa, size)
 
 
@@ -290,8 +281,7 @@ def store_as(hart: Hart, va: U64, size: U64, value: U64, priv: U64, virt: U64) -
         return
     pa = located(hart, va, U64(ACCESS_STORE), priv, virt, U64(0))
     region = check_store(hart, va, pa, size, priv, virt)
-    if hart.stops_base != 0:
-        stop_on_access(hart, va, pa, size, U64(WRITE))
+    note_access(hart, va, pa, size, ACCESS_STORE)
     write_region(hart, region, pa, size, value)
 
 
@@ -325,8 +315,7 @@ def zero_block(hart: Hart, va: U64) -> None:
     if hart.region_kind[region] == KIND_DEVICE:
         raise Trap(STORE_ACCESS, va, 0, 0, virt)
     cache_translation(hart, block, pa, ACCESS_STORE, region, hart.data_priv)
-    if hart.stops_base != 0:
-        stop_on_access(hart, block, pa, size, U64(WRITE))
+    note_access(hart, block, pa, size, ACCESS_STORE)
     note_store(hart, pa, region, size)
     address = hart.region_host[region] + (pa - hart.region_base[region])
     for i in range(512):

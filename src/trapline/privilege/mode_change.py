@@ -9,17 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from trapline.lang.control import EXIT_HOSTED_HS, EXIT_HOSTED_M, flush_page, leave
+from trapline.lang.control import EXIT_HOSTED_HS, EXIT_HOSTED_M, flush_page, leave, note_return, note_trap
 from trapline.lang.functions import cold, inline, named
 from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege.causes import INST_GUEST_PAGE_FAULT, VIRTUAL_INST
 from trapline.privilege.derived import update_derived
+from trapline.privilege.fields import HSTATUS_SPV, MSTATUS_MPP_SHIFT, MSTATUS_MPV, MSTATUS_SPP
 from trapline.privilege.hpm import count_trap_event
-from trapline.privilege.modes import MACHINE, TO_HS, TO_M, TO_VS, mode_index
-from trapline.privilege.observe import observe_return, observe_trap, origin_of_trap
-from trapline.privilege.stops import stop_on_trap
-from trapline.privilege.trace import trace_return, trace_trap
+from trapline.privilege.modes import MACHINE, MODE_VS, MODE_VU, SUPERVISOR, TO_HS, TO_M, USER, mode_index
 
 TrapBody = Callable[[Hart, U64, U64, U64, U64, U64, U64, U64], None]
 
@@ -41,6 +39,17 @@ def walked_for_guest(hart: Hart, cause: U64) -> bool:
     Linux reads the instruction behind an MMIO fault with HLVX and, if that faults, lets the guest try again.
     """
     return hart.virt == 0 and cause >= INST_GUEST_PAGE_FAULT and cause < 64 and cause != VIRTUAL_INST
+
+
+@cold
+def origin_of_trap(hart: Hart) -> U64:
+    """The mode index that the trap just taken came from, out of what entry has written."""
+    if hart.priv == MACHINE:
+        return ((hart.mstatus >> MSTATUS_MPP_SHIFT) & 3) | (U64(4) if hart.mstatus & MSTATUS_MPV != 0 else U64(0))
+    if hart.virt != 0:
+        return U64(MODE_VS) if hart.vsstatus & MSTATUS_SPP != 0 else U64(MODE_VU)
+    spp = U64(SUPERVISOR) if hart.mstatus & MSTATUS_SPP != 0 else U64(USER)
+    return spp | (U64(4) if hart.hstatus & HSTATUS_SPV != 0 else U64(0))
 
 
 def trap_entry(body: TrapBody) -> TrapBody:
@@ -71,14 +80,9 @@ def follow_trap(hart: Hart, to: U64, cause: U64, epc: U64) -> None:
     """What follows a trap: hosted software may handle it, somebody may look on, and what is derived is another."""
     if hosted_level(hart, to) != 0:
         leave_to_hosted(hart, to, cause)
-    if hart.observe_base != 0:
-        observe_trap(hart, cause, epc)
-    if hart.trace_base != 0:
-        trace_trap(hart, to, cause, epc, hosted_level(hart, to))
     if hart.hpm_traps != 0:
         count_trap_event(hart, cause >> 63, origin_of_trap(hart))
-    if hart.stop_traps != 0:
-        stop_on_trap(hart, cause, epc, origin_of_trap(hart), to)
+    note_trap(hart, to, cause, epc)
     update_derived(hart)
 
 
@@ -100,9 +104,5 @@ def trap_return(body: Callable[[Hart], U64]) -> Callable[[Hart], None]:
 @cold
 def follow_return(hart: Hart, left: U64) -> None:
     """What follows a return from the mode `left`."""
-    if hart.observe_base != 0:
-        level = U64(TO_VS) if left >> 2 != 0 else U64(TO_HS)
-        observe_return(hart, U64(TO_M) if left == MACHINE else level)
-    if hart.trace_base != 0:
-        trace_return(hart, U64(TO_M) if left == MACHINE else U64(TO_VS) if left >> 2 != 0 else U64(TO_HS))
+    note_return(hart, left)
     update_derived(hart)

@@ -12,6 +12,7 @@ from trapline.engine.compiler.source import SubsetError
 from trapline.engine.compiler_names import MARGIN, SAMPLE_PERIOD, UNEVEN, UNEVEN_STEP
 from trapline.engine.definitions import Definition
 from trapline.engine.llvm import CC, LIKELY, STATE, UNLIKELY, Builder, Flag, Pointer, Word
+from trapline.engine.observe.stops import RECORD_CSR, RECORD_HANDLER
 from trapline.engine.records import (
     FETCH_HOST,
     RECORD_BYTES,
@@ -22,7 +23,6 @@ from trapline.engine.records import (
 )
 from trapline.lang.control import ATTENTION_LEAVE
 from trapline.lang.state.words import LAYOUT, SAMPLES, STEP_SLOTS
-from trapline.privilege.stops import RECORD_CSR, RECORD_HANDLER
 
 MXCSR = 0x1F80  # every exception masked, to nearest, subnormal numbers kept
 

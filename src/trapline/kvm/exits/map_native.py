@@ -7,6 +7,7 @@ end, host physical address, largest level.
 
 from __future__ import annotations
 
+from trapline.engine.undo_log import keep_page
 from trapline.lang.functions import cold, inline
 from trapline.lang.memory import host_load, host_store
 from trapline.lang.state import Hart
@@ -14,7 +15,6 @@ from trapline.lang.values import U64
 from trapline.privilege.fields import ATP_MODE_SHIFT, ATP_PPN
 from trapline.privilege.protection import KIND_RAM, region_of
 from trapline.privilege.pte import PTE_A, PTE_D, PTE_LEAF, PTE_R, PTE_U, PTE_V, PTE_W, PTE_X
-from trapline.privilege.undo import keep_page
 
 SLOTS, SLOT_WORDS = 8, 4
 FRESH = PTE_V | PTE_R | PTE_W | PTE_X | PTE_U | PTE_A | PTE_D

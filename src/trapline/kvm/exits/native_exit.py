@@ -7,6 +7,7 @@ a function that they use too. What native code may do for a cause is in hart.kvm
 
 from __future__ import annotations
 
+from trapline.engine.observe.trace import is_much_unread
 from trapline.engine.records import ACCESS_NOTHING, ACCESS_SIZE
 from trapline.firmware.exit_log import (
     ACTION_REDIRECT,
@@ -74,7 +75,6 @@ from trapline.privilege.fields import (
     MSTATUS_SPP,
 )
 from trapline.privilege.interrupts import time_now
-from trapline.privilege.trace import is_much_unread
 
 # hart.kvm_action: by cause what to do (0 is Python's), and flags; from EVENT_SHIFT 1 + the firmware event that it is.
 # STAT_SHIFT and WRS_SHIFT: numbers of the counters of what is done.

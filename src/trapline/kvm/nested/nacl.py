@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import get_args
 
+from trapline.engine.undo_log import PAGE, keep_page
 from trapline.kvm.nested.bugs import VSCAUSE_LOSES_INTERRUPT_BIT, has_bug
 from trapline.kvm.nested.instruction import CODE_OF_CAUSE, SRET, execute_virtual, reads_pending
 from trapline.kvm.nested.shadow import ANY_VMID, BY_PAGE, fence_range, fence_shadows, forget_translations
@@ -26,7 +27,6 @@ from trapline.privilege.csr_numbers import HVIP as CSR_HVIP
 from trapline.privilege.csr_numbers import VSCAUSE as CSR_VSCAUSE
 from trapline.privilege.fields import ALL_ONES, HSTATUS_SPV
 from trapline.privilege.protection import KIND_RAM, NO_REGION, region_of
-from trapline.privilege.undo import PAGE, keep_page
 
 SYNC_CSR, SYNC_HFENCE, SYNC_SRET, AUTOSWAP = (1 << n for n in range(4))  # bits of kvm_nacl, by number of the feature
 FEATURES: dict[str, int] = {name: 1 << n for n, name in enumerate(get_args(NaclFeature))}

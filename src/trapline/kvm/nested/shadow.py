@@ -6,6 +6,7 @@ An entry permits what both tables permit, and no store before the leaf of L1's t
 
 from __future__ import annotations
 
+from trapline.engine.undo_log import keep_page
 from trapline.kvm.exits.map_native import entry_place
 from trapline.lang.control import flush_translations
 from trapline.lang.functions import cold, hosted, inline
@@ -16,7 +17,6 @@ from trapline.lang.values import U64
 from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import ATP_MODE_SHIFT, ATP_PPN, HGATP_VMID_SHIFT
 from trapline.privilege.pte import PTE_A, PTE_D, PTE_LEAF, PTE_R, PTE_U, PTE_V, PTE_W, PTE_X
-from trapline.privilege.undo import keep_page
 
 PAGE, ROOT_PAGES = 4096, 4
 USED = 1 << 58  # no bit of hgatp

@@ -33,6 +33,9 @@ class _Registers(Words):
     __slots__ = ()
     numbers: ClassVar[dict[str, int]] = {}
 
+    def on_note(self, what: str, *args: U64) -> None:
+        """Replaced by an engine, for whoever looks on (lang.control.note_trap and others)."""
+
     def __getattr__(self, name: str) -> U64:
         if name not in self.numbers:
             raise AttributeError(f"no register is called {name!r}{near(name, self.numbers)}")
@@ -153,6 +156,9 @@ class Hart(HartFields):
 
     def on_log_store(self, pa: int) -> None:
         """Replaced where the hart's memory logs what is written: bytes at a physical address are written by CPython."""
+
+    def on_note(self, what: str, *args: U64) -> None:
+        """Replaced by an engine, for whoever looks on (lang.control.note_trap and others)."""
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(_no_field(self, name))

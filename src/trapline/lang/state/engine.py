@@ -59,7 +59,7 @@ class EngineWords:
     # The instret at which the board's schedule has this hart come back, 0: it does not say.
     turn_end = LAYOUT.word(kind=Kind.HOST)
 
-    # The pages that a checkpoint has kept (privilege.undo), 0: there is none.
+    # The pages that a checkpoint has kept (engine.undo_log), 0: there is none.
     undo_base, fn_memcpy = LAYOUT.words(2, kind=Kind.HOST)
 
     # The address of the explicit access under way, for the transformed instruction's Addr. Offset.

@@ -17,8 +17,8 @@ class ObservationWords:
 
     LAYOUT.kind = Kind.HOST
     # Whoever looks on: 0, and nothing looks.
-    observe_base = LAYOUT.word()  # the tables of privilege.observe; 0: nobody observes
-    stops_base = LAYOUT.word()  # the table of privilege.stops; 0: nobody waits for anything
+    observe_base = LAYOUT.word()  # the tables of engine.observe.trips; 0: nobody observes
+    stops_base = LAYOUT.word()  # the table of engine.observe.stops; 0: nobody waits for anything
     stop_traps = LAYOUT.word()  # 1: some traps are caught: none is fast
     # The entry that was hit, the address, the hosted level whose turn comes next (bit 0 M, bit 1 HS).
     stop_entry, stop_va, stop_then, fn_arm_code = LAYOUT.words(4)
@@ -26,4 +26,4 @@ class ObservationWords:
     stop_amo = LAYOUT.word()  # address + 1 of a watched AMO whose store is still to come
     stop_pass_pc, stop_pass_at = LAYOUT.words(2)  # where the hart was looked at last: pc, instret + 1
 
-    trace_base = LAYOUT.word(kind=Kind.HOST)  # the ring of privilege.trace; 0: nobody traces
+    trace_base = LAYOUT.word(kind=Kind.HOST)  # the ring of engine.observe.trace; 0: nobody traces

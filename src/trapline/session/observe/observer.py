@@ -1,4 +1,4 @@
-"""Watching traps as they happen: the tables of privilege.observe, allocated for harts and read back."""
+"""Watching traps as they happen: the tables of engine.observe.trips, allocated for harts and read back."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from functools import cache
 
 from trapline.dataclass import dataclass, field
+from trapline.engine.observe import trips as layout
 from trapline.lang.state import Hart
-from trapline.privilege import observe as layout
 from trapline.privilege.causes import cause_name
 from trapline.privilege.modes import DESTINATION_NAMES
 from trapline.session.observe.trap_counts import trap_at
@@ -122,7 +122,7 @@ class Sight:
 
 
 def bucket_range(bucket: int) -> tuple[int, int]:
-    """Return the least and the largest value that a bucket holds (privilege.observe.bucket_of)."""
+    """Return the least and the largest value that a bucket holds (engine.observe.trips.bucket_of)."""
     if bucket < 8:
         return bucket, bucket
     shift = (bucket >> 3) - 1

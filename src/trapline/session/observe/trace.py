@@ -1,4 +1,4 @@
-"""Reading the rings of privilege.trace, and records of what is in them."""
+"""Reading the rings of engine.observe.trace, and records of what is in them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import struct
 from collections.abc import Iterator, Sequence
 
 from trapline.dataclass import dataclass
+from trapline.engine.observe import trace as layout
 from trapline.lang.host_pages import anonymous
 from trapline.lang.state import Hart
-from trapline.privilege import trace as layout
 from trapline.privilege.derived import update_derived
 from trapline.privilege.modes import DESTINATION_NAMES, MODE_NAMES
 

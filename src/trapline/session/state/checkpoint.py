@@ -1,6 +1,6 @@
 """Checkpoints of a machine in its own process, and the way back: a stack of undo logs.
 
-A checkpoint copies no memory. A page is copied when it is first written after that (privilege.undo); going back puts
+A checkpoint copies no memory. A page is copied when it is first written after that (engine.undo_log); going back puts
 the pages, the words of harts and devices and the attributes of all objects back. What was decoded and compiled stays,
 but for code that has changed. Translations are forgotten at a checkpoint and at each return, so every run from there
 is the same to the instruction.
@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterable, Sequence
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
+from trapline.engine import undo_log as undo
 from trapline.engine.undo import put_pages_back
 from trapline.lang.given import Named, require_kind
 from trapline.lang.host_pages import anonymous
 from trapline.lang.state.words import LAYOUT
-from trapline.privilege import undo
 
 if TYPE_CHECKING:
     from trapline.engine.api import Engine

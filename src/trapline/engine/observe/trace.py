@@ -10,8 +10,8 @@ from trapline.lang.functions import cold, hosted
 from trapline.lang.memory import host_load, host_store
 from trapline.lang.state import Hart
 from trapline.lang.values import U64
+from trapline.privilege.mode_change import origin_of_trap
 from trapline.privilege.modes import TO_HS, TO_M, mode_index
-from trapline.privilege.observe import origin_of_trap
 
 # Entries written, those that were read, number of entries less 1 (a power of two less 1), and how many unread ones make
 # the hart come back (0: it never does).

@@ -1,7 +1,7 @@
 """Round trips of traps, measured where they happen: from trap entry until the hart is back where the trap came from.
 
-Nothing of this is architecture. `hart.observe_base` is 0, and take_trap, mret and sret pay one test of it; or
-it is the host address of the tables below, which session.observe.observer allocates, names and reads.
+Nothing of this is architecture. `hart.observe_base` is 0, and traps and returns pay one test of it; or it is the host
+address of the tables below, which session.observe.observer allocates, names and reads.
 
 A trap is *open* from its entry to the return to the mode that it came from; in between, software may hand it
 on to the handler of another level (a redirect) or let user space serve it (a VMM). Each mode has a few places for
@@ -19,7 +19,7 @@ from trapline.lang.functions import cold, inline
 from trapline.lang.memory import host_load, host_store
 from trapline.lang.state import Hart
 from trapline.lang.values import U64, clz
-from trapline.privilege.fields import HSTATUS_SPV, MSTATUS_MPP_SHIFT, MSTATUS_MPV, MSTATUS_SPP
+from trapline.privilege.mode_change import origin_of_trap
 from trapline.privilege.modes import MACHINE, MODE_VS, MODE_VU, SUPERVISOR, TO_HS, TO_M, TO_VS, USER, mode_index
 
 # Where things lie, in bytes from observe_base.
@@ -68,17 +68,6 @@ def slot_address(hart: Hart, mode: U64, number: U64) -> U64:
 def guest_instructions(hart: Hart) -> U64:
     """Instructions of V=1 so far; exact after a change of mode."""
     return hart.mode_instret[MODE_VU] + hart.mode_instret[MODE_VS]
-
-
-@cold
-def origin_of_trap(hart: Hart) -> U64:
-    """The mode index that the trap just taken came from, out of what entry has written."""
-    if hart.priv == MACHINE:
-        return ((hart.mstatus >> MSTATUS_MPP_SHIFT) & 3) | (U64(4) if hart.mstatus & MSTATUS_MPV != 0 else U64(0))
-    if hart.virt != 0:
-        return U64(MODE_VS) if hart.vsstatus & MSTATUS_SPP != 0 else U64(MODE_VU)
-    spp = U64(SUPERVISOR) if hart.mstatus & MSTATUS_SPP != 0 else U64(USER)
-    return spp | (U64(4) if hart.hstatus & HSTATUS_SPV != 0 else U64(0))
 
 
 @cold
