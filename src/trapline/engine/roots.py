@@ -29,7 +29,7 @@ def hosted_functions(rooms: Iterable[str] = (*ROOMS, *HOSTING)) -> dict[str, Cal
     for file in sorted(file for file in files(rooms) if _MARK in (_read(file) or b"")):
         module = f"trapline.{file[:-3].replace('/', '.')}"
         for function in vars(import_module(module)).values():
-            if getattr(function, "__hosted__", False) and function.__module__ == module:
+            if getattr(function, "__hosted__", False):
                 found[function.__name__] = function
     return found
 

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from trapline.dataclass import dataclass
-from trapline.kvm.entry import NEVER
 from trapline.kvm.exits.native_setup import collect, note_stopped, prepare
 from trapline.kvm.run_stop import RunStop
 from trapline.kvm.turns import OF_PYTHON, QUIET, STOPPED, TO_PYTHON, take_vcpu_turns
@@ -18,6 +17,7 @@ from trapline.kvm.uapi.numbers import MpState
 from trapline.kvm.vcpu import Vcpu
 from trapline.lang.devices import DeviceState
 from trapline.machine.devices.clint import time_of
+from trapline.session.turns import NO_TICK, QUANTUM
 
 if TYPE_CHECKING:
     from trapline.kvm.report.death import Death
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 # What exits are estimated to take is part of a turn, though it takes no such time here.
 ALONE = 16  # a turn of a vCPU that is alone, in slices
-QUANTUM = 20_000  # instructions of a turn with more than one vCPU; part of the behaviour
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +107,7 @@ def _run_several(vm: Vm, vmm: Vmm, max_instructions: int | None) -> VmResult:
         if words.answered:
             words.answered = False
             words.prepare(vmm is not None)
-        words.take_turns(NEVER if last is None else last - vm.instructions)
+        words.take_turns(NO_TICK if last is None else last - vm.instructions)
         handled = words.has_exit
         if handled:  # before anything else: nobody else knows of it
             result = _step(vm, vmm, last, words)
@@ -132,7 +131,7 @@ def _step(vm: Vm, vmm: Vmm, last: int | None, words: TurnWords) -> VmResult | No
     """Let the vCPU whose turn it is do one KVM_RUN, or go on in the one that it came back from."""
     assert vm.open_round is not None
     index, until = vm.open_round
-    return _turn(vm, vm.vcpus[index], vmm, until, last, NEVER, words)
+    return _turn(vm, vm.vcpus[index], vmm, until, last, NO_TICK, words)
 
 
 class TurnWords:
@@ -142,7 +141,8 @@ class TurnWords:
         self._vm = vm
         self._io: DeviceState | None = None
         self.answered = False  # the VMM has had its turn: it may have changed anything
-        self.together = NEVER  # rounds that may be one turn of the only vCPU that can run: what a run does is the same
+        # Rounds that may be one turn of the only vCPU that can run: what a run does is the same.
+        self.together = NO_TICK
 
     @property
     def io(self) -> DeviceState:
@@ -176,7 +176,7 @@ class TurnWords:
         """Devices of the VMM may want to go on at another time."""
         if self._io is not None:
             turns = self._vm.turns
-            self._io.turn_due = NEVER if turns.due is None else turns.due
+            self._io.turn_due = NO_TICK if turns.due is None else turns.due
             self._io.turn_tired = int(turns.tired)
 
     def noted(self, value: int) -> int:
@@ -193,7 +193,7 @@ class TurnWords:
         io.turn_next, io.turn_round, io.turn_now = next_, until, 0
         io.turn_ticks = max(1, QUANTUM // int(vm.vcpus[0].hart.time_ratio))
         io.turn_rounds = max(1, vm.engine.turn // QUANTUM)
-        io.turn_together = self.together
+        io.turn_together, io.turn_latest = self.together, NO_TICK
         io.turn_done, io.turn_budget = 0, min(budget, 2 * max(vm.engine.turn, QUANTUM * len(vm.vcpus)))
         io.turn_stop = io.turn_reason = 0
         for number, vcpu in enumerate(vm.vcpus):
@@ -288,7 +288,7 @@ def _plan(vm: Vm, vcpu: Vcpu, until: int, last: int | None, most: int) -> VmResu
             vm.goal = None
             return VmResult("goal", vcpu)
     hart.kvm_turn_until = end
-    hart.kvm_turn_last = min(NEVER, int(hart.instret) + left)
+    hart.kvm_turn_last = min(NO_TICK, int(hart.instret) + left)
     hart.kvm_run_end = int(hart.instret) + min(limit, left)
     return None
 

@@ -25,17 +25,15 @@ from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.state import Hart
 from trapline.lang.values import U64, udiv, urem
 from trapline.machine.devices.clint import pass_time
-from trapline.machine.turns import begin_round
 from trapline.privilege.fields import MSTATUS_FS
 from trapline.privilege.interrupts import time_now
 from trapline.privilege.memory import NO_RESERVATION
+from trapline.session.turns import FOREVER, NO_TICK, of_all, rounds_of
 
 OF_PYTHON, QUIET, STOPPED = 0, 1, 2  # turn_state
 TO_PYTHON, SPENT = 1, 2  # turn_stop
 EXITS_AT_A_TIME = 1 << 16
 FS_CLEAN = 2 << 13
-_NEVER = 0xFFFF_FFFF_FFFF_FFFF
-_AGES, _FOREVER = 1 << 60, 1 << 62
 
 
 @inline
@@ -59,14 +57,20 @@ def plan_turn(hart: Hart, io: DeviceState, end: U64) -> None:
 
 
 @inline
+def timer_event(hart: Hart) -> U64:
+    """The tick, later than now, of the vCPU's timer; NO_TICK if there is none."""
+    if (hart.kvm_sstc != 0 or hart.kvm_next_set != 0) and hart.kvm_next_cycles != NO_TICK:
+        now = guest_time(hart)
+        if hart.kvm_next_cycles > now:
+            return time_now(hart) + (hart.kvm_next_cycles - now)
+    return U64(NO_TICK)
+
+
+@inline
 def blocks(hart: Hart, end: U64) -> None:
     """A blocked vCPU lets its time pass, to its timer's event or the end of the turn."""
-    tick = end
-    if (hart.kvm_sstc != 0 or hart.kvm_next_set != 0) and hart.kvm_next_cycles != _NEVER:
-        now = guest_time(hart)
-        if hart.kvm_next_cycles > now and time_now(hart) + (hart.kvm_next_cycles - now) < end:
-            tick = time_now(hart) + (hart.kvm_next_cycles - now)
-    passes(hart, tick)
+    tick = timer_event(hart)
+    passes(hart, tick if tick < end else end)
 
 
 @inline
@@ -138,7 +142,7 @@ def leaves_alone(hart: Hart, io: DeviceState, reason: U64) -> None:
 @hosted
 def vcpu_turn(hart: Hart, io: DeviceState, number: U64) -> None:
     """Let one vCPU run up to the tick turn_until, or to what needs Python (turn_stop, turn_reason)."""
-    for _ in range(_FOREVER):
+    for _ in range(FOREVER):
         if time_now(hart) >= io.turn_until:
             break
         if io.turn_tired != 0 or io.turn_due <= time_now(hart) or io.turn_state[number] == OF_PYTHON:
@@ -174,18 +178,18 @@ def vcpu_turn(hart: Hart, io: DeviceState, number: U64) -> None:
             passes(hart, io.turn_until)
 
 
-@hosted
+@cold
 def note_alone(hart: Hart, io: DeviceState, number: U64) -> None:
     """turn_alone: 1 + the vCPU that can run, if no other can; turn_found: the tick before which none of those will."""
     if io.turn_state[number] == STOPPED or (io.turn_state[number] == QUIET and not may_run(hart)):
-        if io.turn_state[number] != STOPPED and (hart.kvm_sstc != 0 or hart.kvm_next_set != 0):
-            wait = hart.kvm_next_cycles - guest_time(hart)
-            if wait < _AGES and time_now(hart) + wait < io.turn_found:
-                io.turn_found = time_now(hart) + wait
+        note_timer(hart, io, number)
     elif io.turn_alone == 0 and io.turn_state[number] == QUIET and time_now(hart) < io.turn_round:
         io.turn_alone = number + 1
     else:
         io.turn_found = 0
+
+
+note_all_alone = of_all(note_alone)
 
 
 @inline
@@ -241,11 +245,9 @@ def alone(io: DeviceState) -> None:
     As if each vCPU had had its turns: a round ends where it would, and the others' time has passed up to where it would
     have before and behind the one that ran.
     """
-    io.turn_found = _NEVER
+    io.turn_found = NO_TICK
     io.turn_alone = 0
-    for number in range(HARTS):
-        if number < io.clint_harts:
-            on_hart(io.hart_at[number], note_alone, io, number)
+    note_all_alone(io)
     rounds = rounds_alone(io)
     if io.turn_alone == 0 or io.turn_tired != 0 or rounds < 2:
         return
@@ -268,41 +270,38 @@ def alone(io: DeviceState) -> None:
     io.turn_next = runner + (1 if io.turn_stop != 0 else 2)
 
 
-@hosted
+@cold
 def note_runs(hart: Hart, io: DeviceState, number: U64) -> None:
     """turn_found: not 0 if a vCPU that was asked can run."""
     if io.turn_state[number] != STOPPED and may_run(hart):
         io.turn_found = 1
 
 
+@cold
+def note_timer(hart: Hart, io: DeviceState, number: U64) -> None:
+    """turn_found: the tick of the next timer's event."""
+    if io.turn_state[number] != STOPPED and timer_event(hart) < io.turn_found:
+        io.turn_found = timer_event(hart)
+
+
+@cold
+def let_pass(hart: Hart, io: DeviceState, number: U64) -> None:
+    """Pass the time of a vCPU that waits to the tick turn_found."""
+    passes(hart, io.turn_found)
+
+
 @inline
-def all_block(io: DeviceState) -> bool:
-    """Whether no vCPU can run before some event."""
-    io.turn_found = 0
-    for number in range(HARTS):
-        if number < io.clint_harts:
-            on_hart(io.hart_at[number], note_runs, io, number)
-    return io.turn_found == 0
+def is_stopped(io: DeviceState) -> bool:
+    """Whether the round ends with the turn that has just been: only a turn that begins finds that nothing is left."""
+    return io.turn_stop != 0
 
 
-@hosted
-def take_vcpu_turns(hart: Hart, io: DeviceState) -> None:
-    """Rounds of all vCPUs, until Python has to look. `hart` is the first, and only stands for the engine."""
-    for _ in range(_FOREVER):
-        if io.turn_next == 0:
-            begin_round(io)
-            alone(io)
-            if io.turn_stop != 0:
-                return
-        io.turn_until = io.turn_round
-        first = io.turn_next
-        for number in range(HARTS):
-            if number < io.clint_harts and number + 1 >= first:
-                on_hart(io.hart_at[number], vcpu_turn, io, number)
-                if io.turn_stop != 0:
-                    io.turn_next = number + 1
-                    return
-        io.turn_next = 0
-        io.turn_rounds = io.turn_rounds - 1
-        if io.turn_rounds == 0 or all_block(io):
-            return
+take_vcpu_turns = rounds_of(
+    "take_vcpu_turns",
+    turn=vcpu_turn,
+    note_ready=note_runs,
+    note_event=note_timer,
+    pass_on=let_pass,
+    begun=alone,
+    ends=is_stopped,
+)

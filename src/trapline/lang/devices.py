@@ -65,7 +65,7 @@ class DeviceFields:
     uart_line = DEVICES.array(LINE)
     uart_held, uart_most = DEVICES.words(2)
 
-    # The schedule of the harts (machine.turns), while it runs; between runs machine.schedule holds it.
+    # The schedule of harts or vCPUs (session.turns), while it runs; between runs a board's and a VM's schedule hold it.
     turn_asleep = DEVICES.array(HARTS)  # 1: waits for an interrupt
     # Ticks: where the last round ended, where the one under way ends by itself, and where it ends now.
     turn_now, turn_round, turn_until = DEVICES.words(3)

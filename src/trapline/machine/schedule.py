@@ -15,10 +15,9 @@ from trapline.lang.control import EXIT_BREAK
 from trapline.lang.devices import ASK_ARRIVED, ASK_DEVICES, ASK_LEFT, DeviceState
 from trapline.lang.state import Hart
 from trapline.machine.devices.clint import advance
-from trapline.machine.turns import NO_TICK, note_awake, note_deadline, take_turns, tick
+from trapline.machine.turns import note_awake, note_event, take_turns, tick
 from trapline.session.state.plain_types import Bits, Limits
-
-QUANTUM = 20_000  # instructions of a turn when several harts take turns; part of the behaviour
+from trapline.session.turns import NO_TICK, QUANTUM
 
 
 class Board(Protocol):
@@ -174,7 +173,7 @@ class Schedule:
 
     def next_deadline(self) -> int | None:
         """Return the earliest event of all harts: a timer, or a turn of devices."""
-        found = self._ask(note_deadline, NO_TICK)
+        found = self._ask(note_event, NO_TICK)
         return found if found != NO_TICK else None
 
     def skip_to(self, tick_: int) -> None:

@@ -1,15 +1,14 @@
 """The turns of a board's harts, as both engines take them: fixed lengths, exact timer deadlines, sleep and wake-up.
 
-Time is counted in instructions. In each round every hart runs until the same tick; a turn is cut at the hart's next
-timer deadline, so that a timer interrupt is taken at an exact instruction. A sleeping hart's clock advances without
-instructions. The words are those of lang.devices (`turn_`); machine.schedule puts them there.
+A turn is cut at the hart's next timer deadline, so that a timer interrupt is taken at an exact instruction. A sleeping
+hart's clock advances without instructions. The rounds are those of session.turns.
 """
 
 from __future__ import annotations
 
 from trapline.engine.observe.trace import is_much_unread
 from trapline.lang.control import EXIT_BREAK, EXIT_HOSTED_M, EXIT_LIMIT, EXIT_STOP, EXIT_TIMER, EXIT_WFI, run_engine
-from trapline.lang.devices import ASK_ARRIVED, ASK_DEVICES, ASK_LEFT, HARTS, DeviceState, ask_host, on_hart
+from trapline.lang.devices import ASK_ARRIVED, ASK_DEVICES, ASK_LEFT, DeviceState, ask_host
 from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.state import Hart
 from trapline.lang.values import U64, urem
@@ -18,10 +17,7 @@ from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import ENVCFG_STCE
 from trapline.privilege.interrupts import interrupt_waits, time_now, update_timers
 from trapline.privilege.memory import NO_RESERVATION
-
-NEVER = 1 << 60  # ticks: thousands of years; software writes all ones to switch a timer off
-NO_TICK = 0xFFFF_FFFF_FFFF_FFFF
-_FOREVER = 1 << 62
+from trapline.session.turns import AGES, FOREVER, NO_TICK, rounds_of
 
 
 @inline
@@ -34,9 +30,9 @@ def nearer(wait: U64, now: U64, compare: U64) -> U64:
 
 @inline
 def ticks_to_deadline(hart: Hart, io: DeviceState, number: U64) -> U64:
-    """Ticks until the hart's next timer deadline (mtimecmp, stimecmp, vstimecmp), or NEVER."""
+    """Ticks until the hart's next timer deadline (mtimecmp, stimecmp, vstimecmp), or AGES."""
     now = time_now(hart)
-    wait = nearer(U64(NEVER), now, io.mtimecmp[number])
+    wait = nearer(U64(AGES), now, io.mtimecmp[number])
     if hart.has_sstc != 0 and hart.menvcfg & ENVCFG_STCE != 0:
         wait = nearer(wait, now, hart.stimecmp)
         if hart.has_h != 0 and hart.henvcfg & ENVCFG_STCE != 0:
@@ -72,11 +68,11 @@ def tick(hart: Hart, io: DeviceState, number: U64) -> None:
 @cold
 def wakes(hart: Hart, io: DeviceState, number: U64, until: U64) -> bool:
     """Pass a sleeping hart's time; whether it woke before `until`."""
-    for _ in range(_FOREVER):
+    for _ in range(FOREVER):
         if interrupt_waits(hart) or io.turn_stop != 0:
             break
         wait = ticks_to_event(hart, io, number)
-        if wait >= NEVER or time_now(hart) + wait >= until:
+        if wait >= AGES or time_now(hart) + wait >= until:
             break
         pass_time(hart, time_now(hart) + wait)
         tick(hart, io, number)
@@ -141,7 +137,7 @@ def react(hart: Hart, io: DeviceState, number: U64, until: U64, reason: U64) -> 
 def hart_turn(hart: Hart, io: DeviceState, number: U64) -> None:
     """Let one hart run up to the tick turn_until."""
     until = io.turn_until
-    for _ in range(_FOREVER):
+    for _ in range(FOREVER):
         if io.turn_stop != 0 or io.turn_done >= io.turn_budget:
             break
         tick(hart, io, number)
@@ -170,13 +166,6 @@ def hart_turn(hart: Hart, io: DeviceState, number: U64) -> None:
 
 
 @hosted
-def note_time(hart: Hart, io: DeviceState) -> None:
-    """turn_found: the earliest time of the harts that were asked."""
-    if time_now(hart) < io.turn_found:
-        io.turn_found = time_now(hart)
-
-
-@hosted
 def note_awake(hart: Hart, io: DeviceState, number: U64) -> None:
     """turn_found: not 0 if a hart that was asked can run."""
     if io.turn_asleep[number] == 0 or interrupt_waits(hart):
@@ -184,81 +173,37 @@ def note_awake(hart: Hart, io: DeviceState, number: U64) -> None:
 
 
 @hosted
-def note_deadline(hart: Hart, io: DeviceState, number: U64) -> None:
+def note_event(hart: Hart, io: DeviceState, number: U64) -> None:
     """turn_found: the tick of the earliest event of the harts that were asked."""
     wait = ticks_to_event(hart, io, number)
-    if wait < NEVER and time_now(hart) + wait < io.turn_found:
+    if wait < AGES and time_now(hart) + wait < io.turn_found:
         io.turn_found = time_now(hart) + wait
 
 
-@inline
-def begin_round(io: DeviceState) -> None:
-    """A new round: up to the next common tick."""
-    io.turn_found = NO_TICK
-    for number in range(HARTS):
-        if number < io.clint_harts:
-            on_hart(io.hart_at[number], note_time, io)
-    if io.turn_found > io.turn_now:
-        io.turn_now = io.turn_found
-    io.turn_round = io.turn_now + io.turn_ticks
-
-
-@inline
-def all_asleep(io: DeviceState) -> bool:
-    """Whether no hart can run before some event."""
-    io.turn_found = 0
-    for number in range(HARTS):
-        if number < io.clint_harts:
-            on_hart(io.hart_at[number], note_awake, io, number)
-    return io.turn_found == 0
-
-
 @hosted
-def skip_hart(hart: Hart, io: DeviceState, number: U64) -> None:
+def pass_on(hart: Hart, io: DeviceState, number: U64) -> None:
     """Pass a sleeping hart's time to the tick turn_found."""
     pass_time(hart, io.turn_found)
     tick(hart, io, number)
 
 
 @inline
-def skips(io: DeviceState) -> bool:
-    """All harts sleep: pass the time to the earliest event; False, with nothing done, if that is Python's to do."""
-    if io.turn_skips == 0:
-        return False
-    io.turn_found = NO_TICK
-    for number in range(HARTS):
-        if number < io.clint_harts:
-            on_hart(io.hart_at[number], note_deadline, io, number)
-    if io.turn_found >= io.turn_latest:
-        return False
-    if io.turn_found > io.turn_now:
-        io.turn_now = io.turn_found
-    for number in range(HARTS):
-        if number < io.clint_harts:
-            on_hart(io.hart_at[number], skip_hart, io, number)
-    return io.turn_stop == 0
+def nothing_more(io: DeviceState) -> None:
+    """A round of harts has only their turns."""
 
 
-@hosted
-def take_turns(hart: Hart, io: DeviceState) -> None:
-    """Rounds of all harts, until Python has to look outside. `hart` is the first, and only stands for the engine."""
-    for _ in range(_FOREVER):
-        if io.turn_next == 0:
-            begin_round(io)
-        io.turn_until = io.turn_round if io.turn_round < io.turn_latest else io.turn_latest
-        if io.turn_until <= io.turn_now:
-            io.turn_until = io.turn_now + 1
-        first = io.turn_next
-        for number in range(HARTS):
-            if number < io.clint_harts and number + 1 >= first:
-                on_hart(io.hart_at[number], hart_turn, io, number)
-                if io.turn_stop != 0 or io.turn_done >= io.turn_budget:
-                    io.turn_next = number + 1 if io.clint_harts > 1 else U64(0)
-                    return
-        io.turn_now = io.turn_until
-        io.turn_next = 0
-        io.turn_rounds = io.turn_rounds - 1
-        if io.turn_rounds == 0 or io.turn_now >= io.turn_latest:
-            return
-        if all_asleep(io) and not skips(io):
-            return
+@inline
+def is_cut(io: DeviceState) -> bool:
+    """Whether the round ends with the turn that has just been."""
+    return io.turn_stop != 0 or io.turn_done >= io.turn_budget
+
+
+take_turns = rounds_of(
+    "take_turns",
+    turn=hart_turn,
+    note_ready=note_awake,
+    note_event=note_event,
+    pass_on=pass_on,
+    begun=nothing_more,
+    ends=is_cut,
+)
