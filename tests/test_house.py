@@ -171,6 +171,34 @@ def test_files_speak_of_the_project_alone() -> None:
     assert not wrong
 
 
+# Words of the engine: how a thing is made to take less time, and not what hardware does.
+OF_THE_ENGINE = re.compile(
+    r"""(?<!re\.)(?<![a-z])(?:settled|calm|give_?up|quick|fast|slow|speed|cheap|native|compile[rsd]?|engine|interpreter
+    |jit|llvm|cpython|inexact_known|host_subnormals|tlb_base|tlb_ptr)(?![a-z])""",
+    re.VERBOSE | re.IGNORECASE,
+)
+
+
+@pytest.mark.parametrize("room", ["privilege", "isa"])
+def test_the_specification_says_nothing_of_the_engine(room: str) -> None:
+    """No name, comment or text in the rooms of the specification has a word of the engine."""
+    wrong = [
+        f"{path.relative_to(ROOT)}:{number}: {found[0]}"
+        for path in sorted((SOURCE / room).rglob("*.py"))
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if (found := OF_THE_ENGINE.search(line))
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    "line", ["if settled(hart):", "give_up_unless(calm)", "@quick", "hart.tlb_base", "# the engine"]
+)
+def test_a_word_of_the_engine_is_found(line: str) -> None:
+    """Such a word is found as a name, as a part of one, and in a comment."""
+    assert OF_THE_ENGINE.search(line)
+
+
 def test_numbers_of_the_specification_have_one_home() -> None:
     """Causes, bits of page-table entries and kinds of memory are numbered in one file each, and nowhere else."""
     homes = {"privilege/causes.py": r"", "privilege/pte.py": r"", "privilege/protection.py": r"KIND_"}

@@ -11,11 +11,8 @@ from float_native import compile_functions
 from float_oracle import DOUBLE, FORMATS, MODES, NX, SINGLE, Format
 from float_values import hard_bits, triple
 
-from trapline.isa.float import formats
-from trapline.lang import floats
 from trapline.lang.state import Hart
 from trapline.lang.state.words import LAYOUT
-from trapline.lang.values import U64
 
 HART = Hart()
 FFLAGS = LAYOUT.fields["fflags"].index
@@ -96,37 +93,3 @@ def test_hosts_that_flush_subnormal_numbers(native: Native, fmt: Format) -> None
             got = call(native[f"{fmt.name}_{op}"], NX, *args, oracle.RNE, subnormals=0)
             native["set_mxcsr"](HART.address, 0x1F80)
             assert got == (bits, flags | NX), (op, [hex(a) for a in args])
-
-
-@WITH_HOST
-def test_host_primitives(fmt: Format) -> None:
-    """The host's primitives round to nearest even wherever the result is normal."""
-    rng = random.Random(fmt.width + 12)
-    prefix = f"host_f{fmt.width}_"
-    for _ in range(2000):
-        operands = triple(fmt, rng)
-        for op, count in {**ARITHMETIC, "sub": 2}.items():
-            args = operands[:count]
-            got = int(getattr(floats, prefix + op)(*[U64(a) for a in args]))
-            if op == "sub":
-                op, args = "add", (args[0], args[1] ^ 1 << (fmt.width - 1))
-            bits, flags = getattr(oracle, op)(fmt, *args, oracle.RNE)
-            if 1 << fmt.f < fmt.magnitude(bits) < fmt.inf:
-                assert got == bits, (op, [hex(a) for a in args])
-            elif flags & oracle.NV or fmt.magnitude(bits) >= fmt.inf:
-                assert fmt.magnitude(got) >= fmt.inf, (op, [hex(a) for a in args])
-
-
-@WITH_HOST
-def test_host_path_under_cpython(fmt: Format) -> None:
-    """With NX set the reference engine gives the same bits and flags as the integer functions."""
-    own = {SINGLE: formats.SINGLE, DOUBLE: formats.DOUBLE}[fmt]
-    rng = random.Random(fmt.width + 13)
-    for _ in range(1500):
-        operands = triple(fmt, rng)
-        for op, count in ARITHMETIC.items():
-            args = operands[:count]
-            bits, flags = getattr(oracle, op)(fmt, *args, oracle.RNE)
-            HART.fflags = NX
-            got = int(getattr(own, op)(HART, *[U64(a) for a in args], U64(oracle.RNE)))
-            assert (got, int(HART.fflags)) == (bits, flags | NX), (op, [hex(a) for a in args])

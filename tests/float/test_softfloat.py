@@ -25,8 +25,8 @@ OWN = {own.name: own for own in (formats.HALF, formats.SINGLE, formats.DOUBLE)}
 
 
 def operation(fmt: Format, op: str) -> Callable[..., Any]:
-    own = OWN[fmt.name]
-    return getattr(own.soft, op, None) or getattr(own, op)
+    found: Callable[..., Any] = getattr(OWN[fmt.name], op)
+    return found
 
 
 def run(function: Callable[..., Any], *args: int) -> tuple[int, int]:

@@ -7,6 +7,7 @@ privilege.derived). Each has a set of its own, so a switch of V or privilege flu
 from __future__ import annotations
 
 from trapline.engine.code_bytes import beside_code, note_plain_stores
+from trapline.engine.forms import instead_of
 from trapline.engine.observe.stops import code_page, watched_page
 from trapline.engine.records import (
     CODE_COUNT,
@@ -36,11 +37,12 @@ from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.memory import host_load, host_store
 from trapline.lang.state import Hart
 from trapline.lang.values import U64
+from trapline.privilege import translation
 from trapline.privilege.derived import CONTEXT_MPRV
 from trapline.privilege.fields import ENVCFG_ADUE, ENVCFG_PBMTE, MSTATUS_MXR
 from trapline.privilege.modes import SUPERVISOR
-from trapline.privilege.protection import pmp_page_uniform
-from trapline.privilege.translation import ACCESS_FETCH, ACCESS_LOAD, ACCESS_STORE
+from trapline.privilege.protection import pmp_page_uniform, region_of
+from trapline.privilege.translation import ACCESS_FETCH, ACCESS_LOAD, ACCESS_STORE, PSEUDO_READ_PTE, g_stage, pte_place
 
 EMPTY = 0xFFFF_FFFF_FFFF_FFFF
 OF_HOST = MSTATUS_MXR | ENVCFG_ADUE | ENVCFG_PBMTE  # of ctx_base[0]: what matters at V=0
@@ -134,18 +136,17 @@ def fill_translation(hart: Hart, va: U64, pa: U64, access: U64, region: U64, pri
 
 
 @inline
-@hosted
 def known_table(hart: Hart, pa: U64) -> U64:
-    """lang.control.known_table."""
+    """Host address of an entry of a page table in a page that the walker may read, or 0: that is not known."""
     if hart.tlb_base == 0:
         return U64(0)
     entry = hart.tlb_base + TABLE_AREA + ((pa >> 12) & (TABLES - 1)) * DATA_BYTES
     return host_load(entry + DATA_FAR, 8) + pa if host_load(entry, 8) == pa & ~4095 else U64(0)
 
 
-@hosted
+@cold
 def remember_table(hart: Hart, pa: U64, region: U64) -> None:
-    """lang.control.remember_table: where one answer holds for the whole page."""
+    """The walker may read the page of a table at `pa`, if one answer holds for the whole page."""
     page = pa & ~4095
     base = hart.region_base[region]
     if hart.tlb_base == 0 or page < base or page - base + 4096 > hart.region_size[region]:
@@ -165,18 +166,17 @@ def other_g_stage(hart: Hart) -> bool:
 
 
 @inline
-@hosted
 def known_guest_table(hart: Hart, gpa: U64) -> U64:
-    """lang.control.known_guest_table."""
+    """The same for an entry of a VS-stage table at a guest physical address, under the hgatp of now."""
     if hart.tlb_base == 0 or other_g_stage(hart):
         return U64(0)
     entry = hart.tlb_base + GUEST_TABLE_AREA + ((gpa >> 12) & (TABLES - 1)) * DATA_BYTES
     return host_load(entry + DATA_FAR, 8) + gpa if host_load(entry, 8) == gpa & ~4095 else U64(0)
 
 
-@hosted
+@cold
 def remember_guest_table(hart: Hart, gpa: U64, pa: U64) -> None:
-    """lang.control.remember_guest_table."""
+    """The page of a VS-stage table at `gpa` lies at `pa`."""
     place = known_table(hart, pa)
     if place != 0:
         if other_g_stage(hart):
@@ -186,6 +186,33 @@ def remember_guest_table(hart: Hart, gpa: U64, pa: U64) -> None:
         entry = hart.tlb_base + GUEST_TABLE_AREA + ((gpa >> 12) & (TABLES - 1)) * DATA_BYTES
         host_store(entry, 8, gpa & ~4095)
         host_store(entry + DATA_FAR, 8, place - gpa)
+
+
+@instead_of(translation.entry_place)
+@inline
+def entry_place(hart: Hart, pa: U64, va: U64, access: U64, virt: U64) -> U64:
+    """translation.entry_place, which looks nothing up in a page that is known."""
+    known = known_table(hart, pa)
+    if known != 0:
+        return known
+    place = pte_place(hart, pa, U64(ACCESS_LOAD), va, access, virt)
+    remember_table(hart, pa, region_of(hart, pa))
+    return place
+
+
+@instead_of(translation.first_stage_entry)
+@inline
+def first_stage_entry(hart: Hart, address: U64, va: U64, access: U64, virt: U64) -> U64:
+    """translation.first_stage_entry, which walks no G-stage for a page that is known."""
+    if virt == 0:
+        return entry_place(hart, address, va, access, virt)
+    known = known_guest_table(hart, address)
+    if known != 0:
+        return known
+    pa = g_stage(hart, address, U64(ACCESS_LOAD), va, access, U64(0), U64(PSEUDO_READ_PTE))
+    place = entry_place(hart, pa, va, access, virt)
+    remember_guest_table(hart, address, pa)
+    return place
 
 
 @hosted

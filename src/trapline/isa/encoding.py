@@ -91,7 +91,7 @@ class Encoding:
 
     def extractor(self) -> Callable[[int], dict[str, int]]:
         """Return a function from an instruction to its operands."""
-        return _compile("{" + ",".join(f"{f.name!r}:{f.source()}" for f in self.fields.values()) + "}")
+        return _operands_of("{" + ",".join(f"{f.name!r}:{f.source()}" for f in self.fields.values()) + "}")
 
     def encode(self, operands: dict[str, int]) -> int:
         """Return the instruction with these operands; fields that are not named are 0."""
@@ -105,7 +105,7 @@ class Encoding:
 
 
 @cache
-def _compile(source: str) -> Callable[[int], dict[str, int]]:
+def _operands_of(source: str) -> Callable[[int], dict[str, int]]:
     made: Callable[[int], dict[str, int]] = eval(f"lambda w:{source}")
     return made
 

@@ -10,7 +10,7 @@ from trapline.privilege.interrupts import interrupt_waits
 from trapline.privilege.memory import NO_RESERVATION
 
 
-@cold  # fast readings keep pc and time in registers: they leave such a stall to the normal one
+@cold
 def stall(hart: Hart) -> None:
     """Let others run if the reservation is still held and no interrupt waits."""
     if hart.reservation != NO_RESERVATION and not interrupt_waits(hart):

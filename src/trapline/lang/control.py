@@ -88,31 +88,6 @@ def cache_translation(hart: Hart, va: U64, pa: U64, access: int, region: U64, pr
 
 
 @primitive
-def known_table(hart: Hart, pa: U64) -> U64:
-    """Host address of an entry of a page table that the engine remembers as readable by the walker, or 0.
-
-    0 under CPython: the reference engine looks each entry up.
-    """
-    return U64(0)
-
-
-@primitive
-def remember_table(hart: Hart, pa: U64, region: U64) -> None:
-    """The walker may read the page of a page table at `pa`. Nothing under CPython."""
-
-
-@primitive
-def known_guest_table(hart: Hart, gpa: U64) -> U64:
-    """The same for an entry of a VS-stage table at a guest physical address, under the hgatp of now."""
-    return U64(0)
-
-
-@primitive
-def remember_guest_table(hart: Hart, gpa: U64, pa: U64) -> None:
-    """The page of a VS-stage table at `gpa` lies at `pa`. Nothing under CPython."""
-
-
-@primitive
 def note_store(hart: Hart, pa: U64, region: U64, size: U64) -> None:
     """`size` bytes at `pa`, in one page, are written without a cached translation: code decoded from them is forgotten.
 

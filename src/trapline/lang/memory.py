@@ -1,6 +1,6 @@
 """Primitives that touch the host's memory or leave native code for a device.
 
-These, with lang.values and lang.floats, are the closed list of things that exist twice: here for
+These, with lang.values, are the closed list of things that exist twice: here for
 CPython and in engine/ for LLVM.
 """
 

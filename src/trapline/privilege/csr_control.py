@@ -97,7 +97,7 @@ def legal_cbie(value: U64) -> U64:
 
 @cold
 def timer_changed(hart: Hart) -> None:
-    """After a change of a comparator or its conditions; leave native code if a deadline came nearer."""
+    """After a change of a comparator or its conditions; the run ends if a deadline came nearer."""
     before = next_timer(hart)
     update_timers(hart)
     update_derived(hart)

@@ -2,7 +2,7 @@
 
 A row says where the register is, how it reads and writes, and when the hart has it. Its privilege and
 whether it is read-only follow from the address. Registers that are a word under a mask need no
-function of their own: their accessors are made here from source text, which the compiler reads too.
+function of their own: their accessors are made here from source text.
 """
 
 from __future__ import annotations

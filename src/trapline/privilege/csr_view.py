@@ -32,8 +32,8 @@ class CsrView:
             import difflib
 
             near = difflib.get_close_matches(name, list(CSR_BY_NAME), n=2)
-            hint = f" (did you mean {' or '.join(near)}?)" if near else ""
-            raise AttributeError(f"no CSR is called {name!r}{hint}")
+            like = f" (did you mean {' or '.join(near)}?)" if near else ""
+            raise AttributeError(f"no CSR is called {name!r}{like}")
         if not int(self._hart.csr_map[number >> 6]) >> (number & 63) & 1:
             raise AttributeError(f"this hart has no {name}: its ISA string does not ask for it")
         return number

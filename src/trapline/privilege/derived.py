@@ -122,7 +122,7 @@ def select_advanced(hart: Hart) -> None:
 
 @cold
 def forget_contexts(hart: Hart) -> None:
-    """What all contexts depend on has changed: the engine finds a set of translations for each anew."""
+    """What all contexts depend on has changed: none of them has a set of translations any more."""
     for i in range(CONTEXT_MPRV):
         hart.ctx_set[i] = 0
     hart.attention = hart.attention | ATTENTION_RESUME

@@ -146,8 +146,8 @@ def count_trap_event(hart: Hart, interrupt: U64, mode: U64) -> None:
 def settle_counters(hart: Hart) -> None:
     """Notice the overflow of counters of instructions, and find out when to look again.
 
-    hpm_due is the instret at which the engine calls update_derived; hpm_near says that changes of mode must, too.
-    Nobody counts faster than one in an attempt, so neither comes late. An engine that runs on until later is left.
+    hpm_due is the instret at which update_derived is to be called; hpm_near says that changes of mode must, too.
+    Nobody counts more than one in an attempt, so neither comes late. A run that was to go on until later ends.
     """
     before = hart.hpm_due
     hart.hpm_due = ALL_ONES

@@ -1,8 +1,8 @@
 """Which words a hart can hold: for state that comes from outside, such as a file of somebody else's.
 
 No register is described a second time. A CSR's value is legal if the CSR's own write, on a hart that is otherwise
-the same, leaves exactly that value; a derived word is legal if deriving it anew gives it. Native code relies on this:
-a VGEIN beyond GEILEN, say, would be an index behind the last interrupt file.
+the same, leaves exactly that value; a derived word is legal if deriving it anew gives it. Much relies on this: a
+VGEIN beyond GEILEN, say, would be an index behind the last interrupt file.
 """
 
 from __future__ import annotations

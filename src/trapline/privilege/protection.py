@@ -36,12 +36,12 @@ PMP_ADDRESS_BITS = 54
 @cold
 def region_of(hart: Hart, pa: U64) -> U64:
     """Number of the memory region that holds the byte at `pa`, or all ones."""
-    hint = hart.region_hint
-    if hint < hart.region_count and pa - hart.region_base[hint] < hart.region_size[hint]:
-        return hint
+    last = hart.region_last
+    if last < hart.region_count and pa - hart.region_base[last] < hart.region_size[last]:
+        return last
     for i in range(24):
         if i < hart.region_count and pa - hart.region_base[i] < hart.region_size[i]:
-            hart.region_hint = i
+            hart.region_last = i
             return U64(i)
     return U64(NO_REGION)
 

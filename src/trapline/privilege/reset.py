@@ -111,7 +111,7 @@ def reset(hart: Hart, hartid: int, pc: int) -> None:
         for i in range(len(words)):
             words[i] = 0
     for i in range(33):
-        hart.x[U64(i)] = 0  # the word of native code behind x31, too
+        hart.x[U64(i)] = 0  # and the word behind x31
     for i in range(32):
         hart.f[i] = 0
     hart.mhartid = hartid

@@ -1,9 +1,8 @@
 """Misses of a TLB, for counters that have selected them.
 
-The engines differ in what they remember of translations, so what is counted are the misses of a TLB that is described
-here: entries of 4 KiB, direct mapped, one for loads and stores and one for fetches, shared by all modes of an address
-space. It is looked at where a walk has succeeded. What it forgets, an engine must forget too: then every access that
-would miss here walks.
+What is counted are the misses of a TLB that is described here: entries of 4 KiB, direct mapped, one for loads and
+stores and one for fetches, shared by all modes of an address space. It is looked at where a walk has succeeded. A
+translation that it forgets is kept nowhere: then every access that would miss here walks.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ explicit access it serves.
 
 from __future__ import annotations
 
-from trapline.lang.control import known_guest_table, known_table, note_store, remember_guest_table, remember_table
+from trapline.lang.control import note_store
 from trapline.lang.functions import Trap, cold, inline
 from trapline.lang.memory import host_load, host_store
 from trapline.lang.state import Hart
@@ -66,9 +66,7 @@ def pte_place(hart: Hart, pa: U64, kind: U64, va: U64, access: U64, virt: U64) -
     region = region_of(hart, pa)
     if hart.region_kind[region] != KIND_RAM and hart.region_kind[region] != KIND_ROM:
         raise Trap(ACCESS_FAULT[access], va, 0, 0, virt)
-    if kind == ACCESS_LOAD:
-        remember_table(hart, pa, region)
-    else:
+    if kind != ACCESS_LOAD:
         note_store(hart, pa, region, U64(8))
     return hart.region_host[region] + (pa - hart.region_base[region])
 
@@ -76,9 +74,6 @@ def pte_place(hart: Hart, pa: U64, kind: U64, va: U64, access: U64, virt: U64) -
 @inline
 def entry_place(hart: Hart, pa: U64, va: U64, access: U64, virt: U64) -> U64:
     """Host address of a PTE that is read."""
-    known = known_table(hart, pa)
-    if known != 0:
-        return known
     return pte_place(hart, pa, U64(ACCESS_LOAD), va, access, virt)
 
 
@@ -202,13 +197,8 @@ def first_stage_entry(hart: Hart, address: U64, va: U64, access: U64, virt: U64)
     """Host address of a PTE of the first stage that is read; a VS-stage PTE is found through the G-stage."""
     if virt == 0:
         return entry_place(hart, address, va, access, virt)
-    known = known_guest_table(hart, address)
-    if known != 0:
-        return known
     pa = g_stage(hart, address, U64(ACCESS_LOAD), va, access, U64(0), U64(PSEUDO_READ_PTE))
-    place = entry_place(hart, pa, va, access, virt)
-    remember_guest_table(hart, address, pa)
-    return place
+    return entry_place(hart, pa, va, access, virt)
 
 
 @cold

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import trapline.engine.settled  # the forms that are compiled instead  # noqa: F401
+# Their forms are compiled.
+import trapline.engine.floats.forms
+import trapline.engine.settled  # noqa: F401
 from trapline.engine.compiler.emitter import FunctionEmitter
 from trapline.engine.compiler.source import VOID, B, definition, has_hart, kind, parameters, walk
 from trapline.engine.compiler.text import LLVM, to_i64

@@ -233,15 +233,7 @@ def _cache_translation(e: Calls, node: ast.Call) -> Result:
     return None
 
 
-@lowering("known_table", "known_guest_table")
-def _known_table(e: Calls, node: ast.Call) -> Result:
-    return _helper(e, e.resolve(node.func).__name__, e.as_word(node.args[1])), U
-
-
-@lowering(
-    *("remember_table", "remember_guest_table"),
-    *("note_trap", "note_return", "note_access", "note_split", "note_atomic"),
-)
+@lowering("note_trap", "note_return", "note_access", "note_split", "note_atomic")
 def _by_engine(e: Calls, node: ast.Call) -> Result:
     _helper(e, e.resolve(node.func).__name__, *[e.as_word(a) for a in node.args[1:]])
     return None

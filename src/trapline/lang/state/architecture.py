@@ -82,7 +82,7 @@ class ArchitectureWords:
     # What changes translation or permission: the registers for every mode, and the number of the context among them.
     ctx_base = LAYOUT.array(4)
     ctx_now = LAYOUT.word(most=31)
-    unsettled = LAYOUT.word(kind=Kind.AGEING)  # not 0: an interrupt waits, or MPRV is on (derived.settled)
+    unsettled = LAYOUT.word(kind=Kind.AGEING)  # not 0: an interrupt waits, or MPRV is on (engine.settled)
     timer_due = LAYOUT.word(kind=Kind.AGEING)  # the instret of the next deadline of (v)stimecmp, or all ones
     pmp_active = LAYOUT.word()  # 0: PMP permits everything everywhere; 1: its entries must be looked at
     pmp_low = LAYOUT.array(16)  # first and last byte of each entry; an entry that is off has low > high
@@ -134,7 +134,7 @@ class ArchitectureWords:
     region_host = LAYOUT.array(REGIONS, kind=Kind.HOST)  # host address of the first byte
     region_kind = LAYOUT.array(REGIONS)
     region_noexec = LAYOUT.array(REGIONS)
-    region_hint = LAYOUT.word(kind=Kind.PASSING)  # the region found last
+    region_last = LAYOUT.word(kind=Kind.PASSING)  # the region found last
 
     # Stores to physical addresses from watch_base up to watch_end also reach the device numbered WATCHER.
     watch_base, watch_end = LAYOUT.words(2)

@@ -4,7 +4,7 @@ The host computes addition to square root and fused multiply-add of singles and 
 taken where it has the same bits and the same flags:
 
 - The rounding mode is RNE, which is the host's.
-- NX is already set, or the result is exact (isa.float.exact). Then an operation with a normal finite result
+- NX is already set, or the result is exact (engine.floats.exact). Then an operation with a normal finite result
   leaves fflags as they are: NV and DZ come with a NaN or an infinity, OF with the infinity or (in other
   modes) the largest number, UF with a result near or below the smallest normal number, all of which the
   test turns away.
@@ -17,7 +17,7 @@ taken where it has the same bits and the same flags:
 A zero that comes of a zero is exact and raises nothing: 0 * x and 0 / x, where the host says that they are zero.
 Had it read a subnormal x as zero, 0 / x would be a NaN.
 
-Conversions follow the same rules, or are exact: their own conditions stand beside them (isa.float.formats).
+Conversions follow the same rules, or are exact: their own conditions stand beside them (engine.floats.forms).
 
 Native code tells the host to keep subnormal numbers (`host_subnormals`). Then operands may be anything, and a sum
 only has to be finite: one that is zero or subnormal is exact.

@@ -2,8 +2,8 @@
 
 What is left over of a product, quotient or root is computed by the host's fused multiply-add. A sum is exact where each
 operand is what taking the other one from the sum gives: of the larger one that difference has no error itself (Dekker;
-Handbook of Floating-Point Arithmetic, 4.3.1). Both hold where results are as large as `isa.float.host` wants them and
-the host keeps subnormal numbers. A host without fused multiply-add answers 0 to all.
+Handbook of Floating-Point Arithmetic, 4.3.1). Both hold where results are as large as the rules want them, and the
+host keeps subnormal numbers. A host without fused multiply-add answers 0 to all.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import SimpleNamespace
 
-from trapline.isa.float.host import result_stands
+from trapline.engine.floats.rules import result_stands
+from trapline.engine.floats.unit import of_host
 from trapline.isa.float.parts import is_zero
-from trapline.lang import floats
 from trapline.lang.functions import inline, named
 from trapline.lang.state import Hart
 from trapline.lang.values import U64
@@ -23,9 +23,9 @@ Check = Callable[..., bool]
 
 def exactness(suffix: str, e: int, f: int) -> SimpleNamespace:
     """For each operation a function of the hart, its operands and the host's result."""
-    host_sub: Callable[..., U64] = getattr(floats, f"host_{suffix}_sub")
-    same: Callable[..., bool] = getattr(floats, f"host_{suffix}_eq")
-    host_fma: Callable[..., U64] = getattr(floats, f"host_{suffix}_fma")
+    host_sub: Callable[..., U64] = of_host(suffix, "sub")
+    same: Callable[..., bool] = of_host(suffix, "eq")
+    host_fma: Callable[..., U64] = of_host(suffix, "fma")
     sign, one = 1 << e + f, ((1 << e - 1) - 1) << f
 
     @inline
