@@ -16,7 +16,7 @@ from trapline.verify.lockstep import make_machine
 
 # Scratch of the engines, beside what is marked as this process's own.
 ENGINE_WORDS = {
-    "region_last", "next_pc", "insn", "insn_length", "access_va", "walk_gpa", "walk_pte", "walk_level", "walk_perm",
+    "region_last", "next_pc", "insn", "insn_length", "access_va", "walk_gpa", "walk_pte", "walk_level",
     "walk_page", "scratch", "x", "attention",
 }  # fmt: skip
 

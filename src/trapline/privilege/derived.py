@@ -29,7 +29,7 @@ from trapline.privilege.modes import MACHINE, SUPERVISOR, TO_HS, TO_M, TO_VS, US
 from trapline.privilege.priorities import guest_top, machine_top, supervisor_top
 
 # ctx_now: the mode of loads and stores, SUM where they are made at that level, and MPRV.
-CONTEXT_VIRT, CONTEXT_SUM, CONTEXT_MPRV = 1 << 2, 1 << 3, 1 << 4
+CONTEXT_SUM, CONTEXT_MPRV = 1 << 3, 1 << 4
 
 
 @inline

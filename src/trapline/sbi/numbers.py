@@ -138,10 +138,6 @@ class FirmwareEvent(IntEnum):
     HFENCE_VVMA_ASID_RECEIVED = 21
 
 
-# Features that exist once for a system rather than once for a hart have this bit.
-FEATURE_GLOBAL = 1 << 31
-
-
 def spec_version(major: int, minor: int) -> int:
     """Encode an SBI version as get_spec_version returns it: major in bits 30:24, minor in 23:0."""
     if not 0 <= major < 128 or not 0 <= minor < 1 << 24:

@@ -36,7 +36,6 @@ class Backing:
 
     def __init__(self, size: int, file: Any = None) -> None:
         self.size = size
-        self.from_file = file is not None
         if file is None:
             self.block = anonymous(size)
         else:

@@ -20,7 +20,6 @@ RANGE_COUNT = 8
 RANGES = 16  # host address of the entries of ranges
 RECORDS = 24  # host address of the table of records (engine.stop_points), and its mask
 RECORD_MASK = 32
-ANY_PHYSICAL = 40  # 1: some entry of code is at a physical address
 ANY_CSR = 48  # 1: writes of CSRs are caught: each piece of code is looked at when it is decoded
 TRAP_COUNT = 56
 TRAPS = 64  # host address of the entries of traps

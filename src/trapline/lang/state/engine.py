@@ -70,7 +70,7 @@ class EngineWords:
 
     # Second results of subset functions that have more than one.
     LAYOUT.kind = Kind.PASSING
-    walk_gpa, walk_pte, walk_level, walk_perm, walk_page, walk_large = LAYOUT.words(6)
+    walk_gpa, walk_pte, walk_level, walk_page, walk_large = LAYOUT.words(5)
     walk_guest_pte, walk_guest_level = LAYOUT.words(2)  # of the G-stage
     scratch = LAYOUT.array(8)
     fw_event = LAYOUT.word()  # what the hosted firmware did with its last trap

@@ -29,7 +29,7 @@ REMOVE_DIR = 0x200
 UNLOCKED = 2  # the lock type that says that nobody holds a lock
 
 # Flags of Tlopen and Tlcreate have numbers of their own, whatever the host's are.
-OPEN_ACCESS, OPEN_CREATE, OPEN_EXCL, OPEN_TRUNC, OPEN_APPEND, OPEN_DIRECTORY = 3, 0o100, 0o200, 0o1000, 0o2000, 0o200000
+OPEN_ACCESS, OPEN_EXCL, OPEN_TRUNC, OPEN_DIRECTORY = 3, 0o200, 0o1000, 0o200000
 
 
 class WireError(Exception):
