@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from trapline.cli.common import finish, native
 from trapline.cli.numbers import Workers
-from trapline.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, Json, Misaligned, Several
-from trapline.cli.parameter import Parameter
+from trapline.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, EventPattern, Flag, Json, Junit, Misaligned, Several
 
 if TYPE_CHECKING:
     from trapline.lab.audit.baseline import Since
@@ -19,17 +18,17 @@ def audit(
     /,
     *,
     policy: Several = (),
-    all: Annotated[bool, Parameter(negative="")] = False,
+    all: Flag = False,
     firmware: Several = (),
     host_fwft: Literal["on", "off", "both"] = "both",
     misaligned: Misaligned = "trap",
-    event: str | None = None,
+    event: EventPattern = None,
     out: str | None = None,
     workers: Workers | None = None,
-    nested: Annotated[bool, Parameter(negative="")] = False,
+    nested: Flag = False,
     l1: Several = (),
     baseline: str | None = None,
-    junit: str | None = None,
+    junit: Junit = None,
     json: Json = None,
 ) -> int:
     """Execute every event under every firmware and check what a guest can count on; exit code 1 if something fails.
@@ -48,8 +47,6 @@ def audit(
         Which of the two settings to try.
     misaligned
         Whether the hart does misaligned accesses itself or traps.
-    event
-        Only this cause (number or name), or events whose name fits a regular expression.
     out
         Write each counterexample as an ELF, and the commands that replay them.
     workers
@@ -61,10 +58,6 @@ def audit(
         hypervisor of its own.
     baseline
         The JSON of an earlier audit: only failures that it does not have make the exit code 1.
-    junit
-        Write the result as JUnit XML to a file, for a CI server.
-    json
-        Write the result as JSON to a file, or - for standard output.
     """
     from trapline.lab.audit.audit import audit as lab
     from trapline.lab.audit.baseline import read, since

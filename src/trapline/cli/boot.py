@@ -44,8 +44,6 @@ def boot(
         Write the memory from begin_signature to end_signature.
     signature_granularity
         Bytes of a line of the signature.
-    json
-        Write the result as JSON to a file, or - for standard output.
     """
     from trapline.lab import boot as lab
     from trapline.session.terminal.sigint import result_kept

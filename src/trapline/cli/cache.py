@@ -16,13 +16,7 @@ cache = App(name="cache", help="Show what is kept between runs, or throw it away
 @cache.default
 @concrete
 def cache_info(*, json: Json = None) -> int:
-    """Show what is kept: compiled engines, regions of guests' hot code, fetched kernels.
-
-    Parameters
-    ----------
-    json
-        Write the result as JSON to a file, or - for standard output.
-    """
+    """Show what is kept: compiled engines, regions of guests' hot code, fetched kernels."""
     from trapline.lab.kept import kept
     from trapline.views.cache import show_kept
 
@@ -41,13 +35,7 @@ def cache_info_command(*, json: Json = None) -> int:
 @cache.command(name="clear")
 @concrete
 def cache_clear(*, json: Json = None) -> int:
-    """Throw away compiled engines and regions; fetched kernels stay (`trapline fetch list` says where they are).
-
-    Parameters
-    ----------
-    json
-        Write the result as JSON to a file, or - for standard output.
-    """
+    """Throw away compiled engines and regions; fetched kernels stay (`trapline fetch list` says where they are)."""
     from trapline.lab.kept import clear
     from trapline.views.cache import show_cleared
 

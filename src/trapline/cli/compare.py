@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 from trapline.cli.common import finish, native, run_options
-from trapline.cli.options import MACHINE, UNDER, Json, Several
-from trapline.cli.parameter import Parameter
+from trapline.cli.options import MACHINE, UNDER, Flag, Json, Several
 from trapline.cli.recording import RECORDING
 from trapline.cli.snapshots import SNAPSHOTS
 from trapline.cli.tokens import behind_dashes, bound
@@ -21,7 +20,7 @@ def compare(
     /,
     *,
     plot: str | None = None,
-    nested: Annotated[bool, Parameter(negative="")] = False,
+    nested: Flag = False,
     kernel: Several = (),
     nacl: str | None = None,
     json: Json = None,
@@ -40,8 +39,6 @@ def compare(
         With --nested, a fetched kernel, may be given several times; linux-6.12 and linux-7.2 if not said.
     nacl
         With --nested, these features of SBI NACL alone; one more at each step if not said.
-    json
-        Write the result as JSON to a file, or - for standard output.
     """
     from trapline.lab.errors import UsageError
     from trapline.lab.output import behind_result

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from trapline.cli.common import fetched, finish, native
 from trapline.cli.numbers import Address, Isa, Repeat
-from trapline.cli.options import EXIT_FAILED, EXIT_LIMIT, Json, Misaligned, Several
-from trapline.cli.parameter import Parameter
+from trapline.cli.options import EXIT_FAILED, EXIT_LIMIT, EventPattern, Flag, Json, Junit, Misaligned, Several
 
 if TYPE_CHECKING:
     from trapline.conform.board import Host
@@ -22,22 +21,22 @@ def conform(
     bios: Several = (),
     module: Several = (),
     program: str | None = None,
-    event: str | None = None,
+    event: EventPattern = None,
     sweep: Several = (),
     repeat: Repeat = 2,
     isa: Isa | None = None,
     misaligned: Misaligned = "trap",
     accepted: str | None = None,
     console: str | None = None,
-    costs: Annotated[bool, Parameter(negative="")] = False,
+    costs: Flag = False,
     record: str | None = None,
     guest: str | None = None,
     firmware: Several = (),
     firmware_model: str | None = None,
     entry: Address | None = None,
-    nested: Annotated[bool, Parameter(negative="")] = False,
+    nested: Flag = False,
     nacl: str | None = None,
-    junit: str | None = None,
+    junit: Junit = None,
     json: Json = None,
 ) -> int:
     """Compare a preset with the real kernel that it is named after; exit code 1 if they differ.
@@ -58,8 +57,6 @@ def conform(
         A module that the kernel needs for KVM (kvm.ko or kvm.ko.xz), may be given several times, in order.
     program
         A built KVM user program; built by riscv64-linux-gnu-gcc if not said.
-    event
-        Only this cause (number or name), or events whose name fits a regular expression.
     sweep
         Only this sweep (csr-read, csr-write, csr-kept, sbi, sbi-on, ...), may be given several times.
     repeat
@@ -91,10 +88,6 @@ def conform(
         board (docs/nested.md).
     nacl
         With --nested: what of SBI NACL the kernel is given: off, or some of csr,hfence,sret,autoswap.
-    junit
-        Write the result as JUnit XML to a file, for a CI server.
-    json
-        Write the result as JSON to a file, or - for standard output.
     """
     from trapline.conform.conform import ISA
     from trapline.conform.conform import conform as lab

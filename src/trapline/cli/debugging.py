@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
+from trapline.cli.options import Flag
 from trapline.cli.parameter import Parameter
 from trapline.dataclass import dataclass
 
 if TYPE_CHECKING:
     from trapline.lab.debugging import DebugOptions
 
-Flag = Annotated[bool, Parameter(negative="")]
 _PORT = "1234"  # QEMU's
 
 

@@ -40,8 +40,6 @@ def fetch(
         The keys that sign the archive.
     verify_signature
         Whether the archive's signature is checked.
-    json
-        Write the result as JSON to a file, or - for standard output.
     """
     from trapline.fetch.fetch import DEFAULT_SUITE, FetchOptions, listing
     from trapline.fetch.fetch import fetch as lab

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from trapline.cli.common import finish, native
 from trapline.cli.numbers import Count, Seconds, Seed, Workers
-from trapline.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, UNDER, EngineName, Json, Several, Under
+from trapline.cli.options import EXIT_FAILED, EXIT_INTERRUPTED, UNDER, EngineName, Flag, Json, Junit, Several, Under
 from trapline.cli.parameter import Parameter
 
 
@@ -15,7 +15,7 @@ def fuzz(
     *,
     under: Under = UNDER,
     from_: Annotated[Literal["vu", "vs"], Parameter(name="--from")] = "vu",
-    nested: Annotated[bool, Parameter(negative="")] = False,
+    nested: Flag = False,
     l1: str | None = None,
     seed: Seed = 0,
     max_seconds: Seconds | None = None,
@@ -26,7 +26,7 @@ def fuzz(
     bios: Several = (),
     module: Several = (),
     engine: EngineName = "native",
-    junit: str | None = None,
+    junit: Junit = None,
     json: Json = None,
 ) -> int:
     """Run made programs as guests and keep what kills, hangs, or differs from hardware; exit code 1 if there is any.
@@ -58,10 +58,6 @@ def fuzz(
         With --kernel: a module that it needs for KVM, may be given several times, in order.
     engine
         The engine that runs the guests; the reference engine repeats some of the native one's runs.
-    junit
-        Write the result as JUnit XML to a file, for a CI server.
-    json
-        Write the result as JSON to a file, or - for standard output.
     """
     if kernel is not None:
         return _with_kernel(kernel, bios, module, under.policy, seed, runs, nested, out, junit, json)

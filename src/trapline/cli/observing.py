@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from trapline.cli.options import Several
+from trapline.cli.options import Flag, Several
 from trapline.cli.parameter import Parameter
 from trapline.dataclass import dataclass
 
 if TYPE_CHECKING:
     from trapline.lab.observe import ObserveOptions
-
-Flag = Annotated[bool, Parameter(negative="")]
 
 
 @Parameter(name="*")

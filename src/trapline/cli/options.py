@@ -18,6 +18,11 @@ Tinst = Literal["zero", "transformed"]
 EngineName = Literal["native", "reference"]  # engine.api.ENGINES, which help is not to import
 Backing = Literal["auto", "4K", "2M", "1G"]
 Several = Annotated[tuple[str, ...], Parameter(negative="", show_default=False)]
+Flag = Annotated[bool, Parameter(negative="")]
+_JUNIT_HELP = "Write the result as JUnit XML to a file, for a CI server."
+Junit = Annotated[str | None, Parameter(help=_JUNIT_HELP)]
+_EVENT_HELP = "Only this cause (number or name), or events whose name fits a regular expression."
+EventPattern = Annotated[str | None, Parameter(help=_EVENT_HELP)]
 _JSON_HELP = "Write the result as JSON to a file, or - for standard output."
 Json = Annotated[str | None, Parameter(name="--json", allow_leading_hyphen=True, help=_JSON_HELP)]
 

@@ -53,8 +53,6 @@ def pack(
         Seconds for each program.
     junit
         Write the results as JUnit's XML to a file.
-    json
-        Write the result as JSON to a file, or - for standard output.
     """
     from tempfile import TemporaryDirectory
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from cyclopts import App, Parameter
+from cyclopts import App
 
 from trapline.cli.common import finish
 from trapline.cli.concrete import concrete
-from trapline.cli.options import Json
+from trapline.cli.options import Flag, Json
 
 policies = App(name="policies", help="List the trap policies, show one, or compare two.", help_format="plaintext")
 
 
 @policies.default
 @concrete
-def policies_list(
-    name: str | None = None, /, *, changes: Annotated[bool, Parameter(negative="")] = False, json: Json = None
-) -> int:
+def policies_list(name: str | None = None, /, *, changes: Flag = False, json: Json = None) -> int:
     """List the presets; with a name, show that policy.
 
     Parameters
@@ -26,8 +22,6 @@ def policies_list(
         A preset or a TOML file.
     changes
         Show what each release changed, or the one that is named.
-    json
-        Write the result as JSON to a file, or - for standard output.
     """
     if changes:
         return _changes(name, json)
@@ -60,9 +54,7 @@ def policies_list_command(*, json: Json = None) -> int:
 
 @policies.command(name="explain")
 @concrete
-def policies_explain(
-    name: str | None = None, /, *, markdown: Annotated[bool, Parameter(negative="")] = False, json: Json = None
-) -> int:
+def policies_explain(name: str | None = None, /, *, markdown: Flag = False, json: Json = None) -> int:
     """Say what the name of a bug, feature or counter means, who says so, and which presets have it.
 
     Parameters

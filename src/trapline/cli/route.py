@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 from trapline.cli.common import finish, native
 from trapline.cli.numbers import Isa
-from trapline.cli.options import UNDER, EngineName, Json, Under
-from trapline.cli.parameter import Parameter
+from trapline.cli.options import UNDER, EngineName, EventPattern, Flag, Json, Under
 
 
 def route(
     *,
     under: Under = UNDER,
-    event: str | None = None,
+    event: EventPattern = None,
     isa: Isa | None = None,
     engine: EngineName = "native",
-    nested: Annotated[bool, Parameter(negative="")] = False,
+    nested: Flag = False,
     l1: str | None = None,
-    seen: Annotated[bool, Parameter(negative="")] = False,
+    seen: Flag = False,
     picture: str | None = None,
     json: Json = None,
 ) -> int:
@@ -26,8 +25,6 @@ def route(
 
     Parameters
     ----------
-    event
-        Only this cause (number or name), or events whose name fits a regular expression.
     isa
         ISA string of the hart.
     engine
@@ -40,8 +37,6 @@ def route(
         With --nested: the trap registers that each level saw, for each event, in place of the table.
     picture
         Draw the ways that the traps take, as an SVG file.
-    json
-        Write the result as JSON to a file, or - for standard output.
     """
     from trapline.lab.errors import UsageError
     from trapline.lab.route import route as lab

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from trapline.cli.common import console, finish, import_beside, newline, run_options
 from trapline.cli.debugging import DEBUGGING, Debugging
 from trapline.cli.observing import OBSERVING, Observing
-from trapline.cli.options import MACHINE, UNDER, Backing, Json, Machine, Several, Under
-from trapline.cli.parameter import Parameter
+from trapline.cli.options import MACHINE, UNDER, Backing, Flag, Json, Machine, Several, Under
 from trapline.cli.recording import RECORDING, Recording
 from trapline.cli.snapshots import SNAPSHOTS, Snapshots
 from trapline.dataclass import replace
@@ -22,7 +19,7 @@ def run(
     machine: Machine = MACHINE,
     memslot: Several = (),
     backing: Backing = "auto",
-    nested: Annotated[bool, Parameter(negative="")] = False,
+    nested: Flag = False,
     nacl: str | None = None,
     snapshots: Snapshots = SNAPSHOTS,
     observing: Observing = OBSERVING,
@@ -46,8 +43,6 @@ def run(
         Give the guest the hypervisor extension: it may have guests of its own (docs/nested.md).
     nacl
         With --nested: what of SBI NACL it is given: off, or some of csr,hfence,sret,autoswap.
-    json
-        Write the result as JSON to a file, or - for standard output.
     """
     from trapline.lab.guest_run import run_guest
     from trapline.session.terminal.sigint import result_kept

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from trapline.cli.options import MACHINE, Machine
+from trapline.cli.options import MACHINE, Flag, Machine
 from trapline.cli.parameter import Parameter
 from trapline.dataclass import dataclass, fields
 
@@ -32,7 +32,7 @@ class Snapshots:
     snapshot: str | None = None
     snapshot_at: str | None = None
     restore: str | None = None
-    trust_snapshot_files: Annotated[bool, Parameter(negative="")] = False
+    trust_snapshot_files: Flag = False
 
     def options(self) -> SnapshotOptions:
         """Return them for the lab."""

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
 from trapline.cli.numbers import Count, Seconds
-from trapline.cli.options import Json
+from trapline.cli.options import Flag, Json
 from trapline.cli.parameter import Parameter
 
 if TYPE_CHECKING:
     from trapline.lab.stat.client import Connection
     from trapline.lab.stat.rates import Line, View
 
-Flag = Annotated[bool, Parameter(negative="")]
 LEAST_INTERVAL = 0.1
 
 

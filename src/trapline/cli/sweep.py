@@ -9,7 +9,7 @@ from cyclopts import App, Parameter
 from trapline.cli.common import finish
 from trapline.cli.concrete import concrete
 from trapline.cli.numbers import Workers
-from trapline.cli.options import Json, Several
+from trapline.cli.options import Json, Junit, Several
 
 Csv = Annotated[str | None, Parameter(allow_leading_hyphen=True)]
 
@@ -28,7 +28,7 @@ def sweep_run(
     out: str | None = None,
     workers: Workers | None = None,
     dask: str | None = None,
-    junit: str | None = None,
+    junit: Junit = None,
     json: Json = None,
 ) -> int:
     """Run every unit of a SPEC.toml and keep the records; what the directory has already is not run again.
@@ -43,10 +43,6 @@ def sweep_run(
         Processes; as many as there are processors if not said.
     dask
         The address of a Dask scheduler, whose workers run the units.
-    junit
-        Write the result as JUnit XML to a file, for a CI server.
-    json
-        Write the result as JSON to a file, or - for standard output.
     """
     from trapline.lab.errors import UsageError
     from trapline.lab.output import behind_result
