@@ -12,8 +12,8 @@ from trapline.dataclass import dataclass
 from trapline.engine.api import open_engine
 from trapline.lab.common_options import CommonOptions
 from trapline.lab.debugging import debugged
-from trapline.lab.errors import UsageError
-from trapline.lab.observe import Live, Observation, ObserveOptions, Watching, beside, on_screen
+from trapline.lab.errors import UsageError, input_of
+from trapline.lab.observe import Observation, watch
 from trapline.lab.output import behind_result, output_file
 from trapline.lab.recording import asked_trace, check_recording, covered_beside, profiled_beside, traced_beside
 from trapline.lab.snapshots import Taken, check, restored, run_and_keep
@@ -91,20 +91,15 @@ def make_machine(
     from trapline.vmm.arguments import parse_memory
 
     check(options.snapshots)
-    path = options.snapshots.restore
-    if path is not None:
-        engine = open_engine(options.engine, progress)
-        virtio, trust = options.virtio, options.snapshots.trust_files
-        machine: Machine = restored(
-            lambda: Machine.restore(path, engine=engine, console=console, virtio=virtio, trust_files=trust)
-        )
+    if options.snapshots.restore is not None:
+        machine: Machine = restored(Machine, options, console, progress)
         return machine
     empty = tree_alone and not (options.image or options.bios or options.kernel or options.initrd)
     if (options.image is None) == (options.bios is None) and not empty:
         raise UsageError("give either IMAGE (a program that starts in M-mode) or --bios FILE")
     if options.image is not None and (options.kernel or options.initrd or options.append):
         raise UsageError("--kernel, --initrd and --append go with --bios", remedy="IMAGE is a bare program")
-    try:
+    with input_of(options.image or options.bios):
         # What is wrong is said before native code is made, which may take a minute.
         memory = parse_memory(options.memory)
         parse_aia(options.aia)
@@ -128,10 +123,6 @@ def make_machine(
             machine.boot_bios(options.bios, options.kernel, options.initrd, options.append)
         else:
             machine.device_tree(options.append)
-    except OSError as error:
-        raise UsageError(f"{error.filename or options.image or options.bios}: {error.strerror or error}") from None
-    except (ValueError, MemoryError) as error:
-        raise UsageError(str(error)) from None
     return machine
 
 
@@ -160,7 +151,7 @@ def _boot_once(options: BootOptions, console: Console | None, progress: Callable
     ):
         if log is not None:
             machine.log_commits(log.write)
-        watching = _watch(machine, options.observe)
+        watching = watch(machine, machine.harts, options.observe, machine.schedule)
         traps, executed = summed(machine.harts), instructions(machine)
 
         def source() -> Any:
@@ -176,13 +167,7 @@ def _boot_once(options: BootOptions, console: Console | None, progress: Callable
             debugged(machine, options.debug, progress) as run,
             offered(machine, options.offer, source, machine.harts, guest=False, live=options.observe.live),
         ):
-            result, taken = run_and_keep(
-                run,
-                machine.interrupt,
-                options.snapshots,
-                options.max_instructions,
-                options.max_seconds,
-            )
+            result, taken = run_and_keep(run, machine.interrupt, options)
             seconds = time.perf_counter() - started - (taken.seconds if taken else 0)
         if signature is not None:
             with behind_result(), _usage("--signature"):
@@ -216,18 +201,6 @@ def _programs(options: BootOptions) -> tuple[str | None, ...]:
 
 def _symbols(options: BootOptions) -> Symbols:
     return program_symbols(_programs(options), (None, "U"))
-
-
-def _watch(machine: Machine, options: ObserveOptions) -> Watching | None:
-    if not options.wanted:
-        return None
-    watching = Watching(machine.harts, options)
-    machine.schedule.engine = watching.follow(machine.schedule.engine)
-    if options.live and not on_screen(machine.console):
-        machine.on_round = Live(
-            watching.observer, lambda: sum(int(h.instret) for h in machine.harts), beside(machine.console)
-        )
-    return watching
 
 
 def instructions(machine: Machine) -> Counter[str]:

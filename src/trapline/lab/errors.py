@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 
 class UsageError(Exception):
     """Bad input: `what` is wrong, `where` it stands, and `remedy`, what to do about it."""
@@ -15,6 +18,17 @@ class UsageError(Exception):
         text = f"{self.where}: {self.what}" if self.where else self.what
         text = " ".join(text.split())
         return f"{text} ({self.remedy})" if self.remedy else text
+
+
+@contextlib.contextmanager
+def input_of(name: str | None) -> Iterator[None]:
+    """What cannot be made of the user's input is an UsageError; `name` is of the file, where the error has none."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{error.filename or name}: {error.strerror or error}") from None
+    except (ValueError, MemoryError) as error:
+        raise UsageError(str(error)) from None
 
 
 def suggest(word: str, known: list[str] | tuple[str, ...]) -> str:

@@ -19,9 +19,9 @@ from trapline.kvm.report.trace import TrapRecord
 from trapline.lab.common_options import CommonOptions
 from trapline.lab.counted import Before, balance, instructions_since, moved, rows_of
 from trapline.lab.debugging import debugged
-from trapline.lab.errors import UsageError
+from trapline.lab.errors import UsageError, input_of
 from trapline.lab.firmware_names import firmware_named
-from trapline.lab.observe import Live, Observation, ObserveOptions, Watching, beside, on_screen
+from trapline.lab.observe import Observation, watch
 from trapline.lab.output import OutputFile, output_file
 from trapline.lab.recording import asked_trace, check_recording, covered_beside, profiled_beside, traced_beside
 from trapline.lab.run_rows import RunRow, add_hosted
@@ -228,17 +228,13 @@ def make_guest(
     if options.max_instructions is not None and options.max_instructions <= 0:
         raise UsageError(f"--max-instructions {options.max_instructions} is not positive")
     check(options.snapshots)
-    path = options.snapshots.restore
-    if path is not None:
-        engine, policy = open_engine(options.engine, progress), s.policy if options.new_policy else None
-        virtio, trust = options.virtio, options.snapshots.trust_files
-        guest: Guest = restored(
-            lambda: Guest.restore(path, engine=engine, console=console, policy=policy, virtio=virtio, trust_files=trust)
-        )
+    if options.snapshots.restore is not None:
+        policy = s.policy if options.new_policy else None
+        guest: Guest = restored(Guest, options, console, progress, policy=policy)
         return guest
     if options.guest is None and not (tree_alone and options.initrd is None):
         raise UsageError("run needs a GUEST", remedy="or --restore FILE")
-    try:
+    with input_of(options.guest):
         # What is wrong is said before native code is made, which may take a minute.
         memory, slots = parse_memory(options.memory), [parse_slot(text) for text in options.memslot]
         parse_aia(options.aia, modes=tuple(MODES))
@@ -267,10 +263,6 @@ def make_guest(
             guest.load(options.guest, initrd=options.initrd, append=options.append)
         else:
             guest.device_tree(options.append)
-    except OSError as error:
-        raise UsageError(f"{error.filename or options.guest}: {error.strerror or error}") from None
-    except (ValueError, MemoryError) as error:
-        raise UsageError(str(error)) from None
     return guest
 
 
@@ -300,31 +292,30 @@ def _run_once(
     guest = make_guest(options, console, progress)
     if options.snapshots.restore is not None:
         options = replace(options, settings=_settings_of(guest))
-    engine, before, watching = guest.vm.engine, Before(guest), _watch(guest, options.observe)
+    engine, before = guest.vm.engine, Before(guest)
+    harts = [vcpu.hart for vcpu in guest.vm.vcpus]
+    watching = watch(guest, harts, options.observe)
     guest.vm.on_log = on_kernel_log
+
+    def source() -> Any:
+        from trapline.lab.stat.source import GuestSource
+
+        return GuestSource(guest, options, before)
+
     of_hardware = options.trace is not None and Path(options.trace).suffix.lower() in _OF_HARDWARE
     trace = asked_trace(options, guest.vm.symbols)
     ring = trace if of_hardware or trace is None else replace(trace, path=None, last=None, wanted=None)
-    harts = [vcpu.hart for vcpu in guest.vm.vcpus]
     with (
         traced_beside(ring, harts, guest, guest.vm),
         output_file(None if of_hardware else options.trace, "--trace") as file,
         _routes(guest, file, trace),
         profiled_beside(options, harts, guest.vm, lambda: symbols_of(options.guest)),
-        offered(
-            guest, options.offer, lambda: _source(guest, options, before), harts, guest=True, live=options.observe.live
-        ),
+        offered(guest, options.offer, source, harts, guest=True, live=options.observe.live),
         covered_beside(options, engine, (options.guest,), lambda: symbols_of(options.guest)),
     ):
         started, ticks = time.perf_counter(), guest.position()[1]
         with debugged(guest, options.debug, progress) as run:
-            result, taken = run_and_keep(
-                run,
-                guest.interrupt,
-                options.snapshots,
-                options.max_instructions,
-                options.max_seconds,
-            )
+            result, taken = run_and_keep(run, guest.interrupt, options)
         seconds = time.perf_counter() - started - (taken.seconds if taken else 0)
     traps, routes, firmware = moved(guest, before)
     rows = rows_of(traps, routes, firmware, options.settings.policy.release)
@@ -346,12 +337,6 @@ def _run_once(
         seen=seen,
     )
     return _examine(guest, report) if options.explain else report
-
-
-def _source(guest: Guest, options: RunOptions, before: Before) -> Any:
-    from trapline.lab.stat.source import GuestSource
-
-    return GuestSource(guest, options, before)
 
 
 def _examine(guest: Guest, report: RunReport) -> RunReport:
@@ -406,15 +391,6 @@ def death_data(death: Death, symbols: Symbols) -> dict[str, Any]:
         "csrs": {level: [asdict(csr) for csr in csrs] for level, csrs in death.csrs.items()},
         "registers": death.registers,
     }
-
-
-def _watch(guest: Guest, options: ObserveOptions) -> Watching | None:
-    if not options.wanted:
-        return None
-    watching = Watching([v.hart for v in guest.vm.vcpus], options)
-    if options.live and not on_screen(guest.console):
-        guest.on_round = Live(watching.observer, lambda: guest.vm.instructions, beside(guest.console))
-    return watching
 
 
 def _settings_of(guest: Guest) -> Settings:

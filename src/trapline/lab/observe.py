@@ -7,7 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trapline.dataclass import dataclass, field
 from trapline.engine.api import Engine
@@ -18,6 +18,11 @@ from trapline.privilege.modes import MODE_NAMES
 from trapline.session.observe.observer import Kind, Observer, RoundTrips, Sight
 from trapline.session.observe.sampler import Followed, Sampler
 from trapline.session.terminal.console import Console
+
+if TYPE_CHECKING:
+    from trapline.lab.recording import HasEngine
+    from trapline.machine.machine import Machine
+    from trapline.vmm.guest import Guest
 
 PLACES_SHOWN = 5
 
@@ -233,6 +238,20 @@ class Live:
         head = f"{now - self._started:6.1f} s {grouped(done / 1e6):>8} M ({grouped(mips)} MIPS)"
         self._write(f"{head}  {'  '.join(parts) or 'no trap'}\n")
         self._last, self._counts, self._done = now, counts, done
+
+
+def watch(
+    run: Machine | Guest, harts: list[Hart], options: ObserveOptions, engine_of: HasEngine | None = None
+) -> Watching | None:
+    """Watch a run if that is wanted; `engine_of` has the engine that can follow round trips."""
+    if not options.wanted:
+        return None
+    watching = Watching(harts, options)
+    if engine_of is not None:
+        engine_of.engine = watching.follow(engine_of.engine)
+    if options.live and not on_screen(run.console):
+        run.on_round = Live(watching.observer, lambda: sum(int(h.instret) for h in harts), beside(run.console))
+    return watching
 
 
 def on_screen(console: Console) -> bool:

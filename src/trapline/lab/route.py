@@ -51,8 +51,7 @@ def to_route(seen: Observation) -> Route:
     """Build a row from what one probe did."""
     event, mode = seen.entry.event, seen.entry.mode
     path, how = _path(seen, mode)
-    first = _first_cause(seen)
-    cause = event.cause if first is None else first
+    cause = first_cause(seen)
     levels = dict(seen.instructions)
     for level, count, _ in seen.costs:
         levels[level] = levels.get(level, 0) + count
@@ -93,12 +92,10 @@ def _path(seen: Observation, mode: str) -> tuple[tuple[str, ...], tuple[str, ...
     return tuple(path), tuple(how)
 
 
-def _first_cause(seen: Observation) -> int | None:
-    """Return the cause of the first exception that hardware took."""
-    for arrival in seen.arrivals:
-        if not arrival.cause & INTERRUPT:
-            return arrival.cause
-    return next((t.cause for t in seen.traps if not t.cause & INTERRUPT), None)
+def first_cause(seen: Observation) -> int:
+    """Return the cause of the first exception that hardware took; the event's own if it took none."""
+    causes = [*(a.cause for a in seen.arrivals), *(t.cause for t in seen.traps)]
+    return next((cause for cause in causes if not cause & INTERRUPT), seen.entry.event.cause)
 
 
 def _end(seen: Observation, trapped: bool) -> str:

@@ -6,13 +6,18 @@ import os
 import re
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trapline.dataclass import dataclass, replace
+from trapline.engine.api import open_engine
 from trapline.lab.errors import UsageError
 from trapline.lab.output import note_failure
 from trapline.people import grouped, read_count
 from trapline.session.terminal.watch import Watch
+
+if TYPE_CHECKING:
+    from trapline.lab.common_options import CommonOptions
+    from trapline.session.terminal.console import Console
 
 _NUMBER = re.compile(r"[+-]?\d[\w.+-]*")  # what is meant to be one, if perhaps not one of ours
 _MOST = (1 << 63) - 1
@@ -66,24 +71,24 @@ def check(options: SnapshotOptions) -> None:
         raise UsageError("--trust-snapshot-files needs --restore FILE")
 
 
-def restored(restore: Callable[[], Any]) -> Any:
-    """Run a restoring function; its error is the user's."""
+def restored(
+    kind: Any, options: CommonOptions, console: Console | None, progress: Callable[[str], None] | None, **more: Any
+) -> Any:
+    """Return the Machine or Guest (`kind`) of a snapshot; its error is the user's."""
+    engine, virtio, trust = open_engine(options.engine, progress), options.virtio, options.snapshots.trust_files
     try:
-        return restore()
+        return kind.restore(
+            options.snapshots.restore, engine=engine, console=console, virtio=virtio, trust_files=trust, **more
+        )
     except (ValueError, MemoryError) as error:
         raise UsageError(str(error) or "there is not enough memory for it", "--restore") from error
 
 
-def run_and_keep(
-    machine: Any,
-    stop: Callable[[str, str], None],
-    options: SnapshotOptions,
-    max_instructions: int | None,
-    max_seconds: float | None,
-) -> tuple[Any, Taken | None]:
+def run_and_keep(machine: Any, stop: Callable[[str, str], None], asked: CommonOptions) -> tuple[Any, Taken | None]:
     """Run a Machine or Guest, and write the snapshot that was asked for; `stop(reason, message)` ends a run."""
+    options = asked.snapshots
     try:
-        return _run_and_keep(machine, stop, options, max_instructions, max_seconds)
+        return _run_and_keep(machine, stop, options, asked.max_instructions, asked.max_seconds)
     except UsageError:
         raise
     except Exception as error:

@@ -1,11 +1,6 @@
 """`trapline audit`: execute every event under every firmware and check what a guest can count on.
 
-Properties:
-  a  nothing that VU can raise kills or hangs the VM
-  b  nothing that VS can raise kills or hangs the VM
-  c  a delegated cause that arrives in HS because the firmware ignored hedeleg still has an outcome
-  d  statistics: KVM's own counters move for every redirect; the compiled counters agree with the trace
-  e  what the guest sees (cause, epc, tval, privilege) is what hardware would have given it
+The properties are those of PROPERTIES; c is about firmware that ignores hedeleg, e about cause, epc, tval, privilege.
 """
 
 from __future__ import annotations
@@ -21,7 +16,7 @@ from typing import Any
 
 from trapline.engine.api import Engine
 from trapline.firmware.models import FirmwareModel
-from trapline.lab.audit.checks import Finding, check
+from trapline.lab.audit.checks import FAIL, Finding, check
 from trapline.lab.audit.same import Asked, Facts, Known, Results, watched
 from trapline.lab.audit.shown import ShownAudit
 from trapline.lab.executor.api import Executor, Here, local
@@ -65,7 +60,7 @@ class Job:
 
 
 @dataclass(slots=True, repr=False)
-class Audit(ShownAudit):
+class Audit(ShownAudit[Finding]):
     """All findings, how much was executed, and which causes VU can raise alone."""
 
     policies: tuple[str, ...]
@@ -75,11 +70,6 @@ class Audit(ShownAudit):
     raises: dict[int, set[str]] = field(default_factory=dict)  # cause: conditions under which VU raised it
     partial: bool = False  # only some events were asked for
     interrupted: bool = False  # Ctrl-C: this is the result so far
-
-    @property
-    def failures(self) -> list[Finding]:
-        """Findings that fail the audit."""
-        return [f for f in self.findings if f.severity == "fail"]
 
     def vu_alone(self) -> dict[int, str]:
         """Return for every cause (that was asked for) the answer to "can VU alone raise it?"."""
@@ -100,13 +90,7 @@ class Audit(ShownAudit):
         """Return the JSON form."""
         alone = self.vu_alone()
         return {
-            "policies": list(self.policies),
-            "firmware": list(self.firmware),
-            "executed": self.executed,
-            "interrupted": self.interrupted,
-            "passed": not self.failures,
-            "properties": PROPERTIES,
-            "findings": [f.as_data() for f in self.findings],
+            **self.head(PROPERTIES),
             "vu_alone": [{"cause": c, "name": cause_name(c), "answer": a} for c, a in alone.items()],
         }
 
@@ -204,7 +188,7 @@ class _Probes:
         try:
             seen = probes.run(entry)
         except ProbeError as error:
-            return Known(None, (Finding.broken(chosen, firmware, entry, str(error)),), None)
+            return Known(None, (Finding.of(chosen, firmware, entry.event, entry.mode, ("e", FAIL, str(error))),), None)
         row = to_route(seen)
         answers = expected(self._facts.isa, self._only)[entry.event.id, entry.mode]
         findings = check(chosen, firmware, seen, row, answers, self._counters)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from errno import EFAULT
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
-from trapline.lab.probe.events import TAKEN
+from trapline.lab.probe.events import TAKEN, Event
 from trapline.lab.probe.image import Entry
 from trapline.lab.probe.probe import Observation
 from trapline.lab.routes import Arrival, GuestSees, Route
@@ -27,7 +27,12 @@ from trapline.privilege.causes import (
 )
 from trapline.privilege.fields import ENVCFG_CBCFE, ENVCFG_CBZE, ENVCFG_STCE
 
+if TYPE_CHECKING:
+    from trapline.lab.nested.route import NestedRoute
+
 FAIL, NOTE = "fail", "note"
+USER_MODES = ("VU", "vVU", "vU")
+Result = tuple[str, str, str]  # property, severity, what
 
 # KVM's name for the exits of a cause (since 6.14); no release counts cause 1, 18 or guest page faults.
 KVM_COUNTERS = {
@@ -63,20 +68,20 @@ class Finding:
     log: tuple[str, ...] = ()
 
     @classmethod
-    def broken(cls, chosen: Settings, firmware: str, entry: Entry, what: str) -> Finding:
-        """A probe that never got to its event: every promise is off."""
-        event = entry.event
+    def of(
+        cls, chosen: Settings, firmware: str, event: Event, mode: str, found: Result,
+        row: Route | NestedRoute | None = None, **more: Any,
+    ) -> Self:  # fmt: skip
+        """What was found of an event; without a `row` the probe never got to it, and every promise is off."""
         return cls(
-            "e", FAIL, chosen.policy.name, firmware, chosen.host_fwft, chosen.misaligned, event.id, event.text,
-            entry.mode, event.cause, what, event.condition if entry.mode == "VU" else "",
+            *found[:2], chosen.policy.name, firmware, chosen.host_fwft, chosen.misaligned, event.id, event.text, mode,
+            row.cause if row else event.cause, found[2], event.condition if mode in USER_MODES else "",
+            row.arrow() if row else "", row.errno if row else None, **more,
         )  # fmt: skip
 
     def said_of(self, policy: str, firmware: str, host_fwft: bool) -> Finding:
         """Return the same finding of another configuration."""
-        return Finding(
-            self.prop, self.severity, policy, firmware, host_fwft, self.misaligned, self.event_id, self.event,
-            self.from_, self.cause, self.what, self.condition, self.route, self.errno, self.code, self.log,
-        )  # fmt: skip
+        return replace(self, policy=policy, firmware=firmware, host_fwft=host_fwft)
 
     def as_data(self) -> dict[str, Any]:
         """Return plain data for JSON."""
@@ -117,31 +122,14 @@ def check(
         *_faithful(seen, row, answers),
         *_entries(seen, chosen),
     ]
-    event = seen.entry.event
+    log = seen.death.log if seen.death else ()
     return [
-        Finding(
-            prop,
-            severity,
-            chosen.policy.name,
-            firmware,
-            chosen.host_fwft,
-            chosen.misaligned,
-            event.id,
-            event.text,
-            row.from_,
-            row.cause,
-            what,
-            event.condition if row.from_ == "VU" else "",
-            row.arrow(),
-            row.errno,
-            disassembled(seen.entry) if severity == FAIL else (),
-            seen.death.log if seen.death else (),
+        Finding.of(
+            chosen, firmware, seen.entry.event, row.from_, one, row,
+            code=disassembled(seen.entry) if one[1] == FAIL else (), log=log,
         )
-        for prop, severity, what in found
-    ]
-
-
-Result = tuple[str, str, str]
+        for one in found
+    ]  # fmt: skip
 
 
 def _survival(seen: Observation, row: Route) -> Iterator[Result]:

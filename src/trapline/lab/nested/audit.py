@@ -1,11 +1,7 @@
 """`trapline audit --nested`: execute every event in L2 and in L1 and hold each level's view against hardware's.
 
-Properties:
-  a  nothing that vVU or vVS raises kills or hangs L1 or the VM
-  b  nothing that vU or vHS raises kills or hangs the VM, which does not kill a flat guest
-  c  L1 sees what hardware would have shown it: scause, sepc, stval, htval, htinst, SPP, SPV, SPVP, GVA
-  d  L2 sees what hardware would have shown it: cause, epc, tval, privilege, and how it ends
-  e  the compiled counters agree with the trace
+The properties are those of PROPERTIES. For b a flat guest is the measure; c is about scause, sepc, stval, htval,
+htinst, SPP, SPV, SPVP and GVA, d about cause, epc, tval, privilege and how it ends.
 """
 
 from __future__ import annotations
@@ -27,6 +23,7 @@ from trapline.lab.nested.image import hypervisor
 from trapline.lab.nested.oracle import Shown, expected
 from trapline.lab.nested.probe import Levels, NestedProbeVm
 from trapline.lab.nested.route import DEFAULT_L1, NestedRoute, nested_vms, to_nested_route, wanted
+from trapline.lab.probe.events import Event
 from trapline.lab.probe.probe import Observation, ProbeError, ProbeVm
 from trapline.lab.settings import Settings, guest_isa, policy_of, settings
 from trapline.lang.values import U64
@@ -58,7 +55,7 @@ class NestedFinding(Finding):
 
 
 @dataclass(slots=True, repr=False)
-class NestedAudit(ShownAudit):
+class NestedAudit(ShownAudit[NestedFinding]):
     """All findings, and how much was executed."""
 
     policies: tuple[str, ...]
@@ -68,23 +65,9 @@ class NestedAudit(ShownAudit):
     executed: int = 0
     interrupted: bool = False
 
-    @property
-    def failures(self) -> list[NestedFinding]:
-        """Findings that fail the audit."""
-        return [f for f in self.findings if f.severity == FAIL]
-
     def as_data(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return {
-            "policies": list(self.policies),
-            "l1": list(self.l1),
-            "firmware": list(self.firmware),
-            "executed": self.executed,
-            "interrupted": self.interrupted,
-            "passed": not self.failures,
-            "properties": PROPERTIES,
-            "findings": [f.as_data() for f in self.findings],
-        }
+        return {**self.head(PROPERTIES), "l1": list(self.l1)}
 
 
 def check_levels(
@@ -197,12 +180,12 @@ def run_job(job: Job) -> tuple[list[NestedFinding], int]:
                 levels = vm.run_levels(entry)
                 other = flat.run(flat.image.entry(entry.event.id, entry.mode)) if flat is not None else None
             except ProbeError as error:
-                found.append(_finding(job, entry.event, entry.mode, "a", FAIL, str(error)))
+                found.append(_finding(job, entry.event, entry.mode, ("a", FAIL, str(error))))
                 continue
             row = to_nested_route(levels, inner=job.hypervisor is not None)
-            for prop, severity, what in check_levels(levels, row, answers[entry.event.id, entry.mode], other, vm):
-                made = _finding(job, entry.event, row.from_, prop, severity, what, row)
-                if severity == FAIL:
+            for one in check_levels(levels, row, answers[entry.event.id, entry.mode], other, vm):
+                made = _finding(job, entry.event, row.from_, one, row)
+                if made.severity == FAIL:
                     made = _with_code(made, levels)
                 found.append(made)
     return found, executed
@@ -213,16 +196,9 @@ def _with_code(finding: NestedFinding, levels: Levels) -> NestedFinding:
     return replace(finding, code=disassembled(levels.seen.entry), log=death.log if death else ())
 
 
-def _finding(
-    job: Job, event: Any, mode: str, prop: str, severity: str, what: str, row: NestedRoute | None = None
-) -> NestedFinding:
-    s = job.settings
-    return NestedFinding(
-        prop, severity, s.policy.name, job.model.name, s.host_fwft, s.misaligned, event.id, event.text, mode,
-        row.cause if row else event.cause, what, event.condition if mode in ("vVU", "vU") else "",
-        row.arrow() if row else "", row.errno if row else None,
-        l1=job.hypervisor.name if job.hypervisor is not None else "",
-    )  # fmt: skip
+def _finding(job: Job, event: Event, mode: str, found: Result, row: NestedRoute | None = None) -> NestedFinding:
+    l1 = job.hypervisor.name if job.hypervisor is not None else ""
+    return NestedFinding.of(job.settings, job.model.name, event, mode, found, row, l1=l1)
 
 
 def run_numbered(unit: tuple[int, Job]) -> tuple[list[NestedFinding], int]:

@@ -11,20 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from trapline.isa.assemble import assemble_program
-from trapline.lab.audit.checks import Finding
-from trapline.lab.errors import UsageError
 from trapline.lab.nested import image as l1
 from trapline.lab.nested.audit import NestedFinding
 from trapline.lab.nested.events import NESTED_EVENTS
 from trapline.lab.nested.oracle import Shown, expected
 from trapline.lab.probe import image
 from trapline.lab.replay.elf_file import Part, write_elf
-from trapline.lab.replay.replay import Replay, guest_of, write_replays
-from trapline.lab.route import with_zcb, without_compressed
+from trapline.lab.replay.replay import Replay, command_line, guest_of, probes_of, write_replays
 from trapline.lab.settings import policy_of
 from trapline.lang.state import Hart
 from trapline.privilege.fields import HSTATUS_GVA, HSTATUS_SPV, HSTATUS_SPVP, MSTATUS_SPP
-from trapline.privilege.isa_string import DEFAULT_ISA, extensions
+from trapline.privilege.isa_string import extensions
 
 _ABOUT = ("What `trapline audit --nested` found. Exit code: that of the last run that failed.",)
 
@@ -174,21 +171,12 @@ def _report(shown: Shown) -> str:
     )  # fmt: skip
 
 
-def isa_of(finding: Finding, isa: str = DEFAULT_ISA) -> str:
-    """Return the ISA string of a hart that has the finding's event."""
-    for candidate in (isa, without_compressed(isa), with_zcb(isa)):
-        built = image.build(frozenset(extensions(candidate)), None, NESTED_EVENTS)
-        if any(e.event.id == finding.event_id for e in built.entries):
-            return candidate
-    raise UsageError(f"no probe for {finding.event_id!r}")
-
-
 def nested_guest_of(finding: NestedFinding) -> bytes:
     """Return the ELF of the nested probe that a finding is about; for one about L1 itself that of the flat probe."""
     mode = FLAT[finding.from_]
     if not finding.l1:
         return guest_of(replace(finding, from_=mode))
-    isa, policy = isa_of(finding), policy_of(finding.l1)
+    isa, policy = probes_of(finding, extra=NESTED_EVENTS)[1], policy_of(finding.l1)
     only = frozenset((finding.event_id,))
     probes = image.build(frozenset(extensions(isa)), only, NESTED_EVENTS)
     entry = probes.entry(finding.event_id, mode)
@@ -206,16 +194,8 @@ def nested_guest_of(finding: NestedFinding) -> bytes:
 
 def command_of(finding: NestedFinding, path: str, policy: str) -> str:
     """Return the one line that shows the finding again."""
-    words = ["trapline", "run", path, "--nested", "--policy", policy, "--firmware", finding.firmware]
-    words += ["--host-fwft", "on" if finding.host_fwft else "off"]
-    if finding.misaligned != "trap":
-        words += ["--misaligned", finding.misaligned]
-    if isa_of(finding) != DEFAULT_ISA:
-        words += ["--isa", isa_of(finding)]
-    words += ["--memory", "16M", "--max-instructions", "200000"]
-    words += ["--memslot", f"{image.HOLE:#x}:{image.HOLE_SIZE:#x}:hole"]
-    words += ["--memslot", f"{image.READ_ONLY:#x}:{image.READ_ONLY_SIZE:#x}:ro"]
-    return shlex.join(words)
+    isa = probes_of(finding, extra=NESTED_EVENTS)[1]
+    return shlex.join(command_line(finding, path, policy, isa, 200_000, "--nested"))
 
 
 def write_nested(findings: list[NestedFinding], directory: str | Path, policies: dict[str, str]) -> list[Replay]:

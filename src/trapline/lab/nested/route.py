@@ -13,12 +13,12 @@ from trapline.kvm.report.trace import TrapRecord
 from trapline.lab.nested.events import NESTED_EVENTS
 from trapline.lab.nested.probe import HypervisorSees, Levels, NestedProbeVm
 from trapline.lab.probe.events import EVENTS, OF_A_FLAT_GUEST
-from trapline.lab.route import event_names, with_zcb, without_compressed
+from trapline.lab.route import event_names, first_cause, harts
 from trapline.lab.routes import Arrival, GuestSees
 from trapline.lab.settings import Settings, guest_isa, policy_of, settings
 from trapline.policies import Policy
 from trapline.privilege.causes import INTERRUPT, cause_name
-from trapline.privilege.isa_string import DEFAULT_ISA, extensions
+from trapline.privilege.isa_string import DEFAULT_ISA
 
 DEFAULT_L1 = "linux-7.2"
 LEVELS = ("vVU", "vVS", "vU", "vHS", "HS", "M")
@@ -103,9 +103,7 @@ def to_nested_route(levels: Levels, *, inner: bool) -> NestedRoute:
     instructions = {name: levels.instructions.get(name, 0) for name in LEVELS[:4]}
     for level, count, _ in seen.costs:
         instructions[level] = instructions.get(level, 0) + count
-    first = next((a.cause for a in seen.arrivals if not a.cause & INTERRUPT), None)
-    if first is None:
-        first = next((t.cause for t in seen.traps if not t.cause & INTERRUPT), event.cause)
+    first = first_cause(seen)
     return NestedRoute(
         event.id, event.text, first, names[seen.entry.mode], tuple(path), tuple(how), _end(levels, path),
         next((r.errno for r in reversed(seen.records) if r.errno), None),
@@ -140,17 +138,8 @@ def nested_vms(
         only -= {e.id for e in NESTED_EVENTS}
         if not only:
             return
-    here = extensions(isa)
-    special: set[str] = set()
-    for mark, there, change in (("-c", "c" not in here, without_compressed), ("zcb", "zcb" in here, with_zcb)):
-        found = frozenset(e.id for e in EVENTS if mark in e.isa and (only is None or e.id in only))
-        special |= found if not there else set()
-        if found and not there and "c" in here:
-            yield NestedProbeVm(
-                chosen, isa=change(isa), engine=engine, only=found, firmware=firmware, hypervisor=hypervisor
-            )
-    if only is None or only - special:
-        yield NestedProbeVm(chosen, isa=isa, engine=engine, only=only, firmware=firmware, hypervisor=hypervisor)
+    for hart, events in harts(isa, only):
+        yield NestedProbeVm(chosen, isa=hart, engine=engine, only=events, firmware=firmware, hypervisor=hypervisor)
 
 
 def wanted(event: str | None) -> frozenset[str]:

@@ -8,7 +8,7 @@ shows its guest the same cause, epc, tval and privilege.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 
 from trapline.engine.api import Engine, open_engine
@@ -16,12 +16,12 @@ from trapline.firmware.bare import run_bare
 from trapline.firmware.firmware import Firmware
 from trapline.firmware.outcome import HUNG, STOPPED
 from trapline.lab.probe import image
-from trapline.lab.probe.image import Entry
+from trapline.lab.probe.image import Entry, Image
+from trapline.lab.probe.probe import read_log
 from trapline.lab.routes import GuestSees
 from trapline.lang.control import EXIT_HOSTED_M, EXIT_LIMIT, EXIT_STOP, EXIT_WFI, leave
 from trapline.lang.state import Hart
 from trapline.privilege.derived import update_derived
-from trapline.privilege.fields import MSTATUS_SPP
 from trapline.privilege.interrupts import update_timers
 from trapline.privilege.isa_string import DEFAULT_ISA, configure, extensions
 from trapline.privilege.reset import reset
@@ -42,14 +42,16 @@ class Nothing:
 
 
 class _Finisher(Nothing):
-    """Ends the run at the END mark."""
+    """Ends the run at END, and where something else than MARK is written: `ends` say what that means."""
 
-    ended = False
+    def __init__(self, ends: Mapping[int, str]) -> None:
+        self.end: str | None = None
+        self._ends = {image.END: "", **ends}
 
     def store(self, hart: Hart, offset: int, size: int, value: int) -> None:
         """Notice the end."""
-        if value == image.END:
-            self.ended = True
+        if value != image.MARK:
+            self.end = self._ends.get(value, "lost")
             leave(hart, EXIT_STOP)
 
 
@@ -58,22 +60,22 @@ def without_hypervisor(isa: str) -> str:
     return re.sub(r"^(rv64[a-gi-z]*)h", r"\1", isa)
 
 
-class Oracle:
-    """A machine without hypervisor for one ISA; `sees` runs a probe on it."""
+class ProbeMachine:
+    """A machine with probes in it: `ends` say what a write to the finisher means beside END."""
+
+    limit = LIMIT
+    tinst = 0
 
     def __init__(
         self,
-        isa: str = DEFAULT_ISA,
-        misaligned: str = "trap",
-        engine: str | Engine = "native",
-        only: frozenset[str] | None = None,
+        isa: str,
+        misaligned: str,
+        events: Image,
+        ends: Mapping[int, str],
     ) -> None:
-        self.engine = open_engine(engine)
-        self.hart = Hart()
-        self.isa, self.misaligned = without_hypervisor(isa), misaligned
-        self.image = image.build(frozenset(extensions(isa)), only)
-        self.regions = Regions()
-        self.finisher = _Finisher()
+        self.engine, self.hart = open_engine("native"), Hart()
+        self.isa, self.misaligned, self.image = isa, misaligned, events
+        self.regions, self.finisher = Regions(), _Finisher(ends)
         self.regions.device("finisher", image.FINISHER, 0x1000, self.finisher)
         self.regions.device("mmio", image.MMIO_PAGE, 0x1000, Nothing())
         self.regions.device("no slot", image.NO_SLOT_TABLE, 0x1000, Nothing())
@@ -82,24 +84,33 @@ class Oracle:
         self.regions.write(image.RAM, self.image.data)
         self.regions.write(image.READ_ONLY_UNTOUCHED, image.UNTOUCHED)
 
-    def sees(self, entry: Entry) -> GuestSees | None:
-        """Return the first exception that the probe's handler gets, or None."""
+    def log(self, start: int, a1: int = 0) -> tuple[GuestSees, ...]:
+        """Run the code at `start` to its end; return what the probe's handler has noted."""
         hart, regions = self.hart, self.regions
         configure(hart, self.isa)
         reset(hart, 0, image.RAM)
         hart.time_ratio = 100
         hart.misaligned_hardware = int(self.misaligned == "hardware")
+        hart.tinst_transformed = self.tinst
         regions.install(hart)
         self.engine.attach(hart)
-        regions.write(image.LOG, bytes(image.RECORD))
-        self.finisher.ended = False
+        regions.write(image.LOG, bytes(image.RECORD * 8))
+        self.finisher.end = None
         firmware = Firmware("delegates-all")
-        firmware.setup(hart, entry.start)
-        run_machine(self.engine, hart, firmware, LIMIT, lambda: self.finisher.ended)
-        cause, epc, tval, status = memoryview(regions.read(image.LOG, image.RECORD)).cast("Q")
-        if epc == 0:
-            return None
-        return GuestSees(cause, epc, tval, "VS" if status & MSTATUS_SPP else "VU")
+        firmware.setup(hart, start, a1)
+        run_machine(self.engine, hart, firmware, self.limit, lambda: self.finisher.end is not None)
+        return tuple(read_log(regions.read(image.LOG, image.RECORD * 8)))
+
+
+class Oracle(ProbeMachine):
+    """A machine without hypervisor for one ISA; `sees` runs a probe on it."""
+
+    def __init__(self, isa: str = DEFAULT_ISA, misaligned: str = "trap", only: frozenset[str] | None = None) -> None:
+        super().__init__(without_hypervisor(isa), misaligned, image.build(frozenset(extensions(isa)), only), {})
+
+    def sees(self, entry: Entry) -> GuestSees | None:
+        """Return the first exception that the probe's handler gets, or None."""
+        return next(iter(self.log(entry.start)), None)
 
 
 def run_machine(engine: Engine, hart: Hart, firmware: Firmware, limit: int, ended: Callable[[], bool]) -> None:

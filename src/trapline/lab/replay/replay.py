@@ -12,6 +12,7 @@ from typing import TypeVar
 from trapline.lab.audit.checks import Finding
 from trapline.lab.errors import UsageError
 from trapline.lab.probe import image
+from trapline.lab.probe.events import Event
 from trapline.lab.probe.image import Image
 from trapline.lab.replay.code import launcher
 from trapline.lab.replay.elf_file import Part, write_elf
@@ -41,7 +42,7 @@ class Replay:
 
 def guest_of(finding: Finding, isa: str = DEFAULT_ISA) -> bytes:
     """Return the ELF of the probe that a finding is about (lab.replay.code says where it runs)."""
-    probes, isa = _image(finding, isa)
+    probes, isa = probes_of(finding, isa)
     entry = probes.entry(finding.event_id, finding.from_)
     ram = image.RAM
     around = launcher(f"{finding.event_id} from {finding.from_}", entry.start, entry.after, probes.symbols)
@@ -56,32 +57,37 @@ def guest_of(finding: Finding, isa: str = DEFAULT_ISA) -> bytes:
     return write_elf([Part(*p) for p in parts], symbols, ram, compressed="c" in extensions(isa))
 
 
-def _image(finding: Finding, isa: str) -> tuple[Image, str]:
+def probes_of(finding: Finding, isa: str = DEFAULT_ISA, extra: tuple[Event, ...] = ()) -> tuple[Image, str]:
+    """Return the probes of a hart that has the finding's event, and its ISA string: `isa`, without C, or with Zcb."""
     for candidate in (isa, without_compressed(isa), with_zcb(isa)):
-        probes = image.build(frozenset(extensions(candidate)))
+        probes = image.build(frozenset(extensions(candidate)), None, extra)
         if any(e.event.id == finding.event_id for e in probes.entries):
             return probes, candidate
     raise UsageError(f"no probe for {finding.event_id!r}")
 
 
-def isa_of(finding: Finding, isa: str = DEFAULT_ISA) -> str:
-    """Return the ISA string of a hart that has the finding's event: `isa`, or the one without C or with Zcb."""
-    return _image(finding, isa)[1]
+def isa_of(finding: Finding) -> str:
+    """Return the ISA string of a hart that has the finding's event."""
+    return probes_of(finding)[1]
 
 
-def command_of(finding: Finding, path: str, policy: str, isa: str = DEFAULT_ISA) -> str:
+def command_of(finding: Finding, path: str, policy: str) -> str:
     """Return the one line that shows the finding again."""
-    words = ["trapline", "run", path, "--policy", policy, "--firmware", finding.firmware]
+    words = command_line(finding, path, policy, isa_of(finding), 100_000)
+    return shlex.join([*words, "--memslot", f"{image.PROT_NONE:#x}:{image.PROT_NONE_SIZE:#x}:none"])
+
+
+def command_line(finding: Finding, path: str, policy: str, isa: str, limit: int, *more: str) -> list[str]:
+    """Return the words of a command that runs a finding's guest."""
+    words = ["trapline", "run", path, *more, "--policy", policy, "--firmware", finding.firmware]
     words += ["--host-fwft", "on" if finding.host_fwft else "off"]
     if finding.misaligned != "trap":
         words += ["--misaligned", finding.misaligned]
-    if isa_of(finding, isa) != DEFAULT_ISA:
-        words += ["--isa", isa_of(finding, isa)]
-    words += ["--memory", "16M", "--max-instructions", "100000"]
+    if isa != DEFAULT_ISA:
+        words += ["--isa", isa]
+    words += ["--memory", "16M", "--max-instructions", str(limit)]
     words += ["--memslot", f"{image.HOLE:#x}:{image.HOLE_SIZE:#x}:hole"]
-    words += ["--memslot", f"{image.READ_ONLY:#x}:{image.READ_ONLY_SIZE:#x}:ro"]
-    words += ["--memslot", f"{image.PROT_NONE:#x}:{image.PROT_NONE_SIZE:#x}:none"]
-    return shlex.join(words)
+    return [*words, "--memslot", f"{image.READ_ONLY:#x}:{image.READ_ONLY_SIZE:#x}:ro"]
 
 
 def write_all(findings: list[Finding], directory: str | Path, policies: dict[str, str]) -> list[Replay]:
