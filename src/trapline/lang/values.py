@@ -26,8 +26,7 @@ class U64(int):
     def __add__(self, other: int) -> U64:
         return _new(U64, int.__add__(self, other) & MASK64)
 
-    def __radd__(self, other: int) -> U64:
-        return _new(U64, int.__add__(self, other) & MASK64)
+    __radd__ = __add__
 
     def __sub__(self, other: int) -> U64:
         return _new(U64, int.__sub__(self, other) & MASK64)
@@ -38,26 +37,22 @@ class U64(int):
     def __mul__(self, other: int) -> U64:
         return _new(U64, int.__mul__(self, other) & MASK64)
 
-    def __rmul__(self, other: int) -> U64:
-        return _new(U64, int.__mul__(self, other) & MASK64)
+    __rmul__ = __mul__
 
     def __and__(self, other: int) -> U64:
         return _new(U64, int.__and__(self, other))
 
-    def __rand__(self, other: int) -> U64:
-        return _new(U64, int.__and__(self, other))
+    __rand__ = __and__
 
     def __or__(self, other: int) -> U64:
         return _new(U64, int.__or__(self, other) & MASK64)
 
-    def __ror__(self, other: int) -> U64:
-        return _new(U64, int.__or__(self, other) & MASK64)
+    __ror__ = __or__
 
     def __xor__(self, other: int) -> U64:
         return _new(U64, int.__xor__(self, other) & MASK64)
 
-    def __rxor__(self, other: int) -> U64:
-        return _new(U64, int.__xor__(self, other) & MASK64)
+    __rxor__ = __xor__
 
     def __lshift__(self, count: int) -> U64:
         if count > 63:
