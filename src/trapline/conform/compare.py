@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from trapline.conform.seen import Seen
 from trapline.lab.errors import UsageError
 from trapline.named_files import read_input
+from trapline.plain import plain
 from trapline.privilege.causes import cause_name
 
 T = TypeVar("T")
@@ -53,11 +54,8 @@ class Difference:
 
     def as_data(self) -> dict[str, Any]:
         """Return plain data for JSON."""
-        reason = {"reason": self.accepted.reason, "source": self.accepted.source} if self.accepted else None
-        return {
-            "event": self.event, "from": self.mode, "field": self.field, "real": self.real, "hosted": self.hosted,
-            "accepted": reason,
-        }  # fmt: skip
+        reason = plain(self.accepted, "reason source") if self.accepted else None
+        return {**plain(self, "event from=mode field real hosted"), "accepted": reason}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +73,8 @@ class Row:
 
     def as_data(self) -> dict[str, Any]:
         """Return plain data for JSON."""
-        return {
-            "event": self.real.event, "from": self.real.mode, "real": self.real.outcome(),
-            "hosted": self.hosted.outcome(), "kernel_log": self.real.kernel,
-            "differences": [d.as_data() for d in self.differences],
-        }  # fmt: skip
+        outcomes = {"real": self.real.outcome(), "hosted": self.hosted.outcome()}
+        return {**plain(self.real, "event from=mode kernel_log=kernel"), **outcomes, **plain(self, "differences")}
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from trapline.lab.probe import image
 from trapline.lab.probe.events import EVENTS
 from trapline.lab.route import event_names
 from trapline.lab.settings import Settings, policy_of
+from trapline.plain import plain
 from trapline.policies import Policy
 from trapline.privilege.isa_string import DEFAULT_ISA, extensions
 
@@ -82,9 +83,7 @@ class Comparison:
             "equal": sum(not row.differences for row in self.rows),
             "accepted": sum(bool(row.differences) and not row.failed for row in self.rows),
             "different": len(self.failed),
-            "not_run": list(self.not_run),
-            "rows": [row.as_data() for row in self.rows],
-            "sweeps": [row.as_data() for row in self.sweeps],
+            **plain(self, "not_run rows sweeps"),
         }
 
 
@@ -103,7 +102,7 @@ class Conformance:
 
     def as_data(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return {"passed": self.passed, "comparisons": [c.as_data() for c in self.comparisons]}
+        return plain(self, "passed comparisons")
 
 
 Progress = Callable[[int, int, str], None]

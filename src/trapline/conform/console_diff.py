@@ -10,6 +10,7 @@ from itertools import zip_longest
 from typing import Any
 
 from trapline.conform.compare import AcceptedLine
+from trapline.plain import plain
 
 # What printk puts in front of a line (kernel/printk/printk.c, print_time): the same work takes another time.
 _TIME = re.compile(r"^((?:<\d+>)?)\[ *\d+\.\d{6}\] ?")
@@ -28,11 +29,9 @@ class LineDifference:
 
     def as_data(self) -> dict[str, Any]:
         """Return plain data for JSON."""
-        reason = {"reason": self.accepted.reason, "source": self.accepted.source} if self.accepted else None
-        return {
-            "real_line": self.real_line or None, "hosted_line": self.hosted_line or None, "real": self.real,
-            "hosted": self.hosted, "accepted": reason,
-        }  # fmt: skip
+        reason = plain(self.accepted, "reason source") if self.accepted else None
+        lines = {"real_line": self.real_line or None, "hosted_line": self.hosted_line or None}
+        return {**lines, **plain(self, "real hosted"), "accepted": reason}
 
 
 def lines_of(console: bytes | bytearray) -> list[str]:

@@ -23,6 +23,7 @@ from trapline.kvm.report.trace import TrapRecord
 from trapline.lab.errors import UsageError
 from trapline.lab.settings import Settings, policy_of
 from trapline.lang.state import Hart
+from trapline.plain import plain
 from trapline.policies import Policy
 from trapline.privilege.causes import INTERRUPT, VIRTUAL_INST, cause_name
 from trapline.vmm.arguments import parse_nacl
@@ -79,8 +80,7 @@ class ExitCosts:
 
     def as_data(self) -> dict[str, Any]:
         """Return the JSON form."""
-        rows = {r.loop.name: r.as_data() for r in self.rows}
-        return {"policy": self.policy, "kernel": self.release, "nacl": list(self.nacl), "events": rows}
+        return {**plain(self, "policy kernel=release nacl"), "events": {r.loop.name: r.as_data() for r in self.rows}}
 
 
 @dataclass(slots=True)

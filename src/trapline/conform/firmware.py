@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from trapline.conform.firmware_run import Board, FirmwareSeen, Seen
 from trapline.engine.api import Engine
 from trapline.firmware.models import MODELS, FirmwareModel, model
 from trapline.lab.errors import UsageError, suggest
+from trapline.plain import plain
 from trapline.privilege.isa_string import DEFAULT_ISA
 
 # What a model states of the set-up; the rest is shown only.
@@ -53,24 +54,17 @@ class FirmwareReport:
     def as_data(self) -> dict[str, Any]:
         """Return the JSON form."""
         models = {seen.key: seen for seen in self.other.events}
+        of_event = "event=probe group from=mode hedeleg how to cause"
         return {
-            "firmware": self.path,
-            "console": self.real.console,
-            "instructions_to_s_mode": self.real.instructions,
+            **plain(self, "firmware=path console=real.console instructions_to_s_mode=real.instructions"),
             "set_up": dict(self.real.set_up),
-            "model": self.against.name,
-            "named": self.named,
-            "passed": self.passed,
+            **plain(self, "model=against.name named passed"),
             "distances": dict(self.distances),
-            "differences": [
-                dict(zip(("event", "from", "hedeleg", "field", "real", "model"), astuple(d), strict=True))
-                for d in self.differences
-            ],
+            "differences": [plain(d, "event from=mode hedeleg field real model") for d in self.differences],
             "events": [
                 {
-                    "event": e.probe, "group": e.group, "from": e.mode, "hedeleg": e.hedeleg, "how": e.how, "to": e.to,
-                    "cause": e.cause, "fields": dict(e.fields), "result": list(e.result), "where": e.where,
-                    "instructions": e.instructions, "model_instructions": models[e.key].instructions,
+                    **plain(e, of_event), "fields": dict(e.fields), **plain(e, "result where instructions"),
+                    "model_instructions": models[e.key].instructions,
                 }
                 for e in self.real.events
             ],

@@ -20,6 +20,7 @@ from trapline.kvm.vm import Vm
 from trapline.lab.errors import UsageError
 from trapline.machine.load.image import load_program, most_of_program, read_program
 from trapline.machine.tree.device_tree import BoardTree, board_blob, isa_extensions, isa_string
+from trapline.plain import plain
 from trapline.vmm.guest_memory import GuestMemory
 
 APPEND = "console=ttyS0 cryptomgr.notests=1 rdinit=/init"
@@ -53,11 +54,13 @@ class LinuxGuest:
     def as_data(self) -> dict[str, Any]:
         """Return the JSON form."""
         return {
-            "host": self.host_release, "guest": self.guest_release, "firmware": self.firmware, "end": self.end,
-            "exits": self.exits, "stats": self.stats, "instructions": self.window.instructions,
-            "instret": self.instructions, "seconds": round(self.seconds, 2), "kernel_log": self.kernel_log,
+            **plain(
+                self, "host=host_release guest=guest_release firmware end exits stats instructions=window.instructions"
+            ),
+            **plain(self, "instret=instructions kernel_log"),
+            "seconds": round(self.seconds, 2),
             "console": self.written.decode(errors="backslashreplace"),
-        }  # fmt: skip
+        }
 
 
 def guest_ramdisk(host: Host) -> bytes:

@@ -14,6 +14,7 @@ from trapline.conform.console_diff import LineDifference, differences, lines_of
 from trapline.conform.hosted_guest import SILENT, HostedGuest, run_hosted_guest
 from trapline.conform.linux import LinuxGuest, boot_files, guest_files
 from trapline.lab.settings import policy_of
+from trapline.plain import plain
 from trapline.policies import Policy
 
 _MOST_IN_DATA = 1000
@@ -61,12 +62,10 @@ class GuestComparison:
         hosted = self.hosted
         return {
             **hosted.settings.head(),
-            "kernel": self.real.host_release,
-            "passed": self.passed,
-            "real": self.real.as_data(),
+            **plain(self, "kernel=real.host_release passed real"),
             "hosted": {
-                "end": hosted.end, "exits": {"all": hosted.exits, "mmio": hosted.mmio, "sbi": hosted.sbi},
-                "kernel_log": hosted.kernel_log, "console": hosted.console.decode(errors="backslashreplace"),
+                "end": hosted.end, "exits": plain(hosted, "all=exits mmio sbi"), "kernel_log": hosted.kernel_log,
+                "console": hosted.console.decode(errors="backslashreplace"),
             },
             "differences": [{"field": n, "real": a, "hosted": b} for n, a, b in self.ends],
             "different_lines": len(self.failed),

@@ -10,6 +10,7 @@ from typing import Any
 from trapline.conform.compare import Accepted, Difference
 from trapline.conform.sweep import RETURNED, TRAPPED, Item, Sweep
 from trapline.conform.sweep_run import End, SweepSeen
+from trapline.plain import plain
 from trapline.privilege.causes import cause_name
 
 # Statistics that depend on time, not on what the guest does.
@@ -42,10 +43,8 @@ class SweepRow:
     def as_data(self) -> dict[str, Any]:
         """Return plain data for JSON."""
         accepted, bad = self.items_that_differ
-        return {
-            "sweep": self.sweep.name, "text": self.sweep.text, "items": len(self.sweep.items), "accepted": accepted,
-            "different": bad, "differences": [d.as_data() for d in self.differences],
-        }  # fmt: skip
+        counts = {"items": len(self.sweep.items), "accepted": accepted, "different": bad}
+        return {**plain(self, "sweep=sweep.name text=sweep.text"), **counts, **plain(self, "differences")}
 
 
 def compare_sweep(sweep: Sweep, real: SweepSeen, hosted: SweepSeen, accepted: tuple[Accepted, ...] = ()) -> SweepRow:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from trapline.plain import plain
 from trapline.privilege.causes import cause_name
 
 KILLED, HUNG, DIFFERS, ENGINES, HOST = "killed", "hung", "differs", "engines", "host"
@@ -70,11 +71,7 @@ class Group:
 
     def as_data(self) -> dict[str, Any]:
         """Return plain data for JSON."""
-        expected = list(self.expected) if self.expected else None
-        return {
-            **asdict(self.key), "count": self.count, "line": self.key.line(), "text": list(self.text),
-            "case": self.case.as_data(), "expected": expected, "file": self.file, "command": self.command,
-        }  # fmt: skip
+        return {**asdict(self.key), "line": self.key.line(), **plain(self, "count text case expected file command")}
 
     @classmethod
     def from_data(cls, data: dict[str, Any]) -> Group:

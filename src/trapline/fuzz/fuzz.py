@@ -15,6 +15,7 @@ from trapline.fuzz.legs import Heard, Leg, Trial, run_leg, run_trial
 from trapline.fuzz.search import News, Plan
 from trapline.lab.executor.api import Executor
 from trapline.lab.executor.local import Processes
+from trapline.plain import plain
 
 LEG_RUNS = 2048  # programs of a leg, if the search is for so many
 SAVE = 5.0  # seconds
@@ -38,10 +39,9 @@ class Result:
     def as_data(self) -> dict[str, Any]:
         """Return the JSON form."""
         return {
-            **self.plan.settings.head(), "from": self.plan.mode, "nested": self.plan.nested is not None,
-            "l1": self.plan.nested.name if self.plan.nested else None, "seed": self.plan.seed, "runs": self.runs,
-            "seconds": round(self.seconds, 1), "cpu_seconds": round(self.cpu, 1), "corpus": self.corpus,
-            "interrupted": self.interrupted, "findings": [g.as_data() for g in self.groups],
+            **self.plan.settings.head(), **plain(self.plan, "from=mode seed"), "nested": self.plan.nested is not None,
+            "l1": self.plan.nested.name if self.plan.nested else None, "seconds": round(self.seconds, 1),
+            "cpu_seconds": round(self.cpu, 1), **plain(self, "runs corpus interrupted findings=groups"),
         }  # fmt: skip
 
 

@@ -28,6 +28,7 @@ from trapline.lab.probe import image as probe
 from trapline.lab.replay.elf_file import Part, write_elf
 from trapline.lab.replay.replay import from_anywhere, write_script, writing
 from trapline.lab.settings import Settings
+from trapline.plain import plain
 from trapline.policies import Policy, load_policy
 from trapline.sbi.numbers import Eid
 
@@ -70,12 +71,9 @@ class Found:
 
     def as_data(self) -> dict[str, Any]:
         """Return plain data for JSON."""
-        return {
-            "extension": self.extension, "function": self.function, "field": self.what, "real": self.real,
-            "hosted": self.hosted, "count": self.count, "line": self.line(),
-            "calls": [list(i.args) for i in self.calls],
-            "file": self.file, "command": self.command,
-        }  # fmt: skip
+        calls = [list(i.args) for i in self.calls]
+        said = plain(self, "extension function field=what real hosted count file command")
+        return {**said, "line": self.line(), "calls": calls}
 
 
 @dataclass(slots=True)
@@ -90,10 +88,7 @@ class KernelResult:
 
     def as_data(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return {
-            **self.settings.head(), "oracle": self.release, "from": "VS", "seed": self.seed, "runs": self.runs,
-            "findings": [f.as_data() for f in self.findings],
-        }  # fmt: skip
+        return {**self.settings.head(), "from": "VS", **plain(self, "oracle=release seed runs findings")}
 
 
 def search_kernel(

@@ -24,6 +24,7 @@ from trapline.machine.machine import Machine
 from trapline.machine.result import ENDED_FROM_OUTSIDE, RunResult
 from trapline.machine.signature import signature_bounds
 from trapline.machine.virtio.options import NO_VIRTIO
+from trapline.plain import plain
 from trapline.privilege.causes import cause_name
 from trapline.session.observe.trap_counts import instructions_by_mode, summed, trap_rows
 from trapline.session.terminal.console import Console
@@ -65,18 +66,11 @@ class BootReport:
         return {
             "image": self.options.image or self.options.bios or self.options.snapshots.restore,
             "kernel": self.options.kernel,
-            "reason": self.result.reason,
-            "code": self.result.code,
-            "message": self.result.message,
-            "exit_status": self.result.exit_status,
-            "instret": self.result.instructions,
+            **plain(self.result, "reason code message exit_status instret=instructions"),
             "traps": [{"cause": c, "name": cause_name(c), "from": o, "to": d, "count": n} for c, o, d, n in self.traps],
             "instructions": self.instructions,
             "seconds": round(self.seconds, 3),
-            "snapshot": self.snapshot.as_data() if self.snapshot else None,
-            "notes": list(self.notes),
-            "loops": [loop.as_data() for loop in self.loops],
-            "observed": self.seen.as_data() if self.seen else None,
+            **plain(self, "snapshot notes loops observed=seen"),
         }
 
 

@@ -14,6 +14,7 @@ from trapline.lab.guest_run import RunOptions, RunReport, run_guest
 from trapline.lab.run_rows import RunRow
 from trapline.lab.settings import Settings, policy_of, settings
 from trapline.lang.given import require_kind
+from trapline.plain import plain
 from trapline.policies import Policy
 from trapline.privilege.causes import cause_name
 from trapline.shown import html_table
@@ -60,19 +61,15 @@ class Comparison:
 
     def as_data(self) -> dict[str, Any]:
         """Return the JSON form."""
-        first = self.reports[0].options.settings
         return {
-            "guest": self.guest,
-            "policies": list(self.names),
-            "firmware": first.firmware,
-            "host_fwft": first.host_fwft,
-            "misaligned": first.misaligned,
+            **plain(self, "guest policies=names"),
+            **plain(self.reports[0].options.settings, "firmware host_fwft misaligned"),
             "differing": [
                 {"cause": cause, "name": cause_name(cause), "from": origin}
                 for cause, origin, rows in self.table()
                 if routes_differ(rows)
             ],
-            "runs": [r.as_data() for r in self.reports],
+            **plain(self, "runs=reports"),
         }
 
 

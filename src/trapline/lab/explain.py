@@ -10,6 +10,7 @@ from trapline.lab.errors import UsageError, suggest
 from trapline.lab.policies import presets
 from trapline.lab.settings import policy_of
 from trapline.lab.survival import ranges
+from trapline.plain import plain
 from trapline.policies import Policy
 from trapline.policies.causes import NUMBERS
 from trapline.policies.load import NESTED_PRESETS, policy_names
@@ -39,14 +40,7 @@ class Term:
 
     def as_data(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return {
-            "kind": self.kind,
-            "name": self.name,
-            "meaning": self.meaning,
-            "sources": self.sources,
-            "presets": self.presets,
-            "causes": list(self.counts),
-        }
+        return {**plain(self, "kind name meaning sources presets"), "causes": list(self.counts)}
 
 
 def glossary() -> list[Term]:

@@ -35,6 +35,7 @@ from trapline.lab.whereabouts import Place, ended_by, place_at_end, whereabouts
 from trapline.machine.aia import parse_aia
 from trapline.machine.result import ENDED_FROM_OUTSIDE
 from trapline.machine.virtio.options import NO_VIRTIO
+from trapline.plain import plain
 from trapline.privilege.causes import cause_name
 from trapline.session.terminal.console import Console
 from trapline.shown import html_table
@@ -110,31 +111,21 @@ class RunReport:
 
     def as_data(self) -> dict[str, Any]:
         """Return the JSON form."""
-        result, death = self.result, self.result.death
+        death = self.result.death
         return {
             **self.options.settings.head(),
             "guest": self.options.guest or self.options.snapshots.restore,
-            "reason": result.reason,
-            "code": result.code,
-            "message": result.message,
-            "exit_status": result.exit_status,
-            "instret": result.instructions,
+            **plain(self.result, "reason code message exit_status instret=instructions"),
             "traps": [r.as_data(self.all_instructions) for r in self.rows],
             "instructions": self.instructions,
             "estimated": ["HS", "M"],
             "source": kvm_source(self.options.settings.policy.release),
-            "counters": self.counters,
-            "ticks": self.ticks,
+            **plain(self, "counters ticks"),
             "seconds": round(self.seconds, 3),
-            "notes": list(self.notes),
-            "loops": [loop.as_data() for loop in self.loops],
-            "unassigned": list(self.unassigned),
+            **plain(self, "notes loops unassigned"),
             "kernel_log": list(death.log) if death else [],
             "death": death_data(death, self.symbols) if death else None,
-            "survival": self.survival.as_data() if self.survival else None,
-            "places": [p.as_data() for p in self.places],
-            "snapshot": self.snapshot.as_data() if self.snapshot else None,
-            "observed": self.seen.as_data() if self.seen else None,
+            **plain(self, "survival places snapshot observed=seen"),
         }
 
 

@@ -14,6 +14,7 @@ from trapline.engine.api import Engine
 from trapline.lab.symbols import Symbols, read_symbols
 from trapline.lang.state import Hart
 from trapline.people import grouped
+from trapline.plain import plain
 from trapline.privilege.modes import MODE_NAMES
 from trapline.session.observe.observer import Kind, Observer, RoundTrips, Sight
 from trapline.session.observe.sampler import Followed, Sampler
@@ -107,9 +108,7 @@ class Observation:
         """Return the JSON form."""
         return {
             "traps": [_kind_data(k, self.traps) for k in self.kinds],
-            "open": self.open,
-            "lost": self.lost,
-            "hosted": list(self.hosted),
+            **plain(self, "open lost hosted"),
             "moved": [{"file": name, "bytes": offset} for name, offset in self.moved],
         }
 

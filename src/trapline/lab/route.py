@@ -15,6 +15,7 @@ from trapline.lab.probe.events import EVENTS, UNREACHABLE
 from trapline.lab.probe.probe import Observation, ProbeVm
 from trapline.lab.routes import Route
 from trapline.lab.settings import Settings, guest_isa, settings
+from trapline.plain import plain
 from trapline.policies import Policy
 from trapline.privilege.causes import CAUSE_NAMES, INTERRUPT, cause_name
 from trapline.privilege.isa_string import DEFAULT_ISA, extensions
@@ -44,7 +45,7 @@ class RouteTable:
 
     def as_data(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return {**self.settings.head(), "routes": [r.as_data() for r in self.routes], "notes": list(self.notes)}
+        return {**self.settings.head(), **plain(self, "routes notes")}
 
 
 def to_route(seen: Observation) -> Route:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from trapline.plain import plain
 from trapline.shown import html_table
 
 ENDS = ("guest", "emulated", "resumed", "vmm", "killed", "hung", "no-trap")
@@ -21,7 +22,7 @@ class GuestSees:
 
     def as_data(self) -> dict[str, Any]:
         """Return plain data for JSON."""
-        return {"cause": self.cause, "epc": self.epc, "tval": self.tval, "privilege": self.privilege}
+        return plain(self, "cause epc tval privilege")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,23 +66,11 @@ class Route:
 
     def as_data(self) -> dict[str, Any]:
         """Return plain data for JSON."""
-        return {
-            "cause": self.cause,
-            "name": self.name,
-            "event": self.event,
-            "event_id": self.event_id,
-            "from": self.from_,
-            "path": list(self.path),
-            "how": list(self.how),
-            "end": self.end,
-            "errno": self.errno,
-            "guest_sees": self.guest_sees.as_data() if self.guest_sees else None,
-            "counters": self.counters,
-            "instructions": self.instructions,
-            "estimated": self.estimated,
-            "source": self.source,
-            "arrivals": [a.as_data() for a in self.arrivals],
-        }
+        return plain(
+            self,
+            "cause name event event_id from=from_ path how end errno guest_sees counters instructions estimated source "
+            "arrivals",
+        )
 
     def _repr_html_(self) -> str:
         sees = self.guest_sees

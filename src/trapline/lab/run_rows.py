@@ -10,6 +10,7 @@ from trapline.dataclass import dataclass
 from trapline.kvm.report.cost import estimate
 from trapline.kvm.uapi.stats import Route
 from trapline.lab.observe import HostedCost, Observation
+from trapline.plain import plain
 from trapline.privilege.causes import cause_name
 from trapline.session.observe.observer import RoundTrips
 
@@ -35,12 +36,9 @@ class RunRow:
     def as_data(self, everything: int) -> dict[str, Any]:
         """Return plain data for JSON; `everything` is the instructions of the whole run."""
         return {
-            "cause": self.cause,
+            **plain(self, "cause"),
             "name": cause_name(self.cause),
-            "from": self.origin,
-            "path": list(self.path),
-            "how": list(self.how),
-            "end": self.end,
+            **plain(self, "from=origin path how end"),
             "errno": self.errno or None,
             "count": self.count,
             "instructions": {"HS": self.hs, "M": self.m, "total": self.total},

@@ -18,6 +18,7 @@ from trapline.kvm.uapi.numbers import Exit
 from trapline.kvm.uapi.stats import hardware_traps
 from trapline.kvm.vcpu import Vcpu
 from trapline.kvm.vm import Vm
+from trapline.plain import plain
 from trapline.policies import Policy, PolicyError, load_policy, policy_names
 from trapline.policies.versions import series_of
 from trapline.privilege.causes import INTERRUPT, cause_name
@@ -73,7 +74,7 @@ class Survival:
         mended = self.mended()
         return {
             "mended": mended.policy if mended else None,
-            "fates": [{"policy": f.policy, "outcome": f.outcome, "survives": f.survives} for f in self.fates],
+            "fates": [plain(f, "policy outcome survives") for f in self.fates],
         }
 
 

@@ -22,6 +22,7 @@ from trapline.kvm.uapi.stats import hardware_traps
 from trapline.kvm.vcpu import Vcpu
 from trapline.lab.symbols import Symbols
 from trapline.machine.devices.clint import time_of
+from trapline.plain import plain
 from trapline.privilege.causes import ECALL_VS, INTERRUPT, cause_name
 from trapline.privilege.csr import csr_read
 from trapline.privilege.csr_numbers import CSR_NAMES, VSIP
@@ -50,7 +51,7 @@ class Place:
 
     def as_data(self) -> dict[str, Any]:
         """Return plain data for JSON."""
-        return {"vcpu": self.vcpu, "mode": self.mode, "pc": self.pc, "symbol": self.symbol, "what": self.what}
+        return plain(self, "vcpu mode pc symbol what")
 
 
 def ended_by(guest: Guest) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from trapline.lab.errors import UsageError
 from trapline.named_files import read_input
 from trapline.pack.run import Failure, roots
+from trapline.plain import plain
 
 
 @dataclass(slots=True)
@@ -29,24 +30,20 @@ class Table:
 
     def as_data(self) -> dict[str, object]:
         """Return what JSON holds."""
+        sections = [
+            {
+                "rule": s.rule,
+                "failures": {
+                    n: [{"program": p, **plain(f, "case what seen must")} for p, f in ones]
+                    for n, ones in zip(self.names, s.failures, strict=True)
+                },
+            }
+            for s in self.sections
+        ]
+        simulators = zip(self.names, self.verdicts, strict=True)
         return {
-            "simulators": [
-                {"name": n, "checks": c, "bad": b, "skipped": s}
-                for n, (c, b, s) in zip(self.names, self.verdicts, strict=True)
-            ],
-            "sections": [
-                {
-                    "rule": s.rule,
-                    "failures": {
-                        n: [
-                            {"program": p, "case": f.case, "what": f.what, "seen": f.seen, "must": f.must}
-                            for p, f in ones
-                        ]
-                        for n, ones in zip(self.names, s.failures, strict=True)
-                    },
-                }
-                for s in self.sections
-            ],
+            "simulators": [{"name": n, "checks": c, "bad": b, "skipped": s} for n, (c, b, s) in simulators],
+            "sections": sections,
         }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from trapline.engine.api import open_engine
 from trapline.lab.executor.api import Executor, processors
 from trapline.lab.executor.local import Processes
+from trapline.plain import plain
 from trapline.scale.spec import Spec, read_spec, spec_of
 from trapline.scale.store import Store
 from trapline.scale.summary import BY, MOST_BAD, Summary, bad_records, summary
@@ -48,13 +49,9 @@ class Swept:
 
     def as_data(self) -> dict[str, Any]:
         """Return the JSON form."""
-        names = ("spec", "directory", "units", "skipped", "run", "failed", "bad", "limits", "interrupted")
-        return {
-            **{name: getattr(self, name) for name in names},
-            "seconds": round(self.seconds, 3),
-            **self.summary.as_data(),
-            "ended_badly": list(self.bad_records),
-        }
+        names = "spec directory units skipped run failed bad limits interrupted"
+        said = {**plain(self, names), "seconds": round(self.seconds, 3)}
+        return {**said, **self.summary.as_data(), **plain(self, "ended_badly=bad_records")}
 
 
 def sweep(

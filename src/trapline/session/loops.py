@@ -15,6 +15,7 @@ from trapline.engine.api import Engine
 from trapline.lang.control import EXIT_LIMIT
 from trapline.lang.state import Hart
 from trapline.lang.state.words import LAYOUT
+from trapline.plain import plain
 from trapline.privilege.causes import INTERRUPT, LOAD_MISALIGNED, STORE_MISALIGNED, cause_name
 from trapline.privilege.fields import HSTATUS_GVA, HSTATUS_SPVP, MSTATUS_GVA, MSTATUS_SPP
 from trapline.privilege.modes import DESTINATION_NAMES, MACHINE, MODE_NAMES, SUPERVISOR, TO_HS, TO_M, TO_VS, USER
@@ -53,16 +54,7 @@ class Loop:
 
     def as_data(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return {
-            "hart": self.hart,
-            "cause": self.cause,
-            "name": cause_name(self.cause),
-            "pc": self.pc,
-            "tval": self.tval,
-            "from": self.origin,
-            "to": self.destination,
-            "reason": self.reason,
-        }
+        return {**plain(self, "hart cause pc tval from=origin to=destination reason"), "name": cause_name(self.cause)}
 
 
 def loops(harts: Sequence[Hart], engine: Engine, noun: str = "hart") -> tuple[Loop, ...]:

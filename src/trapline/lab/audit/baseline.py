@@ -10,6 +10,7 @@ from typing import Any
 from trapline.lab.audit.checks import FAIL, Finding
 from trapline.lab.errors import UsageError
 from trapline.named_files import read_input
+from trapline.plain import plain
 
 OPTION = "--baseline"
 _KEY = ("property", "policy", "firmware", "host_fwft", "misaligned", "event_id", "from", "what")
@@ -27,11 +28,7 @@ class Since:
 
     def as_data(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return {
-            "file": self.file,
-            "new": [f.as_data() for f in self.new],
-            "gone": [dict(zip(_NESTED_KEY, key, strict=False)) for key in self.gone],
-        }
+        return {**plain(self, "file new"), "gone": [dict(zip(_NESTED_KEY, key, strict=False)) for key in self.gone]}
 
 
 def read(file: str, *, nested: bool = False) -> frozenset[Key]:

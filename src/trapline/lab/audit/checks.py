@@ -13,6 +13,7 @@ from trapline.lab.probe.image import Entry
 from trapline.lab.probe.probe import Observation
 from trapline.lab.routes import Arrival, GuestSees, Route
 from trapline.lab.settings import Settings
+from trapline.plain import plain
 from trapline.privilege.causes import (
     BREAKPOINT,
     ILLEGAL_INST,
@@ -85,25 +86,12 @@ class Finding:
 
     def as_data(self) -> dict[str, Any]:
         """Return plain data for JSON."""
-        return {
-            "property": self.prop,
-            "severity": self.severity,
-            "policy": self.policy,
-            "firmware": self.firmware,
-            "host_fwft": self.host_fwft,
-            "misaligned": self.misaligned,
-            "event": self.event,
-            "event_id": self.event_id,
-            "from": self.from_,
-            "cause": self.cause,
-            "name": cause_name(self.cause),
-            "what": self.what,
-            "condition": self.condition,
-            "route": self.route,
-            "errno": self.errno,
-            "code": list(self.code),
-            "log": list(self.log),
-        }
+        named = {"property": self.prop, "name": cause_name(self.cause)}
+        return named | plain(
+            self,
+            "severity policy firmware host_fwft misaligned event event_id from=from_ cause what condition route errno "
+            "code log",
+        )
 
 
 def check(

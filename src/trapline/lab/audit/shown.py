@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Generic, TypeVar
 
 from trapline.lab.audit.checks import FAIL, Finding
+from trapline.plain import plain
 from trapline.shown import html_table
 
 SHOWN = 200  # findings
@@ -31,15 +32,8 @@ class ShownAudit(Generic[F]):
 
     def head(self, properties: dict[str, str]) -> dict[str, Any]:
         """Return what the JSON forms of both have."""
-        return {
-            "policies": list(self.policies),
-            "firmware": list(self.firmware),
-            "executed": self.executed,
-            "interrupted": self.interrupted,
-            "passed": not self.failures,
-            "properties": properties,
-            "findings": [f.as_data() for f in self.findings],
-        }
+        said = plain(self, "policies firmware executed interrupted findings")
+        return {**said, "passed": not self.failures, "properties": properties}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._title()}>"

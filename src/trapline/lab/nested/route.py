@@ -16,6 +16,7 @@ from trapline.lab.probe.events import EVENTS, OF_A_FLAT_GUEST
 from trapline.lab.route import event_names, first_cause, harts
 from trapline.lab.routes import Arrival, GuestSees
 from trapline.lab.settings import Settings, guest_isa, policy_of, settings
+from trapline.plain import plain
 from trapline.policies import Policy
 from trapline.privilege.causes import INTERRUPT, cause_name
 from trapline.privilege.isa_string import DEFAULT_ISA
@@ -44,20 +45,10 @@ class NestedRoute:
 
     def as_data(self) -> dict[str, Any]:
         """Return the JSON form."""
-        plain = {"event_id": self.event_id, "event": self.event, "cause": self.cause, "name": cause_name(self.cause)}
-        return {
-            **plain,
-            "from": self.from_,
-            "path": list(self.path),
-            "how": list(self.how),
-            "end": self.end,
-            "errno": self.errno,
-            "exits": self.exits,
-            "instructions": self.instructions,
-            "l1_sees": [s.as_data() for s in self.l1_sees],
-            "guest_sees": [s.as_data() for s in self.l2_sees],
-            "arrivals": [a.as_data() for a in self.arrivals],
-        }
+        named = {**plain(self, "event_id event cause"), "name": cause_name(self.cause)}
+        return named | plain(
+            self, "from=from_ path how end errno exits instructions l1_sees guest_sees=l2_sees arrivals"
+        )
 
     def arrow(self) -> str:
         """Return the path in one line."""
@@ -74,7 +65,7 @@ class NestedRoutes:
 
     def as_data(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return {**self.settings.head(), "l1": self.l1, "routes": [r.as_data() for r in self.routes]}
+        return {**self.settings.head(), **plain(self, "l1 routes")}
 
 
 def _way(records: list[TrapRecord], start: str) -> tuple[list[str], list[str]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from trapline.lab.results import Traps
 from trapline.lab.stat.client import Cpu, Names, Sample
+from trapline.plain import plain
 from trapline.privilege.causes import INTERRUPT
 
 PLACES_SHOWN = 16  # functions
@@ -65,24 +66,18 @@ class View:
 
     def as_data(self) -> dict[str, Any]:
         """Return plain data for JSON."""
-        s = self.sample
-        vcpus = zip(s.vcpus, self.where, strict=True)
+        vcpus = zip(self.sample.vcpus, self.where, strict=True)
         return {
-            "pid": s.pid,
-            "seconds": s.seconds,
+            **plain(self.sample, "pid seconds"),
             "passed": round(self.passed, 3),
-            "command": s.command,
-            "program": s.program,
-            "policy": s.policy or None,
-            "firmware": s.firmware or None,
-            "host_fwft": s.host_fwft,
-            "ticks": s.ticks,
-            "traps": [line.as_data() for line in self.traps],
-            "counters": [line.as_data() for line in self.counters],
-            "instructions": [line.as_data() for line in self.levels],
-            "estimated": list(s.estimated),
-            "vcpus": [{"id": c.id, "mode": c.mode, "pc": c.pc, "where": where, "state": c.state} for c, where in vcpus],
-            "symbols": [line.as_data() for line in self.symbols],
+            **plain(self.sample, "command program"),
+            "policy": self.sample.policy or None,
+            "firmware": self.sample.firmware or None,
+            **plain(self.sample, "host_fwft ticks"),
+            **plain(self, "traps counters instructions=levels"),
+            "estimated": list(self.sample.estimated),
+            "vcpus": [{**plain(cpu, "id mode pc"), "where": where, "state": cpu.state} for cpu, where in vcpus],
+            **plain(self, "symbols"),
         }
 
 
