@@ -12,7 +12,8 @@ from trapline.conform.firmware_probes import PROBES
 from trapline.conform.firmware_run import Board, FirmwareSeen, Seen
 from trapline.engine.api import Engine
 from trapline.firmware.models import MODELS, FirmwareModel, model
-from trapline.lab.errors import UsageError, suggest
+from trapline.lab.errors import UsageError
+from trapline.lang.given import suggest
 from trapline.plain import plain
 from trapline.privilege.isa_string import DEFAULT_ISA
 

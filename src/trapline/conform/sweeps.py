@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from trapline.conform import sweep_calls, sweep_csrs, sweep_pmu, sweep_vcpus
 from trapline.conform.sweep import Sweep
-from trapline.lab.errors import UsageError, suggest
+from trapline.lab.errors import UsageError
+from trapline.lang.given import suggest
 
 
 def sweeps() -> tuple[Sweep, ...]:

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from trapline.lang.given import suggest
 from trapline.people import times
 from trapline.policies import causes
 from trapline.privilege.causes import INTERRUPT, INTERRUPT_NAMES
 from trapline.privilege.modes import DESTINATION_NAMES, MODE_BY_NAME
-from trapline.session.terminal.monitor_registers import nearest
 
 if TYPE_CHECKING:
     from trapline.engine.stop_points import Stop
@@ -136,5 +136,5 @@ def _cause(text: str) -> int:
         if text == name:
             return INTERRUPT | code
     if not causes.is_cause(text):
-        raise ValueError(f"no cause is called {text[:40]!r}{nearest(text, causes.NUMBERS)}")
+        raise ValueError(f"no cause is called {text[:40]!r}{suggest(text, causes.NUMBERS, ': ')}")
     return causes.number(text)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from trapline.lab.errors import UsageError
 from trapline.lab.guest_run import RunOptions, RunReport, run_guest
 from trapline.lab.run_rows import RunRow
 from trapline.lab.settings import Settings, policy_of, settings
-from trapline.lang.given import require_kind
+from trapline.lang.given import require_kind, suggest
 from trapline.plain import plain
 from trapline.policies import Policy
 from trapline.privilege.causes import cause_name
@@ -125,8 +124,7 @@ def _require_known(options: dict[str, Any]) -> None:
             names = ", ".join(map(_shown, options[name])) if isinstance(options[name], (list, tuple)) else ""
             raise TypeError(f"policies come first, as in compare({names or 'POLICY, POLICY'}, guest=PATH)")
         if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f": did you mean {near[0]}?" if near else f" ({', '.join(known)})"
+            hint = suggest(name, known, ": ") or f" ({', '.join(known)})"
             raise TypeError(f"compare has no option {name!r}{hint}")
     if isinstance(options.get("memory"), int):
         options["memory"] = str(options["memory"])

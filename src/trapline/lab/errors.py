@@ -29,12 +29,3 @@ def input_of(name: str | None) -> Iterator[None]:
         raise UsageError(f"{error.filename or name}: {error.strerror or error}") from None
     except (ValueError, MemoryError) as error:
         raise UsageError(str(error)) from None
-
-
-def suggest(word: str, known: list[str] | tuple[str, ...]) -> str:
-    """Return "did you mean ...?" for a misspelt word, whatever its case, or nothing."""
-    import difflib
-
-    lower = {name.casefold(): name for name in known}
-    near = [lower[name] for name in difflib.get_close_matches(word[:80].casefold(), list(lower), n=2, cutoff=0.6)]
-    return f"did you mean {' or '.join(near)}?" if near else ""

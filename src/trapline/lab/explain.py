@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
-from trapline.lab.errors import UsageError, suggest
+from trapline.lab.errors import UsageError
 from trapline.lab.policies import presets
 from trapline.lab.settings import policy_of
 from trapline.lab.survival import ranges
+from trapline.lang.given import suggest
 from trapline.plain import plain
 from trapline.policies import Policy
 from trapline.policies.causes import NUMBERS

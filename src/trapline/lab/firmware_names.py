@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from trapline.dataclass import replace
 from trapline.firmware.models import MODELS, FirmwareModel
-from trapline.lab.errors import UsageError, suggest
-from trapline.lang.given import require_kind
+from trapline.lab.errors import UsageError
+from trapline.lang.given import require_kind, suggest
 
 # Beyond the named models: no delegation in hardware, and none in firmware. Only here do the causes that
 # all firmware delegates (3, 8, 12, 13, 15) arrive in HS.

@@ -10,11 +10,12 @@ from typing import Any
 
 from trapline.engine.api import Engine
 from trapline.firmware.models import DEFAULT_MODEL
-from trapline.lab.errors import UsageError, suggest
+from trapline.lab.errors import UsageError
 from trapline.lab.probe.events import EVENTS, UNREACHABLE
 from trapline.lab.probe.probe import Observation, ProbeVm
 from trapline.lab.routes import Route
 from trapline.lab.settings import Settings, guest_isa, settings
+from trapline.lang.given import suggest
 from trapline.plain import plain
 from trapline.policies import Policy
 from trapline.privilege.causes import CAUSE_NAMES, INTERRUPT, cause_name

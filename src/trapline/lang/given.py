@@ -33,13 +33,20 @@ def require_kind(name: str, value: object, *kinds: type) -> None:
         raise TypeError(f"{name} = {short(value)}: needed is {' or '.join(names)}")
 
 
-def near(name: str, known: Iterable[str], shown: Mapping[str, str] | None = None) -> str:
-    """Return a hint at the names that are like one, as `shown` spells them, or nothing."""
-    import difflib
+def suggest(word: str, known: Iterable[str], before: str = "", shown: Mapping[str, str] | None = None) -> str:
+    """Return "did you mean ...?", whatever the word's case, or nothing; `shown` says how names are spelt."""
+    import difflib  # not for every start
 
-    names = list(known)
-    found = [name] if name in names else difflib.get_close_matches(name, names, n=2)
-    return f" (did you mean {' or '.join((shown or {}).get(n, n) for n in found)}?)" if found else ""
+    folded, names = word[:80].casefold(), {name.casefold(): name for name in known}
+    found = [folded] if folded in names else difflib.get_close_matches(folded, list(names), n=2)
+    near = [(shown or {}).get(names[n], names[n]) for n in found]
+    return f"{before}did you mean {' or '.join(near)}?" if near else ""
+
+
+def near(name: str, known: Iterable[str], shown: Mapping[str, str] | None = None) -> str:
+    """Return the same in brackets."""
+    hint = suggest(name, known, shown=shown)
+    return f" ({hint})" if hint else ""
 
 
 class Named:

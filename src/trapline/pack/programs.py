@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from trapline.lab.errors import UsageError, suggest
+from trapline.lab.errors import UsageError
+from trapline.lang.given import suggest
 from trapline.pack import access, environment, exceptions, interrupts, priorities, returns, virtual, walks, warl
 from trapline.pack.build import FINISHER, UART, build
 from trapline.pack.rows import Case, Options, unique

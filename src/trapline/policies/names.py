@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, get_args
 
-from trapline.lang.given import require_kind
+from trapline.lang.given import require_kind, suggest
 
 # What is wrong with nested guests under a hypervisor (policies/nested.toml, kvm/nested/bugs.py).
 NestedBugName = Literal[
@@ -140,12 +140,9 @@ def known(kind: str, name: object, names: frozenset[str]) -> Literal[True]:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Say in brackets which known name was meant, or all of them, as far as a line goes, if none is near."""
-    import difflib
-
     names = list(known)
-    near = difflib.get_close_matches(word[:80], names, n=2, cutoff=0.6)
-    if near:
-        return f"(did you mean {' or '.join(near)}?)"
+    if hint := suggest(word, names):
+        return f"({hint})"
     listed = ", ".join(names) or "none"
     if len(listed) > LONGEST_LIST:
         listed = f"{listed[:LONGEST_LIST].rpartition(', ')[0]}, ...; `trapline policies explain` lists them"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trapline.lang.given import require_kind
+from trapline.lang.given import near, require_kind
 from trapline.lang.names import checked
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.csr_numbers import CSR_BY_NAME
@@ -29,11 +29,7 @@ class CsrView:
         require_kind("CSR", name, str)
         number = CSR_BY_NAME.get(name)
         if number is None:
-            import difflib
-
-            near = difflib.get_close_matches(name, list(CSR_BY_NAME), n=2)
-            like = f" (did you mean {' or '.join(near)}?)" if near else ""
-            raise AttributeError(f"no CSR is called {name!r}{like}")
+            raise AttributeError(f"no CSR is called {name!r}{near(name, CSR_BY_NAME)}")
         if not int(self._hart.csr_map[number >> 6]) >> (number & 63) & 1:
             raise AttributeError(f"this hart has no {name}: its ISA string does not ask for it")
         return number

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from trapline.lab.audit.checks import Finding
-from trapline.lab.errors import UsageError, suggest
+from trapline.lab.errors import UsageError
 from trapline.lab.probe import image
 from trapline.lab.probe.events import EVENTS
 from trapline.lab.replay.replay import guest_of, isa_of
+from trapline.lang.given import suggest
 from trapline.privilege.isa_string import DEFAULT_ISA
 
 EVENT_KEYS = ("event", "from")

@@ -12,9 +12,10 @@ from typing import Any
 
 import trapline.scale.unit as of_unit
 from trapline.firmware.models import DEFAULT_MODEL
-from trapline.lab.errors import UsageError, suggest
+from trapline.lab.errors import UsageError
 from trapline.lab.firmware_names import ALL, firmware_named
 from trapline.lab.settings import guest_isa, policy_of
+from trapline.lang.given import suggest
 from trapline.machine.aia import parse_aia
 from trapline.named_files import read_input
 from trapline.people import read_count

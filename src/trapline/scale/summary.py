@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trapline.lab.errors import UsageError, suggest
+from trapline.lab.errors import UsageError
+from trapline.lang.given import suggest
 from trapline.scale.store import Store, polars
 from trapline.scale.unit import Record
 

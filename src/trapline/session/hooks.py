@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from trapline.dataclass import dataclass, field
-from trapline.lang.given import Named
+from trapline.lang.given import Named, suggest
 from trapline.privilege.causes import cause_name
 from trapline.privilege.fields import HSTATUS_SPV, MSTATUS_MPP_SHIFT, MSTATUS_MPV, MSTATUS_SPP
 from trapline.privilege.modes import MACHINE, MODE_NAMES
@@ -108,10 +108,7 @@ class Hooked:
             raise TypeError(f"{where!r} is neither an address nor the name of a symbol")
         symbols = self._hook_parts()[1]
         if where not in symbols:
-            import difflib
-
-            near = difflib.get_close_matches(where, list(symbols), n=3)
-            hint = f"did you mean {', '.join(near)}?" if near else "load an ELF file with symbols, or give an address"
+            hint = suggest(where, symbols) or "load an ELF file with symbols, or give an address"
             raise ValueError(f"no symbol is called {where!r} ({hint})")
         return symbols[where]
 

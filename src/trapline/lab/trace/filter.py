@@ -8,9 +8,9 @@ from trapline.dataclass import dataclass
 from trapline.engine.stop_arguments import CAUSES
 from trapline.lab.errors import UsageError
 from trapline.lab.symbols import Symbols
+from trapline.lang.given import suggest
 from trapline.privilege.modes import DESTINATION_NAMES, MODE_NAMES
 from trapline.session.observe.trace import Traced
-from trapline.session.terminal.monitor_registers import nearest
 
 OPTION = "--trace-filter"
 _FORM = "cause=NAME, from=MODE, to=LEVEL or pc=SYMBOL|LOW..HIGH; several values behind commas"
@@ -75,7 +75,7 @@ def parse_filters(texts: Iterable[str], names: Mapping[str, int]) -> TraceFilter
     for text in texts:
         key, separator, values = text.partition("=")
         if not separator or key not in _KEYS:
-            raise UsageError(f"{text[:60]!r}{nearest(key, _KEYS)}", OPTION, _FORM)
+            raise UsageError(f"{text[:60]!r}{suggest(key, _KEYS, ': ')}", OPTION, _FORM)
         if key in parts:
             raise UsageError(f"{key}= is given twice", OPTION, "several values stand behind commas")
         parts[key] = [_checked(key, value) for value in values.split(",")]
@@ -93,7 +93,7 @@ def _checked(key: str, value: str) -> str:
     known = _NAMED.get(key)
     if known is not None and value not in known:
         listed = f": one of {', '.join(known)}" if len(known) < 8 else ""
-        raise UsageError(f"no {key} is called {value[:40]!r}{nearest(value, known) or listed}", OPTION)
+        raise UsageError(f"no {key} is called {value[:40]!r}{suggest(value, known, ': ') or listed}", OPTION)
     return value
 
 
@@ -121,5 +121,5 @@ def _address(text: str, names: Mapping[str, int]) -> int:
             address = _END
         if address < _END:
             return address
-    hint = nearest(text, names) if names else ": no symbols are known (--symbols FILE, or an ELF)"
+    hint = suggest(text, names, ": ") if names else ": no symbols are known (--symbols FILE, or an ELF)"
     raise UsageError(f"pc={text[:40]!r} is no symbol and no address{hint}", OPTION)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from trapline.engine.api import Engine
 from trapline.lab.errors import UsageError
 from trapline.lab.symbols import Symbols
+from trapline.lang.given import suggest
 from trapline.lang.state import Hart
 from trapline.machine.sampled import sampled
 from trapline.privilege.causes import (
@@ -22,7 +23,6 @@ from trapline.privilege.causes import (
 )
 from trapline.privilege.modes import mode_name
 from trapline.session.observe.trace import Traced
-from trapline.session.terminal.monitor_registers import nearest
 
 OPTION = "--log"
 ITEMS = ("exec", "int", "mmu", "sbi")
@@ -51,7 +51,7 @@ def parse_log(text: str | None, file: str | None) -> tuple[frozenset[str], str |
         raise UsageError(f"two files: {named[:60]!r} and {file[:60]!r} (--log-file)", OPTION, "give one of them")
     for word in items.split(","):
         if word not in ITEMS:
-            raise UsageError(f"no item is called {word[:40]!r}{nearest(word, ITEMS)}", OPTION, ", ".join(ITEMS))
+            raise UsageError(f"no item is called {word[:40]!r}{suggest(word, ITEMS, ': ')}", OPTION, ", ".join(ITEMS))
     return frozenset(items.split(",")), named if colon else file
 
 

@@ -9,8 +9,8 @@ from typing import Protocol
 
 from trapline.isa.decode import Decoder
 from trapline.isa.text import text
+from trapline.lang.given import suggest
 from trapline.session.terminal.expressions import evaluate
-from trapline.session.terminal.monitor_registers import nearest
 
 PROMPT = "(trapline) "
 _MOST = 4096  # items that one x shows
@@ -185,7 +185,8 @@ class Monitor:
             return [str(error)]
 
     def _unknown(self, word: str) -> str:
-        return f"unknown command {word[:30]!r}{nearest(word, [*self._commands, *self._short]) or ': help lists them'}"
+        hint = suggest(word, [*self._commands, *self._short], ": ") or ": help lists them"
+        return f"unknown command {word[:30]!r}{hint}"
 
     def _help(self, words: list[str]) -> Iterable[str]:
         short = {long: word for word, long in self._short.items()}
@@ -221,7 +222,7 @@ class Monitor:
         names = [name for name in found if words and name.startswith(words[0])]
         exact = words[0] if words and words[0] in found else names[0] if len(names) == 1 else ""
         if not exact:
-            near = nearest(words[0], found) if words else ""
+            near = suggest(words[0], found, ": ") if words else ""
             return [f"info {words[0][:30]!r}{near}"] if near else [f"info {'|'.join(found)}"]
         if words[1:]:
             return [f"info {exact} takes no argument"]

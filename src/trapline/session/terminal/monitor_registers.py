@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from trapline.isa.registers import F_NUMBERS, X_NUMBERS
+from trapline.lang.given import suggest
 from trapline.lang.state import Hart
 from trapline.privilege.csr import csr_exists, csr_read
 from trapline.privilege.csr_numbers import CSR_BY_NAME
@@ -12,17 +11,9 @@ from trapline.privilege.csr_numbers import CSR_BY_NAME
 NAMES = ("pc", *X_NUMBERS, *F_NUMBERS, *CSR_BY_NAME)
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ": did you mean ...?" for a misspelt word, or nothing."""
-    import difflib  # not for every start
-
-    near = difflib.get_close_matches(word[:80], list(known), n=2, cutoff=0.6)
-    return f": did you mean {' or '.join(near)}?" if near else ""
-
-
 def unknown(name: str) -> ValueError:
     """Return the error for a name that no register has."""
-    return ValueError(f"no register {name[:40]!r}{nearest(name, NAMES)}")
+    return ValueError(f"no register {name[:40]!r}{suggest(name, NAMES, ': ')}")
 
 
 def general(hart: Hart, name: str) -> int | None:
