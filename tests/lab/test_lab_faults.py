@@ -61,7 +61,7 @@ def execute(policy: str = "linux-7.2") -> tuple[Rows, list[Finding]]:
             seen = probes.run(entry)
         except (ProbeError, Trap) as error:
             rows.append(str(error))
-            failed.append(Finding.broken(chosen, chosen.firmware, entry, str(error)))
+            failed.append(Finding.of(chosen, chosen.firmware, entry.event, entry.mode, ("e", FAIL, str(error))))
             continue
         row = to_route(seen)
         rows.append(row)

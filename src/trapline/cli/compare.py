@@ -124,11 +124,8 @@ def _require_plot(path: str) -> None:
 
 
 def _plot(result: Any, path: str) -> None:
-    from trapline.lab.errors import UsageError
+    from trapline.lab.output import written
     from trapline.views.compare import save_plot
 
-    try:
+    with written(path, "--plot"):
         save_plot(result, path)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise UsageError(f"cannot write {path!r}: {reason}", "--plot") from None

@@ -19,6 +19,7 @@ from trapline.conform.loops import LOOPS, Loop, files, rounds_of
 from trapline.conform.payload import payload
 from trapline.conform.port import Window
 from trapline.lab.errors import UsageError
+from trapline.lab.output import written
 from trapline.lab.probe import image
 from trapline.privilege.isa_string import extensions
 from trapline.privilege.modes import MODE_HS, MODE_M, MODE_U, MODE_VS, MODE_VU
@@ -201,7 +202,7 @@ def _rows(long: list[Window], short: list[Window], symbols: Symbols, rounds: int
 def record(tables: list[CostTable], path: str | Path) -> None:
     """Merge measurements into the file from which the estimates of hosted levels are taken (firmware/measured.json)."""
     file = Path(path)
-    try:
+    with written(str(path), "--record"):
         data = json.loads(file.read_text()) if file.exists() else {}
         for table in tables:
             version = table.firmware.removeprefix("opensbi-")
@@ -215,9 +216,6 @@ def record(tables: list[CostTable], path: str | Path) -> None:
                     "rows": rows,
                 }
         file.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n")
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise UsageError(f"cannot write {str(path)!r}: {reason}", "--record") from None
 
 
 def _machine(table: CostTable) -> dict[str, int]:

@@ -9,7 +9,7 @@ from trapline.kvm.uapi.numbers import Exit
 from trapline.kvm.uapi.onereg import CORE, CSR, get_one_reg, reg_id
 from trapline.lab.probe import image
 from trapline.lab.probe.image import Entry
-from trapline.lab.probe.probe import Observation, ProbeError, ProbeVm
+from trapline.lab.probe.probe import Observation, ProbeError, ProbeVm, records_of
 from trapline.lab.settings import Settings
 
 _OWN = "trapline/"
@@ -66,14 +66,7 @@ class HostedVm(ProbeVm):
         return seen
 
     def _records(self) -> list[tuple[int, int, int, int]]:
-        words = memoryview(self.vm.read_memory(image.LOG, image.RECORD * 8)).cast("Q").tolist()
-        found = []
-        for at in range(0, len(words), 4):
-            cause, epc, tval, status = words[at : at + 4]
-            if epc == 0:
-                break
-            found.append((cause, epc, tval, status))
-        return found
+        return list(records_of(self.vm.read_memory(image.LOG, image.RECORD * 8)))
 
 
 def run_hosted(

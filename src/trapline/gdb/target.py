@@ -411,7 +411,7 @@ class GuestTarget(Target):
         """The result of a run that ended while it was held."""
         from trapline.vmm.result import GuestResult
 
-        return GuestResult(reason, code, message, 0)
+        return GuestResult(reason, code, 0, message)
 
 
 def target_of(run: Machine | Guest) -> Target:

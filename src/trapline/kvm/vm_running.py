@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, overload
 
 from trapline.engine.stop_points import Stopped, Stops
@@ -26,16 +26,9 @@ class _OnTrap:
     def __init__(self, vm: VmRunning) -> None:
         self._vm = vm
 
-    def __call__(
-        self,
-        function: Answer | None = None,
-        *,
-        causes: Iterable[str | int] | str | int = (),
-        origins: Sequence[str] | str = (),
-        destinations: Sequence[str] | str = (),
-    ) -> Hook:
+    def __call__(self, function: Answer | None = None, **which: Any) -> Hook:
         """`Hooked.on_trap`."""
-        return Hooked.on_trap(self._vm, function, causes=causes, origins=origins, destinations=destinations)
+        return Hooked.on_trap(self._vm, function, **which)
 
 
 class _Records:

@@ -16,7 +16,7 @@ from typing import Any
 
 from trapline.engine.api import Engine
 from trapline.lab.errors import UsageError
-from trapline.lab.output import note_failure, require_writable
+from trapline.lab.output import behind_result, note_failure, require_writable, write_text
 from trapline.lab.symbols import Symbols
 from trapline.lang.elf_format import MAGIC
 from trapline.named_files import read_input
@@ -159,9 +159,7 @@ def covered(engine: Engine, path: str, programs: Sequence[str | None], symbols: 
             text = lcov(counts, sources_of(programs))
         else:
             text = listed(counts, symbols, Path(path).suffix.lower() == ".csv")
-        try:
-            Path(path).write_text(text, encoding="utf-8")
-        except OSError as error:
-            note_failure(UsageError(f"cannot write {path!r}: {error.strerror or error}", OPTION))
+        with behind_result():
+            write_text(text, path, OPTION)
         if lost:
             note_failure(UsageError(f"{lost} instructions are not in {path!r}: too many different ones", OPTION))

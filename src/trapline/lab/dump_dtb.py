@@ -8,7 +8,7 @@ from pathlib import Path
 from trapline.lab.boot import BootOptions, make_machine
 from trapline.lab.errors import UsageError
 from trapline.lab.guest_run import RunOptions, make_guest
-from trapline.lab.output import require_writable
+from trapline.lab.output import require_writable, written
 from trapline.lab.snapshots import SnapshotOptions
 
 OPTION = "--dump-dtb"
@@ -38,7 +38,5 @@ def _check(snapshots: SnapshotOptions, path: str) -> None:
 
 
 def _write(tree: bytes, path: str) -> None:
-    try:
+    with written(path, OPTION):
         Path(path).write_bytes(tree)
-    except OSError as error:
-        raise UsageError(f"cannot write {path!r}: {error.strerror or error}", OPTION) from None

@@ -29,6 +29,15 @@ def behind_result() -> Iterator[None]:
         note_failure(error)
 
 
+@contextlib.contextmanager
+def written(path: str, option: str) -> Iterator[None]:
+    """Write the file that `option` names; UsageError says why that cannot be."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot write {path!r}: {getattr(error, 'strerror', None) or error}", option) from None
+
+
 def require_folder(path: str, option: str) -> None:
     """Raise UsageError where the folder that `option` names can neither be written to nor made."""
     there = next((p for p in (Path(path), *Path(path).absolute().parents) if os.path.lexists(p)), Path("/"))
@@ -41,7 +50,7 @@ def require_folder(path: str, option: str) -> None:
 def require_writable(path: str, option: str) -> None:
     """Raise UsageError where the file that `option` names cannot be written: before hours of running, not after."""
     file = Path(path)
-    try:
+    with written(path, option):
         if file.is_dir():
             raise UsageError(f"cannot write {path!r}: it is a directory", option)
         if not file.parent.is_dir():
@@ -49,17 +58,12 @@ def require_writable(path: str, option: str) -> None:
         if not os.access(file if file.exists() else file.parent, os.W_OK):
             raise UsageError(f"cannot write {path!r}: Permission denied", option)
         require_reader(file)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise UsageError(f"cannot write {path!r}: {reason}", option) from None
 
 
 def write_text(text: str, path: str, option: str) -> None:
     """Write a whole file; UsageError where that fails."""
-    try:
+    with written(path, option):
         Path(path).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot write {path!r}: {error.strerror}", option) from None
 
 
 class OutputFile:
@@ -97,10 +101,7 @@ def output_file(path: str | None, option: str, *, encoding: str = "utf-8") -> It
         yield None
         return
     require_writable(path, option)
-    try:
+    with written(path, option):
         file = Path(path).open("w", encoding=encoding)  # noqa: SIM115  (only the opening may fail with UsageError)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise UsageError(f"cannot write {path!r}: {reason}", option) from None
     with contextlib.closing(OutputFile(file, path, option)) as output:
         yield output

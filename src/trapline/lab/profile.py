@@ -11,7 +11,7 @@ from typing import Any
 
 from trapline.engine.api import Engine
 from trapline.lab.errors import UsageError
-from trapline.lab.output import note_failure, require_writable
+from trapline.lab.output import behind_result, require_writable, write_text
 from trapline.lab.symbols import Symbols
 from trapline.lang.state import Hart
 from trapline.machine.sampled import sampled
@@ -94,7 +94,5 @@ def profiled(profile: Profile, path: str, symbols: Symbols) -> Iterator[None]:
         stacks = profile.stacks(symbols)
         as_json = Path(path).suffix.lower() == SPEEDSCOPE
         text = json.dumps(speedscope(stacks, profile.every)) + "\n" if as_json else collapsed(stacks)
-        try:
-            Path(path).write_text(text, encoding="utf-8")
-        except OSError as error:
-            note_failure(UsageError(f"cannot write {path!r}: {error.strerror or error}", OPTION))
+        with behind_result():
+            write_text(text, path, OPTION)

@@ -52,8 +52,7 @@ def attempt(hart: Hart, function: Callable[..., Any], *args: Any) -> bool:
     try:
         value = function(hart, *args)
     except Trap as trap:
-        hart.trap_cause, hart.trap_tval, hart.trap_tval2 = trap.cause, trap.tval, trap.tval2
-        hart.trap_tinst, hart.trap_gva = trap.tinst, trap.gva
+        trap.note(hart)
         return True
     if value is not None:
         hart.attempted = value

@@ -194,7 +194,6 @@ def traps_on_hart(address: U64, function: Callable[..., None], *args: Any) -> bo
     try:
         function(hart, *args)
     except Trap as trap:
-        hart.trap_cause, hart.trap_tval, hart.trap_tval2 = trap.cause, trap.tval, trap.tval2
-        hart.trap_tinst, hart.trap_gva = trap.tinst, trap.gva
+        trap.note(hart)
         return True
     return False

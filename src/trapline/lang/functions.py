@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from trapline.dataclass import dataclass, field
 from trapline.lang.facts import Access, Flow
 from trapline.lang.values import U64
+
+if TYPE_CHECKING:
+    from trapline.lang.state import Hart
 
 _WORD = re.compile(r"[a-z]\w*")
 
@@ -31,6 +34,11 @@ class Trap(Exception):
         super().__init__(int(cause), int(tval))
         self.cause, self.tval, self.tval2 = int(cause), int(tval), int(tval2)
         self.tinst, self.gva = int(tinst), int(gva)
+
+    def note(self, hart: Hart) -> None:
+        """Leave it in the hart, for who called what trapped."""
+        hart.trap_cause, hart.trap_tval, hart.trap_tval2 = self.cause, self.tval, self.tval2
+        hart.trap_tinst, hart.trap_gva = self.tinst, self.gva
 
 
 class IllegalInstruction(Trap):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from trapline.isa.decode import Decoder
@@ -15,7 +16,7 @@ from trapline.privilege.csr_numbers import CSR_BY_NAME
 from trapline.privilege.modes import mode_name
 from trapline.session.observe.trap_counts import instructions_by_mode, summed, trap_rows
 from trapline.session.regions import KIND_NAMES
-from trapline.session.tables import ranges, stage, translate
+from trapline.session.tables import pages, ranges, stage, translate
 from trapline.session.terminal.monitor_registers import control, general
 
 if TYPE_CHECKING:
@@ -157,12 +158,8 @@ class BoardMonitor:
 
     def read(self, cpu: int, address: int, size: int, *, physical: bool) -> bytes:
         """Return memory, by pages."""
-        data = b""
-        while len(data) < size:
-            at = address + len(data)
-            some = min(size - len(data), 4096 - at % 4096)
-            data += self._machine.regions.read(at if physical else self._physical(cpu, at), some)
-        return data
+        to = (lambda at: at) if physical else partial(self._physical, cpu)
+        return b"".join(self._machine.regions.read(to(at), some) for at, some in pages(address, size))
 
     def _physical(self, cpu: int, address: int) -> int:
         hart = self._machine.harts[cpu]

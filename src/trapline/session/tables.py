@@ -86,6 +86,15 @@ def letters(flags: int) -> str:
     return "".join(c if flags >> n & 1 else "-" for n, c in enumerate(_FLAGS))
 
 
+def pages(address: int, size: int) -> Iterator[tuple[int, int]]:
+    """Yield the pieces of a range that lie in one page each: address and size."""
+    end = address + size
+    while address < end:
+        some = min(end - address, 4096 - address % 4096)
+        yield address, some
+        address += some
+
+
 def translate(read: Read, atp: int, address: int, *, stage2: bool = False) -> int:
     """Return where an address is mapped to by satp, vsatp or (stage2) hgatp; ValueError if it is not mapped."""
     return _walk(read, atp, address, stage2=stage2)[0]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from trapline.lab.audit.audit import Audit
     from trapline.lab.audit.baseline import Since
     from trapline.lab.audit.checks import Finding
+    from trapline.lab.audit.shown import ShownAudit
     from trapline.lab.replay.replay import Replay
 
 _SHOWN = 40
@@ -107,6 +108,11 @@ def show_audit(
         outcome += f" and {number(through)} of (c)" if own and through else ""
         outcome += f" by {number(through)} of (c)" if not own and through else ""
         say(console, f"({prop}) {text}: {outcome}", 0, "green" if outcome == "holds" else "red")
+    show_end(console, result, replays, changed)
+
+
+def show_end(console: Console, result: ShownAudit[Any], replays: list[Replay] | None, changed: Since | None) -> None:
+    """Print how much was executed, what was written, and what is new."""
     say(console, f"{count(result.executed, 'probe')} executed, {count(len(result.firmware), 'firmware model')}")
     if replays:
         say(console, f"{count(len(replays), 'counterexample')} written; for example:")

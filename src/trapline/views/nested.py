@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from trapline.views.audit import events_text, firmware_text, groups, say_policy, show_since
+from trapline.views.audit import events_text, firmware_text, groups, say_policy, show_end
 from trapline.views.tables import show, table
 from trapline.views.terminal import count, facts, number, put, route, say, style_of
 
@@ -156,12 +156,7 @@ def show_nested_audit(
         found = sum(1 for f in result.failures if f.prop == prop)
         said = count(found, "counterexample") if found else "holds"
         say(console, f"({prop}) {text}: {said}", 0, "red" if found else "green")
-    say(console, f"{count(result.executed, 'probe')} executed, {count(len(result.firmware), 'firmware model')}")
-    if replays:
-        say(console, f"{count(len(replays), 'counterexample')} written; for example:")
-        put(console, f"  {replays[0].command}")
-    if changed is not None:
-        show_since(console, changed)
+    show_end(console, result, replays, changed)
 
 
 def _where(group: Group, result: NestedAudit) -> str:

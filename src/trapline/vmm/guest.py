@@ -355,7 +355,7 @@ class Guest(Rewindable, Session):
         finally:
             self._running = False
         death = next((v.death for v in vm.vcpus if v.death is not None), None) if reason == "killed" else None
-        return GuestResult(reason, code, message, done, death)
+        return GuestResult(reason, code, done, message, death)
 
     def _go(self, left: int | None) -> int:
         before = self.vm.instructions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from trapline.isa.decode import Decoder
@@ -16,7 +17,7 @@ from trapline.machine.board_monitor import in_columns, trap_lines, virtio_lines
 from trapline.people import grouped
 from trapline.privilege.csr import csr_read
 from trapline.privilege.csr_numbers import CSR_BY_NAME
-from trapline.session.tables import ranges, stage, translate
+from trapline.session.tables import pages, ranges, stage, translate
 from trapline.session.terminal.monitor_registers import control, general
 
 if TYPE_CHECKING:
@@ -123,12 +124,9 @@ class GuestMonitor:
 
     def read(self, cpu: int, address: int, size: int, *, physical: bool) -> bytes:
         """Return guest memory, by pages."""
-        vsatp, data = _csr(self._vm.vcpus[cpu], "vsatp"), b""
-        while len(data) < size:
-            at = address + len(data)
-            some = min(size - len(data), 4096 - at % 4096)
-            data += self._vm.read_memory(at if physical else translate(self._word, vsatp, at), some)
-        return data
+        vsatp = _csr(self._vm.vcpus[cpu], "vsatp")
+        to = (lambda at: at) if physical else partial(translate, self._word, vsatp)
+        return b"".join(self._vm.read_memory(to(at), some) for at, some in pages(address, size))
 
 
 def _slot(slot: MemorySlot) -> str:

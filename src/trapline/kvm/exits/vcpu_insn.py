@@ -50,14 +50,22 @@ def csr_instruction(vcpu: Vcpu, insn: int, cause: CauseRule) -> int:
     if rule.emulate == "aia":
         return _aia(vcpu, insn, number, new_value, mask)
     if rule.emulate == "user":
-        vcpu.stats.count("csr_exit_user")
-        vcpu.kvm_run.exit_reason = Exit.RISCV_CSR
-        vcpu.hop("kvm-emulate", "vmm")
-        return 0
+        return _to_user(vcpu)
     value = read_counter(vcpu, number) if rule.emulate == "counter" and not mask else None
     if value is None:
         vcpu.csr_insn = None
         return truly_illegal(vcpu, insn)
+    return _emulated(vcpu, value)
+
+
+def _to_user(vcpu: Vcpu) -> int:
+    vcpu.stats.count("csr_exit_user")
+    vcpu.kvm_run.exit_reason = Exit.RISCV_CSR
+    vcpu.hop("kvm-emulate", "vmm")
+    return 0
+
+
+def _emulated(vcpu: Vcpu, value: int) -> int:
     vcpu.kvm_run.riscv_csr.ret_value = value
     vcpu.stats.count("csr_exit_kernel")
     csr_return(vcpu)
@@ -71,16 +79,7 @@ def _aia(vcpu: Vcpu, insn: int, number: int, new_value: int, mask: int) -> int:
     if value == ILLEGAL:
         vcpu.csr_insn = None
         return truly_illegal(vcpu, insn)
-    if value == TO_USER:
-        vcpu.stats.count("csr_exit_user")
-        vcpu.kvm_run.exit_reason = Exit.RISCV_CSR
-        vcpu.hop("kvm-emulate", "vmm")
-        return 0
-    vcpu.kvm_run.riscv_csr.ret_value = value
-    vcpu.stats.count("csr_exit_kernel")
-    csr_return(vcpu)
-    vcpu.hop("kvm-emulate", "emulated")
-    return 1
+    return _to_user(vcpu) if value == TO_USER else _emulated(vcpu, value)
 
 
 def csr_return(vcpu: Vcpu) -> None:

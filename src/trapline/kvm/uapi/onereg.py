@@ -316,19 +316,23 @@ def _set_timer(vcpu: Vcpu, number: int, reg: int, value: int) -> None:
 
 
 # --- F and D ---
-def _get_fp(vcpu: Vcpu, number: int, reg: int) -> int:
+def _wide(vcpu: Vcpu, number: int, reg: int) -> bool:
+    """Whether the register is D's, which the guest must have."""
     wide = reg & TYPE_MASK == FP_D
     if not vcpu.guest_has("d" if wide else "f") or number > FCSR:
         raise _fail(vcpu, reg)
+    return wide
+
+
+def _get_fp(vcpu: Vcpu, number: int, reg: int) -> int:
+    wide = _wide(vcpu, number, reg)
     if number == FCSR:
         return int(vcpu.hart.call(csr_read, csr.FCSR))
     return int(vcpu.hart.f[number]) & (ALL if wide else 0xFFFF_FFFF)
 
 
 def _set_fp(vcpu: Vcpu, number: int, reg: int, value: int) -> None:
-    wide = reg & TYPE_MASK == FP_D
-    if not vcpu.guest_has("d" if wide else "f") or number > FCSR:
-        raise _fail(vcpu, reg)
+    wide = _wide(vcpu, number, reg)
     if number == FCSR:
         vcpu.hart.fflags, vcpu.hart.frm = value & 31, value >> 5 & 7
     else:

@@ -7,7 +7,9 @@ statistics. The policy is given to the VM and not looked at here.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from trapline.engine.api import Engine
@@ -312,16 +314,16 @@ class ProbeVm:
             _without(now.counters, skip)
 
 
+def records_of(log: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Yield what the guest's handler noted: scause, sepc, stval, sstatus."""
+    words = memoryview(log).cast("Q").tolist()
+    records = zip(words[::4], words[1::4], words[2::4], words[3::4], strict=True)
+    return takewhile(lambda record: record[1] != 0, records)
+
+
 def read_log(log: bytes) -> list[GuestSees]:
-    """Return what the guest's handler noted."""
-    words = memoryview(log).cast("Q")
-    seen = []
-    for at in range(0, len(words), 4):
-        cause, epc, tval, status = words[at : at + 4]
-        if epc == 0:
-            break
-        seen.append(GuestSees(cause, epc, tval, "VS" if status & MSTATUS_SPP else "VU"))
-    return seen
+    """Return the same as the guest sees it."""
+    return [GuestSees(c, epc, tval, "VS" if s & MSTATUS_SPP else "VU") for c, epc, tval, s in records_of(log)]
 
 
 def _goes_round(records: list[TrapRecord]) -> bool:

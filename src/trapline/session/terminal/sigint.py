@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 _ended = [0]  # runs that Ctrl-C could end, and that are over
@@ -75,13 +75,8 @@ def on_death(clean: Callable[[], object]) -> Iterator[None]:
         os.kill(os.getpid(), number)
 
     # What native code handles (faulthandler does SIGABRT) is its own: Python could not put it back.
-    ours = [number for number in DEADLY if signal.getsignal(number) is not None]
-    previous = {number: signal.signal(number, on_signal) for number in ours}
-    try:
+    with _handled([number for number in DEADLY if signal.getsignal(number) is not None], on_signal):
         yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -97,7 +92,13 @@ def on_stop(clean: Callable[[], object], again: Callable[[], object]) -> Iterato
             os.kill(os.getpid(), signal.SIGSTOP)
         again()
 
-    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGTSTP, signal.SIGCONT)}
+    with _handled((signal.SIGTSTP, signal.SIGCONT), on_signal):
+        yield
+
+
+@contextlib.contextmanager
+def _handled(numbers: Iterable[int], by: Callable[[int, Any], None]) -> Iterator[None]:
+    previous = {number: signal.signal(number, by) for number in numbers}
     try:
         yield
     finally:
