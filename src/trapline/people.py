@@ -14,6 +14,11 @@ def grouped(value: float) -> str:
     return f"{round(value):,}".replace(",", " ")
 
 
+def address(value: int, symbol: str | None = None) -> str:
+    """Return an address with its symbol, if there is one."""
+    return f"{value:#x} <{symbol}>" if symbol else f"{value:#x}"
+
+
 def times(value: int) -> str:
     """Return how often: once, 2 times."""
     return "once" if value == 1 else f"{grouped(value)} times"

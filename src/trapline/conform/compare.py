@@ -53,7 +53,6 @@ class Difference:
     accepted: Accepted | None = None
 
     def as_data(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
         reason = plain(self.accepted, "reason source") if self.accepted else None
         return {**plain(self, "event from=mode field real hosted"), "accepted": reason}
 
@@ -72,7 +71,6 @@ class Row:
         return any(d.accepted is None for d in self.differences)
 
     def as_data(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
         outcomes = {"real": self.real.outcome(), "hosted": self.hosted.outcome()}
         return {**plain(self.real, "event from=mode kernel_log=kernel"), **outcomes, **plain(self, "differences")}
 

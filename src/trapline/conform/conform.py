@@ -74,7 +74,6 @@ class Comparison:
         return Counter(d.field for d in self.differences if d.accepted is None)
 
     def as_data(self) -> dict[str, Any]:
-        """Return the JSON form."""
         return {
             **self.settings.head(),
             **({} if self.nacl is None else {"nested": True, "nacl": list(self.nacl)}),
@@ -101,7 +100,6 @@ class Conformance:
         return all(c.passed for c in self.comparisons)
 
     def as_data(self) -> dict[str, Any]:
-        """Return the JSON form."""
         return plain(self, "passed comparisons")
 
 

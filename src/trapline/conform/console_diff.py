@@ -28,7 +28,6 @@ class LineDifference:
     accepted: AcceptedLine | None = None
 
     def as_data(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
         reason = plain(self.accepted, "reason source") if self.accepted else None
         lines = {"real_line": self.real_line or None, "hosted_line": self.hosted_line or None}
         return {**lines, **plain(self, "real hosted"), "accepted": reason}

@@ -62,7 +62,6 @@ class CostRow:
         return sum(self.mean.values())
 
     def as_data(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
         return {
             "rounds": self.rounds,
             "mean": {k: round(v, 2) for k, v in self.mean.items()},
@@ -103,7 +102,6 @@ class CostTable:
         return QEMU.get(self.version, {}).get(name) if self.firmware == "opensbi-1.6" else None
 
     def as_data(self) -> dict[str, Any]:
-        """Return the JSON form."""
         return {
             "kernel": self.release, "firmware": self.firmware, "isa": self.isa,
             "rows": {r.loop.name: {**r.as_data(), "qemu": self.qemu(r.loop.name)} for r in self.rows},

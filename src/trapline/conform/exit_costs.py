@@ -60,7 +60,6 @@ class ExitRow:
         return 0 if self.usual is None else len(self.usual.exits)
 
     def as_data(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
         usual = self.usual
         return {
             "exits": self.exits, "rounds": self.rounds,
@@ -79,7 +78,6 @@ class ExitCosts:
     rows: tuple[ExitRow, ...]
 
     def as_data(self) -> dict[str, Any]:
-        """Return the JSON form."""
         return {**plain(self, "policy kernel=release nacl"), "events": {r.loop.name: r.as_data() for r in self.rows}}
 
 

@@ -53,7 +53,6 @@ class FirmwareReport:
         return not (self.named and self.differences)
 
     def as_data(self) -> dict[str, Any]:
-        """Return the JSON form."""
         models = {seen.key: seen for seen in self.other.events}
         of_event = "event=probe group from=mode hedeleg how to cause"
         return {

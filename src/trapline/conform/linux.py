@@ -52,7 +52,6 @@ class LinuxGuest:
     v01: bool = True  # the host's kernel was built with SBI v0.1 for guests
 
     def as_data(self) -> dict[str, Any]:
-        """Return the JSON form."""
         return {
             **plain(
                 self, "host=host_release guest=guest_release firmware end exits stats instructions=window.instructions"

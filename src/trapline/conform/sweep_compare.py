@@ -41,7 +41,6 @@ class SweepRow:
         return len({d.event for d in self.differences} - bad), len(bad)
 
     def as_data(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
         accepted, bad = self.items_that_differ
         counts = {"items": len(self.sweep.items), "accepted": accepted, "different": bad}
         return {**plain(self, "sweep=sweep.name text=sweep.text"), **counts, **plain(self, "differences")}

@@ -60,7 +60,6 @@ class FetchReport:
     notes: list[str] = field(default_factory=list)
 
     def as_data(self) -> dict[str, Any]:
-        """Return the JSON form."""
         kernel = self.kernel
         return {
             "suite": self.suite,

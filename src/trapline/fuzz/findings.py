@@ -29,7 +29,6 @@ class Case:
     ahead: tuple[bytes, ...] = ()  # programs of the same batch that must run first; none if it shows it alone
 
     def as_data(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
         return {**asdict(self), "program": self.program.hex(), "ahead": [p.hex() for p in self.ahead]}
 
     @classmethod
@@ -70,7 +69,6 @@ class Group:
     command: str = field(default="")
 
     def as_data(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
         return {**asdict(self.key), "line": self.key.line(), **plain(self, "count text case expected file command")}
 
     @classmethod

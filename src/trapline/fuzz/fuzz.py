@@ -37,7 +37,6 @@ class Result:
     unwritten: str = ""  # why the folder could not be written any more, which ended the search
 
     def as_data(self) -> dict[str, Any]:
-        """Return the JSON form."""
         return {
             **self.plan.settings.head(), **plain(self.plan, "from=mode seed"), "nested": self.plan.nested is not None,
             "l1": self.plan.nested.name if self.plan.nested else None, "seconds": round(self.seconds, 1),

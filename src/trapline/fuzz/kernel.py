@@ -70,7 +70,6 @@ class Found:
         return f"{name} function {self.function:#x}: {self.what}: the kernel {self.real}, the policy {self.hosted}"
 
     def as_data(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
         calls = [list(i.args) for i in self.calls]
         said = plain(self, "extension function field=what real hosted count file command")
         return {**said, "line": self.line(), "calls": calls}
@@ -87,7 +86,6 @@ class KernelResult:
     findings: list[Found] = field(default_factory=list)
 
     def as_data(self) -> dict[str, Any]:
-        """Return the JSON form."""
         return {**self.settings.head(), "from": "VS", **plain(self, "oracle=release seed runs findings")}
 
 

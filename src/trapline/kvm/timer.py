@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from trapline.kvm.entry import program_timer, timer_tick
 from trapline.kvm.uapi.numbers import MASK64
+from trapline.kvm.vcpu_state import HartWord
+from trapline.lang.state import Hart
 from trapline.machine.devices.clint import time_of
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.csr_numbers import HTIMEDELTA, VSTIMECMP
@@ -19,37 +21,19 @@ NEVER = MASK64
 class VcpuTimer:
     """One vCPU's next event, in ticks of guest time."""
 
+    sstc = HartWord("kvm_sstc", bool)  # whether the guest has stimecmp
+    next_cycles = HartWord("kvm_next_cycles", int)  # guest time of the next event
+    next_set = HartWord("kvm_next_set", bool)  # whether a timer of the host runs
+
     def __init__(self, vcpu: Vcpu, *, sstc: bool) -> None:
         self.vcpu = vcpu
         self.sstc = sstc
         self.reset()
 
     @property
-    def sstc(self) -> bool:
-        """Whether the guest has stimecmp. These three are words of the hart's state: native exits use them."""
-        return bool(self.vcpu.hart.kvm_sstc != 0)
-
-    @sstc.setter
-    def sstc(self, value: bool) -> None:
-        self.vcpu.hart.kvm_sstc = int(value)
-
-    @property
-    def next_cycles(self) -> int:
-        """Guest time of the next event."""
-        return int(self.vcpu.hart.kvm_next_cycles)
-
-    @next_cycles.setter
-    def next_cycles(self, value: int) -> None:
-        self.vcpu.hart.kvm_next_cycles = value
-
-    @property
-    def next_set(self) -> bool:
-        """Whether a timer of the host runs."""
-        return bool(self.vcpu.hart.kvm_next_set != 0)
-
-    @next_set.setter
-    def next_set(self, value: bool) -> None:
-        self.vcpu.hart.kvm_next_set = int(value)
+    def hart(self) -> Hart:
+        """The vCPU's."""
+        return self.vcpu.hart
 
     def now(self) -> int:
         """Return guest time."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Generic, Self, TypeVar, overload
 
 from trapline.lang.state import Hart
 from trapline.session.state.plain_types import U32, U64
@@ -24,52 +25,33 @@ TYPES: dict[str, Any] = {
 }
 
 
+T = TypeVar("T", int, bool)
+
+
+class HartWord(Generic[T]):
+    """An attribute that is a word of the owner's hart; `kind` is int, or bool for one that is 0 or 1."""
+
+    def __init__(self, word: str, kind: Callable[[int], T]) -> None:
+        self._word = word
+        self._kind: Callable[[int], T] = kind
+
+    @overload
+    def __get__(self, own: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, own: object, owner: type) -> T: ...
+    def __get__(self, own: Any, owner: type) -> Self | T:
+        return self if own is None else self._kind(int(getattr(own.hart, self._word)))
+
+    def __set__(self, own: Any, value: T) -> None:
+        setattr(own.hart, self._word, int(value))
+
+
 class VcpuWords:
     """State of a vCPU that is in words of its hart, where native exits use it."""
 
     hart: Hart
-
-    @property
-    def in_guest(self) -> bool:
-        """Whether the guest's registers are in the hart."""
-        return bool(self.hart.kvm_in_guest != 0)
-
-    @in_guest.setter
-    def in_guest(self, value: bool) -> None:
-        self.hart.kvm_in_guest = int(value)
-
-    @property
-    def blocked(self) -> bool:
-        """Whether a WFI waits for an interrupt."""
-        return bool(self.hart.kvm_blocked != 0)
-
-    @blocked.setter
-    def blocked(self, value: bool) -> None:
-        self.hart.kvm_blocked = int(value)
-
-    @property
-    def yielded(self) -> bool:
-        """Whether a WRS gives the rest of the turn to the other vCPUs."""
-        return bool(self.hart.kvm_yielded != 0)
-
-    @yielded.setter
-    def yielded(self, value: bool) -> None:
-        self.hart.kvm_yielded = int(value)
-
-    @property
-    def irqs_pending(self) -> int:
-        """VS-level interrupts that are to be pending."""
-        return int(self.hart.kvm_irqs)
-
-    @irqs_pending.setter
-    def irqs_pending(self, value: int) -> None:
-        self.hart.kvm_irqs = value
-
-    @property
-    def irqs_pending_mask(self) -> int:
-        """Those that have changed since the last entry."""
-        return int(self.hart.kvm_irqs_mask)
-
-    @irqs_pending_mask.setter
-    def irqs_pending_mask(self, value: int) -> None:
-        self.hart.kvm_irqs_mask = value
+    in_guest = HartWord("kvm_in_guest", bool)  # whether the guest's registers are in the hart
+    blocked = HartWord("kvm_blocked", bool)  # whether a WFI waits for an interrupt
+    yielded = HartWord("kvm_yielded", bool)  # whether a WRS gives the rest of the turn to the other vCPUs
+    irqs_pending = HartWord("kvm_irqs", int)  # VS-level interrupts that are to be pending
+    irqs_pending_mask = HartWord("kvm_irqs_mask", int)  # those that have changed since the last entry

@@ -62,7 +62,6 @@ class BootReport:
     loops: tuple[Loop, ...] = ()  # what harts repeated for ever when the run was ended from outside
 
     def as_data(self) -> dict[str, Any]:
-        """Return the JSON form."""
         return {
             "image": self.options.image or self.options.bios or self.options.snapshots.restore,
             "kernel": self.options.kernel,

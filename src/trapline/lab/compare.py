@@ -59,7 +59,6 @@ class Comparison:
         return html_table(("cause", "from", *self.names), [*rows, ended], self.guest)
 
     def as_data(self) -> dict[str, Any]:
-        """Return the JSON form."""
         return {
             **plain(self, "guest policies=names"),
             **plain(self.reports[0].options.settings, "firmware host_fwft misaligned"),

@@ -33,7 +33,6 @@ class Demo:
     costs: tuple[tuple[str, str, Route], ...]  # how, under what, the route
 
     def as_data(self) -> dict[str, Any]:
-        """Return the JSON form."""
         return {
             "event": EVENT,
             "scenes": [{"policy": s.policy, **s.route.as_data()} for s in self.scenes],

@@ -40,7 +40,6 @@ class Term:
     counts: dict[str, None] = field(default_factory=dict)  # of a counter: the causes whose rules move it
 
     def as_data(self) -> dict[str, Any]:
-        """Return the JSON form."""
         return {**plain(self, "kind name meaning sources presets"), "causes": list(self.counts)}
 
 

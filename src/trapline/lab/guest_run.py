@@ -110,7 +110,6 @@ class RunReport:
         )
 
     def as_data(self) -> dict[str, Any]:
-        """Return the JSON form."""
         death = self.result.death
         return {
             **self.options.settings.head(),

@@ -105,7 +105,6 @@ class Observation:
         return sum(k.count for k in self.kinds)
 
     def as_data(self) -> dict[str, Any]:
-        """Return the JSON form."""
         return {
             "traps": [_kind_data(k, self.traps) for k in self.kinds],
             **plain(self, "open lost hosted"),

@@ -30,7 +30,6 @@ class Changes:
     found: list[Difference]
 
     def as_data(self) -> dict[str, Any]:
-        """Return the JSON form."""
         rows = [{"what": d.what, "before": d.left, "now": d.right, "source": d.source} for d in self.found]
         return {"policy": self.policy.name, "before": self.before.name, "changes": rows}
 

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from trapline.lab.errors import UsageError
+from trapline.lab.routes import outcome
 from trapline.named_files import read_input
 
 Count = Annotated[int, Meta(ge=0)]
@@ -46,7 +47,7 @@ class Traps(Struct, frozen=True):
 
     def outcome(self) -> str:
         """Return the end, with the errno of a kill."""
-        return f"{self.end} -{self.errno}" if self.end == "killed" and self.errno is not None else self.end
+        return outcome(self.end, self.errno)
 
 
 class LastTrap(Struct, frozen=True):
@@ -238,10 +239,8 @@ class Routed(Struct, frozen=True):
 
     def outcome(self) -> str:
         """Return the end with its errno, or with the cause that the guest saw."""
-        if self.end == "killed" and self.errno is not None:
-            return f"killed -{self.errno}"
-        seen = self.guest_sees[0] if isinstance(self.guest_sees, tuple) and self.guest_sees else self.guest_sees
-        return f"guest {seen.cause}" if self.end == "guest" and isinstance(seen, Sees) else self.end
+        seen = next(iter(self.guest_sees), None) if isinstance(self.guest_sees, tuple) else self.guest_sees
+        return outcome(self.end, self.errno, seen)
 
 
 class Routes(Struct, frozen=True):

@@ -45,7 +45,6 @@ class RouteTable:
         return html_table(("cause", "event", "from", "route", "outcome"), rows, self._title())
 
     def as_data(self) -> dict[str, Any]:
-        """Return the JSON form."""
         return {**self.settings.head(), **plain(self, "routes notes")}
 
 

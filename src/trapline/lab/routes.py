@@ -21,8 +21,14 @@ class GuestSees:
     privilege: str  # where the guest believes that it came from: VS or VU
 
     def as_data(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
         return plain(self, "cause epc tval privilege")
+
+
+def outcome(end: str, errno: int | None, sees: Any = None) -> str:
+    """Return an end with its errno, or with the cause that the guest `sees`."""
+    if end == "killed" and errno is not None:
+        return f"killed -{errno}"
+    return f"guest {sees.cause}" if end == "guest" and sees is not None else end
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +46,6 @@ class Arrival:
     delegated: bool = False  # the level is HS although hedeleg has the bit of this cause
 
     def as_data(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
         return {name: getattr(self, name) for name in self.__slots__}
 
 
@@ -65,7 +70,6 @@ class Route:
     event_id: str = ""
 
     def as_data(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
         return plain(
             self,
             "cause name event event_id from=from_ path how end errno guest_sees counters instructions estimated source "
@@ -93,8 +97,4 @@ class Route:
 
     def outcome(self) -> str:
         """Return the end with its errno, or with the cause that the guest saw."""
-        if self.end == "killed":
-            return f"killed -{self.errno}"
-        if self.end == "guest" and self.guest_sees is not None:
-            return f"guest {self.guest_sees.cause}"
-        return self.end
+        return outcome(self.end, self.errno, self.guest_sees)

@@ -10,6 +10,7 @@ from trapline.dataclass import dataclass
 from trapline.kvm.report.cost import estimate
 from trapline.kvm.uapi.stats import Route
 from trapline.lab.observe import HostedCost, Observation
+from trapline.lab.routes import outcome
 from trapline.plain import plain
 from trapline.privilege.causes import cause_name
 from trapline.session.observe.observer import RoundTrips
@@ -58,7 +59,7 @@ class RunRow:
 
     def outcome(self) -> str:
         """Return the end, with the errno of a kill."""
-        return f"killed -{self.errno}" if self.end == "killed" else self.end
+        return outcome(self.end, self.errno)
 
     def key(self) -> tuple[Any, ...]:
         """Return what makes two rows the same route."""

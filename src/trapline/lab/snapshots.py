@@ -43,7 +43,6 @@ class Taken:
     seconds: float
 
     def as_data(self) -> dict[str, Any]:
-        """Return the JSON form."""
         return {"file": self.file, "bytes": self.size, "seconds": round(self.seconds, 3)}
 
 

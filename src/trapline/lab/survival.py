@@ -70,7 +70,6 @@ class Survival:
         return {o: ranges(names, [f.policy for f in self.fates if f.outcome == o]) for o in found}
 
     def as_data(self) -> dict[str, Any]:
-        """Return the JSON form."""
         mended = self.mended()
         return {
             "mended": mended.policy if mended else None,

@@ -50,7 +50,6 @@ class Place:
     code: tuple[str, ...] = ()
 
     def as_data(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
         return plain(self, "vcpu mode pc symbol what")
 
 

@@ -372,13 +372,7 @@ class Machine(Rewindable, Session):
             self._fit_slice(time.monotonic() - began)
         if self.htif is not None:
             self.htif.poll(self.harts[0])
-        if self.on_round is not None:
-            self.on_round()
-        self.console.flush()
-        self._receive()
-        self._outside.poll()
-        if self._panic.spins():
-            self.stop("panic", 1, self.console.panic.describe())
+        self._look_outside()
         if self._ended is None and self.schedule.all_asleep():
             self._idle()
         return done

@@ -346,6 +346,5 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         return html_table(("cause", "name", "delegated", "in HS"), rows, repr(self).strip("<>"))
 
     def as_data(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
         data: dict[str, Any] = msgspec.to_builtins(self, str_keys=True)
         return data

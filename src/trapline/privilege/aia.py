@@ -76,7 +76,6 @@ def read_mvip(hart: Hart) -> U64:
 
 @cold
 def write_mvip(hart: Hart, value: U64) -> None:
-    """mvip."""
     own = (hart.mvien_mask & LOCAL_INTERRUPTS) | (hart.mvien & (SSIP | SEIP))
     hart.mvip = (hart.mvip & ~own) | (value & own)
     if hart.mvien & SEIP == 0:
@@ -90,14 +89,12 @@ def write_mvip(hart: Hart, value: U64) -> None:
 
 @cold
 def write_hvien(hart: Hart, value: U64) -> None:
-    """hvien."""
     hart.hvien = value & hart.hvien_mask
     virtual_changed(hart)
 
 
 @cold
 def write_hvictl(hart: Hart, value: U64) -> None:
-    """hvictl."""
     hart.hvictl = value & HVICTL_WRITABLE
     virtual_changed(hart)
 
@@ -121,7 +118,6 @@ def write_hviprio1(hart: Hart, value: U64) -> None:
 
 @cold
 def write_hviprio2(hart: Hart, value: U64) -> None:
-    """hviprio2."""
     hart.hviprio2 = value
     priorities_changed(hart)
 
@@ -131,19 +127,16 @@ def write_hviprio2(hart: Hart, value: U64) -> None:
 
 @cold
 def read_mtopi(hart: Hart) -> U64:
-    """mtopi."""
     return machine_top(hart)
 
 
 @cold
 def read_stopi(hart: Hart) -> U64:
-    """stopi."""
     return supervisor_top(hart)
 
 
 @cold
 def read_vstopi(hart: Hart) -> U64:
-    """vstopi."""
     return guest_top(hart)
 
 
@@ -156,7 +149,6 @@ def topei(hart: Hart, file: U64) -> U64:
 
 @cold
 def read_mtopei(hart: Hart) -> U64:
-    """mtopei."""
     return topei(hart, U64(FILE_M))
 
 
@@ -168,7 +160,6 @@ def write_mtopei(hart: Hart, value: U64) -> None:
 
 @cold
 def read_stopei(hart: Hart) -> U64:
-    """stopei."""
     return topei(hart, U64(FILE_S))
 
 
@@ -227,7 +218,6 @@ def settable(word: U64, enabled: U64, external: U64) -> U64:
 
 @cold
 def read_mireg(hart: Hart) -> U64:
-    """mireg."""
     select = hart.miselect
     if selects_iprio(select):
         return hart.miprio[(select & 15) >> 1]
@@ -236,7 +226,6 @@ def read_mireg(hart: Hart) -> U64:
 
 @cold
 def write_mireg(hart: Hart, value: U64) -> None:
-    """mireg."""
     select = hart.miselect
     if selects_iprio(select):
         word = (select & 15) >> 1
@@ -249,7 +238,6 @@ def write_mireg(hart: Hart, value: U64) -> None:
 
 @cold
 def read_sireg(hart: Hart) -> U64:
-    """sireg."""
     select = hart.siselect
     if selects_iprio(select):
         return hart.siprio[(select & 15) >> 1]
@@ -258,7 +246,6 @@ def read_sireg(hart: Hart) -> U64:
 
 @cold
 def write_sireg(hart: Hart, value: U64) -> None:
-    """sireg."""
     select = hart.siselect
     if selects_iprio(select):
         word = (select & 15) >> 1
@@ -278,7 +265,6 @@ def read_vsireg(hart: Hart) -> U64:
 
 @cold
 def write_vsireg(hart: Hart, value: U64) -> None:
-    """vsireg."""
     file = guest_file(hart)
     if file != 0:
         imsic_write(hart, file, hart.vsiselect, value)

@@ -118,13 +118,11 @@ def read_instret(hart: Hart) -> U64:
 
 @cold
 def write_mcycle(hart: Hart, value: U64) -> None:
-    """mcycle."""
     write_counter(hart, U64(CYCLE_SLOT), value)
 
 
 @cold
 def write_minstret(hart: Hart, value: U64) -> None:
-    """minstret."""
     write_counter(hart, U64(INSTRET_SLOT), value)
 
 

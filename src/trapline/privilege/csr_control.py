@@ -122,7 +122,6 @@ def henvcfg_visible(hart: Hart) -> U64:
 
 @cold
 def read_henvcfg(hart: Hart) -> U64:
-    """henvcfg."""
     return hart.henvcfg & henvcfg_visible(hart)
 
 
@@ -136,7 +135,6 @@ def write_henvcfg(hart: Hart, value: U64) -> None:
 
 @cold
 def write_senvcfg(hart: Hart, value: U64) -> None:
-    """senvcfg."""
     hart.senvcfg = legal_cbie(value) & hart.senvcfg_mask
 
 
@@ -152,21 +150,18 @@ def guard_stimecmp(hart: Hart, csr: U64) -> None:
 
 @cold
 def write_stimecmp(hart: Hart, value: U64) -> None:
-    """stimecmp."""
     hart.stimecmp = value
     timer_changed(hart)
 
 
 @cold
 def write_vstimecmp(hart: Hart, value: U64) -> None:
-    """vstimecmp."""
     hart.vstimecmp = value
     timer_changed(hart)
 
 
 @cold
 def write_htimedelta(hart: Hart, value: U64) -> None:
-    """htimedelta."""
     hart.htimedelta = value
     timer_changed(hart)
 

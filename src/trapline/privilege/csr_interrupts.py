@@ -54,7 +54,6 @@ def write_mip(hart: Hart, value: U64) -> None:
 
 @cold
 def write_mie(hart: Hart, value: U64) -> None:
-    """mie."""
     hart.mie = value & hart.mie_mask
 
 
@@ -75,13 +74,11 @@ def write_sip(hart: Hart, value: U64) -> None:
 
 @cold
 def read_sie(hart: Hart) -> U64:
-    """sie."""
     return supervisor_enabled(hart) & ~HS_INTERRUPTS
 
 
 @cold
 def write_sie(hart: Hart, value: U64) -> None:
-    """sie."""
     mask = hart.mie_mask & hart.mideleg & ~HS_INTERRUPTS
     hart.mie = (hart.mie & ~mask) | (value & mask)
     mask = hart.mvien & ~hart.mideleg
@@ -90,7 +87,6 @@ def write_sie(hart: Hart, value: U64) -> None:
 
 @cold
 def read_hip(hart: Hart) -> U64:
-    """hip."""
     return pending(hart) & HS_INTERRUPTS
 
 
@@ -102,13 +98,11 @@ def write_hip(hart: Hart, value: U64) -> None:
 
 @cold
 def read_hie(hart: Hart) -> U64:
-    """hie."""
     return hart.mie & HS_INTERRUPTS
 
 
 @cold
 def write_hie(hart: Hart, value: U64) -> None:
-    """hie."""
     hart.mie = (hart.mie & ~HS_INTERRUPTS) | (value & HS_INTERRUPTS)
 
 
@@ -120,7 +114,6 @@ def write_hvip(hart: Hart, value: U64) -> None:
 
 @cold
 def write_hideleg(hart: Hart, value: U64) -> None:
-    """hideleg."""
     local = LOCAL_INTERRUPTS & (hart.mideleg | hart.mvien) if hart.has_ssaia != 0 else U64(0)
     hart.hideleg = value & (VS_INTERRUPTS | local)
 
@@ -151,13 +144,11 @@ def write_vsip(hart: Hart, value: U64) -> None:
 
 @cold
 def read_vsie(hart: Hart) -> U64:
-    """vsie."""
     return guest_enabled(hart)
 
 
 @cold
 def write_vsie(hart: Hart, value: U64) -> None:
-    """vsie."""
     mask = hart.hideleg & VS_INTERRUPTS
     hart.mie = (hart.mie & ~mask) | ((value << 1) & mask)
     mask = hart.hvien & ~hart.hideleg

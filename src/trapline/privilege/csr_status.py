@@ -27,7 +27,6 @@ def with_sd(status: U64) -> U64:
 
 @cold
 def read_mstatus(hart: Hart) -> U64:
-    """mstatus."""
     return with_sd(hart.mstatus)
 
 
@@ -56,7 +55,6 @@ def new_sstatus(hart: Hart, value: U64) -> U64:
 
 @cold
 def read_vsstatus(hart: Hart) -> U64:
-    """vsstatus."""
     return with_sd(hart.vsstatus)
 
 
@@ -84,19 +82,16 @@ def legal_epc(hart: Hart, epc: U64) -> U64:
 
 @cold
 def read_mepc(hart: Hart) -> U64:
-    """mepc."""
     return legal_epc(hart, hart.mepc)
 
 
 @cold
 def read_sepc(hart: Hart) -> U64:
-    """sepc."""
     return legal_epc(hart, hart.sepc)
 
 
 @cold
 def read_vsepc(hart: Hart) -> U64:
-    """vsepc."""
     return legal_epc(hart, hart.vsepc)
 
 
@@ -108,7 +103,6 @@ def read_fcsr(hart: Hart) -> U64:
 
 @cold
 def write_fcsr(hart: Hart, value: U64) -> None:
-    """fcsr."""
     hart.fflags = value & 31
     hart.frm = (value >> 5) & 7
     mark_fp_dirty(hart)
@@ -116,7 +110,6 @@ def write_fcsr(hart: Hart, value: U64) -> None:
 
 @cold
 def write_fflags(hart: Hart, value: U64) -> None:
-    """fflags."""
     hart.fflags = value & 31
     mark_fp_dirty(hart)
 

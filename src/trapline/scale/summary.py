@@ -44,7 +44,6 @@ class Summary:
     groups: tuple[Group, ...]
 
     def as_data(self) -> dict[str, Any]:
-        """Return the JSON form."""
         return {"by": list(self.by), "groups": [self._row(g) for g in self.groups]}
 
     def _row(self, group: Group) -> dict[str, Any]:

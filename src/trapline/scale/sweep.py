@@ -48,7 +48,6 @@ class Swept:
         return 1 if self.bad > self.limits else 3 if self.limits else 0
 
     def as_data(self) -> dict[str, Any]:
-        """Return the JSON form."""
         names = "spec directory units skipped run failed bad limits interrupted"
         said = {**plain(self, names), "seconds": round(self.seconds, 3)}
         return {**said, **self.summary.as_data(), **plain(self, "ended_badly=bad_records")}

@@ -53,7 +53,6 @@ class Loop:
         return f"{self.who} loops at pc {self.pc:#x} with {way}: {self.reason}"
 
     def as_data(self) -> dict[str, Any]:
-        """Return the JSON form."""
         return {**plain(self, "hart cause pc tval from=origin to=destination reason"), "name": cause_name(self.cause)}
 
 

@@ -35,6 +35,7 @@ class Session(Hooked, ABC):
     """A board or a guest, from the first to the last instruction of a run."""
 
     console: Console
+    on_round: Callable[[], None] | None
     _outside: Outside
     _panic: PanicCheck
     _ended: Ended | None
@@ -110,6 +111,16 @@ class Session(Hooked, ABC):
         finally:
             self.console.flush()
         return *self._ended, done
+
+    def _look_outside(self) -> None:
+        """Between two pieces of a run: who looks on, what is typed or comes in, whether its kernel has panicked."""
+        if self.on_round is not None:
+            self.on_round()
+        self.console.flush()
+        self._receive()
+        self._outside.poll()
+        if self._panic.spins():
+            self._end("panic", 1, self.console.panic.describe())
 
     def _hold(self) -> None:
         """The monitor holds it: time stands still."""

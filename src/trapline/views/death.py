@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from trapline.people import address
 from trapline.views.tables import show, table
 from trapline.views.terminal import number, put, say, style_of, wrapped
 
@@ -67,11 +68,6 @@ def _whole(console: Console, text: str, indent: int = 0, style: str = "") -> Non
     """Print a line as it is if it fits; else broken between words."""
     for part in wrapped(text, console.width, indent) if len(text) + indent > console.width else [" " * indent + text]:
         put(console, part, style)
-
-
-def address(value: int, symbol: str | None) -> str:
-    """Return an address with its symbol, if there is one."""
-    return f"{value:#x} <{symbol}>" if symbol else f"{value:#x}"
 
 
 def show_survival(console: Console, survival: Survival) -> None:

@@ -23,13 +23,6 @@ if TYPE_CHECKING:
     from trapline.views.audit import Group
 
 
-def outcome(r: NestedRoute) -> str:
-    """Return how an event ends: with the cause that the raising guest got, or an errno."""
-    if r.end == "killed":
-        return f"killed -{r.errno}"
-    return f"guest {r.l2_sees[0].cause}" if r.end == "guest" else r.end
-
-
 def show_nested_routes(console: Console, result: NestedRoutes) -> None:
     """Print the ways, a section for each cause."""
     facts(console, (*result.settings.facts(), f"L1 {result.l1}"), style="bold")
@@ -58,7 +51,7 @@ def _merged(routes: Iterable[NestedRoute]) -> dict[tuple[Any, ...], list[str]]:
         hosted = r.instructions.get("HS", 0) + r.instructions.get("M", 0)
         seen = " ".join(str(s.cause) for s in r.l1_sees) or "-"
         costs = (number(r.exits), number(own), f"~{number(hosted)}" if hosted else "0")
-        cells = (r.cause, r.as_data()["name"], r.event, r.path[1:], outcome(r), seen, *costs)
+        cells = (r.cause, r.as_data()["name"], r.event, r.path[1:], r.outcome(), seen, *costs)
         rows.setdefault(cells, []).append(r.from_)
     return rows
 
@@ -70,7 +63,7 @@ def show_seen(console: Console, result: NestedRoutes) -> None:
         put(console)
         say(console, f"{r.event}, from {r.from_}", 0, "bold")
         if r.path[1:]:
-            say(console, f"{route(*r.path)}   {outcome(r)}", 2, style_of(outcome(r)))
+            say(console, f"{route(*r.path)}   {r.outcome()}", 2, style_of(r.outcome()))
         rows, more = seen_by_level(r)
         if rows:
             made = table(*((name, "left") for name in ("level", "cause", "epc", "tval", "htval", "htinst", "set")))

@@ -401,13 +401,7 @@ class Guest(Rewindable, Session):
                 self._end("step", 0, "a vCPU made a step")
             case "idle" if self._ended is None:
                 self._wait_in_real_time()
-        if self.on_round is not None:
-            self.on_round()
-        self.console.flush()
-        self._receive()
-        self._outside.poll()
-        if self._panic.spins():
-            self._end("panic", 1, self.console.panic.describe())
+        self._look_outside()
         if self.console.source.live:
             self._keep_pace()
 

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 
 from trapline.dataclass import dataclass, field
 from trapline.kvm.uapi.numbers import Exit, SystemEvent
+from trapline.kvm.vcpu_state import HartWord
 from trapline.lang.state import Hart
 from trapline.privilege import csr_numbers as csr
 from trapline.session.state.plain_types import U64, Bits, Limits
@@ -117,28 +118,12 @@ class GuestCsrs:
     vsatp: int = 0
     scounteren: int = 7
     senvcfg: int = 0
+    vsie = HartWord("kvm_vsie", int)  # the guest's sie, learnt at each exit
+    hvip = HartWord("kvm_hvip", int)  # the interrupts that KVM injects
 
     def __post_init__(self) -> None:
         """Native exits use two of them: they are words of the hart's state."""
         self.hart.kvm_vsie = self.hart.kvm_hvip = 0
-
-    @property
-    def vsie(self) -> int:
-        """The guest's sie, learnt at each exit."""
-        return int(self.hart.kvm_vsie)
-
-    @vsie.setter
-    def vsie(self, value: int) -> None:
-        self.hart.kvm_vsie = value
-
-    @property
-    def hvip(self) -> int:
-        """The interrupts that KVM injects."""
-        return int(self.hart.kvm_hvip)
-
-    @hvip.setter
-    def hvip(self, value: int) -> None:
-        self.hart.kvm_hvip = value
 
 
 @dataclass(slots=True)

@@ -87,7 +87,6 @@ class Audit(ShownAudit[Finding]):
         return answers
 
     def as_data(self) -> dict[str, Any]:
-        """Return the JSON form."""
         alone = self.vu_alone()
         return {
             **self.head(PROPERTIES),

@@ -27,7 +27,6 @@ class Since:
     gone: tuple[Key, ...]
 
     def as_data(self) -> dict[str, Any]:
-        """Return the JSON form."""
         return {**plain(self, "file new"), "gone": [dict(zip(_NESTED_KEY, key, strict=False)) for key in self.gone]}
 
 

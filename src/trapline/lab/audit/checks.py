@@ -85,7 +85,6 @@ class Finding:
         return replace(self, policy=policy, firmware=firmware, host_fwft=host_fwft)
 
     def as_data(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
         named = {"property": self.prop, "name": cause_name(self.cause)}
         return named | plain(
             self,

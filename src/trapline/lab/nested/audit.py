@@ -50,7 +50,6 @@ class NestedFinding(Finding):
     l1: str = ""
 
     def as_data(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
         return {**Finding.as_data(self), "l1": self.l1}
 
 
@@ -66,7 +65,6 @@ class NestedAudit(ShownAudit[NestedFinding]):
     interrupted: bool = False
 
     def as_data(self) -> dict[str, Any]:
-        """Return the JSON form."""
         return {**self.head(PROPERTIES), "l1": list(self.l1)}
 
 

@@ -46,7 +46,6 @@ class HypervisorSees:
         return cls(cause, epc, tval, htval, htinst, spv, spvp, gva, bool(sstatus & MSTATUS_SPP))
 
     def as_data(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
         return {name: getattr(self, name) for name in self.__slots__}
 
 

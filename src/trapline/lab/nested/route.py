@@ -14,7 +14,7 @@ from trapline.lab.nested.events import NESTED_EVENTS
 from trapline.lab.nested.probe import HypervisorSees, Levels, NestedProbeVm
 from trapline.lab.probe.events import EVENTS, OF_A_FLAT_GUEST
 from trapline.lab.route import event_names, first_cause, harts
-from trapline.lab.routes import Arrival, GuestSees
+from trapline.lab.routes import Arrival, GuestSees, outcome
 from trapline.lab.settings import Settings, guest_isa, policy_of, settings
 from trapline.plain import plain
 from trapline.policies import Policy
@@ -44,11 +44,14 @@ class NestedRoute:
     arrivals: tuple[Arrival, ...]
 
     def as_data(self) -> dict[str, Any]:
-        """Return the JSON form."""
         named = {**plain(self, "event_id event cause"), "name": cause_name(self.cause)}
         return named | plain(
             self, "from=from_ path how end errno exits instructions l1_sees guest_sees=l2_sees arrivals"
         )
+
+    def outcome(self) -> str:
+        """Return how it ends: with the cause that the raising guest got, or an errno."""
+        return outcome(self.end, self.errno, next(iter(self.l2_sees), None))
 
     def arrow(self) -> str:
         """Return the path in one line."""
@@ -64,7 +67,6 @@ class NestedRoutes:
     routes: tuple[NestedRoute, ...]
 
     def as_data(self) -> dict[str, Any]:
-        """Return the JSON form."""
         return {**self.settings.head(), **plain(self, "l1 routes")}
 
 

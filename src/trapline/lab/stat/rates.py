@@ -10,6 +10,7 @@ from typing import Any
 
 from trapline.lab.results import Traps
 from trapline.lab.stat.client import Cpu, Names, Sample
+from trapline.people import address
 from trapline.plain import plain
 from trapline.privilege.causes import INTERRUPT
 
@@ -32,7 +33,6 @@ class Line:
     trap: Traps | None = None
 
     def as_data(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
         if (t := self.trap) is None:
             return {"name": self.name, "total": self.total, "rate": round(self.rate, 1)}
         plain = {"cause": t.cause, "name": t.name, "from": t.from_, "path": t.way(), "how": t.how}
@@ -65,7 +65,6 @@ class View:
         return sum(line.rate for line in self.levels if line.name not in self.sample.estimated) / 1e6
 
     def as_data(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
         vcpus = zip(self.sample.vcpus, self.where, strict=True)
         return {
             **plain(self.sample, "pid seconds"),
@@ -125,8 +124,7 @@ class Rates:
         return made
 
     def _where(self, sample: Sample, cpu: Cpu) -> str:
-        name = self.names.name(sample, cpu.mode, cpu.pc)
-        return f"{cpu.pc:#x} <{name}>" if name else f"{cpu.pc:#x}"
+        return address(cpu.pc, self.names.name(sample, cpu.mode, cpu.pc))
 
     def _functions(self, of: Sample, sample: Sample) -> dict[str, int]:
         """Return how often a vCPU was seen in each function, the most often first."""

@@ -71,8 +71,3 @@ def items(lines: Iterable[str]) -> Element | None:
 def facts(*parts: str) -> Element:
     """Return facts in one line."""
     return el("p", " · ".join(part for part in parts if part), class_="faint")
-
-
-def address(value: int, symbol: str | None = None) -> str:
-    """Return an address with its symbol, if there is one."""
-    return f"{value:#x} <{symbol}>" if symbol else f"{value:#x}"

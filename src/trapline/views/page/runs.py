@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
 from trapline.lab.results import Killed, Observed, Run
+from trapline.people import address
 from trapline.views.page.bars import KNOWN, Bar, bars
 from trapline.views.page.elements import el
-from trapline.views.page.parts import Rows, address, both, facts, folded, items, outcome
+from trapline.views.page.parts import Rows, both, facts, folded, items, outcome
 from trapline.views.page.picture import picture
 from trapline.views.page.ways import ways
 from trapline.views.run import COSTED_MORE, cause_text
