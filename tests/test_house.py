@@ -200,8 +200,9 @@ def test_a_word_of_the_engine_is_found(line: str) -> None:
 
 
 def test_numbers_of_the_specification_have_one_home() -> None:
-    """Causes, bits of page-table entries and kinds of memory are numbered in one file each, and nowhere else."""
+    """Causes, PTE bits, kinds of memory, fields of envcfg and atp, and SYSTEM's encodings have one home each."""
     homes = {"privilege/causes.py": r"", "privilege/pte.py": r"", "privilege/protection.py": r"KIND_"}
+    homes |= {"isa/system.py": r"", "privilege/fields.py": ("ENVCFG_", "ATP_")}
     assert not second_homes(homes)
 
 

@@ -27,11 +27,11 @@ from trapline.lab.route import event_names
 from trapline.lab.settings import Settings, policy_of
 from trapline.plain import plain
 from trapline.policies import Policy
+from trapline.privilege.causes import MISALIGNED_BITS
 from trapline.privilege.isa_string import DEFAULT_ISA, extensions
 
 # With Zcb for the events that need it; those of a hart without C cannot run, since the kernel needs C.
 ISA = f"{DEFAULT_ISA}_zcb"
-MISALIGNED_BITS = 1 << 4 | 1 << 6
 
 
 @dataclass(slots=True)

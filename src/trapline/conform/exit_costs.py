@@ -18,11 +18,13 @@ from trapline.conform.loops import LOOPS, Loop, files
 from trapline.conform.nested import NestedSession
 from trapline.conform.port import MARK, Snapshot
 from trapline.firmware.models import DEFAULT_MODEL
+from trapline.isa.system import SRET, is_csr, is_guest_access
 from trapline.isa.text import csr_name
 from trapline.kvm.report.trace import TrapRecord
 from trapline.lab.errors import UsageError
 from trapline.lab.settings import Settings, policy_of
 from trapline.lang.state import Hart
+from trapline.lang.values import U64
 from trapline.plain import plain
 from trapline.policies import Policy
 from trapline.privilege.causes import INTERRUPT, VIRTUAL_INST, cause_name
@@ -31,7 +33,7 @@ from trapline.vmm.arguments import parse_nacl
 ROUNDS = 40
 STEPS = ("off", "csr", "csr,hfence", "csr,hfence,sret", "csr,hfence,sret,autoswap")
 HAS_CLIENT = (6, 13)  # of NACL: Linux asks for it since
-OF_L2, SYSTEM, SRET = ("vVS", "vVU"), 0x73, 0x1020_0073
+OF_L2 = ("vVS", "vVU")
 _LEFT, _ENTERED = ("nested-leave", "nested-redirect"), "nested-enter"
 
 Progress = Callable[[int, int, str], None]
@@ -196,7 +198,7 @@ def what(record: TrapRecord) -> str:
     if bits == SRET:
         return "sret"
     how, rd, rs1 = bits >> 12 & 3, bits >> 7 & 31, bits >> 15 & 31
-    if bits & 0x7F != SYSTEM or bits >> 12 & 7 == 4 or how == 0:
-        return "hlv or hsv" if bits >> 12 & 7 == 4 else "hfence"
+    if not is_csr(U64(bits)):
+        return "hlv or hsv" if is_guest_access(U64(bits)) else "hfence"
     word = "read" if how > 1 and rs1 == 0 else "write" if rd == 0 else "swap"
     return f"{word} {csr_name(bits >> 20)}"

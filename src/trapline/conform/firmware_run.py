@@ -38,6 +38,8 @@ from trapline.privilege import csr_numbers as csr
 from trapline.privilege.causes import cause_name
 from trapline.privilege.csr import csr_write
 from trapline.privilege.fields import (
+    ATP_MODE_SHIFT,
+    ATP_SV39,
     HSTATUS_GVA,
     HSTATUS_SPV,
     HSTATUS_SPVP,
@@ -266,13 +268,13 @@ class Board:
         hart, symbols = self.hart, self.code.symbols
         virtual, privilege = MODES[mode]
         user = privilege == 0 and probe.paging == "vsatp"
-        table = 8 << 60 | table_of("user" if user else "supervisor") >> 12
+        table, guests = _sv39("user" if user else "supervisor"), _sv39("guest")
         window = WINDOW if user else 0
         floats = MSTATUS_FS if probe.floats else 0
         for number, value in (
             (csr.STVEC, symbols["hs_handler"] + window * (not virtual)), (csr.VSTVEC, symbols["vs_handler"] + window),
             (csr.HCOUNTEREN, probe.counters), (csr.SCOUNTEREN, probe.counters), (csr.HEDELEG, hedeleg),
-            (csr.SIE, 0), (csr.HGATP, (8 << 60 | table_of("guest") >> 12) if probe.paging == "hgatp" else 0),
+            (csr.SIE, 0), (csr.HGATP, guests if probe.paging == "hgatp" else 0),
             (csr.VSATP, table if virtual and probe.paging == "vsatp" else 0),
             (csr.SSTATUS, floats | MSTATUS_SPP * privilege),
             (csr.VSSTATUS, floats), (csr.HSTATUS, HSTATUS_SPV * virtual), (csr.SEPC, test),
@@ -316,6 +318,10 @@ class Board:
         words = (int.from_bytes(data[n : n + 8], "little") for n in range(0, len(data), 8))
         floats = (int(getattr(hart, status)) & MSTATUS_FS for status in ("mstatus", "vsstatus"))
         return int(hart.x[10]), int(hart.f[10]), *words, *floats
+
+
+def _sv39(name: str) -> int:
+    return ATP_SV39 << ATP_MODE_SHIFT | table_of(name) >> 12
 
 
 def _for_memory(path: Path, folder: Path) -> Path:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from trapline.isa.assemble import assemble
 from trapline.lab.probe.image import ALL, END, FINISHER, MARK, MMIO_PAGE
+from trapline.privilege.fields import ATP_MODE_SHIFT, ATP_SV39
 from trapline.privilege.pte import PTE_U
 
 RAM = 0x8000_0000
@@ -61,7 +62,7 @@ def rounds_of(loop: Loop, rounds: int) -> int:
 def encode(loop: Loop, rounds: int) -> bytes:
     """Return the guest: code, and a page table behind it."""
     window = USER if loop.user else 0
-    satp = f"li t0, {8 << 60 | TABLE >> 12:#x}; csrw satp, t0; sfence.vma" if loop.paging else ""
+    satp = f"li t0, {ATP_SV39 << ATP_MODE_SHIFT | TABLE >> 12:#x}; csrw satp, t0; sfence.vma" if loop.paging else ""
     source = f"""
   la t0, handler
   csrw stvec, t0

@@ -17,6 +17,7 @@ from trapline.lang.state.words import LAYOUT
 from trapline.privilege.causes import INTERRUPT
 from trapline.session.observe.trap_counts import Trap, counted, instructions_by_mode, trap_at
 from trapline.session.regions import Regions
+from trapline.session.tables import pages, translate
 
 PORT = 0x10_2000
 MARK, END = 1, 2
@@ -104,32 +105,14 @@ class Port:
 
 def read_virtual(read: Callable[[int, int], bytes], satp: int, address: int, size: int) -> bytes:
     """Read memory as the address space of `satp` has it; pages that are not mapped read as zeros."""
-    data = bytearray()
-    while len(data) < size:
-        here = address + len(data)
-        length = min(size - len(data), 4096 - here % 4096)
-        physical = _translate(read, satp, here)
-        data += bytes(length) if physical is None else read(physical, length)
-    return bytes(data)
 
+    def piece(at: int, length: int) -> bytes:
+        try:
+            return read(translate(lambda entry: int.from_bytes(read(entry, 8), "little"), satp, at), length)
+        except ValueError:
+            return bytes(length)
 
-def _translate(read: Callable[[int, int], bytes], satp: int, address: int) -> int | None:
-    """Walk a page table (Sv39, Sv48 or Sv57) without any checks of permission."""
-    levels = {8: 3, 9: 4, 10: 5}.get(satp >> 60)
-    if levels is None:
-        return address
-    table = (satp & (1 << 44) - 1) << 12
-    for level in reversed(range(levels)):
-        index = address >> 12 + 9 * level & 511
-        entry = int.from_bytes(read(table + 8 * index, 8), "little")
-        if not entry & 1:
-            return None
-        at = (entry >> 10 & (1 << 44) - 1) << 12
-        if entry & 0xE:
-            span = 1 << 12 + 9 * level
-            return at & -span | address & span - 1
-        table = at
-    return None
+    return b"".join(piece(*part) for part in pages(address, size))
 
 
 def port_device(port: Port) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trapline.conform.sweep import Item, Sweep
+from trapline.isa.system import SYSTEM
 from trapline.privilege.csr_numbers import CSR_BY_NAME
 
 A0, A1, RETURN = 10, 11, 0x0000_8067
@@ -18,7 +19,7 @@ PATTERNS = (0, (1 << 64) - 1, 0x5555_5555_5555_5555, 0xAAAA_AAAA_AAAA_AAAA, 1 <<
 
 def system(number: int, function: int, rd: int, rs1: int) -> int:
     """Encode a CSR instruction (Zicsr chapter)."""
-    return number << 20 | rs1 << 15 | function << 12 | rd << 7 | 0x73
+    return number << 20 | rs1 << 15 | function << 12 | rd << 7 | SYSTEM
 
 
 def _words(*words: int) -> bytes:

@@ -7,11 +7,10 @@ from typing import ClassVar
 from trapline.dataclass import dataclass
 from trapline.lang.state import Hart
 from trapline.privilege import csr_numbers as csr
+from trapline.privilege.causes import MISALIGNED_BITS
 from trapline.privilege.csr import csr_read, csr_write
+from trapline.privilege.fields import ENVCFG_ADUE
 from trapline.sbi.numbers import Feature, SbiError
-
-MIS_DELEG = 1 << 4 | 1 << 6
-ADUE = 1 << 61
 
 
 @dataclass(slots=True)
@@ -40,7 +39,7 @@ class CsrBits:
 
 def features_of(hart: Hart, adue_needs_svade: bool = False) -> dict[int, CsrBits]:
     """Return the features that this hart can have."""
-    found = {int(Feature.MISALIGNED_EXC_DELEG): CsrBits(hart, csr.MEDELEG, MIS_DELEG)}
+    found = {int(Feature.MISALIGNED_EXC_DELEG): CsrBits(hart, csr.MEDELEG, MISALIGNED_BITS)}
     if hart.has_svadu != 0 and (hart.has_svade != 0 or not adue_needs_svade):
-        found[int(Feature.PTE_AD_HW_UPDATING)] = CsrBits(hart, csr.MENVCFG, ADUE)
+        found[int(Feature.PTE_AD_HW_UPDATING)] = CsrBits(hart, csr.MENVCFG, ENVCFG_ADUE)
     return found

@@ -14,7 +14,7 @@ from trapline.firmware.board import Board, FirmwareSbi, HartRecord, change_bits
 from trapline.firmware.cost import Cost
 from trapline.firmware.dump import dump
 from trapline.firmware.handler import NOT_SERVED, WENT_BACK, leave_machine, serve_trap
-from trapline.firmware.models import ADUE, ALL_ONES, DEFAULT_MODEL, FirmwareModel, model
+from trapline.firmware.models import DEFAULT_MODEL, FirmwareModel, model
 from trapline.firmware.outcome import Outcome
 from trapline.firmware.redirect import WENT_TO_HS, WENT_TO_VS, flags_of, redirect_trap
 from trapline.firmware.trap import MachineTrap, last_trap, read_trap
@@ -23,6 +23,8 @@ from trapline.privilege import causes
 from trapline.privilege import csr_numbers as csr
 from trapline.privilege.csr import csr_write
 from trapline.privilege.fields import (
+    ALL_ONES,
+    ENVCFG_ADUE,
     MSTATUS_FS,
     MSTATUS_MPP_SHIFT,
     MTIP,
@@ -116,8 +118,8 @@ class Firmware:
 
     def _write_machine_csrs(self, hart: Hart) -> None:
         m = self.model
-        kept = int(hart.menvcfg) & ADUE
-        menvcfg = m.menvcfg & ~ADUE | kept if m.keeps_adue else m.menvcfg
+        kept = int(hart.menvcfg) & ENVCFG_ADUE
+        menvcfg = m.menvcfg & ~ENVCFG_ADUE | kept if m.keeps_adue else m.menvcfg
         for number, value in (
             (csr.MEDELEG, m.medeleg),
             (csr.MIDELEG, m.mideleg),

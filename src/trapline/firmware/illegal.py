@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from trapline.firmware.redirect import EMULATES_TIME_ALWAYS
 from trapline.firmware.unprivileged import fetches
+from trapline.isa.system import SYSTEM
 from trapline.lang.functions import cold
 from trapline.lang.state import Hart
 from trapline.lang.values import U64
@@ -15,7 +16,6 @@ from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.csr_numbers import HTIMEDELTA, MCYCLE, MEPC
 from trapline.privilege.modes import SUPERVISOR, USER
 
-SYSTEM_OPCODE = 0x73
 CYCLE, TIME, HPMCOUNTER31 = 0xC00, 0xC01, 0xC1F
 
 
@@ -30,7 +30,7 @@ def emulate_illegal(hart: Hart, epc: U64, priv: U64, virt: U64) -> bool:
         if not fetches(hart, epc, priv, virt):
             return False
         bits = hart.attempted
-    if bits & 0x7F == SYSTEM_OPCODE and reads_counter(hart, bits, priv, virt):
+    if bits & 0x7F == SYSTEM and reads_counter(hart, bits, priv, virt):
         csr_write(hart, U64(MEPC), epc + 4)
         return True
     hart.trap_tval = bits

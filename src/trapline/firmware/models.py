@@ -13,6 +13,15 @@ from types import MappingProxyType
 from trapline.dataclass import dataclass, replace
 from trapline.defaults import FIRMWARE
 from trapline.privilege import causes
+from trapline.privilege.fields import (
+    ALL_ONES,
+    ENVCFG_ADUE,
+    ENVCFG_CBCFE,
+    ENVCFG_CBIE,
+    ENVCFG_CBZE,
+    ENVCFG_PBMTE,
+    ENVCFG_STCE,
+)
 from trapline.sbi.host import SbiProfile
 from trapline.sbi.numbers import Implementation, SbiError, spec_version
 
@@ -21,11 +30,6 @@ OPENSBI_MEDELEG_0_8 = 0xF0_B509  # 0, 3, 8, 10, 12, 13, 15, 20 to 23 (sbi_hart.c
 OPENSBI_MEDELEG_1_6 = 0xF4_B509  # and 18, software check
 S_INTERRUPTS = 1 << causes.IRQ_SSI | 1 << causes.IRQ_STI | 1 << causes.IRQ_SEI
 LCOFI = 1 << causes.IRQ_LCOFI
-MISALIGNED = 1 << causes.LOAD_MISALIGNED | 1 << causes.STORE_MISALIGNED
-
-CBIE_INVALIDATE, CBCFE, CBZE = 3 << 4, 1 << 6, 1 << 7
-ADUE, PBMTE, STCE = 1 << 61, 1 << 62, 1 << 63
-ALL_ONES = (1 << 64) - 1
 
 
 class ToVs(Enum):
@@ -49,7 +53,7 @@ class FirmwareModel:
     mideleg: int = S_INTERRUPTS | LCOFI
     mcounteren: int = 0xFFFF_FFFF
     scounteren: int = 7
-    menvcfg: int = CBIE_INVALIDATE | CBCFE | CBZE | PBMTE | STCE
+    menvcfg: int = ENVCFG_CBIE | ENVCFG_CBCFE | ENVCFG_CBZE | ENVCFG_PBMTE | ENVCFG_STCE
     mstateen0: int = 0xDE00_0000_0000_0000
     # medeleg bits that this hart does not have: the model is of a hart and its firmware.
     tied_zero: int = 0
@@ -138,7 +142,7 @@ _OPENSBI_1_1 = replace(
     ),
     to_vs=ToVs.HEDELEG,
     sbi=_opensbi(1, 1, (1, 0), _V0_3),
-    menvcfg=CBIE_INVALIDATE | CBCFE | CBZE | PBMTE | STCE,
+    menvcfg=ENVCFG_CBIE | ENVCFG_CBCFE | ENVCFG_CBZE | ENVCFG_PBMTE | ENVCFG_STCE,
     mstateen0=0xDE00_0000_0000_0000,
     fixes_tinst=True,
 )
@@ -154,7 +158,7 @@ _OPENSBI_1_6 = replace(
     medeleg=OPENSBI_MEDELEG_1_6,
     sbi=_opensbi(1, 6, (2, 0), f"{_V0_3} dbcn fwft"),
     # Svadu without Svade in the device tree: on from the start (conform: read back under Debian's kernels)
-    menvcfg=CBIE_INVALIDATE | CBCFE | CBZE | ADUE | PBMTE | STCE,
+    menvcfg=ENVCFG_CBIE | ENVCFG_CBCFE | ENVCFG_CBZE | ENVCFG_ADUE | ENVCFG_PBMTE | ENVCFG_STCE,
     writes_gva=True,
     writes_htval_of_hs=True,
     keeps_adue=False,

@@ -16,6 +16,7 @@ from random import Random
 
 from trapline.isa.assemble import assemble, assemble_program
 from trapline.lab.probe import image as probe
+from trapline.privilege.fields import ATP_MODE_SHIFT, ATP_SV39
 from trapline.privilege.pte import PTE_A, PTE_D, PTE_G, PTE_N, PTE_R, PTE_U, PTE_V, PTE_W, PTE_X
 
 RAM = probe.RAM
@@ -342,7 +343,7 @@ def build(mode: str, over: str = "") -> Image:
     """Assemble the guest for programs of a mode, VU or VS; `over` is code before its end, which may go on elsewhere."""
     user = mode == "VU"
     window, swap = (USER, "csrrw tp, sscratch, tp") if user else (0, "")
-    satp = 8 << 60 | TABLE >> 12
+    satp = ATP_SV39 << ATP_MODE_SHIFT | TABLE >> 12
     saved = [n for n in range(1, 32) if n not in (4, 5, 6, 7)]
     program = assemble_program(
         _SOURCE.format(

@@ -21,6 +21,7 @@ from trapline.fuzz.hardware import Hardware
 from trapline.fuzz.image import Image
 from trapline.fuzz.target import LIMIT
 from trapline.isa.decode import Decoder, enabled_extensions
+from trapline.isa.system import SYSTEM
 from trapline.lang.control import EXIT_HOSTED_M, EXIT_LIMIT, EXIT_STOP
 from trapline.privilege.causes import (
     ECALL_HS,
@@ -114,7 +115,7 @@ class Mixed(Hardware):
             self._way(self._trap, self._do, self._leave_to_firmware)(trap)
         elif trap.cause in (LOAD_ACCESS, STORE_ACCESS):
             self._way(self._trap, self._read_as_zero)(trap)
-        elif trap.cause == ILLEGAL_INST and trap.tval & 0x7F == 0x73 and trap.tval >> 20 in (*COUNTERS, STIMECMP):
+        elif trap.cause == ILLEGAL_INST and trap.tval & 0x7F == SYSTEM and trap.tval >> 20 in (*COUNTERS, STIMECMP):
             self._way(self._trap, self._count)(trap)
         elif trap.cause == ECALL_HS:
             self._call(trap)

@@ -7,6 +7,7 @@ table that the G-stage does not map. Tables of four and five levels begin with e
 
 from __future__ import annotations
 
+from trapline.privilege.fields import ATP_MODE_SHIFT, ATP_SV39
 from trapline.privilege.pte import PTE_A, PTE_D, PTE_R, PTE_U, PTE_V, PTE_W, PTE_X
 
 BASE = 0x8000_0000
@@ -25,8 +26,8 @@ TABLE_WINDOW = 11  # entry of the G-stage: RAM, for VS-stage tables that the gue
 SV48, SV57, SV48X4, SV57X4 = S_TABLE + 0x1000, S_TABLE + 0x2000, S_TABLE + 0x4000, S_TABLE + 0x8000
 _SV57_MIDDLE, _SV57X4_MIDDLE = S_TABLE + 0x3000, S_TABLE + 0xC000
 
-SATP = 8 << 60 | S_TABLE >> 12
-HGATP = 8 << 60 | G_TABLE >> 12
+SATP = ATP_SV39 << ATP_MODE_SHIFT | S_TABLE >> 12
+HGATP = ATP_SV39 << ATP_MODE_SHIFT | G_TABLE >> 12
 
 _DATA = 2 << 28  # the GiB of RAM
 _AD = PTE_A | PTE_D

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from trapline.privilege import fields as f
+
 # Where a program starts: V and the privilege, as mstatus has MPV and MPP.
 MODES = {"U": (0, 0), "HS": (0, 1), "M": (0, 3), "VU": (1, 0), "VS": (1, 1)}
 
@@ -16,7 +18,7 @@ NOTED = (
 TAKERS = {"M": 0, "HS": 1, "VS": 2, "nobody": 3}
 
 SIE, MIE, SPIE, MPIE, SPP, MPP = 1 << 1, 1 << 3, 1 << 5, 1 << 7, 1 << 8, 3 << 11
-FIOM, ADUE, PBMTE, STCE = 1, 1 << 61, 1 << 62, 1 << 63
+FIOM, ADUE, PBMTE, STCE = f.ENVCFG_FIOM, f.ENVCFG_ADUE, f.ENVCFG_PBMTE, f.ENVCFG_STCE
 MPRV, TVM, TW, TSR, MGVA, MPV, MDT = 1 << 17, 1 << 20, 1 << 21, 1 << 22, 1 << 38, 1 << 39, 1 << 42
 GVA, SPV, SPVP, HU, VTVM, VTW, VTSR = 1 << 6, 1 << 7, 1 << 8, 1 << 9, 1 << 20, 1 << 21, 1 << 22
 ALL = (1 << 64) - 1

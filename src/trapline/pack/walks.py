@@ -29,6 +29,7 @@ from trapline.privilege.causes import (
     STORE_GUEST_PAGE_FAULT,
     STORE_PAGE_FAULT,
 )
+from trapline.privilege.fields import ATP_MODE_SHIFT, ATP_SV39, ATP_SV48, ATP_SV57
 from trapline.privilege.pte import PTE_A, PTE_D, PTE_R, PTE_U, PTE_V, PTE_W, PTE_X
 
 AD = "Supervisor: Svadu, Svade; H: henvcfg.ADUE, menvcfg.ADUE"
@@ -122,7 +123,7 @@ def _aging() -> Iterator[Walk]:
 
 def _aging_of_tables() -> Iterator[Walk]:
     """VS-stage tables in pages of the G-stage that are read-only, or without A or D."""
-    vsatp = held("vsatp", 8 << 60 | _TABLE_GPA >> 12)
+    vsatp = held("vsatp", ATP_SV39 << ATP_MODE_SHIFT | _TABLE_GPA >> 12)
     leaf = _RAM | _RWX
     update = (held("menvcfg", ADUE), held("henvcfg", ADUE))
     window = _RAM | PTE_V | PTE_R | PTE_U | PTE_A
@@ -177,8 +178,16 @@ def _memory_types() -> Iterator[Walk]:
 def _wide() -> Iterator[Walk]:
     """Every mode of vsatp and hgatp: what it reaches, and the first address that it does not."""
     here = DATA + 0x120
-    guests = ((39, HGATP), (48, 9 << 60 | SV48X4 >> 12), (57, 10 << 60 | SV57X4 >> 12))
-    supervisors = ((39, SATP), (48, 9 << 60 | SV48 >> 12), (57, 10 << 60 | SV57 >> 12))
+    guests = (
+        (39, HGATP),
+        (48, ATP_SV48 << ATP_MODE_SHIFT | SV48X4 >> 12),
+        (57, ATP_SV57 << ATP_MODE_SHIFT | SV57X4 >> 12),
+    )
+    supervisors = (
+        (39, SATP),
+        (48, ATP_SV48 << ATP_MODE_SHIFT | SV48 >> 12),
+        (57, ATP_SV57 << ATP_MODE_SHIFT | SV57 >> 12),
+    )
     for mode, code, store in _accesses("hgatp"):
         fault = _FAULTS["hgatp"][store]
         for bits, hgatp in guests:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from trapline.pack import rows
 from trapline.pack.rows import ALL, Case, Check, Options, csr
+from trapline.privilege.fields import ATP_MODE_SHIFT, ATP_PPN, ATP_SV39
 
 HEDELEG_TABLE = "H: Hypervisor Trap Delegation Registers, bits of hedeleg that must be writable"
 HIDELEG = "H: Hypervisor Trap Delegation Registers (hideleg)"
@@ -22,8 +23,7 @@ TRAP_VALUES = "H: htval, mtval2, htinst, mtinst must hold zero"
 VS_REGISTERS = "H: Virtual Supervisor registers, as the supervisor's own"
 
 _VS_BITS = 1 << 2 | 1 << 6 | 1 << 10
-_SV39X4 = 8 << 60
-_PPN = (1 << 44) - 1
+_SV39X4 = ATP_SV39 << ATP_MODE_SHIFT
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +85,9 @@ ROWS = [
     Row("mstatus", rows.MPP, rows.MPP, rows.MPP, MSTATUS, name="MPP 3"),
     Row("mstatus", 1 << 11, rows.MPP, 1 << 11, MSTATUS, (csr("mstatus", rows.MPP),), "MPP 1"),
     Row("mstatus", 0, rows.MPP, 0, MSTATUS, (csr("mstatus", rows.MPP),), "MPP 0"),
-    Row("hgatp", _SV39X4 | 0x80003, 15 << 60 | _PPN, _SV39X4 | 0x80000, HGATP, name="Sv39x4 keeps PPN[1:0] zero"),
+    Row("hgatp", _SV39X4 | 0x80003, 15 << 60 | ATP_PPN, _SV39X4 | 0x80000, HGATP, name="Sv39x4 keeps PPN[1:0] zero"),
     Row("hgatp", 0, ALL, 0, HGATP, (csr("hgatp", _SV39X4 | 0x80000),), "Bare"),
-    Row("vsatp", _SV39X4 | 0x80003, 15 << 60 | _PPN, _SV39X4 | 0x80003, VSATP, name="Sv39"),
+    Row("vsatp", _SV39X4 | 0x80003, 15 << 60 | ATP_PPN, _SV39X4 | 0x80003, VSATP, name="Sv39"),
     Row("vsatp", 0, ALL, 0, VSATP, (csr("vsatp", _SV39X4 | 0x80003),), "Bare"),
     *(Row(n, 0, ALL, 0, TRAP_VALUES, name="zero") for n in ("htval", "mtval2", "htinst", "mtinst")),
     *_both("vsscratch", ALL, VS_REGISTERS),

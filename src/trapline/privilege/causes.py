@@ -45,6 +45,9 @@ IRQ_SEI, IRQ_VSEI, IRQ_MEI = 9, 10, 11
 IRQ_SGEI, IRQ_LCOFI = 12, 13
 
 # The kernel's EXC_ names in lower case with dashes; those it has no name for follow the specification.
+
+MISALIGNED_BITS = 1 << LOAD_MISALIGNED | 1 << STORE_MISALIGNED  # in medeleg and hedeleg
+
 CAUSE_NAMES = {
     INST_MISALIGNED: "inst-misaligned",
     INST_ACCESS: "inst-access",

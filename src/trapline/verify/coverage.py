@@ -18,10 +18,11 @@ from trapline.machine.machine import Machine
 from trapline.privilege.causes import ACCESS_FAULTS, CAUSE_NAMES, GUEST_PAGE_FAULTS, INTERRUPT, PAGE_FAULTS, trap_index
 from trapline.privilege.modes import DESTINATION_NAMES, MODE_NAMES, mode_name
 from trapline.privilege.translation import translate
+from trapline.session.tables import MODES
 from trapline.verify import stream_layout as at
 from trapline.verify.stream_code import STALLS
 
-_SATP_MODES = {0: "bare", 8: "sv39", 9: "sv48", 10: "sv57"}
+_SATP_MODES = {0: "bare", **{number: name for number, (name, _) in MODES.items()}}
 _LIMIT = 4_000_000
 _EVERY_WALK = 4  # retired accesses are walked again for their outcome: one in so many
 

@@ -27,6 +27,7 @@ from trapline.firmware.exit_log import (
 )
 from trapline.firmware.handler import NOT_SERVED, previous_privilege, serve_trap
 from trapline.firmware.redirect import WENT_TO_HS, WENT_TO_VS
+from trapline.isa.system import WFI, WRS_NTO, WRS_STO, is_csr
 from trapline.kvm.entry import (
     cut_turn,
     enter_vcpu,
@@ -87,7 +88,6 @@ ACTION_MASK, KEEPS_PRIVILEGE, NEEDS_SPV, ELSE_MMIO, STAT_SHIFT, EVENT_SHIFT, WRS
 # What hosted_exit returns: Python's, go on in the guest, leave and run again.
 NOT_HANDLED, GO_ON, COME_BACK = 0, 1, 2
 
-SYSTEM_OPCODE, WFI, WRS_NTO, WRS_STO = 0x73, 0x10500073, 0x00D00073, 0x01D00073
 FS_CLEAN = 2 << 13
 
 
@@ -316,7 +316,7 @@ def virtual_exit(hart: Hart, cause: U64) -> bool:
     if (insn == WRS_NTO or insn == WRS_STO) and hart.kvm_flags & SERVES_WRS != 0:
         wait_exit(hart, cause, True)
         return True
-    if insn & 0x7F == SYSTEM_OPCODE and insn >> 12 & 3 != 0:
+    if is_csr(insn):
         return False
     illegal_exit(hart, cause, insn)
     return True

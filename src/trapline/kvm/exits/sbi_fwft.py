@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from trapline.privilege.causes import SOFTWARE_CHECK
+from trapline.privilege.causes import MISALIGNED_BITS, SOFTWARE_CHECK
 from trapline.privilege.csr import csr_write
 from trapline.privilege.csr_numbers import HEDELEG, HENVCFG
 from trapline.privilege.fields import ENVCFG_ADUE
@@ -14,7 +14,6 @@ from trapline.sbi.numbers import Feature, SbiError
 if TYPE_CHECKING:
     from trapline.kvm.vcpu import Vcpu
 
-MISALIGNED = 1 << 4 | 1 << 6
 CHECK_BIT = 1 << SOFTWARE_CHECK
 ENVCFG_LPE, ENVCFG_SSE = 1 << 2, 1 << 3
 
@@ -91,7 +90,7 @@ def _adue_supported(vcpu: Vcpu) -> bool:
 
 
 _FEATURES: dict[str, tuple[int, str, int, Callable[[Vcpu], bool]]] = {
-    "misaligned_exc_deleg": (Feature.MISALIGNED_EXC_DELEG, "hedeleg", MISALIGNED, _misaligned_supported),
+    "misaligned_exc_deleg": (Feature.MISALIGNED_EXC_DELEG, "hedeleg", MISALIGNED_BITS, _misaligned_supported),
     "pte_ad_hw_updating": (Feature.PTE_AD_HW_UPDATING, "henvcfg", ENVCFG_ADUE, _adue_supported),
     "landing_pad": (Feature.LANDING_PAD, "henvcfg", ENVCFG_LPE, lambda vcpu: vcpu.guest_has("zicfilp")),
     "shadow_stack": (Feature.SHADOW_STACK, "henvcfg", ENVCFG_SSE, lambda vcpu: vcpu.guest_has("zicfiss")),

@@ -16,6 +16,7 @@ from trapline.firmware.exit_log import (
     VIA_FIRMWARE,
     note_exit,
 )
+from trapline.isa.system import SRET, is_csr
 from trapline.kvm.exits.map_native import map_plain
 from trapline.kvm.nested.bugs import (
     COUNTER_NOT_ROUTED,
@@ -26,13 +27,11 @@ from trapline.kvm.nested.bugs import (
     has_bug,
 )
 from trapline.kvm.nested.instruction import (
-    SRET,
     TRAP_CAUSE,
     TRAP_TINST,
     TRAP_TVAL,
     TRAP_TVAL2,
     execute_virtual,
-    is_csr,
     of_host_counters,
     of_hypervisor,
 )

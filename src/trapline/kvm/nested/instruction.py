@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trapline.engine.decode_block import find_entry, immediate, register_bytes, word
 from trapline.engine.records import NUMBER
+from trapline.isa.system import SRET, SYSTEM, WFI, WRS_NTO, WRS_STO, is_counter, is_csr, is_guest_access
 from trapline.kvm.nested.bugs import (
     COUNTER_ILLEGAL,
     NO_HLV,
@@ -41,25 +42,17 @@ from trapline.privilege.causes import ILLEGAL_INST, VIRTUAL_INST
 from trapline.privilege.csr import LEVEL_H
 from trapline.privilege.csr_numbers import HGATP as CSR_HGATP
 from trapline.privilege.csr_numbers import SIP as CSR_SIP
+from trapline.privilege.csr_numbers import TIME
 from trapline.privilege.csr_numbers import VSCAUSE as CSR_VSCAUSE
 from trapline.privilege.csr_numbers import VSIP as CSR_VSIP
-from trapline.privilege.fields import ATP_MODE_SHIFT, HSTATUS_SPV, MSTATUS_SPIE, MSTATUS_SPP, VSSIP
+from trapline.privilege.fields import ATP_MODE_SHIFT, ATP_SV39, HSTATUS_SPV, MSTATUS_SPIE, MSTATUS_SPP, VSSIP
 
 TRAP_CAUSE, TRAP_TVAL, TRAP_TVAL2, TRAP_TINST, TRAP_GVA = (
     LAYOUT.fields[n].index * 8 for n in ("trap_cause", "trap_tval", "trap_tval2", "trap_tinst", "trap_gva")
 )
-SYSTEM, SRET, WFI, WRS_NTO, WRS_STO = 0x73, 0x10200073, 0x10500073, 0x00D00073, 0x01D00073
-COUNTERS, TIME = 0xC00, 0xC01
 OF_PENDING = 0x44  # the low bits of hip, vsip and sip
 OF_SRET = MSTATUS_SPIE | MSTATUS_SPP
 CODE_OF_CAUSE = 0x1F
-SV39X4 = 8
-
-
-@inline
-def is_csr(bits: U64) -> bool:
-    """Whether it is a CSR instruction."""
-    return bits & 0x7F == SYSTEM and bits >> 12 & 3 != 0
 
 
 @inline
@@ -77,21 +70,9 @@ def reads_pending(csr: U64) -> bool:
 
 
 @inline
-def is_counter(bits: U64) -> bool:
-    """Whether it accesses a counter."""
-    return is_csr(bits) and bits >> 25 & 0x7F == COUNTERS >> 5
-
-
-@inline
 def of_host_counters(bits: U64) -> bool:
     """Whether it accesses a counter that the flat KVM emulates."""
     return is_counter(bits) and bits >> 20 & 0xFFF != TIME
-
-
-@inline
-def is_guest_access(bits: U64) -> bool:
-    """Whether it is HLV, HLVX or HSV."""
-    return bits & 0x7F == SYSTEM and bits >> 12 & 7 == 4
 
 
 @cold
@@ -180,7 +161,7 @@ def execute_with_bugs(hart: Hart, virtual: U64, bits: U64) -> bool:
         kept(U64(VSCAUSE), virtual, vscause, ~U64(CODE_OF_CAUSE))
     if (csr == CSR_VSIP or csr == CSR_SIP) and has_bug(hart, U64(SIP_MASK_SHIFTED)):
         kept(U64(HVIP), virtual, hvip, U64(VSSIP))
-    if csr == CSR_HGATP and has_bug(hart, U64(SV39X4_ONLY)) and get(virtual, U64(HGATP)) >> ATP_MODE_SHIFT != SV39X4:
+    if csr == CSR_HGATP and has_bug(hart, U64(SV39X4_ONLY)) and get(virtual, U64(HGATP)) >> ATP_MODE_SHIFT != ATP_SV39:
         put(virtual, U64(HGATP), U64(0))
     if bits == SRET and inner == 0 and get(virtual, U64(VIRT)) != 0 and has_bug(hart, U64(SRET_KEEPS_SPV)):
         kept(U64(MSTATUS), virtual, mstatus, U64(OF_SRET))

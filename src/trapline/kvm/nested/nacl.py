@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import get_args
 
 from trapline.engine.undo_log import PAGE, keep_page
+from trapline.isa.system import SRET
 from trapline.kvm.nested.bugs import VSCAUSE_LOSES_INTERRUPT_BIT, has_bug
-from trapline.kvm.nested.instruction import CODE_OF_CAUSE, SRET, execute_virtual, reads_pending
+from trapline.kvm.nested.instruction import CODE_OF_CAUSE, execute_virtual, reads_pending
 from trapline.kvm.nested.shadow import ANY_VMID, BY_PAGE, fence_range, fence_shadows, forget_translations
 from trapline.kvm.nested.world import HSTATUS, PC, SCRATCH, VIRT, VSCAUSE, get, push, put, settle_timers
 from trapline.lang.control import note_store

@@ -8,11 +8,13 @@ from errno import EFAULT
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
+from trapline.isa.system import is_counter
 from trapline.lab.probe.events import TAKEN, Event
 from trapline.lab.probe.image import Entry
 from trapline.lab.probe.probe import Observation
 from trapline.lab.routes import Arrival, GuestSees, Route
 from trapline.lab.settings import Settings
+from trapline.lang.values import U64
 from trapline.plain import plain
 from trapline.privilege.causes import (
     BREAKPOINT,
@@ -191,12 +193,7 @@ def _faithful(seen: Observation, row: Route, answers: frozenset[GuestSees | None
     if sees is not None and sees.cause == ILLEGAL_INST and {"zicntr", "zihpm"} & set(seen.entry.event.isa):
         yield "e", NOTE, "illegal instruction: the hypervisor keeps this counter until it is started by SBI PMU"
         return
-    if (
-        sees is not None
-        and sees.cause == ILLEGAL_INST
-        and sees.tval & 0x7F == 0x73
-        and 0xC00 <= sees.tval >> 20 < 0xC20
-    ):
+    if sees is not None and sees.cause == ILLEGAL_INST and is_counter(U64(sees.tval)):
         yield "e", NOTE, "illegal instruction: no event is on this counter of the guest's PMU"
         return
     wanted = next((a for a in answers if a is not None), None)

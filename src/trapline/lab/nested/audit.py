@@ -13,7 +13,7 @@ from typing import Any
 
 from trapline.engine.api import Engine
 from trapline.firmware.models import FirmwareModel
-from trapline.kvm.nested.instruction import is_counter
+from trapline.isa.system import is_counter
 from trapline.lab.audit.audit import FEW_JOBS, Progress
 from trapline.lab.audit.checks import FAIL, NOTE, Finding, Result, agreement, disassembled, switched_off
 from trapline.lab.audit.shown import ShownAudit

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from trapline.isa.assemble import assemble_program
+from trapline.isa.system import WFI, WRS_NTO, WRS_STO
 from trapline.lab.probe import image
 from trapline.policies import Action, Policy, causes
 from trapline.privilege.causes import GUEST_PAGE_FAULTS, LOAD_ACCESS, LOAD_GUEST_PAGE_FAULT, LOAD_PAGE_FAULT
-from trapline.privilege.fields import HSTATUS_SPV, HSTATUS_SPVP, HSTATUS_VTW, MSTATUS_SPP
+from trapline.privilege.fields import ATP_MODE_SHIFT, ATP_SV39, HSTATUS_SPV, HSTATUS_SPVP, HSTATUS_VTW, MSTATUS_SPP
 from trapline.privilege.pte import PTE_A, PTE_D, PTE_R, PTE_U, PTE_V, PTE_W, PTE_X
 
 BASE, SIZE = 0x80A0_0000, 0x4_0000
@@ -182,11 +183,11 @@ set_timer:
   j called
 
 emulate:
-  li t0, 0x10500073
+  li t0, {wfi:#x}
   beq s2, t0, wait
-  li t0, 0x00d00073
+  li t0, {wrs_nto:#x}
   beq s2, t0, after4
-  li t0, 0x01d00073
+  li t0, {wrs_sto:#x}
   beq s2, t0, after4
   li s0, 2
   j redirect
@@ -316,13 +317,14 @@ def _program(policy: Policy, watch: str = "", report: str = "") -> str:
     vtw = 0 if policy.has_feature("wfi-runs") else HSTATUS_VTW
     return _SOURCE.format(
         saved=SAVED, log=LOG, hedeleg=policy.hedeleg, hideleg=policy.hideleg, hcounteren=policy.hcounteren,
-        henvcfg=0xF0, hgatp=8 << 60 | 1 << 44 | ROOT >> 12, hstatus=HSTATUS_SPV | HSTATUS_SPVP | vtw, spv=HSTATUS_SPV,
+        henvcfg=0xF0, hgatp=ATP_SV39 << ATP_MODE_SHIFT | 1 << 44 | ROOT >> 12, spv=HSTATUS_SPV,
+        hstatus=HSTATUS_SPV | HSTATUS_SPVP | vtw,
         spp=MSTATUS_SPP, status=MSTATUS_SPP | 0x22, note=WORDS * 8, redirects=REDIRECTS, maps=MAPS,
         calls=CALLS, emulates=EMULATES, virgin=image.VIRGIN, end=image.RAM + image.RAM_SIZE, virgin_table=ROOT + 0x7000,
         leaf=_LEAF | PTE_R | PTE_W | PTE_X, killed=KILLED, broken=BROKEN, finisher=image.FINISHER,
         save="\n".join(f"  sd x{n}, {8 * n}(sp)" for n in registers),
         restore="\n".join(f"  ld x{n}, {8 * n}(sp)" for n in registers),
-        watch=watch, report=report, unread=_UNREAD,
+        watch=watch, report=report, unread=_UNREAD, wfi=WFI, wrs_nto=WRS_NTO, wrs_sto=WRS_STO,
         dies="j report" if report else "", actions=_bytes(actions), outside=_bytes(outside), others=_bytes(others),
     )  # fmt: skip
 

@@ -16,6 +16,7 @@ from functools import lru_cache
 
 from trapline.isa.assemble import assemble_program
 from trapline.lab.probe.events import Event, selected
+from trapline.privilege.fields import ATP_MODE_SHIFT, ATP_SV39
 from trapline.privilege.pte import PTE_A, PTE_D, PTE_R, PTE_U, PTE_V, PTE_W, PTE_X
 
 RAM, RAM_SIZE = 0x8020_0000, 0x40_0000  # behind firmware, where S-mode programs begin
@@ -50,7 +51,7 @@ common:                       # t2: event, t3: preparation, t4: virgin page, t5:
   la t0, vector
   ld t0, 0(t0)
   csrw stvec, t0
-  li t0, {8 << 60 | TABLE >> 12:#x}
+  li t0, {ATP_SV39 << ATP_MODE_SHIFT | TABLE >> 12:#x}
   csrw satp, t0
   sfence.vma
   li t0, 0x2100               # FS initial, SPP

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from trapline.isa.assemble import assemble_program
 from trapline.lab.probe import image
+from trapline.privilege.fields import ATP_MODE_SHIFT, ATP_SV39
 from trapline.privilege.pte import PTE_V
 
 CODE = image.RAM + 0xE_0000  # within reach of a jump from every event, below the page table
@@ -192,7 +193,7 @@ def launcher(title: str, probe: int, after: int, symbols: dict[str, int]) -> Lau
     source = _SOURCE.format(
         elsewhere=ELSEWHERE,
         mapped=MAPPED,
-        satp=8 << 60 | ROOT >> 12,
+        satp=ATP_SV39 << ATP_MODE_SHIFT | ROOT >> 12,
         scratch=image.SCRATCH + 0xF00,
         uart=image.MMIO_PAGE,
         log=image.LOG,
