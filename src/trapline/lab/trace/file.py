@@ -87,29 +87,15 @@ class _Nothing:
 
 
 class _Lines:
-    """JSON lines, as json.dumps would write them: the thread that writes has to keep up with the guest."""
+    """A line for each, of JSON as json.dumps would write it or of commas: the writing thread has to keep up."""
 
-    def __init__(self, out: OutputFile) -> None:
-        self._out = out
-
-    def write(self, found: Sequence[Traced]) -> None:
-        """Write some."""
-        self._out.write("".join([_LINE % row(t) for t in found]))
-
-    def end(self) -> None:
-        """Nothing stands at the end."""
-
-
-class _Csv:
-    """Comma-separated values with a head."""
-
-    def __init__(self, out: OutputFile) -> None:
-        self._out = out
-        out.write(",".join(COLUMNS) + "\n")
+    def __init__(self, line: str, head: str, out: OutputFile) -> None:
+        self._line, self._out = line, out
+        out.write(head)
 
     def write(self, found: Sequence[Traced]) -> None:
         """Write some."""
-        self._out.write("".join([_CSV_LINE % row(t) for t in found]))
+        self._out.write("".join([self._line % row(t) for t in found]))
 
     def end(self) -> None:
         """Nothing stands at the end."""
@@ -207,7 +193,11 @@ class _Parquet:
             note_failure(UsageError(f"cannot write {self._path!r}: {reason}", OPTION))
 
 
-_TEXTS: dict[str, Callable[[OutputFile], Any]] = {".jsonl": _Lines, ".csv": _Csv, ".json": _Chrome}
+_TEXTS: dict[str, Callable[[OutputFile], Any]] = {
+    ".jsonl": functools.partial(_Lines, _LINE, ""),
+    ".csv": functools.partial(_Lines, _CSV_LINE, ",".join(COLUMNS) + "\n"),
+    ".json": _Chrome,
+}
 _ENDINGS = (*_TEXTS, ".parquet", ".pftrace")
 
 
