@@ -96,18 +96,19 @@ class VmSlots:
         """mprotect(PROT_NONE): the slot stays, and KVM cannot reach its memory any more."""
         self._remove(slot)
         slot.kind, slot.region = SlotKind.NONE, None
+        self._regions_changed()
 
     def remove_memory(self, slot: MemorySlot) -> None:
         """Take a slot away: its pages are unmapped first."""
         self._remove(slot)
         self.slots.remove(slot)
+        self._regions_changed()
 
     def _remove(self, slot: MemorySlot) -> None:
         self._forget(slot)
         if slot.region is not None:
             self.engine.code_written(slot.region.host, slot.size)
             self.regions.remove(slot.region)
-        self._regions_changed()
 
     def _regions_changed(self) -> None:
         for vcpu in self.vcpus:
