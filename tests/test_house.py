@@ -81,7 +81,7 @@ LLVM_INSTRUCTION = re.compile(
     r"""(?:^|[\n=])\s*(?:
         (?:add|sub|mul|and|or|xor|shl|[al]shr|[us](?:div|rem)|f(?:add|sub|mul|div|neg)|[if]cmp\ \S+|select|load|store|br
         |switch|phi|ret|alloca|trunc|[sz]ext|bitcast|inttoptr|ptrtoint|getelementptr(?:\ inbounds)?|(?:ex|in)\w+value
-        |[su]itofp|fpto[su]i|fptrunc|fpext|(?:must|)(?:tail\ )?call(?:\ \w+cc)?)
+        |[su]itofp|fpto[su]i|fptrunc|fpext|(?:must|)(?:tail\ )?call(?:\ \w+cc)?|(?:declare|define)(?:\ [\w{}]+)*)
         \ (?:void|ptr|label|float|double|i\d+|\{)
     )""",
     re.VERBOSE,
@@ -101,7 +101,7 @@ def strings(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_llvm_is_written_by_one_builder(room: str) -> None:
-    """No file spells an instruction of LLVM but the builder, and that which reads what LLVM printed."""
+    """No file spells an instruction of LLVM or a function's head but the builder, and what reads what LLVM printed."""
     both = {SOURCE / "engine" / name for name in ("llvm.py", "llvm_lines.py")}
     wrong = [
         f"{path.relative_to(ROOT)}:{line}: {found[0].strip()}"
@@ -121,10 +121,12 @@ def test_llvm_is_written_by_one_builder(room: str) -> None:
         'f"store {type_} {value}, ptr {place}, align 8"',
         'f"musttail call {cc} void {target}()"',
         'f"ret {type_} {value}"',
+        'f"define dso_local {convention} void @region({given}) {{"',
+        '"declare i64 @find(i64, i64) nounwind"',
     ],
 )
 def test_an_instruction_of_llvm_is_recognised(source: str) -> None:
-    """A string that is an instruction is found, with and without what is put in."""
+    """A string that is an instruction or a head is found, with and without what is put in."""
     assert [text for _, text in strings(ast.parse(source)) if LLVM_INSTRUCTION.search(text)]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from trapline.engine.llvm import declared, defined, signature
+
 
 @dataclass(frozen=True, slots=True)
 class Definition:
@@ -35,23 +37,24 @@ class Definition:
     @property
     def text(self) -> str:
         """The definition for a module that holds everything."""
-        return self._written("" if self.exported else "internal ")
+        return self._written("" if self.exported else "internal")
 
     @property
     def shared_text(self) -> str:
         """The definition for the part of the image that owns it."""
-        return self._written("" if self.exported else "hidden ")
+        return self._written("" if self.exported else "hidden")
 
     def _written(self, linkage: str) -> str:
-        head = f'define {linkage}{self.convention} {self.result} @"{self.name}"({", ".join(self.parameters)})'
-        return f"{head} {self.attributes} {{\n{self.body}\n}}"
+        given = self.result, self.name, self.parameters, self.attributes
+        return defined(signature(*given, linkage=linkage, convention=self.convention), [self.body])
 
     @property
     def declaration(self) -> str:
         """What parts hold that only call it."""
-        given = ", ".join(parameter.rpartition(" ")[0] for parameter in self.parameters)
+        given = [parameter.rpartition(" ")[0] for parameter in self.parameters]
         attributes = self.attributes.replace("noinline", "")
-        return f'declare hidden {self.convention} {self.result} @"{self.name}"({given}) {attributes}'
+        how = signature(self.result, self.name, given, attributes, linkage="hidden", convention=self.convention)
+        return declared(how)
 
 
 @dataclass(frozen=True, slots=True)

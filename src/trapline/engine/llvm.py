@@ -304,6 +304,43 @@ class Builder:
         return self.value(text)
 
 
+def signature(
+    result: str, symbol: str, given: Iterable[str], attributes: str = "", *, linkage: str = "", convention: str = ""
+) -> str:
+    """How a function is called: `given` are its parameters, with their names or without."""
+    parts = linkage, convention.strip(), result, f'@"{symbol}"({", ".join(given)})', attributes.strip()
+    return " ".join(part for part in parts if part)
+
+
+def declared(signed: str) -> str:
+    """A function that another module has."""
+    return f"declare {signed}"
+
+
+def defined(signed: str, lines: Iterable[str]) -> str:
+    """A function with its body."""
+    return "\n".join([f"define {signed} {{", *lines, "}"])
+
+
+# Intrinsics: what they give and what they take.
+INTRINSICS = {
+    "llvm.ctlz.i64": ("i64", "i64", "i1"),
+    "llvm.cttz.i64": ("i64", "i64", "i1"),
+    **dict.fromkeys(("llvm.ctpop.i64", "llvm.bswap.i64"), ("i64", "i64")),
+    **dict.fromkeys(("llvm.smin.i64", "llvm.smax.i64"), ("i64", "i64", "i64")),
+    "llvm.sqrt.f64": ("double", "double"),
+    "llvm.sqrt.f32": ("float", "float"),
+    "llvm.fma.f64": ("double",) * 4,
+    "llvm.fma.f32": ("float",) * 4,
+    **dict.fromkeys(("llvm.x86.sse.stmxcsr", "llvm.x86.sse.ldmxcsr"), ("void", "ptr")),
+}
+
+
+def declared_intrinsics() -> str:
+    """Declarations of all of them."""
+    return "\n".join(declared(signature(result, name, given)) for name, (result, *given) in INTRINSICS.items())
+
+
 def words(*operands: Operand) -> str:
     """Arguments that are words."""
     return ", ".join(f"i64 {o}" for o in operands)

@@ -16,24 +16,13 @@ from trapline.engine.compiler.source import VOID, B, definition, has_hart, kind,
 from trapline.engine.compiler.text import LLVM, to_i64
 from trapline.engine.definitions import Constant, Definition, Item
 from trapline.engine.forms import form_of
-from trapline.engine.llvm import Builder, Word
+from trapline.engine.llvm import Builder, Word, declared, declared_intrinsics, signature
 from trapline.lang.functions import INLINE
 
-PREAMBLE = """
-!0 = !{!"branch_weights", i32 2000, i32 1}
-!1 = !{!"branch_weights", i32 1, i32 2000}
-declare i64 @llvm.ctlz.i64(i64, i1)
-declare i64 @llvm.cttz.i64(i64, i1)
-declare i64 @llvm.ctpop.i64(i64)
-declare i64 @llvm.bswap.i64(i64)
-declare i64 @llvm.smin.i64(i64, i64)
-declare i64 @llvm.smax.i64(i64, i64)
-declare double @llvm.sqrt.f64(double)
-declare float @llvm.sqrt.f32(float)
-declare double @llvm.fma.f64(double, double, double)
-declare float @llvm.fma.f32(float, float, float)
-declare void @llvm.x86.sse.stmxcsr(ptr)
-declare void @llvm.x86.sse.ldmxcsr(ptr)
+PREAMBLE = f"""
+!0 = !{{!"branch_weights", i32 2000, i32 1}}
+!1 = !{{!"branch_weights", i32 1, i32 2000}}
+{declared_intrinsics()}
 """
 
 FAST = "fastcc"  # of functions that only the module itself calls
@@ -131,8 +120,8 @@ class ModuleBuilder:
 
     def declare(self, name: str, words: int, convention: str = "") -> None:
         """Declare a C function of the hart and so many words, once."""
-        given = ", ".join(["ptr", *["i64"] * words])
-        self.declared[name] = f'declare {convention} i64 @"{name}"({given}) nounwind'
+        given = ["ptr", *["i64"] * words]
+        self.declared[name] = declared(signature("i64", name, given, "nounwind", convention=convention))
 
     def touch(self, name: str) -> None:
         """Note a primitive used by the function under compilation."""

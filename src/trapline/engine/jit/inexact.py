@@ -50,15 +50,13 @@ def constrained(value: str, name: str, type_: str, operands: str, source: str = 
     return b.taken()
 
 
-def declared(name: str) -> str:
-    """The signature of such an intrinsic, or of those that read and write MXCSR."""
-    if name in MXCSR:
-        return f"void @{name}(ptr)"
+def signature_of(name: str) -> tuple[str, ...]:
+    """What such an intrinsic gives and takes."""
     types = {short: type_ for type_, short in _NAMES.items()}
     operation, result, *source = name.removeprefix("llvm.experimental.constrained.").split(".")
     operands = [types[source[0]]] if source else [types[result]] * {"fma": 3, "sqrt": 1}.get(operation, 2)
     operands += ["metadata"] * (1 if operation == "fptosi" else 2)
-    return f"{types[result]} @{name}({', '.join(operands)})"
+    return types[result], *operands
 
 
 def may_overshoot(name: str, rm: int | None) -> bool:

@@ -17,22 +17,19 @@ from trapline.engine.emit import host_has_fma, optimise
 from trapline.engine.jit.doubles import joined
 from trapline.engine.jit.inexact import raising
 from trapline.engine.jit.template import HOSTED, PLAIN, PLAIN_STATE, PRESUMED, Template
-from trapline.engine.llvm import STATE, UNLIKELY, Builder, Flag, Pointer, Word, words
+from trapline.engine.llvm import STATE, UNLIKELY, Builder, Flag, Pointer, Word, declared, defined, signature, words
 from trapline.engine.llvm_lines import MARKED_GO, MARKED_READ, MARKED_WRITE
 from trapline.engine.roots import ROOMS, hosted_functions
 from trapline.engine.settled import environment_call_hosted, environment_call_to
 from trapline.lang.functions import INSTRUCTIONS, Instruction
 
-MARKERS = """
-declare i64 @read.x(i64) nounwind willreturn memory(inaccessiblemem: read)
-declare i64 @read.f(i64) nounwind willreturn memory(inaccessiblemem: read)
-declare void @write.x(i64, i64) nounwind willreturn memory(inaccessiblemem: readwrite)
-declare void @write.f(i64, i64) nounwind willreturn memory(inaccessiblemem: readwrite)
-declare i64 @find(i64, i64, i64, i64) nounwind willreturn memory(inaccessiblemem: read)
-declare void @go.on() noreturn nounwind
-declare void @go.out() noreturn nounwind
-declare void @go.to(i64) noreturn nounwind
-"""
+_SEEN, _ENDS = "nounwind willreturn memory(inaccessiblemem: read%s)", "noreturn nounwind"
+MARKERS = "\n".join(
+    [declared(signature("i64", f"read.{file}", ["i64"], _SEEN % "")) for file in "xf"]
+    + [declared(signature("void", f"write.{file}", ["i64"] * 2, _SEEN % "write")) for file in "xf"]
+    + [declared(signature("i64", "find", ["i64"] * 4, _SEEN % ""))]
+    + [declared(signature("void", f"go.{way}", ["i64"] * (way == "to"), _ENDS)) for way in ("on", "out", "to")]
+)
 
 # Of no use inside a region.
 LEFT_OUT = frozenset({"ebreak", "wfi"})
@@ -71,11 +68,9 @@ def wrapper(
     b.branch(Flag(b.read(jumped, "i1")), "jump", "on")
     marked(b, "jump", np)
     marked(b, "on")
-    params = ", ".join(
-        ["ptr noalias %st", *(f"i64 %{n}" for n in (*names, "pc", "next")), "ptr noalias %tlb"]
-        + [f"i64 %{n}" for n in ("now", "priv", "virt")]
-    )
-    return f'define void @"T.{instruction.name}{suffix}"({params}) nounwind "no-builtins" {{\n{b.taken()}\n}}'
+    params = [f"i64 %{n}" for n in (*names, "pc", "next")], [f"i64 %{n}" for n in ("now", "priv", "virt")]
+    takes = ["ptr noalias %st", *params[0], "ptr noalias %tlb", *params[1]]
+    return defined(signature("void", f"T.{instruction.name}{suffix}", takes, 'nounwind "no-builtins"'), [b.taken()])
 
 
 def operands_of(names: list[str]) -> list[Word]:

@@ -25,7 +25,7 @@ from trapline.engine.jit.rotates import ROTATE, Rotates
 from trapline.engine.jit.source import PAGE, prefix_words
 from trapline.engine.jit.template import HOSTED, PLAIN, PRESUMED
 from trapline.engine.jit.ways import AS_PRESUMED, IC, OUT_IC, OUT_REC, PC, REC, SET, TABLE, TLB, TO, Register, Ways
-from trapline.engine.llvm import CC, LIKELY, STATE, Builder, Flag, Word
+from trapline.engine.llvm import CC, LIKELY, STATE, Builder, Flag, Word, defined, signature
 from trapline.engine.llvm_lines import STORES, called_through
 from trapline.engine.records import X0_SINK
 from trapline.isa.lookup import changes_mode
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from trapline.engine.jit.template import Template
     from trapline.isa.decode import Decoded
 
-SIGNATURE = "ptr noalias %st, ptr noalias %rec, i64 %ic0, ptr noalias %tlb"
+SIGNATURE = "ptr noalias %st", "ptr noalias %rec", "i64 %ic0", "ptr noalias %tlb"
 RARELY = {"_soft": " cold", "dirty": " cold"}  # how the names of functions end that are called where all else fails
 DESTINATIONS = {MODE_M: TO_M, MODE_HS: TO_HS, MODE_VS: TO_VS}
 NO_UNWIND = " nounwind willreturn"  # of a look-up of a page
@@ -466,9 +466,9 @@ class Translator(Ways):
         prefix = f"prefix [{words} x i64] [{', '.join(['i64 0'] * words)}]"
         tables = "" if self.region.switched else '"no-jump-tables"="true" '
         attributes = f'nounwind {tables}"no-builtins" {prefix}'
-        head = f"define dso_local {CC} void @region({SIGNATURE}) {attributes} {{"
-        declares = [declaration(n) for n in sorted(self.intrinsics)]
-        return "\n".join([*declares, head, *self.entry(), *self.code.lines, *self.tails.lines, "}", TRAILER])
+        how = signature("void", "region", SIGNATURE, attributes, linkage="dso_local", convention=CC)
+        body = [*self.entry(), *self.code.lines, *self.tails.lines]
+        return "\n".join([*[declaration(n) for n in sorted(self.intrinsics)], defined(how, body), TRAILER])
 
 
 def translate(
