@@ -24,6 +24,7 @@ from trapline.engine.records import (
     FETCH_K,
     FETCH_TABLE,
     GUEST_TABLE_AREA,
+    LOAD_AREA,
     SET_BYTES,
     STORE_AREA,
     TABLE_AREA,
@@ -42,7 +43,7 @@ from trapline.privilege.derived import CONTEXT_MPRV
 from trapline.privilege.fields import ENVCFG_ADUE, ENVCFG_PBMTE, MSTATUS_MXR
 from trapline.privilege.modes import SUPERVISOR
 from trapline.privilege.protection import pmp_page_uniform, region_of
-from trapline.privilege.translation import ACCESS_FETCH, ACCESS_LOAD, ACCESS_STORE, PSEUDO_READ_PTE, g_stage, pte_place
+from trapline.privilege.translation import ACCESS_FETCH, ACCESS_LOAD, PSEUDO_READ_PTE, g_stage, pte_place
 
 EMPTY = 0xFFFF_FFFF_FFFF_FFFF
 OF_HOST = MSTATUS_MXR | ENVCFG_ADUE | ENVCFG_PBMTE  # of ctx_base[0]: what matters at V=0
@@ -79,6 +80,45 @@ def fill_device(hart: Hart, va: U64, place: U64, region: U64) -> None:
     host_store(entry + DATA_FAR, 8, place | region)
 
 
+@inline
+def fill_fetch(hart: Hart, va: U64, host: U64, info: U64) -> None:
+    """Install a translation for fetches, if the page has records."""
+    table = host_load(info, 8) & ~1
+    if table == 0:
+        hart.fetch_uncached = info
+        return
+    tag = va & ~4095
+    entry = hart.tlb_ptr + FETCH_AREA + ((va >> 12) & (FETCH_ENTRIES - 1)) * FETCH_BYTES
+    host_store(entry, 8, tag)
+    host_store(entry + FETCH_TABLE, 8, table)
+    host_store(entry + FETCH_K, 8, tag - (table >> 3))
+    host_store(entry + FETCH_HOST, 8, host)
+    hart.fetch_uncached = 0
+    if hart.stops_base != 0 and code_page(hart, va):
+        arm_code(hart, table, tag)
+
+
+@inline
+def fill_data(hart: Hart, va: U64, host: U64, info: U64, area: U64) -> None:
+    """Install a translation for loads or stores; one for stores to a page with code is marked."""
+    tag = va & ~4095
+    entry = hart.tlb_ptr + area + ((va >> 12) & (DATA_ENTRIES - 1)) * DATA_BYTES
+    if area == STORE_AREA:
+        if hart.undo_base != 0:
+            keep_page(hart, host)
+        table = host_load(info, 8) & ~1
+        if table == 0:
+            host_store(info, 8, U64(1))
+        elif host_load(table + CODE_COUNT, 8) == 0:
+            note_plain_stores(table, tag)
+        else:
+            host_store(entry, 8, tag | CODE_TAG)
+            host_store(entry + DATA_FAR, 8, table)
+            return
+    host_store(entry, 8, tag)
+    host_store(entry + DATA_FAR, 8, host - tag)
+
+
 @hosted
 def fill_translation(hart: Hart, va: U64, pa: U64, access: U64, region: U64, priv: U64) -> None:
     """Install a translation in the current context's set when one answer holds for the whole page."""
@@ -98,41 +138,14 @@ def fill_translation(hart: Hart, va: U64, pa: U64, access: U64, region: U64, pri
         return
     if hart.walk_large != 0:
         note_large(hart, va)
-    tag = va & ~4095
     host = hart.region_host[region] + (page - base)
     info = hart.region_info[region] + ((page - (base & ~4095)) >> 9)
     if access == ACCESS_FETCH:
-        table = host_load(info, 8) & ~1
-        if table != 0:
-            entry = hart.tlb_ptr + FETCH_AREA + ((va >> 12) & (FETCH_ENTRIES - 1)) * FETCH_BYTES
-            host_store(entry, 8, tag)
-            host_store(entry + FETCH_TABLE, 8, table)
-            host_store(entry + FETCH_K, 8, tag - (table >> 3))
-            host_store(entry + FETCH_HOST, 8, host)
-            hart.fetch_uncached = 0
-            if hart.stops_base != 0 and code_page(hart, va):
-                arm_code(hart, table, tag)
-        else:
-            hart.fetch_uncached = info
-        return
-    entry = hart.tlb_ptr + ((va >> 12) & (DATA_ENTRIES - 1)) * DATA_BYTES
-    if access == ACCESS_STORE:
-        if page < hart.watch_end and page + 4096 > hart.watch_base:
-            return
-        if hart.undo_base != 0:
-            keep_page(hart, host)
-        entry = entry + STORE_AREA
-        table = host_load(info, 8) & ~1
-        if table == 0:
-            host_store(info, 8, U64(1))
-        elif host_load(table + CODE_COUNT, 8) == 0:
-            note_plain_stores(table, tag)
-        else:
-            host_store(entry, 8, tag | CODE_TAG)
-            host_store(entry + DATA_FAR, 8, table)
-            return
-    host_store(entry, 8, tag)
-    host_store(entry + DATA_FAR, 8, host - tag)
+        fill_fetch(hart, va, host, info)
+    elif access == ACCESS_LOAD:
+        fill_data(hart, va, host, info, U64(LOAD_AREA))
+    elif page >= hart.watch_end or page + 4096 <= hart.watch_base:
+        fill_data(hart, va, host, info, U64(STORE_AREA))
 
 
 @inline
