@@ -12,7 +12,7 @@ from trapline.kvm.uapi.onereg import SBI_FWFT, SBI_STATE, reg_id, set_one_reg
 from trapline.kvm.vcpu import Vcpu
 from trapline.kvm.vm import Vm
 from trapline.lang.control import EXIT_HOSTED_HS
-from trapline.sbi.call import MASK64
+from trapline.lang.values import MASK64
 from trapline.sbi.numbers import Eid, Feature, Implementation, SbiError
 
 ENGINES = ("native", "reference")

@@ -13,7 +13,8 @@ from trapline.kvm.uapi.onereg import SBI_STATE, get_one_reg, reg_id, set_one_reg
 from trapline.kvm.uapi.slots import SlotKind
 from trapline.kvm.vcpu import Vcpu
 from trapline.kvm.vm import Vm
-from trapline.sbi.call import MASK64, SbiCall
+from trapline.lang.values import MASK64
+from trapline.sbi.call import SbiCall
 from trapline.sbi.numbers import Eid, Feature, HartState, SbiError
 
 INVALID_PARAM = SbiError.INVALID_PARAM & MASK64

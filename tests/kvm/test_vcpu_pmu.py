@@ -18,11 +18,11 @@ from trapline.kvm.pmu.vcpu_pmu import (
     VcpuPmu,
 )
 from trapline.kvm.vm import Vm
-from trapline.lang.values import U64
+from trapline.lang.values import MASK64, U64
 from trapline.machine.aia import Aia
 from trapline.privilege.isa_string import DEFAULT_ISA
 from trapline.privilege.trap import take_trap
-from trapline.sbi.call import MASK64, SbiCall
+from trapline.sbi.call import SbiCall
 from trapline.sbi.numbers import Eid, FirmwareEvent, SbiError
 
 NUM, INFO, CONFIG, START, STOP, READ, READ_HI, SNAPSHOT, EVENT_INFO = range(9)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from trapline.conform.payload import HOLE_BACKING
 from trapline.isa.assemble import assemble_program
 from trapline.lab.probe import image as probe
+from trapline.lang.values import MASK64
 
 RAM, RAM_SIZE = probe.RAM, probe.RAM_SIZE
 TABLE = RAM + 0x2_0000
@@ -33,7 +34,6 @@ ROW, RECORD = struct.Struct("<10Q"), struct.Struct("<8Q")
 MAX_ITEMS = 8192
 RETURNED, TRAPPED = 2, 3
 SPP, SPIE = 0x100, 0x20
-MASK64 = (1 << 64) - 1
 
 _PROGRAM = f"""
 start:                        # s0: item, s1: its row, s2: its record

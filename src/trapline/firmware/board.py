@@ -22,7 +22,6 @@ from trapline.sbi.pmu import PmuState
 from trapline.session.state.plain_types import U64
 
 RAM, ROM = 1, 2
-ALL_ONES = (1 << 64) - 1
 
 
 class Board(Protocol):

@@ -41,7 +41,6 @@ from trapline.sbi.numbers import Feature, FirmwareEvent, HartState
 from trapline.sbi.serve import name_of, serve
 
 NOT_SUPPORTED, FAILED, NO_ENTRY = -2, -1, -1008
-PMPCFG0, PMPADDR0 = 0x3A0, 0x3B0
 OPEN_PMP = PMP_NAPOT << PMP_A_SHIFT | PMP_R | PMP_W | PMP_X
 A0, A1 = 10, 11
 
@@ -132,8 +131,8 @@ class Firmware:
         if hart.has_smstateen != 0:
             hart.call(csr_write, csr.MSTATEEN0, m.mstateen0)
         if hart.pmp_count != 0:
-            hart.call(csr_write, PMPADDR0, ALL_ONES)
-            hart.call(csr_write, PMPCFG0, OPEN_PMP)
+            hart.call(csr_write, csr.PMPADDR0, ALL_ONES)
+            hart.call(csr_write, csr.PMPCFG0, OPEN_PMP)
 
     def write_model(self, hart: Hart) -> None:
         """Write into the hart what the compiled handler must know of the model."""

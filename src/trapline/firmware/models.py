@@ -21,6 +21,7 @@ from trapline.privilege.fields import (
     ENVCFG_CBZE,
     ENVCFG_PBMTE,
     ENVCFG_STCE,
+    S_INTERRUPTS,
 )
 from trapline.sbi.host import SbiProfile
 from trapline.sbi.numbers import Implementation, SbiError, spec_version
@@ -28,7 +29,6 @@ from trapline.sbi.numbers import Implementation, SbiError, spec_version
 # Exceptions that OpenSBI delegates by default; a hart keeps those bits that it implements.
 OPENSBI_MEDELEG_0_8 = 0xF0_B509  # 0, 3, 8, 10, 12, 13, 15, 20 to 23 (sbi_hart.c, delegate_traps)
 OPENSBI_MEDELEG_1_6 = 0xF4_B509  # and 18, software check
-S_INTERRUPTS = 1 << causes.IRQ_SSI | 1 << causes.IRQ_STI | 1 << causes.IRQ_SEI
 LCOFI = 1 << causes.IRQ_LCOFI
 
 

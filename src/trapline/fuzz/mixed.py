@@ -33,12 +33,12 @@ from trapline.privilege.causes import (
 )
 from trapline.privilege.csr import csr_write
 from trapline.privilege.csr_numbers import MCOUNTEREN, MEDELEG, MEPC, STIMECMP
+from trapline.privilege.fields import ALL_ONES
 from trapline.privilege.modes import USER
 
 TRIES = 600  # runs of one program
 _HANDLER = 24  # instructions in which the kernel notes a trap
 COUNTERS = range(0xC00, 0xC20)
-_ALL_ONES = (1 << 64) - 1
 _OPEN = (ILLEGAL_INST, LOAD_MISALIGNED, LOAD_ACCESS, STORE_MISALIGNED, STORE_ACCESS)
 
 Agrees = Callable[[Sequence[int], int], int | None]
@@ -155,7 +155,7 @@ class Mixed(Hardware):
             return
         rd = found.operands.get("rd", 0)
         if not access.is_store and found.instruction.is_float("rd"):
-            hart.f[rd] = _ALL_ONES << 8 * access.size & _ALL_ONES
+            hart.f[rd] = ALL_ONES << 8 * access.size & ALL_ONES
         elif not access.is_store and rd:
             hart.x[rd] = 0
         self._go_on(trap.epc + found.length)

@@ -10,11 +10,9 @@ from trapline.lang.state import Hart
 from trapline.lang.values import U64, sext, signed, u64, unsigned, zext
 from trapline.privilege.causes import BREAKPOINT
 from trapline.privilege.deliver import environment_call
+from trapline.privilege.fields import EVEN
 from trapline.privilege.guards import ecall_cause
 from trapline.privilege.memory import load, store
-
-EVEN = 0xFFFF_FFFF_FFFF_FFFE
-
 
 # Upper immediates and jumps.
 

@@ -11,8 +11,8 @@ from trapline.lang.values import U64, sdiv, sext, signed, srem, udiv, unsigned, 
 from trapline.lang.values import mulh as high_signed
 from trapline.lang.values import mulhsu as high_signed_unsigned
 from trapline.lang.values import mulhu as high_unsigned
+from trapline.privilege.fields import ALL_ONES
 
-ALL_ONES = 0xFFFF_FFFF_FFFF_FFFF
 MOST_NEGATIVE = 0x8000_0000_0000_0000
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trapline.dataclass import dataclass
-from trapline.kvm.uapi.numbers import MASK64
+from trapline.lang.values import MASK64
 
 if TYPE_CHECKING:
     from trapline.kvm.vcpu import Vcpu

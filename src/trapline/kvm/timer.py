@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trapline.kvm.entry import program_timer, timer_tick
-from trapline.kvm.uapi.numbers import MASK64
 from trapline.kvm.vcpu_state import HartWord
 from trapline.lang.state import Hart
+from trapline.lang.values import MASK64
 from trapline.machine.devices.clint import time_of
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.csr_numbers import HTIMEDELTA, VSTIMECMP

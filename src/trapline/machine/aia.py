@@ -12,7 +12,8 @@ from trapline.machine import memory_map as mm
 from trapline.machine.devices.aplic import Aplic, Send
 from trapline.machine.devices.imsic import ImsicWindow
 from trapline.machine.devices.plic import Plic
-from trapline.machine.lines import MEIP, SEIP, drive
+from trapline.machine.lines import drive
+from trapline.privilege.fields import MEIP, SEIP
 from trapline.privilege.imsic import FILE_M, FILE_S
 from trapline.session.regions import Regions
 

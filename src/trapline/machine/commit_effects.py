@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from trapline.lang.state import Hart
+from trapline.lang.values import U64
 from trapline.privilege import csr_numbers as csr
 from trapline.privilege.csr_numbers import CSR_NAMES
+from trapline.privilege.protection import locked_address
 
 # Spike logs a view as the register behind it: the numbers, in the order of the log (ascending).
 _MVIP = 0x309
@@ -22,7 +24,6 @@ LOGGED_AS = {
 }
 LOG_NAMES = {**CSR_NAMES, _MVIP: "mvip"}
 MVIP = _MVIP
-_PMP_LOCKED, _PMP_TOR = 0x80, 0x08
 
 
 def write_is_refused(hart: Hart, number: int) -> bool:
@@ -32,15 +33,8 @@ def write_is_refused(hart: Hart, number: int) -> bool:
     if number == csr.HGEIE:
         return bool(hart.geilen == 0)
     if csr.PMPADDR0 <= number < csr.PMPADDR0 + 64:
-        return _address_locked(hart, number - csr.PMPADDR0)
+        entry = number - csr.PMPADDR0
+        return entry >= int(hart.pmp_count) or locked_address(hart, U64(entry))
     if csr.PMPCFG0 <= number < csr.PMPCFG0 + 16:
         return (number - csr.PMPCFG0) * 4 >= int(hart.pmp_count)
     return False
-
-
-def _address_locked(hart: Hart, entry: int) -> bool:
-    if entry >= int(hart.pmp_count):
-        return True
-    following = int(hart.pmpcfg[entry + 1]) if entry + 1 < int(hart.pmp_count) else 0
-    top_of_range = following & _PMP_LOCKED and following & 0x18 == _PMP_TOR
-    return bool(int(hart.pmpcfg[entry]) & _PMP_LOCKED or top_of_range)

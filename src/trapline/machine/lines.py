@@ -8,8 +8,6 @@ from trapline.lang.state import Hart
 from trapline.lang.values import U64
 from trapline.privilege.derived import update_derived
 
-MSIP, MTIP, SEIP, MEIP = 1 << 3, 1 << 7, 1 << 9, 1 << 11
-
 
 @hosted
 def set_line(hart: Hart, bit: U64, level: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trapline.lang.state.words import TRAP_DESTINATIONS, TRAP_ORIGINS
+from trapline.lang.functions import inline
 
 INST_MISALIGNED = 0
 INST_ACCESS = 1
@@ -96,7 +96,13 @@ def cause_name(cause: int) -> str:
     return CAUSE_NAMES.get(cause, f"cause-{cause}")
 
 
+@inline
+def trap_kind(code: int, interrupt: int, origin: int, destination: int) -> int:
+    """Index into hart.trap_count: exception or interrupt code; mode index; 0 M, 1 HS, 2 VS."""
+    return ((code & 31) << 5) | (interrupt << 10) | (origin << 2) | destination
+
+
+@inline
 def trap_index(cause: int, origin: int, destination: int) -> int:
-    """Index into hart.trap_count: exception code, or 32 + interrupt code; mode index; 0 M, 1 HS, 2 VS."""
-    code = (int(cause) & 31) | (32 if int(cause) & INTERRUPT else 0)
-    return (code * TRAP_ORIGINS + origin) * TRAP_DESTINATIONS + destination
+    """The same of an xcause."""
+    return trap_kind(cause, cause >> 63, origin, destination)

@@ -17,7 +17,7 @@ from trapline.lang.values import U64
 from trapline.privilege import aia, counters, csr_control, csr_interrupts, csr_status, hpm, protection
 from trapline.privilege.csr_numbers import CSR_BY_NAME
 from trapline.privilege.derived import update_derived
-from trapline.privilege.fields import HSTATUS_VGEIN, MSTATUS_FS, MSTATUS_MPRV, MSTATUS_MXR, MSTATUS_SUM
+from trapline.privilege.fields import EVEN, HSTATUS_VGEIN, MSTATUS_FS, MSTATUS_MPRV, MSTATUS_MXR, MSTATUS_SUM
 from trapline.privilege.guards import require_fp
 
 Read = Callable[[Any], U64]
@@ -143,7 +143,6 @@ ANYTHING = ("", 0)
 MODE_FIELDS = MSTATUS_FS | MSTATUS_MXR | MSTATUS_SUM
 
 NOT_MODE_2 = 0xFFFF_FFFF_FFFF_FFFD
-EVEN = 0xFFFF_FFFF_FFFF_FFFE
 HEDELEG_WRITABLE = 0xCB1FF
 
 

@@ -103,3 +103,4 @@ PMP_A_SHIFT = 3
 PMP_OFF, PMP_TOR, PMP_NA4, PMP_NAPOT = 0, 1, 2, 3
 
 ALL_ONES = 0xFFFF_FFFF_FFFF_FFFF
+EVEN = ALL_ONES - 1  # what is left of an address of an instruction

@@ -10,7 +10,7 @@ from trapline.lang.control import jump
 from trapline.lang.functions import cold, inline
 from trapline.lang.state import Hart
 from trapline.lang.values import U64
-from trapline.privilege.causes import INTERRUPT
+from trapline.privilege.causes import INTERRUPT, trap_kind
 from trapline.privilege.fields import (
     HSTATUS_GVA,
     HSTATUS_SPV,
@@ -39,8 +39,8 @@ def handler(tvec: U64, code: U64, interrupt: U64) -> U64:
 
 @inline
 def count_trap(hart: Hart, code: U64, interrupt: U64, destination: U64) -> None:
-    """One more trap of this code from the present mode to this destination (see causes.trap_index)."""
-    index = ((code & 31) << 5) | (interrupt << 10) | (mode_index(hart) << 2) | destination
+    """One more trap of this code from the present mode to this destination."""
+    index = trap_kind(code, interrupt, mode_index(hart), destination)
     hart.trap_count[index] = hart.trap_count[index] + 1
 
 

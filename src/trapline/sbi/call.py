@@ -7,10 +7,9 @@ from enum import Enum
 
 from trapline.dataclass import dataclass, field
 from trapline.lang.functions import Trap
+from trapline.lang.values import MASK64
 from trapline.sbi.host import SbiHost
 from trapline.sbi.numbers import SbiError
-
-MASK64 = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from trapline.dataclass import dataclass, field
-from trapline.sbi.call import MASK64, Extension, SbiCall, SbiOutcome, failure, result, success
+from trapline.lang.values import MASK64
+from trapline.sbi.call import Extension, SbiCall, SbiOutcome, failure, result, success
 from trapline.sbi.host import SbiHost
 from trapline.sbi.numbers import Eid, FirmwareEvent, SbiError
 from trapline.session.state.plain_types import U64

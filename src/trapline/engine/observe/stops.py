@@ -12,6 +12,7 @@ from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.memory import host_load, host_store
 from trapline.lang.state import Hart
 from trapline.lang.values import U64, u64
+from trapline.privilege.causes import trap_index
 from trapline.privilege.modes import MACHINE, SUPERVISOR, mode_index
 
 # The block, in bytes from stops_base.
@@ -231,7 +232,7 @@ def code_page(hart: Hart, va: U64) -> bool:
 @cold
 def stop_on_trap(hart: Hart, cause: U64, epc: U64, origin: U64, to: U64) -> None:
     """A trap was taken: come back before its handler if it is caught. A hosted handler's turn comes afterwards."""
-    index = ((cause & 31) << 5) | ((cause >> 63) << 10) | (origin << 2) | to
+    index = trap_index(cause, origin, to)
     entry = host_load(hart.stops_base + TRAPS, 8)
     found = False
     for i in range(MOST_RANGES):

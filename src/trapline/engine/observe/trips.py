@@ -19,6 +19,7 @@ from trapline.lang.functions import cold, inline
 from trapline.lang.memory import host_load, host_store
 from trapline.lang.state import Hart
 from trapline.lang.values import U64, clz
+from trapline.privilege.causes import trap_index
 from trapline.privilege.mode_change import origin_of_trap
 from trapline.privilege.modes import MACHINE, MODE_VS, MODE_VU, SUPERVISOR, TO_HS, TO_M, TO_VS, USER, mode_index
 
@@ -115,7 +116,7 @@ def observe_trap(hart: Hart, cause: U64, epc: U64) -> None:
         destination = U64(TO_M)
     elif hart.virt != 0:
         destination = U64(TO_VS)
-    kind = ((cause & 31) << 5) | ((cause >> 63) << 10) | (origin << 2) | destination
+    kind = U64(trap_index(cause, origin, destination))
     known = hart.observe_base + KINDS + kind * 32
     host_store(known, 8, host_load(known, 8) + 1)
     host_store(known + KIND_HANDLER, 8, hart.next_pc)

@@ -15,9 +15,9 @@ from trapline.isa.float.fma import soft_fma
 from trapline.lang.functions import cold, inline, named
 from trapline.lang.state import Hart
 from trapline.lang.values import U64, sext
+from trapline.privilege.fields import ALL_ONES
 
 Operation = Callable[..., U64]
-ALL_ONES = (1 << 64) - 1
 
 
 class Format:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trapline.kvm.aia.aia_imsic import IMSIC_SIZE, ImsicPage, VcpuImsic
-from trapline.kvm.uapi.numbers import EBUSY, EINVAL, ENODEV, ENXIO, MASK64
+from trapline.kvm.uapi.numbers import EBUSY, EINVAL, ENODEV, ENXIO
+from trapline.lang.values import MASK64
 from trapline.machine.devices.aplic import Aplic
 
 if TYPE_CHECKING:

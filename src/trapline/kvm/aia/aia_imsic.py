@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from trapline.kvm.uapi.numbers import EINVAL, ENODEV, ENOENT, IRQ_VS_EXT, MASK64
+from trapline.kvm.uapi.numbers import EINVAL, ENODEV, ENOENT, IRQ_VS_EXT
 from trapline.lang.state import Hart
 from trapline.lang.state.words import IMSIC_WORDS
-from trapline.lang.values import U64
+from trapline.lang.values import MASK64, U64
 from trapline.machine.devices.imsic import PAGE, SETEIPNUM_BE, SETEIPNUM_LE
 from trapline.privilege.fields import HSTATUS_VGEIN, HSTATUS_VGEIN_SHIFT
 from trapline.privilege.imsic import (

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from trapline.lang.functions import cold, inline
 from trapline.lang.state import Hart
 from trapline.lang.state.words import ANSWERS, LAYOUT
-from trapline.lang.values import U64
-from trapline.sbi.call import MASK64, Effect, SbiCall, SbiOutcome
+from trapline.lang.values import MASK64, U64
+from trapline.sbi.call import Effect, SbiCall, SbiOutcome
 from trapline.sbi.numbers import Eid
 from trapline.sbi.serve import EXTENSIONS
 

@@ -24,13 +24,13 @@ from trapline.lang.memory import host_load, host_store
 from trapline.lang.state import Hart
 from trapline.lang.state.words import LAYOUT, SBI_RULES
 from trapline.lang.values import U64
+from trapline.sbi.harts import ALL_HARTS
 
 EID_TIME, EID_IPI, EID_RFENCE, EID_HSM = 0x54494D45, 0x735049, 0x52464E43, 0x48534D
 HART_GET_STATUS = 2
 STARTED, STOPPED, SUSPENDED = 0, 1, 4  # SBI, HSM: hart states
 NOT_SUPPORTED = 0xFFFF_FFFF_FFFF_FFFE  # -2
 INVALID_PARAM = 0xFFFF_FFFF_FFFF_FFFD  # -3
-ALL_HARTS = 0xFFFF_FFFF_FFFF_FFFF
 REMOTE_FENCE_I, REMOTE_SFENCE_VMA_ASID = 0, 2
 
 IRQS, IRQS_MASK, REQUESTS, IS_STOPPED, BLOCKED = (

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from trapline.sbi.call import GONE, MASK64, Effect, SbiCall, SbiOutcome, failure, result, success
+from trapline.lang.values import MASK64
+from trapline.sbi.call import GONE, Effect, SbiCall, SbiOutcome, failure, result, success
 from trapline.sbi.harts import ALL_HARTS
 from trapline.sbi.hsm import HSM
 from trapline.sbi.numbers import EXPERIMENTAL, VENDOR, Eid, FirmwareEvent, HartState, SbiError

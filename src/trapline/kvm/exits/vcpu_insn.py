@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from trapline.kvm.aia.aia import ILLEGAL, TO_USER
 from trapline.kvm.exits.redirect import inject
 from trapline.kvm.uapi.context import CpuTrap, CsrAccess
-from trapline.kvm.uapi.numbers import MASK64, Exit
+from trapline.kvm.uapi.numbers import Exit
 from trapline.kvm.unpriv import fetch_failed, fetch_guest
+from trapline.lang.values import MASK64
 from trapline.policies import CauseRule
 from trapline.privilege.causes import ILLEGAL_INST
 

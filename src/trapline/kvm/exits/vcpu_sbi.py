@@ -16,11 +16,12 @@ from trapline.kvm.nested.setup import fence_guests
 from trapline.kvm.pmu.vcpu_pmu import VcpuPmu, guest_pmu
 from trapline.kvm.steal_time import StealTime
 from trapline.kvm.uapi.context import CpuTrap, SbiForward, SystemEventExit
-from trapline.kvm.uapi.numbers import IRQ_VS_SOFT, MASK64, Exit, MpState, SystemEvent
+from trapline.kvm.uapi.numbers import IRQ_VS_SOFT, Exit, MpState, SystemEvent
 from trapline.kvm.unpriv import read_word
 from trapline.lang.control import flush_translations
 from trapline.lang.functions import Trap
 from trapline.lang.state.words import LAYOUT
+from trapline.lang.values import MASK64
 from trapline.policies import CauseRule
 from trapline.policies.schema import SbiRule
 from trapline.policies.versions import split

@@ -21,6 +21,7 @@ from trapline.privilege.hpm import (
     HPM_END,
     read_hpm,
 )
+from trapline.privilege.modes import MODE_VS, MODE_VU
 from trapline.session.state.plain_types import U64, Limits
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 HARDWARE, CACHE, RAW, RAW_V2, FIRMWARE = 0, 1, 2, 3, 15  # event types, bits 19:16 of an event index
 HW_NO_EVENT, HW_CYCLES, HW_INSTRUCTIONS = 0, 1, 2
-MODE_VU, MODE_VS = 4, 5
 CACHE_EVENTS = (EVENT_DTLB_LOAD_MISS, EVENT_DTLB_STORE_MISS, EVENT_ITLB_MISS)
 RAW_EVENTS = range(EVENT_TRAPS + 1, EVENT_TRAPS + EVENT_TRAP_KINDS + 1)
 NOTHING = 0  # an event of a perf event that the host's firmware has no counter for

@@ -22,8 +22,9 @@ from trapline.kvm.pmu.perf_event import (
     host_event,
 )
 from trapline.kvm.uapi.numbers import IRQ_PMU_OVF
+from trapline.lang.values import MASK64
 from trapline.privilege.hpm import HPM_END
-from trapline.sbi.call import MASK64, SbiCall, SbiOutcome, failure, result, success
+from trapline.sbi.call import SbiCall, SbiOutcome, failure, result, success
 from trapline.sbi.numbers import FirmwareEvent, SbiError
 from trapline.session.state.plain_types import U64, Limits
 

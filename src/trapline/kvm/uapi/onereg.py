@@ -14,8 +14,8 @@ from trapline.kvm.aia.aia import FEATURE as AIA_FEATURE
 from trapline.kvm.interrupts import converts_overflow
 from trapline.kvm.nested.onereg import HEXT_CSRS, get_hext, get_virt, set_hext, set_virt
 from trapline.kvm.uapi.isa_ext import ISA_EXTENSIONS, disable_allowed, enable_allowed, guest_mask, host_has, known
-from trapline.kvm.uapi.numbers import EBUSY, EINVAL, ENOENT, ERRNO_NAMES, MASK64
-from trapline.lang.values import MASK64 as ALL
+from trapline.kvm.uapi.numbers import EBUSY, EINVAL, ENOENT, ERRNO_NAMES
+from trapline.lang.values import MASK64
 from trapline.machine.devices.clint import time_of
 from trapline.policies.names import FeatureName
 from trapline.privilege import csr_numbers as csr
@@ -78,7 +78,7 @@ def get_one_reg(vcpu: Vcpu, reg: int) -> int:
 
 def set_one_reg(vcpu: Vcpu, reg: int, value: int) -> None:
     """Set a register of a vCPU."""
-    _accessor(vcpu, reg)[1](vcpu, reg & (SUBTYPE_MASK | NUMBER_MASK), reg, value & ALL)
+    _accessor(vcpu, reg)[1](vcpu, reg & (SUBTYPE_MASK | NUMBER_MASK), reg, value & MASK64)
 
 
 def reg_list(vcpu: Vcpu) -> list[int]:
@@ -328,7 +328,7 @@ def _get_fp(vcpu: Vcpu, number: int, reg: int) -> int:
     wide = _wide(vcpu, number, reg)
     if number == FCSR:
         return int(vcpu.hart.call(csr_read, csr.FCSR))
-    return int(vcpu.hart.f[number]) & (ALL if wide else 0xFFFF_FFFF)
+    return int(vcpu.hart.f[number]) & (MASK64 if wide else 0xFFFF_FFFF)
 
 
 def _set_fp(vcpu: Vcpu, number: int, reg: int, value: int) -> None:
@@ -399,7 +399,7 @@ def _switches(names: tuple[str, ...], get: Getter, put: Setter) -> tuple[Getter,
                 mask |= get(vcpu, n, reg) << n % 64
             except OneRegError:
                 continue
-        return mask if subtype == MULTI_EN else ~mask & ALL
+        return mask if subtype == MULTI_EN else ~mask & MASK64
 
     def write(vcpu: Vcpu, number: int, reg: int, value: int) -> None:
         subtype, number = number & SUBTYPE_MASK, number & NUMBER_MASK

@@ -16,8 +16,9 @@ from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.state import Hart
 from trapline.lang.state.words import LAYOUT
 from trapline.lang.values import MASK64, U64, udiv
-from trapline.machine.lines import MSIP, MTIP, set_line, set_line_of
+from trapline.machine.lines import set_line, set_line_of
 from trapline.privilege.derived import update_derived
+from trapline.privilege.fields import MSIP, MTIP
 from trapline.privilege.interrupts import deadline, time_now, update_timers
 
 MTIMECMP = 0x4000

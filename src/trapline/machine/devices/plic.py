@@ -14,7 +14,8 @@ from trapline.lang.devices import ASK_CONTEXT, ASK_SOURCE, SOURCES, DeviceState,
 from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.state import Hart
 from trapline.lang.values import U64, ctz, u64
-from trapline.machine.lines import MEIP, SEIP, set_line_of
+from trapline.machine.lines import set_line_of
+from trapline.privilege.fields import MEIP, SEIP
 
 PRIORITY, PENDING, ENABLE, CONTEXT = 0x0, 0x1000, 0x2000, 0x20_0000
 _PRIORITY_BITS = 7
