@@ -305,7 +305,7 @@ def test_docs_of_the_house_name_what_exists() -> None:
     named = re.compile(r"`([\w./]+\.(?:py|toml))(?:: (\w+))?`")
     files = {p.relative_to(SOURCE).as_posix(): p for p in SOURCE.rglob("*") if p.suffix in (".py", ".toml")}
     wrong = []
-    for page in ("architecture", "reading-guide", "engines", "subset", "style"):
+    for page in ("architecture", "reading-guide", "engines", "regions", "turns", "guest-memory", "subset", "style"):
         for name, function in named.findall((ROOT / "docs" / f"{page}.md").read_text()):
             found = [path for at, path in files.items() if f"/{at}".endswith(f"/{name}")]
             found += [ROOT / name] if (ROOT / name).is_file() else []
