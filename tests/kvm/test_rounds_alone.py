@@ -128,7 +128,7 @@ def course(engine: str, vcpus: int, together: int, rounds: int, cut: int, **opti
     guest = Guest("linux-7.2", vcpus=vcpus, memory=8 << 20, engine=engine, console=Console(text.extend), **options)
     source = PROGRAM.format(vcpus=vcpus, rounds=rounds, mask=(1 << vcpus) - 1)
     guest.load_bytes(assemble(source, GUEST))
-    guest.vm.turn_words.together = together
+    guest.vm.schedule.together = together
     seen: list[object] = []
     while True:
         result = guest.run(cut)

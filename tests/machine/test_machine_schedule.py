@@ -8,7 +8,8 @@ from trapline.lang.control import EXIT_STOP, EXIT_WFI
 from trapline.lang.devices import DeviceState
 from trapline.machine.devices.clint import Clint, time_of
 from trapline.machine.lines import MTIP
-from trapline.machine.schedule import QUANTUM, Schedule
+from trapline.machine.schedule import Schedule
+from trapline.session.turns import QUANTUM
 
 
 class FakeBoard:
@@ -87,10 +88,10 @@ def test_all_asleep_is_noticed() -> None:
     engine.exits = {500: EXIT_WFI}
     schedule.io.mtimecmp[1] = 100_000
     schedule.round(None)
-    assert schedule.all_asleep()
-    assert schedule.next_deadline() == 100_000
+    assert schedule.all_wait()
+    assert schedule.next_event() == 100_000
     schedule.skip_to(100_000)
-    assert not schedule.all_asleep()
+    assert not schedule.all_wait()
     assert time_of(schedule.harts[0]) == 100_000
 
 

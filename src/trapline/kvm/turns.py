@@ -285,6 +285,14 @@ def note_timer(hart: Hart, io: DeviceState, number: U64) -> None:
 
 
 @cold
+def note_event(hart: Hart, io: DeviceState, number: U64) -> None:
+    """The same, or that of the devices' turn."""
+    note_timer(hart, io, number)
+    if io.turn_due < io.turn_found:
+        io.turn_found = io.turn_due
+
+
+@cold
 def let_pass(hart: Hart, io: DeviceState, number: U64) -> None:
     """Pass the time of a vCPU that waits to the tick turn_found."""
     passes(hart, io.turn_found)
@@ -300,7 +308,7 @@ take_vcpu_turns = rounds_of(
     "take_vcpu_turns",
     turn=vcpu_turn,
     note_ready=note_runs,
-    note_event=note_timer,
+    note_event=note_event,
     pass_on=let_pass,
     begun=alone,
     ends=is_stopped,

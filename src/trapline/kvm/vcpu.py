@@ -368,10 +368,13 @@ class Vcpu(vcpu_state.VcpuWords, VcpuTraps, Named):
     def is_quiet(self) -> bool:
         """Whether KVM_RUN may be entered without Python: nothing is open, and nobody looks at each exit (kvm.turns)."""
         run, sbi, hart = self.kvm_run, self.sbi, self.hart
-        is_open = run.immediate_exit or sbi.return_open or self.csr_insn is not None or hart.kvm_mmio_open != 0
-        pending = self._reset_to is not None or self.firmware_dump or self.yielded or hart.stop_then != 0
-        special = self.nested is not None or self.aia.imsic is not None or sbi.steal.reports or sbi.awaits_overflow()
-        return self.loaded and not (is_open or pending or special)
+        if self.nested is not None or self.aia.imsic is not None or sbi.return_open or not self.loaded:
+            return False
+        if run.immediate_exit or self.csr_insn is not None or self._reset_to is not None or self.firmware_dump:
+            return False
+        if sbi.steal.reports or sbi.awaits_overflow():
+            return False
+        return not self.yielded and hart.kvm_mmio_open == 0 and hart.stop_then == 0
 
     def _restore_fp(self) -> None:
         """The guest's floating-point registers are as they were saved: FS is Clean (vcpu_fp.c)."""

@@ -19,7 +19,7 @@ from trapline.kvm.exits.native_setup import collect, record_of
 from trapline.kvm.gstage import MODE_NUMBERS, MODES, PAGE, GStage, TableMemory
 from trapline.kvm.nested.setup import pool_size
 from trapline.kvm.report.trace import TrapRecord
-from trapline.kvm.schedule import NoTurns, Turns, TurnWords
+from trapline.kvm.schedule import NoTurns, Turns, VmSchedule
 from trapline.kvm.spec import NO_AIA, VmOptions, VmSpec
 from trapline.kvm.uapi.dirty_log import DirtyLogs
 from trapline.kvm.uapi.slots import SlotTable
@@ -82,7 +82,7 @@ class Vm(VmSlots, VmRunning):
             "stopped_by",
         ),
         *("isa", "timebase", "host_imsic", "backing", "mmio_windows", "_backing_end", "_imsic_pages"),
-        *("nested", "nacl", "_pools", "_checkpoints", "_running", "user_space", "on_stop", "turn_words", "_complete"),
+        *("nested", "nacl", "_pools", "_checkpoints", "_running", "user_space", "on_stop", "schedule", "_complete"),
     )
     snapshot_types: ClassVar = {
         "_hgatp": dict[U64, U64],
@@ -139,7 +139,6 @@ class Vm(VmSlots, VmRunning):
         self.on_log: Callable[[str], None] | None = None
         self.open_round: tuple[int, int] | None = None  # kvm.schedule
         self.turns: Turns = NoTurns()
-        self.turn_words = TurnWords(self)
         self._backing_end = BACKING_BASE
         harts = [self._make_hart(n) for n in range(spec.vcpus)]
         if harts[0].has_h == 0:
@@ -166,6 +165,7 @@ class Vm(VmSlots, VmRunning):
         # In the order in which KVM_CREATE_VCPU made them; their ids are the guest's hart ids.
         ids = range(spec.vcpus) if spec.vcpu_ids is None else spec.vcpu_ids
         self.vcpus = [Vcpu(self, n, hart) for n, hart in zip(ids, harts, strict=True)]
+        self.schedule = VmSchedule(self)
         self._complete = True
 
     def __repr__(self) -> str:
@@ -402,5 +402,5 @@ class Vm(VmSlots, VmRunning):
 
 
 def _server(vcpu: Vcpu, serve: Callable[[Vcpu, int, int, bool, int], int]) -> Callable[[int, int, int], int]:
-    noted = vcpu.vm.turn_words.noted
+    noted = vcpu.vm.schedule.noted
     return lambda gpa, how, data: noted(serve(vcpu, gpa, how & 0xFF, bool(how >> 8), data))

@@ -373,7 +373,7 @@ class Machine(Rewindable, Session):
         if self.htif is not None:
             self.htif.poll(self.harts[0])
         self._look_outside()
-        if self._ended is None and self.schedule.all_asleep():
+        if self._ended is None and self.schedule.all_wait():
             self._idle()
         return done
 
@@ -411,7 +411,7 @@ class Machine(Rewindable, Session):
 
     def _pause(self) -> None:
         """Let the harts come back soon: a device has work for later, or has done much."""
-        self.schedule.devices_changed()
+        self.schedule.note_devices()
         self.schedule.stop_requested = True
         for hart in self.harts:
             leave(hart, EXIT_TIMER)
@@ -426,7 +426,7 @@ class Machine(Rewindable, Session):
 
     def _idle(self) -> None:
         """All harts sleep: pass the time to the next timer or input."""
-        deadline = self.schedule.next_deadline()
+        deadline = self.schedule.next_event()
         due = self.console.source.next_position()
         if due is not None and (deadline is None or due[1] < deadline):
             self.schedule.skip_to(due[1])
@@ -448,7 +448,7 @@ class Machine(Rewindable, Session):
             left = deadline - start - passed
             self.schedule.skip_to(min(deadline, start + passed))
             self._outside.poll()
-            if left <= 0 or self._receive() or not self.schedule.all_asleep():
+            if left <= 0 or self._receive() or not self.schedule.all_wait():
                 return
             self._outside.wait(min(left / self.timebase, IDLE_STEP))
 

@@ -15,7 +15,6 @@ from trapline.firmware.firmware import Firmware
 from trapline.firmware.models import DEFAULT_MODEL
 from trapline.kvm.checkpoint import make_checkpoints
 from trapline.kvm.entry import turn_end
-from trapline.kvm.schedule import skip
 from trapline.kvm.uapi.numbers import Exit, SystemEvent
 from trapline.kvm.vcpu import Vcpu
 from trapline.kvm.vm import Vm
@@ -417,13 +416,13 @@ class Guest(Rewindable, Session):
     def _wait_in_real_time(self) -> None:
         """A peer may answer: every vCPU blocks until it does, or until the next timer."""
         started = time.monotonic()
-        found = [v.timer.deadline() for v in self.vm.vcpus] + [self.devices.virtio.due]
-        ticks = [tick for tick in found if tick is not None]
-        left = (min(ticks) - self._now()) / self.vm.timebase if ticks else IDLE_STEP
+        event = self.vm.schedule.next_event()
+        left = (event - self._now()) / self.vm.timebase if event is not None else IDLE_STEP
         if left > 0:
             self._outside.wait(min(left, IDLE_STEP))
         passed = int((time.monotonic() - started) * self.vm.timebase)
-        skip(self.vm, self._now() + max(1, passed))
+        tick = self._now() + max(1, passed)
+        self.vm.schedule.skip_to(tick if event is None else min(tick, event))
         self._time_stood_still()
 
     def _user_instructions(self) -> int:

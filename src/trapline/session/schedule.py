@@ -1,0 +1,99 @@
+"""The deterministic schedule of a board's harts or a VM's vCPUs, as Python sees it.
+
+The turns themselves (session.turns) run in native code with the native engine: Python looks in some hundred times a
+second, and where a device or a person wants something. A round that a budget or a stop cuts short goes on where it was:
+how a run is cut changes nothing.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+from trapline.engine.api import Engine
+from trapline.lang.devices import DeviceState
+from trapline.lang.state import Hart
+from trapline.session.turns import NO_TICK, QUANTUM
+
+
+class Rounds(ABC):
+    """Has harts take turns by `loop` (session.turns), and speaks with it through the words of `io`.
+
+    `open_round` is the hart whose turn it is in a round that was cut short, and the tick at which that round ends.
+    """
+
+    open_round: tuple[int, int] | None
+
+    def __init__(self, harts: Sequence[Hart], io: DeviceState, loop: Callable[[Hart, DeviceState], None]) -> None:
+        self.harts = harts
+        self.io = io
+        self.loop = loop
+
+    def take(self, engine: Engine, attempts: int, alone: int, budget: int | None) -> int:
+        """Let each hart run up to the next common tick, until Python has to look; return the attempts that were made.
+
+        As many rounds are taken at once as there are in `attempts`. One of a hart that is alone has `alone` of them.
+        """
+        io, several = self.io, len(self.harts) > 1
+        length = QUANTUM if several else alone
+        io.turn_ticks = max(1, length // int(self.harts[0].time_ratio))
+        io.turn_slice, io.turn_rounds = attempts, max(1, attempts // length)
+        # However long a round is, Python sees to Ctrl-C.
+        most = 2 * max(attempts, QUANTUM * len(self.harts) if several else 0)
+        io.turn_done, io.turn_budget = 0, most if budget is None else min(budget, most)
+        self.put()
+        native = getattr(type(engine), "call_turns", None)
+        try:
+            if native is not None:
+                native(engine, self.loop, self.harts[0], io)
+            else:  # somebody stands before the engine and looks at each run
+                self.loop(self.harts[0], io)
+        finally:
+            self.get()
+        return int(io.turn_done)
+
+    def put(self) -> None:
+        """Put what Python knows into the words."""
+        next_, until = self.open_round or (-1, 0)
+        self.io.turn_next, self.io.turn_round = next_ + 1, until
+        self.note_devices()
+
+    def get(self) -> None:
+        """Take it out again."""
+        next_, until = int(self.io.turn_next), int(self.io.turn_round)
+        self.open_round = None if next_ == 0 else (next_ - 1, until)
+
+    def note_devices(self) -> None:
+        """Devices may have other plans than when they were last asked."""
+        due, tired = self.devices_due()
+        self.io.turn_due, self.io.turn_tired = NO_TICK if due is None else due, int(tired)
+
+    def next_event(self) -> int | None:
+        """Return the earliest tick at which something happens though all wait: a timer, or a turn of devices."""
+        ticks = map(self.event_of, range(len(self.harts)))
+        return min((tick for tick in ticks if tick is not None), default=None)
+
+    def all_wait(self) -> bool:
+        """Return whether no hart can run before some event."""
+        return not any(map(self.can_run, range(len(self.harts))))
+
+    def skip_to(self, tick: int) -> None:
+        """All wait: move every clock to `tick`."""
+        for number in range(len(self.harts)):
+            self.pass_time(number, tick)
+
+    @abstractmethod
+    def devices_due(self) -> tuple[int | None, bool]:
+        """Return the tick at which devices want to go on, and whether they have done much."""
+
+    @abstractmethod
+    def can_run(self, number: int) -> bool:
+        """Return whether a hart can run."""
+
+    @abstractmethod
+    def event_of(self, number: int) -> int | None:
+        """Return the tick of a hart's next event, or of a turn of devices before that."""
+
+    @abstractmethod
+    def pass_time(self, number: int, tick: int) -> None:
+        """Let the time of a hart that waits pass."""
