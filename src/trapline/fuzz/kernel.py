@@ -26,10 +26,11 @@ from trapline.fuzz.make import SBI
 from trapline.isa.assemble import assemble
 from trapline.lab.probe import image as probe
 from trapline.lab.replay.elf_file import Part, write_elf
-from trapline.lab.replay.replay import from_anywhere, write_script, writing
+from trapline.lab.replay.replay import command_line, from_anywhere, write_script, writing
 from trapline.lab.settings import Settings
 from trapline.plain import plain
 from trapline.policies import Policy, load_policy
+from trapline.privilege.isa_string import DEFAULT_ISA
 from trapline.sbi.numbers import Eid
 
 CALLS = 4096  # of a sweep
@@ -214,6 +215,4 @@ def write_kernel(result: KernelResult, policy: str, directory: Path) -> None:
 
 
 def _command(path: str, policy: str, s: Settings) -> str:
-    words = ["trapline", "run", path, "--policy", policy, "--firmware", s.firmware]
-    words += ["--host-fwft", "on" if s.host_fwft else "off", "--misaligned", s.misaligned]
-    return shlex.join([*words, "--memory", "16M", "--max-instructions", "1000000"])
+    return shlex.join(command_line(s, path, policy, DEFAULT_ISA, 1_000_000))

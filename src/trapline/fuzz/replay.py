@@ -14,8 +14,8 @@ from trapline.isa.assemble import assemble
 from trapline.lab.nested import image as l1
 from trapline.lab.probe import image as probe
 from trapline.lab.replay.elf_file import Part, write_elf
-from trapline.lab.replay.replay import from_anywhere, write_script, writing
-from trapline.privilege.isa_string import DEFAULT_ISA, extensions
+from trapline.lab.replay.replay import command_line, from_anywhere, write_script, writing
+from trapline.privilege.isa_string import extensions
 
 FAILED = 0x1_3333  # to the test finisher: the guest saw something else
 # Another vCPU gets its turn before the first ends the run.
@@ -74,18 +74,10 @@ def _merged(parts: list[Part]) -> list[Part]:
 
 def command_of(group: Group, plan: Plan, policy: str, path: str) -> str:
     """Return the one line that shows the finding again."""
-    s = plan.settings
-    words = ["trapline", "run", path, "--policy", policy, "--firmware", s.firmware]
-    words += ["--host-fwft", "on" if s.host_fwft else "off"]
-    if s.misaligned != "trap":
-        words += ["--misaligned", s.misaligned]
-    if group.case.isa != DEFAULT_ISA:
-        words += ["--isa", group.case.isa]
+    limit = 1_000_000 + 10 * LIMIT * len(group.case.ahead)
+    words = command_line(plan.settings, path, policy, group.case.isa, limit)
     if (vcpus := vcpus_of(group.case.mode, plan.nested)) > 1:
         words += ["--smp", str(vcpus)]
-    words += ["--memory", "16M", "--max-instructions", str(1_000_000 + 10 * LIMIT * len(group.case.ahead))]
-    words += ["--memslot", f"{probe.HOLE:#x}:{probe.HOLE_SIZE:#x}:hole"]
-    words += ["--memslot", f"{probe.READ_ONLY:#x}:{probe.READ_ONLY_SIZE:#x}:ro"]
     if plan.nested is not None:
         words += ["--nested"]
     if group.key.kind in (ENGINES, HOST) or plan.engine == "reference":

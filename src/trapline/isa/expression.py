@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 
 _SYMBOL = re.compile(r"(?<![\w.$])(?:\d+[fb](?![\w.])|[A-Za-z_.$][\w.$]*)")
-_BINARY: dict[type[ast.operator], Callable[[int, int], int]] = {
+BINARY: dict[type[ast.operator], Callable[[int, int], int]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
@@ -52,6 +52,6 @@ def _value(node: ast.expr, source: str) -> int:
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd, ast.Invert)):
         value = _value(node.operand, source)
         return -value if isinstance(node.op, ast.USub) else ~value if isinstance(node.op, ast.Invert) else value
-    if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
-        return _BINARY[type(node.op)](_value(node.left, source), _value(node.right, source))
+    if isinstance(node, ast.BinOp) and type(node.op) in BINARY:
+        return BINARY[type(node.op)](_value(node.left, source), _value(node.right, source))
     raise ValueError(f"not an expression: {source!r}")

@@ -17,6 +17,7 @@ from trapline.lab.probe.image import Image
 from trapline.lab.replay.code import launcher
 from trapline.lab.replay.elf_file import Part, write_elf
 from trapline.lab.route import with_zcb, without_compressed
+from trapline.lab.settings import Settings
 from trapline.privilege.causes import cause_name
 from trapline.privilege.isa_string import DEFAULT_ISA, extensions
 
@@ -77,12 +78,12 @@ def command_of(finding: Finding, path: str, policy: str) -> str:
     return shlex.join([*words, "--memslot", f"{image.PROT_NONE:#x}:{image.PROT_NONE_SIZE:#x}:none"])
 
 
-def command_line(finding: Finding, path: str, policy: str, isa: str, limit: int, *more: str) -> list[str]:
-    """Return the words of a command that runs a finding's guest."""
-    words = ["trapline", "run", path, *more, "--policy", policy, "--firmware", finding.firmware]
-    words += ["--host-fwft", "on" if finding.host_fwft else "off"]
-    if finding.misaligned != "trap":
-        words += ["--misaligned", finding.misaligned]
+def command_line(of: Finding | Settings, path: str, policy: str, isa: str, limit: int, *more: str) -> list[str]:
+    """Return the words of a command that runs the guest of something found under these settings."""
+    words = ["trapline", "run", path, *more, "--policy", policy, "--firmware", of.firmware]
+    words += ["--host-fwft", "on" if of.host_fwft else "off"]
+    if of.misaligned != "trap":
+        words += ["--misaligned", of.misaligned]
     if isa != DEFAULT_ISA:
         words += ["--isa", isa]
     words += ["--memory", "16M", "--max-instructions", str(limit)]

@@ -7,6 +7,8 @@ import operator
 import re
 from collections.abc import Callable
 
+from trapline.isa.expression import BINARY
+
 _MASK = (1 << 64) - 1
 _LONGEST = 200  # characters: what a person types, and no depth that the parser could not take
 _OCTAL_OR_DECIMAL = re.compile(r"(?<![\w$])0+(?=[0-9])")  # 010 is 10 here, in C 8, in Python an error
@@ -23,15 +25,10 @@ def _rest(one: int, other: int) -> int:
 
 
 _BINARY: dict[type[ast.operator], Callable[[int, int], int]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
+    **BINARY,
     ast.Div: _divide,
     ast.FloorDiv: _divide,
     ast.Mod: _rest,
-    ast.BitAnd: operator.and_,
-    ast.BitOr: operator.or_,
-    ast.BitXor: operator.xor,
     ast.LShift: lambda one, by: one << by if by < 64 else 0,
     ast.RShift: lambda one, by: one >> by if by < 64 else 0,
 }
