@@ -15,8 +15,9 @@ from trapline.policies.causes import name as cause_name
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.derived import update_derived
 from trapline.privilege.modes import MACHINE, MODE_NAMES
-from trapline.session.tables import translate
+from trapline.session.tables import pages, translate
 from trapline.vmm.guest import Guest
+from trapline.vmm.result import GuestResult
 
 if TYPE_CHECKING:
     from trapline.engine.stop_points import Stopped, Stops
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from trapline.machine.machine import Machine
     from trapline.session.terminal.monitor import Monitor
 
-_PAGE = 4096
+_ALL = (1 << 64) - 1
 _ROM = 2
 _OF_GUESTS = {number: field for field, number in GUEST_CSRS.items()}
 
@@ -33,29 +34,16 @@ _OF_GUESTS = {number: field for field, number in GUEST_CSRS.items()}
 class Target(ABC):
     """CPUs are counted from 0. ValueError says what a register or memory does not take."""
 
-    def __init__(self, run: Any) -> None:
-        self.machine = run
+    kind: type[RunResult]  # of the result of a run
+
+    def __init__(self, run: Any, runs: Any) -> None:
+        self.machine, self._runs = run, runs  # a guest's VM runs it, a board itself
         self.changed = False  # a client has written registers or memory since the run went on last
-
-    @property
-    @abstractmethod
-    def stops(self) -> Stops:
-        """The stops of the run."""
-
-    @property
-    @abstractmethod
-    def stopped_by(self) -> Stopped | None:
-        """For which stop the run came back."""
 
     @property
     @abstractmethod
     def harts(self) -> list[Hart]:
         """The harts of the CPUs."""
-
-    @property
-    @abstractmethod
-    def turn(self) -> int:
-        """Instructions between two looks outside."""
 
     @abstractmethod
     def step_to(self, cpu: int, attempts: int | None) -> None:
@@ -97,11 +85,28 @@ class Target(ABC):
     def routes(self) -> Iterable[str]:
         """How often traps took which way."""
 
-    @abstractmethod
-    def result(self, reason: str, code: int, message: str) -> Any:
-        """The result of a run that ended while it was held."""
-
     # --- alike for both ---
+    @property
+    def stops(self) -> Stops:
+        """The stops of the run."""
+        stops: Stops = self._runs.stops
+        return stops
+
+    @property
+    def stopped_by(self) -> Stopped | None:
+        """For which stop the run came back."""
+        stopped: Stopped | None = self._runs.stopped_by
+        return stopped
+
+    @property
+    def turn(self) -> int:
+        """Instructions between two looks outside."""
+        return int(self._runs.engine.turn)
+
+    def result(self, reason: str, code: int, message: str) -> RunResult:
+        """The result of a run that ended while it was held."""
+        return self.kind(reason, code, 0, message)
+
     def position(self) -> int:
         """Attempts of all CPUs since the beginning."""
         return sum(int(hart.instret) for hart in self.harts)
@@ -188,11 +193,9 @@ class Target(ABC):
     def read(self, cpu: int, address: int, size: int) -> bytes:
         """Memory as the CPU's mode sees it now, up to the first byte that is not there."""
         data = b""
-        while len(data) < size:
-            at = address + len(data) & (1 << 64) - 1
-            some = min(size - len(data), _PAGE - at % _PAGE)
+        for at, some in pages(address, size):
             try:
-                data += self.read_physical(self.physical(cpu, at), some)
+                data += self.read_physical(self.physical(cpu, at & _ALL), some)
             except ValueError:
                 if not data:
                     raise
@@ -201,14 +204,11 @@ class Target(ABC):
 
     def write(self, cpu: int, address: int, data: bytes) -> None:
         """Write it: all of it or, if some is not there, nothing."""
-        parts, done = [], 0
-        while done < len(data):
-            at = address + done & (1 << 64) - 1
-            some = min(len(data) - done, _PAGE - at % _PAGE)
-            where = self.physical(cpu, at)
+        parts = []
+        for at, some in pages(address, len(data)):
+            where = self.physical(cpu, at & _ALL)
             self.read_physical(where, some)
-            parts.append((where, data[done : done + some]))
-            done += some
+            parts.append((where, data[at - address :][:some]))
         for where, part in parts:
             self.write_physical(where, part)
 
@@ -217,41 +217,22 @@ class BoardTarget(Target):
     """A board."""
 
     machine: Machine
-
-    @property
-    def stops(self) -> Stops:
-        """The stops of the run."""
-        return self.machine.stops
-
-    @property
-    def stopped_by(self) -> Stopped | None:
-        """For which stop the run came back."""
-        return self.machine.stopped_by
+    kind = RunResult
 
     @property
     def harts(self) -> list[Hart]:
-        """The harts."""
         return self.machine.harts
 
-    @property
-    def turn(self) -> int:
-        """Instructions between two looks outside."""
-        return self.machine.engine.turn
-
     def step_to(self, cpu: int, attempts: int | None) -> None:
-        """Let the next run end when a hart has made so many attempts."""
         self.machine.schedule.goal = None if attempts is None else (cpu, attempts)
 
     def pc(self, cpu: int) -> int:
-        """Where a hart goes on."""
         return int(self.harts[cpu].pc)
 
     def set_pc(self, cpu: int, value: int) -> None:
-        """Let it go on elsewhere."""
         self.harts[cpu].pc = value
 
     def physical(self, cpu: int, address: int) -> int:
-        """The physical address of a virtual one of now."""
         hart = self.harts[cpu]
         if hart.priv == MACHINE:
             return address
@@ -264,11 +245,9 @@ class BoardTarget(Target):
         return int.from_bytes(self.read_physical(address, 8), "little")
 
     def read_physical(self, address: int, size: int) -> bytes:
-        """Read RAM or ROM."""
         return self.machine.regions.read(address, size)
 
     def write_physical(self, address: int, data: bytes) -> None:
-        """Write it."""
         self.machine.regions.write(address, data)
 
     def host_physical(self, address: int) -> int:
@@ -276,11 +255,9 @@ class BoardTarget(Target):
         return translate(self._word, int(self.harts[0].hgatp), address, stage2=True)
 
     def roms(self) -> list[tuple[int, int]]:
-        """Base and size of the ROMs."""
         return [(region.base, region.size) for region in self.machine.regions if region.kind == _ROM]
 
     def state(self, cpu: int) -> str:
-        """What a hart does."""
         waits = self.machine.schedule.asleep[cpu]
         return f"{'waits' if waits else 'runs'} in {MODE_NAMES[self._mode(cpu)[0] | self._mode(cpu)[1] << 2]}"
 
@@ -288,41 +265,21 @@ class BoardTarget(Target):
         """Traps by cause, origin and destination."""
         return self.monitor.run("info stats")
 
-    def result(self, reason: str, code: int, message: str) -> Any:
-        """The result of a run that ended while it was held."""
-        return RunResult(reason, code, 0, message)
-
 
 class GuestTarget(Target):
     """A guest; a CPU's registers are those of the hart, with the guest's own level in vsstatus and its kin."""
 
     machine: Guest
-
-    @property
-    def stops(self) -> Stops:
-        """The stops of the run."""
-        return self.machine.vm.stops
-
-    @property
-    def stopped_by(self) -> Stopped | None:
-        """For which stop the run came back."""
-        return self.machine.vm.stopped_by
+    kind = GuestResult
 
     @property
     def harts(self) -> list[Hart]:
-        """The vCPUs' harts."""
         return [vcpu.hart for vcpu in self.machine.vm.vcpus]
 
     def _vcpu(self, cpu: int) -> Vcpu:
         return self.machine.vm.vcpus[cpu]
 
-    @property
-    def turn(self) -> int:
-        """Instructions between two looks outside."""
-        return self.machine.vm.engine.turn
-
     def step_to(self, cpu: int, attempts: int | None) -> None:
-        """Let the next run end when a vCPU has made so many attempts."""
         self.machine.vm.goal = None if attempts is None else (cpu, attempts)
 
     def _held_by_kvm(self, cpu: int) -> bool:
@@ -334,7 +291,6 @@ class GuestTarget(Target):
         return int(self.harts[cpu].pc) if self._held_by_kvm(cpu) else self._vcpu(cpu).pc
 
     def set_pc(self, cpu: int, value: int) -> None:
-        """Let it go on elsewhere."""
         vcpu = self._vcpu(cpu)
         if self._held_by_kvm(cpu):
             raise ValueError("the trap to hosted software is to be handled first")
@@ -371,16 +327,13 @@ class GuestTarget(Target):
         super().set_mode(cpu, priv, virt)
 
     def physical(self, cpu: int, address: int) -> int:
-        """The guest physical address of a virtual one."""
         vsatp = self.get_csr(cpu, GUEST_CSRS["vsatp"])
         return translate(lambda at: int.from_bytes(self.read_physical(at, 8), "little"), vsatp, address)
 
     def read_physical(self, address: int, size: int) -> bytes:
-        """Read guest memory."""
         return self.machine.vm.read_memory(address, size)
 
     def write_physical(self, address: int, data: bytes) -> None:
-        """Write it."""
         self.machine.vm.write_memory(address, data)
 
     def host_physical(self, address: int) -> int:
@@ -395,7 +348,6 @@ class GuestTarget(Target):
         return []
 
     def state(self, cpu: int) -> str:
-        """What a vCPU does."""
         vcpu = self._vcpu(cpu)
         if vcpu.mp_state is MpState.STOPPED:
             return "stopped"
@@ -407,13 +359,7 @@ class GuestTarget(Target):
         for (cause, _, path, _, end, _), count in self.machine.vm.routes().most_common():
             yield f"{count:>12}  {cause_name(cause)}: {' > '.join(path)} ({end})"
 
-    def result(self, reason: str, code: int, message: str) -> Any:
-        """The result of a run that ended while it was held."""
-        from trapline.vmm.result import GuestResult
-
-        return GuestResult(reason, code, 0, message)
-
 
 def target_of(run: Machine | Guest) -> Target:
     """The target that a board or a guest is."""
-    return GuestTarget(run) if isinstance(run, Guest) else BoardTarget(run)
+    return GuestTarget(run, run.vm) if isinstance(run, Guest) else BoardTarget(run, run)
