@@ -105,10 +105,10 @@ class Monitor:
             "gva2gpa": ("EXPR", "translate a virtual address, stage by stage", self._translate),
             "cpu": ("N", "look at CPU N from now on", self._cpu),
             "snapshot": ("FILE", "write the whole machine to a file, for --restore", self._snapshot),
-            "stop": ("", "hold the machine", self._stop),
-            "cont": ("", "let it run on", self._cont),
-            "system_reset": ("", "start again from the beginning", self._reset),
-            "quit": ("", "end the run", self._quit),
+            "stop": ("", "hold the machine", self._sets("stopped", True)),
+            "cont": ("", "let it run on", self._sets("stopped", False)),
+            "system_reset": ("", "start again from the beginning", self._sets("reset_requested", True)),
+            "quit": ("", "end the run", self._sets("quit_requested", True)),
         }
         self._short = {"?": "help", "p": "print", "s": "stop", "c": "cont", "q": "quit"}
 
@@ -303,21 +303,12 @@ class Monitor:
         self.cpu = int(words[0])
         return []
 
-    def _stop(self, words: list[str]) -> Iterable[str]:
-        self.stopped = True
-        return []
+    def _sets(self, flag: str, value: bool) -> Callable[[list[str]], Iterable[str]]:
+        def command(words: list[str]) -> Iterable[str]:
+            setattr(self, flag, value)
+            return []
 
-    def _cont(self, words: list[str]) -> Iterable[str]:
-        self.stopped = False
-        return []
-
-    def _reset(self, words: list[str]) -> Iterable[str]:
-        self.reset_requested = True
-        return []
-
-    def _quit(self, words: list[str]) -> Iterable[str]:
-        self.quit_requested = True
-        return []
+        return command
 
 
 def _character(byte: int) -> str:
