@@ -41,9 +41,8 @@ _MSTATUS_KEPT = ~(1 << 17 | 1 << 3)  # never MPRV nor MIE
 WRITTEN = tuple(n for n, number in CSR_BY_NAME.items() if number >> 10 != 3 and n not in EXCLUDED | _OWN)
 _ENCODING = {i.name: parse(i.pattern) for i in INSTRUCTIONS if i.name in ("csrrs", "csrrw")}
 
-_PROLOGUE = f"""
-    li t0, {CODE + 0x100}
-    csrw mtvec, t0
+# No timer, all memory for every mode, and every trap M-mode's.
+ALONE = """
     li t1, 0x2004000
     li t0, -1
     sd t0, 0(t1)
@@ -55,6 +54,11 @@ _PROLOGUE = f"""
     csrw medeleg, zero
     csrw mideleg, zero
     csrw mie, zero
+"""
+_PROLOGUE = f"""
+    li t0, {CODE + 0x100}
+    csrw mtvec, t0
+    {ALONE}
     li s0, {RESULTS}
 """
 # An ecall goes on behind it in M-mode; any other trap leaves cause and value in a0 and steps over the instruction.

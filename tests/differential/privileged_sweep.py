@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from csr_sweep import ALONE
+
 import trapline.isa.all  # noqa: F401  (declares every instruction)
 from trapline.isa.assemble import assemble_program
 from trapline.lab.replay.elf_file import Part, write_elf
@@ -103,17 +105,7 @@ def program(stateen: bool = False) -> bytes:
     text = f"""
     la t0, trap
     csrw mtvec, t0
-    li t1, 0x2004000
-    li t0, -1
-    sd t0, 0(t1)
-    csrw stimecmp, t0
-    csrw vstimecmp, t0
-    csrw pmpaddr0, t0
-    li t0, 0x1f
-    csrw pmpcfg0, t0
-    csrw medeleg, zero
-    csrw mideleg, zero
-    csrw mie, zero
+    {ALONE}
     li s0, {RESULTS}
     li a0, {SCRATCH}
     {"; ".join(runs)}

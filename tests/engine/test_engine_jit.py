@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.engine.harness import BASE, ENGINES, Bench
-from tests.engine.test_engines import LOOP, PATCHES
+from tests.engine.test_engines import LOOP, PATCHES, around_patch
 from tests.engine.tiers import compare_with_switches, differences
 from trapline.engine.code import CodePage
 from trapline.engine.jit.source import ANY, Pages, Source, window_of
@@ -69,41 +69,8 @@ def test_regions_may_come_and_go(seed: int) -> None:
 @pytest.mark.parametrize("patch", [*PATCHES.values(), "sw t1, 0(t0)"], ids=[*PATCHES, "word"])
 def test_a_patched_region_is_forgotten_at_once(patch: str) -> None:
     """A store into a region's bytes is seen by the next fetch."""
-    source = f"""
-        la t0, patch
-        addi t2, t0, 4
-        csrw pmpcfg0, zero
-        srli t1, t0, 2
-        addi t1, t1, 64
-        csrw pmpaddr0, t1
-        li t3, -1
-        csrw pmpaddr1, t3
-        li t3, 0x1f17
-        li t1, 0x100
-        csrw hstatus, t1
-        li t1, 0x00500513
-        la t4, handler
-        csrw mtvec, t4
-        li s0, 50
-    again:
-        jal ra, patch
-        addi s0, s0, -1
-        bnez s0, again
-        {patch}
-        jal ra, patch
-        jal ra, patch
-    end: j end
-    .align 2
-    handler:
-        csrr s4, mcause
-        jr ra
-    .align 12
-    patch:
-        addi s3, s3, 1
-        addi a0, zero, 1
-        add s2, s2, a0
-        ret
-    """
+    hot = "li s0, 50\nagain: jal ra, patch\naddi s0, s0, -1\nbnez s0, again"
+    source = around_patch(f"{hot}\n{patch}\njal ra, patch\njal ra, patch")
     forced, plain, reference = (Bench(e, source) for e in ("forced", "native", "reference"))
     for bench in (forced, plain, reference):
         bench.run(600)

@@ -66,10 +66,9 @@ PATCHES = {
 }
 
 
-@pytest.mark.parametrize("patch", PATCHES.values(), ids=PATCHES)
-def test_every_kind_of_store_to_code_is_seen(patch: str) -> None:
-    """The next fetch sees a store, those too that do not go through a cached translation."""
-    source = f"""
+def around_patch(body: str) -> str:
+    """A program whose body may patch and call `patch`: t0 is where that is, t1 an instruction for it."""
+    return f"""
         la t0, patch
         addi t2, t0, 4
         csrw pmpcfg0, zero
@@ -84,9 +83,7 @@ def test_every_kind_of_store_to_code_is_seen(patch: str) -> None:
         li t1, 0x00500513
         la t4, handler
         csrw mtvec, t4
-        jal ra, patch
-        {patch}
-        jal ra, patch
+        {body}
     end: j end
     .align 2
     handler:
@@ -99,6 +96,12 @@ def test_every_kind_of_store_to_code_is_seen(patch: str) -> None:
         add s2, s2, a0
         ret
     """
+
+
+@pytest.mark.parametrize("patch", PATCHES.values(), ids=PATCHES)
+def test_every_kind_of_store_to_code_is_seen(patch: str) -> None:
+    """The next fetch sees a store, those too that do not go through a cached translation."""
+    source = around_patch(f"jal ra, patch\n{patch}\njal ra, patch\n")
     native, reference = (Bench(e, source, isa=DEFAULT_ISA + "_zicclsm") for e in ("native", "reference"))
     for bench in (native, reference):
         bench.run(100)

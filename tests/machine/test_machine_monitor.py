@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
 import select
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from machine_fakes import make_elf
+from monitored import paged_board, paged_guest
 from tests.small_elf import elf
 
 from trapline.isa.assemble import assemble
@@ -21,42 +21,8 @@ from trapline.machine.machine import Machine
 from trapline.session.tables import ranges, translate
 from trapline.session.terminal.console import Console, terminal
 from trapline.session.terminal.monitor import Monitor
-from trapline.session.terminal.sources import FileInput, NoInput
+from trapline.session.terminal.sources import FileInput
 from trapline.vmm.guest import Guest
-
-# Sv39: one gigabyte page that maps 0x80000000 to itself, then an ecall out of user code and a spin.
-PROGRAM = """
-    la t0, table
-    li t1, 0x200000CF
-    sd t1, 16(t0)
-    srli t0, t0, 12
-    li t1, 8
-    slli t1, t1, 60
-    or t0, t0, t1
-    csrw satp, t0
-    sfence.vma
-    li s3, 0x1234
-    .insn 0x0000000b
-spin:
-    j spin
-    .align 12
-table:
-    .zero 4096
-"""
-
-
-def _guest() -> Guest:
-    made = Guest(memory=4 << 20, console=Console(None, NoInput()))
-    made.load_bytes(assemble(PROGRAM.replace(".insn 0x0000000b\n", ""), 0x8020_0000))
-    made.run(max_instructions=1000)
-    return made
-
-
-def _board() -> Machine:
-    made = Machine(memory=4 << 20, console=Console())
-    made.load_elf(make_elf(assemble(PROGRAM.replace(".insn 0x0000000b\n", ""), 0x8000_0000)))
-    made.run(max_instructions=1000)
-    return made
 
 
 def _ask(made: Guest | Machine, *lines: str) -> list[str]:
@@ -66,7 +32,7 @@ def _ask(made: Guest | Machine, *lines: str) -> list[str]:
 
 def test_a_guests_registers_and_state() -> None:
     """info registers shows the guest's pc, mode, registers and VS-level CSRs; info status where it is."""
-    made = _guest()
+    made = paged_guest()
     text = "\n".join(_ask(made, "info registers"))
     assert re.search(r"pc 0x00000000802000\w\w   mode VS", text)
     assert "s3 0000000000001234" in text
@@ -77,7 +43,7 @@ def test_a_guests_registers_and_state() -> None:
 
 def test_a_guests_traps_and_memory() -> None:
     """info stats counts its traps so far, info mtree lists slots and devices, info mem what its table maps."""
-    made = _guest()
+    made = paged_guest()
     assert any(line.endswith("gstage-map resumed") for line in _ask(made, "info stats"))
     tree = _ask(made, "info mtree")
     assert tree[-1] == "0000000080000000-00000000803fffff slot 0 (ram)"
@@ -87,7 +53,7 @@ def test_a_guests_traps_and_memory() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("make", [_guest, _board], ids=["guest", "board"])
+@pytest.mark.parametrize("make", [paged_guest, paged_board], ids=["guest", "board"])
 def test_memory(make: Callable[[], Guest | Machine]) -> None:
     """x dumps virtual memory in every format, and i disassembles; xp is physical."""
     made = make()
@@ -104,7 +70,7 @@ def test_memory(make: Callable[[], Guest | Machine]) -> None:
 
 def test_strings() -> None:
     """x/s shows strings up to their NUL, escaped, and breaks long ones into lines of at most 80 columns."""
-    made = _board()
+    made = paged_board()
     made.regions.write(0x8000_2000, b'say "hi"\n\x1b\0' + b"z" * 120 + b"\0")
     short, *long = _ask(made, "x/2s 0x80002000")
     assert short == '0000000080002000: "say \\"hi\\"\\n\\x1b"'
@@ -113,7 +79,7 @@ def test_strings() -> None:
     assert max(map(len, long)) <= 80
 
 
-@pytest.mark.parametrize("make", [_guest, _board], ids=["guest", "board"])
+@pytest.mark.parametrize("make", [paged_guest, paged_board], ids=["guest", "board"])
 @pytest.mark.parametrize(
     "command", ["info registers", "x/64xb {}", "x/64db {}", "x/64cb {}", "x/64dh {}", "x/8xg {}", "help"]
 )
@@ -133,7 +99,7 @@ WRONG = (
 
 def test_an_answer_to_what_is_wrong_is_narrow() -> None:
     """Each command that is wrong gets an answer, and none is wider than 80 columns."""
-    made = _board()
+    made = paged_board()
     for line in WRONG:
         said = _ask(made, line)
         assert said, line
@@ -142,7 +108,7 @@ def test_an_answer_to_what_is_wrong_is_narrow() -> None:
 
 def test_a_boards_state() -> None:
     """On a board the monitor shows M-mode's CSRs, regions, and traps by origin and destination."""
-    made = _board()
+    made = paged_board()
     text = "\n".join(_ask(made, "info registers"))
     assert "mode M" in text
     assert "mstatus" in text
@@ -169,14 +135,14 @@ def test_a_boards_state() -> None:
 )
 def test_bad_commands(line: str, says: str) -> None:
     """A command that cannot be done answers with one line."""
-    answers = _ask(_guest(), line)
+    answers = _ask(paged_guest(), line)
     assert len(answers) == 1
     assert says in answers[0]
 
 
 def test_help_lists_every_command() -> None:
     """help has a line for each command, with its short name."""
-    text = "\n".join(_ask(_guest(), "help"))
+    text = "\n".join(_ask(paged_guest(), "help"))
     for word in (
         "stop|s",
         "cont|c",
@@ -194,7 +160,7 @@ def test_help_lists_every_command() -> None:
 def test_the_line_is_edited() -> None:
     """Typed characters are echoed, erased, thrown away; the arrow keys bring back what was typed before."""
     shown = bytearray()
-    made = _guest()
+    made = paged_guest()
     assert made.console.monitor is not None
     monitor = Monitor(made.console.monitor._target, shown.extend)
     monitor.type(b"stopx\x7f\r")
@@ -219,15 +185,6 @@ def test_tables_with_bad_entries() -> None:
     assert translate(nothing, 0, 0x1234) == 0x1234
     high = list(ranges(lambda at: 0x2000_00CF if at == 0x1000 + 8 * 511 else 0, 8 << 60 | 1))
     assert [(r.start, r.size) for r in high] == [(0xFFFF_FFFF_C000_0000, 1 << 30)]
-
-
-@pytest.fixture
-def terminals() -> Iterator[tuple[int, int]]:
-    """A pseudo-terminal: the person's end and the program's."""
-    person, program = pty.openpty()
-    yield person, program
-    os.close(person)
-    os.close(program)
 
 
 class Person:
@@ -348,7 +305,7 @@ def test_system_reset(terminals: tuple[int, int], command: str, tmp_path: Path) 
         assert process.wait(30) == 130
 
 
-@pytest.mark.parametrize("make", [_guest, _board])
+@pytest.mark.parametrize("make", [paged_guest, paged_board])
 def test_a_snapshot_from_the_monitor(make: Callable[[], Guest | Machine], tmp_path: Path) -> None:
     """`snapshot FILE` writes the machine, which can be restored; what is wrong with the file is one line."""
     made = make()

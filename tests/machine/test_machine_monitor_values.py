@@ -6,47 +6,11 @@ import re
 from collections.abc import Callable
 
 import pytest
-from machine_fakes import make_elf
+from monitored import paged_board, paged_guest
 
-from trapline.isa.assemble import assemble
 from trapline.machine.machine import Machine
 from trapline.machine.virtio.options import VirtioOptions
-from trapline.session.terminal.console import Console
-from trapline.session.terminal.sources import NoInput
 from trapline.vmm.guest import Guest
-
-# Sv39: one gigabyte page that maps 0x80000000 to itself, then a spin.
-PROGRAM = """
-    la t0, table
-    li t1, 0x200000CF
-    sd t1, 16(t0)
-    srli t0, t0, 12
-    li t1, 8
-    slli t1, t1, 60
-    or t0, t0, t1
-    csrw satp, t0
-    sfence.vma
-    li s3, 0x1234
-spin:
-    j spin
-    .align 12
-table:
-    .zero 4096
-"""
-
-
-def _guest() -> Guest:
-    made = Guest(memory=4 << 20, console=Console(None, NoInput()))
-    made.load_bytes(assemble(PROGRAM, 0x8020_0000))
-    made.run(max_instructions=1000)
-    return made
-
-
-def _board() -> Machine:
-    made = Machine(memory=4 << 20, console=Console())
-    made.load_elf(make_elf(assemble(PROGRAM, 0x8000_0000)))
-    made.run(max_instructions=1000)
-    return made
 
 
 def _ask(made: Guest | Machine, line: str) -> list[str]:
@@ -72,7 +36,7 @@ VALUES = [
 ]
 
 
-@pytest.mark.parametrize("make", [_guest, _board], ids=["guest", "board"])
+@pytest.mark.parametrize("make", [paged_guest, paged_board], ids=["guest", "board"])
 def test_values(make: Callable[[], Guest | Machine]) -> None:
     """p computes with numbers and registers, unsigned in 64 bits, in the forms that gdb's and QEMU's p have."""
     made = make()
@@ -81,7 +45,7 @@ def test_values(make: Callable[[], Guest | Machine]) -> None:
 
 def test_any_register_by_name() -> None:
     """A board's CSRs have their names; a guest's supervisor registers are its own, and the host's are there too."""
-    board, guest = _board(), _guest()
+    board, guest = paged_board(), paged_guest()
     assert _ask(board, "p/x $satp >> 60") == ["0x8"]
     assert _ask(board, "p/x misa >> 62") == ["0x2"]
     assert _ask(board, "p $MHARTID") == ["0x0  (0)"]
@@ -91,7 +55,7 @@ def test_any_register_by_name() -> None:
 
 def test_bad_values() -> None:
     """What is no value, no register or no command is answered in one line, with the nearest name."""
-    guest = _guest()
+    guest = paged_guest()
     for line, says in (
         ("p", "an expression is missing"),
         ("p 1 +", "'1 +' is no expression"),
@@ -122,18 +86,18 @@ def test_bad_values() -> None:
 
 def test_help_of_one_command() -> None:
     """help CMD shows that command, by its short name too."""
-    assert _ask(_guest(), "help cont") == _ask(_guest(), "help c") == ["cont|c             let it run on"]
+    assert _ask(paged_guest(), "help cont") == _ask(paged_guest(), "help c") == ["cont|c             let it run on"]
 
 
 def test_addresses_are_expressions() -> None:
     """x takes an expression, as p does."""
-    guest = _guest()
+    guest = paged_guest()
     assert _ask(guest, "x/2xw $pc - 4 + 4") == _ask(guest, "x/2xw $pc")
 
 
-def test_translation_of_a_guest() -> None:
+def test_translation_of_apaged_guest() -> None:
     """gva2gpa shows the guest's stage, KVM's, and the slot; an address that KVM has not mapped yet is said to be so."""
-    guest = _guest()
+    guest = paged_guest()
     first, second, third = _ask(guest, "gva2gpa 0x80200004")
     assert re.fullmatch(r"vsatp sv39     0x0000000080200004 -> 0x0000000080200004   1G VRWX--\w.", first)
     assert re.fullmatch(r"hgatp sv\d\dx4   0x0000000080200004 -> 0x[0-9a-f]{16}   [24][KM] VRWXU-AD", second)
@@ -144,9 +108,9 @@ def test_translation_of_a_guest() -> None:
     ]
 
 
-def test_translation_of_a_board() -> None:
+def test_translation_of_apaged_board() -> None:
     """gva2gpa on a board shows satp's stage and the region; in M-mode addresses are physical."""
-    board = _board()
+    board = paged_board()
     assert _ask(board, "gva2gpa 0x80000010") == ["M-mode: addresses are physical", "0x0000000080000010 is in RAM"]
     board.harts[0].priv = 1
     assert _ask(board, "gva2gpa 0x80000010") == [

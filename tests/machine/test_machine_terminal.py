@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
 import select
 import signal
 import subprocess
@@ -11,7 +10,6 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,15 +23,6 @@ from trapline.session.terminal.terminal_guard import guarded, written
 
 BASE = 0x8000_0000
 ICANON_ECHO = termios.ICANON | termios.ECHO | termios.ISIG
-
-
-@pytest.fixture
-def terminals() -> Iterator[tuple[int, int]]:
-    """A pseudo-terminal: the person's end and the program's."""
-    person, program = pty.openpty()
-    yield person, program
-    os.close(person)
-    os.close(program)
 
 
 def _machine(source: str, program: int) -> Machine:
