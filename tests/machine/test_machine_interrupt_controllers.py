@@ -9,7 +9,7 @@ from trapline.lang.control import ATTENTION_LEAVE, EXIT_TIMER
 from trapline.lang.devices import DeviceState
 from trapline.machine.devices.clint import MTIME, MTIMECMP, Clint, advance, time_of
 from trapline.machine.devices.plic import CONTEXT, ENABLE, PENDING, Plic
-from trapline.machine.lines import MEIP, MSIP, MTIP, SEIP
+from trapline.privilege.fields import MEIP, MSIP, MTIP, SEIP
 
 
 def test_msip_drives_the_right_hart() -> None:

@@ -7,8 +7,8 @@ from machine_fakes import FakeEngine, FakeHart
 from trapline.lang.control import EXIT_STOP, EXIT_WFI
 from trapline.lang.devices import DeviceState
 from trapline.machine.devices.clint import Clint, time_of
-from trapline.machine.lines import MTIP
 from trapline.machine.schedule import Schedule
+from trapline.privilege.fields import MTIP
 from trapline.session.turns import QUANTUM
 
 
