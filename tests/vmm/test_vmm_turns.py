@@ -150,12 +150,62 @@ def test_a_turn_that_is_given_away_costs_no_python() -> None:
     assert len(seen) <= 3  # the first instruction of the guest, the log's first page, and the power-off
 
 
-def _noted(resume: Callable[[int], RunStop], seen: list[int]) -> Callable[[int], RunStop]:
-    """Return KVM_RUN's second half, which notes what it was entered for."""
+# One vCPU that sleeps by its timer and notes when it woke.
+ALONE = f"""
+    li s1, {LOG}
+    li s3, {ENTRIES}
+    li t0, 0x20
+    csrs sie, t0
+1:  csrr a0, time
+    addi a0, a0, 700
+    li a7, 0x54494D45
+    li a6, 0
+    ecall
+    wfi
+    csrr t0, time
+    sd t0, 8(s1)
+    addi s1, s1, 8
+    addi s3, s3, -1
+    bnez s3, 1b
+    li a7, 0x53525354
+    li a6, 0
+    li a0, 0
+    li a1, 0
+    ecall
+"""
 
-    def noted(reason: int) -> RunStop:
-        seen.append(reason)
-        return resume(reason)
+
+def test_a_vcpu_that_is_alone_waits_without_python() -> None:
+    """Its waits are the same under both engines, in cut and in watched runs, and KVM_RUN's loop sees none of them."""
+    seen: list[int] = []
+    found = []
+    for engine, cut, watched in (
+        ("native", 0, False),
+        ("reference", 0, False),
+        ("native", 31, False),
+        ("native", 0, True),
+    ):
+        made = Guest("linux-6.12", engine=engine, memory=16 << 20)
+        made.load_bytes(assemble(ALONE, ENTRY))
+        vcpu = made.vm.vcpus[0]
+        if not found:
+            vcpu.run, vcpu.resume = _noted(vcpu.run, seen), _noted(vcpu.resume, seen)  # type: ignore[method-assign]
+        if watched:
+            made.vm.on_trap = lambda record: None
+        while (reason := made.run(cut or 1_000_000).reason) == "limit" and cut:
+            pass
+        assert reason == "exit"
+        found.append(_seen(made))
+    assert found == found[:1] * 4
+    assert len(seen) <= 4  # the start, the first instruction of the guest, the log's first page, and the power-off
+
+
+def _noted(enter: Callable[[int], RunStop], seen: list[int]) -> Callable[[int], RunStop]:
+    """Return KVM_RUN, or its second half, which notes what it was entered for."""
+
+    def noted(given: int) -> RunStop:
+        seen.append(given)
+        return enter(given)
 
     return noted
 
