@@ -141,6 +141,12 @@ def test_harts_and_engines_are_typed() -> None:
     assert not wrong
 
 
+def test_nobody_asks_what_an_engine_has() -> None:
+    """What an engine does is in its Protocol: nothing but its face looks for an attribute of one."""
+    sniffs = re.compile(r"(?:get|has)attr\((?:type\()?(?:\w+\.)*_?engine\b")
+    assert [p.name for p in sorted(SOURCE.rglob("*.py")) if sniffs.search(p.read_text())] == ["api.py"]
+
+
 def test_files_hold_one_idea() -> None:
     """No source file outgrows its limit, unless it is marked as generated."""
     long = [

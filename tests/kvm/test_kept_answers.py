@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from guest import BASE
 
+from trapline.engine.api import Before
 from trapline.isa.assemble import assemble
 from trapline.kvm.report.trace import TrapRecord
 from trapline.kvm.uapi.numbers import Exit
@@ -45,18 +46,16 @@ def answers(vm: Vm, number: int) -> list[tuple[int, int]]:
     return list(zip(words[::2], words[1::2], strict=True))
 
 
-class CountsLeaves:
+class CountsLeaves(Before):
     """In front of an engine: how often a guest left it for what only Python does."""
 
     def __init__(self, vm: Vm) -> None:
-        self._engine, self.leaves = vm.engine, 0
+        super().__init__(vm.engine)
+        self.leaves = 0
         vm.engine = self  # type: ignore[assignment]
 
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._engine, name)
-
     def run(self, hart: object, limit: int) -> int:
-        reason = self._engine.run(hart, limit)  # type: ignore[arg-type]
+        reason = self.engine.run(hart, limit)  # type: ignore[arg-type]
         self.leaves += reason == EXIT_HOSTED_HS
         return reason
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
+from typing import Any
 
 from trapline.lang.control import EXIT_LIMIT
 from trapline.lang.state import Hart
@@ -24,6 +26,10 @@ class FakeEngine:
     def __init__(self) -> None:
         self.exits: dict[int, int] = {}
         self.turns: list[tuple[int, int]] = []
+
+    def call_turns(self, function: Callable[..., None], hart: Hart, *args: Any) -> None:
+        """Under CPython."""
+        function(hart, *args)
 
     def run(self, hart: Hart, limit: int) -> int:
         """Retire up to `limit`, or up to the next scripted exit."""

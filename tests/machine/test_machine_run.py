@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from machine_fakes import make_elf
 
+from trapline.engine.api import Before
 from trapline.engine.native import NativeEngine
 from trapline.isa.assemble import assemble
 from trapline.lang.state import Hart
@@ -32,11 +33,12 @@ def machine(source: str, engine: str = "reference", *, tohost: int | None = None
     return made
 
 
-class CountingEngine:
+class CountingEngine(Before):
     """Counts how often another engine is asked to run."""
 
     def __init__(self, engine: NativeEngine) -> None:
-        self.engine, self.runs = engine, 0
+        super().__init__(engine)
+        self.runs = 0
 
     def run(self, hart: Hart, limit: int) -> int:
         """Run the other."""

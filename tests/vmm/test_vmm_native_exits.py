@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from trapline.engine.api import Before
 from trapline.firmware.exit_log import (
     FIRMWARE_EMULATE,
     FIRMWARE_TO_VS,
@@ -275,14 +276,12 @@ def test_a_hook_sees_every_trap() -> None:
     assert records[-LAST_TRAPS:] == list(made.vm.last_traps)
 
 
-class CountedEngine:
+class CountedEngine(Before):
     """An engine that counts how often it is entered."""
 
     def __init__(self, engine: Any) -> None:
-        self.engine, self.runs = engine, 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.engine, name)
+        super().__init__(engine)
+        self.runs = 0
 
     def run(self, hart: Any, limit: int) -> int:
         self.runs += 1

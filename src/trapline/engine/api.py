@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from trapline.lang.given import short
 
@@ -35,6 +35,12 @@ class Engine(Protocol):
         1 in the last place: every read is calm. Zeros where native code does not serve the device.
         """
 
+    def regions_changed(self, hart: Hart) -> None:
+        """The memory regions of a hart that is attached are others now."""
+
+    def call_turns(self, function: Callable[..., None], hart: Hart, *args: Any) -> None:
+        """Call a subset function that runs harts by itself (lang.control.run_engine), compiled if it can be."""
+
     def code_written(self, host: int, size: int) -> None:
         """Someone other than a hart changed `size` bytes of guest memory at this host address."""
 
@@ -44,6 +50,20 @@ class Engine(Protocol):
 
     def notes(self) -> list[str]:
         """What the user should know of a run besides its result."""
+
+
+class Before:
+    """Stands before an engine, to look at each run: all but `run` is the engine's own."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.engine, name)
+
+    def call_turns(self, function: Callable[..., None], hart: Hart, *args: Any) -> None:
+        """Under CPython, where each run comes by."""
+        function(hart, *args)
 
 
 class UnknownEngine(ValueError):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import mmap
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from trapline.engine import decode_table
 from trapline.engine.observe.notes import NOTES
@@ -51,6 +52,13 @@ class ReferenceEngine:
     def registers_of(self, device: object) -> tuple[int, int, int, int]:
         """Nothing is compiled."""
         return 0, 0, 0, 0
+
+    def regions_changed(self, hart: Hart) -> None:
+        """Each access looks for its region."""
+
+    def call_turns(self, function: Callable[..., None], hart: Hart, *args: Any) -> None:
+        """Call it as it stands."""
+        function(hart, *args)
 
     def code_written(self, pa: int, size: int) -> None:
         """Nothing is cached."""

@@ -8,9 +8,8 @@ has no line. It works by running any engine one instruction at a time.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-from trapline.engine.api import Engine
+from trapline.engine.api import Before, Engine
 from trapline.isa.decode import Decoded, Decoder
 from trapline.isa.lookup import csr_written, destination, needs_float
 from trapline.lang.control import ATTENTION_LEAVE, EXIT_LIMIT
@@ -35,17 +34,15 @@ _COUNTERS = (csr.MCYCLE, csr.MINSTRET)  # they run on: the log has what was writ
 _HVIP_REST = 1 << 6 | 1 << 10  # VSTIP, VSEIP
 
 
-class CommitLog:
+class CommitLog(Before):
     """An engine that steps another one and writes a line for each instruction that retires."""
 
     name, turn = "commit log", 1_000
 
     def __init__(self, engine: Engine, regions: Regions, write: Callable[[str], object]) -> None:
-        self._engine, self._regions, self._write = engine, regions, write
+        super().__init__(engine)
+        self._regions, self._write = regions, write
         self._decoders: dict[int, Decoder] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
 
     def run(self, hart: Hart, limit: int) -> int:
         """Run until `limit` more attempts or another reason to leave (EXIT_*)."""
@@ -64,10 +61,10 @@ class CommitLog:
                 return int(hart.exit_reason)
         decoded = self._decode(hart)
         if decoded is None:
-            return int(self._engine.run(hart, 1))
+            return int(self.engine.run(hart, 1))
         step = _Step(hart, decoded, self._regions)
         not_retired = int(hart.not_retired)
-        reason = int(self._engine.run(hart, 1))
+        reason = int(self.engine.run(hart, 1))
         retired = int(hart.not_retired) == not_retired
         line = step.finish(retired)
         if retired:

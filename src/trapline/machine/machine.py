@@ -145,11 +145,10 @@ class Machine(Rewindable, Session):
         self.memory = memory
 
     def _install(self) -> None:
-        changed = getattr(self.engine, "regions_changed", None)
         for hart in self.harts:
             self.regions.install(hart)
-            if changed is not None and self._attached:
-                changed(hart)
+            if self._attached:
+                self.engine.regions_changed(hart)
 
     def add_device(self, name: str, base: int, size: int, device: Any) -> None:
         """Put another device on the bus; the device tree does not mention it. ValueError where there is something."""

@@ -5,23 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
-from trapline.engine.api import Engine
+from trapline.engine.api import Before, Engine
 from trapline.lang.control import EXIT_LIMIT
 from trapline.lang.devices import DeviceState
 from trapline.lang.state import Hart
 from trapline.machine.turns import take_turns
 
 
-class Sampled:
-    """Runs harts by `engine`; everything else is the engine's own. `look` sees a hart after each `every` attempts."""
+class Sampled(Before):
+    """Runs harts by `engine`; `look` sees a hart after each `every` attempts."""
 
     def __init__(self, engine: Engine, every: int, look: Callable[[Hart], None]) -> None:
-        self.engine = engine
+        super().__init__(engine)
         self._every, self._look = every, look
         self._due: dict[int, int] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.engine, name)
 
     def run(self, hart: Hart, limit: int) -> int:
         """Run until `limit` more attempts or another reason to leave (EXIT_*)."""
@@ -36,8 +33,7 @@ class Sampled:
 
     def call_turns(self, function: Callable[..., Any], hart: Hart, *args: Any) -> None:
         """Let harts take turns by themselves: a board's in native code, from one look to the next."""
-        native = getattr(type(self.engine), "call_turns", None)
-        if native is None or function is not take_turns:
+        if not self.engine.compiles or function is not take_turns:
             function(hart, *args)
             return
         io: DeviceState = args[0]
@@ -48,7 +44,7 @@ class Sampled:
             # No hart does more than all of them do together.
             io.turn_budget = min(budget, int(io.turn_done) + min(map(self._left, harts)))
             try:
-                native(self.engine, function, hart, io)
+                self.engine.call_turns(function, hart, io)
             finally:
                 for one in harts:
                     self._look_at(one)

@@ -192,20 +192,18 @@ def _beginning(hart: Hart, trap: _Taken) -> Iterator[str]:
 @contextlib.contextmanager
 def _set_aside(hart: Hart, engine: Engine) -> Iterator[None]:
     """Let the hart run without devices and observers, and put it back afterwards."""
-    devices, observe, rewire = dict(hart.devices), int(hart.observe_base), getattr(engine, "regions_changed", None)
+    devices, observe = dict(hart.devices), int(hart.observe_base)
     before = _saved(hart)
     hart.devices.update(dict.fromkeys(devices, _Untouchable()))
     hart.observe_base = 0
-    if rewire is not None:
-        rewire(hart)
+    engine.regions_changed(hart)
     try:
         yield
     finally:
         _put_back(hart, before)
         hart.devices.update(devices)
         hart.observe_base = observe
-        if rewire is not None:
-            rewire(hart)
+        engine.regions_changed(hart)
 
 
 def _saved(hart: Hart) -> list[tuple[int, int, bytes]]:

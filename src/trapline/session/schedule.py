@@ -42,12 +42,8 @@ class Rounds(ABC):
         most = 2 * max(attempts, QUANTUM * len(self.harts) if several else 0)
         io.turn_done, io.turn_budget = 0, most if budget is None else min(budget, most)
         self.put()
-        native = getattr(type(engine), "call_turns", None)
         try:
-            if native is not None:
-                native(engine, self.loop, self.harts[0], io)
-            else:  # somebody stands before the engine and looks at each run
-                self.loop(self.harts[0], io)
+            engine.call_turns(self.loop, self.harts[0], io)
         finally:
             self.get()
         return int(io.turn_done)

@@ -6,10 +6,8 @@ else happens is the same as without: limits and interrupts fall on the same inst
 
 from __future__ import annotations
 
-from typing import Any
-
 from trapline.dataclass import dataclass, field
-from trapline.engine.api import Engine
+from trapline.engine.api import Before, Engine
 from trapline.lang.control import EXIT_LIMIT, EXIT_OBSERVE
 from trapline.lang.state import Hart
 from trapline.session.observe.observer import Kind, Observer, OpenTrap
@@ -27,16 +25,14 @@ class Followed:
     whole: bool = False
 
 
-class Sampler:
-    """Runs harts by `engine`; everything else is the engine's own. `followed` has the newest sample of each kind."""
+class Sampler(Before):
+    """Runs harts by `engine`; `followed` has the newest sample of each kind."""
 
     def __init__(self, engine: Engine, observer: Observer) -> None:
-        self.engine, self.observer = engine, observer
+        super().__init__(engine)
+        self.observer = observer
         self.followed: dict[Kind, Followed] = {}
         self._active: dict[int, tuple[OpenTrap, Followed]] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.engine, name)
 
     def run(self, hart: Hart, limit: int) -> int:
         """Run until `limit` more attempts or another reason to leave (EXIT_*)."""
