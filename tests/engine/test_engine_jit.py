@@ -265,12 +265,9 @@ def test_what_is_no_file_is_replaced(kind: str, tmp_path: Path) -> None:
     assert folder.find(Pages(page), 8) is not None
 
 
-def test_the_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_is_bounded(tmp_path: Path) -> None:
     """The oldest regions go when the file outgrows its limit."""
-    from trapline.engine.jit import store as module
-
-    monkeypatch.setattr(module, "LIMIT", 20_000)
-    store, rng = RegionStore("I", tmp_path / "r.sqlite"), random.Random(1)
+    store, rng = RegionStore("I", tmp_path / "r.sqlite", limit=20_000), random.Random(1)
     pages = [a_page(i.to_bytes(4, "little") * 8) for i in range(20)]
     for page in pages:
         keep(store, made_of(page, [(0, 32)]), rng.randbytes(3000), 8)
@@ -322,7 +319,7 @@ def test_writers_may_be_killed_and_share_the_file(tmp_path: Path) -> None:
 
 def test_regions_survive_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second machine with the same program finds the regions that the first compiled."""
-    monkeypatch.setattr("trapline.engine.jit.store.path_of", lambda key=None: tmp_path / "r.sqlite")
+    monkeypatch.setenv("TRAPLINE_CACHE", str(tmp_path))
     first = Bench("tiered", HOT)
     deadline = time.monotonic() + 30
     while not first.engine.tier.compiled and time.monotonic() < deadline:

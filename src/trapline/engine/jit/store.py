@@ -112,9 +112,9 @@ def path_of(key: str | None = None) -> Path:
 class RegionStore:
     """The regions of one ISA in one file. Every method may be called from the thread that made it, and no other."""
 
-    def __init__(self, isa: str, path: Path | None = None) -> None:
+    def __init__(self, isa: str, path: Path | None = None, *, limit: int = LIMIT) -> None:
         self.isa = sha256(isa.encode()).hexdigest()[:16]
-        self.path = path or path_of()
+        self.path, self._limit = path or path_of(), limit
         self.index: dict[bytes, list[Kept]] = {}
         self.wanted: dict[bytes, int] = {}  # by windows of places, samples in earlier runs, which ended too soon
         self._want: dict[bytes, int] = {}
@@ -288,12 +288,12 @@ class RegionStore:
         assert self._file is not None
         self._file.execute("delete from wanted where (select count(*) from wanted) > ?", (WANTED,))
         (size,) = self._file.execute("select coalesce(sum(length(code)), 0) from regions").fetchone()
-        if size <= LIMIT:
+        if size <= self._limit:
             return
         for row, length in self._file.execute("select rowid, length(code) from regions order by used").fetchall():
             self._file.execute("delete from regions where rowid = ?", (row,))
             size -= length
-            if size <= LIMIT * 3 // 4:
+            if size <= self._limit * 3 // 4:
                 return
 
     def close(self) -> None:
