@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trapline.cli.common import common_options, console, fetched, finish, import_beside, newline, with_initrd
+from trapline.cli.common import common_options, fetched, run_and_show, with_initrd
 from trapline.cli.debugging import DEBUGGING, Debugging
 from trapline.cli.numbers import Granularity
 from trapline.cli.observing import OBSERVING, Observing
@@ -46,8 +46,6 @@ def boot(
         Bytes of a line of the signature.
     """
     from trapline.lab import boot as lab
-    from trapline.session.terminal.sigint import result_kept
-    from trapline.views.progress import line
 
     snapshots.require_alone(machine, image=image, bios=bios, kernel=kernel, misaligned=misaligned != "trap")
     found = fetched(image) if image is not None else fetched(kernel) if kernel is not None else None
@@ -71,12 +69,4 @@ def boot(
 
         dump_board_tree(options, recording.dump_dtb)
         return 0
-    import_beside("trapline.views.run")
-    with result_kept():
-        with console(json) as terminal:
-            report = lab.boot(options, terminal, line)
-        from trapline.views.run import show_boot
-
-        newline(report.result.reason, json)
-        finish(report.as_data(), json, lambda out: show_boot(out, report))
-        return report.result.exit_status
+    return run_and_show(lambda terminal, line: lab.boot(options, terminal, line), "show_boot", json)

@@ -205,6 +205,23 @@ def common_options(
     return {f.name: said[f.name] for f in fields(CommonOptions)}
 
 
+def run_and_show(run: Callable[[Console, Callable[[str], None]], Any], view: str, json: str | None) -> int:
+    """Run with this terminal as the console, show the result by a function of views.run; return the exit code."""
+    from trapline.session.terminal.sigint import result_kept
+    from trapline.views.progress import line
+
+    import_beside("trapline.views.run")
+    with result_kept():
+        with console(json) as terminal:
+            report = run(terminal, line)
+        from trapline.views import run as views
+
+        newline(report.result.reason, json)
+        finish(report.as_data(), json, lambda out: getattr(views, view)(out, report))
+        status: int = report.result.exit_status
+        return status
+
+
 def newline(reason: str, json: str | None = None) -> None:
     """Part the guest's last output from the table; they are on standard error where JSON has standard output."""
     stream = sys.stderr if json == "-" else sys.stdout

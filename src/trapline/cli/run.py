@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trapline.cli.common import console, finish, import_beside, newline, run_options
+from trapline.cli.common import run_and_show, run_options
 from trapline.cli.debugging import DEBUGGING, Debugging
 from trapline.cli.observing import OBSERVING, Observing
 from trapline.cli.options import MACHINE, UNDER, Backing, Flag, Json, Machine, Several, Under
@@ -45,8 +45,6 @@ def run(
         With --nested: what of SBI NACL it is given: off, or some of csr,hfence,sret,autoswap.
     """
     from trapline.lab.guest_run import run_guest
-    from trapline.session.terminal.sigint import result_kept
-    from trapline.views.progress import line
 
     options = run_options(
         guest, under, machine, memslot, recording, backing, snapshots, observing, nested, nacl, debugging
@@ -56,12 +54,5 @@ def run(
 
         dump_guest_tree(options, recording.dump_dtb)
         return 0
-    import_beside("trapline.views.run")
-    with result_kept():
-        with console(json) as terminal:
-            report = run_guest(replace(options, offer=True), terminal, line)
-        from trapline.views.run import show_run
-
-        newline(report.result.reason, json)
-        finish(report.as_data(), json, lambda out: show_run(out, report))
-        return report.result.exit_status
+    options = replace(options, offer=True)
+    return run_and_show(lambda terminal, line: run_guest(options, terminal, line), "show_run", json)
