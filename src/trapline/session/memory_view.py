@@ -12,11 +12,9 @@ class Bytes(Protocol):
 
     def read(self, address: int, size: int) -> bytes:
         """Copy bytes out; ValueError where there is no memory."""
-        ...
 
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
         """Copy bytes in."""
-        ...
 
 
 class Memory(Named):

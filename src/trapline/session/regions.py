@@ -24,11 +24,9 @@ class Device(Protocol):
 
     def load(self, hart: Hart, offset: int, size: int) -> int:
         """Return `size` bytes, zero-extended."""
-        ...
 
     def store(self, hart: Hart, offset: int, size: int, value: int) -> None:
         """Take the low `size` bytes of `value`."""
-        ...
 
 
 class Backing:

@@ -26,15 +26,12 @@ class Memory(Protocol):
 
     def view(self, address: int, size: int) -> memoryview:
         """Return the bytes there; ValueError if they are not all memory."""
-        ...
 
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
         """Copy bytes in."""
-        ...
 
     def ram_ranges(self) -> list[tuple[int, int]]:
         """Return (base, size) of each stretch of RAM."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,6 @@ class Disk(Protocol):
 
     def state(self) -> dict[str, Any]:
         """Return what a snapshot keeps of a disk."""
-        ...
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Go on from a snapshot; ValueError says why that cannot be."""

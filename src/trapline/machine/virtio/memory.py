@@ -14,11 +14,9 @@ class DmaMemory(Protocol):
 
     def view(self, address: int, size: int, *, write: bool) -> memoryview:
         """Return the bytes; ValueError unless all of them are RAM (that the guest may write, for `write`)."""
-        ...
 
     def written(self, address: int, size: int) -> None:
         """Say that a device has written: code decoded from there is forgotten."""
-        ...
 
 
 class BoardMemory:

@@ -40,11 +40,9 @@ class Line(Protocol):
 
     def hold(self, *, lines: bool) -> None:
         """Hand on whole lines, or each byte at once."""
-        ...
 
     def drain(self) -> None:
         """Hand on what is held."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,51 +37,39 @@ class Target(Protocol):
     @property
     def cpus(self) -> int:
         """How many CPUs there are."""
-        ...
 
     def status(self) -> Iterable[str]:
         """Say where each CPU is."""
-        ...
 
     def registers(self, cpu: int) -> Iterable[str]:
         """List registers."""
-        ...
 
     def statistics(self) -> Iterable[str]:
         """List the traps so far."""
-        ...
 
     def memory_tree(self) -> Iterable[str]:
         """List what is at which physical address."""
-        ...
 
     def mappings(self, cpu: int) -> Iterable[str]:
         """List the virtual addresses that are mapped."""
-        ...
 
     def read(self, cpu: int, address: int, size: int, *, physical: bool) -> bytes:
         """Return memory; ValueError says what is not there."""
-        ...
 
     def decoder(self, cpu: int) -> Decoder:
         """Return what decodes this CPU's instructions."""
-        ...
 
     def pc(self, cpu: int) -> int:
         """Return the address of the next instruction."""
-        ...
 
     def register(self, cpu: int, name: str) -> int:
         """Return a register by its name in lower case; ValueError if there is none such."""
-        ...
 
     def translation(self, cpu: int, address: int) -> Iterable[str]:
         """Say how a virtual address is translated, stage by stage, and what is there; ValueError where it ends."""
-        ...
 
     def snapshot(self, path: str) -> int:
         """Write the whole machine to a file; return its size. ValueError says why not."""
-        ...
 
 
 class Monitor:

@@ -19,22 +19,18 @@ class InputSource(Protocol):
 
     def poll(self, position: Position) -> bytes:
         """Return what has arrived by now, without waiting."""
-        ...
 
     def wait(self, seconds: float | None) -> bool:
         """Wait for input, for at most `seconds`; return whether more can ever come."""
-        ...
 
     def next_position(self) -> Position | None:
         """Return the position at which the next bytes are due, if that is known."""
-        ...
 
     def on_output(self, data: bytes) -> bool:
         """The guest wrote `data`; return whether that makes input due at once.
 
         It gets each byte when it is written, unless the source says that it does not listen (`listens`).
         """
-        ...
 
 
 def listens(source: InputSource) -> bool:
