@@ -8,6 +8,7 @@ is begun again behind a trap. Code without memory behind it, such as a device, i
 from __future__ import annotations
 
 import contextlib
+import csv
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -136,15 +137,13 @@ def listed(counts: Counts, symbols: Symbols, comma: bool) -> str:
         level = MODE_NAMES.get(mode, str(mode))
         rows.append((level, pc, count, symbols.name(level, pc) or ""))
     if comma:
-        lines = [f"{level},{pc:#x},{count},{_csv(name)}" for level, pc, count, name in sorted(rows)]
-        return "\n".join(("mode,address,count,symbol", *lines)) + "\n"
+        text = io.StringIO()
+        made = ((level, hex(pc), count, name) for level, pc, count, name in sorted(rows))
+        csv.writer(text, lineterminator="\n").writerows((("mode", "address", "count", "symbol"), *made))
+        return text.getvalue()
     return "".join(
         f"{level:2} {pc:#018x} {count:>12} {name}".rstrip() + "\n" for level, pc, count, name in sorted(rows)
     )
-
-
-def _csv(text: str) -> str:
-    return '"' + text.replace('"', '""') + '"' if "," in text or '"' in text else text
 
 
 @contextlib.contextmanager

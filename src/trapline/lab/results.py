@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct, field
 
+from trapline.kvm.report.trace import outcome
 from trapline.lab.errors import UsageError
-from trapline.lab.routes import outcome
 from trapline.named_files import read_input
 
 Count = Annotated[int, Meta(ge=0)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from trapline.kvm.report.trace import outcome
 from trapline.plain import plain
 from trapline.shown import html_table
 
@@ -22,13 +23,6 @@ class GuestSees:
 
     def as_data(self) -> dict[str, Any]:
         return plain(self, "cause epc tval privilege")
-
-
-def outcome(end: str, errno: int | None, sees: Any = None) -> str:
-    """Return an end with its errno, or with the cause that the guest `sees`."""
-    if end == "killed" and errno is not None:
-        return f"killed -{errno}"
-    return f"guest {sees.cause}" if end == "guest" and sees is not None else end
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 from trapline.dataclass import dataclass
 from trapline.kvm.report.cost import estimate
+from trapline.kvm.report.trace import outcome
 from trapline.kvm.uapi.stats import Route
 from trapline.lab.observe import HostedCost, Observation
-from trapline.lab.routes import outcome
 from trapline.plain import plain
 from trapline.privilege.causes import cause_name
 from trapline.session.observe.observer import RoundTrips

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +17,7 @@ from trapline.plain import plain
 from trapline.scale.spec import Spec, read_spec, spec_of
 from trapline.scale.store import Store
 from trapline.scale.summary import BY, MOST_BAD, Summary, bad_records, summary
-from trapline.scale.unit import Record, Unit, record_of, run_unit
+from trapline.scale.unit import Record, record_of, run_unit
 
 Progress = Callable[[int, int, str], None]
 GUESTS = "guests"  # what the SPEC's events are written to
@@ -101,16 +101,13 @@ def _run(spec: Spec, store: Store, executor: Executor, result: Swept, progress: 
     result.skipped = sum(bytes.fromhex(unit.digest) in finished for unit in spec.units()) if finished else 0
     todo = result.units - result.skipped
     progress(0, todo, "")
-    with contextlib.closing(executor.execute(run_unit, _missing(spec, finished))) as done:  # type: ignore[type-var]
+    missing = (unit for unit in spec.units() if bytes.fromhex(unit.digest) not in finished)
+    with contextlib.closing(executor.execute(run_unit, missing)) as done:  # type: ignore[type-var]
         for one in done:
             record: Record = record_of(one)
             store.add(record)
             result.run += 1
             progress(result.run, todo, f"{record.policy} {record.workload}")
-
-
-def _missing(spec: Spec, finished: set[bytes]) -> Iterator[Unit]:
-    return (unit for unit in spec.units() if bytes.fromhex(unit.digest) not in finished)
 
 
 def _look_back(store: Store, result: Swept) -> None:

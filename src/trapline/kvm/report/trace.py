@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from trapline.dataclass import dataclass
 from trapline.privilege.causes import cause_name
 from trapline.privilege.modes import MODE_NAMES
+
+
+def outcome(end: str, errno: int | None, sees: Any = None) -> str:
+    """Return an end with its errno, or with the cause that the guest `sees`."""
+    if end == "killed" and errno is not None:
+        return f"killed -{errno}"
+    return f"guest {sees.cause}" if end == "guest" and sees is not None else end
 
 
 @dataclass(frozen=True, slots=True)

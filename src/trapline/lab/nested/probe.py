@@ -118,7 +118,7 @@ class NestedProbeVm(ProbeVm):
         self._count(names)
         self._world = int(self.vcpu.hart.kvm_world)
         path = tuple(names.get(mode, mode) for mode in record.path)
-        self._levels.records.append(_renamed(record, path))
+        self._levels.records.append(replace(record, path=path, origin=path[0]))
 
     def _count(self, names: dict[str, str]) -> None:
         hart = self.vcpu.hart
@@ -138,7 +138,3 @@ class NestedProbeVm(ProbeVm):
         if self.hypervisor is not None:
             levels.notes = read_notes(self.vm.read_memory(l1.LOG, l1.LOG_SIZE))
         return levels
-
-
-def _renamed(record: TrapRecord, path: tuple[str, ...]) -> TrapRecord:
-    return replace(record, path=path, origin=path[0])

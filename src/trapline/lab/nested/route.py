@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from trapline.engine.api import Engine
 from trapline.firmware.models import DEFAULT_MODEL, FirmwareModel
-from trapline.kvm.report.trace import TrapRecord
+from trapline.kvm.report.trace import TrapRecord, outcome
 from trapline.lab.nested.events import NESTED_EVENTS
 from trapline.lab.nested.probe import HypervisorSees, Levels, NestedProbeVm
 from trapline.lab.probe.events import EVENTS, OF_A_FLAT_GUEST
 from trapline.lab.route import event_names, first_cause, harts
-from trapline.lab.routes import Arrival, GuestSees, outcome
+from trapline.lab.routes import Arrival, GuestSees
 from trapline.lab.settings import Settings, guest_isa, policy_of, settings
 from trapline.plain import plain
 from trapline.policies import Policy
@@ -102,12 +102,8 @@ def to_nested_route(levels: Levels, *, inner: bool) -> NestedRoute:
         next((r.errno for r in reversed(seen.records) if r.errno), None),
         sum("HS" in r.path for r in levels.records), instructions,
         levels.notes,
-        tuple(_named(s, names) for s in seen.log), tuple(seen.arrivals),
+        tuple(replace(s, privilege=names[s.privilege]) for s in seen.log), tuple(seen.arrivals),
     )  # fmt: skip
-
-
-def _named(sees: GuestSees, names: dict[str, str]) -> GuestSees:
-    return GuestSees(sees.cause, sees.epc, sees.tval, names[sees.privilege])
 
 
 def _end(levels: Levels, path: list[str]) -> str:

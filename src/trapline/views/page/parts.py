@@ -44,12 +44,10 @@ class Rows:
 
 def both(draw: Callable[[int], Element], caption: str) -> Element:
     """Return a figure that is drawn for wide and narrow places, and for those between."""
-    drawn = [_in(kind, draw(width)) for kind, width in (("wide", WIDE), ("middle", MIDDLE), ("narrow", NARROW))]
+    drawn = [
+        el("div", draw(width), class_=kind) for kind, width in (("wide", WIDE), ("middle", MIDDLE), ("narrow", NARROW))
+    ]
     return el("figure", el("figcaption", caption, class_="faint"), *drawn)
-
-
-def _in(kind: str, picture: Element) -> Element:
-    return el("div", picture, class_=kind)
 
 
 def folded(summary: str, *children: Child, open_: bool = False) -> Element:
