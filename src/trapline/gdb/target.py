@@ -38,12 +38,8 @@ class Target(ABC):
 
     def __init__(self, run: Any, runs: Any) -> None:
         self.machine, self._runs = run, runs  # a guest's VM runs it, a board itself
+        self.harts = run.harts
         self.changed = False  # a client has written registers or memory since the run went on last
-
-    @property
-    @abstractmethod
-    def harts(self) -> list[Hart]:
-        """The harts of the CPUs."""
 
     @abstractmethod
     def step_to(self, cpu: int, attempts: int | None) -> None:
@@ -219,10 +215,6 @@ class BoardTarget(Target):
     machine: Machine
     kind = RunResult
 
-    @property
-    def harts(self) -> list[Hart]:
-        return self.machine.harts
-
     def step_to(self, cpu: int, attempts: int | None) -> None:
         self.machine.schedule.goal = None if attempts is None else (cpu, attempts)
 
@@ -271,10 +263,6 @@ class GuestTarget(Target):
 
     machine: Guest
     kind = GuestResult
-
-    @property
-    def harts(self) -> list[Hart]:
-        return [vcpu.hart for vcpu in self.machine.vm.vcpus]
 
     def _vcpu(self, cpu: int) -> Vcpu:
         return self.machine.vm.vcpus[cpu]

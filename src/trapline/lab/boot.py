@@ -158,7 +158,7 @@ def _boot_once(options: BootOptions, console: Console | None, progress: Callable
             traced_beside(trace, machine.harts, machine, machine.schedule),
             covered_beside(options, engine, _programs(options), lambda: _symbols(options)),
             debugged(machine, options.debug, progress) as run,
-            offered(machine, options.offer, source, machine.harts, guest=False, live=options.observe.live),
+            offered(machine, options.offer, source, guest=False, live=options.observe.live),
         ):
             result, taken = run_and_keep(run, machine.interrupt, options)
             seconds = time.perf_counter() - started - (taken.seconds if taken else 0)

@@ -283,7 +283,7 @@ def _run_once(
     if options.snapshots.restore is not None:
         options = replace(options, settings=_settings_of(guest))
     engine, before = guest.vm.engine, Before(guest)
-    harts = [vcpu.hart for vcpu in guest.vm.vcpus]
+    harts = guest.harts
     watching = watch(guest, harts, options.observe)
     guest.vm.on_log = on_kernel_log
 
@@ -300,7 +300,7 @@ def _run_once(
         output_file(None if of_hardware else options.trace, "--trace") as file,
         _routes(guest, file, trace),
         profiled_beside(options, harts, guest.vm, lambda: symbols_of(options.guest)),
-        offered(guest, options.offer, source, harts, guest=True, live=options.observe.live),
+        offered(guest, options.offer, source, guest=True, live=options.observe.live),
         covered_beside(options, engine, (options.guest,), lambda: symbols_of(options.guest)),
     ):
         started, ticks = time.perf_counter(), guest.position()[1]
@@ -335,7 +335,7 @@ def _examine(guest: Guest, report: RunReport) -> RunReport:
     if result.reason in ENDED_FROM_OUTSIDE:
         from trapline.session.loops import loops
 
-        report.loops = loops([vcpu.hart for vcpu in guest.vm.vcpus], guest.vm.engine, "vCPU")
+        report.loops = loops(guest.harts, guest.vm.engine, "vCPU")
     fatal = result.death is not None or result.reason in ("killed", "debug", "hung")
     if not fatal and result.reason not in ("limit", "stuck", "interrupted"):
         return report

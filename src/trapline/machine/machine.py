@@ -44,17 +44,14 @@ from trapline.machine.tree.device_tree import BoardTree, board_blob
 from trapline.machine.virtio.bus import VirtioBus
 from trapline.machine.virtio.memory import BoardMemory
 from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions, add_devices
-from trapline.session.hooks import Until, goes_on
+from trapline.session.hooks import goes_on
 from trapline.session.memory_view import Memory
-from trapline.session.observe.trap_counts import instructions_by_mode
 from trapline.session.outside import Outside
 from trapline.session.regions import Regions
 from trapline.session.session import IDLE_STEP, Session
 from trapline.session.state.checkpoint import Checkpoints, Rewindable
 from trapline.session.state.plain_types import U8, U64
 from trapline.session.terminal.console import Console
-from trapline.session.terminal.later_monitor import LaterMonitor
-from trapline.session.terminal.panic import PanicCheck
 
 PASSED: Final = "passed"
 POWERED_OFF: Final = "the machine powered off"
@@ -64,7 +61,7 @@ _LOOKS = 1000  # at the network, in a second of the machine's time
 _LATENCY, _LEAST_SLICE = 0.05, 5_000  # seconds that a typed key may wait; instructions
 
 
-class Machine(Rewindable, Session):
+class Machine(Rewindable, Session[RunResult]):
     """The board. Load something, then `run`. `mem` is its memory by physical address.
 
     It is made of `spec`, with any of its fields in `fields`. In a `with` block it is closed at the end.
@@ -74,7 +71,7 @@ class Machine(Rewindable, Session):
         *("spec", "console", "engine", "on_round", "_outside", "_ended", "stopped_by", "tree"),
         *("isa", "aia", "memory", "timebase", "on_hosted", "_printed", "_checkpoints", "_running", "mem", "_complete"),
     )
-    _held_name, _asking_name = "board", "machine"
+    _held_name, _asking_name, _user_modes = "board", "machine", ("U", "VU", "VS")
     snapshot_types: ClassVar = {"_typed": deque[U8], "_good": Literal[PASSED, POWERED_OFF], "symbols": dict[str, U64]}
 
     def __init__(
@@ -97,14 +94,10 @@ class Machine(Rewindable, Session):
         self.htif: Htif | None = None
         self.symbols: dict[str, int] = {}
         self.tree = b""  # the device tree that it was loaded with
-        self.on_round: Callable[[], None] | None = None  # called some hundred times a second while it runs
         self.stopped_by: Stopped | None = None  # why `run` came back with the reason "stop"
         self.on_hosted: Callable[[Hart, int], None] | None = None
         self._typed: deque[int] = deque()
-        self.console.deliver = self._receive
-        self.console.monitor = LaterMonitor("trapline.machine.board_monitor:BoardMonitor", self, self.console.show)
-        self._panic = PanicCheck(self.console.panic, self._user_instructions, self.position, spec.ratio)
-        self._ended: tuple[str, int, str] | None = None
+        self._begin("trapline.machine.board_monitor:BoardMonitor", spec.ratio)
         self._printed = 0
         self._good: str = PASSED  # what a bare program's exit with code 0 means
         self._attached = False
@@ -320,12 +313,6 @@ class Machine(Rewindable, Session):
     def _ending(self, code: int) -> str:
         return self._good if code == 0 else f"failed with code {code}"
 
-    def interrupt(self, reason: str, message: str) -> None:
-        """End the run after the instruction under way: from outside the machine, or from its console."""
-        self.stop(reason, 0, message)
-        for hart in self.harts:
-            leave(hart, EXIT_STOP)
-
     def arrived(self, index: int) -> None:
         """A hart has made the attempts up to `Schedule.goal`."""
         self.stop("step", 0, f"hart {index} made a step")
@@ -333,32 +320,13 @@ class Machine(Rewindable, Session):
     def _refuse(self, hart: Hart, what: str) -> None:
         self.stop("exit", 1, f"failed: {what}", hart)
 
-    def run(
-        self,
-        max_instructions: int | None = None,
-        max_seconds: float | None = None,
-        *,
-        until: Until = None,
-        limit: int | None = None,
-    ) -> RunResult:
-        """Run until the program ends, a limit is reached, or the user stops it; may be called again.
+    def _prepare(self, end_time: float | None) -> None:
+        self.stopped_by = None
 
-        `until` ends it, with the reason "stop", before an address or a symbol is executed, behind a text (bytes) on
-        the console, or at a trap for which a function of `TakenTrap` returns True. `limit` is max_instructions.
-        """
-        most = self._limit(max_instructions, limit)
-        with self._until(until):
-            return self._run(most, max_seconds)
+    def _result(self, reason: str, code: int, message: str, instructions: int) -> RunResult:
+        return RunResult(reason, code, instructions, message)
 
-    def _run(self, max_instructions: int | None, max_seconds: float | None) -> RunResult:
-        self._ended, self.stopped_by, self._running = None, None, True
-        try:
-            reason, code, message, done = self._live(max_instructions, max_seconds, self._round)
-        finally:
-            self._running = False
-        return RunResult(reason, code, done, message)
-
-    def _round(self, budget: int | None) -> int:
+    def _go(self, budget: int | None) -> int:
         self.schedule.stop_requested = False
         due = self.console.source.next_position()
         latest = due[1] if due else None
@@ -382,11 +350,6 @@ class Machine(Rewindable, Session):
             self.schedule.slice = max(self.schedule.slice // 2, _LEAST_SLICE)
         elif seconds < _LATENCY / 8:
             self.schedule.slice = min(self.schedule.slice * 2, self.engine.turn)
-
-    def _user_instructions(self) -> int:
-        """Return instructions of the modes that a panicked kernel of the board never returns to."""
-        found = [instructions_by_mode(hart) for hart in self.harts]
-        return sum(by_mode[mode] for by_mode in found for mode in ("U", "VU", "VS"))
 
     def position(self) -> tuple[int, int]:
         """Return where hart 0 is: instructions retired, ticks."""

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Generic, TypeVar
 
+from trapline.lang.control import EXIT_STOP, leave
 from trapline.lang.state import Hart
 from trapline.people import grouped
-from trapline.session.hooks import Hooked
+from trapline.session.hooks import Hooked, Until
+from trapline.session.observe.trap_counts import instructions_by_mode
 from trapline.session.outside import Outside
 from trapline.session.terminal.console import Console
+from trapline.session.terminal.later_monitor import LaterMonitor
 from trapline.session.terminal.panic import PanicCheck
 from trapline.session.terminal.sigint import on_ctrl_c
 
 IDLE_STEP = 0.1  # seconds between looks at Ctrl-C while waiting for input
 
 Ended = tuple[str, int, str]  # reason, code, message
+Result = TypeVar("Result")
 
 
 def limit_reached(done: int, most: int | None, seconds: float | None) -> str:
@@ -31,9 +35,10 @@ def limit_reached(done: int, most: int | None, seconds: float | None) -> str:
     return f"the limit of {seconds} s was reached"
 
 
-class Session(Hooked, ABC):
+class Session(Hooked, ABC, Generic[Result]):
     """A board or a guest, from the first to the last instruction of a run."""
 
+    harts: list[Hart]
     console: Console
     on_round: Callable[[], None] | None
     _outside: Outside
@@ -41,14 +46,30 @@ class Session(Hooked, ABC):
     _ended: Ended | None
     _held_name: ClassVar[str]  # what the monitor holds
     _asking_name: ClassVar[str]  # who asks for a reset
+    _user_modes: ClassVar[Sequence[str]]  # what a kernel that has panicked never returns to
+    _running: bool
+
+    def _begin(self, monitor: str, ratio: int) -> None:
+        """Connect the console, with its monitor, and what looks for panics."""
+        self._ended = None
+        self.on_round = None  # called some hundred times a second while it runs
+        self.console.deliver = self._receive
+        self.console.monitor = LaterMonitor(monitor, self, self.console.show)
+        self._panic = PanicCheck(self.console.panic, self._user_instructions, self.position, ratio)
 
     @abstractmethod
     def position(self) -> tuple[int, int]:
         """Return where it is: instructions, ticks."""
 
-    @abstractmethod
     def interrupt(self, reason: str, message: str) -> None:
         """End the run after the instruction under way: from outside, or from the console."""
+        self._end(reason, 0, message)
+        for hart in self.harts:
+            leave(hart, EXIT_STOP)
+
+    def _user_instructions(self) -> int:
+        found = [instructions_by_mode(hart) for hart in self.harts]
+        return sum(by_mode[mode] for by_mode in found for mode in self._user_modes)
 
     def attend(self, look: Callable[[], None] | None) -> None:
         """Have a debugger called whenever the run looks outside: often while it runs, each 0.1 s while it idles."""
@@ -88,14 +109,47 @@ class Session(Hooked, ABC):
             self._end("panic", 1, self.console.panic.describe(), hart)
         self._end(reason, code, message, hart)
 
-    def _live(
-        self, max_instructions: int | None, max_seconds: float | None, go: Callable[[int | None], int]
-    ) -> tuple[str, int, str, int]:
-        """Run until something ends it: `go(most)` executes instructions and returns how many.
+    def run(
+        self,
+        max_instructions: int | None = None,
+        max_seconds: float | None = None,
+        *,
+        until: Until = None,
+        limit: int | None = None,
+    ) -> Result:
+        """Run until the program ends, a limit is reached, or the user stops it; may be called again.
 
-        Returns reason, code, message and the instructions.
+        `until` ends it, with the reason "stop", before an address or a symbol is executed, behind a text (bytes) on
+        the console, or at a trap for which a function of `TakenTrap` returns True. `limit` is max_instructions.
         """
-        done, end_time = 0, None if max_seconds is None else time.monotonic() + max_seconds
+        most = self._limit(max_instructions, limit)
+        with self._until(until):
+            self._ended = None
+            end_time = None if max_seconds is None else time.monotonic() + max_seconds
+            self._prepare(end_time)
+            self._running = True
+            try:
+                return self._result(*self._live(most, max_seconds, end_time))
+            finally:
+                self._running = False
+
+    @abstractmethod
+    def _prepare(self, end_time: float | None) -> None:
+        """Before a run, which ends at a time of time.monotonic()."""
+
+    @abstractmethod
+    def _go(self, most: int | None) -> int:
+        """Execute instructions for a while, and return how many."""
+
+    @abstractmethod
+    def _result(self, reason: str, code: int, message: str, instructions: int) -> Result:
+        """Return how the run has ended."""
+
+    def _live(
+        self, max_instructions: int | None, max_seconds: float | None, end_time: float | None
+    ) -> tuple[str, int, str, int]:
+        """Run until something ends it; return reason, code, message and the instructions."""
+        done = 0
         try:
             with on_ctrl_c(lambda: self._end("interrupted", 130, "Ctrl-C")):
                 while self._ended is None:
@@ -107,7 +161,7 @@ class Session(Hooked, ABC):
                     elif self.console.held:
                         self._hold()
                     else:
-                        done += go(left)
+                        done += self._go(left)
         finally:
             self.console.flush()
         return *self._ended, done

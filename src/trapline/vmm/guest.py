@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import NoneType
 from typing import ClassVar, Unpack
@@ -18,7 +18,6 @@ from trapline.kvm.entry import turn_end
 from trapline.kvm.uapi.numbers import Exit, SystemEvent
 from trapline.kvm.vcpu import Vcpu
 from trapline.kvm.vm import Vm
-from trapline.lang.control import EXIT_STOP, leave
 from trapline.lang.given import require_kind
 from trapline.lang.state import Hart
 from trapline.machine import memory_map as mm
@@ -38,16 +37,12 @@ from trapline.machine.virtio.bus import VirtioBus
 from trapline.machine.virtio.options import NO_VIRTIO, VirtioOptions, add_devices
 from trapline.policies import DEFAULT_POLICY, Policy
 from trapline.sbi.numbers import Eid
-from trapline.session.hooks import Until
 from trapline.session.memory_view import Memory
-from trapline.session.observe.trap_counts import instructions_by_mode
 from trapline.session.outside import Outside
 from trapline.session.session import IDLE_STEP, Session
 from trapline.session.state.checkpoint import Checkpoints, Rewindable
 from trapline.session.state.plain_types import U32
 from trapline.session.terminal.console import Console
-from trapline.session.terminal.later_monitor import LaterMonitor
-from trapline.session.terminal.panic import PanicCheck
 from trapline.vmm.arguments import SlotArgument, require_no_overlap
 from trapline.vmm.devices import GuestDevices
 from trapline.vmm.guest_memory import GuestMemory
@@ -62,15 +57,17 @@ _SLICE_LIVE = 400_000
 _LOOK_EXITS = 64  # exits to user space between two looks at what the user types
 
 
-class Guest(Rewindable, Session):
+class Guest(Rewindable, Session[GuestResult]):
     """A guest and its user space. `load` a program, then `run`; `vm` is the KVM underneath.
 
     It is made of `spec`, with any of its fields in `fields`.
     """
 
     _held_name = _asking_name = "guest"
+    _user_modes = ("VU",)
     snapshot_skips = (
         "spec",
+        "harts",
         "console",
         "on_round",
         "_outside",
@@ -102,12 +99,13 @@ class Guest(Rewindable, Session):
         self.console = console or Console()
         self.memory = spec.memory
         self.tree = b""  # the device tree that it was loaded with
-        self._ended: tuple[str, int, str] | None = None
+        self.harts = [vcpu.hart for vcpu in self.vm.vcpus]
+        self._begin("trapline.vmm.guest_monitor:GuestMonitor", spec.ratio)
         controllers = Controllers(self.vm, self.aia)
         virtio_bus = VirtioBus(
             GuestMemory(self.vm),
             controllers.set_level,
-            now=lambda: max(time_of(v.hart) for v in self.vm.vcpus),
+            now=lambda: max(map(time_of, self.harts)),
             on_pause=self._cut_turn,
             stopping=lambda: self._ended is not None,
         )
@@ -132,10 +130,6 @@ class Guest(Rewindable, Session):
         self._enable_sbi()
         self._add_memory(spec.memslots)
         self._seed = 0
-        self.console.deliver = self._receive
-        self.on_round: Callable[[], None] | None = None  # called some hundred times a second while it runs
-        self.console.monitor = LaterMonitor("trapline.vmm.guest_monitor:GuestMonitor", self, self.console.show)
-        self._panic = PanicCheck(self.console.panic, self._user_instructions, self.position, spec.ratio)
         self._pace = (time.monotonic(), 0)
         self._exits = 0
         self._complete = True
@@ -246,12 +240,6 @@ class Guest(Rewindable, Session):
         refusal = self.spec.virtio.cannot_go_back
         return make_checkpoints(self.vm, (self,), (Guest, Vm), console=self.console, refusal=refusal)
 
-    def interrupt(self, reason: str, message: str) -> None:
-        """End the run after the instruction under way: from outside the guest, or from its console."""
-        self._end(reason, 0, message)
-        for vcpu in self.vm.vcpus:
-            leave(vcpu.hart, EXIT_STOP)
-
     # --- exits to user space ---
     def _stopped(self, vcpu: Vcpu) -> None:
         assert self.vm.stopped_by is not None
@@ -327,34 +315,13 @@ class Guest(Rewindable, Session):
         return self.devices.virtio.close()
 
     # --- running ---
-    def run(
-        self,
-        max_instructions: int | None = None,
-        max_seconds: float | None = None,
-        *,
-        until: Until = None,
-        limit: int | None = None,
-    ) -> GuestResult:
-        """Run until the guest ends, dies, a limit is reached, or the user stops it; may be called again.
-
-        `until` and `limit` are those of `Machine.run`.
-        """
-        most = self._limit(max_instructions, limit)
-        with self._until(until):
-            return self._run(most, max_seconds)
-
-    def _run(self, max_instructions: int | None, max_seconds: float | None) -> GuestResult:
-        vm, end_time = self.vm, None if max_seconds is None else time.monotonic() + max_seconds
-        self._ended = None
+    def _prepare(self, end_time: float | None) -> None:
         self._time_stood_still()
-        vm.poll = lambda: self._wants_back(end_time)
-        self._running = True
-        try:
-            reason, code, message, done = self._live(max_instructions, max_seconds, self._go)
-        finally:
-            self._running = False
-        death = next((v.death for v in vm.vcpus if v.death is not None), None) if reason == "killed" else None
-        return GuestResult(reason, code, done, message, death)
+        self.vm.poll = lambda: self._wants_back(end_time)
+
+    def _result(self, reason: str, code: int, message: str, instructions: int) -> GuestResult:
+        dead = [v.death for v in self.vm.vcpus if v.death is not None] if reason == "killed" else []
+        return GuestResult(reason, code, instructions, message, dead[0] if dead else None)
 
     def _go(self, left: int | None) -> int:
         before = self.vm.instructions
@@ -425,11 +392,8 @@ class Guest(Rewindable, Session):
         self.vm.schedule.skip_to(tick if event is None else min(tick, event))
         self._time_stood_still()
 
-    def _user_instructions(self) -> int:
-        return sum(instructions_by_mode(vcpu.hart)["VU"] for vcpu in self.vm.vcpus)
-
     def _now(self) -> int:
-        return time_of(self.vm.vcpus[0].hart)
+        return time_of(self.harts[0])
 
     def position(self) -> tuple[int, int]:
         """Return where the guest is: instructions of all vCPUs, ticks."""

@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import socket
 
     from trapline.lab.own_screen import OwnScreen
-    from trapline.lang.state import Hart
     from trapline.session.session import Session
 
 FIRST, EVERY, NOTED = 0.25, 0.02, 0.1  # seconds: before a run is offered; between looks at the socket; between pcs
@@ -227,7 +226,7 @@ class Offer:
 
 @contextlib.contextmanager
 def offered(
-    run: Session, wanted: bool, make: Callable[[], Source], harts: Sequence[Hart], *, guest: bool, live: bool = False
+    run: Session[Any], wanted: bool, make: Callable[[], Source], *, guest: bool, live: bool = False
 ) -> Iterator[Offer | None]:
     """Offer a run to watchers in the block, if that is wanted; `live`: open the view of it on its own terminal."""
     if not wanted:
@@ -253,7 +252,7 @@ def offered(
             from trapline.lab.observe import beside
             from trapline.lab.stuck import Stuck  # a short run does without
 
-            stuck = Stuck(harts, beside(run.console), guest=guest)
+            stuck = Stuck(run.harts, beside(run.console), guest=guest)
 
     run.show_to(look)
     try:
