@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,21 +34,28 @@ def test_options_are_those_of_qemu() -> None:
     assert Debugging(gdb="unix:/x", gdb_wait=True).options() == DebugOptions("unix:/x", wait=True)
 
 
-def test_a_run_waits_for_gdb_and_ends_as_ever(tmp_path: Path) -> None:
-    """A boot that waits says so in a line, is driven by a client, and its result and exit code are those without."""
-    path = tmp_path / "socket"
-    command = boot(tmp_path, "--gdb", f"unix:{path}", "-S")
+@contextlib.contextmanager
+def waiting(command: list[str], path: Path) -> Iterator[tuple[subprocess.Popen[bytes], Client]]:
+    """Start a boot that waits for gdb at a socket, and run it to its loop, which has a breakpoint."""
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
         assert run.stderr is not None
         assert b"gdb: waits at" in run.stderr.readline()
         gdb = Client(str(path))
         assert gdb.ask(f"Z0,{AT['loop']:x},4") == "OK"
         assert gdb.ask("c") == "T05thread:1;swbreak:;"
+        yield run, gdb
+        gdb.close()
+
+
+def test_a_run_waits_for_gdb_and_ends_as_ever(tmp_path: Path) -> None:
+    """A boot that waits says so in a line, is driven by a client, and its result and exit code are those without."""
+    path = tmp_path / "socket"
+    command = boot(tmp_path, "--gdb", f"unix:{path}", "-S")
+    with waiting(command, path) as (run, gdb):
         assert gdb.ask(f"z0,{AT['loop']:x},4") == "OK"
         assert gdb.ask("c") == "W00"
         out, _ = run.communicate(timeout=60)
         assert (run.returncode, b"exit: passed" in out) == (0, True)
-        gdb.close()
 
 
 @pytest.mark.parametrize("address", ["nonsense", "70000", "taken"])
@@ -65,19 +74,13 @@ def test_a_log_is_written_beside_gdb(tmp_path: Path) -> None:
     """--log exec with --gdb: the blocks that are entered are logged, over stops, steps and going back, each once."""
     path, log = tmp_path / "socket", tmp_path / "log"
     command = boot(tmp_path, "--gdb", f"unix:{path}", "-S", "--log", "exec", "--log-file", str(log))
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
-        assert run.stderr is not None
-        assert b"gdb: waits at" in run.stderr.readline()
-        gdb = Client(str(path))
-        assert gdb.ask(f"Z0,{AT['loop']:x},4") == "OK"
-        assert gdb.ask("c") == "T05thread:1;swbreak:;"
+    with waiting(command, path) as (run, gdb):
         assert gdb.ask("vCont;s:1").startswith("T05")
         assert gdb.ask("c") == "T05thread:1;swbreak:;"
         assert gdb.ask("bc") == "T05thread:1;swbreak:;"
         assert gdb.ask(f"z0,{AT['loop']:x},4") == "OK"
         assert gdb.ask("c") == "W00"
         run.communicate(timeout=60)
-        gdb.close()
     plain = tmp_path / "plain"
     subprocess.run(
         boot(tmp_path, "--log", "exec", "--log-file", str(plain)), check=True, capture_output=True, timeout=60

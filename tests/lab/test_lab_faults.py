@@ -118,24 +118,22 @@ def hedeleg_ignored(patch: Patch) -> None:
     patch.setattr(deliver, "take_trap", faulty)
 
 
-def spp_lost(patch: Patch) -> None:
-    real = trap.enter_vs
+def lost(patch: Patch, entry: str, register: str, bit: int) -> None:
+    real = getattr(trap, entry)
 
     def faulty(hart: Any, *values: Any) -> None:
         real(hart, *values)
-        hart.vsstatus = hart.vsstatus & ~MSTATUS_SPP
+        setattr(hart, register, getattr(hart, register) & ~bit)
 
-    patch.setattr(trap, "enter_vs", faulty)
+    patch.setattr(trap, entry, faulty)
+
+
+def spp_lost(patch: Patch) -> None:
+    lost(patch, "enter_vs", "vsstatus", MSTATUS_SPP)
 
 
 def spv_lost(patch: Patch) -> None:
-    real = trap.enter_hs
-
-    def faulty(hart: Any, *values: Any) -> None:
-        real(hart, *values)
-        hart.hstatus = hart.hstatus & ~HSTATUS_SPV
-
-    patch.setattr(trap, "enter_hs", faulty)
+    lost(patch, "enter_hs", "hstatus", HSTATUS_SPV)
 
 
 def vstvec_unmasked(patch: Patch) -> None:

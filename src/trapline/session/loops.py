@@ -84,11 +84,9 @@ class _Untouchable:
     """In a device's place."""
 
     def load(self, *_: Any) -> int:
-        """Refuse."""
         raise _DeviceTouched
 
     def store(self, *_: Any) -> None:
-        """Refuse."""
         raise _DeviceTouched
 
 

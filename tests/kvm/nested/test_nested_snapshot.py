@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import programs
@@ -16,17 +17,21 @@ CODE = program(programs.page_faults(8, 3))
 TABLES = (*programs.g_stage(8), *programs.vs_stage())
 
 
+def goes_on(make: Callable[[], Vm], at: int, most: int, folder: Path) -> None:
+    """Compare a run of at most so many instructions with one that is kept and restored at an instruction."""
+    whole, first = make(), make()
+    assert whole.run(None, max_instructions=most).reason == "exit"
+    assert first.run(None, max_instructions=at).reason == "limit"
+    first.snapshot(folder / "nested")
+    second = Vm.restore(folder / "nested", engine="native")
+    assert second.run(None, max_instructions=most).reason == "exit"
+    assert not difference(whole.read_memory(NOTES, NOTES_SIZE), second.read_memory(NOTES, NOTES_SIZE))
+
+
 @pytest.mark.parametrize("at", [400, 1900, 2501, 3000])
 def test_goes_on(at: int, tmp_path: Path) -> None:
     """Restored at any instruction, of the hypervisor or of its guest, the run notes what the uninterrupted one does."""
-    whole = nested_vm(CODE, TABLES, engine="native")
-    assert whole.run(None, max_instructions=300_000).reason == "exit"
-    first = nested_vm(CODE, TABLES, engine="native")
-    assert first.run(None, max_instructions=at).reason == "limit"
-    first.snapshot(tmp_path / "nested")
-    second = Vm.restore(tmp_path / "nested", engine="native")
-    assert second.run(None, max_instructions=300_000).reason == "exit"
-    assert not difference(whole.read_memory(NOTES, NOTES_SIZE), second.read_memory(NOTES, NOTES_SIZE))
+    goes_on(lambda: nested_vm(CODE, TABLES, engine="native"), at, 300_000, tmp_path)
 
 
 ACCELERATED = program(
@@ -38,14 +43,7 @@ ACCELERATED = program(
 @pytest.mark.parametrize("at", [30, 60, 80, 100, 120])
 def test_goes_on_with_nacl(at: int, tmp_path: Path) -> None:
     """Restored with a shared memory of NACL in use, the hypervisor finds in it what it would have found."""
-    whole = nested_vm(ACCELERATED, engine="native", nacl=ALL)
-    assert whole.run(None, max_instructions=10_000).reason == "exit"
-    first = nested_vm(ACCELERATED, engine="native", nacl=ALL)
-    assert first.run(None, max_instructions=at).reason == "limit"
-    first.snapshot(tmp_path / "nacl")
-    second = Vm.restore(tmp_path / "nacl", engine="native")
-    assert second.run(None, max_instructions=10_000).reason == "exit"
-    assert not difference(whole.read_memory(NOTES, NOTES_SIZE), second.read_memory(NOTES, NOTES_SIZE))
+    goes_on(lambda: nested_vm(ACCELERATED, engine="native", nacl=ALL), at, 10_000, tmp_path)
 
 
 LATER = program(

@@ -182,7 +182,6 @@ class _Probes:
         return known
 
     def _raise(self, entry: Entry) -> Known:
-        """Run a probe."""
         chosen, firmware, probes = self._job.settings, self._job.model.name, self._vm
         try:
             seen = probes.run(entry)

@@ -94,7 +94,6 @@ class _Lines:
         out.write(head)
 
     def write(self, found: Sequence[Traced]) -> None:
-        """Write some."""
         self._out.write("".join([self._line % row(t) for t in found]))
 
     def end(self) -> None:
@@ -116,7 +115,6 @@ class _Chrome:
         out.write('{"displayTimeUnit": "ns", "traceEvents": [')
 
     def write(self, found: Sequence[Traced]) -> None:
-        """Write some."""
         for traced in found:
             track = traced.hart, traced.level
             if track not in self._known:
@@ -262,7 +260,6 @@ class Looking:
     harts: Sequence[Hart]
 
     def __call__(self) -> None:
-        """Look."""
         self.look()
 
     def around(self, engine: Engine, options: Tracing) -> Engine:

@@ -74,7 +74,6 @@ class Perfetto:
         self._hand_on()
 
     def write(self, found: Sequence[Traced]) -> None:
-        """Write some."""
         for traced in found:
             track = self._track(traced)
             if not traced.returns:
