@@ -27,6 +27,7 @@ class Board:
     """One hart, RAM at 0x80000000, and a bump allocator for page tables at its end."""
 
     def __init__(self, isa: str = DEFAULT_ISA, guests: int | None = None) -> None:
+        self.isa, self.guests = isa, guests
         self.hart = Hart()
         configure(self.hart, isa)
         if guests is not None:
