@@ -12,7 +12,7 @@ from tests.isa.table import DECODER, INSTRUCTIONS, random_encodings
 from trapline.isa.assemble import encode_line
 from trapline.isa.decode import expanded_bits
 from trapline.isa.registers import EXACT_CONVERSIONS
-from trapline.isa.text import expanded_text, text
+from trapline.isa.text import text
 
 # Not known to binutils 2.40.
 NEWER = ("czero.eqz", "czero.nez")
@@ -126,7 +126,7 @@ def test_compressed_expansions(tmp_path: Path) -> None:
     words = [int.from_bytes(code[i : i + 4], "little") for i in range(0, len(code), 4)]
     assert len(words) == len(codes)
     for word, (alias, decoded) in zip(words, wrong, strict=True):
-        assert word == expanded_bits(decoded), (alias, expanded_text(decoded))
+        assert word == expanded_bits(decoded), (alias, text(decoded))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ from trapline.privilege.causes import cause_name
 # Statistics that depend on time, not on what the guest does.
 _TIMED = frozenset(("exits", "signal_exits", "halt_wait_ns", "halt_wakeup", "halt_attempted_poll", "halt_poll_fail_ns",
                     "halt_successful_poll", "halt_poll_success_ns", "halt_poll_invalid", "blocking"))  # fmt: skip
-FIELDS = ("a0", "a1")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from trapline.isa.decode import Decoded
 
 FLOAT_EXTENSIONS = frozenset({"F", "D", "Zfh", "Zfhmin"})
-LEAVES = frozenset({Flow.JUMP, Flow.RETURN, Flow.TRAP})
 
 
 def target_of(instruction: Instruction) -> str:

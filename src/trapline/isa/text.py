@@ -70,8 +70,3 @@ def text(decoded: Decoded, pc: int | None = None) -> str:
     """Return the text of a decoded instruction as it is spelled in memory (c.addi, not addi)."""
     fields = parse(decoded.spelling.pattern).extractor()(decoded.bits)
     return instruction_text(decoded.spelling, fields, pc)
-
-
-def expanded_text(decoded: Decoded, pc: int | None = None) -> str:
-    """Return the text of what runs: for a compressed instruction its 32-bit expansion."""
-    return instruction_text(decoded.instruction, decoded.operands, pc)

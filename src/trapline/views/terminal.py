@@ -29,11 +29,6 @@ def out() -> Any:
     return _console(sys.stdout)
 
 
-def err() -> Any:
-    """Return the console of standard error: progress and remarks."""
-    return _console(sys.stderr)
-
-
 class Pipe:
     """A console that is no terminal: plain lines are written at once, and rich is imported for all else."""
 
