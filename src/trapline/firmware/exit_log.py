@@ -1,4 +1,4 @@
-"""Exits that native code handled: counted by what was done, and the last of them in a ring.
+"""Exits that the subset handled: counted by what was done, and the last of them in a ring.
 
 A kind of exit has a fixed path. Its number, the cause, the mode it came from and the mode it went to
 make the number of a counter; Python turns these back into routes.
@@ -74,7 +74,7 @@ KINDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class NativeExit:
+class HostedExit:
     """What a counter counts."""
 
     kind: int
@@ -145,22 +145,22 @@ def clear_firmware(hart: Hart) -> None:
 
 
 @cache
-def native_exit(index: int) -> NativeExit:
+def native_exit(index: int) -> HostedExit:
     """What counter number `index` counts."""
-    return NativeExit(index >> 8, index >> 2 & 63, index >> 1 & 1, index & 1)
+    return HostedExit(index >> 8, index >> 2 & 63, index >> 1 & 1, index & 1)
 
 
-def counted(hart: Hart) -> Iterator[tuple[NativeExit, int]]:
-    """Yield what native code has handled on a hart, and how often."""
+def counted(hart: Hart) -> Iterator[tuple[HostedExit, int]]:
+    """Yield what the subset has handled on a hart, and how often."""
     return _summed(hart, _COUNTS.index)
 
 
-def spent(hart: Hart) -> Iterator[tuple[NativeExit, int]]:
-    """Yield what native code has handled on a hart, and the instructions of firmware that stand for it."""
+def spent(hart: Hart) -> Iterator[tuple[HostedExit, int]]:
+    """Yield what the subset has handled on a hart, and the instructions of firmware that stand for it."""
     return _summed(hart, _SPENT.index)
 
 
-def _summed(hart: Hart, first: int) -> Iterator[tuple[NativeExit, int]]:
+def _summed(hart: Hart, first: int) -> Iterator[tuple[HostedExit, int]]:
     if bytes(hart.mem[first : first + _COUNTS.count]) == _NOTHING:
         return
     for kind in KINDS:

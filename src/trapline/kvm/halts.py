@@ -1,4 +1,4 @@
-"""How long vCPUs wait in WFI: KVM's halt statistics (virt/kvm/kvm_main.c), as native exits and Python count them.
+"""How long vCPUs wait in WFI: KVM's halt statistics (virt/kvm/kvm_main.c), as hosted exits and Python count them.
 
 The words are folded into Python's counters (VcpuStats.fold).
 """

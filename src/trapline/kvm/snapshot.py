@@ -99,7 +99,7 @@ def harts_of(vm: Vm) -> list[Hart]:
 
 
 def settle(vm: Vm) -> None:
-    """Before a snapshot: take over what native exits counted; shadow tables are not saved, so nobody runs on one."""
+    """Before a snapshot: take over what hosted exits counted; shadow tables are not saved, so nobody runs on one."""
     vm.fold_native()
     for vcpu in vm.vcpus:
         if vcpu.hart.kvm_world != 0:

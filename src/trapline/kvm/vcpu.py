@@ -98,7 +98,7 @@ class Vcpu(vcpu_state.VcpuWords, VcpuTraps, Named):
         self.config: VcpuConfig = VcpuConfig(hedeleg=vm.policy.hedeleg, hideleg=vm.policy.hideleg)
         self.isa_disabled: set[str] = withheld(self)
         self.guest_debug = False
-        # What native exits know of (kvm.exits.native_setup), and whether a VMM waits for KVM_RUN to come back.
+        # What hosted exits know of (kvm.exits.native_setup), and whether a VMM waits for KVM_RUN to come back.
         self.native_policy: tuple[Policy, bool, int] | None = None
         self.native_flags: tuple[tuple[object, ...], int] = (), 0
         self.native_seen = 0
@@ -261,7 +261,7 @@ class Vcpu(vcpu_state.VcpuWords, VcpuTraps, Named):
         self.blocked = not self.runnable()
 
     def _halted(self) -> None:
-        """A WFI that native code has handled: what it does not see of AIA may end it at once."""
+        """A WFI that a hosted exit has handled: what it does not see of AIA may end it at once."""
         self.blocked = not self.aia.has_interrupts()
         if self.blocked:
             self.hart.call(waited, time_of(self.hart) - int(self.hart.kvm_blocked_at))

@@ -47,7 +47,7 @@ class HartWord(Generic[T]):
 
 
 class VcpuWords:
-    """State of a vCPU that is in words of its hart, where native exits use it."""
+    """State of a vCPU that is in words of its hart, where hosted exits use it."""
 
     hart: Hart
     in_guest = HartWord("kvm_in_guest", bool)  # whether the guest's registers are in the hart

@@ -118,7 +118,7 @@ class Vm(VmSlots, VmRunning):
         self.tables = TableMemory(self.regions.ram("page tables", TABLES_BASE, TABLES_SIZE, no_execute=True))
         self.io_bus = IoBus()
         self.generic_stats = dict.fromkeys(GENERIC_VM, 0)
-        # The last traps: records, or the vCPU and the words of exits that native code handled.
+        # The last traps: records, or the vCPU and the words of exits that the subset handled.
         self._last: deque[TrapRecord | tuple[int, tuple[int, ...]]] = deque(maxlen=LAST_TRAPS)
         self.actions = actions_of(self.policy)  # by cause: functions in the place of the policy's own words
         self.mmio_windows: tuple[tuple[int, int, object], ...] = ()
@@ -333,7 +333,7 @@ class Vm(VmSlots, VmRunning):
             vcpu.native_policy = None
 
     def fold_native(self) -> None:
-        """Take over everything that native exits have counted: the harts' words that hold it are not saved."""
+        """Take over everything that hosted exits have counted: the harts' words that hold it are not saved."""
         self.firmware.fold()
         for vcpu in self.vcpus:
             collect(vcpu)

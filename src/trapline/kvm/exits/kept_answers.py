@@ -1,4 +1,4 @@
-"""Answers to SBI calls that Python has given and that stay what they are: native code gives them again.
+"""Answers to SBI calls that Python has given and that stay what they are: hosted exits give them again.
 
 What a call means is vcpu_sbi's and sbi's alone. Where the answer follows from the call and from what the vCPU is set up
 as (Extension.keeps), it is kept in the hart's words, and forgotten once the set-up is another.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def mmio_access(vcpu: Vcpu, trap: CpuTrap, rule: CauseRule) -> int:
-    """A load or store outside the slots that native exits left: in-kernel devices first, then KVM_EXIT_MMIO."""
+    """A load or store outside the slots that hosted exits left: in-kernel devices first, then KVM_EXIT_MMIO."""
     hart = vcpu.hart
     store = trap.scause == STORE_GUEST_PAGE_FAULT
     found = int(hart.call(decode_access, int(store), trap.gpa, trap.htinst))

@@ -2,7 +2,7 @@
 
 `hosted_exit` is called by the native engine when a trap has reached a hosted mode. It handles the whole of
 it, up to the guest's next instruction, or nothing: then Python's hosted firmware and KVM do. Each step is
-a function that they use too. What native code may do for a cause is in hart.kvm_action (kvm.native_setup).
+a function that they use too. What it may do for a cause is in hart.kvm_action (kvm.native_setup).
 """
 
 from __future__ import annotations

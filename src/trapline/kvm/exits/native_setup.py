@@ -107,7 +107,7 @@ def allow_exits(vcpu: Vcpu) -> None:
 
 
 def _write_slots(vcpu: Vcpu) -> None:
-    """The slots whose pages native code may map, RAM of the guest's alone that nobody logs; and what lies outside."""
+    """The slots whose pages a hosted exit may map, RAM of the guest's alone that nobody logs; and what lies outside."""
     level = vcpu.vm.largest_level
     plain = [s for s in vcpu.vm.slots if s.kind is SlotKind.RAM and s.dirty is None and s.region is not None]
     words = [word for s in plain[:SLOTS] for word in (s.gpa, s.end, s.hpa, level)]
@@ -137,7 +137,7 @@ def refresh_flags(vcpu: Vcpu) -> None:
 def _flags(vcpu: Vcpu, counted: bool) -> int:
     """The word of flags; SBI extensions that are there are written with it."""
     flags = 0
-    placed = all(v.id == n for n, v in enumerate(vcpu.vm.vcpus))  # native code takes a hart id for a place
+    placed = all(v.id == n for n, v in enumerate(vcpu.vm.vcpus))  # a hosted exit takes a hart id for a place
     if placed and not counted:
         for rule in vcpu.policy.sbi:
             if rule.name in _SERVED and rule.mode == "kernel" and vcpu.sbi.enabled.get(rule.name):
@@ -263,7 +263,7 @@ def _action(vcpu: Vcpu, policy: Policy, cause: int, names: dict[str, int]) -> in
     return BY_PYTHON
 
 
-# --- what native code did ---
+# --- what hosted exits did ---
 def collect(vcpu: Vcpu) -> None:
     """Note the exits that were handled since the last time among the VM's last traps, and tell who watches."""
     mem = vcpu.hart.mem
@@ -284,7 +284,7 @@ def collect(vcpu: Vcpu) -> None:
 
 
 def check_last(vm: Vm) -> None:
-    """ValueError if an exit among the VM's last traps, which come from a file, is none that native code handles."""
+    """ValueError if an exit among the VM's last traps, which come from a file, is none that the subset handles."""
     for record in vm._last:
         if isinstance(record, tuple):
             words = record[1]

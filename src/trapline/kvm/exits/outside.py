@@ -1,9 +1,9 @@
-"""Accesses outside of all slots: what the policy says of those that no device serves, and the words of native code.
+"""Accesses outside of all slots: what the policy says of those that no device serves, and the words of hosted exits.
 
-Native code gives the guest an access fault by itself where it is sure that nothing is there. Where something is stands
-in hart.kvm_held, pairs of first and last + 1: slots, then devices. hart.kvm_outside says by cause what becomes of an
-access outside of the slots: a bit for each answer of the decoder (kvm.exits.mmio_access) for which the guest gets a
-fault, FETCH for a fetch, and from FAULT_SHIFT the cause that it gets. The rest is left to Python (kvm.exits.mmio).
+A hosted exit gives the guest an access fault by itself where it is sure that nothing is there. Where something is
+stands in hart.kvm_held, pairs of first and last + 1: slots, then devices. hart.kvm_outside says by cause what becomes
+of an access outside of the slots: a bit for each answer of the decoder (kvm.exits.mmio_access) for which the guest gets
+a fault, FETCH for a fetch, and from FAULT_SHIFT the cause that it gets. The rest is left to Python (kvm.exits.mmio).
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def held_words(vcpu: Vcpu) -> list[int]:
 
 
 def outside_word(policy: Policy, cause: int) -> int:
-    """Return what native code does for a guest page fault outside of the slots; 0 if nothing."""
+    """Return what a hosted exit does for a guest page fault outside of the slots; 0 if nothing."""
     rule = policy.rule(cause)
     if rule.action is not Action.MAP:
         return 0

@@ -1,4 +1,4 @@
-"""The SBI calls that a hosted exit serves in native code: TIME, IPI and RFENCE towards vCPUs that exist, HSM status,
+"""The SBI calls that a hosted exit serves by itself: TIME, IPI and RFENCE towards vCPUs that exist, HSM status,
 and those of extensions that are not there.
 
 The Python side (vcpu_sbi, sbi.time, sbi.ipi, sbi.rfence, sbi.hsm) serves every call; these are those among them that

@@ -1,4 +1,4 @@
-"""Virtual instructions that need more than native exits have: CSR accesses (vcpu_insn.c)."""
+"""Virtual instructions that need more than hosted exits have: CSR accesses (vcpu_insn.c)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CYCLE, INSTRET = 0xC00, 0xC02
 
 
 def virtual_instruction(vcpu: Vcpu, trap: CpuTrap, rule: CauseRule) -> int:
-    """What native exits leave: the instruction in stval reads or writes a CSR, or cannot be fetched."""
+    """What hosted exits leave: the instruction in stval reads or writes a CSR, or cannot be fetched."""
     insn = trap.stval
     if insn == 0:
         fetched = fetch_guest(vcpu)

@@ -134,7 +134,7 @@ class VcpuSbi:
         self.leaving: str | None = None
         self.legacy = False  # KVM counts no firmware events of v0.1 calls
         self.steal = StealTime(vcpu)
-        self.native_rules: tuple[SbiRule, ...] | None = None  # what native exits know of
+        self.native_rules: tuple[SbiRule, ...] | None = None  # what hosted exits know of
         self.answers_of: tuple[object, ...] | None = None  # what kept answers follow from
         self.features: dict[int, GuestFeature] = guest_features(vcpu)
         self.profile = self._profile()

@@ -122,7 +122,7 @@ class GuestCsrs:
     hvip = HartWord("kvm_hvip", int)  # the interrupts that KVM injects
 
     def __post_init__(self) -> None:
-        """Native exits use two of them: they are words of the hart's state."""
+        """Hosted exits use two of them: they are words of the hart's state."""
         self.hart.kvm_vsie = self.hart.kvm_hvip = 0
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
-from trapline.firmware.exit_log import KINDS, NativeExit, counted, spent
+from trapline.firmware.exit_log import KINDS, HostedExit, counted, spent
 from trapline.kvm.report.cost import estimate
 from trapline.kvm.uapi.stats_fd import HISTOGRAM_BUCKETS
 from trapline.lang.state.words import LAYOUT
@@ -63,15 +63,15 @@ class VcpuStats:
         self.firmware[route] += record.m_instructions
 
     def all_routes(self, hart: Hart) -> Counter[Route]:
-        """Return how often each route was taken, in native code or in Python."""
-        return self.routes + native_routes(hart)
+        """Return how often each route was taken, in the subset or in Python."""
+        return self.routes + hosted_routes(hart)
 
     def all_firmware(self, hart: Hart) -> Counter[Route]:
         """Return the instructions that firmware is estimated to have executed, by route."""
-        return self.firmware + native_firmware(hart)
+        return self.firmware + hosted_firmware(hart)
 
     def fold(self, hart: Hart) -> None:
-        """Take over what native exits have counted."""
+        """Take over what hosted exits have counted."""
         names = tuple(self.kvm)[: len(hart.kvm_stat)]
         for number, moved in enumerate(hart.mem[_KVM_STAT : _KVM_STAT + len(names)].tolist()):
             if moved:
@@ -88,8 +88,8 @@ class VcpuStats:
 
     def fold_routes(self, hart: Hart) -> None:
         """Likewise the routes; the firmware must have taken over its part."""
-        self.routes += native_routes(hart)
-        self.firmware += native_firmware(hart)
+        self.routes += hosted_routes(hart)
+        self.firmware += hosted_firmware(hart)
         for number in range(len(hart.exit_count)):
             hart.exit_count[number] = hart.exit_firmware[number] = 0
 
@@ -120,17 +120,17 @@ def _counter_name(cause: int, *rest: str) -> str:
     return "/".join(("trapline", cause_name(cause), *rest))
 
 
-def native_routes(hart: Hart) -> Counter[Route]:
-    """Return the routes of the exits that native code handled."""
+def hosted_routes(hart: Hart) -> Counter[Route]:
+    """Return the routes of the exits that the subset handled."""
     return _by_route(counted(hart))
 
 
-def native_firmware(hart: Hart) -> Counter[Route]:
+def hosted_firmware(hart: Hart) -> Counter[Route]:
     """Return the instructions of firmware that stand for these exits, by route."""
     return _by_route(spent(hart))
 
 
-def _by_route(numbers: Iterable[tuple[NativeExit, int]]) -> Counter[Route]:
+def _by_route(numbers: Iterable[tuple[HostedExit, int]]) -> Counter[Route]:
     found: Counter[Route] = Counter()
     for exit_, n in numbers:
         found[route_of(exit_)] += n
@@ -138,8 +138,8 @@ def _by_route(numbers: Iterable[tuple[NativeExit, int]]) -> Counter[Route]:
 
 
 @cache
-def route_of(exit_: NativeExit) -> Route:
-    """Return the route of an exit that native code handled."""
+def route_of(exit_: HostedExit) -> Route:
+    """Return the route of an exit that the subset handled."""
     kind = KINDS[exit_.kind]
     return exit_.cause, exit_.path[0], exit_.path, kind.how, kind.end, 0
 
