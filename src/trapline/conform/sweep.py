@@ -18,6 +18,7 @@ from trapline.conform.payload import HOLE_BACKING
 from trapline.isa.assemble import assemble_program
 from trapline.lab.probe import image as probe
 from trapline.lang.values import MASK64
+from trapline.privilege.fields import MSTATUS_SPIE, MSTATUS_SPP
 
 RAM, RAM_SIZE = probe.RAM, probe.RAM_SIZE
 TABLE = RAM + 0x2_0000
@@ -33,7 +34,6 @@ TAKE_AWAY, SET_SIP, YIELD = 1, 2, 3
 ROW, RECORD = struct.Struct("<10Q"), struct.Struct("<8Q")
 MAX_ITEMS = 8192
 RETURNED, TRAPPED = 2, 3
-SPP, SPIE = 0x100, 0x20
 
 _PROGRAM = f"""
 start:                        # s0: item, s1: its row, s2: its record
@@ -63,7 +63,7 @@ next:
   sd t0, 0(s2)
   ld t0, 0(s1)
   csrw sepc, t0
-  li t0, {SPP | SPIE:#x}
+  li t0, {MSTATUS_SPP | MSTATUS_SPIE:#x}
   csrc sstatus, t0
   ld t0, 8(s1)
   csrs sstatus, t0
@@ -171,7 +171,7 @@ def build(sweep: Sweep) -> SweepImage:
     data[: len(code)] = code
     for n, item in enumerate(sweep.items):
         args = [a & MASK64 for a in item.args] + [0] * (8 - len(item.args))
-        mode = SPP if item.mode == "VS" else 0
+        mode = MSTATUS_SPP if item.mode == "VS" else 0
         ROW.pack_into(data, TABLE - RAM + n * ROW.size, symbols[item.code], mode, *args)
     struct.pack_into("<2Q", data, CURSOR - RAM, 0, len(sweep.items))
     for at, content in sorted(sweep.memory.items()):

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 from trapline.conform.sweep import CONTROL, LATE, LATE_SLOT, SCRATCH, SET_SIP, TAKE_AWAY, Item, Sweep
 from trapline.conform.sweep_calls import ALL, CALL, PLACES, call
+from trapline.sbi import numbers
 from trapline.sbi.numbers import Eid
 
 CONFIG, START, STOP, READ, SNAPSHOT = 2, 3, 4, 5, 7
-SKIP, CLEAR, AUTO, UINH, SINH = 1, 2, 4, 1 << 5, 1 << 6
-INIT, FROM_SNAPSHOT = 1, 2
-RESET, TAKE = 1, 2
+SKIP, CLEAR, AUTO, SINH = numbers.SKIP_MATCH, numbers.CLEAR_VALUE, numbers.AUTO_START, numbers.SET_SINH
+INIT, FROM_SNAPSHOT = numbers.SET_INIT_VALUE, numbers.INIT_SNAPSHOT
+RESET, TAKE = numbers.STOP_RESET, numbers.TAKE_SNAPSHOT
 CYCLES, INSTRUCTIONS, FIRMWARE_EVENT = 1, 2, 15 << 16
 FIRST = 32  # the first counter of the firmware: the host has cycle, instret and 29 others
 LAST = FIRST + 21

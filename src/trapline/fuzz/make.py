@@ -17,7 +17,8 @@ from trapline.isa.encoding import Encoding, EncodingError, parse
 from trapline.isa.lookup import target_of
 from trapline.lang.facts import Flow
 from trapline.lang.functions import INSTRUCTIONS, Instruction
-from trapline.privilege.csr_numbers import CSR_NAMES
+from trapline.privilege import fields as f
+from trapline.privilege.csr_numbers import CSR_NAMES, SIE, SSTATUS
 from trapline.privilege.isa_string import parse as isa_extensions
 
 STOCK = 4000  # snippets
@@ -198,7 +199,7 @@ class Maker:
         rng = self.rng
         number = self._csr_number()
         if self.mode == "VS" and number in _KEPT_CSRS and rng.random() < 0.9:
-            number = 0x100
+            number = SSTATUS
         name = rng.choice(("csrrs", "csrrs", "csrrw", "csrrc", "csrrwi", "csrrsi", "csrrci"))
         rd = 0 if number in _TIMES else rng.choice((0, 5, 6, 7, 10, 14, 30))
         if name.endswith("i"):
@@ -314,7 +315,8 @@ class Maker:
     def _state(self) -> bytes:
         """A bit of sstatus or of sie, set or cleared."""
         rng = self.rng
-        number, bits = rng.choice(((0x100, (1 << 18, 1 << 19, 3 << 13, 1 << 5, 1 << 1, 1 << 6)), (0x104, (2, 32, 512))))
+        status = (f.MSTATUS_SUM, f.MSTATUS_MXR, f.MSTATUS_FS, f.MSTATUS_SPIE, f.MSTATUS_SIE, 1 << 6)
+        number, bits = rng.choice(((SSTATUS, status), (SIE, (f.SSIP, f.STIP, f.SEIP))))
         made = self.load_immediate(5, rng.choice(bits))
         return made + self.encode(rng.choice(("csrrs", "csrrc")), rd=0, csr=number, rs1=5)
 

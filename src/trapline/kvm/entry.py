@@ -14,15 +14,13 @@ from trapline.lang.devices import on_hart
 from trapline.lang.functions import hosted, inline
 from trapline.lang.state import Hart
 from trapline.lang.values import U64, signed, udiv, urem
+from trapline.privilege.causes import IRQ_SEI, IRQ_VSEI
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.csr_numbers import HVICTL, HVIP, VSTIMECMP
 from trapline.privilege.derived import follow_time, update_derived
-from trapline.privilege.fields import HVICTL_IID_SHIFT
+from trapline.privilege.fields import HVICTL_IID_SHIFT, LCOFIP, S_INTERRUPTS, VSSIP, VSTIP
 from trapline.privilege.interrupts import deadline, guest_enabled, time_now
 
-SOFT_BIT, TIMER_BIT, OVERFLOW_BIT = 1 << 2, 1 << 6, 1 << 13
-IRQ_S_EXT, IRQ_VS_EXT = 9, 10
-VS_LEVEL = 0x222
 NEVER = 0xFFFF_FFFF_FFFF_FFFF
 REQUEST_TRANSLATIONS = 1
 
@@ -55,7 +53,7 @@ def flush_pending(hart: Hart) -> None:
         return
     csr_write(hart, U64(HVIP), hart.kvm_hvip)
     if hart.kvm_aia != 0:
-        csr_write(hart, U64(HVICTL), (IRQ_S_EXT << HVICTL_IID_SHIFT) | ((hart.kvm_hvip >> IRQ_VS_EXT) & 1))
+        csr_write(hart, U64(HVICTL), (IRQ_SEI << HVICTL_IID_SHIFT) | ((hart.kvm_hvip >> IRQ_VSEI) & 1))
 
 
 @hosted
@@ -66,11 +64,11 @@ def sync_pending(hart: Hart) -> None:
     hart.kvm_vsie = guest_enabled(hart)
     hvip = csr_read(hart, U64(HVIP))
     changed = hart.kvm_hvip ^ hvip
-    if changed & SOFT_BIT != 0 and hart.kvm_irqs_mask & SOFT_BIT == 0:
-        hart.kvm_irqs_mask = hart.kvm_irqs_mask | SOFT_BIT
-        hart.kvm_irqs = (hart.kvm_irqs & ~SOFT_BIT) | (hvip & SOFT_BIT)
-    if changed & ~hvip & OVERFLOW_BIT != 0:
-        change_pending(hart, U64(OVERFLOW_BIT), U64(0))
+    if changed & VSSIP != 0 and hart.kvm_irqs_mask & VSSIP == 0:
+        hart.kvm_irqs_mask = hart.kvm_irqs_mask | VSSIP
+        hart.kvm_irqs = (hart.kvm_irqs & ~VSSIP) | (hvip & VSSIP)
+    if changed & ~hvip & LCOFIP != 0:
+        change_pending(hart, U64(LCOFIP), U64(0))
 
 
 @inline
@@ -85,7 +83,7 @@ def timer_tick(hart: Hart) -> None:
     """Without Sstc: inject when the host's timer has expired."""
     if hart.kvm_sstc == 0 and hart.kvm_next_set != 0 and guest_time(hart) >= hart.kvm_next_cycles:
         hart.kvm_next_set = 0
-        change_pending(hart, U64(TIMER_BIT), U64(1))
+        change_pending(hart, U64(VSTIP), U64(1))
 
 
 @hosted
@@ -95,7 +93,7 @@ def program_timer(hart: Hart, cycles: U64) -> None:
     if hart.kvm_sstc != 0:
         csr_write(hart, U64(VSTIMECMP), cycles)
         return
-    change_pending(hart, U64(TIMER_BIT), U64(0))
+    change_pending(hart, U64(VSTIP), U64(0))
     hart.kvm_next_set = 1
 
 
@@ -104,10 +102,10 @@ def runnable(hart: Hart) -> bool:
     """Whether something ends a WFI: an interrupt that the guest has enabled, or its timer, enabled or not."""
     if hart.kvm_world != 0:
         return nested_wakes(hart)
-    enabled = (hart.kvm_vsie & VS_LEVEL) << 1
+    enabled = (hart.kvm_vsie & S_INTERRUPTS) << 1
     if hart.kvm_flags & OVERFLOW_WAKES != 0:
-        enabled = enabled | (hart.kvm_vsie & OVERFLOW_BIT)
-    if hart.kvm_irqs & (enabled | TIMER_BIT) != 0:
+        enabled = enabled | (hart.kvm_vsie & LCOFIP)
+    if hart.kvm_irqs & (enabled | VSTIP) != 0:
         return True
     return (hart.kvm_sstc != 0 or hart.kvm_next_set != 0) and guest_time(hart) >= hart.kvm_next_cycles
 

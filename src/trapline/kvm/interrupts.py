@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 from trapline.kvm.entry import set_pending, sync_pending
 from trapline.kvm.uapi.numbers import EINVAL, IRQ_PMU_OVF, IRQ_VS_TIMER, VS_IRQS
+from trapline.privilege.fields import S_INTERRUPTS
 
 if TYPE_CHECKING:
     from trapline.kvm.vcpu import Vcpu
-
-VS_LEVEL = 1 << 1 | 1 << 5 | 1 << 9  # where vsie has software, timer and external interrupts
 
 
 def set_interrupt(vcpu: Vcpu, irq: int, *, level: bool = True) -> int:
@@ -33,7 +32,7 @@ def converts_overflow(vcpu: Vcpu) -> bool:
 
 def has_interrupts(vcpu: Vcpu) -> bool:
     """Whether an interrupt is pending that the guest has enabled."""
-    enabled = (vcpu.csrs.vsie & VS_LEVEL) << 1
+    enabled = (vcpu.csrs.vsie & S_INTERRUPTS) << 1
     if converts_overflow(vcpu):
         enabled |= vcpu.csrs.vsie & 1 << IRQ_PMU_OVF
     return bool(vcpu.irqs_pending & enabled) or vcpu.aia.has_interrupts()

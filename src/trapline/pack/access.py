@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from trapline.isa.assemble import encode_line
 from trapline.pack import rows
 from trapline.pack.places import DATA, EXECUTE_ONLY, HGATP, HOLE, NO_TABLE, NOT_USER, READ_ONLY, SATP, USER
-from trapline.pack.rows import MODES, Case, Check, Options, bits, csr, field, held, status
+from trapline.pack.rows import MODES, MXR, SUM, Case, Check, Options, bits, csr, field, held, status
 
 TWO_STAGE = "H: Two-Stage Address Translation"
 GUEST_FAULT = "H: Guest-Page Faults; htval and mtval2 hold the guest physical address shifted right by 2"
@@ -19,7 +19,6 @@ TINST = "H: Transformed Instruction or Pseudoinstruction for mtinst or htinst"
 GVA = "H: GVA, a guest virtual address was written to the trap value"
 ENTRY = "H: Trap Entry"
 
-SUM, MXR = 1 << 18, 1 << 19
 VALUE = 0x0123_4567_89AB_CDEF
 IMPLICIT_READ = 0x3000  # the pseudoinstruction of a 64-bit read of a VS-stage table
 _RS1 = 31 << 15

@@ -8,7 +8,7 @@ s0: case, s1: end of the cases, s2: checks that failed, s3: checks, s4: UART or 
 
 from __future__ import annotations
 
-from trapline.pack.rows import GVA, MDT, MGVA, MPRV, MPV, NOTED, SPP, SPV, TSR, TVM, TW
+from trapline.pack.rows import GVA, MDT, MGVA, MPRV, NOTED, QUIET, SPP, SPV
 
 CASE = 64  # name, set-up, code, after, mode, end, checks, number of checks
 CHECK = 48  # noted word, mask, wanted, other, label, rule
@@ -407,7 +407,7 @@ def source(uart: int, finisher: int, noaccess: int, cases: int, cases_end: int) 
             notes.append(f"  csrr t1, {name}; sd t1, {8 * n}(t0)")
     start = START.format(
         uart=uart, noaccess=noaccess, cases=cases, cases_end=cases_end, mdt=MDT, spp=SPP, spv=SPV,
-        quiet=MDT | MPRV | TVM | TW | TSR | MPV | 0xAA | 3 << 11 | 3 << 13 | 3 << 18,
+        quiet=QUIET,
     )  # fmt: skip
     return (
         start

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from trapline.pack import rows
 from trapline.pack.rows import MODES, Case, Check, Options, bits, csr, field, held, status
 from trapline.privilege.causes import INTERRUPT
+from trapline.privilege.fields import S_INTERRUPTS, VS_INTERRUPTS
 
 DELEGATION = "H: Hypervisor Trap Delegation Registers (hideleg); Machine: mideleg"
 CAUSES = "H: hideleg, VS-level interrupts are translated; Supervisor: scause"
@@ -118,7 +119,7 @@ def _checks(source: Source, mode: str, to: str, place: str) -> tuple[Check, ...]
 
 def _aliases() -> Iterator[Case]:
     """What hvip, hip, hie, vsip and vsie show of each other."""
-    every = 1 << 2 | 1 << 6 | 1 << 10
+    every = VS_INTERRUPTS
     for hideleg in (0, every):
         for written, name, want in (
             ("hvip", "hip", every), ("hvip", "mip", every), ("hvip", "vsip", hideleg >> 1), ("mie", "hie", every),
@@ -130,7 +131,8 @@ def _aliases() -> Iterator[Case]:
             check = Check(f"{name} when {written} is {every:#x}", "a1", want, rule, mask)
             yield Case(f"{written} seen in {name}, hideleg {hideleg:#x}", "M", setup, (f"csrr a1, {name}",), (check,))
         for written, name, value, want in (
-            ("vsip", "hvip", 2, 4 if hideleg else 0), ("vsie", "hie", 0x222, hideleg), ("vsip", "hvip", 0x220, 0),
+            ("vsip", "hvip", 2, 4 if hideleg else 0), ("vsie", "hie", S_INTERRUPTS, hideleg),
+            ("vsip", "hvip", 0x220, 0),
         ):  # fmt: skip
             setup = (csr("hideleg", hideleg), csr(written, value))
             check = Check(f"{name} when {value:#x} is written to {written}", "a1", want, ALIAS, every)

@@ -8,13 +8,13 @@ from itertools import pairwise
 from trapline.pack import rows
 from trapline.pack.rows import Case, Check, Options, csr, held, status
 from trapline.privilege.causes import INTERRUPT
+from trapline.privilege.fields import S_INTERRUPTS, VS_INTERRUPTS
 
 ORDER = "Machine: mip and mie, priority of simultaneous interrupts; H: SGEI, VSEI, VSSI, VSTI come last"
 LEVELS = "Machine: mip and mie; H: interrupts of M come before those of HS, and these before those of VS"
 
 _NAMES = {9: "SEI", 1: "SSI", 5: "STI", 10: "VSEI", 2: "VSSI", 6: "VSTI"}
 _S, _VS = (9, 1, 5), (10, 2, 6)  # in the order in which they are taken
-_S_BITS, _VS_BITS = 0x222, 0x444
 
 
 def cases(_options: Options) -> Iterator[Case]:
@@ -23,14 +23,14 @@ def cases(_options: Options) -> Iterator[Case]:
         for pending in (*pairwise(_S), _S):
             yield _case(mode, pending, 0, 0, "M", pending[0], ORDER)
         for pending in (*pairwise((*_S, *_VS)), (*_S, *_VS)):
-            yield _case(mode, pending, _S_BITS, 0, "HS", pending[0], ORDER)
+            yield _case(mode, pending, S_INTERRUPTS, 0, "HS", pending[0], ORDER)
     for mode in ("VS", "VU"):
         for pending in (*pairwise(_VS), _VS):
-            yield _case(mode, pending, _S_BITS, _VS_BITS, "VS", pending[0], ORDER)
+            yield _case(mode, pending, S_INTERRUPTS, VS_INTERRUPTS, "VS", pending[0], ORDER)
         yield _case(mode, (5, 9), 1 << 9, 0, "M", 5, LEVELS)
-        yield _case(mode, (5, 10), 0, _VS_BITS, "M", 5, LEVELS)
-        yield _case(mode, (5, 10), _S_BITS, _VS_BITS, "HS", 5, LEVELS)
-        yield _case(mode, (6, 10), _S_BITS, 1 << 10, "HS", 6, LEVELS)
+        yield _case(mode, (5, 10), 0, VS_INTERRUPTS, "M", 5, LEVELS)
+        yield _case(mode, (5, 10), S_INTERRUPTS, VS_INTERRUPTS, "HS", 5, LEVELS)
+        yield _case(mode, (6, 10), S_INTERRUPTS, 1 << 10, "HS", 6, LEVELS)
 
 
 def _case(mode: str, pending: tuple[int, ...], mideleg: int, hideleg: int, to: str, number: int, rule: str) -> Case:

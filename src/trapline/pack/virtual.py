@@ -122,16 +122,16 @@ _COUNTERS = [
 ]
 _FLOATS = [
     Row(
-        "fadd.d f0, f0, f0", (ILLEGAL, ILLEGAL, ILLEGAL, ILLEGAL), FLOATS, (csr("vsstatus", 3 << 13),), "sstatus.FS off"
+        "fadd.d f0, f0, f0", (ILLEGAL, ILLEGAL, ILLEGAL, ILLEGAL), FLOATS, (csr("vsstatus", rows.FS),), "sstatus.FS off"
     ),
     Row(
         "fadd.d f0, f0, f0",
         (RUNS, RUNS, ILLEGAL, ILLEGAL),
         FLOATS,
-        (*_mstatus(3 << 13), csr("vsstatus", 0)),
+        (*_mstatus(rows.FS), csr("vsstatus", 0)),
         "vsstatus.FS off",
     ),
-    Row("fadd.d f0, f0, f0", (RUNS, RUNS, RUNS, RUNS), FLOATS, (*_mstatus(3 << 13), csr("vsstatus", 3 << 13)), "FS on"),
+    Row("fadd.d f0, f0, f0", (RUNS, RUNS, RUNS, RUNS), FLOATS, (*_mstatus(rows.FS), csr("vsstatus", rows.FS)), "FS on"),
 ]
 
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from trapline.pack import rows
 from trapline.pack.rows import ALL, Case, Check, Options, csr
-from trapline.privilege.fields import ATP_MODE_SHIFT, ATP_PPN, ATP_SV39
+from trapline.privilege.fields import ATP_MODE_SHIFT, ATP_PPN, ATP_SV39, S_INTERRUPTS, VS_INTERRUPTS
 
 HEDELEG_TABLE = "H: Hypervisor Trap Delegation Registers, bits of hedeleg that must be writable"
 HIDELEG = "H: Hypervisor Trap Delegation Registers (hideleg)"
 HSTATUS = "H: Hypervisor Status Register (hstatus)"
 MSTATUS = "H: Machine Status Registers, MPV and GVA; Machine: mstatus"
 INTERRUPTS = "H: Hypervisor Interrupt Registers (hvip, hip, hie)"
-VS_INTERRUPTS = "H: Virtual Supervisor Interrupt Registers (vsip and vsie)"
+VS_VIEWS = "H: Virtual Supervisor Interrupt Registers (vsip and vsie)"
 MEDELEG = "Machine: Trap Delegation Registers (medeleg)"
 MIDELEG = "H: Machine Interrupt Delegation (mideleg)"
 HGATP = "H: Hypervisor Guest Address Translation and Protection (hgatp)"
@@ -22,7 +22,6 @@ VSATP = "H: Virtual Supervisor Address Translation and Protection (vsatp)"
 TRAP_VALUES = "H: htval, mtval2, htinst, mtinst must hold zero"
 VS_REGISTERS = "H: Virtual Supervisor registers, as the supervisor's own"
 
-_VS_BITS = 1 << 2 | 1 << 6 | 1 << 10
 _SV39X4 = ATP_SV39 << ATP_MODE_SHIFT
 
 
@@ -55,22 +54,22 @@ ROWS = [
     *_both("hedeleg", _bits(1, 2, 3, 4, 5, 6, 7, 8, 12, 13, 15), HEDELEG_TABLE),
     Row("hedeleg", _bits(19), _bits(19), _bits(19), HEDELEG_TABLE, name="hardware error"),
     Row("hedeleg", ALL, _bits(9, 10, 11, 20, 21, 22, 23), 0, HEDELEG_TABLE, name="ones"),
-    *_both("hideleg", _VS_BITS, HIDELEG),
-    Row("hideleg", ALL, 0x1FFF & ~_VS_BITS, 0, HIDELEG, name="ones"),
+    *_both("hideleg", VS_INTERRUPTS, HIDELEG),
+    Row("hideleg", ALL, 0x1FFF & ~VS_INTERRUPTS, 0, HIDELEG, name="ones"),
     Row("medeleg", ALL, _bits(11), 0, MEDELEG, name="ones"),
     Row("medeleg", 0, ALL, 0, MEDELEG, (csr("medeleg", ALL),), "zeros"),
-    Row("mideleg", 0, _VS_BITS, _VS_BITS, MIDELEG, name="zeros, VS-level interrupts"),
-    Row("mideleg", ALL, _VS_BITS, _VS_BITS, MIDELEG, name="ones, VS-level interrupts"),
+    Row("mideleg", 0, VS_INTERRUPTS, VS_INTERRUPTS, MIDELEG, name="zeros, VS-level interrupts"),
+    Row("mideleg", ALL, VS_INTERRUPTS, VS_INTERRUPTS, MIDELEG, name="ones, VS-level interrupts"),
     Row("mideleg", ALL, _bits(0, 4, 8), 0, MIDELEG, name="ones, interrupts of no mode"),
-    *_both("hvip", _VS_BITS, INTERRUPTS),
-    Row("hvip", ALL, 0x1FFF & ~_VS_BITS, 0, INTERRUPTS, name="ones"),
-    *_both("hie", _VS_BITS, INTERRUPTS),
-    Row("hie", ALL, 0xFFF & ~_VS_BITS, 0, INTERRUPTS, name="ones"),
+    *_both("hvip", VS_INTERRUPTS, INTERRUPTS),
+    Row("hvip", ALL, 0x1FFF & ~VS_INTERRUPTS, 0, INTERRUPTS, name="ones"),
+    *_both("hie", VS_INTERRUPTS, INTERRUPTS),
+    Row("hie", ALL, 0xFFF & ~VS_INTERRUPTS, 0, INTERRUPTS, name="ones"),
     Row("hip", ALL, 0xFFF & ~_bits(2), 0, INTERRUPTS, name="ones: VSSIP alone is writable"),
     *_both("hip", _bits(2), INTERRUPTS),
-    *_both("vsie", 0x222, VS_INTERRUPTS, (csr("hideleg", _VS_BITS),)),
-    Row("vsie", ALL, 0x1FFF, 0, VS_INTERRUPTS, name="ones without hideleg"),
-    Row("vsip", ALL, 0xFFF, 2, VS_INTERRUPTS, (csr("hideleg", _VS_BITS),), "ones: SSIP alone is writable"),
+    *_both("vsie", S_INTERRUPTS, VS_VIEWS, (csr("hideleg", VS_INTERRUPTS),)),
+    Row("vsie", ALL, 0x1FFF, 0, VS_VIEWS, name="ones without hideleg"),
+    Row("vsip", ALL, 0xFFF, 2, VS_VIEWS, (csr("hideleg", VS_INTERRUPTS),), "ones: SSIP alone is writable"),
     *_both("hstatus", rows.GVA | rows.SPV | rows.SPVP | rows.HU | rows.VTVM | rows.VTW | rows.VTSR, HSTATUS),
     Row(
         "hstatus",

@@ -143,3 +143,9 @@ def spec_version(major: int, minor: int) -> int:
     if not 0 <= major < 128 or not 0 <= minor < 1 << 24:
         raise ValueError(f"SBI version {major}.{minor} does not fit the encoding")
     return major << 24 | minor
+
+
+# Flags of PMU: those of counter_config_matching, counter_start and counter_stop.
+SKIP_MATCH, CLEAR_VALUE, AUTO_START, SET_UINH, SET_SINH = 1 << 0, 1 << 1, 1 << 2, 1 << 5, 1 << 6
+SET_INIT_VALUE, INIT_SNAPSHOT = 1 << 0, 1 << 1
+STOP_RESET, TAKE_SNAPSHOT = 1 << 0, 1 << 1

@@ -10,16 +10,14 @@ from typing import ClassVar
 
 from trapline.dataclass import dataclass, field
 from trapline.lang.values import MASK64
+from trapline.sbi import numbers
 from trapline.sbi.call import Extension, SbiCall, SbiOutcome, failure, result, success
 from trapline.sbi.host import SbiHost
 from trapline.sbi.numbers import Eid, FirmwareEvent, SbiError
 from trapline.session.state.plain_types import U64
 
 FIRMWARE_EVENT_TYPE = 0xF
-SKIP_MATCH, CLEAR_VALUE, AUTO_START = 1 << 0, 1 << 1, 1 << 2
 CONFIG_FLAGS = 0xFF
-SET_INITIAL_VALUE, INIT_SNAPSHOT = 1 << 0, 1 << 1
-STOP_RESET, TAKE_SNAPSHOT = 1 << 0, 1 << 1
 INFO_FIRMWARE = 1 << 63
 _EVENTS = frozenset(int(e) for e in FirmwareEvent)
 
@@ -78,7 +76,7 @@ def counter_config_matching(host: SbiHost, call: SbiCall) -> SbiOutcome:
     chosen = _selected(pmu, base, mask)
     if chosen is None or flags & ~CONFIG_FLAGS:
         return failure(SbiError.INVALID_PARAM)
-    if flags & SKIP_MATCH:
+    if flags & numbers.SKIP_MATCH:
         number = chosen[0]
         if pmu.counters[number].event is None:
             return failure(SbiError.INVALID_PARAM)
@@ -92,9 +90,9 @@ def counter_config_matching(host: SbiHost, call: SbiCall) -> SbiOutcome:
         number = free[0]
         pmu.counters[number].event = code
     counter = pmu.counters[number]
-    if flags & CLEAR_VALUE:
+    if flags & numbers.CLEAR_VALUE:
         counter.value = 0
-    if flags & AUTO_START:
+    if flags & numbers.AUTO_START:
         counter.running = True
     return success(number)
 
@@ -104,9 +102,9 @@ def counter_start(host: SbiHost, call: SbiCall) -> SbiOutcome:
     pmu = _state(host)
     base, mask, flags, initial = call.args[:4]
     chosen = _selected(pmu, base, mask)
-    if chosen is None or flags & ~(SET_INITIAL_VALUE | INIT_SNAPSHOT):
+    if chosen is None or flags & ~(numbers.SET_INIT_VALUE | numbers.INIT_SNAPSHOT):
         return failure(SbiError.INVALID_PARAM)
-    if flags & INIT_SNAPSHOT:
+    if flags & numbers.INIT_SNAPSHOT:
         return failure(SbiError.NO_SHMEM)
     if any(pmu.counters[n].event is None for n in chosen):
         return failure(SbiError.INVALID_PARAM)
@@ -116,7 +114,7 @@ def counter_start(host: SbiHost, call: SbiCall) -> SbiOutcome:
             error = SbiError.ALREADY_STARTED
             continue
         counter.running = True
-        if flags & SET_INITIAL_VALUE:
+        if flags & numbers.SET_INIT_VALUE:
             counter.value = initial
     return result(error)
 
@@ -126,16 +124,16 @@ def counter_stop(host: SbiHost, call: SbiCall) -> SbiOutcome:
     pmu = _state(host)
     base, mask, flags = call.args[:3]
     chosen = _selected(pmu, base, mask)
-    if chosen is None or flags & ~(STOP_RESET | TAKE_SNAPSHOT):
+    if chosen is None or flags & ~(numbers.STOP_RESET | numbers.TAKE_SNAPSHOT):
         return failure(SbiError.INVALID_PARAM)
-    if flags & TAKE_SNAPSHOT:
+    if flags & numbers.TAKE_SNAPSHOT:
         return failure(SbiError.NO_SHMEM)
     error = SbiError.SUCCESS
     for counter in (pmu.counters[n] for n in chosen):
         if not counter.running:
             error = SbiError.ALREADY_STOPPED
         counter.running = False
-        if flags & STOP_RESET:
+        if flags & numbers.STOP_RESET:
             counter.event = None
     return result(error)
 

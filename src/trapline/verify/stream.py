@@ -12,6 +12,7 @@ from functools import cache
 from random import Random
 
 from trapline.lab.replay.elf_file import Part, write_elf
+from trapline.privilege import fields as f
 from trapline.verify import stream_layout as at
 from trapline.verify.stream_code import INNER, POINTERS, TARGETS, CodeGenerator, Context
 from trapline.verify.stream_csrs import MASKED
@@ -21,9 +22,8 @@ from trapline.verify.stream_tables import Tables
 
 MODES = ("M", "HS", "U", "VS", "VU")
 _WEIGHTS = (3, 4, 2, 5, 4)
-_FETCH = 1 << 0 | 1 << 1 | 1 << 12 | 1 << 20
 _ALL = (1 << 64) - 1
-TVM, TW, TSR = 1 << 20, 1 << 21, 1 << 22
+_STATUS = f.MSTATUS_SIE | f.MSTATUS_SPIE | f.MSTATUS_SPP | f.MSTATUS_SUM | f.MSTATUS_MXR
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,8 @@ class _Build:
             address=address,
             user_offset=offsets,
             tables=self.tables.rewrite,
-            may_stall=bool(values["mstatus"] & TW),
-            translation_trapped=bool(values["mstatus"] & TVM),
+            may_stall=bool(values["mstatus"] & f.MSTATUS_TW),
+            translation_trapped=bool(values["mstatus"] & f.MSTATUS_TVM),
         )
         values["mepc"] = address + offsets[mode]
         self.body += self.generator.code.block(rng, context, rng.randrange(self.length // 2, self.length * 3 // 2))
@@ -196,21 +196,18 @@ class _Build:
         """Set mstatus for entering `mode`, vsstatus and hstatus."""
         rng = self.rng
         status = {"M": 3, "HS": 1, "VS": 1, "U": 0, "VU": 0}[mode] << 11
-        status |= (1 << 39) if mode in ("VS", "VU") else 0
-        status |= rng.getrandbits(64) & (1 << 1 | 1 << 5 | 1 << 7 | 1 << 8 | 3 << 18)
+        status |= f.MSTATUS_MPV if mode in ("VS", "VU") else 0
+        status |= rng.getrandbits(64) & (_STATUS | f.MSTATUS_MPIE)
         status |= rng.choices((0, 1, 2, 3), (1, 3, 3, 8))[0] << 13
-        for bit, chance in ((TVM, 0.15), (TW, 0.3), (TSR, 0.12)):
+        for bit, chance in ((f.MSTATUS_TVM, 0.15), (f.MSTATUS_TW, 0.3), (f.MSTATUS_TSR, 0.12)):
             status |= bit if rng.random() < chance else 0
         if self.fences and values["medeleg"] & 4:
-            status &= ~TVM  # HS's handler fences: it must not trap into itself
+            status &= ~f.MSTATUS_TVM  # HS's handler fences: it must not trap into itself
         values["mstatus"] = status
-        values["vsstatus"] = (
-            rng.getrandbits(64) & (1 << 1 | 1 << 5 | 1 << 8 | 3 << 18)
-            | rng.choices((0, 1, 2, 3), (1, 3, 3, 8))[0] << 13
-        )
-        hstatus = rng.getrandbits(64) & (1 << 6 | 1 << 7 | 1 << 8 | 1 << 9)
-        for bit, chance in ((20, 0.15), (21, 0.3), (22, 0.15)):
-            hstatus |= (1 << bit) if rng.random() < chance else 0
+        values["vsstatus"] = rng.getrandbits(64) & _STATUS | rng.choices((0, 1, 2, 3), (1, 3, 3, 8))[0] << 13
+        hstatus = rng.getrandbits(64) & (f.HSTATUS_GVA | f.HSTATUS_SPV | f.HSTATUS_SPVP | f.HSTATUS_HU)
+        for bit, chance in ((f.HSTATUS_VTVM, 0.15), (f.HSTATUS_VTW, 0.3), (f.HSTATUS_VTSR, 0.15)):
+            hstatus |= bit if rng.random() < chance else 0
         values["hstatus"] = hstatus
 
     def _interrupts(self, values: dict[str, int]) -> None:

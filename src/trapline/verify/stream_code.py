@@ -15,6 +15,7 @@ from trapline.isa.encoding import Encoding, EncodingError, parse
 from trapline.isa.lookup import target_of
 from trapline.lang.facts import Flow, Kind
 from trapline.lang.functions import INSTRUCTIONS, Instruction
+from trapline.privilege import fields as f
 from trapline.verify.stream_csrs import CsrChooser
 
 STALLS = {"wfi", "wrs.nto", "wrs.sto"}
@@ -190,7 +191,7 @@ class _Block:
         if self.mode != "M":
             return b""
         keep, self.code = self.code, bytearray()
-        self._change("mstatus", 1 << 17, 0)
+        self._change("mstatus", f.MSTATUS_MPRV, 0)
         code, self.code = bytes(self.code), keep
         return code
 
@@ -370,15 +371,15 @@ class _Block:
         rng = self.rng
         if self.mode != "M":
             return
-        self._change("mstatus", 1 << 39, 0)
-        self._change("mstatus", 3 << 11, rng.choice((0, 1, 1, 3)) << 11)
+        self._change("mstatus", f.MSTATUS_MPV, 0)
+        self._change("mstatus", f.MSTATUS_MPP, rng.choice((0, 1, 1, 3)) << 11)
         if rng.random() < 0.6:
-            self._change("mstatus", 0, 1 << 39)
+            self._change("mstatus", 0, f.MSTATUS_MPV)
         self._change("mstatus", 0, rng.randrange(4) << 18)
-        self._change("mstatus", 0, 1 << 17)
+        self._change("mstatus", 0, f.MSTATUS_MPRV)
         for _ in range(rng.randrange(1, 5)):
             self.plain(rng.choice(("memory", "memory", "special memory")))
-        self._change("mstatus", 1 << 17, 0)
+        self._change("mstatus", f.MSTATUS_MPRV, 0)
 
     def own_registers(self) -> None:
         """M-mode: write anything to mtvec and mscratch, read it, put the old value back. No trap can come between."""
@@ -419,13 +420,13 @@ class _Block:
         target = self.rng.choice(options)
         virtual, user = target in ("VS", "VU"), target in ("U", "VU")
         if self.mode == "M":
-            self._change("mstatus", 3 << 11, 0 if user else 1 << 11)
-            self._change("mstatus", 0 if virtual else 1 << 39, 1 << 39 if virtual else 0)
+            self._change("mstatus", f.MSTATUS_MPP, 0 if user else 1 << 11)
+            self._change("mstatus", 0 if virtual else f.MSTATUS_MPV, f.MSTATUS_MPV if virtual else 0)
             epc, xret = "mepc", "mret"
         else:
             if self.mode == "HS":
-                self._change("hstatus", 0 if virtual else 0x80, 0x80 if virtual else 0)
-            self._change("sstatus", 0x100 if user else 0, 0 if user else 0x100)
+                self._change("hstatus", 0 if virtual else f.HSTATUS_SPV, f.HSTATUS_SPV if virtual else 0)
+            self._change("sstatus", f.MSTATUS_SPP if user else 0, 0 if user else f.MSTATUS_SPP)
             epc, xret = "sepc", "sret"
         offset = self.context.user_offset[target] - self.context.user_offset[self.mode]
         self._constant(SECOND, offset) if offset else self._constant(SECOND, 0)

@@ -11,9 +11,11 @@ ROMs, which differ between boards) is out of reach, the rest is open, but not fo
 
 from __future__ import annotations
 
+from trapline.privilege.causes import INST_ACCESS, INST_GUEST_PAGE_FAULT, INST_MISALIGNED, INST_PAGE_FAULT
 from trapline.verify import stream_layout as at
 from trapline.verify.stream_layout import State
 
+_FETCH = 1 << INST_MISALIGNED | 1 << INST_ACCESS | 1 << INST_PAGE_FAULT | 1 << INST_GUEST_PAGE_FAULT
 # CSRs of a block's configuration, in the order in which the runtime writes them.
 CONFIGURATION = (
     "mie", "mip", "medeleg", "mideleg", "menvcfg", "mcounteren", "mcountinhibit", "pmpcfg0", "pmpaddr3", "pmpaddr4",
@@ -76,9 +78,8 @@ def _leave(scratch: str, xret: str) -> str:
 
 def _step_over(name: str, epc: str, end: str) -> str:
     """Advance epc over the instruction, or go to `end` where the block is over. t1 holds the cause."""
-    fetch_causes = 1 << 0 | 1 << 1 | 1 << 12 | 1 << 20
     return f"""
-    li t3, {fetch_causes:#x}
+    li t3, {_FETCH:#x}
     srl t3, t3, t1
     andi t3, t3, 1
     bnez t3, {end}

@@ -7,7 +7,7 @@ touch nothing but the vCPUs' words. hart.kvm_flags says which extensions are on.
 
 from __future__ import annotations
 
-from trapline.kvm.entry import REQUEST_TRANSLATIONS, SOFT_BIT, cut_turn, program_timer
+from trapline.kvm.entry import REQUEST_TRANSLATIONS, cut_turn, program_timer
 from trapline.kvm.exits.kept_answers import is_kept
 from trapline.kvm.flags import (
     FENCE_RANGE_WRAPS,
@@ -24,6 +24,7 @@ from trapline.lang.memory import host_load, host_store
 from trapline.lang.state import Hart
 from trapline.lang.state.words import LAYOUT, SBI_RULES
 from trapline.lang.values import U64
+from trapline.privilege.fields import VSSIP
 from trapline.sbi.harts import ALL_HARTS
 
 EID_TIME, EID_IPI, EID_RFENCE, EID_HSM = 0x54494D45, 0x735049, 0x52464E43, 0x48534D
@@ -117,8 +118,8 @@ def serve_call(hart: Hart, act: U64) -> bool:
     if eid == EID_IPI and fid == 0 and hart.kvm_flags & SERVES_IPI != 0:
         for i in range(64):
             if act != 0 and (named >> i) & 1 != 0:
-                set_bits(hart.kvm_peers[i] + IRQS, U64(SOFT_BIT))
-                set_bits(hart.kvm_peers[i] + IRQS_MASK, U64(SOFT_BIT))
+                set_bits(hart.kvm_peers[i] + IRQS, U64(VSSIP))
+                set_bits(hart.kvm_peers[i] + IRQS_MASK, U64(VSSIP))
         if act != 0:
             cut_turn(hart)
         return True

@@ -24,6 +24,7 @@ from trapline.kvm.pmu.perf_event import (
 from trapline.kvm.uapi.numbers import IRQ_PMU_OVF
 from trapline.lang.values import MASK64
 from trapline.privilege.hpm import HPM_END
+from trapline.sbi import numbers
 from trapline.sbi.call import SbiCall, SbiOutcome, failure, result, success
 from trapline.sbi.numbers import FirmwareEvent, SbiError
 from trapline.session.state.plain_types import U64, Limits
@@ -39,11 +40,6 @@ FIXED_COUNTERS, HARDWARE_COUNTERS = (
 )  # cycle, a hole for time, instret; with those of the hart that take any event
 CYCLE, TIME, INSTRET = 0, 1, 2
 CSR_CYCLE = 0xC00
-
-SKIP_MATCH, CLEAR_VALUE, AUTO_START = 1 << 0, 1 << 1, 1 << 2
-NOT_USER, NOT_SUPERVISOR = 1 << 5, 1 << 6  # SET_UINH, SET_SINH of the guest, which are VU and VS here
-SET_INIT_VALUE, INIT_SNAPSHOT = 1 << 0, 1 << 1
-STOP_RESET, TAKE_SNAPSHOT = 1 << 0, 1 << 1
 
 SNAPSHOT_SIZE = 4096  # overflow mask, 64 values, reserved
 NO_SHMEM = MASK64
@@ -230,7 +226,7 @@ class VcpuPmu:
         kind, code = event_type(index), index & 0xFFFF
         if kind == FIRMWARE and code >= FIRMWARE_COUNTERS:
             return failure(SbiError.NOT_SUPPORTED)
-        if flags & SKIP_MATCH:
+        if flags & numbers.SKIP_MATCH:
             number = chosen[0][1]
             pmc = self.counters[number]
             if pmc is None or not pmc.in_use:
@@ -244,7 +240,7 @@ class VcpuPmu:
         if kind == RAW_V2 and not self.vcpu.policy.has_feature("pmu-event-info"):
             counted = None  # they came together, with version 3.0 of the SBI
         if kind == FIRMWARE:
-            self.events[code].started = self.events[code].started or bool(flags & AUTO_START)
+            self.events[code].started = self.events[code].started or bool(flags & numbers.AUTO_START)
         elif counted is None:
             return failure(SbiError.NOT_SUPPORTED)  # the host's perf knows no such event
         else:
@@ -268,10 +264,10 @@ class VcpuPmu:
     def _create_perf_event(self, pmc: Pmc, number: int, event: int, flags: int) -> None:
         pmc.overflows_at = None
         self._release(pmc)
-        pmc.perf = PerfEvent(not flags & NOT_USER, not flags & NOT_SUPERVISOR, event, number)
-        if flags & CLEAR_VALUE:
+        pmc.perf = PerfEvent(not flags & numbers.SET_UINH, not flags & numbers.SET_SINH, event, number)
+        if flags & numbers.CLEAR_VALUE:
             pmc.value = 0
-        if flags & AUTO_START:
+        if flags & numbers.AUTO_START:
             pmc.perf.enable(self.vcpu.hart)
 
     def _start(self, base: int, mask: int, flags: int, initial: int) -> SbiError:
@@ -279,7 +275,7 @@ class VcpuPmu:
         chosen = self._selected(base, mask)
         if chosen is None:
             return SbiError.INVALID_PARAM
-        snapshot = bool(flags & INIT_SNAPSHOT) and self.vcpu.policy.has_feature("pmu-snapshot")
+        snapshot = bool(flags & numbers.INIT_SNAPSHOT) and self.vcpu.policy.has_feature("pmu-snapshot")
         if snapshot:
             if self.snapshot is None:
                 return SbiError.NO_SHMEM
@@ -293,7 +289,7 @@ class VcpuPmu:
             if pmc is None or pmc.event is None:
                 continue
             pmc.overflown = False
-            if flags & SET_INIT_VALUE:
+            if flags & numbers.SET_INIT_VALUE:
                 pmc.value = initial
             elif snapshot:
                 pmc.value = int.from_bytes(self.shared[8 + 8 * bit : 16 + 8 * bit], "little")
@@ -319,7 +315,7 @@ class VcpuPmu:
         chosen = self._selected(base, mask)
         if chosen is None:
             return SbiError.INVALID_PARAM
-        snapshot = bool(flags & TAKE_SNAPSHOT) and self.vcpu.policy.has_feature("pmu-snapshot")
+        snapshot = bool(flags & numbers.TAKE_SNAPSHOT) and self.vcpu.policy.has_feature("pmu-snapshot")
         if snapshot and self.snapshot is None:
             return SbiError.NO_SHMEM
         error, changed = SbiError.SUCCESS, False
@@ -333,7 +329,7 @@ class VcpuPmu:
                 self._fold(pmc, pmc.event, flags)
                 self._note_in_snapshot(bit, pmc)
                 changed = True
-            if flags & STOP_RESET:
+            if flags & numbers.STOP_RESET:
                 self._release(pmc)
                 pmc.event = pmc.overflows_at = None
                 pmc.overflown = False
@@ -350,7 +346,7 @@ class VcpuPmu:
         if pmc.firmware and policy.has_bug("fw-counter-reset-on-restart"):
             pmc.value = self.events[event & 0xFFFF].value
         # KVM has let go of the perf event by now if the counter is also reset.
-        if pmc.perf is not None and policy.has_bug("pmu-reads-add-up") and not flags & STOP_RESET:
+        if pmc.perf is not None and policy.has_bug("pmu-reads-add-up") and not flags & numbers.STOP_RESET:
             pmc.value = pmc.value + pmc.perf.read(self.vcpu.hart) & MASK64
 
     def _stop_one(self, pmc: Pmc, event: int) -> bool:
