@@ -74,12 +74,7 @@ class Maker:
     def __init__(self, isa: str, mode: str, rng: Random, *, nested: bool = False) -> None:
         declare()
         self.rng, self.mode, self.nested = rng, mode, nested
-        enabled = {
-            "I",
-            "S",
-            "U",
-            *(name.capitalize() if len(name) > 1 else name.upper() for name in isa_extensions(isa)),
-        }
+        enabled = {"I", "S", "U", *(name.capitalize() for name in isa_extensions(isa))}
         self.enabled = enabled
         self.decoder = Decoder(enabled)
         shapes = [_Shape(i) for i in INSTRUCTIONS if extension_enabled(i.extension, enabled)]

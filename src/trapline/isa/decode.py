@@ -16,35 +16,11 @@ from trapline.lang.state import Hart
 
 _MEMO_LIMIT = 1 << 16
 
-# Switches of the hart's state by extension name. "Zicsr" and "I" are always there.
-_SWITCHES = {
-    "M": "has_m",
-    "A": "has_a",
-    "F": "has_f",
-    "D": "has_d",
-    "C": "has_c",
-    "Zcb": "has_zcb",
-    "H": "has_h",
-    "S": "has_s",
-    "U": "has_u",
-    "Zfh": "has_zfh",
-    "Zfhmin": "has_zfhmin",
-    "Zicsr": "has_zicsr",
-    "Zifencei": "has_zifencei",
-    "Zicbom": "has_zicbom",
-    "Zicboz": "has_zicboz",
-    "Zicbop": "has_zicbop",
-    "Zawrs": "has_zawrs",
-    "Zicond": "has_zicond",
-    "Zba": "has_zba",
-    "Zbb": "has_zbb",
-    "Zbc": "has_zbc",
-    "Zbs": "has_zbs",
-    "Zbkb": "has_zbkb",
-    "Zbkc": "has_zbkc",
-    "Zbkx": "has_zbkx",
-    "Svinval": "has_svinval",
-}
+# Extensions that a hart has a switch for, has_ and the name. "I" is always there.
+_SWITCHED = (
+    "M A F D C Zcb H S U Zfh Zfhmin Zicsr Zifencei Zicbom "
+    "Zicboz Zicbop Zawrs Zicond Zba Zbb Zbc Zbs Zbkb Zbkc Zbkx Svinval"
+).split()
 
 
 def declare() -> None:
@@ -54,7 +30,7 @@ def declare() -> None:
 
 def enabled_extensions(hart: Hart) -> set[str]:
     """Return the names, as in the ISA string, of the extensions that are switched on."""
-    return {"I"} | {name for name, word in _SWITCHES.items() if getattr(hart, word) != 0}
+    return {"I"} | {name for name in _SWITCHED if getattr(hart, f"has_{name.lower()}") != 0}
 
 
 def extension_enabled(expression: str, enabled: Iterable[str]) -> bool:
