@@ -10,7 +10,8 @@ from typing import Any
 
 # Their forms are compiled.
 import trapline.engine.floats.forms
-import trapline.engine.settled  # noqa: F401
+import trapline.engine.settled
+import trapline.engine.tlb  # noqa: F401
 from trapline.engine.compiler.emitter import FunctionEmitter
 from trapline.engine.compiler.source import VOID, B, definition, has_hart, kind, parameters, walk
 from trapline.engine.compiler.text import LLVM, to_i64
