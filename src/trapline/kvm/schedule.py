@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from trapline.dataclass import dataclass
 from trapline.kvm.exits.native_setup import collect, note_stopped, prepare
 from trapline.kvm.run_stop import RunStop
-from trapline.kvm.turns import OF_PYTHON, QUIET, STOPPED, TO_PYTHON, take_vcpu_turns
+from trapline.kvm.turns import OF_PYTHON, QUIET, STOPPED, TO_PYTHON, plan_turn, take_vcpu_turns
 from trapline.kvm.uapi.numbers import MpState
 from trapline.kvm.vcpu import Vcpu
 from trapline.lang.devices import DeviceState
@@ -184,7 +184,7 @@ class VmSchedule(Rounds):
         """Return the tick of a vCPU's next timer, or of a turn of devices before that."""
         vcpu, due = self._vm.vcpus[number], self._vm.turns.due
         timer = vcpu.timer.deadline() if vcpu.mp_state is not MpState.STOPPED else None
-        return min((tick for tick in (timer, due) if tick is not None), default=None)
+        return timer if due is None or (timer is not None and timer < due) else due
 
     def pass_time(self, number: int, tick: int) -> None:
         """Let the time of a vCPU that blocks pass."""
@@ -243,12 +243,8 @@ def _turn(vm: Vm, number: int, until: int, vmm: Vmm, last: int | None) -> VmResu
 
 
 def _plan(vm: Vm, vcpu: Vcpu, until: int, last: int | None) -> VmResult | None:
-    """How far KVM_RUN may go (kvm_turn_until, kvm_turn_last, kvm_run_end); a result if it may not go on at all."""
-    hart = vcpu.hart
-    due = vm.turns.due
-    end = until if due is None else min(until, max(due, time_of(hart) + 1))
-    ratio = int(hart.time_ratio)
-    limit = (end - time_of(hart)) * ratio - int(hart.instret) % ratio
+    """How far KVM_RUN may go (kvm.turns: plan_turn); a result if it may not go on at all."""
+    hart, io = vcpu.hart, vm.schedule.io
     left = max(vm.engine.turn, QUANTUM)  # a vCPU that is alone comes back all the same
     if last is not None:
         left = min(left, last - vm.instructions)
@@ -260,9 +256,9 @@ def _plan(vm: Vm, vcpu: Vcpu, until: int, last: int | None) -> VmResult | None:
         if left <= 0:
             vm.goal = None
             return VmResult("goal", vcpu)
-    hart.kvm_turn_until = end
-    hart.kvm_turn_last = min(NO_TICK, int(hart.instret) + left)
-    hart.kvm_run_end = int(hart.instret) + min(limit, left)
+    io.turn_until, io.turn_done, io.turn_budget = until, 0, left
+    vm.schedule.note_devices()
+    hart.call(plan_turn, io)
     return None
 
 

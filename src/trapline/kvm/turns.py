@@ -44,9 +44,10 @@ def event_tick(hart: Hart, io: DeviceState) -> U64:
     return io.turn_until
 
 
-@inline
-def plan_turn(hart: Hart, io: DeviceState, end: U64) -> None:
-    """How far KVM_RUN may go: to a tick, or until the instructions of all vCPUs are spent."""
+@hosted
+def plan_turn(hart: Hart, io: DeviceState) -> None:
+    """How far KVM_RUN may go: to the end of the turn, or until the instructions of all vCPUs are spent."""
+    end = event_tick(hart, io)
     limit = (end - time_now(hart)) * hart.time_ratio - urem(hart.instret, hart.time_ratio)
     left = io.turn_budget - io.turn_done
     hart.kvm_turn_until = end
@@ -155,7 +156,7 @@ def vcpu_turn(hart: Hart, io: DeviceState, number: U64) -> None:
         if io.turn_state[number] == STOPPED:
             passes(hart, end)
             continue
-        plan_turn(hart, io, end)
+        plan_turn(hart, io)
         if not ready(hart):
             hart.kvm_turn_until = 0
             blocks(hart, end)

@@ -66,8 +66,8 @@ class Rounds(ABC):
 
     def next_event(self) -> int | None:
         """Return the earliest tick at which something happens though all wait: a timer, or a turn of devices."""
-        ticks = map(self.event_of, range(len(self.harts)))
-        return min((tick for tick in ticks if tick is not None), default=None)
+        ticks = [tick for number in range(len(self.harts)) if (tick := self.event_of(number)) is not None]
+        return min(ticks, default=None)
 
     def all_wait(self) -> bool:
         """Return whether no hart can run before some event."""
