@@ -15,19 +15,19 @@ from trapline.session.turns import QUANTUM
 class FakeBoard:
     """Devices that are never due; what reaches it is remembered."""
 
+    tired = False
+
     def __init__(self) -> None:
         self.handled: list[tuple[int, int]] = []
         self.due: int | None = None
         self.resumed: list[int] = []
+        self.turns = self
 
-    def devices_due(self) -> tuple[int | None, bool]:
-        """As the test says."""
-        return self.due, False
-
-    def resume_devices(self, index: int) -> None:
-        """Remember it; nothing is due any more."""
-        self.resumed.append(index)
+    def tick(self, now: int) -> bool:
+        """Remember the time; nothing is due any more."""
+        self.resumed.append(now)
         self.due = None
+        return False
 
     def handle(self, index: int, reason: int) -> None:
         """Remember it."""
@@ -117,11 +117,11 @@ def test_stop_and_hosted_exits() -> None:
 
 
 def test_devices_go_on_at_the_tick_they_asked_for() -> None:
-    """A turn is cut where devices are due, and they hear which hart's time it is."""
+    """A turn is cut where devices are due, and they hear what time it is."""
     schedule, board, engine = _setup(2)
     board.due = 30
     schedule.round(None)
-    assert board.resumed == [0]
+    assert board.resumed == [30]
     assert engine.turns[:2] == [(0, 3000), (3000, 13_000)]
 
 

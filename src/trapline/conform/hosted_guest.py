@@ -113,7 +113,7 @@ class _Vmm:
         return not self.tick(time_of(vcpu.hart))
 
     def tick(self, now: int) -> bool:
-        """End a guest that goes on and on, or that waits for ever; return whether it has ended (kvm.schedule.Turns)."""
+        """End a guest that goes on and on, or that waits for ever; return whether it has ended (`Turns`)."""
         console = self.seen.console
         if len(console) != self._written:
             self._written, self.due = len(console), now + self._silence

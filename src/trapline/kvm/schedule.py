@@ -6,7 +6,7 @@ The clock of one that blocks advances without instructions; when all block, all 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from trapline.dataclass import dataclass
 from trapline.kvm.exits.native_setup import collect, note_stopped, prepare
@@ -38,27 +38,6 @@ class VmResult:
     def death(self) -> Death | None:
         """What is known of a killed guest."""
         return self.vcpu.death if self.vcpu is not None and self.reason == "killed" else None
-
-
-class Turns(Protocol):
-    """Devices of the VMM that have work for later."""
-
-    due: int | None  # the tick at which they want to go on
-    tired: bool  # they have done much since `tick` was last called
-
-    def tick(self, now: int) -> bool:
-        """Let them go on, if that is due; return whether limits should be looked at."""
-
-
-class NoTurns:
-    """Nothing is ever left for later."""
-
-    due: int | None = None
-    tired = False
-
-    def tick(self, now: int) -> bool:
-        """Return that nothing was due."""
-        return False
 
 
 Vmm = Callable[[Vcpu], bool] | None
@@ -107,7 +86,7 @@ class VmSchedule(Rounds):
     """The turns of a VM's vCPUs."""
 
     def __init__(self, vm: Vm) -> None:
-        super().__init__([v.hart for v in vm.vcpus], DeviceState(), take_vcpu_turns)
+        super().__init__(vm, [v.hart for v in vm.vcpus], DeviceState(), take_vcpu_turns)
         self._vm = vm
         self.answered = False  # the VMM has had its turn: it may have changed anything
         # Rounds that may be one turn of the only vCPU that can run: what a run does is the same.
@@ -170,10 +149,6 @@ class VmSchedule(Rounds):
         """Return why the vCPU came back whose turn it is (EXIT_*), once; 0: it has not been entered."""
         found, self.io.turn_reason = int(self.io.turn_reason), 0
         return found
-
-    def devices_due(self) -> tuple[int | None, bool]:
-        """As the devices of the VMM say."""
-        return self._vm.turns.due, self._vm.turns.tired
 
     def can_run(self, number: int) -> bool:
         """Return whether a vCPU is on, and does not block."""

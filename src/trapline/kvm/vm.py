@@ -19,7 +19,7 @@ from trapline.kvm.exits.native_setup import collect, record_of
 from trapline.kvm.gstage import MODE_NUMBERS, MODES, PAGE, GStage, TableMemory
 from trapline.kvm.nested.setup import pool_size
 from trapline.kvm.report.trace import TrapRecord
-from trapline.kvm.schedule import NoTurns, Turns, VmSchedule
+from trapline.kvm.schedule import VmSchedule
 from trapline.kvm.spec import NO_AIA, VmOptions, VmSpec
 from trapline.kvm.uapi.dirty_log import DirtyLogs
 from trapline.kvm.uapi.slots import SlotTable
@@ -46,6 +46,7 @@ from trapline.privilege.csr_numbers import HEDELEG, HGATP
 from trapline.privilege.imsic import FILE_S
 from trapline.session.memory_view import Memory
 from trapline.session.regions import Regions
+from trapline.session.schedule import NoTurns, Turns
 from trapline.session.state.checkpoint import Rewindable
 from trapline.session.state.plain_types import U64
 

@@ -48,6 +48,7 @@ from trapline.session.hooks import goes_on
 from trapline.session.memory_view import Memory
 from trapline.session.outside import Outside
 from trapline.session.regions import Regions
+from trapline.session.schedule import Turns
 from trapline.session.session import IDLE_STEP, Session
 from trapline.session.state.checkpoint import Checkpoints, Rewindable
 from trapline.session.state.plain_types import U8, U64
@@ -68,7 +69,7 @@ class Machine(Rewindable, Session[RunResult]):
     """
 
     snapshot_skips = (
-        *("spec", "console", "engine", "on_round", "_outside", "_ended", "stopped_by", "tree"),
+        *("spec", "turns", "console", "engine", "on_round", "_outside", "_ended", "stopped_by", "tree"),
         *("isa", "aia", "memory", "timebase", "on_hosted", "_printed", "_checkpoints", "_running", "mem", "_complete"),
     )
     _held_name, _asking_name, _user_modes = "board", "machine", ("U", "VU", "VS")
@@ -133,6 +134,7 @@ class Machine(Rewindable, Session[RunResult]):
             on_pause=lambda hart: self._pause(),
             stopping=lambda: self._ended is not None,
         )
+        self.turns: Turns = self.virtio
         regions.device("virtio", mm.VIRTIO.base, mm.VIRTIO.size, self.virtio)
         self.ram = regions.ram("RAM", mm.RAM_BASE, memory)
         self.memory = memory
@@ -431,15 +433,6 @@ class Machine(Rewindable, Session[RunResult]):
         return signature(self.regions, self.symbols, granularity)
 
     # --- what the schedule asks ---
-
-    def devices_due(self) -> tuple[int | None, bool]:
-        """Return the tick at which devices want to go on, and whether they have done much."""
-        return self.virtio.due, self.virtio.tired
-
-    def resume_devices(self, index: int) -> None:
-        """Give devices the turn that is due at the time of this hart."""
-        if self.virtio.tick(time_of(self.harts[index])):
-            self.schedule.stop_requested = True  # look at the limits of the run
 
     def handle(self, index: int, reason: int) -> None:
         """A trap went to a hosted level."""

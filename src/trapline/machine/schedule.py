@@ -10,20 +10,15 @@ from trapline.engine.api import Engine
 from trapline.lang.control import EXIT_BREAK
 from trapline.lang.devices import ASK_ARRIVED, ASK_DEVICES, ASK_LEFT, DeviceState
 from trapline.lang.state import Hart
+from trapline.machine.devices.clint import time_of
 from trapline.machine.turns import note_awake, note_event, pass_on, take_turns
-from trapline.session.schedule import Rounds
+from trapline.session.schedule import Rounds, Target
 from trapline.session.state.plain_types import Bits, Limits
 from trapline.session.turns import NO_TICK, OfHart
 
 
-class Board(Protocol):
+class Board(Target, Protocol):
     """What the schedule asks of the machine around the harts."""
-
-    def devices_due(self) -> tuple[int | None, bool]:
-        """Return the tick at which devices want to go on, and whether they have done much."""
-
-    def resume_devices(self, index: int) -> None:
-        """Give devices the turn that is due at the time of this hart."""
 
     def handle(self, index: int, reason: int) -> None:
         """Serve another exit of the engine (a hosted level)."""
@@ -38,7 +33,7 @@ class Board(Protocol):
 class Schedule(Rounds):
     """Runs the harts; `stop_requested` ends the run at the next boundary. A round of one hart is never left open."""
 
-    snapshot_skips = ("engine", "io", "loop", "slice", "goal")  # not the machine's
+    snapshot_skips = ("_target", "engine", "io", "loop", "slice", "goal")  # not the machine's
     snapshot_types: ClassVar = {
         "_next": lambda schedule: Annotated[int, Limits(ge=0, lt=len(schedule.harts))] | None,
         **dict.fromkeys(("_now", "_until", "retired"), Bits(62)),
@@ -47,7 +42,7 @@ class Schedule(Rounds):
     def __init__(
         self, harts: Sequence[Hart], engine: Engine, board: Board, slice_instructions: int, io: DeviceState
     ) -> None:
-        super().__init__(harts, io, take_turns)
+        super().__init__(board, harts, io, take_turns)
         self.engine = engine
         self.board = board
         self.slice = slice_instructions
@@ -121,7 +116,9 @@ class Schedule(Rounds):
             raise
 
     def _devices(self, index: int) -> None:
-        self.board.resume_devices(index)
+        """Give devices the turn that is due at the time of this hart."""
+        if self.board.turns.tick(time_of(self.harts[index])):
+            self.stop_requested = True  # look at the limits of the run
         self.note_devices()
 
     def _left(self, value: int) -> None:
@@ -136,10 +133,6 @@ class Schedule(Rounds):
         self.board.arrived(index)
 
     # --- between rounds ---
-    def devices_due(self) -> tuple[int | None, bool]:
-        """As the board says."""
-        return self.board.devices_due()
-
     def can_run(self, number: int) -> bool:
         """Return whether a hart does not sleep, or an interrupt waits."""
         return not self.asleep[number] or self._ask(note_awake, number, 0) != 0

@@ -9,11 +9,33 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from trapline.engine.api import Engine
 from trapline.lang.devices import DeviceState
 from trapline.lang.state import Hart
 from trapline.session.turns import NO_TICK, QUANTUM
+
+
+class Turns(Protocol):
+    """Devices that have work for later."""
+
+    due: int | None = None  # the tick at which they want to go on
+    tired: bool = False  # they have done much since `tick` was last called
+
+    def tick(self, now: int) -> bool:
+        """Let them go on, if that is due; return whether limits should be looked at."""
+        return False
+
+
+class NoTurns(Turns):
+    """Nothing is ever left for later."""
+
+
+class Target(Protocol):
+    """A board or a VM."""
+
+    turns: Turns
 
 
 class Rounds(ABC):
@@ -24,7 +46,10 @@ class Rounds(ABC):
 
     open_round: tuple[int, int] | None
 
-    def __init__(self, harts: Sequence[Hart], io: DeviceState, loop: Callable[[Hart, DeviceState], None]) -> None:
+    def __init__(
+        self, target: Target, harts: Sequence[Hart], io: DeviceState, loop: Callable[[Hart, DeviceState], None]
+    ) -> None:
+        self._target = target
         self.harts = harts
         self.io = io
         self.loop = loop
@@ -61,8 +86,8 @@ class Rounds(ABC):
 
     def note_devices(self) -> None:
         """Devices may have other plans than when they were last asked."""
-        due, tired = self.devices_due()
-        self.io.turn_due, self.io.turn_tired = NO_TICK if due is None else due, int(tired)
+        turns = self._target.turns
+        self.io.turn_due, self.io.turn_tired = NO_TICK if turns.due is None else turns.due, int(turns.tired)
 
     def next_event(self) -> int | None:
         """Return the earliest tick at which something happens though all wait: a timer, or a turn of devices."""
@@ -77,10 +102,6 @@ class Rounds(ABC):
         """All wait: move every clock to `tick`."""
         for number in range(len(self.harts)):
             self.pass_time(number, tick)
-
-    @abstractmethod
-    def devices_due(self) -> tuple[int | None, bool]:
-        """Return the tick at which devices want to go on, and whether they have done much."""
 
     @abstractmethod
     def can_run(self, number: int) -> bool:
