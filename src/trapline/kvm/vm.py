@@ -65,23 +65,8 @@ class Vm(VmSlots, VmRunning):
     """
 
     snapshot_skips = (
-        *(
-            "spec",
-            "policy",
-            "actions",
-            "engine",
-            "notes",
-            "told_of_traps",
-            "told_late",
-            "symbols",
-            "mem",
-            "on_log",
-            "on_idle",
-            "poll",
-            "turns",
-            "goal",
-            "stopped_by",
-        ),
+        *"spec policy actions engine notes told_of_traps told_late symbols mem on_log on_idle".split(),
+        *"poll turns goal stopped_by".split(),
         *("isa", "timebase", "host_imsic", "backing", "mmio_windows", "_backing_end", "_imsic_pages"),
         *("nested", "nacl", "_pools", "_checkpoints", "_running", "user_space", "on_stop", "schedule", "_complete"),
     )

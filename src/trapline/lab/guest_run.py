@@ -176,20 +176,8 @@ def _routes(guest: Guest, file: OutputFile | None, options: Tracing | None) -> I
 
 def trace_data(r: TrapRecord) -> dict[str, Any]:
     """Return one line of a trace file."""
-    return {
-        "instret": r.instret,
-        "vcpu": r.vcpu,
-        "cause": r.cause,
-        "name": r.name,
-        "from": r.origin,
-        "path": list(r.path),
-        "how": list(r.how),
-        "end": r.end,
-        "errno": r.errno or None,
-        "epc": r.epc,
-        "tval": r.tval,
-        "gpa": r.gpa,
-    }
+    taken = plain(r, "instret vcpu cause name from=origin path how end")
+    return taken | {"errno": r.errno or None} | plain(r, "epc tval gpa")
 
 
 _LINES: dict[tuple[Any, ...], str] = {}  # what the lines of traps that took the same way have in common

@@ -40,36 +40,10 @@ def _hstatus(mask: int) -> tuple[str, ...]:
     return (status("hstatus", mask, mask),)
 
 
-_HYPERVISOR = (
-    "hstatus",
-    "hedeleg",
-    "hideleg",
-    "hie",
-    "hip",
-    "hvip",
-    "hcounteren",
-    "henvcfg",
-    "htval",
-    "htinst",
-    "hgatp",
-    "htimedelta",
-)
+_HYPERVISOR = "hstatus hedeleg hideleg hie hip hvip hcounteren henvcfg htval htinst hgatp htimedelta".split()
 _VS = ("vsstatus", "vsie", "vstvec", "vsscratch", "vsepc", "vscause", "vstval", "vsip", "vsatp")
 _SUPERVISOR = ("sstatus", "sie", "stvec", "scounteren", "senvcfg", "sscratch", "sepc", "scause", "stval", "sip")
-_MACHINE = (
-    "mstatus",
-    "misa",
-    "medeleg",
-    "mideleg",
-    "mtvec",
-    "mepc",
-    "mcause",
-    "mtval",
-    "mtval2",
-    "mtinst",
-    "mip",
-    "mhartid",
-)
+_MACHINE = "mstatus misa medeleg mideleg mtvec mepc mcause mtval mtval2 mtinst mip mhartid".split()
 # Any bit of a counter-enable register may be read-only zero: then there is no such case.
 _M, _H, _S = "mcounteren", "hcounteren", "scounteren"
 _ENABLED = (

@@ -8,22 +8,13 @@ from trapline.dataclass import dataclass, field
 from trapline.kvm.uapi.numbers import Exit, SystemEvent
 from trapline.kvm.vcpu_state import HartWord
 from trapline.lang.state import Hart
-from trapline.privilege import csr_numbers as csr
+from trapline.privilege.csr_numbers import CSR_BY_NAME
 from trapline.session.state.plain_types import U64, Bits, Limits
 
 # Fields of GuestCsrs and the CSRs that hold them while the vCPU is loaded; hideleg comes before vsie.
 GUEST_CSRS = {
-    "vsstatus": csr.VSSTATUS,
-    "vsie": csr.VSIE,
-    "vstvec": csr.VSTVEC,
-    "vsscratch": csr.VSSCRATCH,
-    "vsepc": csr.VSEPC,
-    "vscause": csr.VSCAUSE,
-    "vstval": csr.VSTVAL,
-    "hvip": csr.HVIP,
-    "vsatp": csr.VSATP,
-    "scounteren": csr.SCOUNTEREN,
-    "senvcfg": csr.SENVCFG,
+    name: CSR_BY_NAME[name]
+    for name in "vsstatus vsie vstvec vsscratch vsepc vscause vstval hvip vsatp scounteren senvcfg".split()
 }
 
 
