@@ -74,21 +74,7 @@ def test_policy_files(name: str, tmp_path: Path) -> None:
 
 def test_every_command_has_a_page() -> None:
     """Each command of the program has its page in docs/."""
-    for command in (
-        "run",
-        "boot",
-        "route",
-        "compare",
-        "audit",
-        "policies",
-        "demo",
-        "conform",
-        "fetch",
-        "pack",
-        "report",
-        "sweep",
-        "stat",
-    ):
+    for command in "run boot route compare audit policies demo conform fetch pack report sweep stat".split():
         assert (ROOT / "docs" / f"{command}.md").exists()
 
 

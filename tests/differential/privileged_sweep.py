@@ -13,19 +13,7 @@ MODES = {"M": 3 << 11, "HS": 1 << 11, "U": 0, "VS": 1 << 39 | 1 << 11, "VU": 1 <
 WORDS = 4  # of a result: whether it trapped, and mcause; mtval; mtinst; the mode in mstatus
 _FS, _TVM, _TW, _TSR = 3 << 13, 1 << 20, 1 << 21, 1 << 22
 _COUNTERS = ("cycle", "time", "instret", "hpmcounter3", "hpmcounter31")
-_CSRS = (
-    "stimecmp",
-    "vstimecmp",
-    "senvcfg",
-    "satp",
-    "vsatp",
-    "hgatp",
-    "sip",
-    "vsip",
-    "hstatus",
-    "scounteren",
-    "menvcfg",
-)
+_CSRS = "stimecmp vstimecmp senvcfg satp vsatp hgatp sip vsip hstatus scounteren menvcfg".split()
 INSTRUCTIONS = (
     "sret", "sfence.vma", "sfence.vma a0, a1", "sinval.vma a0, a1", "sfence.w.inval", "sfence.inval.ir",
     "hfence.vvma", "hfence.gvma", "hinval.vvma a0, a1", "hinval.gvma a0, a1",

@@ -33,17 +33,9 @@ from trapline.privilege.isa_string import DEFAULT_ISA
 
 EVENTS = frozenset(
     (
-        "illegal",
-        "ebreak",
-        "load-unmapped",
-        "load-hole",
-        "fetch-hole",
-        "misaligned-load",
-        "misaligned-lr",
-        "mmio-lw",
-        "csr-hypervisor",
-        "ecall-user",
-    )
+        "illegal ebreak load-unmapped load-hole fetch-hole misaligned-load misaligned-lr mmio-lw csr-hypervisor "
+        "ecall-user"
+    ).split()
 )
 Rows = list[Route | str]
 Patch = pytest.MonkeyPatch
