@@ -16,12 +16,12 @@ from trapline.engine.compiler_names import step_index
 from trapline.engine.native import NativeEngine
 from trapline.engine.records import CODE_PAGE_BYTES
 from trapline.isa.assemble import assemble
-from trapline.isa.decode import _SWITCHES, Decoder
+from trapline.isa.decode import _SWITCHED, Decoder
 from trapline.isa.encoding import parse
 from trapline.lang.functions import INSTRUCTIONS
 from trapline.lang.state import Hart
 
-EVERYTHING = frozenset(["I", *_SWITCHES])
+EVERYTHING = frozenset(["I", *_SWITCHED])
 ISAS = {
     "everything": EVERYTHING,
     "no C": EVERYTHING - {"C"},

@@ -7,7 +7,14 @@ from guest import BASE, run_event
 
 from trapline.kvm.entry import enter_vcpu
 from trapline.kvm.exits.native_exit import BY_REDIRECT, GO_ON, hosted_exit
-from trapline.kvm.pmu.vcpu_pmu import (
+from trapline.kvm.pmu.vcpu_pmu import VcpuPmu
+from trapline.kvm.vm import Vm
+from trapline.lang.values import MASK64, U64
+from trapline.machine.aia import Aia
+from trapline.privilege.isa_string import DEFAULT_ISA
+from trapline.privilege.trap import take_trap
+from trapline.sbi.call import SbiCall
+from trapline.sbi.numbers import (
     AUTO_START,
     CLEAR_VALUE,
     INIT_SNAPSHOT,
@@ -15,15 +22,10 @@ from trapline.kvm.pmu.vcpu_pmu import (
     SKIP_MATCH,
     STOP_RESET,
     TAKE_SNAPSHOT,
-    VcpuPmu,
+    Eid,
+    FirmwareEvent,
+    SbiError,
 )
-from trapline.kvm.vm import Vm
-from trapline.lang.values import MASK64, U64
-from trapline.machine.aia import Aia
-from trapline.privilege.isa_string import DEFAULT_ISA
-from trapline.privilege.trap import take_trap
-from trapline.sbi.call import SbiCall
-from trapline.sbi.numbers import Eid, FirmwareEvent, SbiError
 
 NUM, INFO, CONFIG, START, STOP, READ, READ_HI, SNAPSHOT, EVENT_INFO = range(9)
 CYCLES, INSTRUCTIONS, CACHE_MISSES, ILLEGAL, IPI_SENT = 1, 2, 4, 0xF0004, 0xF0006

@@ -8,6 +8,7 @@ from trapline.dataclass import dataclass, fields
 from trapline.kvm.aia.aia_imsic import VcpuImsic
 from trapline.kvm.uapi.numbers import EINVAL, ENOENT, IRQ_VS_EXT
 from trapline.privilege import csr_numbers as csr
+from trapline.privilege.causes import IRQ_SEI
 from trapline.privilege.csr import csr_read, csr_write
 from trapline.privilege.fields import HVICTL_IID_SHIFT, LCOFIP
 from trapline.session.state.plain_types import U64
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 FEATURE: Final = "aia"
 IRQCHIP_FEATURE: Final = "aia-irqchip"
-IRQ_S_EXT = 9
 IPRIO_FIRST, IPRIO_LAST, IMSIC_FIRST, IMSIC_LAST, SELECT_MASK = 0x30, 0x3F, 0x70, 0xFF, 0x1FF
 # What `rmw` answers besides a value: the guest gets an illegal instruction, or the VMM gets the access.
 ILLEGAL, TO_USER = -1, -2
@@ -104,11 +104,11 @@ class VcpuAia:
         """hvictl: IID 9 with IPRIO 1 while hvip holds an external interrupt, with 0 for none."""
         if self.available:
             pending = self.vcpu.csrs.hvip >> IRQ_VS_EXT & 1
-            self.vcpu.hart.call(csr_write, csr.HVICTL, IRQ_S_EXT << HVICTL_IID_SHIFT | pending)
+            self.vcpu.hart.call(csr_write, csr.HVICTL, IRQ_SEI << HVICTL_IID_SHIFT | pending)
 
     def has_interrupts(self) -> bool:
         """Whether the guest file signals an interrupt that vsie enables."""
-        return self.imsic is not None and bool(self.vcpu.csrs.vsie >> IRQ_S_EXT & 1) and self.imsic.has_interrupt()
+        return self.imsic is not None and bool(self.vcpu.csrs.vsie >> IRQ_SEI & 1) and self.imsic.has_interrupt()
 
     # --- accesses that trap ---
     def rmw(self, number: int, new: int, mask: int) -> int:
