@@ -61,7 +61,7 @@ def run_vcpus(vm: Vm, vmm: Vmm, max_instructions: int | None) -> VmResult:
         result = None
         if vm.open_round is None:
             result = _idle(vm)
-        elif schedule.needs_step or (last is not None and vm.instructions >= last):
+        elif schedule.io.turn_stop == TO_PYTHON or (last is not None and vm.instructions >= last):
             result = _turn(vm, *vm.open_round, vmm, last)
         if result is None and vm.poll is not None and vm.poll():
             result = VmResult("stop", vm.vcpus[0])
@@ -103,11 +103,6 @@ class VmSchedule(Rounds):
     @open_round.setter
     def open_round(self, value: tuple[int, int] | None) -> None:
         self._vm.open_round = value
-
-    @property
-    def needs_step(self) -> bool:
-        """Whether the vCPU whose turn it is needs what only Python does; its exit nobody has handled yet."""
-        return self.io.turn_stop == TO_PYTHON
 
     def prepare(self, vmm_waits: bool) -> None:
         """What exits must know, for vCPUs that KVM_RUN has prepared before."""

@@ -323,11 +323,6 @@ class Guest(Rewindable, Session[GuestResult]):
         dead = [v.death for v in self.vm.vcpus if v.death is not None] if reason == "killed" else []
         return GuestResult(reason, code, instructions, message, dead[0] if dead else None)
 
-    def _go(self, left: int | None) -> int:
-        before = self.vm.instructions
-        self._slice(left)
-        return self.vm.instructions - before
-
     def _ending(self, code: int) -> str:
         return "the guest powered off" if code == 0 else f"the guest failed with code {code}"
 
@@ -346,15 +341,15 @@ class Guest(Rewindable, Session[GuestResult]):
             return True
         return self.console.source.live and len(self.vm.vcpus) == 1
 
-    def _slice(self, left: int | None) -> None:
-        size = self.vm.engine.turn
+    def _go(self, most: int | None) -> int:
+        before, size = self.vm.instructions, self.vm.engine.turn
         if self._outside.live:
             size = min(size, _SLICE_LIVE)
         due = self.console.source.next_position()
-        if due is not None and due[0] > self.vm.instructions:
-            size = min(size, due[0] - self.vm.instructions)
-        if left is not None:
-            size = min(size, left)
+        if due is not None and due[0] > before:
+            size = min(size, due[0] - before)
+        if most is not None:
+            size = min(size, most)
         result = self.vm.run(self._on_exit, size)
         match result.reason:
             case "killed":
@@ -370,6 +365,7 @@ class Guest(Rewindable, Session[GuestResult]):
         self._look_outside()
         if self.console.source.live:
             self._keep_pace()
+        return self.vm.instructions - before
 
     def _cut_turn(self, hart: Hart) -> None:
         """A device has work for later, or has done much: the vCPU whose access made it comes back."""
