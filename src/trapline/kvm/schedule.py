@@ -85,6 +85,8 @@ def _idle(vm: Vm) -> VmResult | None:
 class VmSchedule(Rounds):
     """The turns of a VM's vCPUs."""
 
+    longer = 16  # what exits are estimated to take fills a round: a loop of redirects has a hundredth of the attempts
+
     def __init__(self, vm: Vm) -> None:
         super().__init__(vm, [v.hart for v in vm.vcpus], DeviceState(), take_vcpu_turns)
         self._vm = vm

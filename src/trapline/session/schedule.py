@@ -45,6 +45,7 @@ class Rounds(ABC):
     """
 
     open_round: tuple[int, int] | None
+    longer = 1  # times as many rounds before Python looks as there are in a run's attempts
 
     def __init__(
         self, target: Target, harts: Sequence[Hart], io: DeviceState, loop: Callable[[Hart, DeviceState], None]
@@ -57,12 +58,13 @@ class Rounds(ABC):
     def take(self, engine: Engine, attempts: int, alone: int, budget: int | None) -> int:
         """Let each hart run up to the next common tick, until Python has to look; return the attempts that were made.
 
-        As many rounds are taken at once as there are in `attempts`. One of a hart that is alone has `alone` of them.
+        As many rounds are taken at once as there are in `attempts`, or `longer` times as many. One of a hart that is
+        alone has `alone` attempts.
         """
         io, several = self.io, len(self.harts) > 1
         length = QUANTUM if several else alone
         io.turn_ticks = max(1, length // int(self.harts[0].time_ratio))
-        io.turn_slice, io.turn_rounds = attempts, max(1, attempts // length)
+        io.turn_slice, io.turn_rounds = attempts, max(1, attempts // length) * self.longer
         # However long a round is, Python sees to Ctrl-C.
         most = 2 * max(attempts, QUANTUM * len(self.harts) if several else 0)
         io.turn_done, io.turn_budget = 0, most if budget is None else min(budget, most)
