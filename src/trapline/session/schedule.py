@@ -58,13 +58,16 @@ class Rounds(ABC):
     def take(self, engine: Engine, attempts: int, alone: int, budget: int | None) -> int:
         """Let each hart run up to the next common tick, until Python has to look; return the attempts that were made.
 
-        As many rounds are taken at once as there are in `attempts`, or `longer` times as many. One of a hart that is
-        alone has `alone` attempts.
+        As many rounds are taken at once as there are in `attempts`; `longer` times as many where the budget is no
+        smaller, as it is where a person looks on. One of a hart that is alone has `alone` attempts.
         """
         io, several = self.io, len(self.harts) > 1
         length = QUANTUM if several else alone
         io.turn_ticks = max(1, length // int(self.harts[0].time_ratio))
-        io.turn_slice, io.turn_rounds = attempts, max(1, attempts // length) * self.longer
+        rounds = max(1, attempts // length)
+        if budget is None or budget >= attempts:
+            rounds *= self.longer
+        io.turn_slice, io.turn_rounds = attempts, rounds
         # However long a round is, Python sees to Ctrl-C.
         most = 2 * max(attempts, QUANTUM * len(self.harts) if several else 0)
         io.turn_done, io.turn_budget = 0, most if budget is None else min(budget, most)
