@@ -24,7 +24,7 @@ from trapline.isa.decode import Decoder
 from trapline.lang.control import ATTENTION_LEAVE, EXIT_BREAK, EXIT_STOP, SERVE_CODE
 from trapline.lang.devices import DeviceState, Registers
 from trapline.lang.functions import Trap
-from trapline.lang.host_pages import anonymous, use_huge_pages
+from trapline.lang.host_pages import anonymous
 from trapline.lang.state import subset_arguments
 from trapline.lang.state.words import LAYOUT, STEP_SLOTS
 from trapline.lang.values import U64
@@ -96,8 +96,6 @@ class NativeEngine:
         self.symbols, _ = _loaded(progress)
         self.code = CodeStore(self.symbols, step_index())
         self.tier = tier_of(jit or os.environ.get("TRAPLINE_JIT", "on"), self.code, self.symbols, area_bytes)
-        if self.tier is None:
-            use_huge_pages()  # nothing will say that a guest runs for long
         self.reference = ReferenceEngine()
         self.stops: Stops = self.reference.stops
         self.stops.records = self.stop_records = StopRecords(self.stops, self.code)
@@ -339,7 +337,6 @@ class NativeEngine:
         if hart.jit_full != 0:
             tier.flush()
         if not tier.started:
-            use_huge_pages()
             tier.start()
             for known in self._harts:
                 known.jit_waits = 0

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from trapline.dataclass import dataclass, field
 from trapline.lang.given import Named, require_kind
-from trapline.lang.host_pages import HUGE, anonymous, use_huge_pages
+from trapline.lang.host_pages import anonymous
 from trapline.lang.state import Hart
 from trapline.lang.state.words import REGIONS, WATCHER
 from trapline.privilege.protection import KIND_DEVICE, KIND_HOLE, KIND_NONE, KIND_RAM, KIND_ROM
@@ -182,8 +182,6 @@ class Regions(Named):
 
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
         """Copy bytes into RAM or ROM, as a loader does: attributes do not matter."""
-        if len(data) >= HUGE:
-            use_huge_pages()
         if len(data):
             view = self.view(address, len(data), write=True)
             view[:] = data

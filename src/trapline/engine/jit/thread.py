@@ -7,6 +7,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from trapline.engine.jit import worker as worker_module
+from trapline.lang.host_pages import Collapser
 
 if TYPE_CHECKING:
     from trapline.engine.jit.tier import Tier
@@ -20,13 +21,14 @@ MOST_FAILURES = 10  # errors in finding, until it is given up
 
 def work(reference: weakref.ref[Tier], stop: threading.Event, worker: Worker) -> None:
     """Look and sleep, until the tier is gone or told to stop."""
-    pause, quiet, failures, store = BUSY, 0, 0, None
+    pause, quiet, failures, store, memory = BUSY, 0, 0, None, Collapser()
     while not stop.wait(pause):
         tier = reference()
         if tier is None:
             break
         try:
             new = tier.work()
+            memory.step()
             store = tier._store
             quiet = 0 if new else quiet + 1
             if quiet == FLUSH_AFTER and store is not None:
