@@ -93,6 +93,10 @@ WAITS = PROGRAM.replace(
 )
 
 
+# The same, where they spin with pauses before they sleep.
+SPINS = PROGRAM.replace("3:  addi t0, t0, -1\n", "3:  pause\n    pause\n    addi t0, t0, -1\n")
+
+
 def _run(engine: str, *cuts: int, program: str = PROGRAM, policy: str = "linux-6.12") -> Guest:
     made = Guest(policy, engine=engine, memory=16 << 20, vcpus=VCPUS)
     made.load_bytes(assemble(program, ENTRY))
@@ -125,14 +129,14 @@ def test_the_turns_are_the_same_however_a_run_is_cut() -> None:
     assert _seen(_run("native", *_parts(1_009))) == whole
 
 
-@pytest.mark.parametrize("policy", ["linux-6.12", "bao"])
-def test_vcpus_that_hand_on_their_turns_take_the_same_ones(policy: str) -> None:
-    """WRS and WFI, trapped or not, give turns away alike under both engines, in cut runs and in watched ones."""
-    whole = _seen(_run("native", 1_000_000, program=WAITS, policy=policy))
-    assert _seen(_run("reference", 1_000_000, program=WAITS, policy=policy)) == whole
-    assert _seen(_run("native", *_parts(1_009, WAITS, policy), program=WAITS, policy=policy)) == whole
+@pytest.mark.parametrize(("policy", "program"), [("linux-6.12", WAITS), ("bao", WAITS), ("linux-6.12", SPINS)])
+def test_vcpus_that_hand_on_their_turns_take_the_same_ones(policy: str, program: str) -> None:
+    """WRS, WFI, trapped or not, and pauses give turns away alike under both engines, cut or watched."""
+    whole = _seen(_run("native", 1_000_000, program=program, policy=policy))
+    assert _seen(_run("reference", 1_000_000, program=program, policy=policy)) == whole
+    assert _seen(_run("native", *_parts(1_009, program, policy), program=program, policy=policy)) == whole
     made = Guest(policy, engine="native", memory=16 << 20, vcpus=VCPUS)
-    made.load_bytes(assemble(WAITS, ENTRY))
+    made.load_bytes(assemble(program, ENTRY))
     made.vm.on_trap = lambda record: None
     assert made.run(1_000_000).reason == "exit"
     assert _seen(made) == whole

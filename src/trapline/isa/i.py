@@ -13,6 +13,7 @@ from trapline.privilege.deliver import environment_call
 from trapline.privilege.fields import EVEN
 from trapline.privilege.guards import ecall_cause
 from trapline.privilege.memory import load, store
+from trapline.privilege.passing import paused
 
 # Upper immediates and jumps.
 
@@ -281,7 +282,7 @@ def fence_tso(hart: Hart) -> None:
 
 @instruction("pause", "0000 0001 0000 00000 000 00000 0001111", extension="I")
 def pause(hart: Hart) -> None:
-    pass
+    paused(hart)
 
 
 # Environment calls.

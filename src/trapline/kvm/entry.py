@@ -20,6 +20,7 @@ from trapline.privilege.csr_numbers import HVICTL, HVIP, VSTIMECMP
 from trapline.privilege.derived import follow_time, update_derived
 from trapline.privilege.fields import HVICTL_IID_SHIFT, LCOFIP, S_INTERRUPTS, VSSIP, VSTIP
 from trapline.privilege.interrupts import deadline, guest_enabled, time_now
+from trapline.privilege.passing import is_tired, pass_pauses
 
 NEVER = 0xFFFF_FFFF_FFFF_FFFF
 REQUEST_TRANSLATIONS = 1
@@ -118,6 +119,17 @@ def turn_end(hart: Hart) -> U64:
     if signed(left) > 0 and left * hart.time_ratio > end:
         end = left * hart.time_ratio
     return end if end < hart.kvm_turn_last else hart.kvm_turn_last
+
+
+@hosted
+def spend_pauses(hart: Hart) -> None:
+    """The time of pauses passes as that of an exit does."""
+    if is_tired(hart):
+        hart.kvm_exit_at = hart.instret
+        hart.kvm_exit_offset = hart.time_offset
+        pass_pauses(hart)
+        if hart.kvm_turn_until != 0:
+            hart.kvm_run_end = turn_end(hart)
 
 
 @hosted

@@ -13,6 +13,7 @@ from trapline.kvm.entry import (
     guest_time,
     runnable,
     slice_left,
+    spend_pauses,
     sync_pending,
     sync_timer,
     timer_tick,
@@ -24,10 +25,10 @@ from trapline.lang.devices import HARTS, DeviceState, on_hart
 from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.state import Hart
 from trapline.lang.values import U64, udiv, urem
-from trapline.machine.devices.clint import pass_time
 from trapline.privilege.fields import MSTATUS_FS
 from trapline.privilege.interrupts import time_now
 from trapline.privilege.memory import NO_RESERVATION
+from trapline.privilege.passing import pass_time
 from trapline.session.turns import FOREVER, NO_TICK, of_all, rounds_of
 
 OF_PYTHON, QUIET, STOPPED = 0, 1, 2  # turn_state
@@ -109,6 +110,7 @@ def runs(hart: Hart, io: DeviceState) -> U64:
     before = hart.instret
     reason = run_engine(hart, slice_left(hart))
     io.turn_done = io.turn_done + (hart.instret - before)
+    spend_pauses(hart)
     return reason
 
 

@@ -16,7 +16,7 @@ from trapline.firmware.cost import firmware_events
 from trapline.isa.decode import Decoder
 from trapline.kvm import interrupts, vcpu_state
 from trapline.kvm.aia.aia import VcpuAia
-from trapline.kvm.entry import enter_vcpu, slice_left, spend_time
+from trapline.kvm.entry import enter_vcpu, slice_left, spend_pauses, spend_time
 from trapline.kvm.exits.mmio import mmio_return
 from trapline.kvm.exits.native_exit import GO_ON, begin_exit, hosted_exit
 from trapline.kvm.exits.native_setup import allow_exits, collect, prepare, refresh_actions, refresh_flags
@@ -50,7 +50,7 @@ from trapline.kvm.vcpu_traps import VcpuTraps
 from trapline.lang.control import EXIT_BREAK, EXIT_HOSTED_HS, EXIT_HOSTED_M, EXIT_STOP, EXIT_TIMER, EXIT_WFI
 from trapline.lang.given import Named
 from trapline.lang.state import Hart
-from trapline.machine.devices.clint import pass_time, time_of
+from trapline.machine.devices.clint import time_of
 from trapline.policies import CauseRule, Policy
 from trapline.privilege import csr_numbers as csr
 from trapline.privilege.causes import ECALL_VS, GUEST_PAGE_FAULTS
@@ -66,6 +66,7 @@ from trapline.privilege.fields import (
     MSTATUS_SPIE,
     MSTATUS_SPP,
 )
+from trapline.privilege.passing import pass_time
 from trapline.sbi.numbers import FirmwareEvent
 
 if TYPE_CHECKING:
@@ -356,6 +357,7 @@ class Vcpu(vcpu_state.VcpuWords, VcpuTraps, Named):
         """Run the guest until there is something that only Python can do; return why (EXIT_*)."""
         then = hosted_then(self.hart)
         reason = then or int(self.vm.engine.run(self.hart, limit))
+        self.hart.call(spend_pauses)
         if (then or not self.vm.engine.compiles) and reason in (EXIT_HOSTED_M, EXIT_HOSTED_HS):
             return self._hosted_exit(reason)
         return reason

@@ -12,11 +12,12 @@ from trapline.lang.devices import ASK_ARRIVED, ASK_DEVICES, ASK_LEFT, DeviceStat
 from trapline.lang.functions import cold, hosted, inline
 from trapline.lang.state import Hart
 from trapline.lang.values import U64, urem
-from trapline.machine.devices.clint import clint_tick, pass_time
+from trapline.machine.devices.clint import clint_tick
 from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import ENVCFG_STCE
 from trapline.privilege.interrupts import interrupt_waits, time_now, update_timers
 from trapline.privilege.memory import NO_RESERVATION
+from trapline.privilege.passing import is_tired, pass_pauses, pass_time
 from trapline.session.turns import AGES, FOREVER, NO_TICK, rounds_of
 
 
@@ -156,6 +157,8 @@ def hart_turn(hart: Hart, io: DeviceState, number: U64) -> None:
             reason = reason + (EXIT_HOSTED_M - 1)
         hart.turn_end = 0
         io.turn_done = io.turn_done + (hart.instret - before)
+        if is_tired(hart):
+            pass_pauses(hart)
         react(hart, io, number, until, reason)
         if hart.trace_base != 0 and is_much_unread(hart):
             io.turn_stop = 1  # traps to hosted software leave the engine without a look at the ring

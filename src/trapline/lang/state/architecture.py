@@ -108,6 +108,7 @@ class ArchitectureWords:
     instret = LAYOUT.word(most=MOST_TIME)  # exact whenever a cold function runs
     time_ratio = LAYOUT.word(kind=Kind.MADE)  # instructions for one tick of the time CSR
     time_offset = LAYOUT.word()  # ticks added to instret / time_ratio
+    pauses = LAYOUT.word()  # executed since the last of them took time (privilege.passing)
 
     # LR/SC: the reservation's physical address, or all ones.
     reservation = LAYOUT.word()

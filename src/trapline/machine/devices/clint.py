@@ -20,6 +20,7 @@ from trapline.machine.lines import set_line, set_line_of
 from trapline.privilege.derived import update_derived
 from trapline.privilege.fields import MSIP, MTIP
 from trapline.privilege.interrupts import deadline, time_now, update_timers
+from trapline.privilege.passing import pass_time
 
 MTIMECMP = 0x4000
 MTIME = 0xBFF8
@@ -35,16 +36,6 @@ def time_of(hart: Hart) -> int:
     # Asked many times a turn: the words themselves are several times faster than the fields.
     words = hart.mem
     return words[_INSTRET] // words[_RATIO] + words[_OFFSET] & MASK64
-
-
-@hosted
-def pass_time(hart: Hart, tick: U64) -> None:
-    """Let the hart's time pass to `tick` without instructions; with it, the deadlines of Sstc and their interrupts."""
-    now = time_now(hart)
-    if tick > now:
-        hart.time_offset = hart.time_offset + (tick - now)
-        update_timers(hart)
-        update_derived(hart)
 
 
 def advance(hart: Hart, tick: int) -> None:
