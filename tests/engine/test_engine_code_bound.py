@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trapline.engine.code import CODE_PAGE_BYTES, LEAST_PAGES, MOST_KNOWN, CodeStore
+from trapline.engine.code import AHEAD, CODE_PAGE_BYTES, LEAST_PAGES, MOST_KNOWN, PAGE, CodeStore
 from trapline.engine.compiler_names import step_index
 from trapline.engine.jit.heat import MOST_PLACES
 from trapline.engine.jit.source import Source
@@ -134,3 +134,18 @@ def test_compiled_code_that_is_remembered_is_bounded() -> None:
     for _ in range(20):
         store.add(source, Identity(b"digest", b""), bytes(MOST_FRESH // 10), 1)
     assert len(store._fresh) == len(store._rows) == 10
+
+
+def test_tables_that_are_filled_ahead_are_those_of_new_pages() -> None:
+    """Pages take what was filled before they came, one each, as blank as a table that is filled for them."""
+    store = CodeStore(NativeEngine(jit="off").symbols, step_index())
+    words = (ctypes.c_uint64 * (AHEAD + 3))()
+    at = ctypes.addressof(words)
+    first = store.new_page(at, PAGE, None)
+    store.blank_ahead()
+    store.blank_ahead()
+    assert len(store._blanks) == AHEAD
+    pages = [store.new_page(at + 8 * n, PAGE * (n + 1), None) for n in range(1, AHEAD + 3)]
+    assert not store._blanks
+    assert len({page.table for page in pages} | {first.table}) == AHEAD + 3
+    assert {bytes(page.view.cast("B")) for page in pages} == {bytes(first.view.cast("B"))}

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 PAGE = 4096
 CHUNK = 2 * HUGE
 TABLES_PER_CHUNK = CHUNK // CODE_PAGE_BYTES
+AHEAD = 32  # tables that are filled before a page needs them
 LEAST_PAGES, MOST_PAGES = 2048, 1 << 15  # of a guest that are decoded at a time: 84 MB and 1.3 GB of tables
 MOST_KNOWN = 1 << 16  # instructions that are remembered
 GUEST_PAGES = 8  # one in so many pages of its memory, between these
@@ -150,6 +151,7 @@ class CodeStore:
         self._odd = 2  # bit 1 of a target is an error without 16-bit instructions
         self.most = LEAST_PAGES
         self._free: list[tuple[int, memoryview]] = []
+        self._blanks: list[tuple[int, memoryview]] = []  # tables in which nothing is decoded
         self._mark_code = _NATIVE[5](symbols["c.mark_code"])
         self._release_code = _NATIVE[2](symbols["c.release_code"])
         self._forget_bytes = _NATIVE[4](symbols["c.forget_bytes"])
@@ -165,20 +167,30 @@ class CodeStore:
             words[2 * slot] = symbols["h.page_end"]
         self._blank = bytes(blank)
 
+    def _blank_table(self) -> tuple[int, memoryview]:
+        with self.lock:
+            if not self._free:
+                chunk = anonymous(CHUNK)
+                self._chunks.append(chunk)
+                base = ctypes.addressof(ctypes.c_char.from_buffer(chunk))
+                self._bases.append(base)
+                whole = memoryview(chunk)
+                for i in range(TABLES_PER_CHUNK):
+                    part = whole[i * CODE_PAGE_BYTES : (i + 1) * CODE_PAGE_BYTES]
+                    self._free.append((base + i * CODE_PAGE_BYTES, part))
+            table, memory = self._free.pop()
+        memory[:TABLE_BYTES] = self._blank
+        return table, memory
+
+    def blank_ahead(self) -> None:
+        """Fill tables for pages to come, in another thread than the harts': the host clears ten pages for each."""
+        while len(self._blanks) < AHEAD:
+            self._blanks.append(self._blank_table())
+
     def new_page(self, info: int, host: int, owner: object) -> CodePage:
         """Make an empty table for the page at a host address, in memory of an owner, and enter it at its info word."""
-        if not self._free:
-            chunk = anonymous(CHUNK)
-            self._chunks.append(chunk)
-            base = ctypes.addressof(ctypes.c_char.from_buffer(chunk))
-            self._bases.append(base)
-            whole = memoryview(chunk)
-            for i in range(TABLES_PER_CHUNK):
-                part = whole[i * CODE_PAGE_BYTES : (i + 1) * CODE_PAGE_BYTES]
-                self._free.append((base + i * CODE_PAGE_BYTES, part))
-        table, memory = self._free.pop()
+        table, memory = self._blanks.pop() if self._blanks else self._blank_table()
         page = CodePage(host, info, table, memory, owner)
-        memory[:TABLE_BYTES] = self._blank
         word = ctypes.c_uint64.from_address(info)
         page.put(PAGE_HOST, host)
         page.put(UNDECODED, self.symbols["h.undecoded"])
@@ -218,7 +230,7 @@ class CodeStore:
         self.forget(page)
         del self.by_table[page.table]
         ctypes.c_uint64.from_address(info).value = 0
-        self._free.append((page.table, page.memory))
+        self._blanks.append((page.table, page.memory))
 
     def table_of(self, record: int) -> int | None:
         """The table that a record is in."""

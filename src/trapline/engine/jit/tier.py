@@ -227,6 +227,7 @@ class Tier:
 
     def work(self) -> bool:
         """Look, take what the worker has made, and give it the hottest place; return whether there was anything new."""
+        self.code.blank_ahead()
         new = self.look()
         worker = self._worker
         assert worker is not None
