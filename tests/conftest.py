@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 
-NESTED = Path(__file__).resolve().parent / "kvm" / "nested"
+from coverage_by_room import RoomCoverage
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: longer than continuous integration allows; run by hand with -m slow")
-    config.addinivalue_line("markers", "no_cover: not measured by pytest-cov")
+    runs_tests = hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", 0)
+    if os.environ.get("TRAPLINE_COVERAGE") and runs_tests:
+        config.pluginmanager.register(RoomCoverage())
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    for item in items:
-        if "reference" in item.name or item.path.is_relative_to(NESTED):
-            item.add_marker("no_cover")  # CPython runs the subset for long there, traced three times as long
     if config.option.markexpr:
         return
     chosen = [item for item in items if item.get_closest_marker("slow") is None]
