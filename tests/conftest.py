@@ -11,6 +11,7 @@ from coverage_by_room import RoomCoverage
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: longer than continuous integration allows; run by hand with -m slow")
+    config.addinivalue_line("markers", "no_cover: no branch coverage is measured")
     runs_tests = hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", 0)
     if os.environ.get("TRAPLINE_COVERAGE") and runs_tests:
         config.pluginmanager.register(RoomCoverage())

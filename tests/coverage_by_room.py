@@ -21,12 +21,13 @@ import pytest
 TESTS = Path(__file__).resolve().parent
 NESTED = TESTS / "kvm" / "nested"
 ROOMS = ("firmware", "isa", "kvm", "machine", "policies", "privilege", "sbi")
+FOLDERS = (*ROOMS, "virtio", "vmm")  # of tests
 COUNTS = ("num_statements", "covered_lines", "num_branches", "covered_branches")
 
 
-def is_measured(room: str) -> bool:
-    """Whether a room is measured, and its tests take part."""
-    return room in ROOMS or os.environ.get("TRAPLINE_COVERAGE") == "all"
+def is_measured(room: str, of: tuple[str, ...] = ROOMS) -> bool:
+    """Whether a room is measured, or a folder of tests takes part."""
+    return room in of or os.environ.get("TRAPLINE_COVERAGE") == "all"
 
 
 class RoomCoverage:
@@ -58,8 +59,9 @@ class RoomCoverage:
 
 def takes_part(item: pytest.Item) -> bool:
     """Whether a test is traced: not under the reference engine, where CPython runs the subset for long."""
-    reference = "reference" in item.name or item.path.is_relative_to(NESTED)
-    return not reference and is_measured(item.path.relative_to(TESTS).parts[0])
+    if "reference" in item.name or item.path.is_relative_to(NESTED) or item.get_closest_marker("no_cover"):
+        return False
+    return is_measured(item.path.relative_to(TESTS).parts[0], FOLDERS)
 
 
 def counted() -> dict[str, list[int]]:
