@@ -66,7 +66,7 @@ from trapline.privilege.fields import (
     MSTATUS_SPIE,
     MSTATUS_SPP,
 )
-from trapline.privilege.passing import pass_time
+from trapline.privilege.passing import PAUSES, pass_time
 from trapline.sbi.numbers import FirmwareEvent
 
 if TYPE_CHECKING:
@@ -357,7 +357,8 @@ class Vcpu(vcpu_state.VcpuWords, VcpuTraps, Named):
         """Run the guest until there is something that only Python can do; return why (EXIT_*)."""
         then = hosted_then(self.hart)
         reason = then or int(self.vm.engine.run(self.hart, limit))
-        self.hart.call(spend_pauses)
+        if self.hart.pauses >= PAUSES:
+            self.hart.call(spend_pauses)
         if (then or not self.vm.engine.compiles) and reason in (EXIT_HOSTED_M, EXIT_HOSTED_HS):
             return self._hosted_exit(reason)
         return reason
