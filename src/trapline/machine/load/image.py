@@ -93,17 +93,12 @@ def read_program(path: str | Path, bound: MostBytes = UNBOUND) -> Content:
     return unpacked(data, str(path), bound.of)
 
 
-def read_initrd(path: str | Path, memory: int) -> Content:
-    """Read a file that is not unpacked and must fit into so many bytes, or map it; ImageError names the trouble."""
-    data: Content = b""
+def read_initrd(path: str | Path, memory: int) -> bytes:
+    """Read a file that is not unpacked and must fit into so many bytes; ImageError names the trouble."""
     try:
         with open_input(path) as file:
             size = os.fstat(file.fileno()).st_size
-            if 0 < size <= memory:
-                with contextlib.suppress(OSError, ValueError):
-                    return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
-            if size <= memory:
-                data = file.read(memory + 1)
+            data = file.read(memory + 1) if size <= memory else b""
     except OSError as error:
         raise ImageError(f"{path}: {error.strerror or error}") from error
     if size > memory or len(data) > memory:
@@ -136,10 +131,10 @@ def initrd_address(kernel: int, memory: int) -> int:
     return kernel + min(memory // 2, 512 << 20)
 
 
-def place_initrd(memory: Memory, name: str | Path, data: Content, start: int) -> tuple[int, int]:
+def place_initrd(memory: Memory, name: str | Path, data: bytes, start: int) -> tuple[int, int]:
     """Copy an initrd to `start`; return its first byte and the first one behind it."""
     try:
-        memory.write(start, memoryview(data))
+        memory.write(start, data)
     except ValueError as error:
         raise ImageError(
             f"{name}: the initrd ({len(data):#x} bytes at {start:#x}) does not fit into memory: give more --memory"
