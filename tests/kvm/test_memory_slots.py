@@ -80,6 +80,18 @@ def test_a_file_behind_a_slot(tmp_path: Path) -> None:
     assert file.read_bytes()[0] == 0x11
 
 
+def test_a_file_behind_a_slot_that_shrinks(tmp_path: Path) -> None:
+    """What happens to the file after its slot was made does not reach the guest."""
+    file = tmp_path / "disk"
+    file.write_bytes(b"\x11" * 8192)
+    machine = vm()
+    machine.add_memory(BASE, 0x10000)
+    machine.add_memory(0x9000_0000, 0x2000, SlotKind.FILE, file=file)
+    file.write_bytes(b"")
+    run(machine, f"li t0, 0x90001000\n lbu s2, 0(t0)\n li t1, {MMIO}\n sb x0, 0(t1)")
+    assert machine.vcpus[0].hart.x[18] == 0x11
+
+
 def test_removing_a_slot_unmaps_it() -> None:
     """After the slot is gone the same access is MMIO."""
     machine = vm()

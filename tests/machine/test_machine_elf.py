@@ -9,7 +9,8 @@ import pytest
 from machine_fakes import make_elf
 
 from trapline.lab.replay.elf_file import Part, write_elf
-from trapline.machine.load.elf import SYMBOL, ImageError, parse
+from trapline.machine.load.content import ImageError
+from trapline.machine.load.elf import SYMBOL, parse
 from trapline.machine.load.image import load_elf, load_program, read_program
 from trapline.machine.load.kernel_image import linux_header
 from trapline.session.regions import Regions

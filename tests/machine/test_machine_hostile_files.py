@@ -6,7 +6,6 @@ import bz2
 import gzip
 import io
 import lzma
-import mmap
 import os
 import struct
 import time
@@ -22,9 +21,12 @@ from hypothesis import strategies as st
 from machine_fakes import make_elf
 
 from trapline.cli.main import main
-from trapline.machine.load.elf import ImageError, parse
-from trapline.machine.load.image import MostBytes, load_elf, most_of_program, read_initrd, read_program
+from trapline.machine.load.content import ImageError, OpenFile
+from trapline.machine.load.elf import parse
+from trapline.machine.load.image import MostBytes, load_elf, load_program, most_of_program, read_initrd, read_program
+from trapline.machine.load.kernel_image import LINUX_HEADER, unpacked
 from trapline.machine.load.packed import DamagedError, PackedReader, TooLargeError, unpack
+from trapline.named_files import open_input
 from trapline.session.regions import Regions
 
 BASE = 0x8000_0000
@@ -125,7 +127,45 @@ def test_a_sparse_file_of_a_terabyte(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"the initrd \(over 0x100000 bytes\) does not fit into memory"):
         read_initrd(path, MIB)
     data = read_program(path, MostBytes(MIB))
-    assert isinstance(data, mmap.mmap) and len(data) == 1 << 40
+    assert isinstance(data, OpenFile) and len(data) == 1 << 40
+
+
+def linux_image(size: int) -> bytes:
+    """A Linux Image whose first half is seen in the file."""
+    head = LINUX_HEADER.pack(0x6F, 0, 0x20_0000, size, 0, 2, 0, 0, b"RISCV\0\0\0", b"RSC\x05", 0)
+    return head + b"\xa5" * (size - len(head))
+
+
+@pytest.mark.parametrize("kind", ["image", "elf", "packed"])
+def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path, kind: str) -> None:
+    """A program file that becomes shorter between its check and its copy is an error of the file."""
+    path = tmp_path / "program"
+    whole = {"image": linux_image(MIB), "elf": make_elf(b"\xa5" * MIB), "packed": gzip.compress(os.urandom(MIB))}[kind]
+    path.write_bytes(whole)
+    with open_input(path) as file:
+        content = OpenFile(file, "p")
+    os.truncate(path, MIB // 2)
+    with pytest.raises(ImageError, match="p: the file became shorter while it was read"):
+        if kind == "packed":
+            unpacked(content, "p")
+        else:
+            load_program(memory(2 * MIB), content, "p", BASE)
+
+
+@pytest.mark.parametrize("kind", ["image", "elf"])
+def test_a_file_that_is_not_read_whole(tmp_path: Path, kind: str) -> None:
+    """What is loaded from an open file piece by piece is what is loaded from its bytes, symbols included."""
+    data = bytearray(linux_image(3 * MIB + 5) if kind == "image" else make_elf(bytes(MIB) * 3, symbols={"here": BASE}))
+    data[0x1000:] = os.urandom(2 * MIB) + data[2 * MIB + 0x1000 :]
+    path = tmp_path / "program"
+    path.write_bytes(data)
+    with open_input(path) as file:
+        content = OpenFile(file, "p")
+    ours, theirs = memory(8 * MIB), memory(8 * MIB)
+    loaded = [load_program(ours, content, "p", BASE), load_program(theirs, bytes(data), "p", BASE)]
+    assert ours.read(BASE, 8 * MIB) == theirs.read(BASE, 8 * MIB) and ours.read(BASE + MIB, 64) != bytes(64)
+    if kind == "elf":
+        assert [one.elf.symbols for one in loaded if one.elf] == [{"here": BASE}] * 2
 
 
 def segments(count: int, address: Callable[[int], int], size: int, filled: int = 0) -> bytes:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from trapline.machine.load.elf import ImageError
+from trapline.machine.load.content import ImageError
 from trapline.machine.load.image import load_program, read_program
 from trapline.session.regions import Regions
 

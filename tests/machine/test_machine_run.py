@@ -14,7 +14,7 @@ from trapline.engine.api import Before
 from trapline.engine.native import NativeEngine
 from trapline.isa.assemble import assemble
 from trapline.lang.state import Hart
-from trapline.machine.load.elf import ImageError
+from trapline.machine.load.content import ImageError
 from trapline.machine.machine import Machine
 from trapline.session.terminal.console import Console
 from trapline.session.terminal.sources import Replay, Script

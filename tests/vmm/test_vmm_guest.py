@@ -11,7 +11,7 @@ import pytest
 
 from trapline.isa.assemble import assemble
 from trapline.kvm.uapi.slots import SlotKind
-from trapline.machine.load.elf import ImageError
+from trapline.machine.load.content import ImageError
 from trapline.session.terminal.console import Console
 from trapline.session.terminal.sources import Replay, Script
 from trapline.vmm.arguments import SlotArgument

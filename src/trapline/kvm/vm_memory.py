@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from trapline.kvm.gstage import PAGE, GStage
 from trapline.kvm.uapi.dirty_log import DirtyLogs
 from trapline.kvm.uapi.slots import MemorySlot, SlotKind, SlotTable
 from trapline.lang.control import flush_translations
+from trapline.named_files import open_input
 from trapline.privilege.pte import PTE_V
 from trapline.session.regions import Regions
 
@@ -85,8 +87,8 @@ class VmSlots:
         if slot.kind is SlotKind.FILE and not blank:
             if slot.file is None:
                 raise ValueError(f"{slot.describe()} names no file")
-            with slot.file.open("rb") as file:
-                if slot.file.stat().st_size < slot.size:
+            with open_input(slot.file) as file:
+                if os.fstat(file.fileno()).st_size < slot.size:
                     raise ValueError(f"{slot.describe()}: {str(slot.file)!r} is smaller than the slot")
                 slot.region = self.regions.ram(title, slot.hpa, slot.size, file=file)
         else:

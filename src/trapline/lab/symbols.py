@@ -5,14 +5,14 @@ A kernel that has moved (KASLR) is recognised by the handler that a level's trap
 
 from __future__ import annotations
 
-import mmap
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 
 from trapline.dataclass import dataclass, field
 from trapline.lab.errors import UsageError
-from trapline.machine.load.elf import Content, ImageError, is_elf, parse
+from trapline.machine.load.content import Content, ImageError, OpenFile
+from trapline.machine.load.elf import is_elf, parse
 from trapline.named_files import open_input
 
 LEVELS = ("M", "HS", "VS", "U", "VU")
@@ -118,20 +118,20 @@ def _read(argument: str) -> Table:
         data = _contents(path)
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: {getattr(error, 'strerror', None) or error}", "--symbols", _REMEDY) from None
-    pairs = _elf_symbols(data, path) if is_elf(data) else _text_symbols(bytes(data), path)
+    pairs = _elf_symbols(data, path) if is_elf(data) else _text_symbols(data[:], path)
     pairs.sort(key=lambda p: p[0])
     return Table(path, level or None, [a for a, _ in pairs], [n for _, n in pairs])
 
 
 def _contents(path: str) -> Content:
-    """Read a file, or map a large ELF."""
+    """Read a file, but not a large ELF whole."""
     with open_input(path) as file:
         data = file.read(_MOST + 1)
         if len(data) <= _MOST:
             return data
         if not is_elf(data):
             raise ValueError(f"more than {_MOST} bytes, and no ELF")
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return OpenFile(file, path)
 
 
 def _elf_symbols(data: Content, path: str) -> list[tuple[int, str]]:

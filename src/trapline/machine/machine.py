@@ -23,7 +23,8 @@ from trapline.machine.devices.htif import Htif
 from trapline.machine.devices.rtc import Rtc
 from trapline.machine.devices.test_finisher import TestFinisher
 from trapline.machine.devices.uart import Uart
-from trapline.machine.load.elf import Content, is_elf, parse
+from trapline.machine.load.content import Content
+from trapline.machine.load.elf import is_elf, parse
 from trapline.machine.load.image import (
     Loaded,
     initrd_address,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trapline.lang.state import Hart
 from trapline.machine.aia import Aia
-from trapline.machine.load.elf import ImageError
+from trapline.machine.load.content import ImageError
 from trapline.machine.spec import HartSpec
 from trapline.privilege.isa_string import add_imsic, configure
 from trapline.privilege.reset import reset

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import mmap
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -30,16 +29,18 @@ class Device(Protocol):
 
 
 class Backing:
-    """Host memory behind RAM or ROM: anonymous, zero until touched; or a private copy of a file."""
+    """Host memory behind RAM or ROM: anonymous, zero until touched; or a copy of a file's first bytes.
+
+    A file is not mapped: who makes it shorter would end the process (SIGBUS), who changes it the guest's run.
+    """
 
     def __init__(self, size: int, file: Any = None) -> None:
         self.size = size
-        if file is None:
-            self.block = anonymous(size)
-        else:
-            self.block = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
+        self.block = anonymous(size)
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.block))
         self.view = memoryview(self.block)
+        if file is not None and file.readinto(self.view) < size:
+            raise ValueError(f"the file has less than {size:#x} bytes")
         self.keep: Callable[[int, int], None] | None = None  # a checkpoint's: told of host address and size
 
 

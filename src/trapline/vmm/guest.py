@@ -22,7 +22,7 @@ from trapline.lang.given import require_kind
 from trapline.lang.state import Hart
 from trapline.machine import memory_map as mm
 from trapline.machine.devices.clint import time_of
-from trapline.machine.load.elf import Content, ImageError
+from trapline.machine.load.content import Content, ImageError
 from trapline.machine.load.image import (
     Loaded,
     initrd_address,

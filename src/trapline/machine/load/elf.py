@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import mmap
+from collections.abc import Iterator
 
 from trapline.dataclass import dataclass, field
 from trapline.lang.elf_format import EM_RISCV, HEADER, MAGIC, PROGRAM, PT_LOAD, SECTION, SHT_SYMTAB, SYMBOL
-
-Content = bytes | mmap.mmap  # of a file: read, or mapped
+from trapline.machine.load.content import Content, ImageError, pieces
 
 _PF_X, _PF_W = 1, 2
 _NO_PLACES = (3, 4)  # STT_SECTION, STT_FILE: a file's name has the value 0, and would name all low addresses
@@ -17,18 +16,16 @@ _MOST_SYMBOLS, _LONGEST_NAME, _MOST_NAMES = 1 << 20, 4096, 64 << 20  # a table o
 _MACHINES = {3: "x86", 40: "ARM", 62: "x86-64", 183: "AArch64", 8: "MIPS", 21: "PowerPC64", 258: "LoongArch"}
 
 
-class ImageError(ValueError):
-    """A program image that cannot be loaded; the message names the file and the defect."""
-
-
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A PT_LOAD segment: `data` at `address`, zeros up to `size`."""
+    """A PT_LOAD segment: `filled` bytes of the file, from `start` on, at `address`; zeros up to `size`."""
 
     address: int
     virtual: int
     size: int
-    data: memoryview = field(repr=False)
+    content: Content = field(repr=False)
+    start: int
+    filled: int
     executable: bool = False
     writable: bool = False
 
@@ -36,6 +33,10 @@ class Segment:
     def end(self) -> int:
         """The first address behind the segment."""
         return self.address + self.size
+
+    def pieces(self) -> Iterator[tuple[int, bytes | memoryview]]:
+        """Yield the bytes of the file with the addresses that they go to."""
+        return ((self.address + at, piece) for at, piece in pieces(self.content, self.start, self.filled))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +73,18 @@ def parse(data: Content, name: str) -> Elf:
     _check_ident(data, name)
     if len(data) < HEADER.size:
         raise ImageError(f"{name}: truncated ELF header: {len(data)} bytes of {HEADER.size}")
-    (_, kind, _, _, entry, phoff, shoff, _, _, phentsize, phnum, shentsize, shnum, _) = HEADER.unpack_from(data)
+    head = HEADER.unpack(data[: HEADER.size])
+    _, kind, _, _, entry, phoff, shoff, _, _, phentsize, phnum, shentsize, shnum, _ = head
     if kind not in (2, 3):
         what = {1: "a relocatable object", 4: "a core dump"}.get(kind, f"of type {kind}")
         raise ImageError(f"{name}: ELF is {what}, not an executable: link it first")
-    segments = _segments(memoryview(data), name, phoff, phentsize, phnum)
+    segments = _segments(data, name, phoff, phentsize, phnum)
     symbols = _symbols(data, shoff, shentsize, shnum)
     return Elf(name, _physical_entry(entry, segments), segments, symbols)
 
 
 def _check_ident(data: Content, name: str) -> None:
-    bits, order = data[4], data[5]
+    bits, order = data[4:6]
     endian = "big" if order == 2 else "little"
     machine = int.from_bytes(data[18:20], "big" if order == 2 else "little")
     if order != 1:
@@ -94,13 +96,14 @@ def _check_ident(data: Content, name: str) -> None:
         raise ImageError(f"{name}: 32-bit ELF: only RV64 runs here")
 
 
-def _segments(data: memoryview, name: str, offset: int, entry_size: int, count: int) -> tuple[Segment, ...]:
+def _segments(data: Content, name: str, offset: int, entry_size: int, count: int) -> tuple[Segment, ...]:
     if entry_size < PROGRAM.size or offset + count * entry_size > len(data):
         raise ImageError(f"{name}: truncated ELF: program headers end at {offset + count * entry_size:#x}, "
                          f"the file at {len(data):#x}")  # fmt: skip
     found: list[Segment] = []
     for index in range(count):
-        kind, flags, start, virtual, physical, filled, size, _ = PROGRAM.unpack_from(data, offset + index * entry_size)
+        at = offset + index * entry_size
+        kind, flags, start, virtual, physical, filled, size, _ = PROGRAM.unpack(data[at : at + PROGRAM.size])
         if kind != PT_LOAD or size == 0:
             continue
         if start + filled > len(data):
@@ -109,8 +112,7 @@ def _segments(data: memoryview, name: str, offset: int, entry_size: int, count: 
             )
         if filled > size:
             raise ImageError(f"{name}: ELF segment {index} has more file bytes ({filled:#x}) than memory ({size:#x})")
-        contents = data[start : start + filled]
-        segment = Segment(physical, virtual, size, contents, bool(flags & _PF_X), bool(flags & _PF_W))
+        segment = Segment(physical, virtual, size, data, start, filled, bool(flags & _PF_X), bool(flags & _PF_W))
         if found:
             _require_apart(
                 name, found[-1], segment
@@ -144,20 +146,22 @@ def _symbols(data: Content, offset: int, entry_size: int, count: int) -> dict[st
     """Return the named symbols; a stripped or damaged table gives none, it is not needed to run."""
     if entry_size < SECTION.size or offset + count * entry_size > len(data):
         return {}
-    sections = [SECTION.unpack_from(data, offset + i * entry_size) for i in range(count)]
-    table = next((s for s in sections if s[1] == SHT_SYMTAB), None)  # a file has one at most
-    if table is None:
+    places = range(offset, offset + count * entry_size, entry_size)
+    sections = [SECTION.unpack(data[at : at + SECTION.size]) for at in places]
+    found = next((s for s in sections if s[1] == SHT_SYMTAB), None)  # a file has one at most
+    if found is None:
         return {}
-    _, _, _, _, start, size, link, _, _, each = table
-    if link >= count or each < SYMBOL.size or start + size > len(data) or size // each > _MOST_SYMBOLS:
+    _, _, _, _, start, size, link, _, _, each = found
+    if link >= count or each < SYMBOL.size or start + size > len(data) or size > _MOST_SYMBOLS * SYMBOL.size:
         return {}
     names_at, names_size = sections[link][4:6]
     if names_size > _MOST_NAMES:
         return {}
     names, left = data[names_at : names_at + names_size], _MOST_NAMES
+    table = data[start : start + size]
     symbols: dict[str, int] = {}
-    for at in range(start, start + size - each + 1, each):
-        name_at, info, _, section, value, _ = SYMBOL.unpack_from(data, at)
+    for at in range(0, size - each + 1, each):
+        name_at, info, _, section, value, _ = SYMBOL.unpack_from(table, at)
         end = names.find(b"\0", name_at, name_at + _LONGEST_NAME)
         if name_at and section and end > name_at and info & 0xF not in _NO_PLACES:
             name = names[name_at:end].decode("latin-1")

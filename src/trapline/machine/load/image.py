@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import mmap
 import os
 import stat
 from pathlib import Path
@@ -11,7 +9,8 @@ from typing import Protocol
 
 from trapline.dataclass import dataclass, replace
 from trapline.lang.given import require_kind
-from trapline.machine.load.elf import Content, Elf, ImageError, Segment, is_elf, parse
+from trapline.machine.load.content import Content, ImageError, OpenFile, pieces
+from trapline.machine.load.elf import Elf, Segment, is_elf, parse
 from trapline.machine.load.kernel_image import LINUX_HEADER, linux_header, require_kernel, unpacked
 from trapline.machine.load.packed import MOST
 from trapline.named_files import open_input
@@ -70,7 +69,7 @@ def read_program(path: str | Path, bound: MostBytes = UNBOUND) -> Content:
     """Read a program file and unpack what is a compressed kernel; ImageError names the trouble.
 
     No more bytes than `bound` says are read, or come out of a compressed kernel. A Linux Image, which is copied once,
-    and a larger file are only mapped.
+    and a larger file are read when they are loaded.
     """
     most = bound.elf
     require_kind("path", path, str, Path)
@@ -80,9 +79,8 @@ def read_program(path: str | Path, bound: MostBytes = UNBOUND) -> Content:
             status = os.fstat(file.fileno())
             large = stat.S_ISREG(status.st_mode) and status.st_size > most
             if large or (linux_header(data) is not None and data[4:8] != b"zimg"):
-                with contextlib.suppress(OSError, ValueError):
-                    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-                    return unpacked(mapped, str(path), bound.of) if large else mapped
+                content = OpenFile(file, str(path))
+                return unpacked(content, str(path), bound.of) if large else content
             data += file.read(most + 1 - len(data))
     except OSError as error:
         raise ImageError(f"{path}: {error.strerror or error}") from error
@@ -122,7 +120,8 @@ def load_program(memory: Memory, data: Content, name: str, base: int) -> Loaded:
             raise ImageError(f"{name}: big-endian Linux Image")
         size = max(size, header[1])
     _require_memory(memory, base, size, name)
-    memory.write(base, memoryview(data))
+    for at, piece in pieces(data, 0, len(data)):
+        memory.write(base + at, piece)
     return Loaded(base, base, base + size, "linux" if header else "flat")
 
 
@@ -149,8 +148,9 @@ def load_elf(memory: Memory, elf: Elf) -> Loaded:
         _require_memory(memory, segment.address, segment.size, f"{elf.name}: segment")
     _require_entry(elf)
     for segment in elf.segments:
-        memory.write(segment.address, segment.data)
-        _clear(memory, segment.address + len(segment.data), segment.size - len(segment.data))
+        for address, piece in segment.pieces():
+            memory.write(address, piece)
+        _clear(memory, segment.address + segment.filled, segment.size - segment.filled)
     return Loaded(elf.entry, elf.low, elf.high, "elf", elf)
 
 
@@ -169,7 +169,7 @@ def _require_entry(elf: Elf) -> None:
 
 def _without_headers(memory: Memory, segment: Segment) -> Segment:
     """Drop the page below RAM where the linker put the file's own headers (-Ttext=0x80000000); no program reads it."""
-    if not is_elf(bytes(segment.data[:4])):
+    if not is_elf(segment.content[segment.start : segment.start + min(segment.filled, 4)]):
         return segment
     for base, _ in memory.ram_ranges():
         below = base - segment.address
@@ -179,7 +179,8 @@ def _without_headers(memory: Memory, segment: Segment) -> Segment:
                 address=base,
                 virtual=segment.virtual + below,
                 size=segment.size - below,
-                data=segment.data[below:],
+                start=segment.start + below,
+                filled=max(segment.filled - below, 0),
             )
     return segment
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-from trapline.machine.load.elf import Content, ImageError
+from trapline.machine.load.content import Content, ImageError
 from trapline.machine.load.packed import MOST, DamagedError, MissingLibraryError, TooLargeError, unpack
 
 # Two instructions, text_offset, image_size, flags, version, magics.
@@ -43,20 +43,20 @@ def unpacked(data: Content, name: str, most: int | Callable[[bytes], int] = MOST
 
     It has at most `most` bytes; a function says it from the first ones that come out.
     """
-    kind = _packing(data[: _LZMA.size])
+    kind, start, end = _packing(data[: _LZMA.size]), 0, len(data)
     if data[:2] == b"MZ" and data[4:8] == b"zimg" and len(data) >= 64:
         _require_machine(data, name)
-        offset, size = struct.unpack_from("<II", data, 8)
+        offset, size = struct.unpack("<II", data[8:16])
         called = data[24:56].split(b"\0")[0].decode("latin-1")
         if called not in _ZBOOT:
             raise ImageError(f"{name}: EFI zboot kernel packed with {called!r}, which nothing here unpacks")
         if offset + size > len(data):
             raise ImageError(f"{name}: truncated EFI zboot kernel: {offset + size} bytes declared, {len(data)} there")
-        kind, data = _ZBOOT[called], data[offset : offset + size]
+        kind, start, end = _ZBOOT[called], offset, offset + size
     if not kind:
         return data
     try:
-        content = unpack(data, kind, most)
+        content = unpack(data, kind, most, start, end)
     except TooLargeError as error:
         raise ImageError(f"{name}: {error}: give more --memory if that is what it should be") from None
     except (DamagedError, MissingLibraryError) as error:
@@ -72,7 +72,7 @@ def linux_header(data: Content) -> tuple[int, int, int] | None:
     """Return (text_offset, image_size, flags) if the bytes are a Linux Image for RISC-V."""
     if len(data) < LINUX_HEADER.size:
         return None
-    fields = LINUX_HEADER.unpack_from(data)
+    fields = LINUX_HEADER.unpack(data[: LINUX_HEADER.size])
     if fields[8] != LINUX_MAGIC and fields[9] != LINUX_MAGIC2:
         return None
     return fields[2], fields[3], fields[4]
@@ -150,7 +150,7 @@ def _declared_end(data: Content) -> int:
     if table + count * _SECTION.size > len(data):
         return table + count * _SECTION.size
     end = 0
-    for n in range(count):
-        _, _, _, size, start, *_ = _SECTION.unpack_from(data, table + n * _SECTION.size)
+    for at in range(table, table + count * _SECTION.size, _SECTION.size):
+        _, _, _, size, start, *_ = _SECTION.unpack(data[at : at + _SECTION.size])
         end = max(end, start + size)
     return end

@@ -5,16 +5,23 @@ What Python unpacks itself, and zstd through a library where Python is too old f
 
 from __future__ import annotations
 
-import io
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 MOST = 1 << 30  # bytes that somebody who names no number gets at most
 _PIECE, _FEED = 1 << 20, 64 << 10  # bytes that come out, and go in, at a time
 _ZSTD_FEED = 512  # four bytes of it may be a block of 128 KiB
 _DICTIONARY = 256 << 20  # bytes of memory for what xz and zstd refer back to
 _WINDOW = {"gzip": 31, "zlib": 15}  # of zlib
+
+
+class Sliced(Protocol):
+    """Bytes, or a file of which any can be had."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, wanted: slice, /) -> bytes: ...
 
 
 class MissingLibraryError(Exception):
@@ -32,15 +39,17 @@ class TooLargeError(DamagedError):
     """Compressed data that unpacks to more than is wanted."""
 
 
-def unpack(data: Any, kind: str, most: int | Callable[[bytes], int] = MOST) -> bytes:
-    """Return the contents of `data` (bytes or a map), which are at most `most` bytes long.
+def unpack(
+    data: Sliced, kind: str, most: int | Callable[[bytes], int] = MOST, start: int = 0, end: int | None = None
+) -> bytes:
+    """Return the contents of what lies in `data` from `start` to `end`, which are at most `most` bytes long.
 
     `most` may be asked of the first bytes that come out, which say what kind of file it is. `kind` is gzip, zlib, xz,
     lzma, bzip2 or zstd. DamagedError says what is wrong; TooLargeError, that there is more.
     """
     found: list[bytes] = []
     left = -1
-    for piece in _pieces(io.BytesIO(data) if isinstance(data, bytes) else _View(data), kind):
+    for piece in _pieces(_View(data, start, len(data) if end is None else end), kind):
         if not found:
             left = most = most(piece) if callable(most) else most
         left -= len(piece)
@@ -75,15 +84,15 @@ class PackedReader:
         return len(self._rest) != 0
 
 
-class _View(io.RawIOBase):
-    """A file over memory that is not copied whole."""
+class _View:
+    """A file object over part of some bytes, which are not copied whole."""
 
-    def __init__(self, data: Any) -> None:
-        super().__init__()
-        self._data, self._at = memoryview(data), 0
+    def __init__(self, data: Sliced, start: int, end: int) -> None:
+        self._data, self._at, self._end = data, start, end
 
     def read(self, size: int = -1) -> bytes:
-        piece = bytes(self._data[self._at :][: size if size >= 0 else None])
+        until = self._end if size < 0 else min(self._at + size, self._end)
+        piece = bytes(self._data[self._at : until])
         self._at += len(piece)
         return piece
 
