@@ -336,8 +336,8 @@ def _for_memory(path: Path, folder: Path) -> Path:
         raise UsageError(f"{path}: it is linked for {elf.low:#x}, and does not begin there", "--firmware")
     flat = bytearray(elf.high - elf.low)
     for segment in elf.segments:
-        for address, piece in segment.pieces():
-            flat[address - elf.low : address - elf.low + len(piece)] = piece
+        at = segment.address - elf.low
+        flat[at : at + segment.filled] = segment.data
     placed = folder / path.name
     placed.write_bytes(flat)
     return placed

@@ -217,7 +217,7 @@ class Machine(Rewindable, Session[RunResult]):
         initrd: str | Path | None = None,
         append: str = "",
         *,
-        initrd_data: bytes | None = None,
+        initrd_data: Content | None = None,
     ) -> None:
         """Place firmware, the next stage, initrd (a file, or bytes) and device tree as QEMU does for `virt`."""
         self._good = POWERED_OFF

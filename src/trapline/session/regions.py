@@ -184,9 +184,15 @@ class Regions(Named):
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
         """Copy bytes into RAM or ROM, as a loader does: attributes do not matter."""
         if len(data):
-            view = self.view(address, len(data), write=True)
-            view[:] = data
-            self.written(ctypes.addressof(ctypes.c_char.from_buffer(view)), len(data))
+            self.write_by(address, len(data), lambda view: view.__setitem__(slice(None), data))
+
+    def write_by(self, address: int, size: int, fill: Callable[[memoryview], None]) -> None:
+        """Let somebody else copy bytes in."""
+        view = self.view(address, size, write=True)
+        try:
+            fill(view)
+        finally:
+            self.written(ctypes.addressof(ctypes.c_char.from_buffer(view)), size)
 
     def ram_ranges(self) -> list[tuple[int, int]]:
         """Return (base, size) of each stretch of RAM."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from trapline.kvm.uapi.slots import SlotKind
 from trapline.kvm.vm import Vm
 
@@ -25,6 +27,13 @@ class GuestMemory:
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
         """Copy bytes into the guest."""
         self._vm.write_memory(address, data)
+
+    def write_by(self, address: int, size: int, fill: Callable[[memoryview], None]) -> None:
+        """Let somebody else copy bytes in."""
+        try:
+            fill(self._vm.memory_view(address, size, write=True))
+        finally:
+            self._vm.memory_written(address, size)
 
     def ram_ranges(self) -> list[tuple[int, int]]:
         """Return the slots that hold memory."""

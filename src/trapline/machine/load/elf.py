@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 
 from trapline.dataclass import dataclass, field
 from trapline.lang.elf_format import EM_RISCV, HEADER, MAGIC, PROGRAM, PT_LOAD, SECTION, SHT_SYMTAB, SYMBOL
-from trapline.machine.load.content import Content, ImageError, pieces
+from trapline.machine.load.content import Content, ImageError
 
 _PF_X, _PF_W = 1, 2
 _NO_PLACES = (3, 4)  # STT_SECTION, STT_FILE: a file's name has the value 0, and would name all low addresses
@@ -34,9 +33,10 @@ class Segment:
         """The first address behind the segment."""
         return self.address + self.size
 
-    def pieces(self) -> Iterator[tuple[int, bytes | memoryview]]:
-        """Yield the bytes of the file with the addresses that they go to."""
-        return ((self.address + at, piece) for at, piece in pieces(self.content, self.start, self.filled))
+    @property
+    def data(self) -> bytes:
+        """The bytes of the file."""
+        return self.content[self.start : self.start + self.filled]
 
 
 @dataclass(frozen=True, slots=True)

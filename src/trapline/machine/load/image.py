@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import Protocol
 
 from trapline.dataclass import dataclass, replace
 from trapline.lang.given import require_kind
-from trapline.machine.load.content import Content, ImageError, OpenFile, pieces
+from trapline.machine.load.content import Content, ImageError, Memory, OpenFile, place
 from trapline.machine.load.elf import Elf, Segment, is_elf, parse
 from trapline.machine.load.kernel_image import LINUX_HEADER, linux_header, require_kernel, unpacked
 from trapline.machine.load.packed import MOST
@@ -18,19 +17,6 @@ from trapline.named_files import open_input
 _FLAG_BIG_ENDIAN = 1
 _ZEROS = bytes(1 << 20)
 _HEADER_PAGE = 0x1000  # the page size that linkers use for RISC-V
-
-
-class Memory(Protocol):
-    """Where programs go: a board's regions, or a guest's slots."""
-
-    def view(self, address: int, size: int) -> memoryview:
-        """Return the bytes there; ValueError if they are not all memory."""
-
-    def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
-        """Copy bytes in."""
-
-    def ram_ranges(self) -> list[tuple[int, int]]:
-        """Return (base, size) of each stretch of RAM."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +77,14 @@ def read_program(path: str | Path, bound: MostBytes = UNBOUND) -> Content:
     return unpacked(data, str(path), bound.of)
 
 
-def read_initrd(path: str | Path, memory: int) -> bytes:
-    """Read a file that is not unpacked and must fit into so many bytes; ImageError names the trouble."""
+def read_initrd(path: str | Path, memory: int) -> Content:
+    """Open a file that is not unpacked and must fit into so many bytes; ImageError names the trouble."""
     try:
         with open_input(path) as file:
-            size = os.fstat(file.fileno()).st_size
+            status = os.fstat(file.fileno())
+            size = status.st_size
+            if stat.S_ISREG(status.st_mode) and size <= memory:
+                return OpenFile(file, str(path))
             data = file.read(memory + 1) if size <= memory else b""
     except OSError as error:
         raise ImageError(f"{path}: {error.strerror or error}") from error
@@ -120,8 +109,7 @@ def load_program(memory: Memory, data: Content, name: str, base: int) -> Loaded:
             raise ImageError(f"{name}: big-endian Linux Image")
         size = max(size, header[1])
     _require_memory(memory, base, size, name)
-    for at, piece in pieces(data, 0, len(data)):
-        memory.write(base + at, piece)
+    place(memory, base, data, 0, len(data))
     return Loaded(base, base, base + size, "linux" if header else "flat")
 
 
@@ -130,10 +118,12 @@ def initrd_address(kernel: int, memory: int) -> int:
     return kernel + min(memory // 2, 512 << 20)
 
 
-def place_initrd(memory: Memory, name: str | Path, data: bytes, start: int) -> tuple[int, int]:
+def place_initrd(memory: Memory, name: str | Path, data: Content, start: int) -> tuple[int, int]:
     """Copy an initrd to `start`; return its first byte and the first one behind it."""
     try:
-        memory.write(start, data)
+        place(memory, start, data, 0, len(data))
+    except ImageError:
+        raise
     except ValueError as error:
         raise ImageError(
             f"{name}: the initrd ({len(data):#x} bytes at {start:#x}) does not fit into memory: give more --memory"
@@ -148,8 +138,7 @@ def load_elf(memory: Memory, elf: Elf) -> Loaded:
         _require_memory(memory, segment.address, segment.size, f"{elf.name}: segment")
     _require_entry(elf)
     for segment in elf.segments:
-        for address, piece in segment.pieces():
-            memory.write(address, piece)
+        place(memory, segment.address, segment.content, segment.start, segment.filled)
         _clear(memory, segment.address + segment.filled, segment.size - segment.filled)
     return Loaded(elf.entry, elf.low, elf.high, "elf", elf)
 
