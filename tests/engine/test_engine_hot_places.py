@@ -8,20 +8,27 @@ from typing import Any, cast
 
 import pytest
 
-from tests.engine.harness import Bench
+from tests.engine.harness import BASE, Bench
 from trapline.engine.jit.heat import (
     AGAIN,
     ALONE,
     HOT_SAMPLES,
     MOST_SAMPLES,
+    ONE_OF,
+    PART,
     RECORDS,
     RING,
     SHARE,
     STILL_SAMPLES,
     TOGETHER_SAMPLES,
     WARM_SAMPLES,
+    WHOLE,
     Heat,
+    Size,
 )
+from trapline.engine.jit.region import Former
+from trapline.engine.jit.source import Pages
+from trapline.engine.jit.template import kept_templates
 from trapline.engine.jit.worker import Worker
 from trapline.engine.native import NativeEngine
 
@@ -55,6 +62,33 @@ class Samples:
 def samples() -> Samples:
     """A machine that was met nowhere yet."""
     return Samples()
+
+
+def test_a_place_among_many_gets_a_smaller_region(samples: Samples) -> None:
+    """The region of a place with a small share of the samples is small, as long as its share is."""
+    samples.fall(0x1000, HOT_SAMPLES)
+    assert samples.heat.size(0x1000) is WHOLE
+    samples.fall_elsewhere(HOT_SAMPLES * (ONE_OF - 1))
+    assert samples.heat.size(0x1000) is WHOLE
+    samples.fall_elsewhere(1)
+    assert samples.heat.size(0x1000) is PART
+    samples.fall(0x1000, HOT_SAMPLES)
+    assert samples.heat.size(0x1000) is WHOLE
+
+
+@pytest.mark.parametrize("size", [PART, WHOLE])
+@pytest.mark.parametrize(
+    ("code", "most"), [("bnez a0, 1f\n1: add a0, a0, a1\n", "straight"), ("j 1f\n1: nop\n", "usual")]
+)
+def test_a_region_is_no_larger_than_said(size: Size, code: str, most: str) -> None:
+    """Code that goes straight on is in a region up to one bound, code that jumps up to another."""
+    bench = Bench("native", f"{code * 500}end: j end")
+    bench.run(1100)
+    store = bench.engine.code
+    page = next(iter(store.by_table.values()))
+    region = Former(Pages(page, BASE), store.decoder.search, kept_templates(True)).form(0, size)
+    assert region is not None
+    assert getattr(size, most) <= region.size <= getattr(size, most) + 1
 
 
 def test_a_place_whose_region_went_is_counted_anew() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING
 
+from trapline.dataclass import dataclass
 from trapline.engine.jit.source import PAGE
 from trapline.lang.state.words import LAYOUT, SAMPLES
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 RING = SAMPLES
 RECORDS, PCS, MODES = (LAYOUT.fields[f"sample_{name}"].index for name in ("record", "pc", "mode"))
 KEPT_SAMPLES, HOT_SAMPLES = 2, 32  # of a place: for so many a kept region is looked for; fewer are never hot
+ONE_OF = 20  # a place with less than one of so many samples gets a smaller region
 SHARE = 50  # a place that has one of so many samples is hot
 MOST_SAMPLES = 256  # and so is one with so many
 WARM_SAMPLES, TOGETHER_SAMPLES = 128, 1024  # so many in one run are remembered, and make a place hot together
@@ -32,6 +34,18 @@ MOST_PATIENCE = 256
 NEARLY = 16  # where a return leads is made with it if it has at least such a part of its samples
 WINDOW_BITS, MOST_NEAR = 16, 32  # what a place calls through registers is looked for in its 64 KiB and those beside
 MOST_PLACES = 1 << 17  # that are remembered, of all that samples fell into
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How many instructions a region holds at most: any, one that goes straight on, one with a jump to many places."""
+
+    usual: int
+    straight: int
+    switch: int
+
+
+WHOLE, PART = Size(300, 900, 600), Size(150, 200, 150)
 
 
 class Heat:
@@ -93,6 +107,10 @@ class Heat:
             times *= self._patience.get(self._table_of(record) or 0, 1)
         known, before = self.counts.get(record, 0), self.before.get(record, 0)
         return known >= self.enough() * times or (before > 0 and known + before >= TOGETHER_SAMPLES * times)
+
+    def size(self, record: int) -> Size:
+        """How large the region of a place may be: among many places LLVM's time is better spent on several of them."""
+        return PART if self.counts.get(record, 0) * ONE_OF < self.total else WHOLE
 
     def remember(self, record: int, samples: int) -> None:
         """A place had so many samples in earlier runs."""

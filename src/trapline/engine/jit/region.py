@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from trapline.engine.jit import jump_table
+from trapline.engine.jit.heat import WHOLE, Size
 from trapline.engine.jit.source import ANY, HOSTED_BIT, PAGE, Source
 from trapline.isa.lookup import changes_mode, is_branch
 from trapline.lang.facts import Flow
@@ -24,10 +25,8 @@ if TYPE_CHECKING:
     from trapline.engine.jit.template import Template
     from trapline.isa.decode import Decoded
 
-LIMIT, HARD_LIMIT = 300, 900  # instructions; the second for what goes straight on
 CALLED = 4  # places that calls through registers are compared with, at most
 SWITCHED = 32  # hot places that a jump through a register is compared with, at most, where its table is not found
-SWITCH_LIMIT = 600  # instructions of a region with such a jump
 RETURN_REGISTERS = (1, 5)  # ra and t0, the link registers of the calling convention
 
 
@@ -208,6 +207,7 @@ class Former:
         self.jumps: dict[int, list[Decoded]] = {}  # jumps through registers, and what stands in front of them
         self.near: deque[int] = deque()
         self.far: deque[int] = deque()
+        self.size = WHOLE
 
     def decoded(self, place: int) -> Decoded | None:
         """The instruction of a decoded record that a region can hold."""
@@ -233,7 +233,7 @@ class Former:
                 return head + found.length
         return head
 
-    def form(self, head: int, limit: int = LIMIT, hot: Sequence[int] = ()) -> Region | None:
+    def form(self, head: int, size: Size = WHOLE, hot: Sequence[int] = ()) -> Region | None:
         """The region that is entered at an offset of the first page, or None where there is nothing to compile.
 
         `hot`: how far from there other places lie where code began that ran. Those that nothing leads to are taken
@@ -243,9 +243,10 @@ class Former:
         head = self.first(head)
         self.leaders.add(head)
         self.near.append(head)
-        self.explore_all(limit)
-        switched = self.switch(distances, limit) if self.jumps else {}
-        called = self.call(distances, limit) if self.unknown else set()
+        self.size = size
+        self.explore_all(size.usual)
+        switched = self.switch(distances, size.switch) if self.jumps else {}
+        called = self.call(distances, size.usual) if self.unknown else set()
         self.pages.frozen = True
         if head not in self.found:
             return None
@@ -269,7 +270,6 @@ class Former:
     def switch(self, distances: list[int], limit: int) -> dict[int, list[int]]:
         """Take where jumps through registers may go: the cases of their tables, else hot places nothing leads to."""
         switched: dict[int, list[int]] = {}
-        limit = max(limit, SWITCH_LIMIT)
         hot: list[int] = []
         while (place := next((place for place in self.jumps if place not in switched), None)) is not None:
             to = jump_table.targets(self.pages, self.jumps[place], (place, self.found[place]), self.search)
@@ -329,7 +329,7 @@ class Former:
         """Collect instructions from a place on."""
         before: tuple[int, Decoded] | None = None
         straight: list[Decoded] = []
-        while len(self.found) < (HARD_LIMIT if before else limit):
+        while len(self.found) < (self.size.straight if before else limit):
             if place in self.found:
                 # Two ways of reading overlapping bytes may meet again: an instruction is in one block only.
                 self.leaders.add(place)

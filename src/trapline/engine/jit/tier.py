@@ -356,7 +356,8 @@ class Tier:
         linear = any(is_linear(hart) for hart in self._harts)
         hart = self.heat.places[record][0] if record in self.heat.places else self._harts[0]
         plain = hart.frm == 0
-        return Job(self.pages(where[0], record), where[1], self.code.decoder, linear, plain, self.heat.around(record))
+        pages, around = self.pages(where[0], record), self.heat.around(record)
+        return Job(pages, where[1], self.code.decoder, linear, plain, around, self.heat.size(record))
 
     def take(self, job: Job, made: Made | None) -> bool:
         """Install a region that was made, and keep it; return whether there is one now."""

@@ -10,6 +10,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from trapline.dataclass import dataclass
+from trapline.engine.jit.heat import WHOLE, Size
 from trapline.engine.link import LinkError
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Job:
     linear: bool
     plain: bool
     hot: tuple[int, ...] = ()
+    size: Size = WHOLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class Builder:
         from trapline.engine.jit.store import identify
 
         usable = self.templates(job.decoder)
-        region = Former(job.pages, job.decoder.search, usable).form(job.head, hot=job.hot)
+        region = Former(job.pages, job.decoder.search, usable).form(job.head, job.size, job.hot)
         if region is None:
             return None
         source = region.source()
