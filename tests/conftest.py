@@ -32,3 +32,13 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if os.environ.get("TRAPLINE_NO_SKIPS") and reporter is not None and reporter.stats.get("skipped"):
         session.exitstatus = 1
+
+
+@pytest.fixture(params=["whole", "part"])
+def region_size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> object:
+    """Every region is of this size: that of a place alone, or of one among many, whose code is another."""
+    from trapline.engine.jit import heat  # after measuring has begun
+
+    size = {"whole": heat.WHOLE, "part": heat.PART}[request.param]
+    monkeypatch.setattr(heat.Heat, "size", lambda *_: size)
+    return size

@@ -41,6 +41,7 @@ def test_native_against_spike(first_seed: int) -> None:
 
 @needs_spike
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: v.name)
+@pytest.mark.usefixtures("region_size")
 def test_regions_against_spike(variant: Variant, monkeypatch: pytest.MonkeyPatch) -> None:
     """Streams whose every block is compiled before it first runs leave the memory that Spike leaves."""
     monkeypatch.setenv("TRAPLINE_JIT", "force")

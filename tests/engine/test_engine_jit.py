@@ -47,6 +47,7 @@ def test_slices_do_not_matter() -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: v.name)
 @pytest.mark.parametrize("seed", [3, 4])
+@pytest.mark.usefixtures("region_size")
 def test_streams_with_regions_from_the_first_execution(variant: Variant, seed: int) -> None:
     """Random streams in every mode end in the same state, word for word, when each block is compiled before it runs."""
     elf = generator(variant).stream(seed, 4, 120).elf
@@ -60,6 +61,7 @@ def test_streams_with_regions_from_the_first_execution(variant: Variant, seed: i
 
 
 @pytest.mark.parametrize("seed", range(6))
+@pytest.mark.usefixtures("region_size")
 def test_regions_may_come_and_go(seed: int) -> None:
     """Regions taken out and put in at random places between slices of random length change nothing."""
     _, found = compare_with_switches(50 + seed, VARIANTS[seed % len(VARIANTS)], random.Random(seed), 12_000)

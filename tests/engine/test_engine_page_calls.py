@@ -13,6 +13,7 @@ from tests.engine.page_calls import program
 
 @pytest.mark.parametrize("virtual", [False, True], ids=["U", "VU"])
 @pytest.mark.parametrize("seed", [0, 1, 4])
+@pytest.mark.usefixtures("region_size")
 def test_calls_across_pages_and_modes(seed: int, virtual: bool) -> None:
     """Programs whose pages are swapped, patched and called, with every block compiled before it runs."""
     plain, forced = Bench("native"), Bench("forced")
@@ -25,6 +26,7 @@ def test_calls_across_pages_and_modes(seed: int, virtual: bool) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20, 24))
+@pytest.mark.usefixtures("region_size")
 def test_they_may_come_and_go(seed: int) -> None:
     """The same with regions taken out and put in at random places between slices of random length."""
     assert not calls_with_switches(seed, 10_000)[1]

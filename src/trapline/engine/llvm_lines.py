@@ -59,3 +59,15 @@ def called_through(line: str, name: str, function: str, more: str, *, convention
     """A call of a cold function as one through a pointer, of another convention where one is given."""
     line = line.replace(f"@p.{name}(", f"{function}(")
     return (line.replace("tail call i64", f"call {convention} i64") if convention else line) + more
+
+
+# --- names ---
+_DEFINED = re.compile(r"^(?:  %([-\w.$]+) = .*|([-\w.$]+):)$", re.M)
+_LOCAL = re.compile(r"(?:%|^(?=[-\w.$]+:$))([-\w.$]+)", re.M)
+
+
+def renamed(lines: list[str], *, suffix: str = ".q", keep: str = "") -> list[str]:
+    """The same text with other names for what it defines, values and labels, but one."""
+    text = "\n".join(lines)
+    own = {value or label for value, label in _DEFINED.findall(text)} - {keep}
+    return _LOCAL.sub(lambda m: f"{m[0]}{suffix}" if m[1] in own else m[0], text).split("\n")

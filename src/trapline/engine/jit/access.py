@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from trapline.engine import records
 from trapline.engine.compiler.fast_access import FAR, RARE_CALL, SPLIT
-from trapline.engine.jit.bases import Base, bases
+from trapline.engine.jit.bases import Base
 from trapline.engine.jit.source import PAGE
 from trapline.engine.llvm import LIKELY, STATE, STEADY, Builder, Flag, Pointer, Word, words
 from trapline.engine.llvm_lines import FIND
@@ -25,7 +25,6 @@ from trapline.lang.state.words import LAYOUT
 
 if TYPE_CHECKING:
     from trapline.engine.jit.groups import Group
-    from trapline.engine.jit.region import Region
     from trapline.isa.decode import Decoded
 
 NO_PAGE = -1
@@ -68,9 +67,9 @@ class LookUp:
 class Accesses:
     """The accesses of one region."""
 
-    def __init__(self, region: Region, *, linear: bool) -> None:
+    def __init__(self, known: dict[int, Base], *, linear: bool) -> None:
         self.linear = linear
-        self.bases = bases(region)
+        self.bases = known
         self.kept: set[str] = set()  # area and base register of the accesses that keep their page
 
     def slots(self) -> list[Pointer]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from trapline.engine.compiler.fast_access import COLD_CALL, FAR, SPLIT
 from trapline.engine.compiler.text import to_i64
 from trapline.engine.jit.access import Accesses
+from trapline.engine.jit.bases import bases
 from trapline.engine.jit.doubles import as_doubles, doubles
 from trapline.engine.jit.groups import groups_of
 from trapline.engine.jit.held import compare_words, held_words, hold, moved
@@ -26,7 +27,7 @@ from trapline.engine.jit.source import PAGE, prefix_words
 from trapline.engine.jit.template import HOSTED, PLAIN, PRESUMED
 from trapline.engine.jit.ways import AS_PRESUMED, IC, OUT_IC, OUT_REC, PC, REC, SET, TABLE, TLB, TO, Register, Ways
 from trapline.engine.llvm import CC, LIKELY, STATE, Builder, Flag, Word, defined, signature
-from trapline.engine.llvm_lines import STORES, called_through
+from trapline.engine.llvm_lines import STORES, called_through, renamed
 from trapline.engine.records import X0_SINK
 from trapline.isa.lookup import changes_mode
 from trapline.lang.facts import Flow
@@ -43,10 +44,9 @@ RARELY = {"_soft": " cold", "dirty": " cold"}  # how the names of functions end 
 DESTINATIONS = {MODE_M: TO_M, MODE_HS: TO_HS, MODE_VS: TO_VS}
 NO_UNWIND = " nounwind willreturn"  # of a look-up of a page
 NO_WRITES = f"{NO_UNWIND} memory(read, inaccessiblemem: readwrite)"
+NOWHERE = {("x", 0), ("x", X0_SINK)}  # registers of which the state knows nothing
 SLOTS = ("%x", "%f", "%w")  # of registers, and of words of the state that are held
 _TLB = re.compile(r"%tlb\b")
-_DEFINED = re.compile(r"^(?:  %([-\w.$]+) = .*|([-\w.$]+):)$", re.M)
-_LOCAL = re.compile(r"(?:%|^(?=[-\w.$]+:$))([-\w.$]+)", re.M)
 TRAILER = """!0 = !{!"branch_weights", i32 2000, i32 1}
 !1 = !{!"branch_weights", i32 1, i32 2000}
 !2 = distinct !{!2}
@@ -54,13 +54,6 @@ TRAILER = """!0 = !{!"branch_weights", i32 2000, i32 1}
 !4 = !{!3}
 !5 = !{}
 """
-
-
-def renamed(lines: list[str], *, suffix: str = ".q", keep: str = "") -> list[str]:
-    """The same text with other names for what it defines, values and labels, but one."""
-    text = "\n".join(lines)
-    own = {value or label for value, label in _DEFINED.findall(text)} - {keep}
-    return _LOCAL.sub(lambda m: f"{m[0]}{suffix}" if m[1] in own else m[0], text).split("\n")
 
 
 def operands_of(found: Decoded) -> dict[str, int]:
@@ -101,6 +94,7 @@ class Translator(Ways):
         *,
         linear: bool = False,
         plain: bool = False,
+        small: bool = False,
     ) -> None:
         super().__init__(region)
         self.plain = plain
@@ -109,8 +103,9 @@ class Translator(Ways):
         self.used: set[Register] = set()
         self.intrinsics: set[str] = set()
         self.written: dict[int, set[Register]] = {}
-        self.accesses = Accesses(region, linear=linear)
         self.held = self.may_hold()
+        self.in_state = small and not self.held and not self.has_plain()
+        self.accesses = Accesses({} if self.in_state else bases(region), linear=linear and not self.in_state)
         self.instances = {start: self.instantiate(block) for start, block in region.blocks.items()}
         self.dirty = self.flow()
 
@@ -128,6 +123,11 @@ class Translator(Ways):
             return frozenset()
         code = (pair for block in self.region.blocks.values() for pair in block.code)
         return held_words(self.pruned(self.template(place, found), place) for place, found in code)
+
+    def has_plain(self) -> bool:
+        """Whether there is floating point that presumes PLAIN_STATE."""
+        code = (pair for block in self.region.blocks.values() for pair in block.code)
+        return any(self.presumes_plain(found, self.template(place, found)) for place, found in code)
 
     def pruned(self, template: Template, place: int) -> str:
         """The text of a template for a place whose mode is presumed, without what cannot happen there."""
@@ -160,7 +160,7 @@ class Translator(Ways):
             self.used |= used
             written |= wrote
             texts.append(text)
-        self.written[block.start] = {w for w in written if w != ("x", X0_SINK)}
+        self.written[block.start] = written - NOWHERE
         return texts
 
     def instance(self, place: int, found: Decoded, position: int, slot: str = "") -> str:
@@ -385,7 +385,7 @@ class Translator(Ways):
         b.write("%ic0", IC)
         b.write(0, "%x0")
         self.accesses.forget(b)
-        for register in sorted(self.used - {("x", 0), ("x", X0_SINK)}):
+        for register in [] if self.in_state else sorted(self.used - NOWHERE):
             bank, number = register
             place = b.at(STATE, self.offset(register))
             type_ = self.type_of(register)
@@ -405,8 +405,12 @@ class Translator(Ways):
 
     def slots(self, b: Builder) -> None:
         """All slots."""
-        for register in sorted(self.used | {("x", 0), ("x", X0_SINK)}):
-            b.called(f"%{register[0]}{register[1]}", b.room, self.type_of(register))
+        for register in sorted(self.used | NOWHERE):
+            name = f"%{register[0]}{register[1]}"
+            if self.in_state and register not in NOWHERE:
+                b.called(name, b.at, STATE, self.offset(register))
+            else:
+                b.called(name, b.room, self.type_of(register))
         for slot in (IC, TO, OUT_REC, OUT_IC, *self.accesses.slots()):
             b.called(slot, b.room, "i64")
         if self.looks_plain:
@@ -478,9 +482,11 @@ def translate(
     *,
     linear: bool = False,
     plain: bool = False,
+    small: bool = False,
 ) -> str:
     """The LLVM text of a region, the function `region`; `cold` numbers the C functions in `cold_function`.
 
-    `linear`: guest addresses probably lie at one distance from the host's. `plain`: rounding is to nearest.
+    `linear`: guest addresses probably lie at one distance from the host's. `plain`: rounding is to nearest. `small`:
+    the place is one of many, so the code shall be short and soon there: registers stay in the state.
     """
-    return Translator(region, templates, cold, linear=linear, plain=plain).text()
+    return Translator(region, templates, cold, linear=linear, plain=plain, small=small).text()

@@ -10,6 +10,7 @@ is known in the set of now needs one comparison; otherwise the fetch entry has t
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 from trapline.engine.jit.access import Accesses
 from trapline.engine.jit.inexact import merged_if_clear
@@ -62,6 +63,8 @@ class Ways:
         self.doubles: set[int] = set()  # floating-point registers that are kept as such
         self.looks_plain = False  # whether there is floating point that presumes PLAIN_STATE
         self.held: frozenset[int] = frozenset()  # offsets of words of the state that have slots (jit.held)
+        self.in_state = False  # whether registers stay in the state: then a way out is shared by all who take it
+        self.shared: dict[tuple[object, ...], str] = {}
         self.n = 0
 
     # --- text ---
@@ -105,6 +108,8 @@ class Ways:
 
     def spill(self, registers_: set[Register], label: str) -> None:
         """Write registers, held words and what the host knows of NX back to the state."""
+        if self.in_state:
+            return
         b = self.tails
         if self.looks_plain:
             merged_if_clear(b, label)
@@ -161,22 +166,41 @@ class Ways:
         return rec
 
     # --- out ---
+    def out(self, way: tuple[object, ...], dirty: set[Register], leave: Callable[[], None]) -> str:
+        """Label of the end of a way out, which `leave` writes behind the registers."""
+        if not (self.in_state and way in self.shared):
+            self.shared[way] = label = self.tail_label("leave")
+            self.spill(dirty, label)
+            leave()
+        return self.shared[way]
+
     def leave_by_record(self, page: int, offset: int, dirty: set[Register]) -> str:
         """Label of a way out to the record of an offset of a page; 4096 is the page's end."""
+        out = self.out(("record", page), dirty, functools.partial(self.to_record, page, IC, begins=True))
         label = self.tail_label("rec")
-        self.spill(dirty, label)
-        rec = self.record(page, offset * 8, begins=True)
-        self.tail_call(self.tails.load_pointer(rec), rec, self.tails.read(IC))
+        self.tails.write(offset * 8, OUT_REC)
+        self.tails.goto(out)
         return label
+
+    def to_record(self, page: int, left: str, *, begins: bool = False) -> None:
+        """Go on by the record of a page whose place is in `%out.rec`."""
+        rec = self.record(page, self.tails.read(OUT_REC), begins=begins)
+        self.tail_call(self.tails.load_pointer(rec), rec, self.corrected() if left == OUT_IC else self.tails.read(IC))
 
     def leave_by_pc(self, function: str, dirty: set[Register], place: int | None = None) -> str:
         """Label of a way out to `%to`, or to a place of a known page, through one of the joints."""
-        b, label = self.tails, self.tail_label("goto")
-        self.spill(dirty, label)
-        self.put("next_pc", b.read(TO) if place is None else self.pc(place))
-        joint = b.load_pointer(self.field(b, function))
-        self.tail_call(joint, REC, b.read(IC))
+        out = self.out((function,), dirty, functools.partial(self.to_joint, function))
+        if place is None:
+            return out
+        label = self.tail_label("goto")
+        self.tails.write(self.pc(place), TO)
+        self.tails.goto(out)
         return label
+
+    def to_joint(self, function: str) -> None:
+        """Go on at `%to` through one of the joints."""
+        self.put("next_pc", self.tails.read(TO))
+        self.tail_call(self.tails.load_pointer(self.field(self.tails, function)), REC, self.tails.read(IC))
 
     def in_budget(self, spent: str, onward: str) -> None:
         """Go on, or leave where the budget is spent."""
@@ -210,19 +234,26 @@ class Ways:
 
     def enter(self, targets: list[int], dirty: set[Register], elsewhere: str) -> str:
         """Label that goes to the block that begins at `%to`, if it is one of these, within the budget."""
+        way = ("enter", *targets, elsewhere)
+        if self.in_state and way in self.shared:
+            return self.shared[way]
         by_page: dict[int, list[int]] = {}
         for target in targets:
             by_page.setdefault(target >> 12, []).append(target)
         onward = elsewhere
         for page, places in by_page.items():
             onward = self.enter_page(page, places, onward)
-        label = self.tail_label("enter")
+        label = self.shared[way] = self.tail_label("enter")
         self.in_budget(elsewhere, onward)
         return label
 
     def enter_page(self, page: int, places: list[int], elsewhere: str) -> str:
         """Label that goes to the block at `%to` in a page, if it is one of these."""
+        way = ("page", page, *places, elsewhere)
+        if self.in_state and way in self.shared:
+            return self.shared[way]
         b, label = self.tails, self.tail_label("page")
+        self.shared[way] = label
         found, probe = f"{label}.on", f"{label}.probe"
         pc = b.read(TO)
         first = b.mask(pc, -PAGE)
@@ -318,6 +349,10 @@ class Ways:
     def give_up(self, block: Block, dirty: set[Register], places: list[tuple[int, int]]) -> None:
         """The ways out of a block's instructions that give up: (place, what `ic` still lacks)."""
         b, label, entries = self.tails, f"up{block.start:x}", self.entries
+        up = ""
+        if any(place not in entries for place, _ in places):
+            page = block.start >> 12
+            up = self.out(("up", page), dirty, functools.partial(self.to_record, page, OUT_IC))
         for place, correction in places:
             b.begin(f"out{place:x}")
             b.write(correction, OUT_IC)
@@ -326,18 +361,12 @@ class Ways:
                 b.goto(f"{label}.head")
                 continue
             b.write((place & PAGE - 1) * 8, OUT_REC)
-            b.goto(label)
+            b.goto(up)
         if any(place in entries for place, _ in places):
             b.begin(f"{label}.head")
             self.spill(dirty, f"{label}.head")
             rec = self.record(0, block.start * 8)
             self.tail_call(self.own_handler(b, rec), rec, self.corrected())
-        if any(place not in entries for place, _ in places):
-            b.begin(label)
-            self.spill(dirty, label)
-            offset = b.read(OUT_REC)
-            rec = self.record(block.start >> 12, offset)
-            self.tail_call(b.load_pointer(rec), rec, self.corrected())
 
     def own_handler(self, b: Builder, rec: Pointer) -> Pointer:
         """The interpreter's handler of a record, whatever stands in its place (CodeArea.stub)."""
