@@ -142,7 +142,8 @@ def a_page(data: bytes) -> CodePage:
 
     memory = (ctypes.c_ubyte * 4096)(*data)
     BACKING.append(memory)
-    page = CodePage(ctypes.addressof(memory), 0, 0, memoryview(bytearray(CODE_PAGE_BYTES)), memory)
+    page = CodePage(0, memoryview(bytearray(CODE_PAGE_BYTES)))
+    page.host, page.owner = ctypes.addressof(memory), memory
     page.used[: len(data)] = b"\x01" * len(data)
     return page
 

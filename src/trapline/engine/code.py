@@ -107,8 +107,9 @@ class CodePage:
 
     __slots__ = ("host", "info", "memory", "owner", "regions", "table", "used", "view", "words")
 
-    def __init__(self, host: int, info: int, table: int, memory: memoryview, owner: object = None) -> None:
-        self.host, self.info, self.table, self.owner, self.memory = host, info, table, owner, memory
+    def __init__(self, table: int, memory: memoryview) -> None:
+        self.host, self.info, self.table, self.memory = 0, 0, table, memory
+        self.owner: object = None  # of the memory of its bytes
         self.view = memory[:TABLE_BYTES].cast("Q")
         self.used = memory[USED:PAGE_HOST]
         self.words = memory[PAGE_HOST:].cast("Q")
@@ -151,7 +152,7 @@ class CodeStore:
         self._odd = 2  # bit 1 of a target is an error without 16-bit instructions
         self.most = LEAST_PAGES
         self._free: list[tuple[int, memoryview]] = []
-        self._blanks: list[tuple[int, memoryview]] = []  # tables in which nothing is decoded
+        self._blanks: list[CodePage] = []  # pages to come: nothing is decoded, and nothing known but their tables
         self._mark_code = _NATIVE[5](symbols["c.mark_code"])
         self._release_code = _NATIVE[2](symbols["c.release_code"])
         self._forget_bytes = _NATIVE[4](symbols["c.forget_bytes"])
@@ -167,7 +168,7 @@ class CodeStore:
             words[2 * slot] = symbols["h.page_end"]
         self._blank = bytes(blank)
 
-    def _blank_table(self) -> tuple[int, memoryview]:
+    def _blank_page(self) -> CodePage:
         with self.lock:
             if not self._free:
                 chunk = anonymous(CHUNK)
@@ -180,28 +181,33 @@ class CodeStore:
                     self._free.append((base + i * CODE_PAGE_BYTES, part))
             table, memory = self._free.pop()
         memory[:TABLE_BYTES] = self._blank
-        return table, memory
+        return self._to_come(table, memory)
+
+    def _to_come(self, table: int, memory: memoryview) -> CodePage:
+        """The page that will have a table in which nothing is decoded."""
+        page = CodePage(table, memory)
+        page.put(UNDECODED, self.symbols["h.undecoded"])
+        page.put(DATA_STORES, FIRST_DATA_STORES)
+        page.put(DATA_STORES_AT_FIRST, FIRST_DATA_STORES)
+        for place in range(PLACES):
+            page.put(STORED_AT + 8 * place, EMPTY)
+        return page
 
     def blank_ahead(self) -> None:
         """Fill tables for pages to come, in another thread than the harts': the host clears ten pages for each."""
         while len(self._blanks) < AHEAD:
-            self._blanks.append(self._blank_table())
+            self._blanks.append(self._blank_page())
 
     def new_page(self, info: int, host: int, owner: object) -> CodePage:
         """Make an empty table for the page at a host address, in memory of an owner, and enter it at its info word."""
-        table, memory = self._blanks.pop() if self._blanks else self._blank_table()
-        page = CodePage(host, info, table, memory, owner)
+        page = self._blanks.pop() if self._blanks else self._blank_page()
+        page.host, page.info, page.owner = host, info, owner
         word = ctypes.c_uint64.from_address(info)
         page.put(PAGE_HOST, host)
-        page.put(UNDECODED, self.symbols["h.undecoded"])
         page.put(FIRST_HART, self.first_hart)
-        page.put(DATA_STORES, FIRST_DATA_STORES)
-        page.put(DATA_STORES_AT_FIRST, FIRST_DATA_STORES)
         page.put(ANYWHERE, int(word.value != 0))
-        for place in range(PLACES):
-            page.put(STORED_AT + 8 * place, EMPTY)
-        self.by_table[table] = self.by_info[info] = page
-        word.value = table
+        self.by_table[page.table] = self.by_info[info] = page
+        word.value = page.table
         if self.on_new_page is not None:
             self.on_new_page(page)
         return page
@@ -230,7 +236,7 @@ class CodeStore:
         self.forget(page)
         del self.by_table[page.table]
         ctypes.c_uint64.from_address(info).value = 0
-        self._blanks.append((page.table, page.memory))
+        self._blanks.append(self._to_come(page.table, page.memory))
 
     def table_of(self, record: int) -> int | None:
         """The table that a record is in."""
