@@ -92,6 +92,35 @@ def test_a_step_through_a_range_is_interrupted(tmp_path: Path) -> None:
             assert gdb.answer() == "T02thread:1;"
 
 
+def test_a_step_through_a_range_is_interrupted_between_two_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C is the reason of the stop also where it is met when the run looks at its client between two steps."""
+    monkeypatch.setattr("trapline.gdb.debugger._STEPS", 1)
+    with behind(spinning(), tmp_path) as run:
+        gdb = run.client()
+        gdb.socket.settimeout(5)
+        for number in range(20):
+            gdb.send(f"vCont;r0,{1 << 63:x}:1")
+            time.sleep(number / 2_000)
+            gdb.raw(b"\x03")
+            assert gdb.answer() == "T02thread:1;"
+
+
+def test_a_client_dies_in_a_step_through_a_range(tmp_path: Path) -> None:
+    """The run goes on at its usual speed when nobody waits for the end of a step any more."""
+    machine = spinning()
+    with behind(machine, tmp_path) as run:
+        gdb = run.client()
+        gdb.send(f"vCont;r0,{1 << 63:x}:1")
+        time.sleep(0.2)
+        gdb.socket.close()
+        deadline = time.monotonic() + 20
+        while int(machine.harts[0].instret) < 5_000_000 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert int(machine.harts[0].instret) >= 5_000_000
+
+
 def test_the_way_back_is_interrupted(tmp_path: Path) -> None:
     """Ctrl-C ends a reverse-continue long before it has looked at all of the past."""
     with behind(spinning(), tmp_path) as run:

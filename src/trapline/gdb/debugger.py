@@ -121,6 +121,8 @@ class Debugger:
             done = self._target.position() - began_at
             if result.reason in ("stop", "step", "debugger"):
                 self._report(result.reason)
+                if self._client is None:
+                    move = None  # nobody waits for the end of a step any more
                 continue
             self._finish(result)
             if result.reason == "limit":
@@ -151,8 +153,9 @@ class Debugger:
             if result.reason != "step" or not inside:
                 return _with_instructions(result, done)
             if steps % _STEPS == 0:
-                self._look_at_client()
-                if self._client is None or self._client.packets:
+                if self._is_interrupted():
+                    return _with_instructions(replace(result, reason="debugger"), done)
+                if self._client is None:
                     return _with_instructions(result, done)
 
     def _slice(self) -> int | None:
@@ -261,13 +264,19 @@ class Debugger:
 
     # --- while it runs ---
     def _look(self) -> None:
+        if self._is_interrupted():
+            self._target.machine.interrupt("debugger", "the debugger stops the run")
+
+    def _is_interrupted(self) -> bool:
+        """Look at the client, and hold the run if it wants something."""
         self._look_at_client()
         client = self._client
-        if client is not None and client.packets and not self._held:
-            self._held = client.interrupted = True
-            if client.packets[0] == STOP_BYTE:
-                client.packets.pop(0)
-            self._target.machine.interrupt("debugger", "the debugger stops the run")
+        if client is None or not client.packets or self._held:
+            return False
+        self._held = client.interrupted = True
+        if client.packets[0] == STOP_BYTE:
+            client.packets.pop(0)
+        return True
 
     def _look_at_client(self) -> None:
         self._accept()
