@@ -8,6 +8,7 @@ import io
 import lzma
 import os
 import struct
+import threading
 import time
 import tracemalloc
 import zlib
@@ -134,6 +135,22 @@ def linux_image(size: int) -> bytes:
     """A Linux Image whose first half is seen in the file."""
     head = LINUX_HEADER.pack(0x6F, 0, 0x20_0000, size, 0, 2, 0, 0, b"RISCV\0\0\0", b"RSC\x05", 0)
     return head + b"\xa5" * (size - len(head))
+
+
+def test_a_kernel_and_an_initrd_through_pipes() -> None:
+    """What a shell puts in the place of a file (`<(command)`) is read whole, though no size is known of it."""
+    data = linux_image(MIB)
+    read, write = os.pipe()
+    with os.fdopen(read, "rb"):
+        writer = threading.Thread(target=lambda: os.fdopen(write, "wb").write(data))
+        writer.start()
+        assert read_program(f"/dev/fd/{read}") == data
+        writer.join()
+    read, write = os.pipe()
+    with os.fdopen(read, "rb"), os.fdopen(write, "wb") as end:
+        end.write(b"initrd")
+        end.close()
+        assert read_initrd(f"/dev/fd/{read}", MIB) == b"initrd"
 
 
 @pytest.mark.parametrize("kind", ["image", "elf", "packed"])

@@ -55,7 +55,11 @@ class OpenFile:
                 errors.append(error)
 
         other = threading.Thread(target=rest)
-        other.start()
+        try:
+            other.start()
+        except RuntimeError:  # the host gives no more threads
+            self._fill(view, start)
+            return
         try:
             self._fill(view[:first], start)
         finally:

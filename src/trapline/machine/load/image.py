@@ -63,8 +63,9 @@ def read_program(path: str | Path, bound: MostBytes = UNBOUND) -> Content:
         with open_input(path) as file:
             data = file.read(LINUX_HEADER.size)
             status = os.fstat(file.fileno())
-            large = stat.S_ISREG(status.st_mode) and status.st_size > most
-            if large or (linux_header(data) is not None and data[4:8] != b"zimg"):
+            known = stat.S_ISREG(status.st_mode) and status.st_size > len(data)  # of what is none, no size is
+            large = known and status.st_size > most
+            if large or (known and linux_header(data) is not None and data[4:8] != b"zimg"):
                 content = OpenFile(file, str(path))
                 return unpacked(content, str(path), bound.of) if large else content
             data += file.read(most + 1 - len(data))
@@ -83,7 +84,7 @@ def read_initrd(path: str | Path, memory: int) -> Content:
         with open_input(path) as file:
             status = os.fstat(file.fileno())
             size = status.st_size
-            if stat.S_ISREG(status.st_mode) and size <= memory:
+            if stat.S_ISREG(status.st_mode) and 0 < size <= memory:
                 return OpenFile(file, str(path))
             data = file.read(memory + 1) if size <= memory else b""
     except OSError as error:
