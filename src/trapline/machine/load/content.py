@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable
 from typing import Protocol
 
+MOST = 1 << 30  # bytes of a program that somebody gets who names no number
 _PAGE = 4096
 _MUCH = 4 << 20  # bytes
 

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from trapline.dataclass import dataclass, replace
 from trapline.lang.given import require_kind
-from trapline.machine.load.content import Content, ImageError, Memory, OpenFile, place
+from trapline.machine.load.content import MOST, Content, ImageError, Memory, OpenFile, place
 from trapline.machine.load.elf import Elf, Segment, is_elf, parse
 from trapline.machine.load.kernel_image import LINUX_HEADER, linux_header, require_kernel, unpacked
-from trapline.machine.load.packed import MOST
 from trapline.named_files import open_input
 
 _FLAG_BIG_ENDIAN = 1

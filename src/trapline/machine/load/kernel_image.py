@@ -9,8 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-from trapline.machine.load.content import Content, ImageError
-from trapline.machine.load.packed import MOST, DamagedError, MissingLibraryError, TooLargeError, unpack
+from trapline.machine.load.content import MOST, Content, ImageError
 
 # Two instructions, text_offset, image_size, flags, version, magics.
 LINUX_HEADER = struct.Struct("<IIQQQIIQ8s4sI")
@@ -55,6 +54,8 @@ def unpacked(data: Content, name: str, most: int | Callable[[bytes], int] = MOST
         kind, start, end = _ZBOOT[called], offset, offset + size
     if not kind:
         return data
+    from trapline.machine.load.packed import DamagedError, MissingLibraryError, TooLargeError, unpack
+
     try:
         content = unpack(data, kind, most, start, end)
     except TooLargeError as error:

@@ -9,7 +9,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-MOST = 1 << 30  # bytes that somebody who names no number gets at most
+from trapline.machine.load.content import MOST
+
 _PIECE, _FEED = 1 << 20, 64 << 10  # bytes that come out, and go in, at a time
 _ZSTD_FEED = 512  # four bytes of it may be a block of 128 KiB
 _DICTIONARY = 256 << 20  # bytes of memory for what xz and zstd refer back to
