@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from tests.engine.harness import BASE, Bench
+from trapline.engine.code import Installed
 from trapline.engine.jit.heat import (
     AGAIN,
     ALONE,
@@ -105,6 +108,59 @@ def test_small_regions_have_short_code(monkeypatch: pytest.MonkeyPatch) -> None:
         states.append(bench.state())
     assert lengths[1] * 2 < lengths[0]
     assert states[0] == states[1]
+
+
+GROWING = """
+    li s0, 100000000
+again:
+    addi s1, s1, 3
+    xor s2, s1, s0
+    addi s0, s0, -1
+    bnez s0, again
+end: j end
+"""
+
+
+def test_a_small_region_of_what_is_hot_gets_a_larger_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A place that is no longer one of many gets the region of one that never was, and keeps it for the next run."""
+    monkeypatch.setenv("TRAPLINE_CACHE", str(tmp_path))
+    tiered, plain = Bench("tiered", GROWING), Bench("native", GROWING)
+    tier = tiered.engine.tier
+    size = Heat.size
+    monkeypatch.setattr(Heat, "size", lambda *_: PART)
+    assert run_until(tiered, plain, lambda: [r.small for r in regions(tiered)] == [True])
+    monkeypatch.setattr(Heat, "size", size)
+    assert run_until(tiered, plain, lambda: any(not r.small and r.heads for r in regions(tiered)))
+    entered = [region for region in regions(tiered) if tiered_entry(region)]
+    assert [region.small for region in entered] == [False]
+    assert tiered.state() == plain.state()
+    tier.close()
+    again = Bench("tiered", GROWING)
+    assert run_until(again, Bench("native", GROWING), lambda: bool(regions(again)))
+    assert [region.small for region in regions(again)] == [False]
+    assert again.engine.tier.compiled == 0
+    again.engine.tier.close()
+
+
+def regions(bench: Bench) -> list[Installed]:
+    """The regions that a program's one page has."""
+    return [region for page in bench.engine.code.by_table.values() for region in page.regions]
+
+
+def tiered_entry(region: Installed) -> bool:
+    """Whether some record leads into a region."""
+    return any(region.page.view[head] == stub for head, (stub, _) in region.heads.items())
+
+
+def run_until(tiered: Bench, plain: Bench, there: Callable[[], bool]) -> bool:
+    """Run both until something is there; whether it came."""
+    deadline = time.monotonic() + 30
+    while not there() and time.monotonic() < deadline:
+        for bench in (tiered, plain):
+            bench.run(300_000)
+    for bench in (tiered, plain):
+        bench.run(100_001)
+    return there()
 
 
 def test_a_place_whose_region_went_is_counted_anew() -> None:

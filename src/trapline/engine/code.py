@@ -79,6 +79,7 @@ class Installed:
     code: int
     parts: list[tuple[CodePage, Covered]]
     entries: tuple[int, ...]
+    small: bool = False  # a larger one may take its place
     heads: dict[int, tuple[int, int]] = field(default_factory=dict)
     offers: list[Offer] = field(default_factory=list)  # those that may still be open
     since: float = field(default_factory=time.monotonic)

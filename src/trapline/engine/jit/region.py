@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from trapline.engine.jit import jump_table
-from trapline.engine.jit.heat import WHOLE, Size
-from trapline.engine.jit.source import ANY, HOSTED_BIT, PAGE, Source
+from trapline.engine.jit.heat import PART, WHOLE, Size
+from trapline.engine.jit.source import ANY, HOSTED_BIT, PAGE, SMALL_BIT, Source
 from trapline.isa.lookup import changes_mode, is_branch
 from trapline.lang.facts import Flow
 
@@ -69,6 +69,7 @@ class Region:
     by_mode: bool = False  # whether the code presumes the mode of the head
     called: list[int] = field(default_factory=list)  # where calls through registers may go
     switched: dict[int, list[int]] = field(default_factory=dict)  # and jumps, by their places
+    small: bool = False  # whether its place is one of many
 
     @property
     def size(self) -> int:
@@ -95,7 +96,7 @@ class Region:
         covered = [(block.start, block.end) for block in self.blocks.values()]
         mode = self.pages.mode(0) if self.by_mode else None
         mode = ANY if mode is None else mode | HOSTED_BIT if self.hosted else mode
-        return self.pages.source(self.page_count, mode, self.entries(), covered)
+        return self.pages.source(self.page_count, mode | SMALL_BIT * self.small, self.entries(), covered)
 
     def entries(self) -> tuple[int, ...]:
         """Offsets in the first page at which the region is entered: its head, and where calls and traps come back to.
@@ -259,7 +260,8 @@ class Former:
         inner = {place: kept for place, to in switched.items() if (kept := sorted(blocks.keys() & set(to)))}
         called &= blocks.keys()
         return Region(
-            head, blocks, returns, self.pages, resumes, handlers, self.hosted, entered, by_mode, sorted(called), inner
+            head, blocks, returns, self.pages, resumes, handlers, self.hosted, entered, by_mode, sorted(called), inner,
+            size is PART,
         )  # fmt: skip
 
     def explore_all(self, limit: int) -> None:

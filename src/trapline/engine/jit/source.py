@@ -22,8 +22,9 @@ MASK = (1 << 64) - 1
 Resolve = Callable[[int], "CodePage | None"]
 Where = tuple[int, int]
 Somewhere = tuple[int, int]  # a virtual address, and the mode in which code runs there
-ANY = 255  # the mode of a region that presumes none
+ANY = 63  # the mode of a region that presumes none
 HOSTED_BIT = 1 << 4  # beside the mode: the region presumes that a hosted level handles calls
+SMALL_BIT = 1 << 6  # beside it, too: the region was made of a place that was one of many
 FAR = 1 << 31  # pages, and more: no page of a region lies so far from the first of its family
 _PLACES, _WHERE = struct.Struct("<II"), struct.Struct("<Bi")
 
@@ -191,6 +192,11 @@ class Source:
     entries: tuple[int, ...]
     covered: Covered
     content: tuple[bytes, ...]
+
+    @property
+    def small(self) -> bool:
+        """Whether a place was one of many when this was made of it: a larger region may take its place."""
+        return self.mode & SMALL_BIT != 0
 
     @property
     def current(self) -> bool:

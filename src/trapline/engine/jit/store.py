@@ -18,7 +18,7 @@ from trapline.dataclass import dataclass
 from trapline.digest import blake2b, sha256
 from trapline.engine import owned
 from trapline.engine.cache import image_key
-from trapline.engine.jit.source import ANY, PAGE, WINDOW, Source, Where, pack, unpack, window_in, window_of
+from trapline.engine.jit.source import ANY, PAGE, SMALL_BIT, WINDOW, Source, Where, pack, unpack, window_in, window_of
 from trapline.engine.kept_files import kept_file
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ class RegionStore:
     def find(self, pages: Pages, head: int) -> tuple[Source, bytes, bytes] | None:
         """The largest kept region whose bytes lie around a head: what it is made of, its code, the bytes' digest."""
         around = self.index.get(window_of(pages.found[0], head), [])
-        for kept in sorted(around, key=lambda kept: -kept.instructions):
+        for kept in sorted(around, key=lambda kept: (-kept.instructions, kept.mode & SMALL_BIT)):
             source = self._source(pages, kept)
             if source is not None and source.digest() == kept.digest:
                 code = self._code(kept)
@@ -227,7 +227,7 @@ class RegionStore:
 
     @staticmethod
     def _source(pages: Pages, kept: Kept) -> Source | None:
-        if kept.mode not in (ANY, pages.mode(0), pages.mode_with_hosted()):
+        if kept.mode & ~SMALL_BIT not in (ANY, pages.mode(0), pages.mode_with_hosted()):
             return None
         found = []
         for where in kept.where:

@@ -23,7 +23,7 @@ from trapline.engine import perf_map
 from trapline.engine.code import Installed
 from trapline.engine.jit import thread
 from trapline.engine.jit.area import CODE_BYTES, CodeArea
-from trapline.engine.jit.heat import AGAIN, MOST_PLACES, TOGETHER_SAMPLES, Heat
+from trapline.engine.jit.heat import AGAIN, MOST_PLACES, PART, TOGETHER_SAMPLES, Heat
 from trapline.engine.jit.offer import Offer
 from trapline.engine.jit.source import PAGE, Pages, window_of
 from trapline.engine.jit.surroundings import Surroundings, is_linear, read_data, tables_at
@@ -72,6 +72,7 @@ class Tier:
         self.started = False
         self.heat = Heat(code.table_of, len(os.sched_getaffinity(0)))
         self.done: set[tuple[int, int]] = set()
+        self.grown: set[tuple[int, int]] = set()  # small regions' heads of which larger ones were made
         self.compiled = self.found = self.instructions = self.flushes = 0
         self.failure: BaseException | None = None
         self._flushed, self._flushed_at = False, 0.0  # what is known of places is of regions that are gone
@@ -169,6 +170,7 @@ class Tier:
         self._flushed = False
         self.heat.clear()
         self.done.clear()
+        self.grown.clear()
 
     # --- finding ---
     def look(self) -> bool:
@@ -177,8 +179,9 @@ class Tier:
         if self._flushed:
             self.forget_places()
         self.settle()
-        if len(self.done) > MOST_PLACES:
-            self.done.clear()
+        for known in (self.done, self.grown):
+            if len(known) > MOST_PLACES:
+                known.clear()
         for hart in self._harts:
             for record, news in self.heat.samples(hart):
                 new = new or news
@@ -346,10 +349,28 @@ class Tier:
         self.found += entered
         return entered
 
+    def undone(self, record: int) -> tuple[CodePage, int] | None:
+        """The place of a record of which nothing was made yet."""
+        where = self.place(record)
+        return None if where is None or (record, where[0].epoch) in self.done else where
+
+    def larger(self, record: int) -> tuple[CodePage, int] | None:
+        """The place of a small region's head that is one of few now and hot: it shall have a larger one, once."""
+        where = self.page_of(record)
+        if where is None or self.heat.size(record) is PART or not self.heat.is_hot(record, AGAIN):
+            return None
+        page, head = where
+        with self.code.lock:
+            small = any(region.small and region.page is page and head in region.heads for region in page.regions)
+        if not small or (record, page.epoch) in self.grown:
+            return None
+        self.grown.add((record, page.epoch))
+        return where
+
     def job(self, record: int) -> Job | None:
         """What there is to compile for a record, once."""
-        where = self.place(record)
-        if where is None or (record, where[0].epoch) in self.done or where[1] == PAGE - 2:
+        where = self.larger(record) or self.undone(record)
+        if where is None or where[1] == PAGE - 2:
             return None
         assert self.code.decoder is not None
         self.done.add((record, where[0].epoch))
@@ -381,7 +402,7 @@ class Tier:
         """
         page = source.pages[0]
         with self.code.lock:
-            if self.area is None or not any(self.enterable(page, e) for e in source.entries):
+            if self.area is None or all(self.own_handler(page, e, source.small) is None for e in source.entries):
                 return False
             if not source.current or any(self.code.by_table.get(part.table) is not part for part in source.pages):
                 return False
@@ -390,17 +411,25 @@ class Tier:
             start = self.area.add([p.table for p in source.pages], code, len(source.entries))
             if start is None:
                 return False
-            region = Installed(page, start, source.parts(), source.entries)
+            region = Installed(page, start, source.parts(), source.entries, source.small)
             for part in {p.table: p for p in source.pages}.values():
                 part.regions.append(region)
             entered = self.enter(region, record, source)
         perf_map.add([(start, len(code), f"region.{page.host:x}.{min(source.entries):x}")])
         return entered
 
-    def enterable(self, page: CodePage, head: int) -> bool:
-        """Whether a record is decoded and leads into no region."""
-        original = page.view[head]
-        return original != self._undecoded and (self.area is None or original not in self.area)
+    def own_handler(self, page: CodePage, head: int, small: bool) -> int | None:
+        """The handler of a record that may lead into a region; None if it is undecoded, or leads into one that stays.
+
+        A small region gives way to one that is not.
+        """
+        now = page.view[head]
+        if now == self._undecoded:
+            return None
+        if self.area is None or now not in self.area:
+            return now
+        ways = [region.heads.get(head, (0, 0)) for region in page.regions if region.small and region.page is page]
+        return None if small else next((own for stub, own in ways if stub == now), None)
 
     def enter(self, region: Installed, record: int, source: Source | None = None) -> bool:
         """Lead records of a region's entries into it, those that are decoded by now; return whether there were any.
@@ -411,12 +440,12 @@ class Tier:
         heads = []
         region.offers = [offer for offer in region.offers if offer.open]
         for head in region.entries:
-            original = region.page.view[head]
-            if original != self._undecoded and original not in self.area and not region.offers:
-                stub = self.area.stub(original, region.code)
+            now, own = region.page.view[head], self.own_handler(region.page, head, region.small)
+            if own is not None and not region.offers:
+                stub = self.area.stub(own, region.code)
                 if stub is not None:
-                    region.heads[head] = stub, original
-                    heads.append((region.page.table + head * 8, original, stub))
+                    region.heads[head] = stub, own
+                    heads.append((region.page.table + head * 8, now, stub))
         if not heads:
             return bool(region.offers)
         offer = Offer(source, heads)

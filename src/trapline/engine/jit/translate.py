@@ -94,7 +94,6 @@ class Translator(Ways):
         *,
         linear: bool = False,
         plain: bool = False,
-        small: bool = False,
     ) -> None:
         super().__init__(region)
         self.plain = plain
@@ -104,7 +103,7 @@ class Translator(Ways):
         self.intrinsics: set[str] = set()
         self.written: dict[int, set[Register]] = {}
         self.held = self.may_hold()
-        self.in_state = small and not self.held and not self.has_plain()
+        self.in_state = region.small and not self.held and not self.has_plain()
         self.accesses = Accesses({} if self.in_state else bases(region), linear=linear and not self.in_state)
         self.instances = {start: self.instantiate(block) for start, block in region.blocks.items()}
         self.dirty = self.flow()
@@ -482,11 +481,10 @@ def translate(
     *,
     linear: bool = False,
     plain: bool = False,
-    small: bool = False,
 ) -> str:
     """The LLVM text of a region, the function `region`; `cold` numbers the C functions in `cold_function`.
 
-    `linear`: guest addresses probably lie at one distance from the host's. `plain`: rounding is to nearest. `small`:
-    the place is one of many, so the code shall be short and soon there: registers stay in the state.
+    `linear`: guest addresses probably lie at one distance from the host's. `plain`: rounding is to nearest. The code of
+    a small region shall be short and soon there: registers stay in the state.
     """
-    return Translator(region, templates, cold, linear=linear, plain=plain, small=small).text()
+    return Translator(region, templates, cold, linear=linear, plain=plain).text()

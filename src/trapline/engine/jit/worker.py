@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from trapline.dataclass import dataclass
-from trapline.engine.jit.heat import PART, WHOLE, Size
+from trapline.engine.jit.heat import WHOLE, Size
 from trapline.engine.link import LinkError
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Builder:
             self._compiler = Compiler()
         from trapline.engine.jit.translate import translate
 
-        text = translate(region, usable, self.cold, linear=job.linear, plain=job.plain, small=job.size is PART)
+        text = translate(region, usable, self.cold, linear=job.linear, plain=job.plain)
         try:
             code = self._compiler.compile(text)
         except LinkError:
