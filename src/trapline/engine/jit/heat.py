@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 RING = SAMPLES
 RECORDS, PCS, MODES = (LAYOUT.fields[f"sample_{name}"].index for name in ("record", "pc", "mode"))
 KEPT_SAMPLES, HOT_SAMPLES = 2, 32  # of a place: for so many a kept region is looked for; fewer are never hot
+GROWN_SAMPLES = 1024  # of a place that is not one of many any more, until it gets a larger one
 ONE_OF = 20  # a place with less than one of so many samples gets a smaller region
 SHARE = 50  # a place that has one of so many samples is hot
 MOST_SAMPLES = 256  # and so is one with so many
@@ -111,6 +112,10 @@ class Heat:
     def size(self, record: int) -> Size:
         """How large the region of a place may be: among many places LLVM's time is better spent on several of them."""
         return PART if self.counts.get(record, 0) * ONE_OF < self.total else WHOLE
+
+    def is_one_of_few(self, record: int) -> bool:
+        """Whether a place has so many samples, and such a share of them, that a small region is not enough for it."""
+        return self.counts.get(record, 0) >= GROWN_SAMPLES and self.size(record) is WHOLE
 
     def remember(self, record: int, samples: int) -> None:
         """A place had so many samples in earlier runs."""

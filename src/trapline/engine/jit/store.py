@@ -197,9 +197,13 @@ class RegionStore:
         """Whether there is a region that begins like this."""
         return window in self.index
 
-    def find(self, pages: Pages, head: int) -> tuple[Source, bytes, bytes] | None:
-        """The largest kept region whose bytes lie around a head: what it is made of, its code, the bytes' digest."""
+    def find(self, pages: Pages, head: int, *, whole: bool = False) -> tuple[Source, bytes, bytes] | None:
+        """The largest kept region whose bytes lie around a head: what it is made of, its code, the bytes' digest.
+
+        `whole`: none of those that are small.
+        """
         around = self.index.get(window_of(pages.found[0], head), [])
+        around = [kept for kept in around if not kept.mode & SMALL_BIT] if whole else around
         for kept in sorted(around, key=lambda kept: (-kept.instructions, kept.mode & SMALL_BIT)):
             source = self._source(pages, kept)
             if source is not None and source.digest() == kept.digest:

@@ -23,7 +23,7 @@ from trapline.engine import perf_map
 from trapline.engine.code import Installed
 from trapline.engine.jit import thread
 from trapline.engine.jit.area import CODE_BYTES, CodeArea
-from trapline.engine.jit.heat import AGAIN, MOST_PLACES, PART, TOGETHER_SAMPLES, Heat
+from trapline.engine.jit.heat import AGAIN, MOST_PLACES, TOGETHER_SAMPLES, Heat
 from trapline.engine.jit.offer import Offer
 from trapline.engine.jit.source import PAGE, Pages, window_of
 from trapline.engine.jit.surroundings import Surroundings, is_linear, read_data, tables_at
@@ -357,7 +357,7 @@ class Tier:
     def larger(self, record: int) -> tuple[CodePage, int] | None:
         """The place of a small region's head that is one of few now and hot: it shall have a larger one, once."""
         where = self.page_of(record)
-        if where is None or self.heat.size(record) is PART or not self.heat.is_hot(record, AGAIN):
+        if where is None or not self.heat.is_one_of_few(record):
             return None
         page, head = where
         with self.code.lock:
@@ -369,7 +369,11 @@ class Tier:
 
     def job(self, record: int) -> Job | None:
         """What there is to compile for a record, once."""
-        where = self.larger(record) or self.undone(record)
+        where = self.larger(record)
+        if where is not None and (kept := self.store().find(self.pages(where[0], record), where[1], whole=True)):
+            self.found += self.install(*kept, record)
+            return None
+        where = where or self.undone(record)
         if where is None or where[1] == PAGE - 2:
             return None
         assert self.code.decoder is not None
