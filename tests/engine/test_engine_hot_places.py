@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from tests.engine.harness import BASE, Bench
+from tests.engine.harness import BASE, ENGINES, Bench
 from trapline.engine.code import Installed
 from trapline.engine.jit.heat import (
     AGAIN,
@@ -248,8 +248,9 @@ def test_one_cpu_is_for_the_guest() -> None:
     assert alone.heat.hot == {0x1000}
 
 
-def test_code_that_a_region_has_is_compiled_again_only_where_it_is_very_hot() -> None:
+def test_code_that_a_region_has_is_compiled_again_only_where_it_is_very_hot(monkeypatch: pytest.MonkeyPatch) -> None:
     """A place inside a region that is entered elsewhere must be four times as hot to become the head of another."""
+    monkeypatch.setitem(ENGINES, "tiered", "fresh")
     bench = Bench("tiered", "li a0, 0\nagain:\naddi a0, a0, 1\nxor a1, a1, a0\nj again")
     bench.run(100)
     tier, page = bench.engine.tier, next(iter(bench.engine.code.by_table.values()))
