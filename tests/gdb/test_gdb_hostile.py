@@ -80,29 +80,19 @@ def test_each_packet_has_an_answer(seed: int, harts: int, tmp_path: Path) -> Non
         assert gdb.ask("?").startswith("T")
 
 
-def test_a_step_through_a_range_is_interrupted(tmp_path: Path) -> None:
-    """Ctrl-C ends a step through a range at any time, also where a single step was over just then."""
+@pytest.mark.parametrize(("steps", "pause"), [(None, 1 / 30_000), (1, 1 / 6_000)], ids=["usual", "always-looking"])
+def test_a_step_through_a_range_is_interrupted(
+    steps: int | None, pause: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C is the reason why a step through a range ends, wherever it is met: in a step, or between two of them."""
+    if steps is not None:
+        monkeypatch.setattr("trapline.gdb.debugger._STEPS", steps)
     with behind(spinning(), tmp_path) as run:
         gdb = run.client()
         gdb.socket.settimeout(5)
         for number in range(60):
             gdb.send(f"vCont;r0,{1 << 63:x}:1")
-            time.sleep(number / 30_000)
-            gdb.raw(b"\x03")
-            assert gdb.answer() == "T02thread:1;"
-
-
-def test_a_step_through_a_range_is_interrupted_between_two_steps(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Ctrl-C is the reason of the stop also where it is met when the run looks at its client between two steps."""
-    monkeypatch.setattr("trapline.gdb.debugger._STEPS", 1)
-    with behind(spinning(), tmp_path) as run:
-        gdb = run.client()
-        gdb.socket.settimeout(5)
-        for number in range(20):
-            gdb.send(f"vCont;r0,{1 << 63:x}:1")
-            time.sleep(number / 2_000)
+            time.sleep(number * pause)
             gdb.raw(b"\x03")
             assert gdb.answer() == "T02thread:1;"
 

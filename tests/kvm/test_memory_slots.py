@@ -80,6 +80,25 @@ def test_a_file_behind_a_slot(tmp_path: Path) -> None:
     assert file.read_bytes()[0] == 0x11
 
 
+def test_holes_of_a_file_behind_a_slot_take_no_memory(tmp_path: Path) -> None:
+    """Of a gigabyte in which little stands only that is read, and the rest is zero."""
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+    file = tmp_path / "disk"
+    with file.open("wb") as written:
+        for at in (0x5000, 512 << 20, (1 << 30) - 8):
+            written.seek(at)
+            written.write(at.to_bytes(8, "little"))
+    machine, before = vm(), resident()
+    machine.add_memory(0x9000_0000, 1 << 30, SlotKind.FILE, file=file)
+    assert resident() - before < 64 << 20
+    for at in (0x5000, 512 << 20, (1 << 30) - 8):
+        assert machine.read_memory(0x9000_0000 + at, 8) == at.to_bytes(8, "little")
+    assert machine.read_memory(0x9000_0000 + (256 << 20), 8) == bytes(8)
+
+
 def test_a_file_behind_a_slot_that_shrinks(tmp_path: Path) -> None:
     """What happens to the file after its slot was made does not reach the guest."""
     file = tmp_path / "disk"

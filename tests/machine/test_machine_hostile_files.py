@@ -153,6 +153,21 @@ def test_a_kernel_and_an_initrd_through_pipes() -> None:
         assert read_initrd(f"/dev/fd/{read}", MIB) == b"initrd"
 
 
+def test_a_host_without_threads_reads_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large Image is read whole also where no second thread can be had."""
+    data = linux_image(8 * MIB)
+    (tmp_path / "Image").write_bytes(data)
+    content = read_program(tmp_path / "Image")
+
+    def none(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", none)
+    ours = memory(16 * MIB)
+    load_program(ours, content, "p", BASE)
+    assert ours.read(BASE, 8 * MIB) == data
+
+
 @pytest.mark.parametrize("kind", ["image", "elf", "packed"])
 def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path, kind: str) -> None:
     """A program file that becomes shorter between its check and its copy is an error of the file."""

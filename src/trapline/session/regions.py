@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import os
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -39,9 +41,26 @@ class Backing:
         self.block = anonymous(size)
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.block))
         self.view = memoryview(self.block)
-        if file is not None and file.readinto(self.view) < size:
-            raise ValueError(f"the file has less than {size:#x} bytes")
+        for first, end in () if file is None else _filled(file.fileno(), size):
+            file.seek(first)
+            if file.readinto(self.view[first:end]) < end - first:
+                raise ValueError(f"the file has less than {size:#x} bytes")
         self.keep: Callable[[int, int], None] | None = None  # a checkpoint's: told of host address and size
+
+
+def _filled(descriptor: int, size: int) -> Iterator[tuple[int, int]]:
+    """Yield the first and end bytes of what a file holds: its holes shall take no memory either."""
+    at = 0
+    while at < size:
+        try:
+            first = os.lseek(descriptor, at, os.SEEK_DATA)
+            at = min(os.lseek(descriptor, first, os.SEEK_HOLE), size)
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # the file system does not tell them apart
+                yield at, size
+            return
+        if first < at:
+            yield first, at
 
 
 @dataclass(slots=True)

@@ -30,8 +30,9 @@ class GuestMemory:
 
     def write_by(self, address: int, size: int, fill: Callable[[memoryview], None]) -> None:
         """Let somebody else copy bytes in."""
+        view = self._vm.memory_view(address, size, write=True)
         try:
-            fill(self._vm.memory_view(address, size, write=True))
+            fill(view)
         finally:
             self._vm.memory_written(address, size)
 

@@ -110,7 +110,7 @@ def path_of(key: str | None = None) -> Path:
 
 
 class RegionStore:
-    """The regions of one ISA in one file. Every method may be called from the thread that made it, and no other."""
+    """The regions of one ISA in one file. One thread uses it at a time; another may go on with it."""
 
     def __init__(self, isa: str, path: Path | None = None, *, limit: int = LIMIT) -> None:
         self.isa = sha256(isa.encode()).hexdigest()[:16]
@@ -148,7 +148,7 @@ class RegionStore:
             owned.make(self.path.parent)
             if any(_of_others(Path(f"{self.path}{suffix}")) for suffix in SUFFIXES):
                 self.discard()
-        self._file = file = sqlite3.connect(self.path, timeout=BUSY_SECONDS)
+        self._file = file = sqlite3.connect(self.path, timeout=BUSY_SECONDS, check_same_thread=False)
         file.executescript("pragma journal_mode=wal; pragma synchronous=off;" + SCHEMA)
         rows = file.execute(
             "select rowid, key, window, covered, instructions, digest from regions where isa = ?", (self.isa,)

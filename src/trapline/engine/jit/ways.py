@@ -176,16 +176,16 @@ class Ways:
 
     def leave_by_record(self, page: int, offset: int, dirty: set[Register]) -> str:
         """Label of a way out to the record of an offset of a page; 4096 is the page's end."""
-        out = self.out(("record", page), dirty, functools.partial(self.to_record, page, IC, begins=True))
+        out = self.out(("record", page), dirty, functools.partial(self.to_record, page, gives_up=False))
         label = self.tail_label("rec")
         self.tails.write(offset * 8, OUT_REC)
         self.tails.goto(out)
         return label
 
-    def to_record(self, page: int, left: str, *, begins: bool = False) -> None:
-        """Go on by the record of a page whose place is in `%out.rec`."""
-        rec = self.record(page, self.tails.read(OUT_REC), begins=begins)
-        self.tail_call(self.tails.load_pointer(rec), rec, self.corrected() if left == OUT_IC else self.tails.read(IC))
+    def to_record(self, page: int, *, gives_up: bool) -> None:
+        """Go on by the record of a page whose place is in `%out.rec`; `gives_up`: that of what could not be done."""
+        rec = self.record(page, self.tails.read(OUT_REC), begins=not gives_up)
+        self.tail_call(self.tails.load_pointer(rec), rec, self.corrected() if gives_up else self.tails.read(IC))
 
     def leave_by_pc(self, function: str, dirty: set[Register], place: int | None = None) -> str:
         """Label of a way out to `%to`, or to a place of a known page, through one of the joints."""
@@ -352,7 +352,7 @@ class Ways:
         up = ""
         if any(place not in entries for place, _ in places):
             page = block.start >> 12
-            up = self.out(("up", page), dirty, functools.partial(self.to_record, page, OUT_IC))
+            up = self.out(("up", page), dirty, functools.partial(self.to_record, page, gives_up=True))
         for place, correction in places:
             b.begin(f"out{place:x}")
             b.write(correction, OUT_IC)
