@@ -19,6 +19,7 @@ GUESTS = {
 # No instruction, no compiler of them, and nothing of Python that takes long.
 NEEDLESS = ("trapline.isa.all", "trapline.isa.i", "trapline.isa.float", "trapline.engine.compiler", "hashlib")
 NEEDLESS += ("dataclasses", "difflib", "fractions", "importlib.resources", "shutil", "tempfile", "cyclopts")
+HYPERVISOR = ("trapline.policies", "trapline.kvm.vcpu", "trapline.vmm.guest", "trapline.firmware.firmware")
 
 
 @pytest.mark.parametrize(("command", "most"), [("run", 342), ("boot", 203)])
@@ -35,3 +36,18 @@ def test_a_warm_start_imports_no_instruction(command: str, most: int, tmp_path: 
     code, *modules = done.stderr.splitlines()[-1].split()
     assert (code, [name for name in NEEDLESS if name in modules]) == ("0", [])
     assert sum(name.startswith("trapline") for name in modules) <= most
+
+
+def test_a_board_that_runs_on_imports_no_hypervisor(tmp_path: Path) -> None:
+    """A board that runs long enough to be watched and compiled imports no policies and nothing of the hypervisor."""
+    image = tmp_path / "image.bin"
+    image.write_bytes((0x0000006F).to_bytes(4, "little"))
+    long = ["boot", str(image), "--max-instructions", "1000M"]
+    environment = {**os.environ, "PYTHONPATH": SOURCE, "XDG_RUNTIME_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", f"import sys; sys.path += {sys.path!r}; {CODE}", *long],
+        env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    modules = done.stderr.splitlines()[-1].split()[1:]
+    assert "trapline.lab.stat.board" in modules
+    assert [name for name in modules if name.split(".")[0] == "msgspec" or name in HYPERVISOR] == []

@@ -148,7 +148,7 @@ def _boot_once(options: BootOptions, console: Console | None, progress: Callable
         traps, executed = summed(machine.harts), instructions(machine)
 
         def source() -> Any:
-            from trapline.lab.stat.source import BoardSource
+            from trapline.lab.stat.board import BoardSource
 
             return BoardSource(machine, options, traps, executed)
 

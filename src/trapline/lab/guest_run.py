@@ -276,7 +276,7 @@ def _run_once(
     guest.vm.on_log = on_kernel_log
 
     def source() -> Any:
-        from trapline.lab.stat.source import GuestSource
+        from trapline.lab.stat.guest import GuestSource
 
         return GuestSource(guest, options, before)
 

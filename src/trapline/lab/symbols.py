@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from trapline.dataclass import dataclass, field
 from trapline.lab.errors import UsageError
@@ -184,3 +185,13 @@ def program_symbols(paths: Iterable[str | None], levels: Iterable[str | None]) -
         for table in symbols_of(path).tables[:1]:
             tables += [Table(table.name, level, table.addresses, table.names) for level in wanted]
     return Symbols(tables)
+
+
+def absolute_names(arguments: Iterable[str]) -> list[str]:
+    """Return file names that another process can use; LEVEL= stays in front."""
+    made = []
+    for argument in arguments:
+        level, equals, path = argument.partition("=")
+        known = equals and level in LEVELS
+        made.append(f"{level}={Path(path).absolute()}" if known else str(Path(argument).absolute()))
+    return made
