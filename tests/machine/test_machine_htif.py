@@ -22,6 +22,7 @@ class Bench:
         self.regions.ram("RAM", BASE, 0x4000)
         self.sent, self.codes = b"", []
         self.refused: list[str] = []
+        self.later = 0
         self.htif = Htif(
             self.regions,
             TOHOST,
@@ -29,12 +30,16 @@ class Bench:
             lambda h, code: self.codes.append(code),
             self._send,
             refuse=lambda h, what: self.refused.append(what),
+            later=self._later,
         )
         if watched:
             self.htif.watch([self.hart])
 
     def _send(self, data: bytes) -> None:
         self.sent += data
+
+    def _later(self) -> None:
+        self.later += 1
 
     def store(self, address: int, size: int, value: int) -> None:
         """A hart's store to the watched word."""
@@ -145,3 +150,22 @@ def test_without_a_cover_polling_serves() -> None:
     b.regions.write(TOHOST, (9 << 1 | 1).to_bytes(8, "little"))
     b.htif.poll(b.hart)
     assert b.codes == [9]
+
+
+@pytest.mark.parametrize("lone", [True, False])
+def test_what_is_left_for_a_poll_ends_a_long_round(lone: bool) -> None:
+    """A store of one half, and a read without a key, wait for the next poll, and say so at once."""
+    b = Bench()
+    assert (b.htif.waits, b.later) == (False, 0)
+    if lone:
+        b.store(TOHOST, 4, 1)
+    else:
+        b.store(TOHOST, 8, 1 << 56)
+    assert (b.htif.waits, b.later) == (True, 1)
+    if lone:
+        b.store(TOHOST + 4, 4, 0)
+    else:
+        b.htif._typed.append(ord("k"))
+        b.htif.poll(b.hart)
+    assert (b.htif.waits, b.later) == (False, 1)
+    assert Bench(watched=False).htif.waits

@@ -197,7 +197,11 @@ class Machine(Rewindable, Session[RunResult]):
 
     def serve_htif(self, tohost: int, fromhost: int | None = None) -> None:
         """Serve HTIF commands at the word `tohost`, answer at `fromhost`; ValueError if they are not aligned words."""
-        self.htif = Htif(self.regions, tohost, fromhost, self._finish, self._print, self._typed, refuse=self._refuse)
+        self.htif = Htif(
+            *(self.regions, tohost, fromhost, self._finish, self._print, self._typed),
+            refuse=self._refuse,
+            later=self._cut,
+        )
         self.htif.watch(self.harts)
 
     def _start_bare(self, entry: int) -> None:
@@ -336,7 +340,7 @@ class Machine(Rewindable, Session[RunResult]):
         if self.virtio.live:
             latest = min(latest or _NEVER, time_of(self.harts[0]) + max(1, self.timebase // _LOOKS))
         began = time.monotonic()
-        alone = not self._outside.live and self.on_round is None and self.htif is None
+        alone = not self._outside.live and self.on_round is None and (self.htif is None or not self.htif.waits)
         done = self.schedule.round(budget, latest, skips=alone)
         if self.console.source.live and self.engine.turn > _LEAST_SLICE:
             self._fit_slice(time.monotonic() - began)
@@ -380,6 +384,11 @@ class Machine(Rewindable, Session[RunResult]):
         self.schedule.stop_requested = True
         for hart in self.harts:
             leave(hart, EXIT_TIMER)
+
+    def _cut(self) -> None:
+        """Something is left for the end of a round: one that would be longer than usual ends."""
+        if self.schedule.longer > 1:
+            self._pause()
 
     def _take_typed(self, data: bytes) -> None:
         if self.htif is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, ClassVar, Protocol
@@ -15,6 +16,8 @@ from trapline.machine.turns import note_awake, note_event, pass_on, take_turns
 from trapline.session.schedule import Rounds, Target
 from trapline.session.state.plain_types import Bits, Limits
 from trapline.session.turns import NO_TICK, OfHart
+
+_LOOK_SECONDS, _MOST_TIMES = 0.004, 16  # between looks of Python, each 30 us or more; times the rounds of a slice
 
 
 class Board(Target, Protocol):
@@ -33,7 +36,10 @@ class Board(Target, Protocol):
 class Schedule(Rounds):
     """Runs the harts; `stop_requested` ends the run at the next boundary. A round of one hart is never left open."""
 
-    snapshot_skips = ("_target", "engine", "io", "loop", "slice", "goal")  # not the machine's
+    snapshot_skips = (  # not the machine's
+        *("_target", "engine", "io", "loop", "slice", "goal"),
+        *("longer", "most", "_times"),
+    )
     snapshot_types: ClassVar = {
         "_next": lambda schedule: Annotated[int, Limits(ge=0, lt=len(schedule.harts))] | None,
         **dict.fromkeys(("_now", "_until", "retired"), Bits(62)),
@@ -46,6 +52,7 @@ class Schedule(Rounds):
         self.engine = engine
         self.board = board
         self.slice = slice_instructions
+        self._times = 1
         self.asleep = [False] * len(harts)
         self.retired = 0
         self._now = 0
@@ -78,13 +85,26 @@ class Schedule(Rounds):
     def round(self, budget: int | None, latest: int | None = None, *, skips: bool = False) -> int:
         """Let each hart run up to the next common tick (not beyond `latest`); return the instructions retired.
 
-        With `skips` time passes between rounds where all harts sleep.
+        With `skips` nothing waits for that: time passes between rounds where all harts sleep, and Python looks no more
+        often than it has to.
         """
         self.io.turn_latest, self.io.turn_skips = NO_TICK if latest is None else latest, int(skips)
+        self.longer = self._times if skips else 1
+        self.most = Rounds.most * self.longer
+        began = time.monotonic()
         try:
             return self.take(self.engine, self.slice, self.slice, budget)
         finally:
             self.retired += int(self.io.turn_done)
+            if skips:
+                self._fit(time.monotonic() - began)
+
+    def _fit(self, seconds: float) -> None:
+        """Look again after a while that is neither short nor long."""
+        if seconds < _LOOK_SECONDS:
+            self._times = min(self._times * 2, _MOST_TIMES)
+        elif seconds > 3 * _LOOK_SECONDS:
+            self._times = max(self._times // 2, 1)
 
     def put(self) -> None:
         """Put what Python knows into the words."""

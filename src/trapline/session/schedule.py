@@ -46,6 +46,7 @@ class Rounds(ABC):
 
     open_round: tuple[int, int] | None
     longer = 1  # times as many rounds before Python looks as there are in a run's attempts
+    most = 2  # times these attempts, however long a round is
 
     def __init__(
         self, target: Target, harts: Sequence[Hart], io: DeviceState, loop: Callable[[Hart, DeviceState], None]
@@ -69,7 +70,7 @@ class Rounds(ABC):
             rounds *= self.longer
         io.turn_slice, io.turn_rounds = attempts, rounds
         # However long a round is, Python sees to Ctrl-C.
-        most = 2 * max(attempts, QUANTUM * len(self.harts) if several else 0)
+        most = self.most * max(attempts, QUANTUM * len(self.harts) if several else 0)
         io.turn_done, io.turn_budget = 0, most if budget is None else min(budget, most)
         self.put()
         try:

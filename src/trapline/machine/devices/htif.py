@@ -26,7 +26,8 @@ _LONELY_HALF = 1000  # instructions after which a lone 32-bit store counts as th
 class Htif:
     """Serves the commands; `watch` makes every store to `tohost` known to it, `poll` works without that.
 
-    `refuse` ends the run of a program that asks for what is not served, and gets a line that names it.
+    `refuse` ends the run of a program that asks for what is not served, and gets a line that names it. `later` is
+    called when something is left for the next `poll` (`waits`).
     """
 
     snapshot_skips = ("tohost", "fromhost", "_page")
@@ -42,13 +43,14 @@ class Htif:
         typed: deque[int] | None = None,
         *,
         refuse: Callable[[Hart, str], None],
+        later: Callable[[], None] = lambda: None,
     ) -> None:
         whole("tohost", tohost)
         whole("fromhost", 0 if fromhost is None else fromhost)
         if tohost % 8 or (fromhost or 0) % 8:
             raise ValueError(f"tohost {tohost:#x} and fromhost {fromhost or 0:#x} must be aligned to 8 bytes")
         self._regions, self.tohost, self.fromhost = regions, tohost, fromhost
-        self._finish, self._output, self._refuse = finish, output, refuse
+        self._finish, self._output, self._refuse, self._later = finish, output, refuse, later
         self._typed = deque() if typed is None else typed
         self._page = tohost & -PAGE
         self._memory = regions.view(self._page, PAGE)
@@ -74,6 +76,12 @@ class Htif:
                 self._serve(hart)
             else:
                 self._half_since = int(hart.instret)
+                self._later()
+
+    @property
+    def waits(self) -> bool:
+        """Whether `poll` may have something to do."""
+        return not self.watched or self._waiting_read or self._half_since is not None
 
     def poll(self, hart: Hart) -> None:
         """Between slices: serve a lone half, or, where nobody watches, any command."""
@@ -101,6 +109,8 @@ class Htif:
             case 1, 0:
                 self._waiting_read = True
                 self._answer_read()
+                if self._waiting_read:
+                    self._later()
             case 1, 1:
                 self._output(bytes((payload & 0xFF,)))
             case _:
