@@ -87,12 +87,12 @@ def _no_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def import_beside(module: str) -> None:
-    """Import a module while the guest runs: what shows its tables need not wait for it, nor they for that."""
+def import_beside(*modules: str) -> None:
+    """Import modules while the guest runs: what shows its tables need not wait for it, nor they for that."""
     from importlib import import_module
     from threading import Timer
 
-    timer = Timer(GUEST_RUNS_BY, import_module, [module])
+    timer = Timer(GUEST_RUNS_BY, lambda: [import_module(module) for module in modules])
     timer.daemon = True
     timer.start()
 
@@ -210,7 +210,7 @@ def run_and_show(run: Callable[[Console, Callable[[str], None]], Any], view: str
     from trapline.session.terminal.sigint import result_kept
     from trapline.views.progress import line
 
-    import_beside("trapline.views.run")
+    import_beside("trapline.views.run", "trapline.views.tables")
     with result_kept():
         with console(json) as terminal:
             report = run(terminal, line)
