@@ -12,9 +12,11 @@ import pytest
 
 from tests.engine.harness import BASE, ENGINES, Bench
 from trapline.engine.code import Installed
+from trapline.engine.jit.growth import Growing, Growth, lies_in
 from trapline.engine.jit.heat import (
     AGAIN,
     ALONE,
+    GROWN_SAMPLES,
     HOT_SAMPLES,
     MOST_SAMPLES,
     ONE_OF,
@@ -30,7 +32,7 @@ from trapline.engine.jit.heat import (
     Size,
 )
 from trapline.engine.jit.region import Former
-from trapline.engine.jit.source import Pages
+from trapline.engine.jit.source import Pages, Source
 from trapline.engine.jit.template import kept_templates
 from trapline.engine.jit.worker import Worker
 from trapline.engine.native import NativeEngine
@@ -135,11 +137,111 @@ def test_a_small_region_of_what_is_hot_gets_a_larger_one(tmp_path: Path, monkeyp
     assert [region.small for region in entered] == [False]
     assert tiered.state() == plain.state()
     tier.close()
+    tier.join()
     again = Bench("tiered", GROWING)
     assert run_until(again, Bench("native", GROWING), lambda: bool(regions(again)))
     assert [region.small for region in regions(again)] == [False]
     assert again.engine.tier.compiled == 0
     again.engine.tier.close()
+
+
+IN_PIECES = """
+again:
+    addi s0, s0, 1
+    xor s1, s1, s0
+    j 1f
+    .space 64
+1:  addi s2, s2, 3
+    xor s2, s2, s0
+    j 2f
+    .space 64
+2:  addi s3, s3, 5
+    xor s3, s3, s2
+    j again
+"""
+
+
+def test_a_region_that_hot_code_lies_outside_of_gets_a_larger_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loop that lies in several regions, which lead to each other all the time, is in one of them in the end."""
+    monkeypatch.setenv("TRAPLINE_CACHE", str(tmp_path))
+    tiered, plain = Bench("tiered", IN_PIECES), Bench("native", IN_PIECES)
+    size = Heat.size
+    monkeypatch.setattr(Heat, "size", lambda *_: Size(3, 3, 3))
+    assert run_until(tiered, plain, lambda: len([r for r in regions(tiered) if is_entered(r)]) >= 3)
+    most = max(map(length, regions(tiered)))
+    monkeypatch.setattr(Heat, "size", size)
+    assert run_until(
+        tiered, plain, lambda: any(length(r) > most and is_entered(r) and not r.small for r in regions(tiered))
+    )
+    assert tiered.state() == plain.state()
+    tiered.engine.tier.close()
+
+
+def length(region: Installed) -> int:
+    """How many bytes a region was made from."""
+    return sum(end - start for _, covered in region.parts for start, end in covered)
+
+
+class Page:
+    """A page of decoded code."""
+
+    def __init__(self) -> None:
+        self.table, self.epoch = id(self), 0
+        self.regions: list[Installed] = []
+
+
+def installed(page: Any, head: int, covered: list[tuple[int, int]], *, small: bool = False) -> Installed:
+    """A region that one record leads into."""
+    region = Installed(page, 0, [(page, covered)], (head,), small, {head: (1, 2)})
+    page.regions.append(region)
+    return region
+
+
+def test_bytes_lie_in_others_however_they_are_cut() -> None:
+    """Parts that touch are one; a byte outside, or on another page, is not within."""
+    page, other = cast(Any, Page()), cast(Any, Page())
+    whole = [(page, [(8, 12), (0, 8), (16, 20)])]
+    assert lies_in([(page, [(4, 10)])], whole)
+    assert lies_in([], whole)
+    assert not lies_in([(page, [(4, 10), (12, 14)])], whole)
+    assert not lies_in([(other, [(4, 10)])], whole)
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_a_region_grows_once(samples: Samples, small: bool) -> None:
+    """One of few places gets another region if hot code lies outside it or if it is small, and only once."""
+    page: Any = Page()
+    region = installed(page, 0, [(0, 8)], small=small)
+    growth = Growth(samples.heat)
+    samples.fall(0x1000, GROWN_SAMPLES - 1)
+    assert growth.due(0x1000, page, 0, [(page, 16)]) is None
+    samples.fall(0x1000)
+    assert growth.due(0x1000, page, 4, [(page, 16)]) is None  # nothing leads into a region there
+    found = growth.due(0x1000, page, 0, [(page, 4)] if small else [(page, 4), (page, 16)])
+    assert found == Growing(page, 0, region, () if small else ((page, 16),))
+    assert growth.due(0x1000, page, 0, [(page, 16)]) is None
+
+
+def test_a_region_without_hot_code_outside_stays(samples: Samples) -> None:
+    """A place whose region holds all that is hot around it gets no other."""
+    page: Any = Page()
+    installed(page, 0, [(0, 8)])
+    samples.fall(0x1000, GROWN_SAMPLES)
+    assert Growth(samples.heat).due(0x1000, page, 0, [(page, 4)]) is None
+
+
+@pytest.mark.parametrize(
+    ("covered", "better"),
+    [([(0, 20)], True), ([(0, 8), (16, 18)], True), ([(0, 16)], False), ([(2, 20)], False), ([(16, 20)], False)],
+)
+def test_what_takes_the_place_of_a_region(covered: list[tuple[int, int]], better: bool) -> None:
+    """A larger region holds what the other holds, and hot code that it does not hold."""
+    page: Any = Page()
+    growing = Growing(page, 0, installed(page, 0, [(0, 8)]), ((page, 16),))
+    content = tuple(bytes(end - start) for start, end in covered)
+    assert growing.is_better(Source((page,), ((0, 0),), 63, (0,), covered, content)) is better
 
 
 def regions(bench: Bench) -> list[Installed]:

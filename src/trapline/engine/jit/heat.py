@@ -136,13 +136,20 @@ class Heat:
 
     def around(self, record: int) -> tuple[int, ...]:
         """How far other places lie where the same hart was in the same mode, the hottest first."""
+        hottest = heapq.nlargest(MOST_NEAR, self._near(record), key=lambda r: (self.counts.get(r, 0), r))
+        return tuple(self.places[r][1] - self.places[record][1] for r in hottest)
+
+    def busy_around(self, record: int) -> list[int]:
+        """The records of those of them that have a fair part of the samples of a record."""
+        enough = self.counts.get(record, 0) // NEARLY
+        return [r for r in self._near(record) if self.counts.get(r, 0) >= enough]
+
+    def _near(self, record: int) -> list[int]:
         if record not in self.places:
-            return ()
+            return []
         hart, pc, mode = self.places[record]
         near = {r for window in (-1, 0, 1) for r in self.windows.get((pc >> WINDOW_BITS) + window, ())} - {record}
-        there = [r for r in near if r in self.places and self.places[r][0] is hart and self.places[r][2] == mode]
-        hottest = heapq.nlargest(MOST_NEAR, there, key=lambda r: (self.counts.get(r, 0), r))
-        return tuple(self.places[r][1] - pc for r in hottest)
+        return [r for r in near if r in self.places and self.places[r][0] is hart and self.places[r][2] == mode]
 
     def is_reached(self, record: int, va: int, mode: int) -> bool:
         """Whether a place in this mode, in the page of an address, has a fair part of the samples of a record."""

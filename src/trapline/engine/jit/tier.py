@@ -23,6 +23,7 @@ from trapline.engine import perf_map
 from trapline.engine.code import Installed
 from trapline.engine.jit import thread
 from trapline.engine.jit.area import CODE_BYTES, CodeArea
+from trapline.engine.jit.growth import Growth, lies_in
 from trapline.engine.jit.heat import AGAIN, MOST_PLACES, TOGETHER_SAMPLES, Heat
 from trapline.engine.jit.offer import Offer
 from trapline.engine.jit.source import PAGE, Pages, window_of
@@ -33,6 +34,7 @@ from trapline.lang.state.words import LAYOUT
 
 if TYPE_CHECKING:
     from trapline.engine.code import CodePage, CodeStore
+    from trapline.engine.jit.growth import Growing
     from trapline.engine.jit.source import Source
     from trapline.engine.jit.store import RegionStore
     from trapline.lang.state import Hart
@@ -72,7 +74,7 @@ class Tier:
         self.started = False
         self.heat = Heat(code.table_of, len(os.sched_getaffinity(0)))
         self.done: set[tuple[int, int]] = set()
-        self.grown: set[tuple[int, int]] = set()  # small regions' heads of which larger ones were made
+        self.growth = Growth(self.heat)
         self.compiled = self.found = self.instructions = self.flushes = 0
         self.failure: BaseException | None = None
         self._flushed, self._flushed_at = False, 0.0  # what is known of places is of regions that are gone
@@ -170,7 +172,7 @@ class Tier:
         self._flushed = False
         self.heat.clear()
         self.done.clear()
-        self.grown.clear()
+        self.growth.grown.clear()
 
     # --- finding ---
     def look(self) -> bool:
@@ -179,7 +181,7 @@ class Tier:
         if self._flushed:
             self.forget_places()
         self.settle()
-        for known in (self.done, self.grown):
+        for known in (self.done, self.growth.grown):
             if len(known) > MOST_PLACES:
                 known.clear()
         for hart in self._harts:
@@ -354,26 +356,24 @@ class Tier:
         where = self.place(record)
         return None if where is None or (record, where[0].epoch) in self.done else where
 
-    def larger(self, record: int) -> tuple[CodePage, int] | None:
-        """The place of a small region's head that is one of few now and hot: it shall have a larger one, once."""
+    def growing(self, record: int) -> Growing | None:
+        """The region at whose head a larger one shall be, if a record is one: once."""
         where = self.page_of(record)
-        if where is None or not self.heat.is_one_of_few(record):
+        if where is None:
             return None
-        page, head = where
+        busy = filter(None, map(self.page_of, self.heat.busy_around(record)))
         with self.code.lock:
-            small = any(region.small and region.page is page and head in region.heads for region in page.regions)
-        if not small or (record, page.epoch) in self.grown:
-            return None
-        self.grown.add((record, page.epoch))
-        return where
+            return self.growth.due(record, *where, busy)
 
     def job(self, record: int) -> Job | None:
         """What there is to compile for a record, once."""
-        where = self.larger(record)
-        if where is not None and (kept := self.store().find(self.pages(where[0], record), where[1], whole=True)):
-            self.found += self.install(*kept, record)
-            return None
-        where = where or self.undone(record)
+        growing = self.growing(record)
+        if growing is not None:
+            kept = self.store().find(self.pages(growing.page, record), growing.head, whole=True)
+            if kept is not None and growing.is_better(kept[0]):
+                self.found += self.install(*kept, record)
+                return None
+        where = self.undone(record) if growing is None else (growing.page, growing.head)
         if where is None or where[1] == PAGE - 2:
             return None
         assert self.code.decoder is not None
@@ -382,7 +382,7 @@ class Tier:
         hart = self.heat.places[record][0] if record in self.heat.places else self._harts[0]
         plain = hart.frm == 0
         pages, around = self.pages(where[0], record), self.heat.around(record)
-        return Job(pages, where[1], self.code.decoder, linear, plain, around, self.heat.size(record))
+        return Job(pages, where[1], self.code.decoder, linear, plain, around, self.heat.size(record), growing)
 
     def take(self, job: Job, made: Made | None) -> bool:
         """Install a region that was made, and keep it; return whether there is one now."""
@@ -406,7 +406,7 @@ class Tier:
         """
         page = source.pages[0]
         with self.code.lock:
-            if self.area is None or all(self.own_handler(page, e, source.small) is None for e in source.entries):
+            if self.area is None or all(self.own_handler(page, e, source) is None for e in source.entries):
                 return False
             if not source.current or any(self.code.by_table.get(part.table) is not part for part in source.pages):
                 return False
@@ -422,18 +422,23 @@ class Tier:
         perf_map.add([(start, len(code), f"region.{page.host:x}.{min(source.entries):x}")])
         return entered
 
-    def own_handler(self, page: CodePage, head: int, small: bool) -> int | None:
+    def own_handler(self, page: CodePage, head: int, new: Source | Installed) -> int | None:
         """The handler of a record that may lead into a region; None if it is undecoded, or leads into one that stays.
 
-        A small region gives way to one that is not.
+        A region gives way to one that holds all its code and more. If it is small, any does that is not.
         """
         now = page.view[head]
         if now == self._undecoded:
             return None
         if self.area is None or now not in self.area:
             return now
-        ways = [region.heads.get(head, (0, 0)) for region in page.regions if region.small and region.page is page]
-        return None if small else next((own for stub, own in ways if stub == now), None)
+        for region in page.regions:
+            stub, own = region.heads.get(head, (0, 0))
+            if stub == now and region.page is page and not new.small:
+                parts = new.parts if isinstance(new, Installed) else new.parts()
+                gives_way = region.small or (lies_in(region.parts, parts) and not lies_in(parts, region.parts))
+                return own if gives_way else None
+        return None
 
     def enter(self, region: Installed, record: int, source: Source | None = None) -> bool:
         """Lead records of a region's entries into it, those that are decoded by now; return whether there were any.
@@ -444,7 +449,7 @@ class Tier:
         heads = []
         region.offers = [offer for offer in region.offers if offer.open]
         for head in region.entries:
-            now, own = region.page.view[head], self.own_handler(region.page, head, region.small)
+            now, own = region.page.view[head], self.own_handler(region.page, head, source or region)
             if own is not None and not region.offers:
                 stub = self.area.stub(own, region.code)
                 if stub is not None:

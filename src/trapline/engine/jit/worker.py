@@ -14,6 +14,7 @@ from trapline.engine.jit.heat import WHOLE, Size
 from trapline.engine.link import LinkError
 
 if TYPE_CHECKING:
+    from trapline.engine.jit.growth import Growing
     from trapline.engine.jit.source import Pages, Source
     from trapline.engine.jit.store import Identity
     from trapline.engine.jit.template import Template
@@ -29,7 +30,8 @@ class Job:
     """A place to compile: the pages around it, its offset in the first, and the decoder of the hart.
 
     `linear` says whether guest memory may be reached by one distance (jit.surroundings), `plain` whether floating
-    point rounds to nearest. `hot` says how far from the place others lie where samples fell.
+    point rounds to nearest. `hot` says how far from the place others lie where samples fell, `growing` which region it
+    has by now.
     """
 
     pages: Pages
@@ -39,6 +41,7 @@ class Job:
     plain: bool
     hot: tuple[int, ...] = ()
     size: Size = WHOLE
+    growing: Growing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,8 @@ class Builder:
         if region is None:
             return None
         source = region.source()
+        if job.growing is not None and not job.growing.is_better(source):
+            return None
         identity = identify(source, job.pages.data[0], job.head)
         if self._compiler is None:
             from trapline.engine.jit.compile import Compiler

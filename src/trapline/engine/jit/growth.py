@@ -1,0 +1,76 @@
+"""When a place that has a region gets another: as one of many it got a small one, or hot code lies outside it.
+
+A region is made of what is decoded when its place becomes hot. Where code that runs as often was not decoded then, the
+region is left for it and entered again all the time. Later there is a region that holds both.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trapline.dataclass import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from trapline.engine.code import CodePage, Covered, Installed
+    from trapline.engine.jit.heat import Heat
+    from trapline.engine.jit.source import Source
+
+Parts = list[tuple["CodePage", "Covered"]]
+
+
+def lies_in(inner: Parts, outer: Parts) -> bool:
+    """Whether all bytes of some parts of pages are among those of others."""
+    return all(
+        _lie_in(covered, [each for other, has in outer if other is page for each in has]) for page, covered in inner
+    )
+
+
+def _lie_in(inner: Covered, outer: Covered) -> bool:
+    joined: Covered = []
+    for start, end in sorted(outer):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = joined[-1][0], max(end, joined[-1][1])
+        else:
+            joined.append((start, end))
+    return all(any(first <= start and end <= last for first, last in joined) for start, end in inner)
+
+
+@dataclass(frozen=True, slots=True)
+class Growing:
+    """A region at whose head a larger one shall be: a small one, or one that shall have one of `missing` in it."""
+
+    page: CodePage
+    head: int
+    region: Installed
+    missing: tuple[tuple[CodePage, int], ...] = ()
+
+    def is_better(self, source: Source) -> bool:
+        """Whether a region that is made of these bytes is worth being in its place."""
+        if self.region.small:
+            return not source.small
+        parts = source.parts()
+        there = {(page.table, at) for page, covered in parts for start, end in covered for at in range(start, end, 2)}
+        return any((page.table, at) in there for page, at in self.missing) and lies_in(self.region.parts, parts)
+
+
+class Growth:
+    """The places of a machine that may get another region, each once."""
+
+    def __init__(self, heat: Heat) -> None:
+        self._heat = heat
+        self.grown: set[tuple[int, int]] = set()
+
+    def due(self, record: int, page: CodePage, head: int, others: Iterable[tuple[CodePage, int]]) -> Growing | None:
+        """What is to be done for a record that is hot; `others` are places that have a fair part of its samples."""
+        if (record, page.epoch) in self.grown or not self._heat.is_one_of_few(record):
+            return None
+        region = next((each for each in page.regions if each.page is page and head in each.heads), None)
+        if region is None:
+            return None
+        missing = tuple((there, at) for there, at in others if not region.covers(there, at, at + 2))
+        if not region.small and not missing:
+            return None
+        self.grown.add((record, page.epoch))
+        return Growing(page, head, region, missing)
