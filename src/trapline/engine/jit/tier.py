@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 
 from trapline.engine import perf_map
 from trapline.engine.code import Installed
-from trapline.engine.jit import thread
 from trapline.engine.jit.area import CODE_BYTES, CodeArea
 from trapline.engine.jit.growth import Growth, lies_in
 from trapline.engine.jit.heat import AGAIN, MOST_PLACES, TOGETHER_SAMPLES, Heat
@@ -119,6 +118,8 @@ class Tier:
             self.failure, self.area, self._worker = error, None, None
 
     def _start(self) -> None:
+        from trapline.engine.jit import thread
+
         self.area = CodeArea(self.area_bytes)
         for hart in self._harts:
             self._point(hart, self.area)
