@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 from test_machine_run import BASE, machine
 
 from trapline.machine.machine import Machine
+from trapline.session.schedule import Stride
 
 HARTS = 3
 LOG, LOG_BYTES = BASE + 0x4000, 0x2000
@@ -154,3 +156,35 @@ def test_a_stall_gives_the_turn_away_under_both_engines() -> None:
         board.run(12_000)
         states.append(_state(board))
     assert states[0] == states[1]
+
+
+def _of_length(stride: int) -> tuple[int, tuple[bytes, list[tuple[int, int, int]]]]:
+    """How often Python looks at a run whose strides are so long, and what it comes to."""
+    board, looks = machine(PROGRAM, "native", harts=HARTS), []
+    look, board._stride.fit = board._look_outside, lambda seconds: None  # type: ignore[method-assign]
+    board._stride.times = stride
+    board._look_outside = lambda: (looks.append(1), look())[1]  # type: ignore[func-returns-value,method-assign]
+    board.run(9_000_000)
+    return len(looks), _state(board)
+
+
+def test_longer_strides_change_nothing_but_how_often_python_looks() -> None:
+    """Rounds that are taken sixteen at a time end where single ones do; somebody who looks on has single ones."""
+    (often, single), (seldom, together) = _of_length(1), _of_length(16)
+    assert single == together
+    assert seldom < often
+
+    watched, seen = machine("1: j 1b\n", "native"), []
+    watched._stride.times = 16
+    watched.on_round = lambda: seen.append(int(watched.harts[0].instret))
+    watched.run(20_000_000)
+    assert max(after - before for before, after in pairwise(seen)) <= watched.engine.turn
+
+
+def test_a_stride_is_fitted_to_a_few_milliseconds() -> None:
+    """Strides become longer where they take a moment, up to a bound, and shorter where they take long."""
+    stride, lengths = Stride(), []
+    for seconds in [0.001] * 6 + [0.008] * 2 + [0.1] * 6:
+        stride.fit(seconds)
+        lengths.append(stride.times)
+    assert lengths == [2, 4, 8, 16, 16, 16, 16, 16, 8, 4, 2, 1, 1, 1]

@@ -72,6 +72,7 @@ class Machine(Rewindable, Session[RunResult]):
     snapshot_skips = (
         *("spec", "turns", "console", "engine", "on_round", "_outside", "_ended", "stopped_by", "tree"),
         *("isa", "aia", "memory", "timebase", "on_hosted", "_printed", "_checkpoints", "_running", "mem", "_complete"),
+        "_stride",
     )
     _held_name, _asking_name, _user_modes = "board", "machine", ("U", "VU", "VS")
     snapshot_types: ClassVar = {"_typed": deque[U8], "_good": Literal[PASSED, POWERED_OFF], "symbols": dict[str, U64]}
@@ -340,10 +341,12 @@ class Machine(Rewindable, Session[RunResult]):
         if self.virtio.live:
             latest = min(latest or _NEVER, time_of(self.harts[0]) + max(1, self.timebase // _LOOKS))
         began = time.monotonic()
-        alone = not self._outside.live and self.on_round is None and (self.htif is None or not self.htif.waits)
-        done = self.schedule.round(budget, latest, skips=alone)
+        alone = self._is_alone() and (self.htif is None or not self.htif.waits)
+        done = self.schedule.round(budget, latest, skips=alone, times=self._stride.times if alone else 1)
+        took = time.monotonic() - began
         if self.console.source.live and self.engine.turn > _LEAST_SLICE:
-            self._fit_slice(time.monotonic() - began)
+            self._fit_slice(took)
+        self._stride.fit(took)
         if self.htif is not None:
             self.htif.poll(self.harts[0])
         self._look_outside()

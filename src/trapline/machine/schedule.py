@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, ClassVar, Protocol
@@ -16,8 +15,6 @@ from trapline.machine.turns import note_awake, note_event, pass_on, take_turns
 from trapline.session.schedule import Rounds, Target
 from trapline.session.state.plain_types import Bits, Limits
 from trapline.session.turns import NO_TICK, OfHart
-
-_LOOK_SECONDS, _MOST_TIMES = 0.004, 16  # between looks of Python, each 30 us or more; times the rounds of a slice
 
 
 class Board(Target, Protocol):
@@ -38,7 +35,7 @@ class Schedule(Rounds):
 
     snapshot_skips = (  # not the machine's
         *("_target", "engine", "io", "loop", "slice", "goal"),
-        *("longer", "most", "_times"),
+        *("longer", "most"),
     )
     snapshot_types: ClassVar = {
         "_next": lambda schedule: Annotated[int, Limits(ge=0, lt=len(schedule.harts))] | None,
@@ -52,7 +49,6 @@ class Schedule(Rounds):
         self.engine = engine
         self.board = board
         self.slice = slice_instructions
-        self._times = 1
         self.asleep = [False] * len(harts)
         self.retired = 0
         self._now = 0
@@ -82,29 +78,18 @@ class Schedule(Rounds):
     def open_round(self, value: tuple[int, int] | None) -> None:
         self._next, self._until = (None, 0) if value is None or len(self.harts) == 1 else value
 
-    def round(self, budget: int | None, latest: int | None = None, *, skips: bool = False) -> int:
+    def round(self, budget: int | None, latest: int | None = None, *, skips: bool = False, times: int = 1) -> int:
         """Let each hart run up to the next common tick (not beyond `latest`); return the instructions retired.
 
-        With `skips` nothing waits for that: time passes between rounds where all harts sleep, and Python looks no more
-        often than it has to.
+        With `skips` time passes between rounds where all harts sleep. `times` as many rounds are taken as there are in
+        a slice.
         """
         self.io.turn_latest, self.io.turn_skips = NO_TICK if latest is None else latest, int(skips)
-        self.longer = self._times if skips else 1
-        self.most = Rounds.most * self.longer
-        began = time.monotonic()
+        self.longer, self.most = times, Rounds.most * times
         try:
             return self.take(self.engine, self.slice, self.slice, budget)
         finally:
             self.retired += int(self.io.turn_done)
-            if skips:
-                self._fit(time.monotonic() - began)
-
-    def _fit(self, seconds: float) -> None:
-        """Look again after a while that is neither short nor long."""
-        if seconds < _LOOK_SECONDS:
-            self._times = min(self._times * 2, _MOST_TIMES)
-        elif seconds > 3 * _LOOK_SECONDS:
-            self._times = max(self._times // 2, 1)
 
     def put(self) -> None:
         """Put what Python knows into the words."""

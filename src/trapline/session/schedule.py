@@ -16,6 +16,21 @@ from trapline.lang.devices import DeviceState
 from trapline.lang.state import Hart
 from trapline.session.turns import NO_TICK, QUANTUM
 
+_LOOK_SECONDS, _MOST_TIMES = 0.004, 16  # between looks of Python, each 30 to 100 us; times the usual attempts
+
+
+class Stride:
+    """How many times the usual attempts a run makes before Python looks where nothing waits for that."""
+
+    times = 1
+
+    def fit(self, seconds: float) -> None:
+        """The last ones took so long: the next shall take neither a moment nor long."""
+        if seconds < _LOOK_SECONDS:
+            self.times = min(self.times * 2, _MOST_TIMES)
+        elif seconds > 3 * _LOOK_SECONDS:
+            self.times = max(self.times // 2, 1)
+
 
 class Turns(Protocol):
     """Devices that have work for later."""

@@ -17,6 +17,7 @@ from trapline.people import grouped
 from trapline.session.hooks import Hooked, Until
 from trapline.session.observe.trap_counts import instructions_by_mode
 from trapline.session.outside import Outside
+from trapline.session.schedule import Stride
 from trapline.session.terminal.console import Console
 from trapline.session.terminal.later_monitor import LaterMonitor
 from trapline.session.terminal.panic import PanicCheck
@@ -43,6 +44,7 @@ class Session(Hooked, ABC, Generic[Result]):
     on_round: Callable[[], None] | None
     _outside: Outside
     _panic: PanicCheck
+    _stride: Stride
     _ended: Ended | None
     _held_name: ClassVar[str]  # what the monitor holds
     _asking_name: ClassVar[str]  # who asks for a reset
@@ -53,6 +55,7 @@ class Session(Hooked, ABC, Generic[Result]):
         """Connect the console, with its monitor, and what looks for panics."""
         self._ended = None
         self.on_round = None  # called some hundred times a second while it runs
+        self._stride = Stride()
         self.console.deliver = self._receive
         self.console.monitor = LaterMonitor(monitor, self, self.console.show)
         self._panic = PanicCheck(self.console.panic, self._user_instructions, self.position, ratio)
@@ -165,6 +168,10 @@ class Session(Hooked, ABC, Generic[Result]):
         finally:
             self.console.flush()
         return *self._ended, done
+
+    def _is_alone(self) -> bool:
+        """Whether nobody types, sends or looks on between two pieces of a run."""
+        return not self._outside.live and self.on_round is None
 
     def _look_outside(self) -> None:
         """Between two pieces of a run: who looks on, what is typed or comes in, whether its kernel has panicked."""

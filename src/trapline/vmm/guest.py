@@ -39,6 +39,7 @@ from trapline.policies import DEFAULT_POLICY, Policy
 from trapline.sbi.numbers import Eid
 from trapline.session.memory_view import Memory
 from trapline.session.outside import Outside
+from trapline.session.schedule import Rounds
 from trapline.session.session import IDLE_STEP, Session
 from trapline.session.state.checkpoint import Checkpoints, Rewindable
 from trapline.session.state.plain_types import U32
@@ -72,6 +73,7 @@ class Guest(Rewindable, Session[GuestResult]):
         "on_round",
         "_outside",
         "_pace",
+        "_stride",
         "_ended",
         "aia",
         "memory",
@@ -342,7 +344,9 @@ class Guest(Rewindable, Session[GuestResult]):
         return self.console.source.live and len(self.vm.vcpus) == 1
 
     def _go(self, most: int | None) -> int:
-        before, size = self.vm.instructions, self.vm.engine.turn
+        times = self._stride.times if self._is_alone() else 1
+        before, size, began = self.vm.instructions, self.vm.engine.turn * times, time.monotonic()
+        self.vm.schedule.most = Rounds.most * times
         if self._outside.live:
             size = min(size, _SLICE_LIVE)
         due = self.console.source.next_position()
@@ -351,6 +355,7 @@ class Guest(Rewindable, Session[GuestResult]):
         if most is not None:
             size = min(size, most)
         result = self.vm.run(self._on_exit, size)
+        self._stride.fit(time.monotonic() - began)
         match result.reason:
             case "killed":
                 self._end("killed", 1, result.death.title if result.death else "the guest was killed")
