@@ -124,6 +124,20 @@ def test_assembled_code() -> None:
         both.check(b"\x01\0" * (at // 2) + code, [0, at])
 
 
+def test_an_instruction_across_two_pages(both: Both) -> None:
+    """Every instruction of the table with random operands, and patterns that are none, begin in a page's last bytes."""
+    random_ = random.Random(5)
+    python, native = both.pages
+    long = [encoding for each in INSTRUCTIONS if (encoding := parse(each.pattern)).length == 4]
+    patterns = [encoding.match | random_.getrandbits(32) & ~encoding.mask for encoding in long for _ in range(8)]
+    for bits in [*patterns, *(random_.getrandbits(32) | 3 for _ in range(400))]:
+        both.check(bytes(PAGE - 2) + (bits & 0xFFFF).to_bytes(2, "little"), [PAGE - 2])
+        half = bits >> 16 & 0xFFFF
+        both.store.decode_straddle(python, half)
+        engine()._plain("c.decode_straddle", both.hart, native.table, native.host, half)
+        assert raw(native)[: len(both.store._blank)] == raw(python)[: len(both.store._blank)], hex(bits)
+
+
 def test_changed_code_is_forgotten(both: Both) -> None:
     """Exactly the records that changed bytes may belong to, the pairs before them too, are undecoded again."""
     random_ = random.Random(4)

@@ -1,7 +1,6 @@
 """Decoding in native code: instructions of a page into its records, by the table of engine.decode_table.
 
-The same that `engine.code.CodeStore.decode_block` does in Python, record for record. Where the two
-halves of an instruction lie in two pages, Python decodes it.
+The same that `engine.code.CodeStore.decode_block` and `decode_straddle` do in Python, record for record.
 """
 
 from __future__ import annotations
@@ -35,7 +34,9 @@ from trapline.engine.records import (
     PAIR_BYTES,
     PAIR_SECOND,
     PAIR_SLOTS,
+    RECORD_BYTES,
     RECORD_OPERANDS,
+    RECORD_SLOTS,
     REFUSED,
     REFUSED_2,
     REGISTER_PIECES,
@@ -46,6 +47,7 @@ from trapline.engine.records import (
     STEP_BIT,
     STEP_SHIFT,
     STOPS,
+    STRADDLE_SLOT,
     X0_SINK,
 )
 from trapline.lang.control import arm_code
@@ -56,6 +58,7 @@ from trapline.lang.values import U64
 
 PAGE = 4096
 END = 0xFFFF_FFFF_FFFF_FFFF
+OUTSIDE = 1 << 32  # an offset from which no branch leads into the page
 BUCKET_LIMIT = 128
 SPECIAL_LIMIT = 64
 
@@ -179,6 +182,14 @@ def write_record(hart: Hart, record: U64, offset: U64, bits: U64) -> U64:
     host_store(record + RECORD_OPERANDS, 8, registers | number << BRANCH_BIT)
     host_store(record, 8, handler)
     return flags & ENDS
+
+
+@hosted
+def decode_straddle(hart: Hart, table: U64, host: U64, half: U64) -> None:
+    """Decode the instruction that starts in the page's last two bytes and ends with `half`."""
+    bits = host_load(host + (PAGE - 2), 2) | half << 16
+    write_record(hart, table + STRADDLE_SLOT * RECORD_BYTES, U64(OUTSIDE), bits)
+    host_store(table + ((RECORD_SLOTS - 1) * RECORD_BYTES + RECORD_OPERANDS), 8, half << IMMEDIATE_BIT)
 
 
 @hosted
