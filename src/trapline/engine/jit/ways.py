@@ -70,7 +70,7 @@ class Ways:
     # --- text ---
     def name(self, stem: str) -> str:
         self.n += 1
-        return f"{stem}{self.n}"
+        return f"{stem}.{self.n}"  # no slot is called like that: LLVM's blocks and values share their names
 
     def tail_label(self, stem: str) -> str:
         """Begin a block of the tails."""
