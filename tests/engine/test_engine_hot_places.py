@@ -216,12 +216,12 @@ def test_a_region_grows_once(samples: Samples, small: bool) -> None:
     region = installed(page, 0, [(0, 8)], small=small)
     growth = Growth(samples.heat)
     samples.fall(0x1000, GROWN_SAMPLES - 1)
-    assert growth.due(0x1000, page, 0, [(page, 16)]) is None
+    assert growth.due(0x1000, page, 0, lambda: [(page, 16)]) is None
     samples.fall(0x1000)
-    assert growth.due(0x1000, page, 4, [(page, 16)]) is None  # nothing leads into a region there
-    found = growth.due(0x1000, page, 0, [(page, 4)] if small else [(page, 4), (page, 16)])
+    assert growth.due(0x1000, page, 4, lambda: [(page, 16)]) is None  # nothing leads into a region there
+    found = growth.due(0x1000, page, 0, lambda: [(page, 4)] if small else [(page, 4), (page, 16)])
     assert found == Growing(page, 0, region, () if small else ((page, 16),))
-    assert growth.due(0x1000, page, 0, [(page, 16)]) is None
+    assert growth.due(0x1000, page, 0, lambda: [(page, 16)]) is None
 
 
 def test_a_region_without_hot_code_outside_stays(samples: Samples) -> None:
@@ -229,7 +229,7 @@ def test_a_region_without_hot_code_outside_stays(samples: Samples) -> None:
     page: Any = Page()
     installed(page, 0, [(0, 8)])
     samples.fall(0x1000, GROWN_SAMPLES)
-    assert Growth(samples.heat).due(0x1000, page, 0, [(page, 4)]) is None
+    assert Growth(samples.heat).due(0x1000, page, 0, lambda: [(page, 4)]) is None
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 from trapline.dataclass import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from trapline.engine.code import CodePage, Covered, Installed
     from trapline.engine.jit.heat import Heat
     from trapline.engine.jit.source import Source
 
 Parts = list[tuple["CodePage", "Covered"]]
+Place = tuple["CodePage", int]
 
 
 def lies_in(inner: Parts, outer: Parts) -> bool:
@@ -44,7 +45,7 @@ class Growing:
     page: CodePage
     head: int
     region: Installed
-    missing: tuple[tuple[CodePage, int], ...] = ()
+    missing: tuple[Place, ...] = ()
 
     def is_better(self, source: Source) -> bool:
         """Whether a region that is made of these bytes is worth being in its place."""
@@ -62,14 +63,14 @@ class Growth:
         self._heat = heat
         self.grown: set[tuple[int, int]] = set()
 
-    def due(self, record: int, page: CodePage, head: int, others: Iterable[tuple[CodePage, int]]) -> Growing | None:
-        """What is to be done for a record that is hot; `others` are places that have a fair part of its samples."""
+    def due(self, record: int, page: CodePage, head: int, busy: Callable[[], Iterable[Place]]) -> Growing | None:
+        """What is to be done for a record that is hot; `busy` finds places that have a fair part of its samples."""
         if (record, page.epoch) in self.grown or not self._heat.is_one_of_few(record):
             return None
         region = next((each for each in page.regions if each.page is page and head in each.heads), None)
         if region is None:
             return None
-        missing = tuple((there, at) for there, at in others if not region.covers(there, at, at + 2))
+        missing = tuple((there, at) for there, at in busy() if not region.covers(there, at, at + 2))
         if not region.small and not missing:
             return None
         self.grown.add((record, page.epoch))

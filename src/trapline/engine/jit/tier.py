@@ -362,9 +362,10 @@ class Tier:
         where = self.page_of(record)
         if where is None:
             return None
-        busy = filter(None, map(self.page_of, self.heat.busy_around(record)))
         with self.code.lock:
-            return self.growth.due(record, *where, busy)
+            return self.growth.due(
+                record, *where, lambda: filter(None, map(self.page_of, self.heat.busy_around(record)))
+            )
 
     def job(self, record: int) -> Job | None:
         """What there is to compile for a record, once."""
