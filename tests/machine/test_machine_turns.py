@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -188,3 +189,25 @@ def test_a_stride_is_fitted_to_a_few_milliseconds() -> None:
         stride.fit(seconds)
         lengths.append(stride.times)
     assert lengths == [2, 4, 8, 16, 16, 16, 16, 16, 8, 4, 2, 1, 1, 1]
+
+
+class _Slow:
+    """A device that takes its time."""
+
+    def load(self, hart: object, offset: int, size: int) -> int:
+        """Answer after a while."""
+        time.sleep(0.0001)
+        return 0
+
+    def store(self, hart: object, offset: int, size: int, value: int) -> None:
+        """Take anything."""
+
+
+def test_a_slow_device_ends_a_long_stride() -> None:
+    """A run that polls a slow device ends when its time is over, however long its strides had become."""
+    board = machine("lui t0, 0x40000\n1: lw t1, 0(t0)\nj 1b\n", "native")
+    board.add_device("slow", 0x4000_0000, 0x1000, _Slow())
+    board._stride.times = 16
+    began = time.monotonic()
+    assert board.run(max_seconds=0.2).reason == "limit"
+    assert time.monotonic() - began < 5

@@ -22,6 +22,7 @@ class Engine(Protocol):
     compiles: bool  # whether hosted functions run in native code, which calls `hosted_exit` itself
     stops: Stops  # where its harts come back before an instruction, behind an access or at a trap
     turn: int  # attempts that a hart may make before others get their turn: some milliseconds' worth
+    on_asked: Callable[[], None]  # called now and then where devices answer in Python a great deal: that takes long
 
     def attach(self, hart: Hart) -> None:
         """Prepare a hart whose extensions and memory regions are configured; again when they change."""

@@ -73,6 +73,9 @@ class Infos:
     owner: Any
 
 
+ANSWERS = 1024  # of devices in Python between two calls of `on_asked`: some 50 ms
+
+
 class NativeEngine:
     """Runs harts of one machine natively.
 
@@ -103,6 +106,8 @@ class NativeEngine:
         self._keep: dict[int, list[Any]] = {}
         self._infos: dict[tuple[int, int], Infos] = {}
         self._failure: BaseException | None = None
+        self.on_asked: Callable[[], None] = lambda: None
+        self._answers = 0
         self._calls: dict[str, Any] = {}
         self._exported: dict[Callable[..., Any], Any] = {}
         self._words = {name: f.index for name, f in LAYOUT.fields.items()}
@@ -142,7 +147,7 @@ class NativeEngine:
         hart.tlb_base = ctypes.addressof(ctypes.c_char.from_buffer(sets))
         hart.tlb_ptr = 0
         callbacks = [
-            CALLBACK(self._guard(hart, lambda region, offset, size, _: hart.devices[region].load(hart, offset, size))),
+            CALLBACK(self._guard(hart, partial(self._device_load, hart))),
             CALLBACK(self._guard(hart, partial(self._device_store, hart))),
             CALLBACK(self._guard(hart, self._forget_code)),
             CALLBACK(self._guard(hart, lambda *_: hart.on_transform())),
@@ -171,9 +176,17 @@ class NativeEngine:
         self._harts.append(hart)
         self.code.first_hart = self._harts[0].address
 
-    @staticmethod
-    def _device_store(hart: Hart, region: int, offset: int, size: int, value: int) -> int:
-        hart.devices[region].store(hart, offset, size, value & (1 << size * 8) - 1)
+    def _device(self, hart: Hart, region: int) -> Any:
+        self._answers += 1
+        if self._answers % ANSWERS == 0:
+            self.on_asked()
+        return hart.devices[region]
+
+    def _device_load(self, hart: Hart, region: int, offset: int, size: int, _: int) -> Any:
+        return self._device(hart, region).load(hart, offset, size)
+
+    def _device_store(self, hart: Hart, region: int, offset: int, size: int, value: int) -> int:
+        self._device(hart, region).store(hart, offset, size, value & (1 << size * 8) - 1)
         return 0
 
     def _guard(self, hart: Hart, action: Callable[..., Any]) -> Callable[..., int]:

@@ -34,6 +34,7 @@ class ReferenceEngine:
     compiles = False
 
     def __init__(self) -> None:
+        self.on_asked: Callable[[], None] = lambda: None  # never: a turn of this engine is short
         self._decoders: dict[int, Decoder] = {}
         self.stops = Stops()
         self._tables: dict[int, tuple[int, mmap.mmap]] = {}  # for hosted software that looks instructions up

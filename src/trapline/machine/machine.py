@@ -105,6 +105,7 @@ class Machine(Rewindable, Session[RunResult]):
         self._good: str = PASSED  # what a bare program's exit with code 0 means
         self._attached = False
         self._make_board(spec.memory)
+        self.engine.on_asked = self._cut
         self.hvc = add_devices(self.virtio, spec.virtio, self.console.write, self._nanoseconds)
         self._outside = Outside(self.console, self.virtio)
         for number, hart in enumerate(self.harts):
@@ -389,7 +390,7 @@ class Machine(Rewindable, Session[RunResult]):
             leave(hart, EXIT_TIMER)
 
     def _cut(self) -> None:
-        """Something is left for the end of a round: one that would be longer than usual ends."""
+        """Something is left for the end of a round, or devices take long: one that would be longer than usual ends."""
         if self.schedule.longer > 1:
             self._pause()
 
