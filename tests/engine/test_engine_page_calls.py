@@ -25,7 +25,8 @@ def test_calls_across_pages_and_modes(seed: int, virtual: bool) -> None:
     assert any(len({id(part) for part, _ in region.parts}) > 1 for region in regions)
 
 
-@pytest.mark.parametrize("seed", [10, *range(20, 24)])  # 10: five pages, and a change of mode early on
+# 10: five pages, and a change of mode early on; 31: LLVM 22 ends its process over a region of average size.
+@pytest.mark.parametrize("seed", [10, *range(20, 24), 31])
 @pytest.mark.usefixtures("region_size")
 def test_they_may_come_and_go(seed: int) -> None:
     """The same with regions taken out and put in at random places between slices of random length."""

@@ -52,6 +52,10 @@ class Compiler:
         self.passes.run(module.get_function(name), self.builder)
         return flat(self.machine.emit_object(module))
 
+    def seconds(self) -> float:
+        """Processor time in another process: none."""
+        return 0.0
+
     @property
     def builder(self) -> Any:
         """What the passes ask about the host."""

@@ -119,8 +119,10 @@ class Tier:
 
     def _start(self) -> None:
         from trapline.engine.jit import thread
+        from trapline.engine.jit.apart import APART
 
         self.area = CodeArea(self.area_bytes)
+        atexit.register(APART.end)  # which runs behind those that wait for its work
         for hart in self._harts:
             self._point(hart, self.area)
         if not self.forced:

@@ -7,13 +7,15 @@ import threading
 import time
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trapline.dataclass import dataclass
 from trapline.engine.jit.heat import WHOLE, Size
 from trapline.engine.link import LinkError
 
 if TYPE_CHECKING:
+    from trapline.engine.jit.apart import Apart
+    from trapline.engine.jit.compile import Compiler
     from trapline.engine.jit.growth import Growing
     from trapline.engine.jit.source import Pages, Source
     from trapline.engine.jit.store import Identity
@@ -59,7 +61,7 @@ class Builder:
 
     def __init__(self, cold: dict[str, int]) -> None:
         self.cold = cold
-        self._compiler: Any = None
+        self._compiler: Apart | Compiler | None = None
         self._templates: tuple[bool, dict[str, Template]] | None = None
 
     def build(self, job: Job) -> Made | None:
@@ -75,18 +77,33 @@ class Builder:
         if job.growing is not None and not job.growing.is_better(source):
             return None
         identity = identify(source, job.pages.data[0], job.head)
-        if self._compiler is None:
-            from trapline.engine.jit.compile import Compiler
-
-            self._compiler = Compiler()
+        compiler = self.compiler()
         from trapline.engine.jit.translate import translate
 
         text = translate(region, usable, self.cold, linear=job.linear, plain=job.plain)
         try:
-            code = self._compiler.compile(text)
+            code = compiler.compile(text)
         except LinkError:
             return None
         return Made(source, identity, code, region.size)
+
+    def compiler(self) -> Apart | Compiler:
+        """LLVM in a process apart; in this one where there is no other."""
+        if self._compiler is None:
+            from trapline.engine.jit import apart
+
+            try:
+                apart.APART.start()
+                self._compiler = apart.APART
+            except OSError:
+                from trapline.engine.jit.compile import Compiler
+
+                self._compiler = Compiler()
+        return self._compiler
+
+    def seconds(self) -> float:
+        """Processor time of the process apart, if there is one."""
+        return 0.0 if self._compiler is None else self._compiler.seconds()
 
     def templates(self, decoder: Decoder) -> dict[str, Template]:
         """The templates for a decoder."""
@@ -123,12 +140,14 @@ class Worker:
         return self.results.get()
 
     def wait(self, seconds: float) -> tuple[Job, Made | None] | None:
-        """The same, after at most some seconds of the thread's CPU time, or BUSY_HOST times as long on a busy host."""
+        """The same, after at most some seconds of the compiler's CPU time; BUSY_HOST times as long on a busy host."""
         last = time.monotonic() + seconds * BUSY_HOST
         if self.thread.ident is not None and self.thread.is_alive():
             clock = time.pthread_getcpuclockid(self.thread.ident)
-            end = time.clock_gettime(clock) + seconds
-            while self.results.empty() and time.clock_gettime(clock) < end and time.monotonic() < last:
+            before = time.clock_gettime(clock) + self.builder.seconds()
+            while self.results.empty() and time.monotonic() < last:
+                if time.clock_gettime(clock) + self.builder.seconds() - before >= seconds:
+                    break
                 time.sleep(0.01)
         return self.collect()
 

@@ -1,0 +1,151 @@
+"""LLVM for regions in a process apart.
+
+The guest decides what LLVM is given, and LLVM ends its process where an assertion of it fails. Then only the region is
+lost: the interpreter keeps its place, and another process takes the next text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import subprocess
+import sys
+import threading
+import time
+from typing import IO, BinaryIO
+
+from trapline.engine.link import LinkError
+
+_START = """
+import sys
+sys.path[:] = {path!r}
+from trapline.engine.jit.apart import serve
+serve(sys.stdin.buffer, sys.stdout.buffer)
+"""
+_HEAD = struct.Struct("<BI")  # what follows, and its length in bytes
+TEXT, MADE, REFUSED, FAILED = range(4)
+MOST_LOST = 32  # processes of a machine that LLVM has ended, until no more is started
+
+
+class Apart:
+    """A process that has LLVM. Threads take turns; a process that is forked from its owner has one of its own."""
+
+    def __init__(self) -> None:
+        self.lost = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._owner = 0
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Have a process, which gets ready beside this one; OSError if there can be none."""
+        if not sys.executable:
+            raise FileNotFoundError("it is not known where Python is")
+        with self._lock:
+            self._running()
+
+    def compile(self, text: str) -> bytes:
+        """Machine code of a region.
+
+        Raises
+        ------
+        LinkError
+            If the code needs something from outside, or LLVM has ended the process.
+        RuntimeError
+            If LLVM refuses the text, with what it says.
+        """
+        with self._lock:
+            try:
+                kind, data = _asked(self._running(), text.encode())
+            except (OSError, EOFError) as error:
+                self._end()
+                self.lost += 1
+                raise LinkError("LLVM has ended its process") from error
+        if kind == MADE:
+            return data
+        said = data.decode(errors="replace")
+        raise LinkError(said) if kind == REFUSED else RuntimeError(said)
+
+    def seconds(self) -> float:
+        """How much processor time the process has had; 0 if there is none, or none any more."""
+        process = self._process
+        if process is None or self._owner != os.getpid():
+            return 0.0
+        with contextlib.suppress(OSError):
+            return time.clock_gettime(~process.pid << 3 | 2)  # Linux: the clock of a process's threads together
+        return 0.0
+
+    def end(self) -> None:
+        """Leave no process behind, whatever it does just now."""
+        if self._process is not None and self._owner == os.getpid():
+            self._process.kill()
+            self._process.wait()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._owner != os.getpid():  # a fork of its owner has its pipes, which are not its own
+            self._process, self._owner = None, os.getpid()
+        if self._process is None:
+            if self.lost >= MOST_LOST:
+                raise LinkError("LLVM has ended too many processes")
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-c", _START.format(path=sys.path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                process_group=0,  # Ctrl-C is not for it
+            )
+        return self._process
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            with contextlib.suppress(OSError), process:
+                pass
+
+
+def _asked(process: subprocess.Popen[bytes], text: bytes) -> tuple[int, bytes]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    _send(process.stdin, TEXT, text)
+    return _receive(process.stdout)
+
+
+def _send(pipe: IO[bytes], kind: int, data: bytes) -> None:
+    pipe.write(_HEAD.pack(kind, len(data)) + data)
+    pipe.flush()
+
+
+def _receive(pipe: IO[bytes]) -> tuple[int, bytes]:
+    """Read a message; EOFError where the other side has gone."""
+    head = pipe.read(_HEAD.size)
+    if len(head) < _HEAD.size:
+        raise EOFError
+    kind, size = _HEAD.unpack(head)
+    data = pipe.read(size)
+    if len(data) < size:
+        raise EOFError
+    return kind, data
+
+
+def serve(given: BinaryIO, out: BinaryIO) -> None:
+    """What the process does: LLVM text in, machine code out, until the other side has gone."""
+    import resource
+
+    from trapline.engine.jit.compile import Compiler
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    compiler = Compiler()
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while True:
+            _, text = _receive(given)
+            try:
+                kind, answer = MADE, compiler.compile(text.decode())
+            except LinkError as error:
+                kind, answer = REFUSED, str(error).encode()
+            except Exception as error:
+                kind, answer = FAILED, str(error).encode()
+            _send(out, kind, answer)
+
+
+APART = Apart()  # one for all machines of this process
