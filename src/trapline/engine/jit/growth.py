@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trapline.dataclass import dataclass
+from trapline.engine.jit.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from trapline.engine.code import CodePage, Covered, Installed
     from trapline.engine.jit.heat import Heat
-    from trapline.engine.jit.source import Source
 
 Parts = list[tuple["CodePage", "Covered"]]
 Place = tuple["CodePage", int]
@@ -36,6 +36,14 @@ def _lie_in(inner: Covered, outer: Covered) -> bool:
         else:
             joined.append((start, end))
     return all(any(first <= start and end <= last for first, last in joined) for start, end in inner)
+
+
+def gives_way(region: Installed, new: Source | Installed) -> bool:
+    """Whether a region leaves its place to one that holds all its code and more; a small one to any that is not."""
+    if new.small or region.small:
+        return not new.small
+    parts = new.parts() if isinstance(new, Source) else new.parts
+    return lies_in(region.parts, parts) and not lies_in(parts, region.parts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from trapline.engine import perf_map
 from trapline.engine.code import Installed
 from trapline.engine.jit.area import CODE_BYTES, CodeArea
-from trapline.engine.jit.growth import Growth, lies_in
+from trapline.engine.jit.growth import Growth, gives_way
 from trapline.engine.jit.heat import AGAIN, MOST_PLACES, TOGETHER_SAMPLES, Heat
 from trapline.engine.jit.offer import Offer
 from trapline.engine.jit.source import PAGE, Pages, window_of
@@ -427,10 +427,7 @@ class Tier:
         return entered
 
     def own_handler(self, page: CodePage, head: int, new: Source | Installed) -> int | None:
-        """The handler of a record that may lead into a region; None if it is undecoded, or leads into one that stays.
-
-        A region gives way to one that holds all its code and more. If it is small, any does that is not.
-        """
+        """The handler of a record that may lead into a region; None if it is undecoded, or leads into one that stays."""
         now = page.view[head]
         if now == self._undecoded:
             return None
@@ -438,10 +435,8 @@ class Tier:
             return now
         for region in page.regions:
             stub, own = region.heads.get(head, (0, 0))
-            if stub == now and region.page is page and not new.small:
-                parts = new.parts if isinstance(new, Installed) else new.parts()
-                gives_way = region.small or (lies_in(region.parts, parts) and not lies_in(parts, region.parts))
-                return own if gives_way else None
+            if stub == now and region.page is page:
+                return own if gives_way(region, new) else None
         return None
 
     def enter(self, region: Installed, record: int, source: Source | None = None) -> bool:
