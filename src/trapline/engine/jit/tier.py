@@ -427,7 +427,7 @@ class Tier:
         return entered
 
     def own_handler(self, page: CodePage, head: int, new: Source | Installed) -> int | None:
-        """The handler of a record that may lead into a region; None if it is undecoded, or leads into one that stays."""
+        """The handler of a record that may lead into a region; None: it is undecoded, or leads into one that stays."""
         now = page.view[head]
         if now == self._undecoded:
             return None
