@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from trapline.engine.api import open_engine
 from trapline.isa.assemble import assemble_program
+from trapline.kvm.uapi.numbers import Exit
 from trapline.kvm.vm import Vm
 from trapline.lab.replay.elf_file import Part, write_elf
 from trapline.lang.control import EXIT_HOSTED_M, EXIT_LIMIT, EXIT_WFI
@@ -155,6 +156,10 @@ class NoEnd(AssertionError):
         self.notes = notes
 
 
+class Outside(NoEnd):
+    """A guest's program has come to where no memory is: KVM_EXIT_MMIO; where H is real that is an access fault."""
+
+
 def on_hart(code: bytes, tables: Iterable[tuple[int, bytes]], menvcfg: int, isa: str, engine: str, limit: int) -> bytes:
     """Run the program where H is real: on a hart of trapline."""
     hart, regions = Hart(), Regions()
@@ -232,6 +237,8 @@ def as_guest(
     if result.reason == "limit":
         raise NoEnd(text, vm.read_memory(NOTES, NOTES_SIZE))
     assert result.reason == "exit", text
+    if vm.vcpus[0].kvm_run.exit_reason is Exit.MMIO:
+        raise Outside(text, vm.read_memory(NOTES, NOTES_SIZE))
     return vm.read_memory(NOTES, NOTES_SIZE)
 
 
