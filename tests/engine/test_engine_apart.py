@@ -16,6 +16,7 @@ from tests.engine.harness import Bench
 from trapline.engine.jit import apart
 from trapline.engine.jit.apart import Apart
 from trapline.engine.jit.compile import Compiler
+from trapline.engine.jit.worker import LostError
 from trapline.engine.link import LinkError
 
 SOURCE = str(Path(__file__).resolve().parents[2] / "src")
@@ -81,10 +82,10 @@ def test_a_process_that_ended_costs_one_region(llvm: Apart, monkeypatch: pytest.
     for lost in (1, 2):
         llvm.compile(TEXT)
         os.kill(process_of(llvm), signal.SIGABRT)
-        with pytest.raises(LinkError, match="ended its process"):
+        with pytest.raises(LostError, match="ended its process"):
             llvm.compile(TEXT)
         assert llvm.lost == lost
-    with pytest.raises(LinkError, match="too many"):
+    with pytest.raises(LostError, match="too many"):
         llvm.compile(TEXT)
     assert llvm.seconds() == 0
 
@@ -147,6 +148,21 @@ def test_a_guest_goes_on_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert forced.state() == plain.state()
     assert forced.engine.tier.compiled == 0
     assert lost.lost > 0
+
+
+def test_the_user_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A run beside which LLVM has ended its process says that it was slower, and goes on."""
+    monkeypatch.setenv("TRAPLINE_CACHE", str(tmp_path))
+    monkeypatch.setattr(apart, "APART", Apart())
+    monkeypatch.setattr(apart, "_asked", lambda process, text: (process.kill(), process.wait(), _gone())[2])
+    tiered, plain = Bench("tiered", LOOP), Bench("native", LOOP)
+    end = time.monotonic() + 30
+    while not tiered.engine.notes() and time.monotonic() < end:
+        for bench in (tiered, plain):
+            bench.run(300_000)
+    assert "its results are right (LostError: LLVM has ended its process)" in tiered.engine.notes()[0]
+    assert tiered.state() == plain.state()
+    tiered.engine.tier.close()
 
 
 def _gone() -> tuple[int, bytes]:

@@ -15,6 +15,7 @@ import threading
 import time
 from typing import IO, BinaryIO
 
+from trapline.engine.jit.worker import LostError
 from trapline.engine.link import LinkError
 
 _START = """
@@ -50,7 +51,9 @@ class Apart:
         Raises
         ------
         LinkError
-            If the code needs something from outside, or LLVM has ended the process.
+            If the code needs something from outside.
+        LostError
+            If LLVM has ended the process, or too many.
         RuntimeError
             If LLVM refuses the text, with what it says.
         """
@@ -60,7 +63,7 @@ class Apart:
             except (OSError, EOFError) as error:
                 self._end()
                 self.lost += 1
-                raise LinkError("LLVM has ended its process") from error
+                raise LostError("LLVM has ended its process") from error
         if kind == MADE:
             return data
         said = data.decode(errors="replace")
@@ -86,7 +89,7 @@ class Apart:
             self._process, self._owner = None, os.getpid()
         if self._process is None:
             if self.lost >= MOST_LOST:
-                raise LinkError("LLVM has ended too many processes")
+                raise LostError("LLVM has ended too many processes")
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-c", _START.format(path=sys.path)],
                 stdin=subprocess.PIPE,

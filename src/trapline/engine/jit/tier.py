@@ -9,6 +9,7 @@ steps and for an instruction that gives up at the head.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import os
 import threading
@@ -27,7 +28,7 @@ from trapline.engine.jit.heat import AGAIN, MOST_PLACES, TOGETHER_SAMPLES, Heat
 from trapline.engine.jit.offer import Offer
 from trapline.engine.jit.source import PAGE, Pages, window_of
 from trapline.engine.jit.surroundings import Surroundings, is_linear, read_data, tables_at
-from trapline.engine.jit.worker import Builder, Job, Made, Worker
+from trapline.engine.jit.worker import Builder, Job, LostError, Made, Worker
 from trapline.engine.records import RECORD_BYTES, RECORD_SLOTS, TABLE_BYTES
 from trapline.lang.state.words import LAYOUT
 
@@ -319,8 +320,9 @@ class Tier:
         """Install the region of a record, a kept one or a new one; return whether there is one now."""
         if self.install_kept(record):
             return True
-        job = self.job(record)
-        made = job is not None and self.take(job, self._builder.build(job))
+        job, made = self.job(record), False
+        with contextlib.suppress(LostError):
+            made = job is not None and self.take(job, self._builder.build(job))
         self.ask_for_room()
         return made
 

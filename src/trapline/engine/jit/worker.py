@@ -27,6 +27,10 @@ BUSY_HOST = 3  # how many times as long as its own CPU time a region is waited f
 wait_at_exit = True  # LLVM must not run while a process takes itself down; one that just ends need not wait
 
 
+class LostError(Exception):
+    """LLVM has ended its process (jit.apart)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """A place to compile: the pages around it, its offset in the first, and the decoder of the hart.
@@ -65,7 +69,7 @@ class Builder:
         self._templates: tuple[bool, dict[str, Template]] | None = None
 
     def build(self, job: Job) -> Made | None:
-        """Compile a place; None where there is nothing to compile."""
+        """Compile a place; None where there is nothing to compile. LostError if LLVM stumbles over it."""
         from trapline.engine.jit.region import Former
         from trapline.engine.jit.store import identify
 
