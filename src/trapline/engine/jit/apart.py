@@ -35,8 +35,8 @@ class Apart:
     def __init__(self) -> None:
         self.lost = 0
         self._process: subprocess.Popen[bytes] | None = None
-        self._owner = 0
         self._lock = threading.Lock()
+        os.register_at_fork(after_in_child=self._forked)
 
     def start(self) -> None:
         """Have a process, which gets ready beside this one; OSError if there can be none."""
@@ -72,7 +72,7 @@ class Apart:
     def seconds(self) -> float:
         """How much processor time the process has had; 0 if there is none, or none any more."""
         process = self._process
-        if process is None or self._owner != os.getpid():
+        if process is None:
             return 0.0
         with contextlib.suppress(OSError):
             return time.clock_gettime(~process.pid << 3 | 2)  # Linux: the clock of a process's threads together
@@ -80,13 +80,15 @@ class Apart:
 
     def end(self) -> None:
         """Leave no process behind, whatever it does just now."""
-        if self._process is not None and self._owner == os.getpid():
+        if self._process is not None:
             self._process.kill()
             self._process.wait()
 
+    def _forked(self) -> None:
+        """The process is the parent's, and so may be the lock."""
+        self._process, self._lock = None, threading.Lock()
+
     def _running(self) -> subprocess.Popen[bytes]:
-        if self._owner != os.getpid():  # a fork of its owner has its pipes, which are not its own
-            self._process, self._owner = None, os.getpid()
         if self._process is None:
             if self.lost >= MOST_LOST:
                 raise LostError("LLVM has ended too many processes")
@@ -95,6 +97,7 @@ class Apart:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
+                bufsize=0,  # what a fork finds in a buffer it would write once more
                 process_group=0,  # Ctrl-C is not for it
             )
         return self._process
@@ -115,20 +118,26 @@ def _asked(process: subprocess.Popen[bytes], text: bytes) -> tuple[int, bytes]:
 
 
 def _send(pipe: IO[bytes], kind: int, data: bytes) -> None:
-    pipe.write(_HEAD.pack(kind, len(data)) + data)
+    left = memoryview(_HEAD.pack(kind, len(data)) + data)
+    while left:
+        left = left[pipe.write(left) :]
     pipe.flush()
 
 
 def _receive(pipe: IO[bytes]) -> tuple[int, bytes]:
-    """Read a message; EOFError where the other side has gone."""
-    head = pipe.read(_HEAD.size)
-    if len(head) < _HEAD.size:
-        raise EOFError
-    kind, size = _HEAD.unpack(head)
-    data = pipe.read(size)
-    if len(data) < size:
-        raise EOFError
-    return kind, data
+    kind, size = _HEAD.unpack(_read(pipe, _HEAD.size))
+    return kind, _read(pipe, size)
+
+
+def _read(pipe: IO[bytes], size: int) -> bytes:
+    """Read so many bytes; EOFError where the other side has gone."""
+    data = b""
+    while len(data) < size:
+        more = pipe.read(size - len(data))
+        if not more:
+            raise EOFError
+        data += more
+    return data
 
 
 def serve(given: BinaryIO, out: BinaryIO) -> None:
