@@ -33,10 +33,8 @@ class Board(Target, Protocol):
 class Schedule(Rounds):
     """Runs the harts; `stop_requested` ends the run at the next boundary. A round of one hart is never left open."""
 
-    snapshot_skips = (  # not the machine's
-        *("_target", "engine", "io", "loop", "slice", "goal"),
-        *("longer", "most"),
-    )
+    # Not the machine's.
+    snapshot_skips = ("_target", "engine", "io", "loop", "slice", "goal", "longer", "most")
     snapshot_types: ClassVar = {
         "_next": lambda schedule: Annotated[int, Limits(ge=0, lt=len(schedule.harts))] | None,
         **dict.fromkeys(("_now", "_until", "retired"), Bits(62)),

@@ -170,7 +170,7 @@ class Session(Hooked, ABC, Generic[Result]):
         return *self._ended, done
 
     def _is_alone(self) -> bool:
-        """Whether nobody types, sends or looks on between two pieces of a run."""
+        """Whether nobody may type or send, and nobody is called (`on_round`), between two pieces of a run."""
         return not self._outside.live and self.on_round is None
 
     def _look_outside(self) -> None:

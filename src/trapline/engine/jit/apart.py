@@ -26,7 +26,7 @@ serve(sys.stdin.buffer, sys.stdout.buffer)
 """
 _HEAD = struct.Struct("<BI")  # what follows, and its length in bytes
 TEXT, MADE, REFUSED, FAILED = range(4)
-MOST_LOST = 32  # processes of a machine that LLVM has ended, until no more is started
+MOST_LOST = 32  # processes that LLVM has ended, until no more is started
 
 
 class Apart:

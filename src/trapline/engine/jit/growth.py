@@ -60,8 +60,8 @@ class Growing:
         if self.region.small:
             return not source.small
         parts = source.parts()
-        there = {(page.table, at) for page, covered in parts for start, end in covered for at in range(start, end, 2)}
-        return any((page.table, at) in there for page, at in self.missing) and lies_in(self.region.parts, parts)
+        more = any(lies_in([(page, [(at, at + 2)])], parts) for page, at in self.missing)
+        return more and lies_in(self.region.parts, parts)
 
 
 class Growth:
