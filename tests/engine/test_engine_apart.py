@@ -142,7 +142,7 @@ def test_a_guest_goes_on_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A guest whose region ends LLVM's process runs on in the interpreter, and does the same."""
     lost = Apart()
     monkeypatch.setattr(apart, "APART", lost)
-    monkeypatch.setattr(apart, "_asked", lambda process, text: (process.kill(), process.wait(), _gone())[2])
+    monkeypatch.setattr(apart, "_asked", lambda process, size, text: (process.kill(), process.wait(), _gone())[2])
     forced, plain = Bench("forced", LOOP), Bench("native", LOOP)
     for bench in (forced, plain):
         bench.run(5_000)
@@ -155,7 +155,7 @@ def test_the_user_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     """A run beside which LLVM has ended its process says that it was slower, and goes on."""
     monkeypatch.setenv("TRAPLINE_CACHE", str(tmp_path))
     monkeypatch.setattr(apart, "APART", Apart())
-    monkeypatch.setattr(apart, "_asked", lambda process, text: (process.kill(), process.wait(), _gone())[2])
+    monkeypatch.setattr(apart, "_asked", lambda process, size, text: (process.kill(), process.wait(), _gone())[2])
     tiered, plain = Bench("tiered", LOOP), Bench("native", LOOP)
     end = time.monotonic() + 30
     while not tiered.engine.notes() and time.monotonic() < end:

@@ -25,7 +25,7 @@ from trapline.engine.jit.apart import serve
 serve(sys.stdin.buffer, sys.stdout.buffer)
 """
 _HEAD = struct.Struct("<BI")  # what follows, and its length in bytes
-TEXT, MADE, REFUSED, FAILED = range(4)
+SMALL, LARGE, MADE, REFUSED, FAILED = range(5)
 MOST_LOST = 32  # processes that LLVM has ended, until no more is started
 
 
@@ -45,8 +45,8 @@ class Apart:
         with self._lock:
             self._running()
 
-    def compile(self, text: str) -> bytes:
-        """Machine code of a region.
+    def compile(self, text: str, *, small: bool = False) -> bytes:
+        """Machine code of a region; `small` as for `compile.Compiler`.
 
         Raises
         ------
@@ -59,7 +59,7 @@ class Apart:
         """
         with self._lock:
             try:
-                kind, data = _asked(self._running(), text.encode())
+                kind, data = _asked(self._running(), SMALL if small else LARGE, text.encode())
             except (OSError, EOFError) as error:
                 self._end()
                 self.lost += 1
@@ -110,10 +110,10 @@ class Apart:
                 pass
 
 
-def _asked(process: subprocess.Popen[bytes], text: bytes) -> tuple[int, bytes]:
+def _asked(process: subprocess.Popen[bytes], size: int, text: bytes) -> tuple[int, bytes]:
     assert process.stdin is not None
     assert process.stdout is not None
-    _send(process.stdin, TEXT, text)
+    _send(process.stdin, size, text)
     return _receive(process.stdout)
 
 
@@ -150,9 +150,9 @@ def serve(given: BinaryIO, out: BinaryIO) -> None:
     compiler = Compiler()
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
-            _, text = _receive(given)
+            size, text = _receive(given)
             try:
-                kind, answer = MADE, compiler.compile(text.decode())
+                kind, answer = MADE, compiler.compile(text.decode(), small=size == SMALL)
             except LinkError as error:
                 kind, answer = REFUSED, str(error).encode()
             except Exception as error:

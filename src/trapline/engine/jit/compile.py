@@ -26,12 +26,12 @@ def keep_loops() -> None:
 class Compiler:
     """LLVM with the passes that pay for regions."""
 
-    def __init__(self, opt: int = 1) -> None:
+    def __init__(self) -> None:
         import llvmlite.binding as llvm
 
         self.llvm: Any = llvm
         keep_loops()
-        self.machine = host_machine(opt)
+        self.machine, self.quick = host_machine(2), host_machine(1)
         self.passes = llvm.create_new_function_pass_manager()
         self.passes.add_sroa_pass()
         self.passes.add_instruction_combine_pass()
@@ -40,8 +40,8 @@ class Compiler:
         self.passes.add_instruction_combine_pass()  # again: what blocks give each other is known now
         self.passes.add_dead_code_elimination_pass()
 
-    def compile(self, text: str, name: str = "region") -> bytes:
-        """Machine code whose first byte is the function's.
+    def compile(self, text: str, *, small: bool = False) -> bytes:
+        """Machine code whose first byte is the function's; that of a small region is not worth a tenth more time.
 
         Raises
         ------
@@ -49,18 +49,14 @@ class Compiler:
             If the code needs something from outside.
         """
         module = self.llvm.parse_assembly(text, self.llvm.create_context())
-        self.passes.run(module.get_function(name), self.builder)
-        return flat(self.machine.emit_object(module))
+        machine = self.quick if small else self.machine
+        options = self.llvm.create_pipeline_tuning_options(speed_level=1)
+        self.passes.run(module.get_function("region"), self.llvm.create_pass_builder(machine, options))
+        return flat(machine.emit_object(module))
 
     def seconds(self) -> float:
         """Processor time in another process: none."""
         return 0.0
-
-    @property
-    def builder(self) -> Any:
-        """What the passes ask about the host."""
-        options = self.llvm.create_pipeline_tuning_options(speed_level=1)
-        return self.llvm.create_pass_builder(self.machine, options)
 
 
 def flat(obj: bytes) -> bytes:

@@ -86,7 +86,7 @@ class Builder:
 
         text = translate(region, usable, self.cold, linear=job.linear, plain=job.plain)
         try:
-            code = compiler.compile(text)
+            code = compiler.compile(text, small=region.small)
         except LinkError:
             return None
         return Made(source, identity, code, region.size)
