@@ -104,7 +104,8 @@ def note_exit(hart: Hart, kind: U64, cause: U64, origin: U64, where: U64, gpa: U
     epc = hart.scratch[0]
     tval = hart.scratch[1]
     hart.exit_count[index] = hart.exit_count[index] + 1
-    hart.exit_firmware[index] = hart.exit_firmware[index] + instructions
+    if instructions != 0:
+        hart.exit_firmware[index] = hart.exit_firmware[index] + instructions
     at = (hart.exit_ring_at & (EXIT_RING - 1)) * RING_WORDS
     hart.exit_ring[at] = hart.instret
     hart.exit_ring[at + 1] = index
