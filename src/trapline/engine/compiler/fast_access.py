@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 # What handlers have in place: a look into the translation set.
 PROBES = {memory.load: "load", memory.store: "store", memory.amo_load: "amo_load", memory.zero_block: "zero"}
-SPLIT, FAR, RARE_CALL = "split_access", "far_load", "preserve_mostcc"  # accesses whose page's entry does not match
+SPLIT, FAR = "split_access", "far_load"  # accesses whose page's entry does not match
+SAMPLE = "sample_inside"  # a sample is due
+RARE_CALL = "preserve_mostcc"  # of these, from regions
 COLD_CALL = "preserve_allcc"  # of other cold functions, from regions: numbers stay in the host's registers
 BLOCK = 64  # bytes of the cache block that fast handlers know
 

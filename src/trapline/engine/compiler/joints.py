@@ -9,7 +9,7 @@ from __future__ import annotations
 from trapline.engine.compiler.handlers import IC, IC1, TLB, Handler
 from trapline.engine.compiler.module import Compiled
 from trapline.engine.compiler.source import SubsetError
-from trapline.engine.compiler_names import MARGIN, SAMPLE_PERIOD, UNEVEN, UNEVEN_STEP
+from trapline.engine.compiler_names import MARGIN
 from trapline.engine.definitions import Definition
 from trapline.engine.llvm import CC, LIKELY, STATE, UNLIKELY, Builder, Flag, Pointer, Word
 from trapline.engine.observe.stops import RECORD_CSR, RECORD_HANDLER
@@ -22,7 +22,7 @@ from trapline.engine.records import (
     NativeExit,
 )
 from trapline.lang.control import ATTENTION_LEAVE
-from trapline.lang.state.words import LAYOUT, SAMPLES, STEP_SLOTS
+from trapline.lang.state.words import LAYOUT, STEP_SLOTS
 
 MXCSR = 0x1F80  # every exception masked, to nearest, subnormal numbers kept
 
@@ -126,23 +126,7 @@ def budget(functions: dict[str, Compiled]) -> Definition:
     h.put("ic_margin", left)
     h.tail("h.step", ic=0)
     h.begin("sample")
-    now = h.sub(h.get("ic_base"), IC)
-    start, count = h.get("run_start"), h.get("sample_count")
-    # A loop whose length has a part in common with the period would always be met at the same few of its places.
-    uneven = h.mask(h.binary("mul", count, UNEVEN_STEP), UNEVEN - 1)
-    period = h.add(uneven, SAMPLE_PERIOD - UNEVEN // 2)
-    h.put("sample_at", h.add(now, period))
-    free = h.add(left, -MARGIN)
-    turn = h.intrinsic("smin", free, period)
-    h.put("ic_base", h.add(now, turn))
-    h.put("ic_margin", h.sub(left, turn))
-    # What ran until now began at run_start, in the page that is current.
-    begun = h.add(h.lshr(start, 3), h.get("code_k"))
-    number = h.mask(count, SAMPLES - 1)
-    for name, what in (("sample_record", start), ("sample_pc", begun), ("sample_mode", h.get("run_mode"))):
-        place = h.item(h.field(name), number)
-        h.store(what, place)
-    h.put("sample_count", h.add(count, 1))
+    turn = Word(h.run(functions["take_sample"], left))
     nothing = h.compare("eq", h.get("offers"), 0)
     h.branch(nothing, "on", "offers", LIKELY)
     h.begin("offers")

@@ -381,6 +381,8 @@ class Translator(Ways):
         self.slots(b)
         self.guard(b)
         b.begin("start")
+        if not self.in_state:
+            b.store_pointer(REC, self.field(b, "run_start"))  # samples are of the entry now
         b.write("%ic0", IC)
         b.write(0, "%x0")
         self.accesses.forget(b)

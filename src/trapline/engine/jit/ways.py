@@ -12,12 +12,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
+from trapline.engine.compiler.fast_access import RARE_CALL, SAMPLE
 from trapline.engine.jit.access import Accesses
 from trapline.engine.jit.inexact import merged_if_clear
 from trapline.engine.jit.region import Block, Region
 from trapline.engine.jit.source import PAGE
 from trapline.engine.jit.template import PLAIN_STATE
-from trapline.engine.llvm import LIKELY, STATE, UNLIKELY, Builder, Flag, Operand, Pointer, Word, beside
+from trapline.engine.llvm import LIKELY, STATE, UNLIKELY, Builder, Flag, Operand, Pointer, Word, beside, words
 from trapline.engine.records import FETCH_AREA, FETCH_BYTES, FETCH_ENTRIES, FETCH_HOST, FETCH_TABLE
 from trapline.lang.state.words import LAYOUT
 
@@ -28,6 +29,7 @@ TLB, REC, TABLE, PC = Pointer("%tlb"), Pointer("%rec"), Word("%table0"), Word("%
 IC, SET, TO, OUT_REC, OUT_IC, AS_PRESUMED = "%ic", "%set", "%to", "%out.rec", "%out.ic", "%plain"
 
 COMPARED = 4  # places that a jump is compared with one by one, at most
+ONLY_STATE = " nounwind willreturn memory(argmem: readwrite)"  # of the look at what a spent budget asks for
 HASHED = 32  # bits of the product by which it is found among more
 
 
@@ -51,6 +53,7 @@ class Ways:
     """Text of the ways."""
 
     accesses: Accesses
+    cold: dict[str, int]  # numbers of the C functions in `cold_function`
 
     def __init__(self, region: Region) -> None:
         self.region = region
@@ -207,6 +210,19 @@ class Ways:
         b = self.tails
         b.branch(b.compare("slt", b.read(IC), 0), spent, onward, UNLIKELY)
 
+    def sampled(self, spent: str, onward: str) -> None:
+        """The same for a loop: where a sample is due it is taken here, and the loop goes on."""
+        if self.in_state:
+            self.in_budget(spent, onward)
+            return
+        b, label = self.tails, self.name("sample")
+        self.in_budget(label, onward)
+        b.begin(label)
+        function = b.load_pointer(self.field(b, "cold_function", self.cold[f"p.{SAMPLE}"]))
+        given = f"ptr {STATE}, {words(b.read(IC))}"
+        b.write(b.call(function, "i64", given, convention=f"{RARE_CALL} ", more=ONLY_STATE), IC)
+        self.in_budget(spent, onward)
+
     # --- on ---
     def go(self, source: int, target: int, dirty: set[Register]) -> str:
         """Label that continues at a place after the block's instructions are counted."""
@@ -218,7 +234,7 @@ class Ways:
             return onward
         spent = self.leave_by_pc("fn_budget", dirty, target)
         label = self.tail_label("back")
-        self.in_budget(spent, onward)
+        self.sampled(spent, onward)
         return label
 
     def cross(self, source: int, target: int, dirty: set[Register]) -> str:
