@@ -26,10 +26,10 @@ def _full(leg: Leg) -> Heard:
 def test_findings_survive_a_kill_of_the_search(tmp_path: Path) -> None:
     """What a search has found is in its folder while it runs: after kill -9 the next one begins with it."""
     command = [sys.executable, "-m", "trapline", "fuzz", "--policy", "linux-6.12", "--max-seconds", "60"]
-    running = subprocess.Popen([*command, "--out", str(tmp_path)], stdout=subprocess.DEVNULL)
+    running = subprocess.Popen([*command, "--out", str(tmp_path)], stdout=subprocess.DEVNULL, start_new_session=True)
     while not (tmp_path / "search.json").exists():
         time.sleep(0.1)
-    running.send_signal(signal.SIGKILL)
+    os.killpg(running.pid, signal.SIGKILL)  # with its workers, which note for a moment longer what is under way
     running.wait(timeout=60)
     (tmp_path / "running-0.bin").write_bytes(b"what was under way")
     again = fuzz(Plan(settings("linux-6.12")), "linux-6.12", tmp_path, max_runs=1)
