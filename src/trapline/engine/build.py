@@ -8,7 +8,7 @@ from typing import Any
 
 from trapline.engine.beside import Beside
 from trapline.engine.compiler import facts, handlers, joints
-from trapline.engine.compiler.fast_access import COLD_CALL, FAR, RARE_CALL, SAMPLE, SPLIT
+from trapline.engine.compiler.fast_access import COLD_CALL, RARE, RARE_CALL
 from trapline.engine.compiler.fusion import fused_handlers
 from trapline.engine.compiler.module import PREAMBLE, Compiled, ModuleBuilder
 from trapline.engine.compiler.source import SubsetError, has_hart, parameters
@@ -114,7 +114,7 @@ def pure_thunks(module: ModuleBuilder) -> Iterator[Definition]:
             parameters(function),
             with_hart=has_hart(function),
             symbol=f"p.{name}",
-            convention=RARE_CALL if name in (SPLIT, FAR, SAMPLE) else COLD_CALL,
+            convention=RARE_CALL if name in RARE else COLD_CALL,
         )
 
 
@@ -130,7 +130,7 @@ def whole_builder(*, host_has_fma: bool) -> tuple[ModuleBuilder, list[Definition
     made += fused_handlers(module, {definition.name for definition in made})
     made += joints.joints(compiled)
     made += [handlers.thunk(compiled[n], parameters(f), with_hart=has_hart(f)) for n, f in exports.items()]
-    module.pure |= {name: hosted[name] for name in (SPLIT, FAR, SAMPLE)}
+    module.pure |= {name: hosted[name] for name in RARE}
     made += pure_thunks(module)
     return module, made
 

@@ -104,7 +104,7 @@ def note_exit(hart: Hart, kind: U64, cause: U64, origin: U64, where: U64, gpa: U
     epc = hart.scratch[0]
     tval = hart.scratch[1]
     hart.exit_count[index] = hart.exit_count[index] + 1
-    if instructions != 0:
+    if instructions != 0:  # it lies 64 KiB behind the count, which to the host looks like the same place
         hart.exit_firmware[index] = hart.exit_firmware[index] + instructions
     at = (hart.exit_ring_at & (EXIT_RING - 1)) * RING_WORDS
     hart.exit_ring[at] = hart.instret

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PROBES = {memory.load: "load", memory.store: "store", memory.amo_load: "amo_load", memory.zero_block: "zero"}
 SPLIT, FAR = "split_access", "far_load"  # accesses whose page's entry does not match
 SAMPLE = "sample_inside"  # a sample is due
-RARE_CALL = "preserve_mostcc"  # of these, from regions
+RARE, RARE_CALL = (SPLIT, FAR, SAMPLE), "preserve_mostcc"  # how regions call these
 COLD_CALL = "preserve_allcc"  # of other cold functions, from regions: numbers stay in the host's registers
 BLOCK = 64  # bytes of the cache block that fast handlers know
 

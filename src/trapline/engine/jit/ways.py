@@ -29,8 +29,8 @@ TLB, REC, TABLE, PC = Pointer("%tlb"), Pointer("%rec"), Word("%table0"), Word("%
 IC, SET, TO, OUT_REC, OUT_IC, AS_PRESUMED = "%ic", "%set", "%to", "%out.rec", "%out.ic", "%plain"
 
 COMPARED = 4  # places that a jump is compared with one by one, at most
-ONLY_STATE = " nounwind willreturn memory(argmem: readwrite)"  # of the look at what a spent budget asks for
 HASHED = 32  # bits of the product by which it is found among more
+ONLY_STATE = " nounwind willreturn memory(argmem: readwrite)"  # what a sample may change
 
 
 def slot_of(offset: int, factor: int, bits: int) -> int:
